@@ -1,0 +1,226 @@
+"""Networks and interrupted trainings on disk, written by Orbax.
+
+A network is a directory: `manifest.json` (architecture, provenance) beside `variables/`
+(Orbax, flat dictionaries `params` and `batch_stats`). Conversion writes one, fine-tuning
+reads one and writes another, and every path that `etils.epath` opens will do.
+"""
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from rtl_jax.errors import UserError
+from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.resnet import variable_shapes
+
+FORMAT = "rtl_jax network"
+FORMAT_VERSION = 1
+_MANIFEST = "manifest.json"
+
+
+class Network(NamedTuple):
+    """A network's description and its variables, as read from disk.
+
+    `params` and `batch_stats` are flat dictionaries of float32 NumPy arrays; `provenance` is
+    what its writer knew: source file, sha256, how it was trained.
+    """
+
+    architecture: Architecture
+    params: dict[str, np.ndarray]
+    batch_stats: dict[str, np.ndarray]
+    provenance: dict[str, Any]
+
+
+@contextlib.contextmanager
+def complete_or_absent(destination: epath.PathLike) -> Iterator[epath.Path]:
+    """Yield a temporary sibling to write; rename it to `destination` on success, else remove it.
+
+    Whatever happens, a kill included, `destination` is either complete or not there.
+    """
+    destination = epath.Path(destination)
+    temporary = destination.parent / f".{destination.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.rename(destination)
+    except OSError as error:
+        raise UserError(f"cannot write {destination}: {error}") from error
+    finally:
+        if temporary.exists():
+            temporary.rmtree() if temporary.is_dir() else temporary.unlink()
+
+
+def is_network(directory: epath.PathLike) -> bool:
+    """Whether a directory holds a network that `load_network` can read."""
+    return (epath.Path(directory) / _MANIFEST).exists()
+
+
+def save_network(
+    directory: epath.PathLike,
+    architecture: Architecture,
+    params: Mapping[str, Any],
+    batch_stats: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write a network; complete or not at all.
+
+    Raises UserError where something exists already, where a variable is missing, left over
+    or of another shape, and where the disk refuses.
+    """
+    directory = epath.Path(directory)
+    if directory.exists():
+        raise UserError(f"{directory} exists already: remove it or choose another destination")
+    variables = {"params": dict(params), "batch_stats": dict(batch_stats)}
+    check_variables(architecture, variables["params"], variables["batch_stats"], str(directory))
+    manifest = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "architecture": architecture.to_dict(),
+        "provenance": dict(provenance),
+    }
+    with complete_or_absent(directory) as temporary:
+        temporary.mkdir(parents=True)
+        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        try:
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save(temporary / "variables", variables)
+        except ValueError as error:  # how tensorstore reports a full disk
+            raise UserError(f"cannot write {directory}: {error}") from error
+
+
+def load_network(directory: epath.PathLike) -> Network:
+    """Read a network; raise UserError where it is absent, damaged or does not fit together."""
+    directory = epath.Path(directory)
+    path = directory / _MANIFEST
+    if not path.exists():
+        raise UserError(
+            f"{directory} holds no network: expected {_MANIFEST} in it. "
+            "Convert a torch checkpoint with: python -m convert SOURCE DESTINATION"
+        )
+    try:
+        manifest = json.loads(path.read_text())
+        if manifest["format"] != FORMAT:
+            raise UserError(f"{path} describes a {manifest['format']!r}, expected {FORMAT!r}")
+        if manifest["version"] > FORMAT_VERSION:
+            raise UserError(
+                f"{path} has version {manifest['version']}, this code reads up to "
+                f"{FORMAT_VERSION}: update rtl_jax"
+            )
+        architecture = Architecture.from_dict(manifest["architecture"])
+        provenance = dict(manifest["provenance"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error!r}): convert or train it again") from error
+    params, batch_stats = (_specs(tree) for tree in variable_shapes(architecture))
+    try:
+        variables = _restore(
+            directory / "variables", {"params": params, "batch_stats": batch_stats}
+        )
+    except Exception as error:
+        raise UserError(
+            f"the variables in {directory} are damaged or do not fit its manifest "
+            f"({_first_line(error)}): convert or train it again"
+        ) from error
+    check_variables(architecture, variables["params"], variables["batch_stats"], str(directory))
+    return Network(architecture, variables["params"], variables["batch_stats"], provenance)
+
+
+def check_variables(
+    architecture: Architecture, params: Mapping, batch_stats: Mapping, where: str
+) -> None:
+    """Raise UserError naming every variable that is missing, left over or of the wrong shape."""
+    wanted_params, wanted_stats = variable_shapes(architecture)
+    problems = []
+    for wanted, received in ((wanted_params, params), (wanted_stats, batch_stats)):
+        problems += [f"missing: {path} {wanted[path].shape}" for path in wanted.keys() - received]
+        problems += [
+            f"left over: {path} {np.shape(received[path])}" for path in received.keys() - wanted
+        ]
+        problems += [
+            f"{path}: expected {wanted[path].shape}, received {np.shape(received[path])}"
+            for path in wanted.keys() & received
+            if wanted[path].shape != np.shape(received[path])
+        ]
+    if problems:
+        raise UserError(
+            f"{where} does not fit {architecture.name} with {architecture.num_classes} classes:\n  "
+            + "\n  ".join(sorted(problems))
+        )
+
+
+class TrainingCheckpoints:
+    """The checkpoints of one training: arrays and a JSON record per epoch, the newest two kept.
+
+    An epoch is there whole or not at all, whenever the process is killed.
+    """
+
+    def __init__(self, directory: epath.PathLike):
+        self._directory = epath.Path(directory)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=2, create=True, enable_async_checkpointing=False
+        )
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    def save(self, epoch: int, arrays: Any, record: Mapping[str, Any]) -> None:
+        """Write the state behind `epoch`: a pytree of arrays and what JSON can hold."""
+        args = ocp.args.Composite(
+            arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(dict(record))
+        )
+        try:
+            self._manager.save(epoch, args=args, force=True)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"cannot write the checkpoint of epoch {epoch} to {self._directory}: "
+                f"{_first_line(error)}. Earlier epochs are kept; make room and run the same "
+                "command again"
+            ) from error
+
+    def latest(self) -> int | None:
+        """The newest complete epoch, or None."""
+        return self._manager.latest_step()
+
+    def restore(self, epoch: int, like: Any) -> tuple[Any, dict[str, Any]]:
+        """Read an epoch's arrays, structured as `like`, and its record."""
+        args = ocp.args.Composite(
+            arrays=ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, like)),
+            record=ocp.args.JsonRestore(),
+        )
+        try:
+            restored = self._manager.restore(epoch, args=args)
+        except Exception as error:
+            raise UserError(
+                f"the checkpoint {self._directory / str(epoch)} cannot be read "
+                f"({_first_line(error)}): remove that directory to go on from the one before it"
+            ) from error
+        return restored["arrays"], restored["record"]
+
+    def close(self) -> None:
+        """Finish what is being written."""
+        self._manager.close()
+
+    def __enter__(self) -> "TrainingCheckpoints":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _specs(tree: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, ocp.RestoreArgs]:
+    return {path: ocp.RestoreArgs(restore_type=np.ndarray, dtype=np.float32) for path in tree}
+
+
+def _restore(path: epath.Path, restore_args: Any) -> Any:
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        return checkpointer.restore(path, ocp.args.PyTreeRestore(restore_args=restore_args))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,146 @@
+"""What a network looks like, as data: enough to build it and to name its blocks.
+
+Shapes follow torchvision's ResNet v1.5 (the stride of a bottleneck sits on its 3x3
+convolution). Blocks are counted from the input, through all stages: ResNet-50 has 16.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from rtl_jax.errors import UserError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+EXPANSION = {"basic": 1, "bottleneck": 4}
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A ResNet as data; hashable, and JSON-able through `to_dict` and `from_dict`.
+
+    `stage_widths` are the widths inside a stage's blocks; a stage puts out
+    `EXPANSION[block]` times as many channels. `inner_factor` widens only the inside
+    (wide_resnet50_2 has 2). `mean` and `std` normalise pixels of [0, 1] inside the network.
+    """
+
+    name: str
+    block: Literal["basic", "bottleneck"]
+    stage_sizes: tuple[int, ...]
+    stage_widths: tuple[int, ...] = (64, 128, 256, 512)
+    inner_factor: int = 1
+    stem_width: int = 64
+    stem_kernel: int = 7
+    stem_stride: int = 2
+    stem_pool: bool = True
+    num_classes: int = 1000
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.block not in EXPANSION:
+            raise UserError(f"unknown block {self.block!r}: choose one of {sorted(EXPANSION)}")
+        if not self.stage_sizes or len(self.stage_sizes) != len(self.stage_widths):
+            raise UserError(
+                f"stage_sizes {self.stage_sizes} and stage_widths {self.stage_widths} "
+                "must name the same, positive number of stages"
+            )
+        counts = (*self.stage_sizes, *self.stage_widths, self.inner_factor, self.stem_width)
+        if min(counts) < 1 or self.num_classes < 1:
+            raise UserError(f"sizes, widths and classes must be positive: {self}")
+        if self.inner_factor != 1 and self.block == "basic":
+            raise UserError("inner_factor widens bottleneck blocks only")
+        if self.stem_kernel % 2 == 0 or self.stem_stride not in (1, 2):
+            raise UserError("the stem needs an odd kernel and a stride of 1 or 2")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise UserError(
+                f"mean {self.mean} and std {self.std} must be three numbers, std positive"
+            )
+
+    @property
+    def num_blocks(self) -> int:
+        """All residual blocks, over all stages."""
+        return sum(self.stage_sizes)
+
+    @property
+    def num_features(self) -> int:
+        """Width of the pooled features that the head sees."""
+        return self.stage_widths[-1] * EXPANSION[self.block]
+
+    def block_names(self) -> list[str]:
+        """The blocks from input to output, as 'layer1/0', ..., 'layer4/2'."""
+        return [
+            f"layer{stage}/{index}"
+            for stage, size in enumerate(self.stage_sizes, start=1)
+            for index in range(size)
+        ]
+
+    def block_specs(self) -> Iterator[tuple[str, int, int, int, int]]:
+        """Yield (name, input channels, inner width, output channels, stride) of every block."""
+        channels = self.stem_width
+        for stage, (size, width) in enumerate(
+            zip(self.stage_sizes, self.stage_widths, strict=True), start=1
+        ):
+            out = width * EXPANSION[self.block]
+            for index in range(size):
+                stride = 2 if stage > 1 and index == 0 else 1
+                yield f"layer{stage}/{index}", channels, width * self.inner_factor, out, stride
+                channels = out
+
+    def replace(self, **changes: Any) -> "Architecture":
+        """The same architecture with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary that JSON can hold and `from_dict` reads back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Architecture":
+        """Read `to_dict`'s dictionary; raise UserError for unknown or missing fields."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := set(fields) - known:
+            raise UserError(
+                f"unknown architecture fields {sorted(unknown)}; known: {sorted(known)}"
+            )
+        tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        try:
+            return cls(**tuples)
+        except TypeError as error:
+            raise UserError(f"incomplete architecture {dict(fields)}: {error}") from error
+
+
+_STEMS = {
+    "imagenet": {"stem_kernel": 7, "stem_stride": 2, "stem_pool": True},
+    "small": {"stem_kernel": 3, "stem_stride": 1, "stem_pool": False},
+}
+
+ARCHITECTURES: dict[str, Architecture] = {
+    architecture.name: architecture
+    for architecture in (
+        Architecture("resnet18", "basic", (2, 2, 2, 2)),
+        Architecture("resnet34", "basic", (3, 4, 6, 3)),
+        Architecture("resnet50", "bottleneck", (3, 4, 6, 3)),
+        Architecture("resnet101", "bottleneck", (3, 4, 23, 3)),
+        Architecture("resnet152", "bottleneck", (3, 8, 36, 3)),
+        Architecture("wide_resnet50_2", "bottleneck", (3, 4, 6, 3), inner_factor=2),
+        Architecture("wide_resnet50_4", "bottleneck", (3, 4, 6, 3), inner_factor=4),
+    )
+}
+
+
+def architecture(name: str, *, stem: str = "imagenet", **changes: Any) -> Architecture:
+    """Look up a named architecture, with another stem or other fields where asked.
+
+    `stem` is 'imagenet' (7x7, stride 2, max-pool) or 'small' (3x3, stride 1, for images
+    of about 32 pixels). Raises UserError for an unknown name, stem or field.
+    """
+    if name not in ARCHITECTURES:
+        raise UserError(f"unknown architecture {name!r}: choose one of {', '.join(ARCHITECTURES)}")
+    if stem not in _STEMS:
+        raise UserError(f"unknown stem {stem!r}: choose one of {', '.join(_STEMS)}")
+    try:
+        return ARCHITECTURES[name].replace(**(_STEMS[stem] | changes))
+    except TypeError as error:
+        raise UserError(f"{name} has no such setting: {error}") from error

@@ -1,0 +1,247 @@
+"""ResNet v1.5 in Flax NNX, cut at any block boundary, and its variables as flat dictionaries.
+
+Conventions of the whole package: `images` are NHWC float in [0, 1], `features` what flows
+between blocks, `logits` [N, classes]; `params` and `batch_stats` are flat dictionaries from
+a path such as 'layer4/2/conv1/kernel' to an array, so that freezing, checkpoints, `vmap`
+over seeds and Hessians work on plain pytrees. NNX objects live inside a step only.
+
+A cut counts the blocks before it: 0 is just behind the stem, `num_blocks` behind the last
+block and the global pool, where features are [N, num_features]; BEFORE_STEM (-1) leaves
+everything to the suffix. `suffix(prefix(images, cut), cut)` is the network, for every cut.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from rtl_jax.errors import UserError
+from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.layers import BatchNorm, Conv, ConvMethod, choose_convolution
+
+Variables = dict[str, jax.Array]
+
+BEFORE_STEM = -1
+
+HEAD = ("fc/kernel", "fc/bias")
+
+
+class Block(nnx.Module):
+    """A residual block: convolutions, each with batch normalisation, plus a shortcut."""
+
+    def __init__(
+        self,
+        kind: str,
+        channels: int,
+        inner: int,
+        outputs: int,
+        stride: int,
+        *,
+        dtype: jnp.dtype,
+        method: ConvMethod,
+    ):
+        def conv(inputs: int, outputs: int, kernel_size: int, stride: int = 1) -> Conv:
+            return Conv(inputs, outputs, kernel_size, stride, dtype=dtype, method=method)
+
+        if kind == "bottleneck":  # v1.5: the stride sits on the 3x3
+            self.conv1, self.bn1 = conv(channels, inner, 1), BatchNorm(inner, dtype=dtype)
+            self.conv2, self.bn2 = conv(inner, inner, 3, stride), BatchNorm(inner, dtype=dtype)
+            self.conv3, self.bn3 = conv(inner, outputs, 1), BatchNorm(outputs, dtype=dtype)
+            self.depth = 3
+        else:
+            self.conv1, self.bn1 = conv(channels, inner, 3, stride), BatchNorm(inner, dtype=dtype)
+            self.conv2, self.bn2 = conv(inner, outputs, 3), BatchNorm(outputs, dtype=dtype)
+            self.depth = 2
+        self.has_downsample = stride != 1 or channels != outputs
+        if self.has_downsample:
+            self.downsample_conv = conv(channels, outputs, 1, stride)
+            self.downsample_bn = BatchNorm(outputs, dtype=dtype)
+
+    def __call__(self, features: jax.Array, train: bool) -> jax.Array:
+        shortcut = features
+        if self.has_downsample:
+            shortcut = self.downsample_bn(self.downsample_conv(features), train)
+        features = nnx.relu(self.bn1(self.conv1(features), train))
+        features = self.bn2(self.conv2(features), train)
+        if self.depth == 3:
+            features = self.bn3(self.conv3(nnx.relu(features)), train)
+        return nnx.relu(features + shortcut)
+
+
+class Head(nnx.Module):
+    """The last, linear layer; kernel [features, classes] and bias, in float32."""
+
+    def __init__(self, features: int, classes: int):
+        self.kernel = nnx.Param(jnp.zeros((features, classes)))
+        self.bias = nnx.Param(jnp.zeros(classes))
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        return features @ self.kernel[...] + self.bias[...]
+
+
+class ResNet(nnx.Module):
+    """The network; attributes are named as torchvision's, so that paths map one to one."""
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        *,
+        dtype: jnp.dtype = jnp.float32,
+        method: ConvMethod = "xla",
+    ):
+        arch = architecture
+        self.architecture = arch
+        self.dtype = dtype
+        self.conv1 = Conv(
+            3,
+            arch.stem_width,
+            arch.stem_kernel,
+            arch.stem_stride,
+            dtype=dtype,
+            method=method,
+        )
+        self.bn1 = BatchNorm(arch.stem_width, dtype=dtype)
+        blocks = {
+            name: Block(arch.block, channels, inner, out, stride, dtype=dtype, method=method)
+            for name, channels, inner, out, stride in arch.block_specs()
+        }
+        for stage, size in enumerate(arch.stage_sizes, start=1):
+            members = [blocks[f"layer{stage}/{index}"] for index in range(size)]
+            setattr(self, f"layer{stage}", nnx.List(members))
+        # The head computes in float32 whatever the blocks do: logits feed a softmax.
+        self.fc = Head(arch.num_features, arch.num_classes)
+
+    def blocks(self) -> list[Block]:
+        """All residual blocks, from input to output."""
+        stages = range(1, len(self.architecture.stage_sizes) + 1)
+        return [block for stage in stages for block in getattr(self, f"layer{stage}")]
+
+    def normalize(self, images: jax.Array) -> jax.Array:
+        """Clamp pixels to [0, 1], subtract the mean, divide by the standard deviation."""
+        mean = jnp.asarray(self.architecture.mean, images.dtype)
+        std = jnp.asarray(self.architecture.std, images.dtype)
+        return (jnp.clip(images, 0, 1) - mean) / std
+
+    def _stem(self, images: jax.Array, train: bool) -> jax.Array:
+        features = self.normalize(images).astype(self.dtype)
+        features = nnx.relu(self.bn1(self.conv1(features), train))
+        if self.architecture.stem_pool:
+            features = nnx.max_pool(features, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        return features
+
+    def _run(self, features: jax.Array, start: int, stop: int, train: bool) -> jax.Array:
+        """From the cut `start` to the cut `stop`; pooled if `stop` is the last one."""
+        if start == BEFORE_STEM and stop > BEFORE_STEM:
+            features = self._stem(features, train)
+        for block in self.blocks()[max(start, 0) : max(stop, 0)]:
+            features = block(features, train)
+        if stop == self.architecture.num_blocks and start < stop:
+            # Averaged in float32 at least: bfloat16 would lose what the head needs.
+            features = features.mean((1, 2), dtype=jnp.promote_types(features.dtype, jnp.float32))
+        return features
+
+    def _check(self, cut: int) -> None:
+        if not BEFORE_STEM <= cut <= self.architecture.num_blocks:
+            raise UserError(
+                f"{self.architecture.name} can be cut from {BEFORE_STEM} to "
+                f"{self.architecture.num_blocks}, not at {cut}"
+            )
+
+    def prefix(self, images: jax.Array, cut: int, *, train: bool = False) -> jax.Array:
+        """Map images [N, H, W, 3] to the features at a cut.
+
+        With `train`, batch statistics normalise and the running ones move.
+        """
+        self._check(cut)
+        return self._run(images, BEFORE_STEM, cut, train)
+
+    def suffix(self, features: jax.Array, cut: int, *, train: bool = False) -> jax.Array:
+        """Map the features at a cut to logits [N, classes]."""
+        self._check(cut)
+        features = self._run(features, cut, self.architecture.num_blocks, train)
+        return self.fc(features)
+
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        """Map images [N, H, W, 3] to logits [N, classes]."""
+        return self.suffix(images, BEFORE_STEM, train=train)
+
+
+def definition(
+    architecture: Architecture,
+    *,
+    dtype: jnp.dtype = jnp.float32,
+    method: ConvMethod | None = None,
+) -> nnx.GraphDef:
+    """The static part of a network, hashable; `bind` adds the variables.
+
+    `dtype` is what blocks compute in (float32 or bfloat16; variables stay float32);
+    `method` the convolution's form, by default the backend's.
+    """
+    method = method or choose_convolution()
+    network = nnx.eval_shape(lambda: ResNet(architecture, dtype=dtype, method=method))
+    return nnx.graphdef(network)
+
+
+def bind(graphdef: nnx.GraphDef, params: Mapping, batch_stats: Mapping) -> ResNet:
+    """A network with these variables, for use inside a step; the dictionaries stay untouched."""
+
+    def state(variables: Mapping) -> nnx.State:
+        return nnx.from_flat_state({_unflatten(path): leaf for path, leaf in variables.items()})
+
+    return nnx.merge(graphdef, state(params), state(batch_stats), copy=True)
+
+
+def batch_stats_of(network: ResNet) -> Variables:
+    """The running statistics as a flat dictionary, after a call with `train` for instance."""
+    return _flatten(nnx.state(network, nnx.BatchStat))
+
+
+def variable_shapes(architecture: Architecture) -> tuple[Variables, Variables]:
+    """Shape and dtype of every parameter and statistic, without computing anything."""
+
+    def create() -> tuple[Variables, Variables]:
+        network = ResNet(architecture)
+        return _flatten(nnx.state(network, nnx.Param)), batch_stats_of(network)
+
+    return jax.eval_shape(create)
+
+
+@partial(jax.jit, static_argnums=0)
+def initialize(architecture: Architecture, key: jax.Array) -> tuple[Variables, Variables]:
+    """Random parameters and fresh statistics (mean 0, variance 1), distributed as torchvision's.
+
+    Convolutions are normal with He's variance by their outputs, the head uniform within
+    1 / sqrt(features), scales 1, biases 0.
+    """
+    shapes, stats = variable_shapes(architecture)
+    kernels = [path for path in shapes if path.endswith("kernel") and path != "fc/kernel"]
+    sizes = [math.prod(shapes[path].shape) for path in kernels]
+    key, head_key = jax.random.split(key)
+    # One draw cut in pieces: a draw per kernel would compile for seconds.
+    draws = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
+    params: Variables = {}
+    for path, shape in shapes.items():
+        params[path] = jnp.ones(shape.shape) if path.endswith("scale") else jnp.zeros(shape.shape)
+    for path, draw in zip(kernels, draws, strict=True):
+        height, width, _, outputs = shapes[path].shape
+        params[path] = draw.reshape(shapes[path].shape) * math.sqrt(2 / (height * width * outputs))
+    for path, part in zip(HEAD, jax.random.split(head_key), strict=True):
+        bound = 1 / math.sqrt(architecture.num_features)
+        params[path] = jax.random.uniform(part, shapes[path].shape, minval=-bound, maxval=bound)
+    batch_stats = {
+        path: jnp.ones(shape.shape) if path.endswith("var") else jnp.zeros(shape.shape)
+        for path, shape in stats.items()
+    }
+    return params, batch_stats
+
+
+def _flatten(state: nnx.State) -> Variables:
+    return {"/".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(state)}
+
+
+def _unflatten(path: str) -> tuple[str | int, ...]:
+    return tuple(int(part) if part.isdigit() else part for part in path.split("/"))
