@@ -1,0 +1,7 @@
+"""Images and labels: where they come from, and which of them a run uses."""
+
+from rtl_jax.data.dataset import Dataset, ImageSet
+from rtl_jax.data.sources import load_dataset
+from rtl_jax.data.subset import draw_subset, draw_test_subset, seed_for
+
+__all__ = ["Dataset", "ImageSet", "draw_subset", "draw_test_subset", "load_dataset", "seed_for"]

@@ -1,0 +1,165 @@
+"""`folder:PATH`: a folder per class, or such folders under train/ and test/.
+
+    photos/cats/a.jpg            photos/train/cats/a.jpg
+    photos/dogs/b.png            photos/test/cats/c.jpg
+
+Classes are the folders' names in alphabetical order; pictures may lie deeper inside.
+"""
+
+import dataclasses
+import logging
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+
+from rtl_jax.data import pictures
+from rtl_jax.data.dataset import Decoded, ImageSet
+from rtl_jax.errors import UserError
+
+TEST_NAMES = ("test", "val", "valid", "validation")
+TEST_SHARE = 0.2
+
+PICTURES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm",
+            ".pgm", ".pbm"}  # fmt: skip
+# Photographs that PIL cannot read: to skip them silently would lose the user's pictures.
+UNREADABLE = {".heic", ".heif", ".avif", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2",
+              ".raf", ".svg"}  # fmt: skip
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderPlan:
+    """Which file is which image: `train` and `test` are (path, label) in order.
+
+    `split_seed` is the seed of the split, or None where the folder has its own.
+    """
+
+    path: Path
+    class_names: tuple[str, ...]
+    train: tuple[tuple[Path, int], ...]
+    test: tuple[tuple[Path, int], ...]
+    split_seed: int | None
+
+    @property
+    def files(self) -> list[Path]:
+        """Every picture, training first."""
+        return [path for path, _ in self.train + self.test]
+
+
+def plan_folder(path: Path, seed: int) -> FolderPlan:
+    """List a folder's pictures and split them, without decoding any.
+
+    Where there is no train/ and test/, a fifth of each class (at least one picture, if it
+    has two) becomes the test set, drawn by `seed` and the class's name: adding a class
+    leaves the others' split as it was.
+
+    Raises UserError for a missing folder, a class without pictures, a test class that has
+    no training class, or pictures in a format that cannot be read.
+    """
+    if not path.is_dir():
+        raise UserError(f"there is no folder {path}: give folder: a folder with one per class")
+    inside = {entry.name.lower(): entry for entry in _folders(path)}
+    test_names = [name for name in TEST_NAMES if name in inside]
+    if "train" in inside and test_names:
+        return _plan_halves(path, inside["train"], inside[test_names[0]])
+    if "train" in inside:
+        raise UserError(
+            f"{path} has train/ and no test/: add test/ with the same class folders, or move "
+            "the class folders out of train/ to have a fifth of the pictures drawn for testing"
+        )
+    classes = _pictures_by_class(path)
+    train: list[tuple[Path, int]] = []
+    test: list[tuple[Path, int]] = []
+    for label, (name, files) in enumerate(classes.items()):
+        shuffled = list(files)
+        random.Random(f"{seed}/{name}").shuffle(shuffled)
+        count = min(max(1, round(TEST_SHARE * len(files))), len(files) - 1)
+        train += [(file, label) for file in sorted(shuffled[count:])]
+        test += [(file, label) for file in sorted(shuffled[:count])]
+    return FolderPlan(path, tuple(classes), tuple(train), tuple(test), seed)
+
+
+def read_folder(plan: FolderPlan, image_size: int) -> Decoded:
+    """Decode a plan's pictures, uint8 [N, size, size, C]; C is 1 if every picture is grey.
+
+    `size` is `image_size`, unless all are squares of one size no larger than that: then
+    it is theirs. Raises UserError that lists the broken files, or if memory is too small.
+    """
+    files = plan.files
+    common = pictures.common_size(files)
+    native = common is not None and common[0] == common[1] <= image_size
+    size = common if common is not None and native else (image_size, image_size)
+    images, broken = pictures.decode_all(
+        files, len(files), size, native=native, name=str(plan.path)
+    )
+    if broken:
+        listed = pictures.list_broken([f"{files[row]}: {reason}" for row, reason in broken])
+        raise UserError(
+            f"{len(broken)} of {len(files)} pictures of {plan.path} cannot be decoded: remove or "
+            f"replace them\n{listed}"
+        )
+    labels = np.array([label for _, label in plan.train + plan.test], np.int32)
+    cut = len(plan.train)
+    train, test = ImageSet(images[:cut], labels[:cut]), ImageSet(images[cut:], labels[cut:])
+    return Decoded(train, test, plan.class_names)
+
+
+def _plan_halves(path: Path, train_dir: Path, test_dir: Path) -> FolderPlan:
+    train, test = _pictures_by_class(train_dir), _pictures_by_class(test_dir)
+    if unknown := [name for name in test if name not in train]:
+        raise UserError(
+            f"{test_dir} has class folders that {train_dir} has not: {', '.join(unknown)}; "
+            "each class needs training pictures"
+        )
+    names = tuple(train)
+
+    def rows(classes: dict[str, list[Path]]) -> tuple[tuple[Path, int], ...]:
+        return tuple((f, names.index(name)) for name, files in classes.items() for f in files)
+
+    return FolderPlan(path, names, rows(train), rows(test), None)
+
+
+def _pictures_by_class(path: Path) -> dict[str, list[Path]]:
+    classes = {folder.name: _pictures(folder) for folder in _folders(path)}
+    if len(classes) < 2:
+        raise UserError(
+            f"{path} must hold a folder per class, at least two, "
+            f"and holds {', '.join(classes) or 'none'}"
+        )
+    if empty := [name for name, files in classes.items() if not files]:
+        raise UserError(
+            f"{path} has class folders without a picture: {', '.join(empty)}; add pictures "
+            f"({', '.join(sorted(PICTURES))}) or remove the folders"
+        )
+    return classes
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        entries = sorted(path.iterdir(), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check its rights") from error
+    return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    others: list[Path] = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in names:
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith(".") or name.lower() in ("thumbs.db", "desktop.ini"):
+                continue
+            if suffix in UNREADABLE:
+                raise UserError(
+                    f"{Path(place, name)}: {suffix} pictures cannot be read; convert them "
+                    "to JPEG or PNG (or move them away)"
+                )
+            (found if suffix in PICTURES else others).append(Path(place, name))
+    if others:
+        logger.warning("%s: %d files are no pictures, skipped: %s", folder, len(others), others[0])
+    return sorted(found)

@@ -1,0 +1,166 @@
+"""Encoded pictures of any size and mode -> uint8 pixels of one size."""
+
+import io
+import itertools
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from rtl_jax.errors import UserError
+
+# What PIL and its decoders raise for a file that is damaged or no picture.
+# MemoryError: a damaged header can ask for any size. SyntaxError: PNG chunks.
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, MemoryError,
+          OverflowError, Image.DecompressionBombError)  # fmt: skip
+
+# JPEG can decode at 1/2, 1/4 or 1/8 of its size. Asking for no less than twice the size
+# wanted makes large photographs several times faster and changes hardly a pixel.
+_DRAFT_FACTOR = 2
+
+# Pictures in memory in their encoded form at a time.
+_BATCH = 256
+
+
+def decode_all(
+    sources: Iterable[Path | bytes], count: int, size: tuple[int, int], *, native: bool, name: str
+) -> tuple[np.ndarray, list[tuple[int, str]]]:
+    """Decode `count` pictures to uint8 [count, *size, C], where C is 1 if every one is grey.
+
+    Pictures are resized to `size`, a square, unless `native`: then each must have it.
+    `name` is the source's, for messages.
+
+    Returns the pixels, and the row and reason of every picture that cannot be decoded.
+    Raises UserError if the pixels exceed this machine's memory.
+    """
+    rgb = _allocate(count, size, name)
+    broken: list[tuple[int, str]] = []
+    grey = True
+    target = None if native else size[0]
+    stream = iter(sources)
+    progress = tqdm(total=count, desc=f"decoding {name}", unit="img", disable=None)
+    # Other threads share the warning filters, so they are set once, outside of them. PIL
+    # warns about metadata, and between its limit for decompression bombs and the double,
+    # where it refuses.
+    with progress, warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")
+        row = 0
+        while batch := list(itertools.islice(stream, _BATCH)):
+            jobs = [(source, target, size) for source in batch]
+            # Small pictures spend their time in Python, where threads only hinder.
+            for result in map(_try_decode, jobs) if native else pool.map(_try_decode, jobs):
+                if isinstance(result, str):
+                    broken.append((row, result))
+                else:
+                    rgb[row] = result
+                    grey = grey and is_grey(result)
+                row += 1
+            progress.update(len(batch))
+    return (np.ascontiguousarray(rgb[..., :1]) if grey else rgb), broken
+
+
+def decode(source: Path | bytes, size: int | None) -> np.ndarray:
+    """Decode a picture to RGB, uint8 [size, size, 3], or [H, W, 3] if `size` is None.
+
+    The shorter side is resized to `size` (bilinear, antialiased) and the centre is cut
+    out. The EXIF orientation is applied, transparent parts lie on white, 16-bit values are
+    scaled to 8, and an animation gives its first frame.
+
+    Raises one of `BROKEN` for anything that cannot be decoded, PIL's limit against
+    decompression bombs included.
+    """
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        if size is not None:
+            image.draft(None, (_DRAFT_FACTOR * size, _DRAFT_FACTOR * size))
+        ImageOps.exif_transpose(image, in_place=True)
+        rgb = _to_rgb(image)
+    return np.asarray(rgb if size is None else _fit(rgb, size))
+
+
+def common_size(paths: Sequence[Path]) -> tuple[int, int] | None:
+    """Height and width that all these pictures have by their headers, or None."""
+    sizes = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for path in paths:
+            try:
+                with Image.open(path) as image:
+                    sizes.add((image.height, image.width))
+            except BROKEN:
+                continue  # Decoding will name it.
+            if len(sizes) > 1:
+                return None
+    return sizes.pop() if sizes else None
+
+
+def list_broken(broken: Sequence[str], most: int = 5) -> str:
+    """The first few broken pictures, one a line, and how many more there are."""
+    more = [f"... and {len(broken) - most} more"] if len(broken) > most else []
+    return "\n".join(f"  {line}" for line in [*broken[:most], *more])
+
+
+def is_grey(rgb: np.ndarray) -> bool:
+    """Whether the three channels of uint8 [H, W, 3] are equal everywhere."""
+    return bool((rgb == rgb[..., :1]).all())
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _eight_bits(image).convert("RGB")
+    if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+        # Pixels under full transparency often hold rubbish, so they must not show through.
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    # PIL's own conversion clips 16-bit values at 255 instead of scaling them.
+    values = np.asarray(image)
+    if not np.issubdtype(values.dtype, np.integer) or values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"pixels of mode {image.mode} have no fixed range: save 8 or 16 bits")
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+
+def _fit(image: Image.Image, size: int) -> Image.Image:
+    width, height = image.size
+    scale = size / min(width, height)
+    new = max(size, round(width * scale)), max(size, round(height * scale))
+    # `box` picks, in source pixels, the square that becomes the centre: resizing only it
+    # keeps a panorama from being blown up before it is cropped.
+    left, top = (new[0] - size) // 2, (new[1] - size) // 2
+    across, down = width / new[0], height / new[1]
+    box = (left * across, top * down, (left + size) * across, (top + size) * down)
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+
+
+def _try_decode(job: tuple[Path | bytes, int | None, tuple[int, int]]) -> np.ndarray | str:
+    source, target, size = job
+    try:
+        pixels = decode(source, target)
+    except BROKEN as error:
+        reason = str(error).splitlines() or [type(error).__name__]
+        return reason[0][:160]
+    if pixels.shape[:2] != size:
+        return f"it is {pixels.shape[0]}x{pixels.shape[1]}, expected {size[0]}x{size[1]}"
+    return pixels
+
+
+def _allocate(count: int, size: tuple[int, int], name: str) -> np.ndarray:
+    needed = count * size[0] * size[1] * 3
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Not every system tells.
+        total = needed
+    if needed > total:
+        raise UserError(
+            f"{name}: {count} images of {size[0]}x{size[1]} need {needed / 2**30:.1f} GiB, and "
+            f"this machine has {total / 2**30:.1f}: lower image_size, or use fewer images"
+        )
+    return np.empty((count, *size, 3), np.uint8)

@@ -1,0 +1,110 @@
+"""Which images a run trains and tests on: the authors' rule, and a fixed test subset."""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+from rtl_jax.errors import UserError
+
+# Any constant would do. It is not a setting, so that all runs share one test subset.
+TEST_SEED = 10_000_000
+
+
+def seed_for(index: int) -> int:
+    """The seed of the authors' `index`-th repetition: 20000000 + 100000 * index."""
+    return 20_000_000 + 100_000 * index
+
+
+def draw_subset(
+    labels: np.ndarray | Sequence[int], num_images: int | None, seed: int, num_classes: int
+) -> np.ndarray:
+    """Draw training indices by the authors' rule; the same seed and labels give the same.
+
+    All indices are shuffled by Python's Mersenne Twister. Going through them, one is taken
+    if more places remain than labels are still unseen, or if its own label is unseen: so
+    every label has at least one image.
+
+    Args:
+        labels: int [N], each in 0 .. num_classes - 1.
+        num_images: how many to draw, or None for all N, in their own order.
+        seed: of the shuffle; see `seed_for`.
+        num_classes: labels that must each appear.
+
+    Returns:
+        Indices, int64 [num_images], in the order drawn.
+
+    Raises:
+        UserError: fewer images asked for than labels, more than there are, or a label
+            that no image has.
+    """
+    sequence = np.asarray(labels).tolist()
+    total = len(sequence)
+    unseen = set(range(num_classes))
+    if missing := sorted(unseen.difference(sequence)):
+        raise UserError(f"no image has the labels {missing[:10]} of 0..{num_classes - 1}")
+    if num_images is None:
+        return np.arange(total, dtype=np.int64)
+    if num_images < num_classes:
+        raise UserError(
+            f"a subset of {num_images} images cannot hold {num_classes} labels: "
+            f"ask for {num_classes} or more"
+        )
+    if num_images > total:
+        raise UserError(
+            f"a subset of {num_images} images was asked for and the training set has {total}: "
+            f"ask for {total} or fewer"
+        )
+    order = list(range(total))
+    random.Random(seed).shuffle(order)
+    chosen: list[int] = []
+    for index in order:
+        label = sequence[index]
+        if num_images - len(chosen) > len(unseen) or label in unseen:
+            chosen.append(index)
+            unseen.discard(label)
+        if len(chosen) == num_images:
+            break
+    return np.array(chosen, dtype=np.int64)
+
+
+def draw_test_subset(
+    labels: np.ndarray | Sequence[int], num_images: int | None, num_classes: int
+) -> np.ndarray:
+    """A fixed random part of a test set, with the classes in the proportions of the whole.
+
+    It depends on the labels and `num_images` alone, so every run is tested on the same
+    images. Each class gives its share rounded down; the places left go to the largest
+    remainders, the lower label first.
+
+    Args:
+        labels: int [N], each in 0 .. num_classes - 1.
+        num_images: how many to draw, or None for all N.
+        num_classes: the number of classes.
+
+    Returns:
+        Indices, int64 [num_images], ascending.
+
+    Raises:
+        UserError: `num_images` is below one or above N.
+    """
+    labels = np.asarray(labels)
+    total = len(labels)
+    if num_images is None:
+        return np.arange(total, dtype=np.int64)
+    if not 1 <= num_images <= total:
+        raise UserError(
+            f"{num_images} test images were asked for and the test set has {total}: "
+            f"ask for 1 to {total}"
+        )
+    counts = np.bincount(labels, minlength=num_classes)
+    # In integers, so that no rounding of a float decides which image is drawn.
+    quotas, remainders = np.divmod(counts * num_images, total)
+    left = num_images - int(quotas.sum())
+    quotas[np.argsort(-remainders, kind="stable")[:left]] += 1
+    chosen = []
+    for label, quota in enumerate(quotas.tolist()):
+        members = np.flatnonzero(labels == label).tolist()
+        random.Random(TEST_SEED + label).shuffle(members)
+        chosen += members[:quota]
+    return np.sort(np.array(chosen, dtype=np.int64))

@@ -1,0 +1,247 @@
+"""`tfds:NAME` from a directory that TensorFlow Datasets has prepared, without TensorFlow.
+
+    DATA_DIR/NAME/VERSION/           or     DATA_DIR/NAME/CONFIG/VERSION/
+
+The newest version is taken; `tfds:NAME/CONFIG` and `tfds:NAME:VERSION` choose. TFDS keeps
+records in an order of its own (by a hash), which is not the original files'.
+"""
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from rtl_jax.data import download, pictures
+from rtl_jax.data.dataset import Decoded, ImageSet
+from rtl_jax.errors import UserError
+
+PREPARE_EXTRA = "pip install 'rtl-jax[prepare]'"
+READ_PACKAGES = "pip install tensorflow-datasets array_record importlib_resources"
+
+_SPEC = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.+-]+))?(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+_BATCH = 1024
+
+
+def find_prepared(spec: str, data_dir: Path) -> Path | None:
+    """The prepared directory of NAME[/CONFIG][:VERSION], the newest version, or None.
+
+    Raises UserError for a malformed name, or several configurations of which none is named.
+    """
+    match = _SPEC.fullmatch(spec)
+    if match is None:
+        raise UserError(f"tfds:{spec} is no dataset's name: expected tfds:NAME[/CONFIG][:VERSION]")
+    root = data_dir / match["name"]
+    if match["config"]:
+        roots = [root / match["config"]]
+    elif _versions(root):
+        roots = [root]
+    else:
+        roots = [entry for entry in _folders(root) if _versions(entry)]
+    if len(roots) > 1:
+        names = ", ".join(f"tfds:{match['name']}/{entry.name}" for entry in roots)
+        raise UserError(f"{root} holds several configurations: choose one of {names}")
+    found = [v for r in roots for v in _versions(r) if match["version"] in (None, v.name)]
+    return max(found, key=lambda path: tuple(map(int, path.name.split("."))), default=None)
+
+
+def files_of(prepared: Path) -> list[Path]:
+    """All files of a prepared directory, sorted."""
+    return sorted(path for path in prepared.iterdir() if path.is_file())
+
+
+def read_prepared(prepared: Path, image_size: int) -> Decoded:
+    """Decode the splits `train` and `test` (else `validation`) of a prepared directory.
+
+    Images of one fixed size keep it; others become squares of `image_size`. The image
+    and the label are found by their kind, whatever their names.
+
+    Raises UserError for a set that is no image classification, was written as TFRecord,
+    or is damaged, and where TFDS is not installed.
+    """
+    builder = _open(prepared)
+    image_key, label_key = _keys(builder.info, prepared)
+    image, label = builder.info.features[image_key], builder.info.features[label_key]
+    if np.dtype(image.np_dtype) != np.uint8:
+        raise UserError(
+            f"{prepared}: images of {np.dtype(image.np_dtype)} are not supported: uint8 is"
+        )
+    native = None not in image.shape[:2]
+    size = tuple(image.shape[:2]) if native else (image_size, image_size)
+    train = _read_split(builder, "train", (image_key, label_key), size, native, prepared)
+    test = None
+    for split in ("test", "validation"):
+        # Some test splits are published without their labels, as -1.
+        if test is None and split in builder.info.splits:
+            test = _read_split(builder, split, (image_key, label_key), size, native, prepared)
+    if train is None or test is None:
+        raise UserError(
+            f"{prepared} needs labelled splits `train` and `test` (or `validation`), and has "
+            f"{', '.join(builder.info.splits) or 'none'}"
+        )
+    if train.images.shape[-1] != test.images.shape[-1]:  # All of one half was grey by chance.
+        train, test = (_three_channels(half) for half in (train, test))
+    return Decoded(train, test, tuple(label.names))
+
+
+def prepare(spec: str, data_dir: Path) -> Path:
+    """Have TFDS download and prepare a set in `data_dir`; return the prepared directory.
+
+    Needs TensorFlow (the extra `prepare`) and the network. Raises UserError, within 10
+    seconds, where either is missing.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        prepared = [folder.name for folder in _folders(data_dir) if _is_prepared(folder)]
+        place = data_dir / re.split("[/:]", spec)[0]
+        raise UserError(
+            f"tfds:{spec} is not prepared in {data_dir} (there: {', '.join(prepared) or 'nothing'})"
+            f". Put a directory that TFDS prepared elsewhere at {place}/VERSION, or name another "
+            "data directory in RTL_JAX_DATA_DIR, or install TensorFlow to prepare it here: "
+            f"{PREPARE_EXTRA}. For pictures of your own use folder:PATH"
+        )
+    tfds = _import()
+    try:
+        builder = tfds.builder(spec, data_dir=data_dir, file_format="array_record")
+    except (ValueError, AssertionError, ImportError) as error:
+        raise UserError(f"TFDS knows no set {spec}: {_first_line(error)}") from error
+    # TFDS itself waits for minutes without a network, and asks Google's storage first.
+    download.check_reachable(_first_url(builder), what=f"preparing tfds:{spec}")
+    config = tfds.download.DownloadConfig(try_download_gcs=False)
+    try:
+        builder.download_and_prepare(download_config=config)
+    except Exception as error:  # Any of a hundred builders' errors; TFDS keeps what it has.
+        raise UserError(f"TFDS could not prepare {spec} in {data_dir}: {error}") from error
+    return Path(builder.data_dir)
+
+
+def _read_split(
+    builder: Any,
+    split: str,
+    keys: tuple[str, str],
+    size: tuple[int, int],
+    native: bool,
+    prepared: Path,
+) -> ImageSet | None:
+    """A split's images and labels, or None where it is absent, empty or without labels."""
+    if split not in builder.info.splits:
+        return None
+    tfds = _import()
+    labels: list[int] = []
+
+    def encoded() -> Iterator[bytes]:
+        for start in range(0, len(source), _BATCH):
+            rows = source.__getitems__(range(start, min(start + _BATCH, len(source))))
+            labels.extend(int(row[keys[1]]) for row in rows)
+            yield from (row[keys[0]] for row in rows)
+
+    try:
+        # PIL decodes, not TFDS: it would use OpenCV where installed, whose pixels differ.
+        decoders = {keys[0]: tfds.decode.SkipDecoding()}
+        source = builder.as_data_source(split, decoders=decoders)
+        if not len(source) or int(source[0][keys[1]]) < 0:
+            return None
+        images, broken = pictures.decode_all(
+            encoded(), len(source), size, native=native, name=f"{builder.name} {split}"
+        )
+    except (RuntimeError, ValueError, TypeError, IndexError, OSError, SystemError) as error:
+        raise UserError(
+            f"{prepared}: the split {split} cannot be read ({_first_line(error)}): a file is "
+            "missing or damaged; prepare or copy the directory again"
+        ) from error
+    if broken or len(labels) != len(images):
+        listed = pictures.list_broken([f"record {row}: {reason}" for row, reason in broken])
+        raise UserError(
+            f"{prepared}: {len(broken)} of {len(images)} images of the split {split} cannot be "
+            f"decoded; prepare or copy the directory again\n{listed}"
+        )
+    return ImageSet(images, np.array(labels, np.int32))
+
+
+def _three_channels(half: ImageSet) -> ImageSet:
+    shape = (*half.images.shape[:3], 3)
+    return ImageSet(np.ascontiguousarray(np.broadcast_to(half.images, shape)), half.labels)
+
+
+def _keys(info: Any, prepared: Path) -> tuple[str, str]:
+    tfds = _import()
+    kinds = {name: type(feature) for name, feature in dict(info.features).items()}
+    images = [name for name, kind in kinds.items() if issubclass(kind, tfds.features.Image)]
+    labels = [name for name, kind in kinds.items() if issubclass(kind, tfds.features.ClassLabel)]
+    supervised = info.supervised_keys
+    if supervised and supervised[0] in images and supervised[1] in labels:
+        return supervised[0], supervised[1]
+    if len(images) != 1 or len(labels) != 1:
+        listed = ", ".join(f"{name} ({kind.__name__})" for name, kind in kinds.items())
+        raise UserError(
+            f"{prepared} is no image classification: expected one Image and one ClassLabel, "
+            f"found {listed}"
+        )
+    return images[0], labels[0]
+
+
+def _open(prepared: Path) -> Any:
+    tfds = _import()
+    try:
+        builder = tfds.builder_from_directory(prepared)
+        file_format = builder.info.file_format
+    except Exception as error:  # Metadata of any TFDS version, maybe with classes of its own.
+        raise UserError(
+            f"{prepared} cannot be opened as a prepared TFDS set ({_first_line(error)}): prepare "
+            "or copy it again, its dataset_info.json and features.json included"
+        ) from error
+    name = getattr(file_format, "value", file_format)
+    if name != "array_record":
+        raise UserError(
+            f"{prepared} was written as {name}, which only TensorFlow reads: prepare it again with "
+            f"`tfds build {builder.name} --file_format=array_record` and the same data directory"
+        )
+    return builder
+
+
+def _import() -> Any:
+    try:
+        import array_record.python.array_record_data_source  # noqa: F401
+        import tensorflow_datasets  # Here, because only this kind of source needs it.
+    except ImportError as error:
+        raise UserError(
+            f"reading a prepared TFDS set needs a package that is not installed ({error}): "
+            f"{READ_PACKAGES}"
+        ) from error
+    return tensorflow_datasets
+
+
+def _first_url(builder: Any) -> str:
+    infos = getattr(builder, "url_infos", None) or {}
+    for url in infos:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https"):
+            return f"{parts.scheme}://{parts.netloc}/"
+    return "https://storage.googleapis.com/"
+
+
+def _versions(root: Path) -> list[Path]:
+    return [
+        entry
+        for entry in _folders(root)
+        if _VERSION.fullmatch(entry.name) and (entry / "dataset_info.json").is_file()
+    ]
+
+
+def _folders(root: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in root.iterdir() if entry.is_dir())
+    except OSError:
+        return []
+
+
+def _is_prepared(root: Path) -> bool:
+    return any(_versions(folder) for folder in [root, *_folders(root)])
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

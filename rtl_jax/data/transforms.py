@@ -1,0 +1,250 @@
+"""Image transforms on the device: the test transform, and augmentation keyed per example.
+
+`prepare` turns a dataset's uint8 images into what the networks take, once; `augment_batch`
+changes them anew at every epoch. Both are pure and fixed in shape, so they run inside `jit`,
+`vmap` (over seeds, say) and `lax.scan`, and no image travels between host and device.
+
+Throughout: `images` are [N, H, W, C]; after `to_float` they are float32 in [0, 1] with C = 3,
+not normalised (the networks do that). `key` is a `jax.random` key, new-style or raw.
+"""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rtl_jax.config import Augmentation
+from rtl_jax.errors import UserError
+
+# ITU-R 601 weights, which PIL and torchvision take for the grey value of an RGB pixel.
+LUMA = (0.299, 0.587, 0.114)
+
+JITTER_ORDERS = np.array(list(itertools.permutations(range(3))))
+
+
+# ---- The test transform -----------------------------------------------------------------------
+
+
+def to_float(images: jax.Array) -> jax.Array:
+    """uint8 (0 to 255) or float ([0, 1]) [..., 1 or 3] -> float32 [..., 3] in [0, 1].
+
+    Raises UserError for another dtype, whose scale would be a guess, or another channel count.
+    """
+    images = _scale(images)
+    return jnp.broadcast_to(images, (*images.shape[:-1], 3))
+
+
+def _scale(images: jax.Array) -> jax.Array:
+    """`to_float` before its broadcast: a grey image is resized as one channel, not three."""
+    images = jnp.asarray(images)
+    if images.ndim < 3 or images.shape[-1] not in (1, 3):
+        raise UserError(f"images: expected [..., height, width, 1 or 3]; got {images.shape}")
+    if images.dtype == jnp.uint8:
+        return images.astype(jnp.float32) / 255
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        return images.astype(jnp.float32)
+    raise UserError(f"images: expected uint8, or floats in [0, 1]; got {images.dtype}")
+
+
+def resize(images: jax.Array, size: int | tuple[int, int]) -> jax.Array:
+    """Bilinear resize of float32 [N, H, W, C] to `size`: an edge length, or (height, width).
+
+    As PIL's `Image.resize(size, BILINEAR)`: pixel centres at halves, and when shrinking the
+    triangle widens to cover what it averages. PIL rounds to whole grey levels after each of its
+    two passes and this does not, so they differ by up to 1/255.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise UserError(f"size: expected 1 pixel or more; got {size}")
+    _, old_height, old_width, _ = images.shape
+    rows = _triangle_weights(old_height, height)
+    columns = _triangle_weights(old_width, width)
+    return _weigh(images, rows, columns)
+
+
+def _weigh(images: jax.Array, rows: np.ndarray, columns: np.ndarray) -> jax.Array:
+    """Apply `rows` [H', H] and `columns` [W', W] to float32 [N, H, W, C]."""
+    # HIGHEST, because TF32 and bfloat16 products alone would be off by up to a grey level.
+    return jnp.einsum(
+        "ph,nhwc,qw->npqc", rows, images, columns, precision=jax.lax.Precision.HIGHEST
+    )
+
+
+def _triangle_weights(old: int, new: int) -> np.ndarray:
+    """float32 [new, old]: the share of each old pixel in each new one; rows sum to 1."""
+    scale = old / new
+    radius = max(scale, 1.0)
+    centres = (np.arange(new) + 0.5) * scale
+    distance = np.abs(np.arange(old) + 0.5 - centres[:, None])
+    weights = np.maximum(0, 1 - distance / radius)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@partial(jax.jit, static_argnames="size")
+def prepare(images: jax.Array, size: int) -> jax.Array:
+    """The test transform, and the part of the training transform that is the same every epoch.
+
+    The shorter edge is resized to `size`, then the centre is cropped, as by torchvision's
+    `Resize(size)` and `CenterCrop(size)`. (For images that are not square the paper's code
+    would crop its training images at random from the whole longer edge; its six datasets are
+    square.)
+
+    Args:
+      images: uint8 or float [N, H, W, C], C 1 or 3.
+      size: pixels.
+
+    Returns:
+      float32 [N, size, size, 3] in [0, 1].
+
+    Raises:
+      UserError: the shape, the dtype or the size is not as above.
+    """
+    images = _scale(images)
+    if images.ndim != 4:
+        raise UserError(f"images: expected [N, height, width, channels]; got {images.shape}")
+    if size < 1:
+        raise UserError(f"size: expected 1 pixel or more; got {size}")
+    _, height, width, _ = images.shape
+    short = min(height, width)
+    rows, columns = (
+        # Cropping the weights rather than the result never computes what is cropped away.
+        _centre(_triangle_weights(old, size if old == short else size * old // short), size)
+        for old in (height, width)
+    )
+    return to_float(_weigh(images, rows, columns))
+
+
+def _centre(weights: np.ndarray, size: int) -> np.ndarray:
+    """The middle `size` rows; torchvision too rounds half a pixel to the even offset."""
+    start = round((len(weights) - size) / 2)
+    return weights[start : start + size]
+
+
+# ---- Augmentation -----------------------------------------------------------------------------
+
+
+def example_keys(key: jax.Array, epoch: jax.Array | int, indices: jax.Array) -> jax.Array:
+    """One key per example, from the run's key, the epoch and the example's own index.
+
+    Folding in the index in the training subset (not the place in the batch) makes an image's
+    augmentation in an epoch the same whatever batch it falls in, however large batches are and
+    however many devices share them.
+
+    Args:
+      key: the run's augmentation key.
+      epoch: int, traced or not.
+      indices: int [N], the examples' indices in the training subset.
+
+    Returns:
+      keys [N].
+    """
+    epoch_key = jax.random.fold_in(key, epoch)
+    return jax.vmap(lambda index: jax.random.fold_in(epoch_key, index))(jnp.asarray(indices))
+
+
+@partial(jax.jit, static_argnames="augmentation")
+def augment_batch(keys: jax.Array, images: jax.Array, augmentation: Augmentation) -> jax.Array:
+    """`augment` for keys [N] and float32 images [N, H, W, 3], each image with its own key."""
+    if augmentation.is_identity:
+        return images
+    return jax.vmap(partial(augment, augmentation=augmentation))(keys, images)
+
+
+def augment(key: jax.Array, image: jax.Array, augmentation: Augmentation) -> jax.Array:
+    """One random draw of the paper's training transform: crop, flip, jitter, rotate, in turn.
+
+    Args:
+      key: a single key; the same key gives the same result.
+      image: float32 [H, W, 3] in [0, 1].
+      augmentation: which steps, and how strong; static under `jit`.
+
+    Returns:
+      float32 [H, W, 3] in [0, 1].
+    """
+    # A key for each step, whether taken or not: switching one off leaves the others' draws.
+    crop_key, flip_key, jitter_key, rotation_key = jax.random.split(key, 4)
+    if augmentation.crop_padding:
+        image = _random_crop(crop_key, image, augmentation.crop_padding)
+    if augmentation.flip:
+        image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
+    strengths = (augmentation.brightness, augmentation.contrast, augmentation.saturation)
+    if any(strengths):
+        order_key, factor_key = jax.random.split(jitter_key)
+        order = jnp.array(JITTER_ORDERS)[jax.random.randint(order_key, (), 0, 6)]
+        change = jnp.array(strengths) * jax.random.uniform(factor_key, (3,), minval=-1, maxval=1)
+        # Without the barrier XLA fuses, and so repeats, the crop and the flip in each of jitter's
+        # passes: the whole took twice as long on a CPU.
+        image = jitter(jax.lax.optimization_barrier(image), 1 + change, order)
+    if augmentation.rotation:
+        limit = augmentation.rotation
+        image = rotate(image, jax.random.uniform(rotation_key, minval=-limit, maxval=limit))
+    return image
+
+
+def _random_crop(key: jax.Array, image: jax.Array, padding: int) -> jax.Array:
+    """A window of the image's size at random in the image with `padding` zeros on each side."""
+    offsets = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    return jax.lax.dynamic_slice(padded, (*offsets, 0), image.shape)
+
+
+def jitter(image: jax.Array, factors: jax.Array, order: jax.Array) -> jax.Array:
+    """Change brightness, contrast and saturation, as torchvision's `ColorJitter` does.
+
+    Each blends the image with a degenerate one (black; its mean grey value; its grey image):
+    `factor * image + (1 - factor) * degenerate`, clipped to [0, 1].
+
+    Args:
+      image: float32 [H, W, 3] in [0, 1].
+      factors: float32 [3], of brightness, contrast and saturation; 1 changes nothing.
+      order: int [3], a permutation: 0 brightness, 1 contrast, 2 saturation, first to last.
+
+    Returns:
+      float32 [H, W, 3] in [0, 1].
+    """
+    # Under `vmap` a switch over the six orders would compute all six. All three are one blend,
+    # so each place in the order selects its degenerate image and its factor instead.
+    for step in order:
+        factor = factors[step]
+        grey = _grey(image)
+        degenerate = jnp.where(step == 2, grey, jnp.where(step == 1, grey.mean(), 0))
+        blend = factor * image + (1 - factor) * degenerate[..., None]
+        image = jnp.clip(blend, 0, 1)
+    return image
+
+
+def _grey(image: jax.Array) -> jax.Array:
+    # Spelled out: a product with a matrix is slower on a CPU, and TF32 on a GPU.
+    return LUMA[0] * image[..., 0] + LUMA[1] * image[..., 1] + LUMA[2] * image[..., 2]
+
+
+def rotate(image: jax.Array, degrees: jax.Array) -> jax.Array:
+    """Rotate counter-clockwise about the centre: nearest pixel, zeros from outside.
+
+    As PIL's `Image.rotate(degrees, NEAREST)`, which torchvision's `RandomRotation` calls.
+
+    Args:
+      image: float32 [H, W, C], H and W below 8,192.
+      degrees: float32 [].
+
+    Returns:
+      float32 [H, W, C].
+    """
+    height, width, _ = image.shape
+    radians = jnp.deg2rad(degrees)
+    cos, sin = jnp.cos(radians), jnp.sin(radians)
+
+    # PIL steps through the source in units of 1/65536 pixel. Whole numbers here too, from the
+    # image's centre: which pixel is nearest is then the same on every backend, jitted or not.
+    one = 65536
+    step_cos, step_sin = (jnp.round(one * x).astype(jnp.int32) for x in (cos, sin))
+    # Twice the offset of a pixel's centre from the image's, so that it is a whole number.
+    dx = 2 * jnp.arange(width, dtype=jnp.int32)[None, :] + 1 - width
+    dy = 2 * jnp.arange(height, dtype=jnp.int32)[:, None] + 1 - height
+    x = (step_cos * dx - step_sin * dy + width * one) // (2 * one)
+    y = (step_sin * dx + step_cos * dy + height * one) // (2 * one)
+
+    # Negative indices too are outside, and not counted from the far edge as numpy would.
+    return jnp.asarray(image).at[y, x].get(mode="fill", fill_value=0, wrap_negative_indices=False)
