@@ -1,0 +1,9 @@
+"""Checkpoints of PyTorch into networks of `rtl_jax`, and back.
+
+`convert` and `ensure_converted` are the whole interface for other code; `python -m convert`
+is the command. Only `--check` and the export to .pth need torch.
+"""
+
+from convert.converter import convert, ensure_converted
+
+__all__ = ["convert", "ensure_converted"]

@@ -1,0 +1,111 @@
+"""python -m convert SOURCE DESTINATION, and python -m convert export CHECKPOINT OUT."""
+
+import argparse
+import errno
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rtl_jax.errors import UserError
+
+_EPILOG = """
+SOURCE is a .pt, .pth, .ckpt or .safetensors file, or hf:OWNER/REPO/FILE on Hugging Face.
+The way back: python -m convert export CHECKPOINT OUT.safetensors|OUT.pth
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, or 2 for what the user can mend, 1 for a defect of ours."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if arguments[:1] == ["export"]:
+            return _export(arguments[1:])
+        return _convert(arguments)
+    except UserError as error:
+        print(f"convert: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        print(f"convert: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("convert: interrupted; nothing was written", file=sys.stderr)
+        return 130
+
+
+def _convert(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("python -m convert", description=__doc__, epilog=_EPILOG)
+    parser.add_argument("source", metavar="SOURCE")
+    parser.add_argument("destination", metavar="DESTINATION", type=Path)
+    parser.add_argument("--check", action="store_true", help="compare with PyTorch, by stage")
+    parser.add_argument("--arch", metavar="NAME", help="fail unless the file holds this network")
+    parser.add_argument("--stem", choices=("imagenet", "small"), help="overrule the first layers")
+    for name in ("mean", "std"):
+        parser.add_argument(
+            f"--{name}", type=_numbers, metavar="R,G,B", help="overrule the normalisation"
+        )
+    options = parser.parse_args(arguments)
+    from convert.converter import convert
+
+    if options.check:
+        from convert.torch_needed import import_torch
+
+        import_torch("--check")
+    convert(
+        options.source,
+        options.destination,
+        arch=options.arch,
+        stem=options.stem,
+        mean=options.mean,
+        std=options.std,
+    )
+    return _check(options.source, options.destination) if options.check else 0
+
+
+def _check(source: str, destination: Path) -> int:
+    from convert.parity import TOLERANCE, differences
+
+    worst = max(differences(source, destination), key=lambda row: row.relative)
+    if worst.relative <= TOLERANCE:
+        print(f"equal: every stage within {worst.relative:.1e} of its largest value")
+        return 0
+    print(
+        f"convert: {worst.stage} differs by {worst.relative:.1e} of its largest value, more than "
+        f"{TOLERANCE:g}: do not use {destination}, and report this",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _export(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m convert export", description="Write a network for PyTorch."
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path)
+    parser.add_argument("out", metavar="OUT", type=Path, help="a .safetensors or .pth file")
+    options = parser.parse_args(arguments)
+    from convert.export import export
+
+    export(options.checkpoint, options.out)
+    return 0
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 3:
+        raise argparse.ArgumentTypeError(f"expected three numbers as R,G,B, got {text!r}")
+    return numbers
+
+
+def _terminated(*_: object) -> None:
+    raise KeyboardInterrupt  # so that a polite kill cleans up as Ctrl-C does
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""From a torch checkpoint to a network on disk."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from convert import hub, layout, network
+from convert.checkpoint import open_checkpoint, translated
+from rtl_jax.checkpoint import is_network, save_network
+from rtl_jax.errors import UserError
+
+# Part of the manifest and of the cache's keys: raise it when the same file gives other values.
+VERSION = 1
+
+
+def convert(
+    source: str | os.PathLike,
+    destination: str | os.PathLike,
+    *,
+    arch: str | None = None,
+    stem: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    report: Callable[[str], Any] = print,
+) -> Path:
+    """Convert a torch checkpoint to a network that `rtl_jax.checkpoint.load_network` reads.
+
+    `source` is a path or 'hf:REPO/FILE'. `arch` names the architecture that it must hold;
+    `stem` ('imagenet' or 'small'), `mean` and `std` overrule what the file says. `report` is
+    given a line for everything that was found, skipped or assumed. Returns `destination`.
+
+    Raises UserError, and writes nothing, where the source is no checkpoint of a ResNet, names
+    a way to run code, or does not fit, and where the destination exists or cannot be written.
+    """
+    destination = Path(destination).expanduser()
+    if destination.exists() or destination.is_symlink():
+        raise UserError(f"{destination} exists already: remove it or choose another destination")
+    path = hub.locate(source, report)
+    with open_checkpoint(path) as checkpoint, translated(path):
+        digest = file_sha256(path)
+        report(f"{path}: {checkpoint.format}, {path.stat().st_size:,} bytes, sha256 {digest}")
+        found = network.find(checkpoint, arch=arch, stem=stem, mean=mean, std=std)
+        network.file_size_check(found, path)
+        _report(found, report)
+        network.compare_copies(found, report)
+        variables = _variables(found)
+    arch_found, normalization = found.architecture, found.normalization
+    _check_room(destination, sum(v.nbytes for part in variables.values() for v in part.values()))
+    provenance = {
+        "kind": "converted",
+        "source": os.fspath(source) if os.fspath(source).startswith("hf:") else path.name,
+        "sha256": digest,
+        "format": checkpoint.format,
+        "key": found.key,
+        "prefix": found.prefix,
+        "normalization": normalization.origin,
+        "placeholders": list(checkpoint.placeholders),
+        "converter": VERSION,
+    }
+    save_network(
+        destination.absolute(),
+        arch_found,
+        variables["params"],
+        variables["batch_stats"],
+        provenance,
+    )
+    report(f"wrote {destination}")
+    return destination
+
+
+def ensure_converted(source: str, cache_dir: str | os.PathLike) -> Path:
+    """The converted network of a source, from the cache or put there now.
+
+    The cache is keyed by the sha256 of the file and the converter's version; a file of
+    unchanged path, size and time is not hashed again. Processes that ask for the same source
+    at once convert it once. Raises what `convert` raises.
+    """
+    cache = Path(cache_dir).expanduser()
+    path = hub.locate(source, print)
+    if is_network(path):
+        return path
+    try:
+        stat = path.stat()
+        cache.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be used ({error.strerror})") from error
+    if path.is_dir():
+        raise UserError(f"{path}: is a directory that holds no converted network")
+    with _locked(cache / ".lock"):
+        index = cache / "index.json"
+        known = _read_index(index)
+        place = str(path.resolve())
+        stamp = [stat.st_size, stat.st_mtime_ns]
+        entry = known.get(place)
+        if isinstance(entry, dict) and entry.get("stamp") == stamp:
+            digest = str(entry.get("sha256"))
+        else:
+            digest = file_sha256(path)
+            known[place] = {"stamp": stamp, "sha256": digest}
+            temporary = index.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_text(json.dumps(known, indent=1))
+            temporary.replace(index)
+    destination = cache / f"{path.stem}-{digest[:16]}-v{VERSION}"
+    with _locked(cache / f".{digest[:16]}.lock"):
+        if not is_network(destination):
+            convert(path, destination)
+    return destination
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _variables(found: network.Found) -> dict[str, dict[str, np.ndarray]]:
+    """Read every tensor of the network, one at a time, into our layout."""
+    variables: dict[str, dict[str, np.ndarray]] = {"params": {}, "batch_stats": {}}
+    table = layout.entries(found.architecture)
+    for entry in tqdm(table, "reading", unit=" tensors", disable=None, leave=False):
+        values = network.load(found.tensors[entry.torch_name], entry.torch_name)
+        variables[entry.collection][entry.path] = entry.to_flax(values)
+    return variables
+
+
+def _report(found: network.Found, report: Callable[[str], Any]) -> None:
+    arch, normalization = found.architecture, found.normalization
+    stem = "max-pool" if arch.stem_pool else "no pooling"
+    for note in found.notes:
+        report(note)
+    report(
+        f"{arch.name}, {arch.num_classes} classes; stem {arch.stem_kernel}x{arch.stem_kernel}, "
+        f"stride {arch.stem_stride}, {stem}; names under {found.prefix or 'no prefix'}"
+    )
+    numbers = f"mean {arch.mean}, std {arch.std}"
+    if normalization.origin == "assumed":
+        report(
+            f"{numbers}: ImageNet's, ASSUMED, since the file has none; say --mean and --std if "
+            "it was trained with others (0,0,0 and 1,1,1 for none)"
+        )
+    else:
+        report(f"{numbers} ({normalization.origin})")
+    dtypes = {found.tensors[entry.torch_name].dtype.name for entry in layout.entries(arch)}
+    if dtypes != {"float32"}:
+        report(f"values of {', '.join(sorted(dtypes))} are written as float32")
+
+
+def _check_room(destination: Path, num_bytes: int) -> None:
+    parent = destination.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    with contextlib.suppress(OSError):
+        free = shutil.disk_usage(parent).free
+        if free < num_bytes + (1 << 20):
+            raise UserError(
+                f"{destination}: needs {num_bytes:,} bytes and the disk has {free:,} left: make "
+                "room or choose another place"
+            )
+
+
+def _read_index(index: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(index.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock between processes; the system gives it back if this one dies."""
+    import fcntl
+
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

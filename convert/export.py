@@ -1,0 +1,73 @@
+"""From a network on disk to a file that PyTorch reads, under torchvision's names."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert import layout
+from convert.network import METADATA_KEY
+from convert.torch_needed import import_torch
+from rtl_jax.checkpoint import complete_or_absent, load_network
+from rtl_jax.errors import UserError
+from rtl_jax.models.architecture import Architecture
+
+
+def export(
+    checkpoint: str | os.PathLike,
+    destination: str | os.PathLike,
+    *,
+    report: Callable[[str], Any] = print,
+) -> Path:
+    """Write a network as .safetensors or .pth, every value unchanged; return `destination`.
+
+    The file is a flat state dict that torchvision's model loads with strict=True. Only .pth
+    needs torch. Raises UserError for another ending, a destination that exists, or a
+    checkpoint that is not one.
+    """
+    destination = Path(destination).expanduser()
+    if destination.suffix not in (".safetensors", ".pth", ".pt"):
+        raise UserError(f"{destination}: expected an ending .safetensors, .pth or .pt")
+    if destination.exists():
+        raise UserError(f"{destination} exists already: remove it or choose another destination")
+    torch = None if destination.suffix == ".safetensors" else import_torch("exporting to .pth")
+    network = load_network(Path(checkpoint).expanduser().absolute())
+    state = state_dict(network.architecture, network.params, network.batch_stats)
+    with complete_or_absent(destination.absolute()) as temporary:
+        if torch is None:
+            from safetensors.numpy import save_file
+
+            save_file(state, temporary, metadata=_metadata(network.architecture))
+        else:
+            torch.save({name: torch.from_numpy(v) for name, v in state.items()}, temporary)
+    arch = network.architecture
+    report(f"wrote {destination}: {arch.name}, {arch.num_classes} classes, torchvision's names")
+    report(
+        f"its input is normalised outside the file: clamp to [0, 1], mean {arch.mean}, "
+        f"std {arch.std}"
+    )
+    return destination
+
+
+def state_dict(
+    architecture: Architecture, params: dict[str, Any], batch_stats: dict[str, Any]
+) -> dict[str, np.ndarray]:
+    """torchvision's state dict of a network: float32, BatchNorm's counters as int64 zeros."""
+    variables = {"params": params, "batch_stats": batch_stats}
+    state: dict[str, np.ndarray] = {}
+    for entry in layout.entries(architecture):
+        values = np.asarray(variables[entry.collection][entry.path])
+        state[entry.torch_name] = entry.to_torch(values)
+        if entry.path.endswith("/var"):
+            counter = entry.torch_name.replace("running_var", layout.COUNTER)
+            state[counter] = np.zeros((), np.int64)
+    return state
+
+
+def _metadata(architecture: Architecture) -> dict[str, str]:
+    stem = "imagenet" if architecture.stem_pool else "small"
+    fields = {"mean": architecture.mean, "std": architecture.std, "stem": stem}
+    return {"format": "pt", METADATA_KEY: json.dumps(fields)}

@@ -1,0 +1,94 @@
+"""The largest difference between the converted network and the same weights in PyTorch."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convert import hub, network
+from convert.checkpoint import open_checkpoint, translated
+from convert.torch_needed import import_torch
+from rtl_jax.checkpoint import load_network
+from rtl_jax.models.resnet import bind, definition
+
+# Float32 through 150 layers differs by about 1e-5 of the largest value; a wrong tensor by 1.
+TOLERANCE = 1e-3
+
+
+class Difference(NamedTuple):
+    """Of one stage: its name, the largest difference, and the largest value in torch."""
+
+    stage: str
+    largest: float
+    scale: float
+
+    @property
+    def relative(self) -> float:
+        """The largest difference as a part of the largest value."""
+        return self.largest / max(self.scale, 1e-30)
+
+
+def differences(
+    source: str | os.PathLike,
+    converted: str | os.PathLike,
+    *,
+    images: np.ndarray | None = None,
+    report: Callable[[str], Any] = print,
+) -> list[Difference]:
+    """Run both networks on the same images and compare them behind every block.
+
+    torch has the weights of `source`, Flax those that were written to `converted`. `images`
+    are [n, height, width, 3] in [0, 1]; by default four random ones of 224 pixels (32 behind a
+    small stem). Reports a line per stage.
+    """
+    torch = import_torch("--check")
+    from convert.torch_resnet import torch_resnet
+
+    stored = load_network(Path(converted).expanduser().absolute())
+    arch = stored.architecture
+    if images is None:
+        size = 224 if arch.stem_pool else 32
+        images = np.random.default_rng(0).random((4, size, size, 3), np.float32)
+    module = torch_resnet(arch)
+    path = hub.locate(source, report)
+    stem = "imagenet" if arch.stem_pool else "small"
+    with open_checkpoint(path) as checkpoint, translated(path):
+        found = network.find(checkpoint, stem=stem, mean=arch.mean, std=arch.std)
+        state = {
+            name: torch.from_numpy(tensor.load().astype(np.float32))
+            for name, tensor in found.tensors.items()
+        }
+    # Counters may be absent from old files; the values that compute must all be there.
+    missing = module.load_state_dict(state, strict=False).missing_keys
+    assert all(name.endswith("num_batches_tracked") for name in missing), missing
+    graph = definition(arch, method="xla")
+
+    @jax.jit
+    def ours(params: Any, batch_stats: Any, images: jax.Array) -> list[jax.Array]:
+        net = bind(graph, params, batch_stats)
+        features = net.prefix(images, 0)
+        results = [net.normalize(images), features]
+        for block in net.blocks():
+            features = block(features, False)
+            results.append(features)
+        pooled = net.prefix(images, arch.num_blocks)
+        return [*results, pooled, net(images)]
+
+    with jax.default_matmul_precision("highest"):
+        flax_results = ours(stored.params, stored.batch_stats, jnp.asarray(images))
+    with torch.no_grad():
+        torch_results = module.stages_of(torch.from_numpy(images).permute(0, 3, 1, 2))
+    rows = []
+    report(f"{len(images)} images of {images.shape[1]} px; largest difference, torch - Flax:")
+    report(f"{'stage':<12}{'absolute':>12}{'of largest value':>18}")
+    for (stage, theirs), mine in zip(torch_results, flax_results, strict=True):
+        expected = theirs.permute(0, 2, 3, 1).numpy() if theirs.ndim == 4 else theirs.numpy()
+        largest = float(np.abs(expected - np.asarray(mine)).max())
+        row = Difference(stage, largest, float(np.abs(expected).max()))
+        rows.append(row)
+        report(f"{stage:<12}{row.largest:>12.2e}{row.relative:>18.2e}")
+    return rows
