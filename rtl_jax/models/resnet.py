@@ -12,7 +12,7 @@ everything to the suffix. `suffix(prefix(images, cut), cut)` is the network, for
 
 import math
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -181,16 +181,22 @@ def definition(
     `dtype` is what blocks compute in (float32 or bfloat16; variables stay float32);
     `method` the convolution's form, by default the backend's.
     """
-    method = method or choose_convolution()
-    network = nnx.eval_shape(lambda: ResNet(architecture, dtype=dtype, method=method))
-    return nnx.graphdef(network)
+    return _definition(architecture, jnp.dtype(dtype), method or choose_convolution())
+
+
+@lru_cache(maxsize=64)
+def _definition(architecture: Architecture, dtype: jnp.dtype, method: ConvMethod) -> nnx.GraphDef:
+    return nnx.graphdef(nnx.eval_shape(lambda: ResNet(architecture, dtype=dtype, method=method)))
 
 
 def bind(graphdef: nnx.GraphDef, params: Mapping, batch_stats: Mapping) -> ResNet:
     """A network with these variables, for use inside a step; the dictionaries stay untouched."""
 
     def state(variables: Mapping) -> nnx.State:
-        return nnx.from_flat_state({_unflatten(path): leaf for path, leaf in variables.items()})
+        # JAX arrays: NNX would write new statistics into a NumPy array, the caller's own.
+        return nnx.from_flat_state(
+            {_unflatten(path): jnp.asarray(leaf) for path, leaf in variables.items()}
+        )
 
     return nnx.merge(graphdef, state(params), state(batch_stats), copy=True)
 

@@ -1,0 +1,302 @@
+"""Every setting of an experiment, its default and its check. The defaults are the paper's.
+
+A config file's `get_config()` edits what `defaults()` returns; `freeze` turns the result,
+with the command line's overrides, into the frozen dataclasses below. `None` is written
+`none` on the command line. Importing this module imports neither JAX nor ml_collections.
+"""
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, Optional
+
+from rtl_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+FIRST_SEED = 20_000_000  # the authors' seeds are 20000000 + 100000 i
+
+FrozenBatchNorm = Literal["batch", "source", "adapt"]
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+
+def _require(condition: bool, key: str, expected: str, value: object) -> None:
+    if not condition:
+        raise UserError(f"{key}: expected {expected}, received {value!r}")
+
+
+def _require_choice(value: object, choices: Any, key: str) -> None:
+    options = typing.get_args(choices)
+    _require(value in options, key, f"one of {', '.join(map(repr, options))}", value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The network that transfer starts from."""
+
+    # A converted directory, a work directory with one finished network, a torch file
+    # (.pt .pth .ckpt .safetensors), hf:REPO/FILE, bundled:NAME, or random.
+    checkpoint: str = "random"
+    # The name of an architecture. With random it says what to build; with a checkpoint it
+    # is a check, and empty means whatever the checkpoint holds.
+    arch: str = ""
+    # For random only: 'imagenet' (7x7, stride 2, pool) or 'small' (3x3, for about 32 px).
+    stem: Literal["imagenet", "small"] = "imagenet"
+    # For random only: blocks per stage and width of each stage; none: the architecture's own.
+    stage_sizes: tuple[int, ...] | None = None
+    stage_widths: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _require(bool(self.checkpoint), "source.checkpoint", "a path or a name", self.checkpoint)
+        _require_choice(self.stem, Literal["imagenet", "small"], "source.stem")
+        for name in ("stage_sizes", "stage_widths"):
+            value = getattr(self, name)
+            _require(
+                value is None or (len(value) > 0 and min(value) > 0),
+                f"source.{name}",
+                "positive whole numbers, one per stage, or none",
+                value,
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """The images to transfer to."""
+
+    dataset: str = "digits"  # tfds:NAME, folder:PATH, npz:PATH or digits
+    data_dir: str | None = None  # none: RTL_JAX_DATA_DIR, or ~/.cache/rtl_jax/data
+    image_size: int = 224  # pixels, what the network sees
+    num_images: int | None = None  # training images drawn by the seed; none: all
+    num_test_images: int | None = None  # a fixed draw of the test set; none: all
+    classes: tuple[int, ...] | None = None  # labels to keep, renumbered; none: all
+
+    def __post_init__(self) -> None:
+        _require(bool(self.dataset), "target.dataset", "a data set", self.dataset)
+        _require(self.image_size >= 8, "target.image_size", "at least 8 pixels", self.image_size)
+        for name in ("num_images", "num_test_images"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"target.{name}", "a positive number", value)
+        _require(
+            self.classes is None or len(self.classes) >= 2,
+            "target.classes",
+            "two labels or more, or none",
+            self.classes,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What may be done to a training image; without arguments, nothing (see `PRESETS`)."""
+
+    crop_padding: int = 0  # pixels of zeros on every side before a random crop of the old size
+    flip: bool = False  # mirror left and right with probability 1/2
+    brightness: float = 0.0  # v in [0, 1]: the factor is uniform in [1 - v, 1 + v]
+    contrast: float = 0.0  # likewise
+    saturation: float = 0.0  # likewise
+    rotation: float = 0.0  # degrees d in [0, 180]: the angle is uniform in [-d, d]
+
+    def __post_init__(self) -> None:
+        padding = self.crop_padding
+        whole = isinstance(padding, int) and not isinstance(padding, bool)
+        expected = "whole pixels, 0 or more"
+        _require(whole and padding >= 0, "augmentation.crop_padding", expected, padding)
+        boolean = isinstance(self.flip, bool)
+        _require(boolean, "augmentation.flip", "True or False", self.flip)
+        for name, top in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("rotation", 180)):
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            expected = f"a number from 0 to {top}"
+            _require(number and 0 <= value <= top, f"augmentation.{name}", expected, value)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether every image stays as it is, so that features can be kept."""
+        return self == Augmentation()
+
+
+PRESETS = {
+    "none": Augmentation(),
+    # The authors train on every one of their six data sets with this, digits included.
+    "paper": Augmentation(
+        crop_padding=4, flip=True, brightness=0.25, contrast=0.25, saturation=0.25, rotation=2.0
+    ),
+}
+
+
+def augmentation(name: str) -> Augmentation:
+    """The preset of that name. Raises UserError, listing the presets, if there is none."""
+    _require(name in PRESETS, "augmentation", f"one of {', '.join(PRESETS)}", name)
+    return PRESETS[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """How the network is fine-tuned (paper, section 3.2 and appendix A.4)."""
+
+    blocks: int | None = 3  # the last residual blocks to train beside the head; none: everything
+    # Statistics of the frozen blocks: 'batch' as the paper's code (train mode: batch statistics,
+    # running ones drift), 'source' keeps the source's, 'adapt' re-estimates them once on the
+    # training images and keeps those.
+    frozen_batch_norm: FrozenBatchNorm = "batch"
+    epochs: int | None = None  # none: 100 for up to 1,600 images, 150 above
+    batch_size: int = 128  # the last, partial batch of an epoch is kept
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4  # on all that is trained
+    learning_rate_drop: float = 0.1  # the factor of each drop
+    drop_every: int | None = None  # epochs between drops; none: epochs // 3
+    # The new head: 'normal' is the authors' (weights N(0, 1), bias 0), 'uniform' torch's own.
+    head: Literal["normal", "uniform"] = "normal"
+    eval_every: int | None = None  # epochs 1, 1 + n, ... and the last; none: 20, above 100 10
+    eval_batch_size: int = 128
+    precision: Precision = "float32"  # tf32 and bfloat16 are for accelerators
+    # Features of frozen blocks are kept on the device while they take no more than this.
+    feature_cache_mib: int = 2048
+    checkpoint_seconds: float = 60.0  # of work that a kill may cost
+    baseline: bool = False  # also fit a linear classifier on the raw pixels
+
+    def __post_init__(self) -> None:
+        _require(
+            self.blocks is None or self.blocks >= 0, "transfer.blocks", "0 or more", self.blocks
+        )
+        _require_choice(self.frozen_batch_norm, FrozenBatchNorm, "transfer.frozen_batch_norm")
+        _require_choice(self.precision, Precision, "transfer.precision")
+        _require_choice(self.head, Literal["normal", "uniform"], "transfer.head")
+        for name in ("epochs", "drop_every", "eval_every"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"transfer.{name}", "a positive number", value)
+        for name in ("batch_size", "eval_batch_size"):
+            value = getattr(self, name)
+            _require(value > 0, f"transfer.{name}", "a positive number", value)
+        for name in ("learning_rate", "learning_rate_drop"):
+            value = getattr(self, name)
+            _require(0 < value < float("inf"), f"transfer.{name}", "a positive number", value)
+        for name in ("weight_decay", "checkpoint_seconds", "feature_cache_mib"):
+            value = getattr(self, name)
+            _require(value >= 0, f"transfer.{name}", "0 or more", value)
+        _require(0 <= self.momentum < 1, "transfer.momentum", "0 <= m < 1", self.momentum)
+
+    def epochs_for(self, num_images: int) -> int:
+        """Epochs of a training on so many images (paper, Table 4)."""
+        return self.epochs or (100 if num_images <= 1600 else 150)
+
+    def eval_epochs(self, epochs: int) -> list[int]:
+        """The epochs, counted from 1, after which test accuracy is measured (paper, Table 4)."""
+        every = self.eval_every or (20 if epochs <= 100 else 10)
+        return sorted({*range(1, epochs + 1, every), epochs})
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One run of `run.py`."""
+
+    task: Literal["finetune"] = "finetune"
+    source: Source = dataclasses.field(default_factory=Source)
+    target: Target = dataclasses.field(default_factory=Target)
+    augmentation: Augmentation = dataclasses.field(default_factory=lambda: PRESETS["paper"])
+    transfer: Transfer = dataclasses.field(default_factory=Transfer)
+    seed: int = FIRST_SEED  # of the subset, the head, the batches and the augmentation
+
+    def __post_init__(self) -> None:
+        _require_choice(self.task, Literal["finetune"], "task")
+        _require(self.seed >= 0, "seed", "0 or more", self.seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain dictionaries of every setting."""
+        return dataclasses.asdict(self)
+
+    def fingerprint(self, **extra: Any) -> str:
+        """16 hex digits of sha256 over the settings that can change a result, and `extra`.
+
+        Where data lie and how often checkpoints are written cannot.
+        """
+        settings = self.to_dict()
+        del settings["target"]["data_dir"]
+        del settings["transfer"]["checkpoint_seconds"]
+        text = json.dumps({"settings": settings, "extra": extra}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def defaults() -> "ConfigDict":
+    """All settings with their defaults, to be edited in a config file.
+
+    An unknown name or a value of another type fails where it is written.
+    """
+    return _editable(Experiment())
+
+
+def preset(name: str) -> "ConfigDict":
+    """The augmentation settings of that name ('paper' or 'none'), for a config file."""
+    return _editable(augmentation(name))
+
+
+def freeze(config: Mapping[str, Any] | Experiment) -> Experiment:
+    """Check a config and make it immutable; raise UserError naming the setting that is wrong."""
+    if isinstance(config, Experiment):
+        return config
+    if hasattr(config, "to_dict"):
+        config = config.to_dict()
+    if not isinstance(config, Mapping):
+        raise UserError(f"get_config() must return a ConfigDict, received {type(config).__name__}")
+    return _build(Experiment, config, "")
+
+
+def _editable(settings: Any) -> "ConfigDict":
+    from ml_collections import ConfigDict, config_dict
+
+    config = ConfigDict()
+    hints = typing.get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            value = _editable(value)
+        elif value is None:
+            value = config_dict.placeholder(_plain_type(hints[field.name]))
+        config[field.name] = value
+    return config.lock()
+
+
+def _plain_type(hint: Any) -> type:
+    """The type a value must have: int of `int | None`, tuple of `tuple[int, ...]`."""
+    if typing.get_origin(hint) in (types.UnionType, Optional, typing.Union):
+        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
+    if typing.get_origin(hint) is Literal:
+        return str
+    return typing.get_origin(hint) or hint
+
+
+def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    if unknown := set(values) - set(hints):
+        raise UserError(
+            f"unknown settings {sorted(prefix + name for name in unknown)}; "
+            f"known: {sorted(prefix + name for name in hints)}"
+        )
+    arguments = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            _require(isinstance(value, Mapping), prefix + name, "a group of settings", value)
+            arguments[name] = _build(typing.cast(type, hint), value, f"{prefix}{name}.")
+        else:
+            arguments[name] = _checked(value, hint, prefix + name)
+    return cls(**arguments)
+
+
+def _checked(value: Any, hint: Any, key: str) -> Any:
+    if value is None:
+        _require(type(None) in typing.get_args(hint), key, "a value", value)
+        return None
+    kind = _plain_type(hint)
+    if kind is tuple:
+        items = tuple(value) if isinstance(value, list | tuple) else (value,)
+        _require(all(type(item) is int for item in items), key, "whole numbers", value)
+        return items
+    if kind is float and type(value) is int:
+        value = float(value)
+    _require(type(value) is kind, key, f"a value of type {kind.__name__}", value)
+    return value

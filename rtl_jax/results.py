@@ -1,0 +1,145 @@
+"""The row: one evaluation of one run, and where rows live.
+
+A run's rows are one Parquet file, WORKDIR/rows/RUN.parquet, written whole or not at all;
+`read_rows` gathers a work directory's into one pandas frame, without JAX. WORKDIR may be
+any path that `etils.epath` opens.
+"""
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+from etils import epath
+
+from rtl_jax.errors import UserError
+
+SCHEMA_VERSION = 1
+
+# Column -> (pandas dtype, meaning). Adding a column keeps the version; changing the meaning
+# of one raises it.
+SCHEMA: dict[str, tuple[str, str]] = {
+    "schema_version": ("int64", "of this table"),
+    "run": ("string", "identifies settings, source network and data; 16 hex digits"),
+    "task": ("string", "finetune"),
+    "method": ("string", "transfer, or linear_pixels (logistic regression on raw pixels)"),
+    "source": ("string", "source.checkpoint as given"),
+    "source_sha256": ("string", "of the source's original file, where known"),
+    "architecture": ("string", "of the network, such as resnet50"),
+    "dataset": ("string", "target.dataset as given"),
+    "data_order": ("string", "original: the source files' order; tfds: a prepared set's"),
+    "num_classes": ("int64", "of the target"),
+    "num_images": ("int64", "training images"),
+    "num_test_images": ("int64", "test images evaluated"),
+    "image_size": ("int64", "pixels that the network sees"),
+    "blocks": ("Int64", "residual blocks trained beside the head; missing: everything"),
+    "frozen_batch_norm": ("string", "batch, source or adapt"),
+    "seed": ("int64", "of subset, head, batches and augmentation"),
+    "epoch": ("int64", "after which this was measured, from 1"),
+    "epochs": ("int64", "of the whole run"),
+    "accuracy": ("float64", "top-1 on the test images, percent"),
+    "loss": ("float64", "mean test cross-entropy, nats"),
+    "train_accuracy": ("float64", "during that epoch, on augmented images, percent"),
+    "train_loss": ("float64", "mean during that epoch, nats"),
+    "seconds": ("float64", "since the run started, all its sessions, compilation included"),
+    "config": ("string", "every setting, as JSON"),
+    "platform": ("string", "cpu, gpu or tpu"),
+    "device_kind": ("string", "of the accelerator"),
+    "num_devices": ("int64", "local devices"),
+    "versions": ("string", "of Python and the packages that matter, as JSON"),
+    "time": ("string", "when the row was made, UTC, ISO 8601"),
+}
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python, of this package and of those that results depend on."""
+    from rtl_jax import __version__
+
+    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), "rtl_jax": __version__, **packages}
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def rows_path(workdir: epath.PathLike, run: str) -> epath.Path:
+    """Where the rows of a run are."""
+    return epath.Path(workdir) / "rows" / f"{run}.parquet"
+
+
+def frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows as a frame with the schema's columns and types.
+
+    Raises ValueError for a column that the schema does not know or that is missing.
+    """
+    rows = [{"schema_version": SCHEMA_VERSION, **row} for row in rows]
+    for row in rows:
+        if row.keys() ^ SCHEMA.keys():
+            raise ValueError(
+                f"columns differ from the schema: {sorted(row.keys() ^ SCHEMA.keys())}"
+            )
+    table = pd.DataFrame(rows, columns=list(SCHEMA))
+    return table.astype({column: dtype for column, (dtype, _) in SCHEMA.items()})
+
+
+def write_rows(workdir: epath.PathLike, run: str, rows: Iterable[Mapping[str, Any]]) -> epath.Path:
+    """Write a run's rows, atomically; an older file of the same run is replaced."""
+    path = rows_path(workdir, run)
+    # Hidden, and not *.parquet, so that no reader takes it for a finished file.
+    temporary = path.parent / f".{run}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
+    table = frame(rows)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            table.to_parquet(file, index=False)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write the rows to {path}: {error}") from error
+    return path
+
+
+def read_rows(workdir: epath.PathLike) -> pd.DataFrame:
+    """All rows under a work directory, sorted by run and epoch.
+
+    Raises UserError where there are none, where a file is damaged (naming it), and where
+    one was written by a newer schema.
+    """
+    directory = epath.Path(workdir) / "rows"
+    paths = sorted(directory.glob("*.parquet")) if directory.exists() else []
+    if not paths:
+        raise UserError(f"{workdir} has no results: expected Parquet files in {directory}")
+    tables = [_read(path) for path in paths]
+    return pd.concat(tables, ignore_index=True).sort_values(
+        ["run", "method", "epoch"], ignore_index=True
+    )
+
+
+def _read(path: epath.Path) -> pd.DataFrame:
+    try:
+        with path.open("rb") as file:
+            table = pd.read_parquet(file)
+        version = int(table["schema_version"].max())
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors
+        raise UserError(
+            f"{path} is damaged ({error}): remove it and run its config again"
+        ) from error
+    if version > SCHEMA_VERSION:
+        raise UserError(f"{path} has schema {version}, this code reads up to {SCHEMA_VERSION}")
+    return table.astype({c: dtype for c, (dtype, _) in SCHEMA.items() if c in table})
+
+
+def as_json(value: Mapping[str, Any]) -> str:
+    """Compact JSON with sorted keys, as the columns `config` and `versions` hold it."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

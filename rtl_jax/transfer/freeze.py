@@ -1,0 +1,73 @@
+"""The one freezing mask: which variables train, by the number of blocks.
+
+It drives the optimizer's mask, the gradient's argument, the prefix's cut and what is
+checkpointed. The last k blocks train, beside the head; a block includes its batch
+normalisation's scale and bias (paper, section 3.2). `blocks` None trains everything.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import optax
+
+from rtl_jax.errors import UserError
+from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.resnet import BEFORE_STEM, HEAD
+
+T = TypeVar("T")
+
+
+def cut_for(architecture: Architecture, blocks: int | None) -> int:
+    """The cut before the last `blocks` blocks; BEFORE_STEM for None.
+
+    Raises UserError where the network has fewer blocks.
+    """
+    if blocks is None:
+        return BEFORE_STEM
+    if not 0 <= blocks <= architecture.num_blocks:
+        raise UserError(
+            f"transfer.blocks: {architecture.name} has {architecture.num_blocks} blocks, "
+            f"received {blocks} (none trains everything)"
+        )
+    return architecture.num_blocks - blocks
+
+
+def trainable(architecture: Architecture, path: str, blocks: int | None) -> bool:
+    """Whether the variable at `path` lies behind the cut.
+
+    Raises UserError for a path that belongs to no part of the network.
+    """
+    cut = cut_for(architecture, blocks)
+    if path in HEAD:
+        return True
+    if path.split("/")[0] in ("conv1", "bn1"):
+        return cut == BEFORE_STEM
+    names = architecture.block_names()
+    block = "/".join(path.split("/")[:2])
+    if block not in names:
+        raise UserError(f"no freezing rule covers {path!r} of {architecture.name}")
+    return names.index(block) >= cut
+
+
+def mask(
+    architecture: Architecture, variables: Mapping[str, Any], blocks: int | None
+) -> dict[str, bool]:
+    """True for every variable (parameter or statistic) that lies behind the cut."""
+    return {path: trainable(architecture, path, blocks) for path in variables}
+
+
+def partition(variables: Mapping[str, T], mask: Mapping[str, bool]) -> tuple[dict, dict[str, T]]:
+    """Split by a mask: (what trains, what is frozen).
+
+    The first keeps every path, with optax.MaskedNode() where frozen: optax's own convention,
+    a pytree without leaves there, so that gradients and optimizer state have none either.
+    """
+    selected = {
+        path: leaf if mask[path] else optax.MaskedNode() for path, leaf in variables.items()
+    }
+    return selected, {path: leaf for path, leaf in variables.items() if not mask[path]}
+
+
+def combine(selected: Mapping[str, Any], frozen: Mapping[str, T]) -> dict[str, T]:
+    """The inverse of `partition`."""
+    return {path: frozen.get(path, leaf) for path, leaf in selected.items()}

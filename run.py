@@ -1,0 +1,36 @@
+"""Run an experiment: python run.py --config configs/svhn_l2.py --workdir runs/svhn_l2."""
+
+import sys
+from pathlib import Path
+
+from rtl_jax import cli, experiment
+from rtl_jax.errors import UserError
+from rtl_jax.paths import cache_path
+
+
+def convert(source: str) -> Path:
+    """Convert a torch file or hf:REPO/FILE once and keep the result; see the package `convert`."""
+    from convert import ensure_converted
+
+    return ensure_converted(source, cache_path() / "converted")
+
+
+def main(arguments: list[str]) -> int:
+    """Run what the command line asks for; return 0, or 2 for what the user can mend."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(cli.USAGE)
+        return 0 if arguments else 2
+    try:
+        settings, workdir = cli.parse(arguments)
+        experiment.run(settings, workdir, convert)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

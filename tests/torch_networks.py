@@ -1,0 +1,31 @@
+"""The independent truth: the same network in torch, and its variables in our layout."""
+
+import numpy as np
+import torch
+
+from convert.layout import entries
+from convert.torch_resnet import TorchResNet, randomize, torch_resnet
+from rtl_jax.models.architecture import Architecture
+
+Arrays = dict[str, np.ndarray]
+
+
+def random_torch(architecture: Architecture, seed: int = 0) -> TorchResNet:
+    """A torch network with random weights and running statistics that hide no mistake."""
+    return randomize(torch_resnet(architecture), seed).eval()
+
+
+def variables_of(network: TorchResNet) -> tuple[Arrays, Arrays]:
+    """(params, batch_stats) of a torch network, in its own floating type."""
+    state = network.state_dict()
+    found: dict[str, Arrays] = {"params": {}, "batch_stats": {}}
+    for entry in entries(network.architecture):
+        # A copy: torch would go on writing into its statistics.
+        array = np.transpose(state[entry.torch_name].numpy(), entry.axes).copy(order="C")
+        found[entry.collection][entry.path] = array
+    return found["params"], found["batch_stats"]
+
+
+def nchw(images: np.ndarray) -> torch.Tensor:
+    """NHWC images as torch wants them."""
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))

@@ -1,0 +1,172 @@
+"""Training in the paper's mode against a torch loop: same head, batches and pixels.
+
+The torch side is the authors' loop: `requires_grad=False` on the frozen layers, everything
+in train mode, SGD with momentum and weight decay, StepLR stepped after every epoch.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from rtl_jax.config import Augmentation, Transfer
+from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.resnet import bind, definition
+from rtl_jax.transfer.step import Program
+from tests.torch_networks import nchw, random_torch, variables_of
+
+# ResNet-50's depth, few channels.
+ARCH = Architecture(
+    "narrow50",
+    "bottleneck",
+    (3, 4, 6, 3),
+    (4, 6, 8, 10),
+    stem_width=6,
+    stem_kernel=3,
+    stem_stride=1,
+    stem_pool=False,
+    num_classes=5,
+)
+BATCHES = (24, 24, 9)  # an epoch with a partial last batch
+SIZE = 16
+
+
+def batches(steps: int, dtype: type) -> list[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    epoch = [
+        (rng.uniform(size=(count, SIZE, SIZE, 3)).astype(dtype), rng.integers(0, 5, count))
+        for count in BATCHES
+    ]
+    return [epoch[step % len(epoch)] for step in range(steps)]
+
+
+def trains(name: str, blocks: int | None) -> bool:
+    if blocks is None or name.startswith("fc."):
+        return True
+    order = [f"layer{s}.{i}." for s, n in enumerate(ARCH.stage_sizes, 1) for i in range(n)]
+    return any(name.startswith(block) for block in order[len(order) - blocks :])
+
+
+def settings(blocks: int | None) -> Transfer:
+    return Transfer(
+        blocks=blocks, frozen_batch_norm="batch", batch_size=24, epochs=7, learning_rate=0.1
+    )
+
+
+def torch_training(network, blocks, data) -> list[float]:
+    network.train()
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(trains(name, blocks))
+    trained = [p for p in network.parameters() if p.requires_grad]
+    sgd = torch.optim.SGD(trained, lr=0.1, momentum=0.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.StepLR(sgd, step_size=7 // 3, gamma=0.1)
+    losses = []
+    for step, (pixels, labels) in enumerate(data, start=1):
+        sgd.zero_grad()
+        loss = torch.nn.functional.cross_entropy(network(nchw(pixels)), torch.from_numpy(labels))
+        loss.backward()
+        sgd.step()
+        losses.append(loss.item())
+        if step % len(BATCHES) == 0:
+            schedule.step()
+    network.eval()
+    return losses
+
+
+def our_training(variables, blocks, data, dtype):
+    program = Program(
+        architecture=ARCH,
+        settings=settings(blocks),
+        augmentation=Augmentation(),
+        image_size=SIZE,
+        epochs=7,
+        num_images=sum(BATCHES),
+        dtype=jnp.dtype(dtype),
+    )
+    state, frozen = program.start(*jax.tree.map(jnp.asarray, variables))
+    step = jax.jit(Program.step, static_argnums=0)
+    losses = []
+    for pixels, labels in data:
+        state, metrics = step(program, state, frozen, pixels, labels)
+        losses.append(float(metrics.loss) / len(labels))
+    return losses, program.variables(state, frozen)
+
+
+def both(blocks, steps, dtype):
+    network = random_torch(ARCH, seed=1)
+    with torch.no_grad():  # the paper's head
+        network.fc.weight.normal_(generator=torch.Generator().manual_seed(2))
+        network.fc.bias.zero_()
+    network = network.to(torch.float64 if dtype is np.float64 else torch.float32)
+    for name in ("mean", "std"):  # casting would keep their float32 rounding
+        constant = torch.tensor(getattr(ARCH, name), dtype=network.fc.weight.dtype)
+        setattr(network, name, constant.view(3, 1, 1))
+    before = variables_of(network)
+    data = batches(steps, dtype)
+    ours = our_training(before, blocks, data, dtype)
+    return network, torch_training(network, blocks, data), before, ours, data
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 3, 9, None])
+def test_twenty_steps_in_float64(blocks: int | None):
+    with jax.enable_x64(True):
+        network, expected, before, (losses, (params, stats)), data = both(blocks, 20, np.float64)
+        np.testing.assert_allclose(losses, expected, rtol=1e-6)
+        torch_params, torch_stats = variables_of(network)
+        for path, value in stats.items():  # means and unbiased variances, frozen layers' too
+            np.testing.assert_allclose(value, torch_stats[path], rtol=1e-6, atol=1e-9, err_msg=path)
+            assert not np.array_equal(value, before[1][path]), path
+        for path, value in params.items():
+            np.testing.assert_allclose(
+                value, torch_params[path], rtol=1e-6, atol=1e-9, err_msg=path
+            )
+            moved = not np.array_equal(value, before[0][path])
+            name = path.replace("/", ".")
+            assert moved == trains(name if "fc" not in name else "fc.", blocks), path
+        pixels = data[0][0]
+        graphdef = definition(ARCH, dtype=jnp.float64)
+        logits = jax.jit(lambda p, s, x: bind(graphdef, p, s)(x))(params, stats, pixels)
+        with torch.no_grad():
+            np.testing.assert_allclose(logits, network(nchw(pixels)).numpy(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("blocks", [0, 3])
+def test_three_steps_in_float32(blocks: int):
+    _, expected, _, (losses, _), _ = both(blocks, 3, np.float32)
+    np.testing.assert_allclose(losses, expected, rtol=1e-3)
+    assert losses[0] > 1  # the paper's head starts far off
+
+
+def test_an_epoch_is_its_steps_with_the_partial_batch_last():
+    rng = np.random.default_rng(3)
+    data = rng.integers(0, 256, (57, SIZE, SIZE, 3), dtype=np.uint8)
+    labels = rng.integers(0, 5, 57)
+    program = Program(
+        architecture=ARCH,
+        settings=settings(1),
+        augmentation=Augmentation(),
+        image_size=SIZE,
+        epochs=7,
+        num_images=57,
+    )
+    start, frozen = program.start(*jax.tree.map(jnp.asarray, variables_of(random_torch(ARCH))))
+    key, epoch = jax.random.key(5), jnp.asarray(4)
+    whole, sums = jax.jit(Program.epoch, static_argnums=0)(
+        program, start, frozen, data, labels, key, epoch
+    )
+    order = jax.random.permutation(jax.random.fold_in(jax.random.split(key)[0], epoch), 57)
+    step = jax.jit(Program.step, static_argnums=0)
+    state, loss = start, 0.0
+    for rows in (order[:24], order[24:48], order[48:]):
+        state, metrics = step(program, state, frozen, data[rows] / np.float32(255), labels[rows])
+        loss += float(metrics.loss)
+    assert int(sums.count) == 57
+    np.testing.assert_allclose(sums.loss, loss, rtol=1e-4)
+    for ours, steps in zip(jax.tree.leaves(whole), jax.tree.leaves(state), strict=True):
+        np.testing.assert_allclose(ours, steps, rtol=2e-3, atol=1e-4)
+    assert sorted(np.asarray(order)) == list(range(57))
+    other = dataclasses.replace(program, settings=settings(1))
+    assert hash(other) == hash(program) and other == program  # so that it compiles once
