@@ -15,7 +15,7 @@ def enable_compilation_cache() -> None:
     Under RTL_JAX_CACHE_DIR (by default ~/.cache/rtl_jax); JAX's own setting, if there is
     one, wins.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(cache_path() / "compiled"))
 
 

@@ -4,7 +4,6 @@ The story: find the source's files, look for their decoded form in the cache, el
 and keep it, then choose the classes and check the result.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 from rtl_jax.data import cache, folder, npz, originals, tfds
 from rtl_jax.data.dataset import Dataset, Decoded, ImageSet, Order, keep_classes
 from rtl_jax.errors import UserError
+from rtl_jax.paths import cache_path, data_path
 
 KINDS = "digits, tfds:NAME, folder:PATH or npz:PATH"
 DIGITS_TEST_IMAGES = 600
@@ -50,18 +50,6 @@ def load_dataset(
     if classes is not None:
         decoded = keep_classes(decoded, classes, spec)
     return Dataset(spec, decoded.train, decoded.test, decoded.class_names, order)
-
-
-def data_path(data_dir: str | Path | None) -> Path:
-    """The data directory: the argument, else RTL_JAX_DATA_DIR, else ~/.cache/rtl_jax/data."""
-    chosen = data_dir or os.environ.get("RTL_JAX_DATA_DIR") or "~/.cache/rtl_jax/data"
-    return Path(chosen).expanduser().absolute()
-
-
-def cache_path(cache_dir: str | Path | None) -> Path:
-    """The cache directory: the argument, else RTL_JAX_CACHE_DIR, else ~/.cache/rtl_jax."""
-    chosen = cache_dir or os.environ.get("RTL_JAX_CACHE_DIR") or "~/.cache/rtl_jax"
-    return Path(chosen).expanduser().absolute()
 
 
 def _decode(

@@ -104,7 +104,9 @@ class Architecture:
             raise UserError(
                 f"unknown architecture fields {sorted(unknown)}; known: {sorted(known)}"
             )
-        tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        tuples: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()
+        }
         try:
             return cls(**tuples)
         except TypeError as error:

@@ -13,6 +13,7 @@ everything to the suffix. `suffix(prefix(images, cut), cut)` is the network, for
 import math
 from collections.abc import Mapping
 from functools import lru_cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -194,9 +195,8 @@ def bind(graphdef: nnx.GraphDef, params: Mapping, batch_stats: Mapping) -> ResNe
 
     def state(variables: Mapping) -> nnx.State:
         # JAX arrays: NNX would write new statistics into a NumPy array, the caller's own.
-        return nnx.from_flat_state(
-            {_unflatten(path): jnp.asarray(leaf) for path, leaf in variables.items()}
-        )
+        leaves: Any = {_unflatten(path): jnp.asarray(leaf) for path, leaf in variables.items()}
+        return nnx.from_flat_state(leaves)
 
     return nnx.merge(graphdef, state(params), state(batch_stats), copy=True)
 

@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax.checkpoint import Network
@@ -20,7 +21,7 @@ def new_head(source: Network, architecture: Architecture, kind: str, seed: int) 
     features, classes = architecture.num_features, architecture.num_classes
     if kind == "normal":
         kernel = jax.random.normal(key, (features, classes))
-        bias = np.zeros(classes, np.float32)
+        bias = jnp.zeros(classes)
     else:
         bound = 1 / math.sqrt(features)
         kernel_key, bias_key = jax.random.split(key)

@@ -5,7 +5,7 @@ vmapped over seeds. A `Program` holds what is static; the arrays are arguments.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,11 +41,11 @@ class Frozen(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Sums over examples, to be divided once: float loss, int correct, int count."""
+    """Sums over examples, to be divided once: float loss, int correct, int number."""
 
     loss: jax.Array
     correct: jax.Array
-    count: jax.Array
+    number: jax.Array
 
     @classmethod
     def zero(cls) -> "Metrics":
@@ -55,6 +55,11 @@ class Metrics(NamedTuple):
     def add(self, other: "Metrics") -> "Metrics":
         """The sums over both sets of examples."""
         return jax.tree.map(jnp.add, self, other)
+
+    def means(self) -> dict[str, float]:
+        """Mean loss (nats) and accuracy (percent), read from the device."""
+        number = int(self.number)
+        return {"loss": float(self.loss) / number, "accuracy": 100 * int(self.correct) / number}
 
 
 def measure(logits: jax.Array, labels: jax.Array, weights: jax.Array | None = None) -> Metrics:
@@ -98,6 +103,10 @@ class Program:
     def moving_prefix(self) -> bool:
         """Whether frozen layers normalise by batch statistics and move their running ones."""
         return self.settings.frozen_batch_norm == "batch"
+
+    def replace(self, **changes: Any) -> "Program":
+        """The same program with some fields changed."""
+        return dataclasses.replace(self, **changes)
 
     def optimizer(self, params: dict) -> optax.GradientTransformation:
         """The optimizer, masked to what trains."""

@@ -163,7 +163,7 @@ def test_an_epoch_is_its_steps_with_the_partial_batch_last():
     for rows in (order[:24], order[24:48], order[48:]):
         state, metrics = step(program, state, frozen, data[rows] / np.float32(255), labels[rows])
         loss += float(metrics.loss)
-    assert int(sums.count) == 57
+    assert int(sums.number) == 57
     np.testing.assert_allclose(sums.loss, loss, rtol=1e-4)
     for ours, steps in zip(jax.tree.leaves(whole), jax.tree.leaves(state), strict=True):
         np.testing.assert_allclose(ours, steps, rtol=2e-3, atol=1e-4)
