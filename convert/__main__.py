@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -108,4 +109,5 @@ def _terminated(*_: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _terminated)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's account of what we report
     sys.exit(main())

@@ -160,7 +160,7 @@ def read_legacy(file: IO[bytes]) -> Contents:
 
 
 def names_code(data: bytes) -> None:
-    """Raise RefusedError if the bytes are a pickle that names a way to run code; else do nothing."""
+    """Raise RefusedError if the bytes are a pickle that names a way to run code."""
     try:
         _unpickle(io.BytesIO(data), lambda _: pickles.Opaque("object"), set())
     except pickles.RefusedError:

@@ -1,10 +1,11 @@
 """From a torch checkpoint to a network on disk."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -156,16 +157,24 @@ def _report(found: network.Found, report: Callable[[str], Any]) -> None:
 
 
 def _check_room(destination: Path, num_bytes: int) -> None:
+    """Raise UserError unless the bytes can be had: free space, quota, limits, permissions.
+
+    Asked of the system by reserving them in a file without a name, which is gone at once.
+    """
     parent = destination.absolute().parent
     while not parent.exists():
         parent = parent.parent
-    with contextlib.suppress(OSError):
-        free = shutil.disk_usage(parent).free
-        if free < num_bytes + (1 << 20):
-            raise UserError(
-                f"{destination}: needs {num_bytes:,} bytes and the disk has {free:,} left: make "
-                "room or choose another place"
-            )
+    try:
+        with tempfile.TemporaryFile(dir=parent) as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, num_bytes + (1 << 20))
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot reserve
+            return
+        raise UserError(
+            f"{destination}: cannot write {num_bytes:,} bytes there ({error.strerror}): make room "
+            "or choose another place"
+        ) from error
 
 
 def _read_index(index: Path) -> dict[str, Any]:

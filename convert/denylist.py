@@ -105,8 +105,17 @@ _LOWER_CASE_CLASSES = frozenset(
 # They import the module that their argument names: the argument is judged as a name is.
 IMPORTERS = frozenset({"_import_module", "subimport"})
 
-# The one name of a refused module that ordinary files hold (the layout of a sparse tensor).
-_EXCUSED = frozenset({("torch.serialization", "_get_layout")})
+# Names that look refusable and that ordinary files hold: the layout of a sparse tensor, the
+# state of NumPy's random numbers, a regular expression.
+_EXCUSED = frozenset(
+    {
+        ("torch.serialization", "_get_layout"),
+        ("numpy.random._pickle", "__bit_generator_ctor"),
+        ("numpy.random._pickle", "__generator_ctor"),
+        ("numpy.random._pickle", "__randomstate_ctor"),
+        ("re", "_compile"),
+    }
+)
 
 
 def refused(module: str, name: str) -> bool:
@@ -126,7 +135,7 @@ def refused(module: str, name: str) -> bool:
         return True
     if len(names) > 1 and any(part.startswith("_") for part in names):
         return True
-    if last.startswith("__") and last != "__dict__":
+    if last.startswith("__") and last != "__dict__" and not last.startswith("__pyx_unpickle_"):
         return True
     if root in sys.stdlib_module_names:
         looks_like_class = last.lstrip("_")[:1].isupper() or last in _LOWER_CASE_CLASSES

@@ -80,7 +80,7 @@ def find(
     ]
     if problems:
         hint = ""
-        if any("conv2.weight expected" in line for line in problems):
+        if sum("conv2.weight expected" in line for line in problems) == architecture.num_blocks:
             hint = "\nGrouped convolutions (ResNeXt) are not supported."
         raise UserError(
             f"does not fit {architecture.name} with {architecture.num_classes} classes, the "

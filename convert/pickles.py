@@ -9,6 +9,7 @@ method that the file could reach. Memory and time are bounded by the bytes that 
 # ruff: noqa: SIM905 (a list of words reads best as words)
 
 import pickletools
+import warnings
 from collections.abc import Callable
 from typing import IO, Any, NamedTuple, cast
 
@@ -125,12 +126,14 @@ class Interpreter:
         Raises RefusedError for a name that is a way to run code, UserError for a pickle that is too
         large, and the errors of `READ_ERRORS` for one that is malformed.
         """
-        for count, (opcode, argument, _) in enumerate(
-            pickletools.genops(cast(IO[bytes], Bounded(file)))
-        ):
-            if count > MAX_OPCODES:
-                raise UserError(f"its pickle has more than {MAX_OPCODES:,} opcodes")
-            self._step(opcode.name, argument)
+        opcodes = pickletools.genops(cast(IO[bytes], Bounded(file)))
+        with warnings.catch_warnings():
+            # Of backslashes in names, which only damaged files have.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            for count, (opcode, argument, _) in enumerate(opcodes):
+                if count > MAX_OPCODES:
+                    raise UserError(f"its pickle has more than {MAX_OPCODES:,} opcodes")
+                self._step(opcode.name, argument)
         return self._stack.pop()
 
     def _step(self, opcode: str, argument: Any) -> None:

@@ -51,6 +51,7 @@ _STORAGES = {
     "QUInt8Storage": "uint8",
     "QInt32Storage": "int32",
     "UntypedStorage": "uint8",
+    "_UntypedStorage": "uint8",
 }
 _STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
 
@@ -270,8 +271,8 @@ for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
     _CONSTRUCTORS[Global(_module, "scalar")] = _numpy_scalar
 
 _INERT_BUILTINS = (
-    *("bytearray", "bytes", "complex", "frozenset", "list", "object"),
-    *("range", "set", "slice", "tuple", "type"),
+    *("bool", "bytearray", "bytes", "complex", "float", "frozenset", "int", "list"),
+    *("object", "range", "set", "slice", "str", "tuple", "type"),
 )
 
 # Names that only stand as arguments of the constructors.

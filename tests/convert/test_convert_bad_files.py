@@ -174,8 +174,9 @@ def test_zip_archives_of_another_kind(tmp_path, capsys):
 
 
 def test_a_whole_model_and_odd_dictionaries(tmp_path, capsys):
-    path = save(torch.nn.Linear(2, 2), tmp_path / "a.pt")
-    assert "state_dict" in refuse(path, tmp_path, capsys)
+    for legacy in (False, True):
+        path = save(torch.nn.Linear(2, 2), tmp_path / f"{legacy}.pt", legacy)
+        assert "state_dict" in refuse(path, tmp_path, capsys)
     path = save({"model": torch.nn.Linear(2, 2)}, tmp_path / "b.pt")
     assert "torch.nn.modules.linear.Linear" in refuse(path, tmp_path, capsys)
     assert "no weights" in refuse(save({}, tmp_path / "c.pt"), tmp_path, capsys)

@@ -57,14 +57,27 @@ def test_errors(tmp_path):
     assert not list((tmp_path / "cache").glob("bad*"))
 
 
-def test_a_full_disk(tmp_path, capsys, monkeypatch):
+def test_no_room(tmp_path):
+    """Under a limit on the size of files, as a full disk or a quota would refuse."""
+    arch = BASIC.replace(stage_widths=(64, 128))
+    path = save(state(arch), tmp_path / "a.pt")
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)); "
+        "from convert.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, str(path), str(tmp_path / "out")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2, result.stderr
+    assert "make room" in result.stderr and result.stderr.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_a_place_that_may_not_be_written(tmp_path, capsys):
     path = save(state(BASIC), tmp_path / "a.pt")
-    usage = converter.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(converter.shutil, "disk_usage", lambda _: usage._replace(free=10))
-    assert main([str(path), str(tmp_path / "out")]) == 2
-    error = capsys.readouterr().err
-    assert "the disk has 10 left" in error and error.count("\n") == 1
-    assert not (tmp_path / "out").exists()
+    (tmp_path / "closed").mkdir(mode=0o500)
+    assert main([str(path), str(tmp_path / "closed" / "out")]) == 2
+    assert "Permission denied" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -73,11 +86,14 @@ def test_a_kill_leaves_no_destination(tmp_path, sent):
     path = save(robustness(state(BASIC)), tmp_path / "a.pt")
     # Stops where everything but the last rename is done.
     code = (
-        "import sys, time, signal; from convert import __main__ as command\n"
+        "import signal, sys, time; from convert import __main__ as command\n"
         "signal.signal(signal.SIGTERM, command._terminated)\n"
-        "import rtl_jax.checkpoint as checkpoint; from etils import epath\n"
-        "def slow(*_): print('renaming', flush=True); time.sleep(60)\n"
-        "checkpoint.epath.Path('x').__class__.rename = slow\n"
+        "from etils import epath\n"
+        "kind = type(epath.Path('x')); rename = kind.rename\n"
+        "def slow(self, target):\n"
+        "  if epath.Path(target).name != 'out': return rename(self, target)\n"
+        "  print('renaming', flush=True); time.sleep(60)\n"
+        "kind.rename = slow\n"
         "sys.exit(command.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, str(path), str(tmp_path / "out")]

@@ -110,7 +110,7 @@ def test_no_head_no_stage_other_networks(tmp_path, capsys):
     assert "expected layer1, layer2" in refuse(gap, tmp_path, capsys)
     far = weights | {"layer2.9999.conv1.weight": torch.ones(1)}
     assert "block 9999" in refuse(far, tmp_path, capsys)
-    grouped = weights | {"layer1.0.conv2.weight": torch.ones(4, 1, 3, 3)}
+    grouped = {n: v[:, :1] if n.endswith("conv2.weight") else v for n, v in weights.items()}
     assert "ResNeXt" in refuse(grouped, tmp_path, capsys)
     twice = weights | {"linear.weight": torch.ones(5, 32)}
     assert "twice" in refuse(twice, tmp_path, capsys)
