@@ -18,6 +18,7 @@ from rtl_jax.checkpoint import TrainingCheckpoints, save_network
 from rtl_jax.config import Experiment
 from rtl_jax.errors import UserError
 from rtl_jax.models.zoo import Convert
+from rtl_jax.paths import absolute
 from rtl_jax.transfer import prefix
 from rtl_jax.transfer.baseline import linear_pixels
 from rtl_jax.transfer.inputs import evaluate, place
@@ -37,7 +38,7 @@ def finetune(
 
     Raises UserError for what the user can mend, a training that diverges included.
     """
-    workdir = epath.Path(workdir)
+    workdir = absolute(workdir)
     with devices.matmul_precision(experiment.transfer.precision):
         job = prepare(experiment, convert)
         path = results.rows_path(workdir, job.run)
