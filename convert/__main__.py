@@ -1,7 +1,6 @@
 """python -m convert SOURCE DESTINATION, and python -m convert export CHECKPOINT OUT."""
 
 import argparse
-import errno
 import logging
 import signal
 import sys
@@ -27,12 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"convert: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
         print(f"convert: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("convert: interrupted; nothing was written", file=sys.stderr)
+        print("convert: interrupted; no half-written file is left", file=sys.stderr)
         return 130
 
 

@@ -10,7 +10,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -24,10 +24,6 @@ DOWNLOAD_AGAIN = "the download is incomplete or damaged, download it again"
 _MAX_DIRECTORY = 5 << 20
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
-_END_OF_DIRECTORY = struct.Struct("<4s4H2IH")
-
-_ZIP64_LOCATOR_SIZE = 20
-_ZIP64_RECORD_SIZE = 56
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
@@ -51,12 +47,6 @@ def read_zip(file: IO[bytes]) -> Contents:
     """Read the format of torch 1.6 and later: data.pkl and a member for each storage."""
     members = _members(file)
     roots = [name[: -len("data.pkl")] for name in members if name.split("/")[1:] == ["data.pkl"]]
-    names = {name.split("/", 1)[-1] for name in members}
-    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
-        raise UserError(
-            "is a TorchScript archive, which holds code: save the state dict of the model instead, "
-            "torch.save(model.state_dict(), path)"
-        )
     if len(roots) != 1:
         raise UserError(
             "is a zip archive, but not one that torch.save wrote: expected NAME/data.pkl in it"
@@ -197,19 +187,29 @@ def _exactly(file: IO[bytes], start: int, count: int) -> bytes:
 def _members(file: IO[bytes]) -> dict[str, _Member]:
     """The members of a zip archive as places in the file; UserError for one made to harm."""
     size = os.fstat(file.fileno()).st_size
-    _check_directory(file, size)
+    _check_end(file, size)
     members: dict[str, _Member] = {}
-    with zipfile.ZipFile(file) as archive:
+    folded: set[str] = set()
+    with zipfile.ZipFile(cast(IO[bytes], _ShortReads(file))) as archive:
         infos = archive.infolist()
+    inner = {info.orig_filename.split("/", 1)[-1] for info in infos}
+    if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
+        raise UserError(
+            "is a TorchScript archive, which holds code: save the state dict of the model instead, "
+            "torch.save(model.state_dict(), path)"
+        )
     for info in infos:
         name = info.orig_filename
         if name.endswith("/") and info.file_size == 0:
             continue
         parts = name.replace("\\", "/").split("/")
-        if parts[0] == "" or ".." in parts or ":" in parts[0] or "\0" in name:
+        drive = parts[0][1:2] == ":" and len(parts[0]) == 2
+        if parts[0] == "" or ".." in parts or drive or "\0" in name:
             raise UserError(f"has a member with the unsafe name {pickles.shown(name)}")
-        if name in members:
+        # torch looks members up without regard to case.
+        if name.casefold() in folded:
             raise UserError(f"has two members named {pickles.shown(name)}")
+        folded.add(name.casefold())
         if info.flag_bits & 0x1:
             raise UserError(f"has the encrypted member {pickles.shown(name)}")
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
@@ -236,19 +236,26 @@ def _members(file: IO[bytes]) -> dict[str, _Member]:
     return members
 
 
-def _check_directory(file: IO[bytes], size: int) -> None:
-    """Refuse a directory of members that is absent or too large for `zipfile` to be given."""
+def _check_end(file: IO[bytes], size: int) -> None:
+    """Refuse an archive that was cut off, which `zipfile` would call no archive at all."""
     tail = _exactly(file, max(0, size - (1 << 16) - 22), min(size, (1 << 16) + 22))
     place = tail.rfind(b"PK\5\6")
-    if place < 0 or len(tail) - place < _END_OF_DIRECTORY.size:
+    if place < 0 or len(tail) - place < 22:
         raise UserError(f"is a zip archive without its end ({size:,} bytes): {DOWNLOAD_AGAIN}")
-    directory = _END_OF_DIRECTORY.unpack_from(tail, place)[5]
-    locator = place - _ZIP64_LOCATOR_SIZE
-    zip64 = locator - _ZIP64_RECORD_SIZE
-    if zip64 >= 0 and tail[locator : locator + 4] == b"PK\6\7":
-        (directory,) = struct.unpack_from("<Q", tail, zip64 + 40)
-    if directory > _MAX_DIRECTORY:
-        raise UserError("lists far more members than a checkpoint has: it may be a zip bomb")
+
+
+class _ShortReads:
+    """The file as `zipfile` gets it for the directory, whose declared size is not believed."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, count: int = -1) -> bytes:
+        data = self._file.read(count if 0 <= count <= _MAX_DIRECTORY else _MAX_DIRECTORY + 1)
+        if len(data) > _MAX_DIRECTORY or count > _MAX_DIRECTORY:
+            raise UserError("lists far more members than a checkpoint has: it may be a zip bomb")
+        return data
 
 
 def _read(file: IO[bytes], member: _Member, start: int, stop: int) -> bytes:

@@ -18,7 +18,7 @@ import numpy as np
 from convert import archive
 from convert.archive import DOWNLOAD_AGAIN
 from convert.pickles import shown
-from convert.tensors import Tensor
+from convert.tensors import MAX_DIMENSIONS, Tensor
 from rtl_jax.errors import UserError
 
 # Everything that reading a malformed file can raise; what else is raised is a defect of ours.
@@ -35,6 +35,9 @@ READ_ERRORS = (
     struct.error,
     zipfile.BadZipFile,
 )
+
+# 80,000 tensors; ResNet-152 has 1,000.
+_MAX_HEADER = 8 << 20
 
 _OTHER_FORMATS = {
     b"\x1f\x8b": "a gzip archive: unpack it first",
@@ -74,20 +77,25 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
     Raises UserError, also from the block, where the file is absent, damaged, of another kind,
     or names a way to run code.
     """
-    if path.is_dir():
-        raise UserError(f"{path}: is a directory, expected a .pt, .pth, .ckpt or .safetensors file")
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path}: is no regular file")
+    with _opened(path) as file:
+        with translated(path):
+            checkpoint = _read(path, file)
+        yield checkpoint
+
+
+def _opened(path: Path) -> IO[bytes]:
     try:
-        file = path.open("rb")
+        if path.is_dir():
+            raise UserError(
+                f"{path}: is a directory, expected a .pt, .pth, .ckpt or .safetensors file"
+            )
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: is no regular file")
+        return path.open("rb")
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    with file:
-        with translated(path):
-            checkpoint = _read(path, file)
-        yield checkpoint
 
 
 @contextlib.contextmanager
@@ -97,6 +105,8 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    except MemoryError as error:
+        raise UserError(f"{path}: needs more memory than there is ({_detail(error)})") from error
     except READ_ERRORS as error:
         raise UserError(f"{path}: is damaged ({_detail(error)}): {DOWNLOAD_AGAIN}") from error
     except OSError as error:
@@ -112,7 +122,7 @@ def _read(path: Path, file: IO[bytes]) -> Checkpoint:
     elif head[:1] == b"\x80":
         contents = archive.read_legacy(file)
     elif _is_safetensors(head, path.stat().st_size):
-        return _read_safetensors(path)
+        return _read_safetensors(path, head)
     else:
         raise _unknown(head, file)
     if not isinstance(contents.value, dict):
@@ -132,9 +142,15 @@ def _is_safetensors(head: bytes, size: int) -> bool:
     return length <= max(size, 100 << 20)
 
 
-def _read_safetensors(path: Path) -> Checkpoint:
+def _read_safetensors(path: Path, head: bytes) -> Checkpoint:
     import safetensors
 
+    (length,) = struct.unpack_from("<Q", head)
+    if length > _MAX_HEADER:
+        raise UserError(
+            f"declares a safetensors header of {length:,} bytes, far more than a network needs: "
+            "it is damaged or made to exhaust memory"
+        )
     try:
         # Not as a context manager: tensors are loaded later, and it holds no more than a map.
         file = safetensors.safe_open(path, framework="numpy").__enter__()
@@ -142,10 +158,13 @@ def _read_safetensors(path: Path) -> Checkpoint:
         for name in file.keys():  # noqa: SIM118 (no mapping)
             part = file.get_slice(name)
             shape = tuple(part.get_shape())
+            if len(shape) > MAX_DIMENSIONS:
+                raise UserError(f"has a tensor of {len(shape)} dimensions")
             entries[name] = _safetensor(file, name, shape, part.get_dtype())
         metadata = file.metadata() or {}
     except safetensors.SafetensorError as error:
-        raise UserError(f"is a damaged safetensors file ({error}): {DOWNLOAD_AGAIN}") from error
+        detail = shown(error)
+        raise UserError(f"is a damaged safetensors file ({detail}): {DOWNLOAD_AGAIN}") from error
     return Checkpoint(path, "safetensors", entries, metadata=metadata)
 
 

@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +17,8 @@ from tqdm import tqdm
 
 from convert import hub, layout, network
 from convert.checkpoint import open_checkpoint, translated
-from rtl_jax.checkpoint import is_network, save_network
+from convert.pickles import shown
+from rtl_jax.checkpoint import is_network, load_network, save_network
 from rtl_jax.errors import UserError
 
 # Part of the manifest and of the cache's keys: raise it when the same file gives other values.
@@ -41,10 +44,11 @@ def convert(
     Raises UserError, and writes nothing, where the source is no checkpoint of a ResNet, names
     a way to run code, or does not fit, and where the destination exists or cannot be written.
     """
-    destination = Path(destination).expanduser()
+    destination = hub.expanded(destination)
     if destination.exists() or destination.is_symlink():
         raise UserError(f"{destination} exists already: remove it or choose another destination")
     path = hub.locate(source, report)
+    stamp = _stamp(path)
     with open_checkpoint(path) as checkpoint, translated(path):
         digest = file_sha256(path)
         report(f"{path}: {checkpoint.format}, {path.stat().st_size:,} bytes, sha256 {digest}")
@@ -53,6 +57,8 @@ def convert(
         _report(found, report)
         network.compare_copies(found, report)
         variables = _variables(found)
+        if _stamp(path) != stamp:
+            raise UserError("changed while it was read: run the same command again")
     arch_found, normalization = found.architecture, found.normalization
     _check_room(destination, sum(v.nbytes for part in variables.values() for v in part.values()))
     provenance = {
@@ -60,8 +66,8 @@ def convert(
         "source": os.fspath(source) if os.fspath(source).startswith("hf:") else path.name,
         "sha256": digest,
         "format": checkpoint.format,
-        "key": found.key,
-        "prefix": found.prefix,
+        "key": shown(found.key),
+        "prefix": shown(found.prefix),
         "normalization": normalization.origin,
         "placeholders": list(checkpoint.placeholders),
         "converter": VERSION,
@@ -81,27 +87,32 @@ def ensure_converted(source: str, cache_dir: str | os.PathLike) -> Path:
     """The converted network of a source, from the cache or put there now.
 
     The cache is keyed by the sha256 of the file and the converter's version; a file of
-    unchanged path, size and time is not hashed again. Processes that ask for the same source
-    at once convert it once. Raises what `convert` raises.
+    unchanged path, size and times is not hashed again. Processes that ask for the same source
+    at once convert it once, and a damaged entry is converted anew. Raises what `convert` raises.
     """
-    cache = Path(cache_dir).expanduser()
+    cache = hub.expanded(cache_dir)
     path = hub.locate(source, print)
-    if is_network(path):
-        return path
     try:
-        stat = path.stat()
+        if is_network(path):
+            return path
+        if not path.exists():
+            raise UserError(f"{path}: there is no such file")
+        if path.is_dir():
+            raise UserError(f"{path}: is a directory that holds no converted network")
+        if not path.is_file():
+            raise UserError(f"{path}: is no regular file")
         cache.mkdir(parents=True, exist_ok=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
+        return _from_cache(path, cache)
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be used ({error.strerror})") from error
-    if path.is_dir():
-        raise UserError(f"{path}: is a directory that holds no converted network")
+
+
+def _from_cache(path: Path, cache: Path) -> Path:
     with _locked(cache / ".lock"):
         index = cache / "index.json"
         known = _read_index(index)
         place = str(path.resolve())
-        stamp = [stat.st_size, stat.st_mtime_ns]
+        stamp = _stamp(path)
         entry = known.get(place)
         if isinstance(entry, dict) and entry.get("stamp") == stamp:
             digest = str(entry.get("sha256"))
@@ -111,11 +122,34 @@ def ensure_converted(source: str, cache_dir: str | os.PathLike) -> Path:
             temporary = index.with_suffix(f".{os.getpid()}.tmp")
             temporary.write_text(json.dumps(known, indent=1))
             temporary.replace(index)
-    destination = cache / f"{path.stem}-{digest[:16]}-v{VERSION}"
+    destination = cache / f"{path.stem[:40]}-{digest[:16]}-v{VERSION}"
     with _locked(cache / f".{digest[:16]}.lock"):
-        if not is_network(destination):
+        if not _is_whole(destination, digest):
+            # What lies there is damaged, or what a killed process left: the lock is ours.
+            for remains in (destination, *cache.glob(f".{glob.escape(destination.name)}.*.tmp")):
+                if remains.exists():
+                    shutil.rmtree(remains)
             convert(path, destination)
     return destination
+
+
+def _is_whole(destination: Path, digest: str) -> bool:
+    """Whether the cache's entry can be loaded and was made of the file with this sha256."""
+    if not destination.exists():
+        return False
+    try:
+        return load_network(destination).provenance.get("sha256") == digest
+    except UserError as error:
+        print(f"converting anew: {error}")
+        return False
+
+
+def _stamp(path: Path) -> list[int]:
+    """What changes when a file is replaced or written; [] where there is none."""
+    if not path.exists():
+        return []
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
 def file_sha256(path: Path) -> str:
@@ -141,7 +175,7 @@ def _report(found: network.Found, report: Callable[[str], Any]) -> None:
         report(note)
     report(
         f"{arch.name}, {arch.num_classes} classes; stem {arch.stem_kernel}x{arch.stem_kernel}, "
-        f"stride {arch.stem_stride}, {stem}; names under {found.prefix or 'no prefix'}"
+        f"stride {arch.stem_stride}, {stem}; names under {shown(found.prefix) or 'no prefix'}"
     )
     numbers = f"mean {arch.mean}, std {arch.std}"
     if normalization.origin == "assumed":

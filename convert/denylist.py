@@ -15,28 +15,31 @@ _MODULES = frozenset(
     """
     _aix_support _bootlocale _ctypes _frozen_importlib _frozen_importlib_external _imp _io
     _osx_support _pickle _posixsubprocess _pyio _pyrepl _socket _ssl _thread _winapi _winreg
-    antigravity asyncio asyncore atexit bdb cgi cmd code codeop commands concurrent contextlib
-    cPickle cProfile ctypes curses dbm dis distutils doctest ensurepip faulthandler
-    fcntl fileinput ftplib functools gc glob http httplib idlelib imaplib imp importlib inspect
-    io lib2to3 linecache mailcap marshal mmap modulefinder msvcrt multiprocessing nntplib nt
-    ntpath operator _operator os pdb pickle pickletools pip pipes pkg_resources pkgutil platform
-    poplib popen2 posix posixpath profile pstats pty pwd py_compile pyclbr pydoc readline reload
-    resource runpy sched select selectors setuptools shelve shlex shutil signal site smtplib
-    socket socketserver sqlite3 ssl subprocess symtable sys sysconfig syslog tarfile telnetlib
-    tempfile test threading timeit tkinter trace tracemalloc turtle unittest urllib urllib2 venv
-    webbrowser winreg wsgiref xml xmlrpc zipapp zipfile zipimport
+    antigravity asyncio asyncore atexit bdb bz2 cgi cmd code codeop commands concurrent contextlib
+    cPickle cProfile ctypes curses dbm dis distutils doctest ensurepip faulthandler fcntl
+    fileinput ftplib functools gc glob gzip http httplib idlelib imaplib imp importlib inspect io
+    lib2to3 linecache lzma mailbox mailcap marshal mmap modulefinder msvcrt multiprocessing
+    nntplib nt ntpath operator _operator os pdb pickle pickletools pip pipes pkg_resources pkgutil
+    platform poplib popen2 posix posixpath profile pstats pty pwd py_compile pyclbr pydoc readline
+    reload resource runpy sched select selectors setuptools shelve shlex shutil signal site
+    smtplib socket socketserver sqlite3 ssl subprocess symtable sys sysconfig syslog tarfile
+    telnetlib tempfile test threading timeit tkinter trace tracemalloc turtle unittest urllib
+    urllib2 venv wave webbrowser winreg wsgiref xml xmlrpc zipapp zipfile zipimport
     """.split()
 )
 
 # Packages from elsewhere with the same powers, by prefix of the module's dotted name.
 _PREFIXES = (
-    "IPython aiohttp execnet fabric fsspec httpx invoke ipykernel joblib numpy.distutils"
-    " numpy.f2py numpy.testing paramiko pexpect plumbum ptyprocess requests sh torch._dynamo"
-    " torch._inductor torch.classes torch.distributed.elastic torch.distributed.launcher"
+    "IPython aiohttp execnet fabric fsspec httpx invoke ipykernel joblib logging.config"
+    " logging.handlers numpy.distutils numpy.f2py numpy.testing paramiko pexpect plumbum"
+    " ptyprocess requests sh torch._appdirs torch._classes torch._dynamo torch._export"
+    " torch._inductor torch._jit_internal torch._library torch._ops torch._strobelight"
+    " torch.backends.xeon torch.classes torch.distributed.elastic torch.distributed.launcher"
     " torch.distributed.rpc torch.distributed.run torch.fx torch.hub torch.jit torch.library"
     " torch.multiprocessing torch.ops torch.package torch.serialization torch.testing"
-    " torch.utils._config_module torch.utils.bottleneck torch.utils.collect_env"
-    " torch.utils.cpp_extension torch.utils.data.datapipes torch.utils.model_zoo urllib3 yaml"
+    " torch.utils._config_module torch.utils.benchmark torch.utils.bottleneck"
+    " torch.utils.collect_env torch.utils.cpp_extension torch.utils.data.datapipes"
+    " torch.utils.hipify torch.utils.model_zoo torch.utils.show_pickle urllib3 yaml"
 ).split()
 
 # Modules that others import and so re-export: ('torch', 'os.system') reaches os.system.
@@ -55,7 +58,7 @@ _FUNCTIONS = frozenset(
     hasattr import_module load load_library load_url loads locals memmap open popen read_pickle
     resolve_name run_module run_path runcode runctx runsource runstring setattr spawn spawnl
     spawnv startfile system vars Popen _load_from_bytes _eval_repr _get_attr _getattribute
-    _locate_function _create_filehandle
+    _locate_function _create_filehandle FileHandler
     """.split()
 )
 
@@ -133,7 +136,8 @@ def refused(module: str, name: str) -> bool:
     # `pickle`'s protocol 4 walks dotted names through any attribute.
     if any(part in _REACHED for part in (*names, *modules)):
         return True
-    if len(names) > 1 and any(part.startswith("_") for part in names):
+    # A class within a class is named so, and a method, which can run what its object holds.
+    if len(names) > 1 and not all(part[0].isupper() for part in names):
         return True
     if last.startswith("__") and last != "__dict__" and not last.startswith("__pyx_unpickle_"):
         return True

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from convert import layout
+from convert.hub import expanded
 from convert.network import METADATA_KEY
 from convert.torch_needed import import_torch
 from rtl_jax.checkpoint import complete_or_absent, load_network
@@ -28,21 +31,23 @@ def export(
     needs torch. Raises UserError for another ending, a destination that exists, or a
     checkpoint that is not one.
     """
-    destination = Path(destination).expanduser()
+    destination = expanded(destination)
     if destination.suffix not in (".safetensors", ".pth", ".pt"):
         raise UserError(f"{destination}: expected an ending .safetensors, .pth or .pt")
-    if destination.exists():
+    if destination.exists() or destination.is_symlink():
         raise UserError(f"{destination} exists already: remove it or choose another destination")
     torch = None if destination.suffix == ".safetensors" else import_torch("exporting to .pth")
-    network = load_network(Path(checkpoint).expanduser().absolute())
+    network = load_network(expanded(checkpoint).absolute())
     state = state_dict(network.architecture, network.params, network.batch_stats)
     with complete_or_absent(destination.absolute()) as temporary:
-        if torch is None:
-            from safetensors.numpy import save_file
-
-            save_file(state, temporary, metadata=_metadata(network.architecture))
-        else:
-            torch.save({name: torch.from_numpy(v) for name, v in state.items()}, temporary)
+        try:
+            if torch is None:
+                save_file(state, temporary, metadata=_metadata(network.architecture))
+            else:
+                torch.save({name: torch.from_numpy(v) for name, v in state.items()}, temporary)
+        except (SafetensorError, RuntimeError) as error:  # how both report a full disk
+            reason = str(error).splitlines()[0]
+            raise UserError(f"cannot write {destination}: {reason}") from error
     arch = network.architecture
     report(f"wrote {destination}: {arch.name}, {arch.num_classes} classes, torchvision's names")
     report(

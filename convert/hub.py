@@ -20,14 +20,24 @@ def locate(source: str | os.PathLike, report: Callable[[str], Any]) -> Path:
     """
     source = os.fspath(source)
     if not source.startswith("hf:"):
-        return Path(source).expanduser()
+        return expanded(source)
     parts = source.removeprefix("hf:").strip("/").split("/")
-    if len(parts) < 3 or not all(parts):
+    if len(parts) < 3 or {"", ".", ".."} & set(parts):
         raise UserError(
             f"{source}: expected hf:OWNER/REPO/FILE, for instance "
             "hf:madrylab/robust-imagenet-models/resnet50_l2_eps3.ckpt"
         )
     return _download(source, "/".join(parts[:2]), "/".join(parts[2:]), report)
+
+
+def expanded(path: str | os.PathLike) -> Path:
+    """A path with `~` resolved; UserError for the home of a user that is not known."""
+    if "\0" in os.fspath(path):
+        raise UserError(f"{os.fspath(path)!r} is no path")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: there is no such user") from error
 
 
 def _download(source: str, repo: str, file: str, report: Callable[[str], Any]) -> Path:
@@ -38,7 +48,10 @@ def _download(source: str, repo: str, file: str, report: Callable[[str], Any]) -
         raise UserError(
             f"{source}: needs huggingface_hub: pip install 'rtl_jax[convert]'"
         ) from error
-    cached = huggingface_hub.try_to_load_from_cache(repo, file)
+    try:
+        cached = huggingface_hub.try_to_load_from_cache(repo, file)
+    except ValueError as error:
+        raise UserError(f"{source}: is no address on the hub ({error})") from error
     if isinstance(cached, str):
         report(f"found in the hub's cache: {cached}")
         return Path(cached)

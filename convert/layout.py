@@ -23,7 +23,7 @@ _ALIASES = (
     (re.compile(r"\.shortcut\.(\d)\."), r".downsample.\1."),
     (re.compile(r"^linear\."), "fc."),
 )
-_BLOCK = re.compile(r"layer(\d{1,4})\.(\d{1,4})\.(\w+)")
+_BLOCK = re.compile(r"layer([0-9]{1,2})\.([0-9]{1,4})\.(\w+)")
 
 _NORM = (
     ("weight", "scale", "params"),
@@ -133,8 +133,8 @@ def infer(shapes: Mapping[str, Shape], stem: str | None = None) -> Architecture:
         )
     bottleneck = any("conv3" in layers for block in stages.values() for layers in block.values())
     sizes = tuple(max(stages[s]) + 1 for s in range(1, count + 1))
-    if max(sizes) > len(shapes):
-        raise UserError(f"names block {max(sizes) - 1} of a stage, but has {len(shapes)} tensors")
+    if sum(sizes) > len(shapes):
+        raise UserError(f"names block {max(sizes) - 1} of a stage, and has {len(shapes)} tensors")
 
     def vote(stage: int, layer: str) -> int:
         votes = widths.get((stage, layer), Counter({0: 1}))

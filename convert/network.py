@@ -14,7 +14,7 @@ import numpy as np
 from convert import layout
 from convert.checkpoint import Checkpoint, metadata_fields
 from convert.layout import COUNTER, Normalization
-from convert.pickles import shown
+from convert.pickles import Opaque, shown
 from convert.tensors import Tensor, as_tensor
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD, Architecture
@@ -23,6 +23,12 @@ from rtl_jax.models.architecture import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_S
 _KEYS = ("model", "state_dict", "model_state_dict", "net", "network", "weights", "params")
 
 METADATA_KEY = "rtl_jax"
+
+# `robustness` has two of both; each more takes time that a hostile file could multiply.
+_MAX_NETWORKS = 8
+_MAX_NORMALISERS = 32
+
+_MAX_PROBLEMS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +67,11 @@ def find(
     ])  # fmt: skip
     tensors = {name: tensor for name in state if (tensor := as_tensor(state[name]))}
     found = layout.prefixes(tensors)
+    if len(found) > _MAX_NETWORKS:
+        raise UserError(
+            f"holds {len(found):,} networks, under {shown(found[0])!r}, {shown(found[1])!r}, ...: "
+            "save the wanted one as a file of its own"
+        )
     prefix, others = found[0], found[1:]
     normalisers = layout.normaliser_names(tensors)
     excused = {name for pair in normalisers for name in pair}
@@ -82,6 +93,10 @@ def find(
         hint = ""
         if sum("conv2.weight expected" in line for line in problems) == architecture.num_blocks:
             hint = "\nGrouped convolutions (ResNeXt) are not supported."
+        if odd := _no_plain_tensor(state):
+            hint += f"\nIt {odd}."
+        if len(problems) > _MAX_PROBLEMS:
+            problems[_MAX_PROBLEMS:] = [f"... and {len(problems) - _MAX_PROBLEMS:,} more"]
         raise UserError(
             f"does not fit {architecture.name} with {architecture.num_classes} classes, the "
             "nearest architecture:\n  " + "\n  ".join(problems) + hint
@@ -129,7 +144,7 @@ def compare_copies(found: Found, report: Callable[[str], Any]) -> None:
         elif "attacker." in prefix:
             report(
                 f"warning: the copy under {shown(prefix)} differs in {len(differing)} tensors "
-                f"({differing[0]}, ...); it was not used"
+                f"({shown(differing[0])}, ...); it was not used"
             )
         else:
             raise UserError(
@@ -147,22 +162,51 @@ def _state_dict(checkpoint: Checkpoint) -> tuple[str, Mapping[str, Any], list[st
     ordered = [("", top)]
     ordered += [(key, candidates[key]) for key in _KEYS if key in candidates]
     ordered += [(key, value) for key, value in candidates.items() if key not in _KEYS]
+    once: dict[int, tuple[str, Mapping[str, Any]]] = {}  # many keys can hold the same dictionary
+    for key, value in ordered:
+        once.setdefault(id(value), (key, value))
+    ordered = list(once.values())
     notes = _counted("placeholders: never run", checkpoint.placeholders)
-    for key, state in ordered:
-        state = {name: value for name, value in state.items() if isinstance(name, str)}
-        if layout.prefixes(name for name in state if as_tensor(state[name])):
-            if key:
-                others = [shown(other) for other in top if other != key]
-                notes += _counted(f"read: {shown(key)}; skipped", others)
-            return key, state, notes
-    raise _no_network(ordered, checkpoint.placeholders)
+    holders = [(key, state) for key, state in ordered if layout.prefixes(_tensor_names(state))]
+    if not holders:
+        raise _no_network(ordered, checkpoint.placeholders)
+    key, state = holders[0]
+    if key:
+        notes += _counted(f"read: {shown(key)}; skipped", [other for other in top if other != key])
+    notes += _counted(
+        "warning: networks that were not used, save one as a file of its own to convert it",
+        [other for other, _ in holders[1:]],
+    )
+    return key, {name: value for name, value in state.items() if isinstance(name, str)}, notes
+
+
+def _tensor_names(state: Mapping[Any, Any]) -> list[str]:
+    return [name for name in state if isinstance(name, str) and as_tensor(state[name])]
+
+
+def _no_plain_tensor(state: Mapping[Any, Any]) -> str | None:
+    """What stands in the place of a weight, such as a quantised tensor, or None."""
+    for name, value in state.items():
+        if isinstance(value, Opaque) and isinstance(name, str) and name.endswith(".weight"):
+            return (
+                f"has {shown(value)} as {shown(name)}: quantised, sparse and other weights that "
+                "are no plain tensors are not supported"
+            )
+    return None
 
 
 def _no_network(ordered: Sequence[tuple[str, Mapping]], placeholders: Sequence[str]) -> UserError:
-    names = [
-        name for _, state in ordered for name in state
-        if isinstance(name, str) and as_tensor(state[name])
-    ]  # fmt: skip
+    names = [name for _, state in ordered for name in _tensor_names(state)]
+    for key, state in ordered:
+        if odd := _no_plain_tensor(state):
+            return UserError(odd)
+        whole = [name for name in _KEYS if not key and isinstance(state.get(name), Opaque)]
+        if whole and not names:
+            return UserError(
+                f"holds no weights under {whole[0]!r} but one object, {shown(state[whole[0]])}: "
+                "load it where it came from and save its state dict, "
+                "torch.save(model.state_dict(), path)"
+            )
     if any(name == "conv1.weight" or name.endswith(".conv1.weight") for name in names) and any(
         "layer1.0." in name for name in names
     ):
@@ -217,6 +261,10 @@ def _normalization(
         raise UserError("needs --mean and --std together")
     if mean is not None and std is not None:
         return Normalization(_three(mean, "--mean"), _three(std, "--std"), "given")
+    if len(pairs) > _MAX_NORMALISERS:
+        raise UserError(
+            f"holds {len(pairs):,} normalisations: say the right one by --mean and --std"
+        )
     values: dict[tuple, str] = {}
     for m, s in pairs:
         values.setdefault((_numbers(tensors[m], m), _numbers(tensors[s], s)), shown(m))
@@ -254,7 +302,7 @@ def _three(values: Any, name: str) -> tuple[float, float, float]:
     return numbers
 
 
-def _counted(what: str, names: Sequence[str]) -> list[str]:
+def _counted(what: str, names: Sequence[Any]) -> list[str]:
     if not names:
         return []
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""

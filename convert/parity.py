@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 
 from convert import hub, network
 from convert.checkpoint import open_checkpoint, translated
+from convert.layout import COUNTER
 from convert.torch_needed import import_torch
 from rtl_jax.checkpoint import load_network
 from rtl_jax.models.resnet import bind, definition
@@ -48,7 +48,7 @@ def differences(
     torch = import_torch("--check")
     from convert.torch_resnet import torch_resnet
 
-    stored = load_network(Path(converted).expanduser().absolute())
+    stored = load_network(hub.expanded(converted).absolute())
     arch = stored.architecture
     if images is None:
         size = 224 if arch.stem_pool else 32
@@ -61,10 +61,11 @@ def differences(
         state = {
             name: torch.from_numpy(tensor.load().astype(np.float32))
             for name, tensor in found.tensors.items()
+            if not name.endswith(COUNTER)
         }
-    # Counters may be absent from old files; the values that compute must all be there.
+    # Counters compute nothing; the values that do must all be there.
     missing = module.load_state_dict(state, strict=False).missing_keys
-    assert all(name.endswith("num_batches_tracked") for name in missing), missing
+    assert all(name.endswith(COUNTER) for name in missing), missing
     graph = definition(arch, method="xla")
 
     @jax.jit

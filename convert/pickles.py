@@ -22,6 +22,7 @@ MAX_BYTES = 32 << 20
 MAX_OPCODES = 1_000_000
 
 _NAMES_KEPT = 100
+_NAME_LENGTH = 500
 
 
 class RefusedError(UserError):
@@ -143,6 +144,8 @@ class Interpreter:
         elif opcode in _CONSTANT:
             stack.append(_CONSTANT[opcode])
         elif opcode in ("BINPUT", "LONG_BINPUT", "PUT"):
+            if argument >> 32:  # as text it can be of any size, and made to collide
+                raise ValueError("a place in the memo is too large")
             self._memo[argument] = stack[-1]
         elif opcode == "MEMOIZE":
             self._memo[len(self._memo)] = stack[-1]
@@ -236,6 +239,8 @@ class Interpreter:
     def _named(self, module: Any, name: Any) -> Global:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise ValueError("a name in the pickle is no string")
+        if len(module) + len(name) > _NAME_LENGTH:
+            raise ValueError("a name in the pickle is too long")
         if refused(module, name):
             raise _refusal(f"{module}.{name}")
         found = Global(module, name)
@@ -248,7 +253,8 @@ class Interpreter:
             return Opaque("object")
         if function.name in IMPORTERS and isinstance(arguments, tuple) and arguments:
             module = arguments[0]
-            if not isinstance(module, str) or module_refused(module):
+            known = isinstance(module, str) and len(module) <= _NAME_LENGTH
+            if not known or module_refused(module):
                 raise _refusal(f"{function} of {shown(module)}")
         if isinstance(arguments, tuple) and self._allowed(function):
             self._charge(arguments)
@@ -256,6 +262,13 @@ class Interpreter:
             if value is not NotImplemented:
                 return value
         return Opaque(shown(function))
+
+
+def is_plain_key(key: Any) -> bool:
+    """Whether a key hashes at once and cannot be made to collide; weights have strings."""
+    if type(key) is int:
+        return key.bit_length() <= 64
+    return type(key) in (str, bytes, float, bool, type(None))
 
 
 def _refusal(what: str) -> RefusedError:
@@ -271,10 +284,7 @@ def _set_items(target: Any, items: list[Any]) -> None:
     if not isinstance(target, dict):
         return
     for key, value in zip(items[::2], items[1::2], strict=True):
-        # Only keys that hash at once and cannot be made to collide; weights have strings.
-        if type(key) in (str, bytes, float, bool, type(None)) or (
-            type(key) is int and key.bit_length() <= 64
-        ):
+        if is_plain_key(key):
             target[key] = value
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import ml_dtypes
 import numpy as np
 
-from convert.pickles import Buildable, Global, Opaque, shown
+from convert.pickles import Buildable, Global, Opaque, is_plain_key, shown
 from rtl_jax.errors import UserError
 
 MAX_DIMENSIONS = 16
@@ -209,7 +209,7 @@ def _ordered_dict(*arguments: Any) -> Any:
     pairs = arguments[0]
     if isinstance(pairs, dict):
         return dict(pairs)
-    return {k: v for k, v in pairs if type(k) in (str, bytes, int)}
+    return {k: v for k, v in pairs if is_plain_key(k)}
 
 
 def _rebuild_tensor(storage: Storage, offset: Any, shape: Any, stride: Any, *_: Any) -> Tensor:
@@ -238,7 +238,9 @@ def _a_storage(value: Any) -> Storage:
 
 
 def _rebuild_from_type(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
-    if isinstance(function, Global) and isinstance(arguments, tuple) and allowed(function):
+    # Of torch's own functions alone: they copy nothing, so that no call within a call does.
+    known = isinstance(function, Global) and function.module == "torch._utils"
+    if known and isinstance(arguments, tuple) and allowed(function):
         return construct(function, arguments)
     return NotImplemented
 

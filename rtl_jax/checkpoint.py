@@ -6,8 +6,11 @@ reads one and writes another, and every path that `etils.epath` opens will do.
 """
 
 import contextlib
+import errno
+import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -15,11 +18,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore as ts
 from etils import epath
 
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
 from rtl_jax.models.resnet import variable_shapes
+from rtl_jax.paths import absolute
 
 FORMAT = "rtl_jax network"
 FORMAT_VERSION = 1
@@ -45,7 +50,7 @@ def complete_or_absent(destination: epath.PathLike) -> Iterator[epath.Path]:
 
     Whatever happens, a kill included, `destination` is either complete or not there.
     """
-    destination = epath.Path(destination)
+    destination = absolute(destination)
     temporary = destination.parent / f".{destination.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -75,18 +80,23 @@ def save_network(
     Raises UserError where something exists already, where a variable is missing, left over
     or of another shape, and where the disk refuses.
     """
-    directory = epath.Path(directory)
+    directory = absolute(directory)
     if directory.exists():
         raise UserError(f"{directory} exists already: remove it or choose another destination")
-    variables = {"params": dict(params), "batch_stats": dict(batch_stats)}
-    check_variables(architecture, variables["params"], variables["batch_stats"], str(directory))
+    check_variables(architecture, params, batch_stats, str(directory))
+    variables = {
+        collection: {path: np.asarray(value, np.float32) for path, value in tree.items()}
+        for collection, tree in (("params", params), ("batch_stats", batch_stats))
+    }
     manifest = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "architecture": architecture.to_dict(),
         "provenance": dict(provenance),
+        "digest": _digest(variables),
     }
     with complete_or_absent(directory) as temporary:
+        _require_room(temporary.parent, variables)
         temporary.mkdir(parents=True)
         (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         try:
@@ -98,7 +108,7 @@ def save_network(
 
 def load_network(directory: epath.PathLike) -> Network:
     """Read a network; raise UserError where it is absent, damaged or does not fit together."""
-    directory = epath.Path(directory)
+    directory = absolute(directory)
     path = directory / _MANIFEST
     if not path.exists():
         raise UserError(
@@ -114,12 +124,16 @@ def load_network(directory: epath.PathLike) -> Network:
                 f"{path} has version {manifest['version']}, this code reads up to "
                 f"{FORMAT_VERSION}: update rtl_jax"
             )
-        architecture = Architecture.from_dict(manifest["architecture"])
-        provenance = dict(manifest["provenance"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}): convert or train it again") from error
-    params, batch_stats = (_specs(tree) for tree in variable_shapes(architecture))
+        provenance, digest = dict(manifest["provenance"]), manifest.get("digest")
+        architecture = _architecture(manifest["architecture"], path)
+        params, batch_stats = (_specs(tree) for tree in variable_shapes(architecture))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}: {_first_line(error)}): "
+            "convert or train it again"
+        ) from error
     try:
+        _verify(directory / "variables")
         variables = _restore(
             directory / "variables", {"params": params, "batch_stats": batch_stats}
         )
@@ -129,6 +143,11 @@ def load_network(directory: epath.PathLike) -> Network:
             f"({_first_line(error)}): convert or train it again"
         ) from error
     check_variables(architecture, variables["params"], variables["batch_stats"], str(directory))
+    if digest not in (None, _digest(variables)):
+        raise UserError(
+            f"the variables in {directory} are damaged: they are not those that were written "
+            "(the digest differs). Convert or train it again"
+        )
     return Network(architecture, variables["params"], variables["batch_stats"], provenance)
 
 
@@ -162,7 +181,7 @@ class TrainingCheckpoints:
     """
 
     def __init__(self, directory: epath.PathLike):
-        self._directory = epath.Path(directory)
+        self._directory = absolute(directory)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=2, create=True, enable_async_checkpointing=False
         )
@@ -171,9 +190,11 @@ class TrainingCheckpoints:
     def save(self, epoch: int, arrays: Any, record: Mapping[str, Any]) -> None:
         """Write the state behind `epoch`: a pytree of arrays and what JSON can hold."""
         args = ocp.args.Composite(
-            arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(dict(record))
+            arrays=ocp.args.StandardSave(arrays),
+            record=ocp.args.JsonSave({"record": dict(record), "digest": _digest(arrays, record)}),
         )
         try:
+            _require_room(self._directory, arrays)
             self._manager.save(epoch, args=args, force=True)
         except (OSError, ValueError) as error:
             raise UserError(
@@ -193,13 +214,17 @@ class TrainingCheckpoints:
             record=ocp.args.JsonRestore(),
         )
         try:
+            _verify(self._directory / str(epoch) / "arrays")
             restored = self._manager.restore(epoch, args=args)
+            arrays, record = restored["arrays"], restored["record"]
+            if record["digest"] != _digest(arrays, record["record"]):
+                raise ValueError("it is not what was written: the digest differs")
+            return arrays, record["record"]
         except Exception as error:
             raise UserError(
                 f"the checkpoint {self._directory / str(epoch)} cannot be read "
                 f"({_first_line(error)}): remove that directory to go on from the one before it"
             ) from error
-        return restored["arrays"], restored["record"]
 
     def close(self) -> None:
         """Finish what is being written."""
@@ -212,7 +237,53 @@ class TrainingCheckpoints:
         self.close()
 
 
-def _specs(tree: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, ocp.RestoreArgs]:
+def _architecture(fields: Mapping[str, Any], path: epath.Path) -> Architecture:
+    try:
+        return Architecture.from_dict(fields)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _require_room(directory: epath.Path, arrays: Any) -> None:
+    """Raise OSError if the disk is too full for `arrays`: Orbax would say so at great length."""
+    if "://" in os.fspath(directory):
+        return
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + (1 << 20)
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"{needed:,} bytes are needed and the disk has {free:,} left")
+
+
+def _verify(path: epath.Path) -> None:
+    """Read all arrays that Orbax wrote to `path`, one after the other; ValueError if one fails.
+
+    Orbax reads them all at once; where one is damaged, the others end in background threads
+    that print a traceback each.
+    """
+    place = os.fspath(path)
+    base = place if "://" in place else {"driver": "file", "path": os.path.join(place, "")}
+    store = {"driver": "ocdbt", "base": base}
+    keys = [key.decode() for key in ts.KvStore.open(store).result().list().result()]
+    names = [key.removesuffix(".zarray") for key in keys if key.endswith("/.zarray")]
+    if not names:
+        raise ValueError("it holds no arrays")
+    for name in names:
+        ts.open({"driver": "zarr", "kvstore": {**store, "path": name}}).result().read().result()
+
+
+def _digest(arrays: Any, record: Mapping[str, Any] | None = None) -> str:
+    """sha256 of a pytree's names, shapes and values, which Orbax does not check, and a record."""
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+    leaves = jax.tree_util.tree_leaves_with_path(arrays)
+    for name, leaf in sorted((jax.tree_util.keystr(path), leaf) for path, leaf in leaves):
+        array = np.asarray(leaf)
+        values: Any = array.reshape(-1).view(np.uint8)
+        digest.update(f"{name}{array.dtype}{array.shape}".encode())
+        digest.update(values)
+    return digest.hexdigest()
+
+
+def _specs(tree: Mapping[str, Any]) -> dict[str, ocp.RestoreArgs]:
     return {path: ocp.RestoreArgs(restore_type=np.ndarray, dtype=np.float32) for path in tree}
 
 

@@ -1,11 +1,19 @@
 """The command line of `run.py`: a config file, its overrides and a work directory."""
 
-import contextlib
-import io
+import difflib
+import os
+import re
+import runpy
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rtl_jax.config import Experiment, freeze
+from rtl_jax.config import Experiment, editable, expected, freeze
 from rtl_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 USAGE = """\
 usage: python run.py --config FILE [--config.GROUP.SETTING=VALUE ...] [--workdir DIR]
@@ -18,54 +26,108 @@ usage: python run.py --config FILE [--config.GROUP.SETTING=VALUE ...] [--workdir
                    the same command goes on where it was interrupted
 """
 
+_HELP = "python run.py --help shows the usage"
+
 
 def parse(argv: Sequence[str]) -> tuple[Experiment, str]:
     """Read (experiment, work directory) from the command line behind the program's name.
 
-    Raises UserError for an unknown flag or setting, a value of the wrong type, and a config
-    file that cannot be read.
+    Raises UserError for a flag or setting that is unknown or given twice, a value of the
+    wrong type, and a config file that cannot be read.
     """
+    given = _given(argv)
+    for name in ("config", "workdir"):
+        if name in given and not given[name]:
+            raise UserError(f"--{name}: expected a value, received nothing; {_HELP}")
+    file, workdir = given.pop("config", None), given.pop("workdir", None)
+    if file is None:
+        raise UserError(f"--config is missing: expected --config FILE; {_HELP}")
+    config = editable(_load(file))
+    for name, text in given.items():
+        _override(config, name.removeprefix("config."), text)
+    return freeze(config), os.path.expanduser(workdir or f"runs/{Path(file).stem}")
+
+
+def _given(argv: Sequence[str]) -> dict[str, str | None]:
+    """Flags by name, 'config.transfer.blocks' for example, with their values; None: no value."""
+    given: dict[str, str | None] = {}
+    rest = [*reversed(argv)]
+    while rest:
+        argument = rest.pop()
+        if not argument.startswith("-"):
+            raise UserError(f"unexpected {argument!r}: expected a flag, such as --config; {_HELP}")
+        name, equals, text = argument.lstrip("-").partition("=")
+        value: str | None = text
+        if name.startswith("noconfig."):  # as absl writes a boolean that is false
+            name, value = name.removeprefix("no"), "false"
+        elif not equals:
+            value = rest.pop() if rest and not rest[-1].startswith("--") else None
+        if name not in ("config", "workdir") and not name.startswith("config."):
+            close = difflib.get_close_matches(name, ["config", "workdir"], n=1)
+            raise UserError(
+                f"unknown flag --{name}{_did_you_mean(close, '--')}; "
+                f"settings are written --config.GROUP.SETTING=VALUE; {_HELP}"
+            )
+        if name in given:
+            raise UserError(f"--{name} is given twice: expected it once")
+        given[name] = value
+    return given
+
+
+def _override(config: "ConfigDict", key: str, text: str | None) -> None:
     # Imported here, so that the rest of the package works where ml_collections is absent.
     from absl import flags
     from ml_collections import config_flags
 
-    config_flags.register_flag_parser_for_type(int, _OptionalNumber(int))
-    config_flags.register_flag_parser_for_type(float, _OptionalNumber(float))
-    arguments = ["run.py", *argv]
+    kind = expected(key)
+    if text is not None and text.lower() == "none":
+        config.update_from_flattened_dict({key: None})
+        return
+    arguments = ["run.py", f"--config.{key}" if text is None else f"--config.{key}={text}"]
     values = flags.FlagValues()
-    config = config_flags.DEFINE_config_file(
-        "config", flag_values=values, lock_config=True, sys_argv=arguments
-    )
-    flags.DEFINE_string("workdir", None, "", flag_values=values)
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            rest = values(arguments)
-        if len(rest) > 1:
-            raise UserError(f"unexpected {' '.join(rest[1:])!r}\n{USAGE}")
-        if config.value is None:
-            raise UserError(f"--config is missing\n{USAGE}")
-        experiment = freeze(config.value)
-    except UserError:
-        raise
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        raise UserError(f"{message}\n{USAGE}") from error
-    name = values["config"].config_filename.rsplit("/", 1)[-1].removesuffix(".py")
-    return experiment, values["workdir"].value or f"runs/{name}"
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
+        values(arguments)
+    except (flags.Error, TypeError, ValueError) as error:
+        received = "nothing" if text is None else repr(text)
+        raise UserError(f"{key}: expected {kind}, received {received}") from error
 
 
-class _OptionalNumber:
-    """A number, or none."""
+def _load(file: str) -> Experiment:
+    """What a config file's get_config() returns, checked."""
+    path = Path(file)
+    if path.is_dir():
+        raise UserError(f"--config: expected a Python file, received the directory {file}")
+    if not path.is_file():
+        known = [str(p) for folder in (path.parent, Path("configs")) for p in folder.glob("*.py")]
+        names = {Path(p).stem: p for p in known}
+        close = difflib.get_close_matches(path.stem, names, n=1)
+        raise UserError(
+            f"--config: there is no file {file}{_did_you_mean([names[c] for c in close])}"
+        )
+    try:
+        module = runpy.run_path(file, run_name="config")
+        if "get_config" not in module:
+            raise UserError("expected a function get_config(), found none")
+        return freeze(module["get_config"]())
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    except Exception as error:
+        raise UserError(_fault(file, error)) from error
 
-    syntactic_help = ""
 
-    def __init__(self, kind: type):
-        self._kind = kind
+def _fault(file: str, error: Exception) -> str:
+    """Where a config file failed, and why, on one line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    place, reason = file, str(error)
+    if isinstance(error, SyntaxError):
+        place, lines, reason = error.filename or file, [error.lineno], error.msg
+    # ml_collections lists all other settings of the group, at length.
+    reason = re.sub(r"Other fields present: .*?(?=Did you mean|$)", "", reason, flags=re.DOTALL)
+    where = f"{place}, line {lines[-1]}" if lines and lines[-1] else place
+    return f"{where}: {type(error).__name__}: {' '.join(reason.split())[:300]}"
 
-    def parse(self, text: str | float | None) -> int | float | None:
-        """The number that `text` writes; None for 'none'."""
-        return None if str(text).lower() == "none" else self._kind(text)
 
-    def flag_type(self) -> str:
-        """How a help text names the type."""
-        return f"{self._kind.__name__} or none"
+def _did_you_mean(close: Sequence[str], prefix: str = "") -> str:
+    return f" (did you mean {prefix}{close[0]}?)" if close else ""

@@ -6,11 +6,12 @@ with the command line's overrides, into the frozen dataclasses below. `None` is 
 """
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Optional
 
 from rtl_jax.errors import UserError
@@ -80,11 +81,12 @@ class Target:
         for name in ("num_images", "num_test_images"):
             value = getattr(self, name)
             _require(value is None or value > 0, f"target.{name}", "a positive number", value)
+        classes = self.classes
         _require(
-            self.classes is None or len(self.classes) >= 2,
+            classes is None or (len(set(classes)) == len(classes) >= 2 and min(classes) >= 0),
             "target.classes",
-            "two labels or more, or none",
-            self.classes,
+            "two different labels or more, or none",
+            classes,
         )
 
 
@@ -177,7 +179,7 @@ class Transfer:
             _require(0 < value < float("inf"), f"transfer.{name}", "a positive number", value)
         for name in ("weight_decay", "checkpoint_seconds", "feature_cache_mib"):
             value = getattr(self, name)
-            _require(value >= 0, f"transfer.{name}", "0 or more", value)
+            _require(0 <= value < float("inf"), f"transfer.{name}", "0 or more", value)
         _require(0 <= self.momentum < 1, "transfer.momentum", "0 <= m < 1", self.momentum)
 
     def epochs_for(self, num_images: int) -> int:
@@ -203,7 +205,8 @@ class Experiment:
 
     def __post_init__(self) -> None:
         _require_choice(self.task, Literal["finetune"], "task")
-        _require(self.seed >= 0, "seed", "0 or more", self.seed)
+        # JAX's keys are made of 32 bits: a larger seed would repeat a smaller one's.
+        _require(0 <= self.seed < 2**32, "seed", "a number from 0 to 2**32 - 1", self.seed)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain dictionaries of every setting."""
@@ -226,12 +229,12 @@ def defaults() -> "ConfigDict":
 
     An unknown name or a value of another type fails where it is written.
     """
-    return _editable(Experiment())
+    return editable(Experiment())
 
 
 def preset(name: str) -> "ConfigDict":
     """The augmentation settings of that name ('paper' or 'none'), for a config file."""
-    return _editable(augmentation(name))
+    return editable(augmentation(name))
 
 
 def freeze(config: Mapping[str, Any] | Experiment) -> Experiment:
@@ -242,10 +245,11 @@ def freeze(config: Mapping[str, Any] | Experiment) -> Experiment:
         config = config.to_dict()
     if not isinstance(config, Mapping):
         raise UserError(f"get_config() must return a ConfigDict, received {type(config).__name__}")
-    return _build(Experiment, config, "")
+    return _merge(Experiment(), config, "")
 
 
-def _editable(settings: Any) -> "ConfigDict":
+def editable(settings: Any) -> "ConfigDict":
+    """An experiment's settings, or those of one group, as a locked and typed ConfigDict."""
     from ml_collections import ConfigDict, config_dict
 
     config = ConfigDict()
@@ -253,11 +257,58 @@ def _editable(settings: Any) -> "ConfigDict":
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
-            value = _editable(value)
+            value = editable(value)
         elif value is None:
             value = config_dict.placeholder(_plain_type(hints[field.name]))
         config[field.name] = value
     return config.lock()
+
+
+def expected(key: str) -> str:
+    """What a setting such as 'transfer.blocks' takes, in words; UserError if there is none."""
+    hint: Any = Experiment
+    for name in key.split("."):
+        hints = typing.get_type_hints(hint) if dataclasses.is_dataclass(hint) else {}
+        if name not in hints:
+            raise _unknown([key])
+        hint = hints[name]
+    return _words(hint)
+
+
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple: "whole numbers such as 1,2,3",
+}
+
+
+def _words(hint: Any) -> str:
+    if dataclasses.is_dataclass(hint):
+        return f"a group of settings ({', '.join(typing.get_type_hints(hint))})"
+    if typing.get_origin(hint) is Literal:
+        return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
+    return _WORDS[_plain_type(hint)] + (" or none" if type(None) in typing.get_args(hint) else "")
+
+
+def _unknown(keys: Iterable[str]) -> UserError:
+    """An error that names unknown settings and, for each, the known one that is nearest."""
+    known = list(_leaves(Experiment))
+    found = []
+    for key in keys:
+        same = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+        close = same or difflib.get_close_matches(key, known, n=1)
+        found.append(f"{key} (did you mean {close[0]}?)" if close else key)
+    return UserError(f"unknown setting {', '.join(found)}: rtl_jax/config.py lists them all")
+
+
+def _leaves(cls: Any, prefix: str = "") -> Iterable[str]:
+    for name, hint in typing.get_type_hints(cls).items():
+        if dataclasses.is_dataclass(hint):
+            yield from _leaves(hint, f"{prefix}{name}.")
+        else:
+            yield prefix + name
 
 
 def _plain_type(hint: Any) -> type:
@@ -269,34 +320,32 @@ def _plain_type(hint: Any) -> type:
     return typing.get_origin(hint) or hint
 
 
-def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
-    hints = typing.get_type_hints(cls)
-    if unknown := set(values) - set(hints):
-        raise UserError(
-            f"unknown settings {sorted(prefix + name for name in unknown)}; "
-            f"known: {sorted(prefix + name for name in hints)}"
-        )
+def _merge(base: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    """`base` with the settings that `values` names, checked."""
+    hints = typing.get_type_hints(type(base))
+    if unknown := [name for name in values if name not in hints]:
+        raise _unknown(f"{prefix}{name}" for name in unknown)
     arguments = {}
     for name, value in values.items():
         hint = hints[name]
         if dataclasses.is_dataclass(hint):
-            _require(isinstance(value, Mapping), prefix + name, "a group of settings", value)
-            arguments[name] = _build(typing.cast(type, hint), value, f"{prefix}{name}.")
+            _require(isinstance(value, Mapping), prefix + name, _words(hint), value)
+            arguments[name] = _merge(getattr(base, name), value, f"{prefix}{name}.")
         else:
             arguments[name] = _checked(value, hint, prefix + name)
-    return cls(**arguments)
+    return dataclasses.replace(base, **arguments)
 
 
 def _checked(value: Any, hint: Any, key: str) -> Any:
-    if value is None:
-        _require(type(None) in typing.get_args(hint), key, "a value", value)
-        return None
     kind = _plain_type(hint)
+    if value is None:
+        _require(type(None) in typing.get_args(hint), key, _words(hint), value)
+        return None
     if kind is tuple:
         items = tuple(value) if isinstance(value, list | tuple) else (value,)
-        _require(all(type(item) is int for item in items), key, "whole numbers", value)
+        _require(all(type(item) is int for item in items), key, _words(hint), value)
         return items
     if kind is float and type(value) is int:
         value = float(value)
-    _require(type(value) is kind, key, f"a value of type {kind.__name__}", value)
+    _require(type(value) is kind, key, _words(hint), value)
     return value

@@ -22,8 +22,8 @@ from rtl_jax.errors import UserError
 
 SCHEMA_VERSION = 1
 
-# Column -> (pandas dtype, meaning). Adding a column keeps the version; changing the meaning
-# of one raises it.
+# Column -> (pandas dtype, meaning). Adding a column keeps the version (of a dtype that can be
+# missing, since older files do not have it); changing the meaning of one raises it.
 SCHEMA: dict[str, tuple[str, str]] = {
     "schema_version": ("int64", "of this table"),
     "run": ("string", "identifies settings, source network and data; 16 hex digits"),
@@ -101,12 +101,16 @@ def write_rows(workdir: epath.PathLike, run: str, rows: Iterable[Mapping[str, An
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            table.to_parquet(file, index=False)
+            table.to_parquet(file, engine="pyarrow", index=False, write_page_checksum=True)
         temporary.replace(path)
     except OSError as error:
+        raise UserError(
+            f"cannot write the rows to {path} ({error}): make room or choose another work "
+            "directory, and run the same command again"
+        ) from error
+    finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write the rows to {path}: {error}") from error
     return path
 
 
@@ -129,15 +133,23 @@ def read_rows(workdir: epath.PathLike) -> pd.DataFrame:
 def _read(path: epath.Path) -> pd.DataFrame:
     try:
         with path.open("rb") as file:
-            table = pd.read_parquet(file)
+            table = pd.read_parquet(file, engine="pyarrow", page_checksum_verification=True)
         version = int(table["schema_version"].max())
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors
+        if version > SCHEMA_VERSION:
+            raise UserError(
+                f"{path} has schema {version}, this code reads up to {SCHEMA_VERSION}: "
+                "update rtl_jax"
+            )
+        missing = [column for column in SCHEMA if column not in table]
+        unknown = [column for column in table if column not in SCHEMA]
+        if missing and unknown:  # an older file lacks some, a newer one has more: never both
+            raise ValueError(f"it has the columns {unknown} and not {missing}")
+        table = table.reindex(columns=[*SCHEMA, *unknown])
+        return table.astype({column: dtype for column, (dtype, _) in SCHEMA.items()})
+    except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's are ValueErrors
         raise UserError(
             f"{path} is damaged ({error}): remove it and run its config again"
         ) from error
-    if version > SCHEMA_VERSION:
-        raise UserError(f"{path} has schema {version}, this code reads up to {SCHEMA_VERSION}")
-    return table.astype({c: dtype for c, (dtype, _) in SCHEMA.items() if c in table})
 
 
 def as_json(value: Mapping[str, Any]) -> str:

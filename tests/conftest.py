@@ -1,5 +1,18 @@
-"""Several CPU devices and no network caches: set before anything imports JAX."""
+"""The CPU for every test but those marked `gpu`, whose platform JAX chooses itself."""
 
 import os
 
-os.environ.setdefault("JAX_PLATFORMS", os.environ.get("RTL_JAX_TEST_PLATFORM", "cpu"))
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before any test module imports JAX. On a machine with an accelerator the other tests
+    # still compare CPU with CPU, as their tolerances mean them to.
+    if config.getoption("-m") != "gpu":
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing that a user's earlier runs have cached reaches a test."""
+    os.environ["RTL_JAX_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))

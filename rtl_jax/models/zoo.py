@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from etils import epath
 
 from rtl_jax.checkpoint import Network, is_network, load_network
 from rtl_jax.config import Source
@@ -40,7 +41,7 @@ def load_source(settings: Source, *, seed: int = 0, convert: Convert | None = No
         raise UserError(
             f"source.checkpoint: there is no {checkpoint!r}; this version bundles no networks"
         )
-    path = Path(checkpoint).expanduser()
+    path = epath.Path(checkpoint).expanduser()
     if path.is_dir():
         network = load_network(_network_directory(path))
     elif checkpoint.startswith("hf:") or path.is_file():
@@ -55,8 +56,8 @@ def load_source(settings: Source, *, seed: int = 0, convert: Convert | None = No
     found = network.architecture.name
     if settings.arch and settings.arch != found:
         raise UserError(
-            f"source.arch: {checkpoint} holds a {found}, expected {settings.arch!r}; "
-            "set source.arch to its name, or to nothing"
+            f"source.arch: expected {settings.arch!r}, and {checkpoint} holds {found!r}; "
+            "set source.arch to that, or to nothing"
         )
     return network
 
@@ -72,11 +73,11 @@ def _random(settings: Source, seed: int) -> Network:
     arch: Architecture = architecture(settings.arch, stem=settings.stem, **changes)
     if "stage_widths" in changes:
         arch = arch.replace(stem_width=changes["stage_widths"][0])
-    variables = jax.tree.map(np.asarray, initialize(arch, jax.random.key(seed)))
-    return Network(arch, *variables, {"kind": "random", "seed": seed})
+    params, batch_stats = jax.tree.map(np.asarray, initialize(arch, jax.random.key(seed)))
+    return Network(arch, params, batch_stats, {"kind": "random", "seed": seed})
 
 
-def _network_directory(path: Path) -> Path:
+def _network_directory(path: epath.Path) -> epath.Path:
     """`path` itself if it is a network, else the one that a run left in that work directory."""
     if is_network(path):
         return path
@@ -92,7 +93,7 @@ def _network_directory(path: Path) -> Path:
     )
 
 
-def _absent(path: Path) -> str:
+def _absent(path: epath.Path) -> str:
     message = f"source.checkpoint: there is no {path}."
     if path.name in _WHERE:
         what, similar = _WHERE[path.name]

@@ -157,10 +157,16 @@ def test_zip_archives_made_to_harm(tmp_path, capsys):
     assert "overlap" in refuse(path, tmp_path, capsys)
 
     path = tmp_path / "directory.pt"
-    path.write_bytes(
-        b"PK\3\4" + bytes(100) + b"PK\5\6" + struct.pack("<4H2IH", 0, 0, 1, 1, 1 << 30, 0, 0)
-    )
+    size = 6 << 20
+    end = b"PK\5\6" + struct.pack("<4H2IH", 0, 0, 1, 1, size, 0, 0)
+    path.write_bytes(b"PK\3\4" + bytes(size) + end)
     assert "zip bomb" in refuse(path, tmp_path, capsys)
+    # A record for large archives that is none, so that the other's size is the one that counts.
+    path.write_bytes(b"PK\3\4" + bytes(size + 56) + b"PK\6\7" + bytes(16) + end)
+    assert "zip bomb" in refuse(path, tmp_path, capsys)
+    members = [("archive/DATA.PKL", b"cos\nsystem\n.")]
+    path = zip_with_pickle(tmp_path / "case.pt", b"\x80\x02}.", members)
+    assert "two members" in refuse(path, tmp_path, capsys)
 
 
 def test_zip_archives_of_another_kind(tmp_path, capsys):
@@ -171,6 +177,32 @@ def test_zip_archives_of_another_kind(tmp_path, capsys):
     members = [("archive/constants.pkl", b"\x80\x02)."), ("archive/code/a.py", b"x = 1")]
     path = zip_with_pickle(tmp_path / "b.pt", b"\x80\x02}.", members)
     assert "TorchScript" in refuse(path, tmp_path, capsys)
+    path = tmp_path / "compressed.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/code/a.py", b"x = 1" * 100)
+    assert "TorchScript" in refuse(path, tmp_path, capsys)
+
+
+def test_safetensors_made_to_harm(tmp_path, capsys):
+    path = tmp_path / "a.safetensors"
+    part = '{"%s":{"dtype":"%s","shape":[1],"data_offsets":[0,4]}}'
+    for header, said in [
+        (part % ("a", "\\u001b[2J"), "damaged safetensors"),
+        ("{" + " " * (9 << 20) + "}", "header of"),
+        ('{"a":{"dtype":"F32","shape":[%s],"data_offsets":[0,4]}}' % ",".join("1" * 99), "99 dim"),
+    ]:
+        path.write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(4))
+        error = refuse(path, tmp_path, capsys)
+        assert said in error and "\x1b" not in error and error.count("\n") == 1
+
+
+def test_weights_that_are_no_plain_tensors(tmp_path, capsys):
+    weights = state(BASIC)
+    sparse = weights | {"fc.weight": weights["fc.weight"].to_sparse()}
+    assert "_rebuild_sparse_tensor" in refuse(save(sparse, tmp_path / "a.pt"), tmp_path, capsys)
+    sparse = weights | {"layer1.0.conv1.weight": weights["layer1.0.conv1.weight"].to_sparse()}
+    error = refuse(save(sparse, tmp_path / "b.pt"), tmp_path, capsys)
+    assert "missing: layer1.0.conv1.weight" in error and "no plain tensors" in error
 
 
 def test_a_whole_model_and_odd_dictionaries(tmp_path, capsys):
@@ -178,6 +210,7 @@ def test_a_whole_model_and_odd_dictionaries(tmp_path, capsys):
         path = save(torch.nn.Linear(2, 2), tmp_path / f"{legacy}.pt", legacy)
         assert "state_dict" in refuse(path, tmp_path, capsys)
     path = save({"model": torch.nn.Linear(2, 2)}, tmp_path / "b.pt")
+    assert "model.state_dict()" in refuse(path, tmp_path, capsys)
     assert "torch.nn.modules.linear.Linear" in refuse(path, tmp_path, capsys)
     assert "no weights" in refuse(save({}, tmp_path / "c.pt"), tmp_path, capsys)
     assert "no dictionary" in refuse(save([1], tmp_path / "d.pt"), tmp_path, capsys)
@@ -193,6 +226,10 @@ def test_paths(tmp_path, capsys):
     assert "no regular file" in refuse(tmp_path / "fifo", tmp_path, capsys)
     assert main([str(good), str(good)]) == 2
     assert "exists already" in capsys.readouterr().err
+    assert "too long" in refuse("a" * 300, tmp_path, capsys)
+    assert "no such user" in refuse("~no-such-user/a.pt", tmp_path, capsys)
+    assert main([str(good), str(tmp_path / ("a" * 300))]) == 2
+    assert "too long" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert main([str(good), str(tmp_path / "file" / "below")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
@@ -215,6 +252,9 @@ def test_hub_addresses(tmp_path, capsys, monkeypatch):
 
     assert main(["hf:no-file", str(tmp_path / "out")]) == 2
     assert "hf:OWNER/REPO/FILE" in capsys.readouterr().err
+    for address in ("hf:a/b/../../etc/passwd", "hf:a b/c d/e.pt", "hf:-a/b/c.pt"):
+        assert main([address, str(tmp_path / "out")]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
     monkeypatch.setattr("convert.hub._PROBE_SECONDS", 0.2)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_, **__: time.sleep(3))

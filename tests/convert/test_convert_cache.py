@@ -1,6 +1,7 @@
 """`ensure_converted` converts a file once, and no failure leaves a destination."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,7 +46,38 @@ def test_at_once(tmp_path):
     assert len(places) == 1 and is_network(places.pop())
 
 
+def test_a_damaged_entry_and_remains_of_a_kill_are_replaced(tmp_path, capsys):
+    path, cache = save(state(BASIC), tmp_path / ("a" * 240 + ".pt")), tmp_path / "cache"
+    place = ensure_converted(str(path), cache)
+    remains = cache / f".{place.name}.1.0.tmp"
+    shutil.rmtree(place / "variables")
+    (remains / "variables").mkdir(parents=True)
+    assert ensure_converted(str(path), cache) == place
+    assert "converting anew" in capsys.readouterr().out
+    load_network(place)
+    assert not remains.exists()
+    shutil.rmtree(place)
+    place.mkdir()
+    assert is_network(ensure_converted(str(path), cache))
+
+
+def test_a_source_that_changes_while_it_is_read(tmp_path):
+    path = save(state(BASIC), tmp_path / "a.pt")
+    with pytest.raises(UserError, match="changed while it was read"):
+        convert(path, tmp_path / "out", report=lambda _: save(state(BASIC, seed=1), path))
+    assert not (tmp_path / "out").exists()
+
+
 def test_errors(tmp_path):
+    path = save(state(BASIC), tmp_path / "a.pt")
+    for source in ("/dev/zero", "a\0b", "a" * 300, "~no-such-user/a.pt"):
+        with pytest.raises(UserError):
+            ensure_converted(source, tmp_path / "cache")
+    (tmp_path / "taken" / ".lock").mkdir(parents=True)
+    with pytest.raises(UserError, match="cannot be used"):
+        ensure_converted(str(path), tmp_path / "taken")
+    with pytest.raises(UserError, match="cannot be used"):
+        ensure_converted(str(path), path)
     with pytest.raises(UserError, match="no such file"):
         ensure_converted(str(tmp_path / "absent.pt"), tmp_path / "cache")
     with pytest.raises(UserError, match="no converted network"):
@@ -70,6 +102,12 @@ def test_no_room(tmp_path):
     assert result.returncode == 2, result.stderr
     assert "make room" in result.stderr and result.stderr.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+    convert(path, tmp_path / "net", report=lambda _: None)
+    for ending in ("safetensors", "pth"):
+        command[3:] = ["export", str(tmp_path / "net"), str(tmp_path / f"b.{ending}")]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "net"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")

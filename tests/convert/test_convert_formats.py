@@ -1,5 +1,9 @@
 """Every layout that users have gives the weights that torch itself saved."""
 
+import argparse
+import collections
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +12,7 @@ from torch_files import BASIC, BOTTLENECK, prefixed, robustness, save, state
 
 from convert import convert
 from convert.__main__ import main
+from convert.torch_resnet import torch_resnet
 from rtl_jax.checkpoint import load_network
 from rtl_jax.models.architecture import IMAGENET_MEAN, IMAGENET_STD
 
@@ -105,6 +110,31 @@ def test_normaliser_at_the_level_of_the_network(tmp_path):
     tensors = weights | {"mu": torch.zeros(1, 3, 1, 1), "sigma": torch.ones(1, 3, 1, 1)}
     network = check(save(tensors, tmp_path / "a.pt"), weights, BASIC)
     assert (network.architecture.mean, network.architecture.std) == ((0, 0, 0), (1, 1, 1))
+
+
+def test_names_of_files_become_names_in_archives(tmp_path):
+    """torch calls the archive's members as the file."""
+    for name in ("2024-01-01_12:30:00.pt", "epoch=3, \u00fc.ckpt", "-x.pt"):
+        check(save(state(BASIC), tmp_path / name), state(BASIC), BASIC)
+
+
+def test_lightning_and_a_moving_average(tmp_path):
+    """What else trainers save: parameters, settings, callbacks, tensors of the optimizer."""
+    weights, lines = state(BASIC), []
+    network = torch_resnet(BASIC)
+    network.load_state_dict(weights)
+    content = {
+        "pytorch-lightning_version": "2.5.0",
+        "state_dict": prefixed("model.", network.state_dict(keep_vars=True)),
+        "state_dict_ema": state(BASIC, seed=1),
+        "hyper_parameters": argparse.Namespace(path=Path("x"), seen=collections.Counter("ab")),
+        "callbacks": {"ModelCheckpoint{'monitor': None}": {"best": torch.tensor(1.0)}},
+        "optimizer_states": [{"state": {0: {"momentum_buffer": torch.ones(2)}}}],
+        "rng": (torch.get_rng_state(), np.random.get_state()),
+    }
+    check(save(content, tmp_path / "a.ckpt"), weights, BASIC, lines)
+    (warning,) = (line for line in lines if line.startswith("warning"))
+    assert "not used" in warning and "state_dict_ema" in warning
 
 
 def test_cifar_names(tmp_path):

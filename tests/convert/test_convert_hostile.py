@@ -20,6 +20,7 @@ from torch_files import (
     Call,
     legacy_with_pickle,
     pickle_of,
+    prefixed,
     robustness,
     save,
     state,
@@ -92,7 +93,9 @@ def test_a_way_to_run_code_is_refused_beside_good_weights(tmp_path, capsys, name
     dill._dill:_eval_repr dill:loads dill._dill:_get_attr cloudpickle:loads joblib:load
     pandas:read_pickle yaml:load pip:main collections:abc.sys.modules
     robustness.tools:__import__ some.module:Class.__init__.__globals__ re:sub
-    asyncio.unix_events:_UnixSubprocessTransport._start logging.config:fileConfig""".split(),
+    asyncio.unix_events:_UnixSubprocessTransport._start logging.config:fileConfig gzip:GzipFile
+    logging:FileHandler some.module:Class.method torch.utils.benchmark.utils.timer:Timer
+    torch.backends.xeon.run_cpu:main""".split(),
 )
 def test_names_that_run_code(tmp_path, capsys, name):
     for write, ending in ((zip_with_pickle, "zip.pt"), (legacy_with_pickle, "legacy.pt")):
@@ -192,6 +195,9 @@ def test_ordinary_names_are_not_refused():
         assert not refused(module, name), (module, name)
 
 
+# Its multiples have one hash.
+COLLIDING = (1 << 61) - 1
+
 # Small pickles that would take much memory or time from a reader that trusts them.
 BOMBS = {
     "bytes that are not there": b"\x80\x04\x8e" + (1 << 60).to_bytes(8, "little") + b"x.",
@@ -216,6 +222,34 @@ BOMBS = {
     + b"e\x85q\0"
     + b"0ccollections\nOrderedDict\nq\1("
     + b"h\1h\0R" * 100_000
+    + b"t.",
+    "copies by calls within calls": b"\x80\x02]("
+    + b"".join(b"J" + i.to_bytes(4, "little") + b"N\x86" for i in range(50_000))
+    + b"e\x85q\0"
+    + b"0ctorch._tensor\n_rebuild_from_type_v2\nq\1"
+    + b"0ccollections\nOrderedDict\nq\2"
+    + b"0("
+    + b"h\1(h\2Nh\0tR" * 100_000
+    + b"t.",
+    "keys that collide": b"\x80\x02ccollections\nOrderedDict\n]("
+    + b"".join(
+        b"\x8a\x0c" + (i * COLLIDING).to_bytes(12, "little") + b"N\x86" for i in range(200_000)
+    )
+    + b"e\x85R.",
+    "places that collide": b"\x80\x02N"
+    + b"".join(b"p%d\n" % (i * COLLIDING) for i in range(200_000))
+    + b".",
+    "long names": b"\x80\x02X"
+    + (3 << 20).to_bytes(4, "little")
+    + b"aa." * (1 << 20)
+    + b"q\0X\1\0\0\0bq\1("
+    + b"h\0h\1\x93" * 10_000
+    + b"t.",
+    "long imports": b"\x80\x02X"
+    + (3 << 20).to_bytes(4, "little")
+    + b"aa." * (1 << 20)
+    + b"\x85q\0cdill._dill\n_import_module\nq\1("
+    + b"h\1h\0R" * 10_000
     + b"t.",
     "no mark": b"\x80\x02t.",
     "an empty stack": b"\x80\x020.",
@@ -262,6 +296,34 @@ def test_names_from_the_file_cannot_steer_the_terminal(tmp_path, capsys):
     assert main([str(path), str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert "\x1b" not in error and "left over" in error and len(error) < 1000
+    content = {"\x1b[2J": prefixed("\x1b[2J.", state(BASIC))}
+    content["\x1b[2J"]["\x1b[2J.\x1b[2J.num_batches_tracked"] = torch.ones(2)
+    assert main([str(save(content, tmp_path / "b.pt")), str(tmp_path / "out")]) == 0
+    assert "names under \\x1b[2J." in (printed := capsys.readouterr().out)
+    assert "\x1b" not in printed
+    content = robustness(state(BASIC))
+    content["model"] = {"module.model.\x1b.num_batches_tracked": torch.ones(2)} | content["model"]
+    assert main([str(save(content, tmp_path / "c.pt")), str(tmp_path / "c")]) == 0
+    assert "differs in 1 tensors" in (printed := capsys.readouterr().out)
+    assert "\x1b" not in printed
+
+
+def test_a_flood_of_names_is_cut_short(tmp_path, capsys):
+    """Each takes time or lines of its own, all together without end."""
+    values = torch.ones(3)
+    networks = {f"{i}.{name}.weight": values for i in range(9000) for name in ("conv1", "fc")}
+    assert "9,000 networks" in refuse(save(networks, tmp_path / "a.pt"), tmp_path, capsys)
+    pairs = {f"{i}.{name}": values for i in range(4000) for name in ("mean", "std")}
+    assert "4,000 normal" in refuse(save(pairs | state(BASIC), tmp_path / "b.pt"), tmp_path, capsys)
+    same = dict.fromkeys((str(i) for i in range(50_000)), {str(i): 0 for i in range(20_000)})
+    assert "no weights" in refuse(save(same, tmp_path / "c.pt"), tmp_path, capsys)
+    more = state(BASIC) | {str(i): values for i in range(9000)}
+    assert main([str(save(more, tmp_path / "d.pt")), str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "... and 8,900 more" in error and len(error) < 5000
+    blocks = {f"layer{s}.99.conv{c}.weight": values for s in range(1, 100) for c in (1, 3)}
+    blocks |= {"conv1.weight": torch.ones(8, 3, 7, 7), "fc.weight": torch.ones(3, 3)}
+    assert "block 99" in refuse(save(blocks, tmp_path / "e.pt"), tmp_path, capsys)
 
 
 def test_a_small_file_does_not_unfold_to_a_large_network(tmp_path):

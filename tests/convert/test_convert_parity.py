@@ -27,6 +27,12 @@ def test_check_compares_every_stage(tmp_path, capsys, arch):
     assert "equal: every stage" in printed
 
 
+def test_check_of_a_counter_of_another_shape(tmp_path):
+    weights = state(BASIC) | {"bn1.num_batches_tracked": torch.ones(3)}
+    path = save(weights, tmp_path / "a.pt")
+    assert main([str(path), str(tmp_path / "out"), "--check"]) == 0
+
+
 def test_check_sees_a_wrong_weight(tmp_path, capsys):
     path = save(state(BASIC), tmp_path / "a.pt")
     network = load_network(convert(path, tmp_path / "out", report=lambda _: None))

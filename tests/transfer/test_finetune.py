@@ -341,3 +341,12 @@ def test_too_many_blocks_is_the_users_mistake(tmp_path: Path):
     with pytest.raises(UserError, match="has 2 blocks, received 3"):
         finetune(experiment(blocks=3), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+def test_lower_precision_stays_close_and_keeps_float32_variables(tmp_path: Path, precision: str):
+    full = finetune(experiment(), tmp_path / "full")
+    low = finetune(experiment(precision=precision), tmp_path / "low")
+    np.testing.assert_allclose(low["train_loss"], full["train_loss"], rtol=0.01)
+    tuned = network_of(tmp_path / "low")
+    assert {value.dtype for value in tuned.params.values()} == {np.dtype(np.float32)}
