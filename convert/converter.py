@@ -104,7 +104,8 @@ def ensure_converted(source: str, cache_dir: str | os.PathLike) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         return _from_cache(path, cache)
     except OSError as error:
-        raise UserError(f"{error.filename}: cannot be used ({error.strerror})") from error
+        where = error.filename or cache
+        raise UserError(f"{where}: cannot be used ({error.strerror or error})") from error
 
 
 def _from_cache(path: Path, cache: Path) -> Path:

@@ -8,6 +8,7 @@ walks attributes; any other class is a harmless placeholder.
 
 # ruff: noqa: SIM905 (a list of words reads best as words)
 
+import functools
 import sys
 
 # Modules of the standard library (Python 2's too) that reach the system or run code.
@@ -121,6 +122,7 @@ _EXCUSED = frozenset(
 )
 
 
+@functools.lru_cache(4096)  # a pickle can repeat a name a million times
 def refused(module: str, name: str) -> bool:
     """Say whether `module`.`name` is a way to run code; both may be dotted."""
     if (module, name) in _EXCUSED:

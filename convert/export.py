@@ -47,7 +47,7 @@ def export(
                 torch.save({name: torch.from_numpy(v) for name, v in state.items()}, temporary)
         except (SafetensorError, RuntimeError) as error:  # how both report a full disk
             reason = str(error).splitlines()[0]
-            raise UserError(f"cannot write {destination}: {reason}") from error
+            raise UserError(f"cannot write {destination}; is there room? ({reason})") from error
     arch = network.architecture
     report(f"wrote {destination}: {arch.name}, {arch.num_classes} classes, torchvision's names")
     report(

@@ -189,7 +189,7 @@ def test_safetensors_made_to_harm(tmp_path, capsys):
     for header, said in [
         (part % ("a", "\\u001b[2J"), "damaged safetensors"),
         ("{" + " " * (9 << 20) + "}", "header of"),
-        ('{"a":{"dtype":"F32","shape":[%s],"data_offsets":[0,4]}}' % ",".join("1" * 99), "99 dim"),
+        ((part % ("a", "F32")).replace("[1]", str([1] * 99)), "99 dim"),
     ]:
         path.write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(4))
         error = refuse(path, tmp_path, capsys)

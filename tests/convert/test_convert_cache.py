@@ -63,8 +63,12 @@ def test_a_damaged_entry_and_remains_of_a_kill_are_replaced(tmp_path, capsys):
 
 def test_a_source_that_changes_while_it_is_read(tmp_path):
     path = save(state(BASIC), tmp_path / "a.pt")
+
+    def replace(_):
+        save(state(BASIC, seed=1), tmp_path / "b.pt").replace(path)
+
     with pytest.raises(UserError, match="changed while it was read"):
-        convert(path, tmp_path / "out", report=lambda _: save(state(BASIC, seed=1), path))
+        convert(path, tmp_path / "out", report=replace)
     assert not (tmp_path / "out").exists()
 
 

@@ -315,7 +315,8 @@ def test_a_flood_of_names_is_cut_short(tmp_path, capsys):
     assert "9,000 networks" in refuse(save(networks, tmp_path / "a.pt"), tmp_path, capsys)
     pairs = {f"{i}.{name}": values for i in range(4000) for name in ("mean", "std")}
     assert "4,000 normal" in refuse(save(pairs | state(BASIC), tmp_path / "b.pt"), tmp_path, capsys)
-    same = dict.fromkeys((str(i) for i in range(50_000)), {str(i): 0 for i in range(20_000)})
+    one = {str(i): 0 for i in range(20_000)}
+    same = {str(i): one for i in range(50_000)}
     assert "no weights" in refuse(save(same, tmp_path / "c.pt"), tmp_path, capsys)
     more = state(BASIC) | {str(i): values for i in range(9000)}
     assert main([str(save(more, tmp_path / "d.pt")), str(tmp_path / "out")]) == 2
