@@ -1,7 +1,6 @@
 """Whole runs on a tiny network: interrupted or not, cached or not, in every mode."""
 
 import dataclasses
-import os
 import signal
 import subprocess
 import sys
@@ -120,13 +119,10 @@ def test_kill_minus_nine_at_odd_moments_changes_nothing(tmp_path: Path):
     config = tmp_path / "config.py"
     config.write_text(CONFIG)
     root = Path(__file__).parents[2]
-    environment = os.environ | {"RTL_JAX_CACHE_DIR": str(tmp_path / "cache")}
-
     def start(workdir: str) -> subprocess.Popen:
         command = [sys.executable, str(root / "run.py"), "--config", str(config)]
         return subprocess.Popen(
             [*command, "--workdir", str(tmp_path / workdir)],
-            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
