@@ -93,7 +93,7 @@ def save_network(
         "version": FORMAT_VERSION,
         "architecture": architecture.to_dict(),
         "provenance": dict(provenance),
-        "digest": _digest(variables),
+        "digest": digest(variables),
     }
     with complete_or_absent(directory) as temporary:
         _require_room(temporary.parent, variables)
@@ -124,7 +124,7 @@ def load_network(directory: epath.PathLike) -> Network:
                 f"{path} has version {manifest['version']}, this code reads up to "
                 f"{FORMAT_VERSION}: update rtl_jax"
             )
-        provenance, digest = dict(manifest["provenance"]), manifest.get("digest")
+        provenance, written = dict(manifest["provenance"]), manifest.get("digest")
         architecture = _architecture(manifest["architecture"], path)
         params, batch_stats = (_specs(tree) for tree in variable_shapes(architecture))
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
@@ -143,12 +143,27 @@ def load_network(directory: epath.PathLike) -> Network:
             f"({_first_line(error)}): convert or train it again"
         ) from error
     check_variables(architecture, variables["params"], variables["batch_stats"], str(directory))
-    if digest not in (None, _digest(variables)):
+    if written not in (None, digest(variables)):
         raise UserError(
             f"the variables in {directory} are damaged: they are not those that were written "
             "(the digest differs). Convert or train it again"
         )
     return Network(architecture, variables["params"], variables["batch_stats"], provenance)
+
+
+def digest(arrays: Any, record: Mapping[str, Any] | None = None) -> str:
+    """sha256, in hex, of a pytree's names, dtypes, shapes and values, and of a JSON record.
+
+    It names runs by content, and finds what Orbax, which keeps no checksums, would let pass.
+    """
+    total = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+    leaves = jax.tree_util.tree_leaves_with_path(arrays)
+    for name, leaf in sorted((jax.tree_util.keystr(path), leaf) for path, leaf in leaves):
+        array = np.asarray(leaf)
+        values: Any = array.reshape(-1).view(np.uint8)
+        total.update(f"{name}{array.dtype}{array.shape}".encode())
+        total.update(values)
+    return total.hexdigest()
 
 
 def check_variables(
@@ -191,7 +206,7 @@ class TrainingCheckpoints:
         """Write the state behind `epoch`: a pytree of arrays and what JSON can hold."""
         args = ocp.args.Composite(
             arrays=ocp.args.StandardSave(arrays),
-            record=ocp.args.JsonSave({"record": dict(record), "digest": _digest(arrays, record)}),
+            record=ocp.args.JsonSave({"record": dict(record), "digest": digest(arrays, record)}),
         )
         try:
             _require_room(self._directory, arrays)
@@ -217,7 +232,7 @@ class TrainingCheckpoints:
             _verify(self._directory / str(epoch) / "arrays")
             restored = self._manager.restore(epoch, args=args)
             arrays, record = restored["arrays"], restored["record"]
-            if record["digest"] != _digest(arrays, record["record"]):
+            if record["digest"] != digest(arrays, record["record"]):
                 raise ValueError("it is not what was written: the digest differs")
             return arrays, record["record"]
         except Exception as error:
@@ -269,18 +284,6 @@ def _verify(path: epath.Path) -> None:
         raise ValueError("it holds no arrays")
     for name in names:
         ts.open({"driver": "zarr", "kvstore": {**store, "path": name}}).result().read().result()
-
-
-def _digest(arrays: Any, record: Mapping[str, Any] | None = None) -> str:
-    """sha256 of a pytree's names, shapes and values, which Orbax does not check, and a record."""
-    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
-    leaves = jax.tree_util.tree_leaves_with_path(arrays)
-    for name, leaf in sorted((jax.tree_util.keystr(path), leaf) for path, leaf in leaves):
-        array = np.asarray(leaf)
-        values: Any = array.reshape(-1).view(np.uint8)
-        digest.update(f"{name}{array.dtype}{array.shape}".encode())
-        digest.update(values)
-    return digest.hexdigest()
 
 
 def _specs(tree: Mapping[str, Any]) -> dict[str, ocp.RestoreArgs]:

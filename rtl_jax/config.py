@@ -193,18 +193,67 @@ class Transfer:
 
 
 @dataclasses.dataclass(frozen=True)
+class Attack:
+    """How robustness is measured (paper, sections 3 and 7): PGD, or Gaussian noise."""
+
+    method: Literal["pgd", "gaussian"] = "pgd"
+    norm: Literal["linf", "l2"] = "linf"
+    # Radii, for pixels in [0, 1]; 0 is accuracy without an attack.
+    eps: tuple[float, ...] = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
+    steps: int = 20
+    relative_step: float = 2.5  # c: a step is c * eps / steps
+    random_start: bool = False
+    restarts: int = 1  # from random starts; an image must withstand all of them
+    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"
+    # Of all iterates, the best for each image, or the last, as most published figures have it.
+    keep: Literal["best", "last"] = "best"
+    sigma: float = 1.0  # of Gaussian noise, before it is brought into the ball
+    batch_size: int = 64
+    precision: Precision = "float32"
+    num_shown: int = 8  # images in the figure; 0 draws none
+
+    def __post_init__(self) -> None:
+        for field in ("method", "norm", "loss", "keep", "precision"):
+            hint = typing.get_type_hints(type(self))[field]
+            _require_choice(getattr(self, field), hint, f"attack.{field}")
+        radii = len(self.eps) > 0 and all(0 <= eps < float("inf") for eps in self.eps)
+        _require(radii, "attack.eps", "one radius or more, each 0 or more", self.eps)
+        unique = len(set(self.eps)) == len(self.eps)
+        _require(unique, "attack.eps", "different radii", self.eps)
+        for field in ("steps", "restarts", "batch_size"):
+            value = getattr(self, field)
+            _require(value > 0, f"attack.{field}", "a positive number", value)
+        for field in ("relative_step", "sigma"):
+            value = getattr(self, field)
+            _require(0 < value < float("inf"), f"attack.{field}", "a positive number", value)
+        _require(self.num_shown >= 0, "attack.num_shown", "0 or more", self.num_shown)
+        searched = self.restarts == 1 or self.random_start
+        _require(searched, "attack.restarts", "1 without attack.random_start", self.restarts)
+
+
+# The groups of settings that a task reads, beside `task` and `seed`.
+GROUPS = {
+    "finetune": ("source", "target", "augmentation", "transfer"),
+    "attack": ("source", "target", "attack"),
+}
+
+Task = Literal["finetune", "attack"]
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """One run of `run.py`."""
 
-    task: Literal["finetune"] = "finetune"
+    task: Task = "finetune"
     source: Source = dataclasses.field(default_factory=Source)
     target: Target = dataclasses.field(default_factory=Target)
     augmentation: Augmentation = dataclasses.field(default_factory=lambda: PRESETS["paper"])
     transfer: Transfer = dataclasses.field(default_factory=Transfer)
+    attack: Attack = dataclasses.field(default_factory=Attack)
     seed: int = FIRST_SEED  # of the subset, the head, the batches and the augmentation
 
     def __post_init__(self) -> None:
-        _require_choice(self.task, Literal["finetune"], "task")
+        _require_choice(self.task, Task, "task")
         # JAX's keys are made of 32 bits: a larger seed would repeat a smaller one's.
         _require(0 <= self.seed < 2**32, "seed", "a number from 0 to 2**32 - 1", self.seed)
 
@@ -215,11 +264,13 @@ class Experiment:
     def fingerprint(self, **extra: Any) -> str:
         """16 hex digits of sha256 over the settings that can change a result, and `extra`.
 
-        Where data lie and how often checkpoints are written cannot.
+        Where data lie and how often checkpoints are written cannot, nor can the groups that the
+        task does not read.
         """
-        settings = self.to_dict()
-        del settings["target"]["data_dir"]
-        del settings["transfer"]["checkpoint_seconds"]
+        every = self.to_dict()
+        settings = {name: every[name] for name in ("task", "seed", *GROUPS[self.task])}
+        for group, name in (("target", "data_dir"), ("transfer", "checkpoint_seconds")):
+            settings.get(group, {}).pop(name, None)
         text = json.dumps({"settings": settings, "extra": extra}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -289,6 +340,8 @@ def _words(hint: Any) -> str:
         return f"a group of settings ({', '.join(typing.get_type_hints(hint))})"
     if typing.get_origin(hint) is Literal:
         return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
+    if float in _item_types(hint):
+        return "numbers such as 0.1,0.2"
     return _WORDS[_plain_type(hint)] + (" or none" if type(None) in typing.get_args(hint) else "")
 
 
@@ -320,6 +373,12 @@ def _plain_type(hint: Any) -> type:
     return typing.get_origin(hint) or hint
 
 
+def _item_types(hint: Any) -> set[Any]:
+    """The types inside a tuple's hint: float of `tuple[float, ...]`."""
+    arguments = typing.get_args(hint)
+    return set(arguments).union(*(typing.get_args(argument) for argument in arguments))
+
+
 def _merge(base: Any, values: Mapping[str, Any], prefix: str) -> Any:
     """`base` with the settings that `values` names, checked."""
     hints = typing.get_type_hints(type(base))
@@ -343,8 +402,9 @@ def _checked(value: Any, hint: Any, key: str) -> Any:
         return None
     if kind is tuple:
         items = tuple(value) if isinstance(value, list | tuple) else (value,)
-        _require(all(type(item) is int for item in items), key, _words(hint), value)
-        return items
+        kinds = (int, float) if float in _item_types(hint) else (int,)
+        _require(all(type(item) in kinds for item in items), key, _words(hint), value)
+        return tuple(map(float, items)) if float in kinds else items
     if kind is float and type(value) is int:
         value = float(value)
     _require(type(value) is kind, key, _words(hint), value)

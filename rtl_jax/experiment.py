@@ -4,11 +4,13 @@ import pandas as pd
 from etils import epath
 
 from rtl_jax import devices
+from rtl_jax.attacks.figures import interval
+from rtl_jax.attacks.robustness import measure_robustness
 from rtl_jax.config import Experiment
 from rtl_jax.models.zoo import Convert
 from rtl_jax.transfer.finetune import finetune
 
-TASKS = {"finetune": finetune}
+TASKS = {"finetune": finetune, "attack": measure_robustness}
 
 
 def run(
@@ -21,12 +23,12 @@ def run(
     """
     devices.enable_compilation_cache()
     rows = TASKS[experiment.task](experiment, workdir, convert)
-    print(summary(rows))
+    print(SUMMARIES[experiment.task](rows))
     return rows
 
 
-def summary(rows: pd.DataFrame) -> str:
-    """The table on the terminal: test accuracy first, last and best, and what it cost."""
+def summarize_training(rows: pd.DataFrame) -> str:
+    """Test accuracy first, last and best, what it cost, and the linear classifier's."""
     transfer = rows[rows["method"] == "transfer"].sort_values("epoch")
     best = transfer.loc[transfer["accuracy"].idxmax()]
     lines = [
@@ -40,3 +42,16 @@ def summary(rows: pd.DataFrame) -> str:
     for _, row in rows[rows["method"] == "linear_pixels"].iterrows():
         lines.append(f"{'linear, pixels':14}{'':7}{row.accuracy:10.2f}%{row.loss:12.4g}")
     return "\n".join(lines)
+
+
+def summarize_attack(rows: pd.DataFrame) -> str:
+    """Robust accuracy at every radius, with its 95 % interval."""
+    lines = [f"{'eps':>10}{'robust accuracy':>18}{'95 % interval':>18}{'loss':>10}"]
+    for _, row in rows.sort_values("eps").iterrows():
+        low, high = interval(row.accuracy, row.num_test_images)
+        ends = f"{low:.1f} to {high:.1f}"
+        lines.append(f"{row.eps:10.4g}{row.accuracy:17.2f}%{ends:>18}{row.loss:10.4g}")
+    return "\n".join(lines)
+
+
+SUMMARIES = {"finetune": summarize_training, "attack": summarize_attack}

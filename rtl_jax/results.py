@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 from etils import epath
 
+from rtl_jax.config import Experiment
 from rtl_jax.errors import UserError
 
 SCHEMA_VERSION = 1
@@ -27,26 +28,31 @@ SCHEMA_VERSION = 1
 SCHEMA: dict[str, tuple[str, str]] = {
     "schema_version": ("int64", "of this table"),
     "run": ("string", "identifies settings, source network and data; 16 hex digits"),
-    "task": ("string", "finetune"),
-    "method": ("string", "transfer, or linear_pixels (logistic regression on raw pixels)"),
+    "task": ("string", "finetune or attack"),
+    "method": (
+        "string",
+        "transfer, linear_pixels (logistic regression on raw pixels), pgd or gaussian",
+    ),
     "source": ("string", "source.checkpoint as given"),
     "source_sha256": ("string", "of the source's original file, where known"),
     "architecture": ("string", "of the network, such as resnet50"),
     "dataset": ("string", "target.dataset as given"),
     "data_order": ("string", "original: the source files' order; tfds: a prepared set's"),
     "num_classes": ("int64", "of the target"),
-    "num_images": ("int64", "training images"),
+    "num_images": ("Int64", "training images, of a fine-tuning"),
     "num_test_images": ("int64", "test images evaluated"),
     "image_size": ("int64", "pixels that the network sees"),
     "blocks": ("Int64", "residual blocks trained beside the head; missing: everything"),
     "frozen_batch_norm": ("string", "batch, source or adapt"),
-    "seed": ("int64", "of subset, head, batches and augmentation"),
-    "epoch": ("int64", "after which this was measured, from 1"),
-    "epochs": ("int64", "of the whole run"),
-    "accuracy": ("float64", "top-1 on the test images, percent"),
-    "loss": ("float64", "mean test cross-entropy, nats"),
+    "seed": ("int64", "of subset, head, batches and augmentation; of an attack's random starts"),
+    "epoch": ("Int64", "of a fine-tuning, after which this was measured, from 1"),
+    "epochs": ("Int64", "of the whole fine-tuning"),
+    "accuracy": ("float64", "top-1 on the test images, percent; attacked: robust accuracy"),
+    "loss": ("float64", "mean test cross-entropy (attacked: in the attack's loss), nats"),
     "train_accuracy": ("float64", "during that epoch, on augmented images, percent"),
     "train_loss": ("float64", "mean during that epoch, nats"),
+    "norm": ("string", "of an attack: linf, l2 or unconstrained"),
+    "eps": ("float64", "of an attack: its radius in that norm, for pixels in [0, 1]"),
     "seconds": ("float64", "since the run started, all its sessions, compilation included"),
     "config": ("string", "every setting, as JSON"),
     "platform": ("string", "cpu, gpu or tpu"),
@@ -70,6 +76,23 @@ def versions() -> dict[str, str]:
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def row(experiment: Experiment, **columns: Any) -> dict[str, Any]:
+    """A row of an experiment: what its settings say, `columns`, and nothing in the others."""
+    return {
+        **dict.fromkeys(SCHEMA),
+        "schema_version": SCHEMA_VERSION,
+        "task": experiment.task,
+        "source": experiment.source.checkpoint,
+        "dataset": experiment.target.dataset,
+        "image_size": experiment.target.image_size,
+        "seed": experiment.seed,
+        "config": as_json(experiment.to_dict()),
+        "versions": as_json(versions()),
+        "time": now(),
+        **columns,
+    }
 
 
 def rows_path(workdir: epath.PathLike, run: str) -> epath.Path:
@@ -115,7 +138,7 @@ def write_rows(workdir: epath.PathLike, run: str, rows: Iterable[Mapping[str, An
 
 
 def read_rows(workdir: epath.PathLike) -> pd.DataFrame:
-    """All rows under a work directory, sorted by run and epoch.
+    """All rows under a work directory, sorted by run, method, epoch and eps.
 
     Raises UserError where there are none, where a file is damaged (naming it), and where
     one was written by a newer schema.
@@ -126,7 +149,7 @@ def read_rows(workdir: epath.PathLike) -> pd.DataFrame:
         raise UserError(f"{workdir} has no results: expected Parquet files in {directory}")
     tables = [_read(path) for path in paths]
     return pd.concat(tables, ignore_index=True).sort_values(
-        ["run", "method", "epoch"], ignore_index=True
+        ["run", "method", "epoch", "eps"], ignore_index=True
     )
 
 

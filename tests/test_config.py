@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from rtl_jax import config
 from rtl_jax.config import (
+    GROUPS,
     PRESETS,
     Augmentation,
     Experiment,
@@ -108,7 +109,7 @@ def test_any_augmentation_is_no_identity(name: str) -> None:
 
 # Of each setting: values that it takes, and values of the right type that it refuses.
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {
-    "task": (["finetune"], ["pretrain", ""]),
+    "task": (["finetune", "attack"], ["tune", ""]),
     "source.checkpoint": (["random", "a/b.pt"], [""]),
     "source.arch": (["", "resnet18"], []),
     "source.stem": (["imagenet", "small"], ["large", ""]),
@@ -142,6 +143,19 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "transfer.feature_cache_mib": ([0, 1], [-1]),
     "transfer.checkpoint_seconds": ([0.0, 60.0], [-1.0]),
     "transfer.baseline": ([True, False], []),
+    "attack.method": (["pgd", "gaussian"], ["fgsm"]),
+    "attack.norm": (["linf", "l2"], ["l1", "unconstrained"]),
+    "attack.eps": ([(0.0,), (0.5, 1.0)], [(), (-0.1,), (0.5, 0.5), (float("nan"),)]),
+    "attack.steps": ([1, 20], [0, -1]),
+    "attack.relative_step": ([0.5, 2.5], [0.0, -1.0]),
+    "attack.random_start": ([True, False], []),
+    "attack.restarts": ([1], [0, -1, 2]),  # 2 need random starts
+    "attack.loss": (["cross_entropy", "margin", "dlr"], ["hinge"]),
+    "attack.keep": (["best", "last"], ["first"]),
+    "attack.sigma": ([0.5, 1.0], [0.0, -1.0]),
+    "attack.batch_size": ([1, 64], [0, -1]),
+    "attack.precision": (["float32", "tf32", "bfloat16"], ["float16"]),
+    "attack.num_shown": ([0, 8], [-1]),
     # JAX's keys have 32 bits: the seeds 0 and 2**32 would draw the same.
     "seed": ([0, 2**32 - 1], [-1, 2**32, 2**63, 2**70]),
 }
@@ -163,6 +177,8 @@ def wrong_types(key: str) -> list[Any]:
     _, hint = KEYS[key]
     optional = type(None) in typing.get_args(hint)
     wrong = WRONG_TYPE[config._plain_type(hint)]
+    if float in config._item_types(hint):
+        wrong = ["1,2", (True, False), ("1", "2"), "x"]
     return wrong if optional else [*wrong, None]
 
 
@@ -299,21 +315,32 @@ def test_frozen_means_frozen() -> None:
 # ---- Fingerprints --------------------------------------------------------------------------------
 
 
-def test_fingerprint_changes_with_every_setting_that_matters() -> None:
-    base = Experiment().fingerprint()
+@pytest.mark.parametrize("task", GROUPS)
+def test_fingerprint_changes_with_every_setting_that_matters(task: str) -> None:
+    base = freeze({"task": task}).fingerprint()
     seen = {base}
     for key, (good, _) in VALUES.items():
         value, _ = KEYS[key]
+        read = key == "seed" or key.partition(".")[0] in GROUPS[task]
         for other in good:
-            if other == value:
+            if key == "task" or other == value:
                 continue
-            fingerprint = freeze(nested(key, other)).fingerprint()
-            if key in ("target.data_dir", "transfer.checkpoint_seconds"):
+            fingerprint = freeze({"task": task, **nested(key, other)}).fingerprint()
+            if key in ("target.data_dir", "transfer.checkpoint_seconds") or not read:
                 assert fingerprint == base, key
             else:
                 assert fingerprint not in seen, key
                 seen.add(fingerprint)
-    assert len(seen) > len(KEYS) - 3
+    assert len(seen) > 12
+
+
+def test_fingerprints_of_tasks_differ() -> None:
+    assert len({freeze({"task": task}).fingerprint() for task in GROUPS}) == len(GROUPS)
+
+
+def test_restarts_need_random_starts() -> None:
+    settings = freeze({"attack": {"restarts": 3, "random_start": True}}).attack
+    assert (settings.restarts, settings.random_start) == (3, True)
 
 
 def test_fingerprint_is_stable_and_takes_more() -> None:

@@ -14,12 +14,13 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["rtl_jax", "rtl_jax.errors"],
     ["rtl_jax.paths"],
-    ["rtl_jax.config", "rtl_jax.models", "rtl_jax.models.architecture", "rtl_jax.results"],
-    ["rtl_jax.cli", "rtl_jax.data", "rtl_jax.devices", "rtl_jax.models.layers"],
+    ["rtl_jax.config", "rtl_jax.models", "rtl_jax.models.architecture"],
+    ["rtl_jax.results"],
+    ["rtl_jax.cli", "rtl_jax.progress", "rtl_jax.data", "rtl_jax.devices", "rtl_jax.models.layers"],
     ["rtl_jax.models.resnet"],
     ["rtl_jax.checkpoint"],
     ["rtl_jax.models.zoo"],
-    ["rtl_jax.transfer"],
+    ["rtl_jax.attacks", "rtl_jax.transfer"],
     ["rtl_jax.experiment"],
 ]
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -41,7 +42,14 @@ ONLY_IN = {
 }
 
 # What conversion may use of the package: conversion comes before training, and knows none of it.
-FOR_CONVERT = ("rtl_jax.errors", "rtl_jax.paths", "rtl_jax.checkpoint", "rtl_jax.models")
+FOR_CONVERT = (
+    "rtl_jax.errors",
+    "rtl_jax.paths",
+    "rtl_jax.checkpoint",
+    "rtl_jax.models",
+    "rtl_jax.data",
+    "rtl_jax.attacks",
+)
 
 
 def modules(package: str) -> dict[str, Path]:

@@ -275,3 +275,9 @@ def test_json_is_compact_sorted_and_reads_back() -> None:
 
 def test_the_time_is_utc_to_the_second() -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", results.now())
+
+
+def test_the_document_lists_every_column() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "results.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \|$", text, re.MULTILINE)
+    assert listed == [(column, dtype, meaning) for column, (dtype, meaning) in results.SCHEMA.items()]

@@ -125,7 +125,10 @@ class ResNet(nnx.Module):
         """Clamp pixels to [0, 1], subtract the mean, divide by the standard deviation."""
         mean = jnp.asarray(self.architecture.mean, images.dtype)
         std = jnp.asarray(self.architecture.std, images.dtype)
-        return (jnp.clip(images, 0, 1) - mean) / std
+        # By comparison, as torch's clamp: `jnp.clip` halves the gradient of a value that lies on
+        # a bound, and black and white pixels, and all that an attack has clamped, lie there.
+        clamped = jnp.where(images < 0, 0, jnp.where(images > 1, 1, images))
+        return (clamped - mean) / std
 
     def _stem(self, images: jax.Array, train: bool) -> jax.Array:
         features = self.normalize(images).astype(self.dtype)

@@ -19,11 +19,11 @@ from rtl_jax.config import Experiment
 from rtl_jax.errors import UserError
 from rtl_jax.models.zoo import Convert
 from rtl_jax.paths import absolute
+from rtl_jax.progress import bar
 from rtl_jax.transfer import prefix
 from rtl_jax.transfer.baseline import linear_pixels
 from rtl_jax.transfer.inputs import evaluate, place
 from rtl_jax.transfer.job import Job, prepare
-from rtl_jax.transfer.progress import bar
 from rtl_jax.transfer.step import Frozen, TrainState, all_finite, run_epoch
 
 
@@ -168,35 +168,28 @@ def _row(
     seconds: float,
     method: str = "transfer",
 ) -> dict[str, Any]:
-    experiment = job.experiment
-    return {
-        "run": job.run,
-        "task": experiment.task,
-        "method": method,
-        "source": experiment.source.checkpoint,
-        "source_sha256": job.network.provenance.get("sha256"),
-        "architecture": job.network.architecture.name,
-        "dataset": experiment.target.dataset,
-        "data_order": job.data_order,
-        "num_classes": job.program.architecture.num_classes,
-        "num_images": len(job.train),
-        "num_test_images": len(job.test),
-        "image_size": experiment.target.image_size,
-        "blocks": experiment.transfer.blocks,
-        "frozen_batch_norm": experiment.transfer.frozen_batch_norm,
-        "seed": experiment.seed,
-        "epoch": epoch,
-        "epochs": job.program.epochs,
-        "accuracy": test["accuracy"],
-        "loss": test["loss"],
-        "train_accuracy": train["accuracy"],
-        "train_loss": train["loss"],
-        "seconds": seconds,
-        "config": results.as_json(experiment.to_dict()),
+    transfer = job.experiment.transfer
+    return results.row(
+        job.experiment,
+        run=job.run,
+        method=method,
+        source_sha256=job.network.provenance.get("sha256"),
+        architecture=job.network.architecture.name,
+        data_order=job.data_order,
+        num_classes=job.program.architecture.num_classes,
+        num_images=len(job.train),
+        num_test_images=len(job.test),
+        blocks=transfer.blocks,
+        frozen_batch_norm=transfer.frozen_batch_norm,
+        epoch=epoch,
+        epochs=job.program.epochs,
+        accuracy=test["accuracy"],
+        loss=test["loss"],
+        train_accuracy=train["accuracy"],
+        train_loss=train["loss"],
+        seconds=seconds,
         **devices.describe(),
-        "versions": results.as_json(results.versions()),
-        "time": results.now(),
-    }
+    )
 
 
 def _baseline_row(job: Job) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax.data import ImageSet
+from rtl_jax.progress import bar
 from rtl_jax.transfer import prefix
 from rtl_jax.transfer.job import Job
-from rtl_jax.transfer.progress import bar
 from rtl_jax.transfer.step import Frozen, Metrics, Program, TrainState, evaluate_batch
 
 

@@ -1,15 +1,12 @@
 """From an experiment's settings to its network and its images."""
 
 import dataclasses
-import hashlib
-from collections.abc import Iterable
 from functools import cached_property
 
 import jax
-import numpy as np
 
 from rtl_jax import devices
-from rtl_jax.checkpoint import Network
+from rtl_jax.checkpoint import Network, digest
 from rtl_jax.config import Experiment
 from rtl_jax.data import Dataset, ImageSet, draw_subset, draw_test_subset, load_dataset
 from rtl_jax.models import zoo
@@ -33,10 +30,9 @@ class Job:
     @cached_property
     def run(self) -> str:
         """Identifies the run by content: the settings that matter, the network, the images."""
-        images = [array for half in (self.train, self.test) for array in (half.images, half.labels)]
+        images = [(half.images, half.labels) for half in (self.train, self.test)]
         return self.experiment.fingerprint(
-            network=_digest([*self.network.params.values(), *self.network.batch_stats.values()]),
-            images=_digest(images),
+            network=digest((self.network.params, self.network.batch_stats)), images=digest(images)
         )
 
     @property
@@ -80,11 +76,3 @@ def _subsets(dataset: Dataset, experiment: Experiment) -> tuple[ImageSet, ImageS
     train = draw_subset(dataset.train.labels, target.num_images, experiment.seed, classes)
     test = draw_test_subset(dataset.test.labels, target.num_test_images, classes)
     return dataset.train.take(train), dataset.test.take(test)
-
-
-def _digest(arrays: Iterable[np.ndarray]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for array in arrays:
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

@@ -227,3 +227,19 @@ def test_architectures_survive_json_and_refuse_nonsense():
         architecture("resnet51")
     with pytest.raises(UserError, match="same, positive number of stages"):
         architecture("resnet50", stage_sizes=(1, 1))
+
+
+def test_input_gradients_equal_torchs_at_the_bounds_too():
+    """Black and white pixels lie on the clamp's bounds, where `jnp.clip` halves the gradient."""
+    network = random_torch(SMALL)
+    pixels = np.clip(images(2, 12) * 2 - 0.5, 0, 1)
+    assert (pixels == 0).any() and (pixels == 1).any()
+    inputs = nchw(pixels).requires_grad_()
+    network(inputs).square().sum().backward()
+    graphdef = definition(SMALL)
+
+    def loss(pixels, params, batch_stats):
+        return jnp.square(bind(graphdef, params, batch_stats)(pixels)).sum()
+
+    ours = jax.jit(jax.grad(loss))(pixels, *variables_of(network))
+    assert relative(ours, inputs.grad.permute(0, 2, 3, 1).numpy()) < 1e-4

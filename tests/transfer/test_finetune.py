@@ -119,6 +119,7 @@ def test_kill_minus_nine_at_odd_moments_changes_nothing(tmp_path: Path):
     config = tmp_path / "config.py"
     config.write_text(CONFIG)
     root = Path(__file__).parents[2]
+
     def start(workdir: str) -> subprocess.Popen:
         command = [sys.executable, str(root / "run.py"), "--config", str(config)]
         return subprocess.Popen(

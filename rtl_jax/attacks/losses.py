@@ -1,0 +1,71 @@
+"""What an attack raises, and when it has succeeded: functions of logits [N, C], labels [N]."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rtl_jax.errors import UserError
+
+Loss = Literal["cross_entropy", "margin", "dlr"]
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """-log p_y, in nats, [N]."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """max_{i != y} z_i - z_y, [N]; positive where another class wins."""
+    own = jnp.arange(logits.shape[-1]) == labels[:, None]
+    others = jnp.where(own, -jnp.inf, logits).max(-1)
+    return others - jnp.where(own, logits, 0).sum(-1)
+
+
+def dlr(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Difference of logits ratio: the margin over z_(1) - z_(3), the largest less the third, [N].
+
+    Croce and Hein (2020), equation 6. Unlike cross-entropy it neither vanishes where a network
+    is sure of itself nor changes when all logits are scaled. Needs three classes.
+    """
+    if logits.shape[-1] < 3:
+        raise UserError(
+            f"the DLR loss needs three classes or more, received {logits.shape[-1]}: "
+            "use loss='margin'"
+        )
+    top = jax.lax.top_k(logits, 3)[0]
+    return margin(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+LOSSES: dict[Loss, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "cross_entropy": cross_entropy,
+    "margin": margin,
+    "dlr": dlr,
+}
+
+
+class Verdict(NamedTuple):
+    """What logits say, [N] each: the loss, whether the attack succeeded, all logits finite."""
+
+    losses: jax.Array
+    success: jax.Array
+    finite: jax.Array
+
+
+def judge(logits: jax.Array, labels: jax.Array, loss: Loss, targeted: bool) -> Verdict:
+    """Loss and success of logits [N, C] of any float type, computed in float32 at least.
+
+    Success is a class other than the label, or the label itself where it is a target. Logits
+    that are not finite say nothing, and are never a success.
+    """
+    if logits.ndim != 2 or len(logits) != len(labels):
+        raise UserError(
+            f"logits_fn must map images to logits [{len(labels)}, classes]; "
+            f"it returned {logits.shape}"
+        )
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    finite = jnp.isfinite(logits).all(-1)
+    hit = logits.argmax(-1) == labels
+    return Verdict(LOSSES[loss](logits, labels), finite & (hit == targeted), finite)

@@ -1,0 +1,200 @@
+"""The task `attack`: how many test images a network still gets right, radius by radius."""
+
+import time
+import zipfile
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from rtl_jax import config, devices, results
+from rtl_jax.attacks.adversarial import Attack, robustness_curve
+from rtl_jax.attacks.figures import draw_curve, draw_images
+from rtl_jax.attacks.gaussian import Gaussian
+from rtl_jax.attacks.network import network_logits
+from rtl_jax.attacks.pgd import PGD
+from rtl_jax.checkpoint import Network, complete_or_absent, digest
+from rtl_jax.config import Experiment
+from rtl_jax.data import ImageSet, draw_test_subset, load_dataset
+from rtl_jax.data.transforms import prepare
+from rtl_jax.errors import UserError
+from rtl_jax.models.zoo import Convert, load_source
+from rtl_jax.paths import absolute
+from rtl_jax.progress import bar
+
+
+class Measured(NamedTuple):
+    """What an attack found, for radii [E] and images [N].
+
+    success: bool [E, N], misclassified, as a second evaluation confirmed.
+    losses: float [E, N], in the attack's loss, at the images found.
+    norms: float [E, N], of the change.
+    shown: float16 [E, S, H, W, 3], the first images found, for the figure.
+    """
+
+    success: np.ndarray
+    losses: np.ndarray
+    norms: np.ndarray
+    shown: np.ndarray
+
+
+def method(settings: config.Attack) -> Attack:
+    """The attack that the settings name."""
+    if settings.method == "gaussian":
+        return Gaussian(settings.norm, sigma=settings.sigma, loss=settings.loss)
+    return PGD(
+        settings.norm,
+        steps=settings.steps,
+        relative_step=settings.relative_step,
+        random_start=settings.random_start,
+        restarts=settings.restarts,
+        loss=settings.loss,
+        keep=settings.keep,
+    )
+
+
+def measure_robustness(
+    experiment: Experiment, workdir: epath.PathLike, convert: Convert | None = None
+) -> pd.DataFrame:
+    """Attack the test images with every radius of `attack.eps`; return a row for each.
+
+    The network is `source.checkpoint`, its classes those of `target.dataset`. Rows go to
+    WORKDIR/rows; a curve and a grid of perturbed images to WORKDIR/runs/RUN. Images are attacked
+    in batches, each kept when it is done, so that the same command goes on where it was killed.
+
+    Raises UserError for what the user can mend, a network with other classes included.
+    """
+    workdir, settings = absolute(workdir), experiment.attack
+    with devices.matmul_precision(settings.precision):
+        network, images, order = _load(experiment, convert)
+        run = experiment.fingerprint(
+            network=digest((network.params, network.batch_stats)),
+            images=digest((images.images, images.labels)),
+        )
+        directory, path = workdir / "runs" / run, results.rows_path(workdir, run)
+        if path.exists():
+            print(f"run {run} is finished; its rows are in {path}")
+        else:
+            measured, seconds = _attack(experiment, network, images, directory / "batches")
+            rows = [
+                results.row(
+                    experiment,
+                    run=run,
+                    method=settings.method,
+                    source_sha256=network.provenance.get("sha256"),
+                    architecture=network.architecture.name,
+                    data_order=order,
+                    num_classes=network.architecture.num_classes,
+                    num_test_images=len(images),
+                    norm=settings.norm,
+                    eps=eps,
+                    accuracy=100 * (1 - float(measured.success[index].mean())),
+                    loss=float(measured.losses[index].mean()),
+                    seconds=seconds,
+                    **devices.describe(),
+                )
+                for index, eps in enumerate(settings.eps)
+            ]
+            if settings.num_shown:
+                draw_images(directory / "images.png", settings, measured.shown, measured.success)
+            draw_curve(directory / "curve.png", settings, results.frame(rows))
+            results.write_rows(workdir, run, rows)
+            (directory / "batches").rmtree()
+        print(f"figures are in {directory}")
+    table = results.read_rows(workdir)
+    return table[table["run"] == run].reset_index(drop=True)
+
+
+def _load(experiment: Experiment, convert: Convert | None) -> tuple[Network, ImageSet, str]:
+    target = experiment.target
+    network = load_source(experiment.source, seed=experiment.seed, convert=convert)
+    dataset = load_dataset(
+        target.dataset,
+        data_dir=target.data_dir,
+        image_size=target.image_size,
+        classes=target.classes,
+    )
+    classes = network.architecture.num_classes
+    if dataset.num_classes != classes:
+        raise UserError(
+            f"{experiment.source.checkpoint} tells {classes} classes apart and "
+            f"{target.dataset} has {dataset.num_classes}: name a network that was trained or "
+            "fine-tuned on these classes (the work directory of a run will do), or choose them "
+            "with target.classes"
+        )
+    rows = draw_test_subset(dataset.test.labels, target.num_test_images, classes)
+    print(
+        f"{experiment.source.checkpoint} ({network.architecture.name}) under "
+        f"{experiment.attack.method}, {experiment.attack.norm}: {len(rows)} test images of "
+        f"{target.dataset}, in {dataset.order} order, at {target.image_size} px"
+    )
+    return network, dataset.test.take(rows), dataset.order
+
+
+def _attack(
+    experiment: Experiment, network: Network, images: ImageSet, directory: epath.Path
+) -> tuple[Measured, float]:
+    """All images, batch by batch; those in `directory` are not attacked again."""
+    settings, total = experiment.attack, len(images)
+    logits_fn = network_logits(
+        network.architecture,
+        jax.tree.map(jnp.asarray, network.params),
+        jax.tree.map(jnp.asarray, network.batch_stats),
+        dtype=devices.compute_dtype(settings.precision),
+    )
+    key, size = jax.random.key(experiment.seed), min(settings.batch_size, total)
+    parts: list[Measured] = []
+    seconds = 0.0
+    with bar("attacking", total, leave=True) as progress:
+        for start in range(0, total, size):
+            # The last batch is filled up, for one shape to be compiled, and cut again.
+            rows = np.minimum(np.arange(start, start + size), total - 1)
+            number = min(size, total - start)
+            path = directory / f"{start:08d}.npz"
+            if not path.exists():
+                began = time.monotonic()
+                found = robustness_curve(
+                    logits_fn,
+                    prepare(images.images[rows], experiment.target.image_size),
+                    jnp.asarray(images.labels[rows]),
+                    settings.eps,
+                    method(settings),
+                    key,
+                    indices=jnp.asarray(rows),
+                )
+                kept = max(min(settings.num_shown - start, number), 0)
+                arrays = {
+                    "success": np.asarray(found.success)[:, :number],
+                    "losses": np.asarray(found.losses, np.float32)[:, :number],
+                    "norms": np.asarray(found.norms, np.float32)[:, :number],
+                    "shown": np.asarray(found.images[:, :kept], np.float16),
+                }
+                _keep(path, arrays, time.monotonic() - began)
+            part, spent = _kept(path)
+            parts.append(part)
+            seconds += spent
+            progress.update(number)
+            broken = np.concatenate([part.success for part in parts], axis=1).mean(1)
+            pairs = zip(settings.eps, broken, strict=True)
+            shown = {f"{eps:.3g}": f"{100 * (1 - share):.1f}%" for eps, share in pairs}
+            progress.set_postfix(shown, refresh=False)
+    whole = (np.concatenate(leaves, axis=1) for leaves in zip(*parts, strict=True))
+    return Measured(*whole), seconds
+
+
+def _keep(path: epath.Path, arrays: dict[str, Any], seconds: float) -> None:
+    with complete_or_absent(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, seconds=seconds, **arrays)
+
+
+def _kept(path: epath.Path) -> tuple[Measured, float]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return Measured(*(arrays[name] for name in Measured._fields)), float(arrays["seconds"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} is damaged ({error}): remove it, and the same command attacks its images again"
+        ) from error
