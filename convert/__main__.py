@@ -4,7 +4,7 @@ import argparse
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rtl_jax.errors import UserError
@@ -16,7 +16,10 @@ The way back: python -m convert export CHECKPOINT OUT.safetensors|OUT.pth
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, or 2 for what the user can mend, 1 for a defect of ours."""
+    """Run one command; return 0, or 2 for what the user can mend, 1 for a defect of ours.
+
+    A check that finds a difference is such a defect.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if arguments[:1] == ["export"]:
@@ -44,6 +47,21 @@ def _convert(arguments: Sequence[str]) -> int:
         parser.add_argument(
             f"--{name}", type=_numbers, metavar="R,G,B", help="overrule the normalisation"
         )
+    parser.add_argument(
+        "--attack",
+        action="append",
+        metavar="NORM:EPS",
+        help="with --check: compare robust accuracies too, under l2:3 or linf:4/255, say; repeats",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="SPEC",
+        help="the images to attack: digits (the default), tfds:NAME, folder:PATH or npz:PATH",
+    )
+    parser.add_argument("--num-images", type=int, metavar="N", help="how many of them (default 32)")
+    parser.add_argument(
+        "--image-size", type=int, metavar="PX", help="their edge (default 224, small stem: 32)"
+    )
     options = parser.parse_args(arguments)
     from convert.converter import convert
 
@@ -51,6 +69,8 @@ def _convert(arguments: Sequence[str]) -> int:
         from convert.torch_needed import import_torch
 
         import_torch("--check")
+    # Whatever is wrong with an attack's images is said before anything is written.
+    attack = _attack(options) if options.attack else _no_attack(options)
     convert(
         options.source,
         options.destination,
@@ -59,7 +79,9 @@ def _convert(arguments: Sequence[str]) -> int:
         mean=options.mean,
         std=options.std,
     )
-    return _check(options.source, options.destination) if options.check else 0
+    if not options.check:
+        return 0
+    return _check(options.source, options.destination) or attack()
 
 
 def _check(source: str, destination: Path) -> int:
@@ -75,6 +97,46 @@ def _check(source: str, destination: Path) -> int:
         file=sys.stderr,
     )
     return 1
+
+
+def _no_attack(options: argparse.Namespace) -> Callable[[], int]:
+    for name in ("data", "num_images", "image_size"):
+        if getattr(options, name) is not None:
+            raise UserError(f"--{name.replace('_', '-')} is for --attack NORM:EPS: add that")
+    return lambda: 0
+
+
+def _attack(options: argparse.Namespace) -> Callable[[], int]:
+    """Load what is to be attacked; return what attacks it, to be called after the conversion."""
+    if not options.check:
+        raise UserError("--attack compares with PyTorch: add --check")
+    from convert.robustness import compare_robustness, load_pictures, parse_ball
+
+    balls = [parse_ball(text) for text in options.attack]
+    number = 32 if options.num_images is None else options.num_images
+    pictures = load_pictures(options.data or "digits", number, options.image_size)
+
+    def attack() -> int:
+        rows = compare_robustness(
+            options.source,
+            options.destination,
+            balls,
+            pictures,
+            true_labels=options.data is not None,
+            size=options.image_size,
+        )
+        different = [row.ball.name for row in rows if not row.agrees]
+        if not different:
+            print("equally robust: accuracies agree to one point or one image")
+            return 0
+        print(
+            f"convert: under {', '.join(different)} accuracies differ by more than one point and "
+            f"more than one image: do not use {options.destination}, and report this",
+            file=sys.stderr,
+        )
+        return 1
+
+    return attack
 
 
 def _export(arguments: Sequence[str]) -> int:

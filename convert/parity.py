@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,11 @@ from convert.checkpoint import open_checkpoint, translated
 from convert.layout import COUNTER
 from convert.torch_needed import import_torch
 from rtl_jax.checkpoint import load_network
+from rtl_jax.models.architecture import Architecture
 from rtl_jax.models.resnet import bind, definition
+
+if TYPE_CHECKING:
+    from convert.torch_resnet import TorchResNet
 
 # Float32 through 150 layers differs by about 1e-5 of the largest value; a wrong tensor by 1.
 TOLERANCE = 1e-3
@@ -32,6 +36,34 @@ class Difference(NamedTuple):
         return self.largest / max(self.scale, 1e-30)
 
 
+def image_size(arch: Architecture) -> int:
+    """The pixels of an image's edge that fit the stem: 224, or 32 behind a small one."""
+    return 224 if arch.stem_pool else 32
+
+
+def torch_network(
+    source: str | os.PathLike, arch: Architecture, report: Callable[[str], Any]
+) -> "TorchResNet":
+    """`arch` in PyTorch with the weights of `source`, from pixels to logits, to evaluate."""
+    torch = import_torch("--check")
+    from convert.torch_resnet import torch_resnet
+
+    module = torch_resnet(arch)
+    path = hub.locate(source, report)
+    stem = "imagenet" if arch.stem_pool else "small"
+    with open_checkpoint(path) as checkpoint, translated(path):
+        found = network.find(checkpoint, stem=stem, mean=arch.mean, std=arch.std)
+        state = {
+            name: torch.from_numpy(tensor.load().astype(np.float32))
+            for name, tensor in found.tensors.items()
+            if not name.endswith(COUNTER)
+        }
+    # Counters compute nothing; the values that do must all be there.
+    missing = module.load_state_dict(state, strict=False).missing_keys
+    assert all(name.endswith(COUNTER) for name in missing), missing
+    return module
+
+
 def differences(
     source: str | os.PathLike,
     converted: str | os.PathLike,
@@ -46,26 +78,12 @@ def differences(
     small stem). Reports a line per stage.
     """
     torch = import_torch("--check")
-    from convert.torch_resnet import torch_resnet
-
     stored = load_network(hub.expanded(converted).absolute())
     arch = stored.architecture
     if images is None:
-        size = 224 if arch.stem_pool else 32
+        size = image_size(arch)
         images = np.random.default_rng(0).random((4, size, size, 3), np.float32)
-    module = torch_resnet(arch)
-    path = hub.locate(source, report)
-    stem = "imagenet" if arch.stem_pool else "small"
-    with open_checkpoint(path) as checkpoint, translated(path):
-        found = network.find(checkpoint, stem=stem, mean=arch.mean, std=arch.std)
-        state = {
-            name: torch.from_numpy(tensor.load().astype(np.float32))
-            for name, tensor in found.tensors.items()
-            if not name.endswith(COUNTER)
-        }
-    # Counters compute nothing; the values that do must all be there.
-    missing = module.load_state_dict(state, strict=False).missing_keys
-    assert all(name.endswith(COUNTER) for name in missing), missing
+    module = torch_network(source, arch, report)
     graph = definition(arch, method="xla")
 
     @jax.jit

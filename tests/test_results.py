@@ -280,4 +280,6 @@ def test_the_time_is_utc_to_the_second() -> None:
 def test_the_document_lists_every_column() -> None:
     text = (Path(__file__).parents[1] / "docs" / "results.md").read_text()
     listed = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \|$", text, re.MULTILINE)
-    assert listed == [(column, dtype, meaning) for column, (dtype, meaning) in results.SCHEMA.items()]
+    assert listed == [
+        (column, dtype, meaning) for column, (dtype, meaning) in results.SCHEMA.items()
+    ]

@@ -77,7 +77,8 @@ def test_vmap_over_seeds() -> None:
 
 def test_the_packages_networks_and_vmap_over_their_seeds() -> None:
     keys = jax.random.split(KEY, 2)
-    params, stats = jax.vmap(partial(initialize, NETWORK))(keys)
+    params, stats = jax.jit(jax.vmap(partial(initialize, NETWORK)))(keys)
+    logits_of = jax.jit(lambda params, stats, x: bind(definition(NETWORK), params, stats)(x))
     settings = PGD("linf", steps=2)
 
     def run(params: dict, stats: dict) -> Adversarial:
@@ -87,7 +88,7 @@ def test_the_packages_networks_and_vmap_over_their_seeds() -> None:
     for seed in range(2):
         own = jax.tree.map(lambda leaf, seed=seed: leaf[seed], (params, stats))
         close(jax.tree.map(lambda leaf, seed=seed: leaf[seed], found), run(*own), 1e-4)
-        logits = bind(definition(NETWORK), *own)(found.images[seed])
+        logits = logits_of(*own, found.images[seed])
         np.testing.assert_array_equal(found.success[seed], logits.argmax(1) != LABELS)
     half = network_logits(NETWORK, *own, dtype=jnp.bfloat16)
     result = attack(half, IMAGES, LABELS, 0.1, settings)
@@ -100,6 +101,7 @@ def test_black_and_white_pixels_have_their_whole_gradient() -> None:
     params, stats = initialize(NETWORK, KEY)
     model = network_logits(NETWORK, params, stats)
 
+    @jax.jit
     def slope(image: jax.Array) -> jax.Array:
         return jax.grad(lambda x: model(x)[0, 0])(image)
 
@@ -124,7 +126,7 @@ def test_an_image_does_not_know_its_batch(settings: PGD) -> None:
 
 
 def test_a_curve_of_one_example() -> None:
-    curve = robustness_curve(mlp(), IMAGES[0], LABELS[0], [0.1, 0.2], RANDOM, KEY)
+    curve = robustness_curve(mlp(), IMAGES[0], LABELS[0], [0.1, 0.2], PGD("l2", steps=1))
     assert curve.images.shape == (2, 4, 4, 3) and curve.success.shape == (2,)
 
 

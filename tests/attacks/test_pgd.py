@@ -233,8 +233,7 @@ def test_every_restart_counts(keep: str) -> None:
     expected = 1 - (1 - alone.mean()) ** 8
     assert abs(previous.mean() - expected) < 0.15
     if keep == "best":
-        for together in (1, 3):
-            np.testing.assert_array_equal(succeeds(8, together), previous)
+        np.testing.assert_array_equal(succeeds(8, together=3), previous)
 
 
 def test_no_image_becomes_right_by_being_attacked() -> None:
