@@ -1,6 +1,8 @@
 """The CPU for every test but those marked `gpu`, whose platform JAX chooses itself."""
 
 import os
+import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,11 +16,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Nothing that a user's earlier runs have cached reaches a test; a program compiles once."""
+    """Nothing that a user's earlier runs have cached reaches a test."""
     os.environ["RTL_JAX_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
-    import jax
 
-    from rtl_jax.devices import enable_compilation_cache
 
-    enable_compilation_cache()
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs() -> Iterator[None]:
+    """Compiled programs go when their module ends.
+
+    Each takes memory maps, of which a process may have 65,530: with the programs of all modules
+    together XLA aborted.
+    """
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()

@@ -31,8 +31,7 @@ ARCH = Architecture(
     stem_pool=False,
     num_classes=10,
 )
-# Robust accuracy lies between 20 and 80 % at both.
-EPS = {"l2": (0.5, 0.8), "linf": (0.04, 0.07)}
+EPS = {"l2": 0.8, "linf": 0.07}  # robust accuracy lies between 20 and 80 %
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +121,7 @@ def test_image_by_image_in_float64(norm: str, keep: str, targeted: bool) -> None
     network = random_torch(ARCH, seed=1).double().requires_grad_(False)
     images, labels = (part[:20] for part in digits())
     images = images.astype(np.float64)
-    eps = 4 * EPS[norm][1]
+    eps = 4 * EPS[norm]
     steps = 5
     theirs = torch_pgd(
         network,
@@ -181,13 +180,12 @@ def test_robust_accuracy_of_1000_images(other: Callable, norm: str, random_start
     assert accuracy(network, inputs, labels) > 85
     model = network_logits(ARCH, *variables_of(network))
     settings = PGD(norm, random_start=random_start, keep="last")
-    for eps in EPS[norm]:
-        ours, theirs = [], []
-        for seed in range(3 if random_start else 1):
-            torch.manual_seed(seed)
-            attacked = other(network, inputs, targets, eps, norm, random_start)
-            theirs.append(accuracy(network, attacked, labels))
-            found = attack(model, images, labels, eps, settings, jax.random.key(seed))
-            ours.append(100 * float(found.robust_accuracy))
-        assert 20 < np.mean(ours) < 80
-        assert abs(np.mean(ours) - np.mean(theirs)) <= (1 if random_start else 0.2)
+    eps, ours, theirs = EPS[norm], [], []
+    for seed in range(3 if random_start else 1):
+        torch.manual_seed(seed)
+        attacked = other(network, inputs, targets, eps, norm, random_start)
+        theirs.append(accuracy(network, attacked, labels))
+        found = attack(model, images, labels, eps, settings, jax.random.key(seed))
+        ours.append(100 * float(found.robust_accuracy))
+    assert 20 < np.mean(ours) < 80
+    assert abs(np.mean(ours) - np.mean(theirs)) <= (1 if random_start else 0.2)

@@ -27,7 +27,7 @@ SOURCE = Source("random", "resnet50", "small", stage_sizes=(1, 1), stage_widths=
 
 
 def experiment(**transfer) -> Experiment:
-    settings = {"blocks": 1, "epochs": 4, "batch_size": 16, "eval_every": 2, "learning_rate": 0.01}
+    settings = {"blocks": 1, "epochs": 4, "batch_size": 20, "eval_every": 2, "learning_rate": 0.01}
     return Experiment(
         source=SOURCE,
         target=Target("digits", image_size=8, num_images=40, num_test_images=50),
@@ -81,7 +81,7 @@ def test_resuming_equals_an_uninterrupted_run_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, augmentation: str
 ):
     settings = dataclasses.replace(
-        experiment(frozen_batch_norm=mode, checkpoint_seconds=0.0),
+        experiment(frozen_batch_norm=mode, checkpoint_seconds=0.0, batch_size=16),
         augmentation=PRESETS[augmentation],
     )
     finetune(settings, tmp_path / "whole")
