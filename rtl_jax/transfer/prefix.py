@@ -22,6 +22,7 @@ from rtl_jax.models.resnet import (
     definition,
     variable_shapes,
 )
+from rtl_jax.transfer.freeze import trainable
 from rtl_jax.transfer.step import Frozen, Program, TrainState
 
 Progress = Callable[[int], None]
@@ -110,8 +111,8 @@ def adapt(
         share = len(batch) / len(images)
         total = {path: total[path] + share * measured[path] for path in total}
         progress(len(batch))
-    _, frozen = program.start(params, batch_stats)
+    arch, blocks = program.architecture, program.settings.blocks
     return {
-        path: total[path] if path in frozen.batch_stats else leaf
+        path: leaf if trainable(arch, path, blocks) else total[path]
         for path, leaf in batch_stats.items()
     }
