@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Of the tests: each compiles for itself and takes up to 3 GB.
+PROCESSES ?= 2
 
 .PHONY: quickstart test lint install clean
 
@@ -11,7 +13,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/python run.py --config configs/quickstart.py --workdir runs/quickstart/target
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
