@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rtl_jax.config import Experiment, editable, expected, freeze
+from rtl_jax.config import Experiment, expected, freeze
 from rtl_jax.errors import UserError
+from rtl_jax.settings import editable
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict

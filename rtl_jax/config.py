@@ -6,15 +6,15 @@ with the command line's overrides, into the frozen dataclasses below. `None` is 
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
-import types
 import typing
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Optional
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
+from rtl_jax import settings
 from rtl_jax.errors import UserError
+from rtl_jax.settings import require, require_choice
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -23,16 +23,6 @@ FIRST_SEED = 20_000_000  # the authors' seeds are 20000000 + 100000 i
 
 FrozenBatchNorm = Literal["batch", "source", "adapt"]
 Precision = Literal["float32", "tf32", "bfloat16"]
-
-
-def _require(condition: bool, key: str, expected: str, value: object) -> None:
-    if not condition:
-        raise UserError(f"{key}: expected {expected}, received {value!r}")
-
-
-def _require_choice(value: object, choices: Any, key: str) -> None:
-    options = typing.get_args(choices)
-    _require(value in options, key, f"one of {', '.join(map(repr, options))}", value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +42,11 @@ class Source:
     stage_widths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        _require(bool(self.checkpoint), "source.checkpoint", "a path or a name", self.checkpoint)
-        _require_choice(self.stem, Literal["imagenet", "small"], "source.stem")
+        require(bool(self.checkpoint), "source.checkpoint", "a path or a name", self.checkpoint)
+        require_choice(self.stem, Literal["imagenet", "small"], "source.stem")
         for name in ("stage_sizes", "stage_widths"):
             value = getattr(self, name)
-            _require(
+            require(
                 value is None or (len(value) > 0 and min(value) > 0),
                 f"source.{name}",
                 "positive whole numbers, one per stage, or none",
@@ -76,13 +66,13 @@ class Target:
     classes: tuple[int, ...] | None = None  # labels to keep, renumbered; none: all
 
     def __post_init__(self) -> None:
-        _require(bool(self.dataset), "target.dataset", "a data set", self.dataset)
-        _require(self.image_size >= 8, "target.image_size", "at least 8 pixels", self.image_size)
+        require(bool(self.dataset), "target.dataset", "a data set", self.dataset)
+        require(self.image_size >= 8, "target.image_size", "at least 8 pixels", self.image_size)
         for name in ("num_images", "num_test_images"):
             value = getattr(self, name)
-            _require(value is None or value > 0, f"target.{name}", "a positive number", value)
+            require(value is None or value > 0, f"target.{name}", "a positive number", value)
         classes = self.classes
-        _require(
+        require(
             classes is None or (len(set(classes)) == len(classes) >= 2 and min(classes) >= 0),
             "target.classes",
             "two different labels or more, or none",
@@ -105,14 +95,14 @@ class Augmentation:
         padding = self.crop_padding
         whole = isinstance(padding, int) and not isinstance(padding, bool)
         expected = "whole pixels, 0 or more"
-        _require(whole and padding >= 0, "augmentation.crop_padding", expected, padding)
+        require(whole and padding >= 0, "augmentation.crop_padding", expected, padding)
         boolean = isinstance(self.flip, bool)
-        _require(boolean, "augmentation.flip", "True or False", self.flip)
+        require(boolean, "augmentation.flip", "True or False", self.flip)
         for name, top in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("rotation", 180)):
             value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
             expected = f"a number from 0 to {top}"
-            _require(number and 0 <= value <= top, f"augmentation.{name}", expected, value)
+            require(number and 0 <= value <= top, f"augmentation.{name}", expected, value)
 
     @property
     def is_identity(self) -> bool:
@@ -131,7 +121,7 @@ PRESETS = {
 
 def augmentation(name: str) -> Augmentation:
     """The preset of that name. Raises UserError, listing the presets, if there is none."""
-    _require(name in PRESETS, "augmentation", f"one of {', '.join(PRESETS)}", name)
+    require(name in PRESETS, "augmentation", f"one of {', '.join(PRESETS)}", name)
     return PRESETS[name]
 
 
@@ -162,25 +152,25 @@ class Transfer:
     baseline: bool = False  # also fit a linear classifier on the raw pixels
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.blocks is None or self.blocks >= 0, "transfer.blocks", "0 or more", self.blocks
         )
-        _require_choice(self.frozen_batch_norm, FrozenBatchNorm, "transfer.frozen_batch_norm")
-        _require_choice(self.precision, Precision, "transfer.precision")
-        _require_choice(self.head, Literal["normal", "uniform"], "transfer.head")
+        require_choice(self.frozen_batch_norm, FrozenBatchNorm, "transfer.frozen_batch_norm")
+        require_choice(self.precision, Precision, "transfer.precision")
+        require_choice(self.head, Literal["normal", "uniform"], "transfer.head")
         for name in ("epochs", "drop_every", "eval_every"):
             value = getattr(self, name)
-            _require(value is None or value > 0, f"transfer.{name}", "a positive number", value)
+            require(value is None or value > 0, f"transfer.{name}", "a positive number", value)
         for name in ("batch_size", "eval_batch_size"):
             value = getattr(self, name)
-            _require(value > 0, f"transfer.{name}", "a positive number", value)
+            require(value > 0, f"transfer.{name}", "a positive number", value)
         for name in ("learning_rate", "learning_rate_drop"):
             value = getattr(self, name)
-            _require(0 < value < float("inf"), f"transfer.{name}", "a positive number", value)
+            require(0 < value < float("inf"), f"transfer.{name}", "a positive number", value)
         for name in ("weight_decay", "checkpoint_seconds", "feature_cache_mib"):
             value = getattr(self, name)
-            _require(0 <= value < float("inf"), f"transfer.{name}", "0 or more", value)
-        _require(0 <= self.momentum < 1, "transfer.momentum", "0 <= m < 1", self.momentum)
+            require(0 <= value < float("inf"), f"transfer.{name}", "0 or more", value)
+        require(0 <= self.momentum < 1, "transfer.momentum", "0 <= m < 1", self.momentum)
 
     def epochs_for(self, num_images: int) -> int:
         """Epochs of a training on so many images (paper, Table 4)."""
@@ -215,20 +205,20 @@ class Attack:
     def __post_init__(self) -> None:
         for field in ("method", "norm", "loss", "keep", "precision"):
             hint = typing.get_type_hints(type(self))[field]
-            _require_choice(getattr(self, field), hint, f"attack.{field}")
+            require_choice(getattr(self, field), hint, f"attack.{field}")
         radii = len(self.eps) > 0 and all(0 <= eps < float("inf") for eps in self.eps)
-        _require(radii, "attack.eps", "one radius or more, each 0 or more", self.eps)
+        require(radii, "attack.eps", "one radius or more, each 0 or more", self.eps)
         unique = len(set(self.eps)) == len(self.eps)
-        _require(unique, "attack.eps", "different radii", self.eps)
+        require(unique, "attack.eps", "different radii", self.eps)
         for field in ("steps", "restarts", "batch_size"):
             value = getattr(self, field)
-            _require(value > 0, f"attack.{field}", "a positive number", value)
+            require(value > 0, f"attack.{field}", "a positive number", value)
         for field in ("relative_step", "sigma"):
             value = getattr(self, field)
-            _require(0 < value < float("inf"), f"attack.{field}", "a positive number", value)
-        _require(self.num_shown >= 0, "attack.num_shown", "0 or more", self.num_shown)
+            require(0 < value < float("inf"), f"attack.{field}", "a positive number", value)
+        require(self.num_shown >= 0, "attack.num_shown", "0 or more", self.num_shown)
         searched = self.restarts == 1 or self.random_start
-        _require(searched, "attack.restarts", "1 without attack.random_start", self.restarts)
+        require(searched, "attack.restarts", "1 without attack.random_start", self.restarts)
 
 
 # The groups of settings that a task reads, beside `task` and `seed`.
@@ -253,9 +243,9 @@ class Experiment:
     seed: int = FIRST_SEED  # of the subset, the head, the batches and the augmentation
 
     def __post_init__(self) -> None:
-        _require_choice(self.task, Task, "task")
+        require_choice(self.task, Task, "task")
         # JAX's keys are made of 32 bits: a larger seed would repeat a smaller one's.
-        _require(0 <= self.seed < 2**32, "seed", "a number from 0 to 2**32 - 1", self.seed)
+        require(0 <= self.seed < 2**32, "seed", "a number from 0 to 2**32 - 1", self.seed)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain dictionaries of every setting."""
@@ -268,10 +258,10 @@ class Experiment:
         task does not read.
         """
         every = self.to_dict()
-        settings = {name: every[name] for name in ("task", "seed", *GROUPS[self.task])}
+        read = {name: every[name] for name in ("task", "seed", *GROUPS[self.task])}
         for group, name in (("target", "data_dir"), ("transfer", "checkpoint_seconds")):
-            settings.get(group, {}).pop(name, None)
-        text = json.dumps({"settings": settings, "extra": extra}, sort_keys=True)
+            read.get(group, {}).pop(name, None)
+        text = json.dumps({"settings": read, "extra": extra}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -280,12 +270,12 @@ def defaults() -> "ConfigDict":
 
     An unknown name or a value of another type fails where it is written.
     """
-    return editable(Experiment())
+    return settings.editable(Experiment())
 
 
 def preset(name: str) -> "ConfigDict":
     """The augmentation settings of that name ('paper' or 'none'), for a config file."""
-    return editable(augmentation(name))
+    return settings.editable(augmentation(name))
 
 
 def freeze(config: Mapping[str, Any] | Experiment) -> Experiment:
@@ -296,116 +286,9 @@ def freeze(config: Mapping[str, Any] | Experiment) -> Experiment:
         config = config.to_dict()
     if not isinstance(config, Mapping):
         raise UserError(f"get_config() must return a ConfigDict, received {type(config).__name__}")
-    return _merge(Experiment(), config, "")
-
-
-def editable(settings: Any) -> "ConfigDict":
-    """An experiment's settings, or those of one group, as a locked and typed ConfigDict."""
-    from ml_collections import ConfigDict, config_dict
-
-    config = ConfigDict()
-    hints = typing.get_type_hints(type(settings))
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if dataclasses.is_dataclass(value):
-            value = editable(value)
-        elif value is None:
-            value = config_dict.placeholder(_plain_type(hints[field.name]))
-        config[field.name] = value
-    return config.lock()
+    return settings.merge(Experiment(), config)
 
 
 def expected(key: str) -> str:
     """What a setting such as 'transfer.blocks' takes, in words; UserError if there is none."""
-    hint: Any = Experiment
-    for name in key.split("."):
-        hints = typing.get_type_hints(hint) if dataclasses.is_dataclass(hint) else {}
-        if name not in hints:
-            raise _unknown([key])
-        hint = hints[name]
-    return _words(hint)
-
-
-_WORDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    tuple: "whole numbers such as 1,2,3",
-}
-
-
-def _words(hint: Any) -> str:
-    if dataclasses.is_dataclass(hint):
-        return f"a group of settings ({', '.join(typing.get_type_hints(hint))})"
-    if typing.get_origin(hint) is Literal:
-        return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
-    if float in _item_types(hint):
-        return "numbers such as 0.1,0.2"
-    return _WORDS[_plain_type(hint)] + (" or none" if type(None) in typing.get_args(hint) else "")
-
-
-def _unknown(keys: Iterable[str]) -> UserError:
-    """An error that names unknown settings and, for each, the known one that is nearest."""
-    known = list(_leaves(Experiment))
-    found = []
-    for key in keys:
-        same = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
-        close = same or difflib.get_close_matches(key, known, n=1)
-        found.append(f"{key} (did you mean {close[0]}?)" if close else key)
-    return UserError(f"unknown setting {', '.join(found)}: rtl_jax/config.py lists them all")
-
-
-def _leaves(cls: Any, prefix: str = "") -> Iterable[str]:
-    for name, hint in typing.get_type_hints(cls).items():
-        if dataclasses.is_dataclass(hint):
-            yield from _leaves(hint, f"{prefix}{name}.")
-        else:
-            yield prefix + name
-
-
-def _plain_type(hint: Any) -> type:
-    """The type a value must have: int of `int | None`, tuple of `tuple[int, ...]`."""
-    if typing.get_origin(hint) in (types.UnionType, Optional, typing.Union):
-        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
-    if typing.get_origin(hint) is Literal:
-        return str
-    return typing.get_origin(hint) or hint
-
-
-def _item_types(hint: Any) -> set[Any]:
-    """The types inside a tuple's hint: float of `tuple[float, ...]`."""
-    arguments = typing.get_args(hint)
-    return set(arguments).union(*(typing.get_args(argument) for argument in arguments))
-
-
-def _merge(base: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    """`base` with the settings that `values` names, checked."""
-    hints = typing.get_type_hints(type(base))
-    if unknown := [name for name in values if name not in hints]:
-        raise _unknown(f"{prefix}{name}" for name in unknown)
-    arguments = {}
-    for name, value in values.items():
-        hint = hints[name]
-        if dataclasses.is_dataclass(hint):
-            _require(isinstance(value, Mapping), prefix + name, _words(hint), value)
-            arguments[name] = _merge(getattr(base, name), value, f"{prefix}{name}.")
-        else:
-            arguments[name] = _checked(value, hint, prefix + name)
-    return dataclasses.replace(base, **arguments)
-
-
-def _checked(value: Any, hint: Any, key: str) -> Any:
-    kind = _plain_type(hint)
-    if value is None:
-        _require(type(None) in typing.get_args(hint), key, _words(hint), value)
-        return None
-    if kind is tuple:
-        items = tuple(value) if isinstance(value, list | tuple) else (value,)
-        kinds = (int, float) if float in _item_types(hint) else (int,)
-        _require(all(type(item) in kinds for item in items), key, _words(hint), value)
-        return tuple(map(float, items)) if float in kinds else items
-    if kind is float and type(value) is int:
-        value = float(value)
-    _require(type(value) is kind, key, _words(hint), value)
-    return value
+    return settings.expected(Experiment, key)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ml_collections import ConfigDict
 
-from rtl_jax import config
+from rtl_jax import settings
 from rtl_jax.config import (
     GROUPS,
     PRESETS,
@@ -176,8 +176,8 @@ def test_every_setting_has_values_here() -> None:
 def wrong_types(key: str) -> list[Any]:
     _, hint = KEYS[key]
     optional = type(None) in typing.get_args(hint)
-    wrong = WRONG_TYPE[config._plain_type(hint)]
-    if float in config._item_types(hint):
+    wrong = WRONG_TYPE[settings._plain_type(hint)]
+    if float in settings._item_types(hint):
         wrong = ["1,2", (True, False), ("1", "2"), "x"]
     return wrong if optional else [*wrong, None]
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # imports only from its own layer or from those below; layers on one line do not know each other.
 LAYERS = [
     ["rtl_jax", "rtl_jax.errors"],
-    ["rtl_jax.paths"],
+    ["rtl_jax.paths", "rtl_jax.settings"],
     ["rtl_jax.config", "rtl_jax.models", "rtl_jax.models.architecture"],
     ["rtl_jax.results"],
     ["rtl_jax.cli", "rtl_jax.progress", "rtl_jax.data", "rtl_jax.devices", "rtl_jax.models.layers"],
@@ -34,7 +34,7 @@ ONLY_IN = {
     "configs": (),
     "tests": (),
     "run": (),
-    "ml_collections": ("rtl_jax.cli", "rtl_jax.config"),
+    "ml_collections": ("rtl_jax.cli", "rtl_jax.config", "rtl_jax.settings"),
     "absl": ("rtl_jax.cli",),
     "orbax": ("rtl_jax.checkpoint",),
     "tensorstore": ("rtl_jax.checkpoint",),
