@@ -116,12 +116,14 @@ class Architecture:
 _STEMS = {
     "imagenet": {"stem_kernel": 7, "stem_stride": 2, "stem_pool": True},
     "small": {"stem_kernel": 3, "stem_stride": 1, "stem_pool": False},
+    "small_stride2": {"stem_kernel": 3, "stem_stride": 2, "stem_pool": False},
 }
 
 ARCHITECTURES: dict[str, Architecture] = {
     architecture.name: architecture
     for architecture in (
         Architecture("resnet18", "basic", (2, 2, 2, 2)),
+        Architecture("resnet26", "bottleneck", (2, 2, 2, 2)),
         Architecture("resnet34", "basic", (3, 4, 6, 3)),
         Architecture("resnet50", "bottleneck", (3, 4, 6, 3)),
         Architecture("resnet101", "bottleneck", (3, 4, 23, 3)),
@@ -135,8 +137,9 @@ ARCHITECTURES: dict[str, Architecture] = {
 def architecture(name: str, *, stem: str = "imagenet", **changes: Any) -> Architecture:
     """Look up a named architecture, with another stem or other fields where asked.
 
-    `stem` is 'imagenet' (7x7, stride 2, max-pool) or 'small' (3x3, stride 1, for images
-    of about 32 pixels). Raises UserError for an unknown name, stem or field.
+    `stem` is 'imagenet' (7x7, stride 2, max-pool), 'small' (3x3, stride 1, for images of
+    about 32 pixels) or 'small_stride2' (3x3, stride 2: a quarter of the cost). Raises
+    UserError for an unknown name, stem or field.
     """
     if name not in ARCHITECTURES:
         raise UserError(f"unknown architecture {name!r}: choose one of {', '.join(ARCHITECTURES)}")

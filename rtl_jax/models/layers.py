@@ -1,15 +1,16 @@
 """The convolution and the batch normalisation of every network here.
 
 Both follow torch to the letter where Flax or XLA would differ: padding is explicit, and
-the running variance is the unbiased one. The convolution has two forms with equal values:
+the running variance is the unbiased one. The convolution has three forms with equal values:
 
-- 'xla': `lax.conv_general_dilated`, cuDNN's on a GPU.
-- 'dot': the k x k shifted slices side by side, times the kernel as a matrix. On a CPU it is
-  faster than XLA's (1.2 to 1.5 times on ResNet-50; up to 52 times inside `lax.scan` and
-  `lax.map`), and under `vmap` over kernels it stays a batched matrix product where XLA's
-  turns into a grouped convolution.
+- 'xla': `lax.conv_general_dilated` and its own gradient, cuDNN's on a GPU.
+- 'dot': the k x k shifted slices side by side, times the kernel as a matrix. It can be
+  differentiated in every mode as often as one likes, and under `vmap` over kernels it stays
+  a batched matrix product where XLA's turns into a grouped convolution.
+- 'eigen': for a CPU the fastest, in loops and outside. See `_eigen`.
 """
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -19,7 +20,7 @@ from jax import lax
 
 from rtl_jax.errors import UserError
 
-ConvMethod = Literal["xla", "dot"]
+ConvMethod = Literal["xla", "dot", "eigen"]
 
 BN_EPSILON = 1e-5
 BN_MOMENTUM = 0.1  # torch's: the weight of the new batch
@@ -30,45 +31,164 @@ def choose_convolution(*, batched_weights: bool = False, backend: str | None = N
 
     `batched_weights` says that the kernels will have a leading axis under `vmap`, one per seed.
     """
-    backend = backend or jax.default_backend()
-    return "dot" if backend == "cpu" or batched_weights else "xla"
+    if batched_weights:
+        return "dot"
+    return "eigen" if (backend or jax.default_backend()) == "cpu" else "xla"
 
 
 def conv2d(
     images: jax.Array, kernel: jax.Array, stride: int, padding: int, method: ConvMethod
 ) -> jax.Array:
-    """Convolve NHWC images [N, H, W, I] with an HWIO kernel, zero-padded on every side."""
+    """Convolve NHWC images [N, H, W, I] with an HWIO kernel, zero-padded on every side.
+
+    'eigen' has gradients (and gradients of gradients) by reverse mode, no forward mode: for
+    Hessian-vector products by `jax.jvp` of a gradient choose 'dot'.
+    """
     if method == "xla":
-        return lax.conv_general_dilated(
-            images,
-            kernel,
-            window_strides=(stride, stride),
-            padding=((padding, padding), (padding, padding)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-    height, width, inputs, outputs = kernel.shape
-    if padding:
-        images = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    out_height = (images.shape[1] - height) // stride + 1
-    out_width = (images.shape[2] - width) // stride + 1
-    slices = [
+        return _xla(images, kernel, ((padding, padding),) * 2, stride=stride)
+    if method == "dot" or kernel.shape[:2] == (1, 1):
+        return _dot(images, kernel, stride, padding)
+    return _eigen(images, kernel, stride, padding)
+
+
+def _xla(
+    images: jax.Array,
+    kernel: jax.Array,
+    padding: tuple[tuple[int, int], tuple[int, int]],
+    stride: int = 1,
+    kernel_dilation: int = 1,
+) -> jax.Array:
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        window_strides=(stride, stride),
+        padding=padding,
+        rhs_dilation=(kernel_dilation, kernel_dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _slices(images: jax.Array, height: int, width: int, stride: int) -> list[jax.Array]:
+    """What each place of a window sees of padded images [N, H, W, I], row by row."""
+    batch, rows, columns, inputs = images.shape
+    down = (rows - height) // stride * stride + 1
+    right = (columns - width) // stride * stride + 1
+    return [
         lax.slice(
             images,
             (0, row, column, 0),
-            (
-                images.shape[0],
-                row + (out_height - 1) * stride + 1,
-                column + (out_width - 1) * stride + 1,
-                inputs,
-            ),
+            (batch, row + down, column + right, inputs),
             (1, stride, stride, 1),
         )
         for row in range(height)
         for column in range(width)
     ]
+
+
+def _dot(images: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+    height, width, inputs, outputs = kernel.shape
+    if padding:
+        images = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    slices = _slices(images, height, width, stride)
     patches = slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=-1)
     matrix = kernel.reshape(height * width * inputs, outputs)
     return lax.dot_general(patches, matrix, (((3,), (0,)), ((), ())))
+
+
+def _few_pixels(images: jax.Array, kernel: jax.Array, stride: int) -> bool:
+    """Whether a matrix product beats Eigen's convolution; docs/benchmarks.md has the times.
+
+    It does where the kernel is the larger part of the work, and where it is larger than the
+    image, which Eigen meets with a plain loop (15 to 50 times slower).
+    """
+    height, width = images.shape[1:3]
+    pixels = height * width // stride**2
+    return max(height, width) < kernel.shape[0] or 4 * pixels <= images.shape[3]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _eigen(images: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+    """XLA's convolution on a CPU, with gradients that are again convolutions for Eigen.
+
+    XLA hands a convolution to Eigen if it is NHWC, HWIO and not reversed, and otherwise runs
+    a plain loop nest, 8 to 90 times slower. It rewrites those of a program's top level into
+    that form, those inside `lax.scan` and the like it does not, and JAX's gradients of a
+    convolution do not have it. Those written here do.
+    """
+    if _few_pixels(images, kernel, stride):
+        return _dot(images, kernel, stride, padding)
+    return _xla(images, kernel, ((padding, padding),) * 2, stride=stride)
+
+
+def _eigen_forward(
+    images: jax.Array, kernel: jax.Array, stride: int, padding: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _eigen(images, kernel, stride, padding), (images, kernel)
+
+
+def _eigen_backward(
+    stride: int, padding: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    images, kernel = saved
+    return (
+        _to_images(images, kernel, stride, padding, gradient),
+        _to_kernel(images, kernel, stride, padding, gradient),
+    )
+
+
+_eigen.defvjp(_eigen_forward, _eigen_backward)
+
+
+def _to_images(
+    images: jax.Array, kernel: jax.Array, stride: int, padding: int, gradient: jax.Array
+) -> jax.Array:
+    """The gradient [N, H, W, I] to the images: with the kernel turned around, or a product."""
+    if stride > 1 or _few_pixels(images, kernel, stride):
+        # With a stride Eigen would convolve a gradient of zeros, mostly.
+        (result,) = jax.vjp(lambda images: _dot(images, kernel, stride, padding), images)[1](
+            gradient
+        )
+        return result
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    around = [(size - 1 - padding,) * 2 for size in kernel.shape[:2]]
+    return _xla(gradient, turned, (around[0], around[1]))
+
+
+def _to_kernel(
+    images: jax.Array, kernel: jax.Array, stride: int, padding: int, gradient: jax.Array
+) -> jax.Array:
+    """The gradient [k, k, I, O] to the kernel: images as inputs, gradients as the kernel."""
+    after = [
+        size + (steps - 1) * stride - length - padding
+        for size, steps, length in zip(
+            kernel.shape[:2], gradient.shape[1:3], images.shape[1:3], strict=True
+        )
+    ]
+    result = _xla(
+        images.transpose(3, 1, 2, 0),
+        gradient.transpose(1, 2, 0, 3),
+        ((padding, after[0]), (padding, after[1])),
+        kernel_dilation=stride,
+    )
+    return result.transpose(1, 2, 0, 3)
+
+
+def max_pool(images: jax.Array, method: ConvMethod) -> jax.Array:
+    """The largest value of every 3x3 window, stride 2, padding 1; of equal ones the first.
+
+    The gradient of XLA's pooling ('xla') runs on one core of a CPU; the other methods compare
+    slices, with the same values and gradients.
+    """
+    around = ((1, 1), (1, 1))
+    if method == "xla":
+        return nnx.max_pool(images, (3, 3), strides=(2, 2), padding=around)
+    lowest = jnp.asarray(-jnp.inf, images.dtype)
+    padded = jnp.pad(images, ((0, 0), *around, (0, 0)), constant_values=lowest)
+    first, *others = _slices(padded, 3, 3, 2)
+    for other in others:
+        # A NaN is not larger than anything, and must not be lost.
+        first = jnp.where((other > first) | jnp.isnan(other), other, first)
+    return first
 
 
 class Conv(nnx.Module):

@@ -22,7 +22,7 @@ from flax import nnx
 
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.layers import BatchNorm, Conv, ConvMethod, choose_convolution
+from rtl_jax.models.layers import BatchNorm, Conv, ConvMethod, choose_convolution, max_pool
 
 Variables = dict[str, jax.Array]
 
@@ -134,7 +134,7 @@ class ResNet(nnx.Module):
         features = self.normalize(images).astype(self.dtype)
         features = nnx.relu(self.bn1(self.conv1(features), train))
         if self.architecture.stem_pool:
-            features = nnx.max_pool(features, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            features = max_pool(features, self.conv1.method)
         return features
 
     def _run(self, features: jax.Array, start: int, stop: int, train: bool) -> jax.Array:

@@ -99,7 +99,8 @@ def test_the_convolutions_have_equal_values_and_gradients(kernel_size: int, stri
 
 
 def test_the_convolution_is_chosen_by_backend_and_batched_weights():
-    assert choose_convolution(backend="cpu") == "dot"
+    assert choose_convolution(backend="cpu") == "eigen"
+    assert choose_convolution(backend="cpu", batched_weights=True) == "dot"
     assert choose_convolution(backend="gpu") == "xla"
     assert choose_convolution(backend="gpu", batched_weights=True) == "dot"
 
