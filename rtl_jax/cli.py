@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rtl_jax.config import Experiment, expected, freeze
+from rtl_jax.config import Experiment, expected, freeze, takes_names
 from rtl_jax.errors import UserError
 from rtl_jax.settings import editable
 
@@ -83,6 +83,10 @@ def _override(config: "ConfigDict", key: str, text: str | None) -> None:
     kind = expected(key)
     if text is not None and text.lower() == "none":
         config.update_from_flattened_dict({key: None})
+        return
+    if text and takes_names(key):
+        # As they are: ml_collections would want each in quotation marks.
+        config.update_from_flattened_dict({key: tuple(text.split(","))})
         return
     arguments = ["run.py", f"--config.{key}" if text is None else f"--config.{key}={text}"]
     values = flags.FlagValues()

@@ -23,6 +23,7 @@ FIRST_SEED = 20_000_000  # the authors' seeds are 20000000 + 100000 i
 
 FrozenBatchNorm = Literal["batch", "source", "adapt"]
 Precision = Literal["float32", "tf32", "bfloat16"]
+FeatureStore = Literal["auto", "device", "host", "disk", "none"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,15 +36,16 @@ class Source:
     # The name of an architecture. With random it says what to build; with a checkpoint it
     # is a check, and empty means whatever the checkpoint holds.
     arch: str = ""
-    # For random only: 'imagenet' (7x7, stride 2, pool) or 'small' (3x3, for about 32 px).
-    stem: Literal["imagenet", "small"] = "imagenet"
+    # For random only: 'imagenet' (7x7, stride 2, pool), or for images of about 32 px 'small'
+    # (3x3, stride 1) or 'small_stride2' (3x3, stride 2).
+    stem: Literal["imagenet", "small", "small_stride2"] = "imagenet"
     # For random only: blocks per stage and width of each stage; none: the architecture's own.
     stage_sizes: tuple[int, ...] | None = None
     stage_widths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         require(bool(self.checkpoint), "source.checkpoint", "a path or a name", self.checkpoint)
-        require_choice(self.stem, Literal["imagenet", "small"], "source.stem")
+        require_choice(self.stem, typing.get_type_hints(type(self))["stem"], "source.stem")
         for name in ("stage_sizes", "stage_widths"):
             value = getattr(self, name)
             require(
@@ -58,7 +60,7 @@ class Source:
 class Target:
     """The images to transfer to."""
 
-    dataset: str = "digits"  # tfds:NAME, folder:PATH, npz:PATH or digits
+    dataset: str = "digits"  # tfds:NAME, folder:PATH, npz:PATH or digits, or several with +
     data_dir: str | None = None  # none: RTL_JAX_DATA_DIR, or ~/.cache/rtl_jax/data
     image_size: int = 224  # pixels, what the network sees
     num_images: int | None = None  # training images drawn by the seed; none: all
@@ -90,6 +92,9 @@ class Augmentation:
     contrast: float = 0.0  # likewise
     saturation: float = 0.0  # likewise
     rotation: float = 0.0  # degrees d in [0, 180]: the angle is uniform in [-d, d]
+    # The smallest share of the area of a random part, in [0, 1], that is resized to the whole
+    # before all else (torchvision's RandomResizedCrop); 0: none.
+    resized_crop: float = 0.0
 
     def __post_init__(self) -> None:
         padding = self.crop_padding
@@ -98,7 +103,13 @@ class Augmentation:
         require(whole and padding >= 0, "augmentation.crop_padding", expected, padding)
         boolean = isinstance(self.flip, bool)
         require(boolean, "augmentation.flip", "True or False", self.flip)
-        for name, top in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("rotation", 180)):
+        for name, top in (
+            ("brightness", 1),
+            ("contrast", 1),
+            ("saturation", 1),
+            ("rotation", 180),
+            ("resized_crop", 1),
+        ):
             value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
             expected = f"a number from 0 to {top}"
@@ -146,8 +157,15 @@ class Transfer:
     eval_every: int | None = None  # epochs 1, 1 + n, ... and the last; none: 20, above 100 10
     eval_batch_size: int = 128
     precision: Precision = "float32"  # tf32 and bfloat16 are for accelerators
-    # Features of frozen blocks are kept on the device while they take no more than this.
+    # Features of frozen blocks whose statistics stay are computed once and kept: on the device
+    # while they take no more than this, else in host memory, else on disk (under
+    # RTL_JAX_CACHE_DIR). Or always in one of these places; 'none' computes them every time.
     feature_cache_mib: int = 2048
+    feature_store: FeatureStore = "auto"
+    feature_bits: int = 32  # 16 halves what they take
+    # With augmentation: so many views of each image are drawn and kept, all seeds alike, and an
+    # epoch takes one of them. None: a new view in every epoch, through the frozen blocks.
+    views: int | None = None
     checkpoint_seconds: float = 60.0  # of work that a kill may cost
     baseline: bool = False  # also fit a linear classifier on the raw pixels
 
@@ -158,7 +176,10 @@ class Transfer:
         require_choice(self.frozen_batch_norm, FrozenBatchNorm, "transfer.frozen_batch_norm")
         require_choice(self.precision, Precision, "transfer.precision")
         require_choice(self.head, Literal["normal", "uniform"], "transfer.head")
-        for name in ("epochs", "drop_every", "eval_every"):
+        require_choice(self.feature_store, FeatureStore, "transfer.feature_store")
+        bits = self.feature_bits
+        require(bits in (16, 32), "transfer.feature_bits", "16 or 32", bits)
+        for name in ("epochs", "drop_every", "eval_every", "views"):
             value = getattr(self, name)
             require(value is None or value > 0, f"transfer.{name}", "a positive number", value)
         for name in ("batch_size", "eval_batch_size"):
@@ -221,13 +242,195 @@ class Attack:
         require(searched, "attack.restarts", "1 without attack.random_start", self.restarts)
 
 
-# The groups of settings that a task reads, beside `task` and `seed`.
+@dataclasses.dataclass(frozen=True)
+class Pretraining:
+    """How a source is trained, naturally or robustly (paper, sections 3.1 and 7, A.2 and A.10)."""
+
+    # What training images are changed by: nothing, PGD's search, or noise.
+    perturbation: Literal["none", "pgd", "gaussian"] = "none"
+    norm: Literal["linf", "l2"] = "l2"
+    eps: float = 3.0  # the radius, for pixels in [0, 1]
+    steps: int = 20
+    relative_step: float = 2.5  # c: a step is c * eps / steps
+    random_start: bool = False
+    # Of all iterates, that of the highest loss (as the paper's sources were trained), or the last.
+    keep: Literal["loss", "last"] = "loss"
+    sigma: float = 1.0  # of Gaussian noise, before it is brought into the ball
+    epochs: int = 90
+    batch_size: int = 128  # over all devices and hosts; an epoch's last, partial batch is left out
+    # 'step' drops the rate as the paper does; 'one_cycle' raises it to `learning_rate` during the
+    # share `warm_up` of all steps and then lowers it to nothing, both along a cosine.
+    schedule: Literal["step", "one_cycle"] = "step"
+    learning_rate: float = 0.1
+    learning_rate_drop: float = 0.1  # the factor of each drop
+    drop_every: int | None = None  # epochs between drops; none: epochs // 3
+    warm_up: float = 0.3
+    momentum: float = 0.9
+    weight_decay: float = 1e-4  # on everything
+    label_smoothing: float = 0.0  # the share of a label's probability that all classes divide
+    # The decay per step of the averaged weights, which then are what is measured and kept.
+    average_decay: float | None = None
+    eval_every: int = 1  # epochs between evaluations; the last one is always evaluated
+    eval_batch_size: int = 128
+    # Validation images attacked at each evaluation, as the group `attack` says; 0: none.
+    num_attacked: int = 512
+    precision: Precision = "float32"  # tf32 and bfloat16 are for accelerators
+    # Sets that take more than this when decoded are streamed from their files, not kept.
+    memory_mib: int = 8192
+    decoding_threads: int = 16  # of a streamed set, on each host
+    checkpoint_seconds: float = 300.0  # of work that a kill may cost
+
+    def __post_init__(self) -> None:
+        for field in ("perturbation", "norm", "keep", "schedule", "precision"):
+            hint = typing.get_type_hints(type(self))[field]
+            require_choice(getattr(self, field), hint, f"pretraining.{field}")
+        for field in ("steps", "epochs", "batch_size", "eval_every", "eval_batch_size",
+                      "decoding_threads", "relative_step", "sigma", "learning_rate",
+                      "learning_rate_drop"):  # fmt: skip
+            value = getattr(self, field)
+            good = 0 < value < float("inf")
+            require(good, f"pretraining.{field}", "a positive number", value)
+        for field in ("eps", "weight_decay", "num_attacked", "memory_mib", "checkpoint_seconds"):
+            value = getattr(self, field)
+            require(0 <= value < float("inf"), f"pretraining.{field}", "0 or more", value)
+        for field in ("momentum", "label_smoothing", "average_decay"):
+            value = getattr(self, field)
+            good = value is None or 0 <= value < 1
+            require(good, f"pretraining.{field}", "0 <= value < 1", value)
+        require(0 < self.warm_up < 1, "pretraining.warm_up", "0 < share < 1", self.warm_up)
+        every = self.drop_every
+        require(every is None or every > 0, "pretraining.drop_every", "a positive number", every)
+
+    def eval_epochs(self) -> list[int]:
+        """The epochs, counted from 1, after which the validation images are looked at."""
+        return sorted({*range(self.eval_every, self.epochs + 1, self.eval_every), self.epochs})
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """A grid of fine-tunings: all combinations of what these name, each with many seeds.
+
+    What is empty has one value, that of `source`, `target` or `transfer`.
+    """
+
+    sources: tuple[str, ...] = ()  # values of source.checkpoint
+    targets: tuple[str, ...] = ()  # values of target.dataset
+    blocks: tuple[int, ...] = ()  # values of transfer.blocks
+    num_images: tuple[int, ...] = ()  # values of target.num_images; 0: all
+    # Seeds of each cell: `seed`, `seed` + 100000, and so on. None: the paper's numbers by size,
+    # those of its text (20 up to 1,600 images, 10 above) or of its Table 4 (20, 10, 5 and 1).
+    seeds: int | None = None
+    seeds_by: Literal["text", "table4"] = "text"
+    seeds_at_once: int | None = None  # in one program; none: as many as memory is estimated to take
+    measure: bool = False  # a dry run times a step of every shape
+    keep_networks: bool = False  # the fine-tuned ones: at 3 blocks the paper's grid has 0.9 TB
+    tensorboard: bool = False  # also write event files, WORKDIR/tensorboard/RUN
+
+    def __post_init__(self) -> None:
+        require_choice(self.seeds_by, Literal["text", "table4"], "sweep.seeds_by")
+        for name, low in (("blocks", 0), ("num_images", 0)):
+            values = getattr(self, name)
+            good = all(value >= low for value in values)
+            require(good, f"sweep.{name}", "whole numbers of 0 or more", values)
+        for name in ("sources", "targets", "blocks", "num_images"):
+            values = getattr(self, name)
+            require(len(set(values)) == len(values), f"sweep.{name}", "different values", values)
+        for name in ("sources", "targets"):
+            require(all(getattr(self, name)), f"sweep.{name}", "names", getattr(self, name))
+        for name in ("seeds", "seeds_at_once"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"sweep.{name}", "a positive number", value)
+
+    def seeds_for(self, num_images: int | None) -> int:
+        """Seeds of a cell with so many training images; None: all of a data set."""
+        if self.seeds is not None:
+            return self.seeds
+        size = float("inf") if num_images is None else num_images
+        if self.seeds_by == "text":
+            return 20 if size <= 1600 else 10
+        tops = ((1600, 20), (6400, 10), (25600, 5))
+        return next((seeds for top, seeds in tops if size <= top), 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Influence:
+    """Which training images made a prediction (paper, section 6 and appendix A.9)."""
+
+    # 'predictions': scores of every training image on every test image, and the paper's figures;
+    # 'wrong_labels': training images ranked by their influence on themselves.
+    question: Literal["predictions", "wrong_labels"] = "predictions"
+    # A finished fine-tuning (its work directory) whose settings are taken instead of those here;
+    # none: the one that source, target, augmentation and transfer describe.
+    run: str | None = None
+    compare: str | None = None  # another source, fine-tuned alike and shown beside the first
+    # Of the head alone, as in the paper, or also of all that was trained, by a low-rank Hessian.
+    parameters: Literal["head", "trainable"] = "head"
+    rank: int = 50  # eigenvectors of that one; twice as many products are made
+    # 'hessian' is the expected Fisher too; 'empirical_fisher' the gradients' outer products.
+    curvature: Literal["hessian", "empirical_fisher"] = "hessian"
+    hessian: Literal["closed_form", "autodiff"] = "closed_form"
+    batch_size: int = 5  # of autodiff
+    solver: Literal["cholesky", "pseudo_inverse", "conjugate_gradient"] = "cholesky"
+    # Added to the mean loss's Hessian, as an L2 term of the loss adds its own; not to be inverted
+    # by a pseudo-inverse, which drops singular values up to the cut-off instead (the paper's:
+    # 1e-20), absolute or relative to the largest.
+    damping: float = 1e-3
+    cutoff: float = 1e-20
+    cutoff_kind: Literal["absolute", "relative"] = "absolute"
+    tolerance: float = 1e-7  # of conjugate gradients' relative residuals
+    flip_labels: float = 0.0  # a share of training labels to make wrong, and then to look for
+    num_shown: int = 3  # training images for a test image in the figure
+    memory_gib: int | None = None  # that a Hessian and its solver may take; none: what is free
+
+    def __post_init__(self) -> None:
+        for field in ("question", "parameters", "curvature", "hessian", "solver", "cutoff_kind"):
+            hint = typing.get_type_hints(type(self))[field]
+            require_choice(getattr(self, field), hint, f"influence.{field}")
+        for field in ("run", "compare"):
+            value = getattr(self, field)
+            require(value != "", f"influence.{field}", "a path or a name, or none", value)
+        for field in ("rank", "batch_size", "tolerance", "num_shown"):
+            value = getattr(self, field)
+            good = 0 < value < float("inf")
+            require(good, f"influence.{field}", "a positive number", value)
+        for field in ("damping", "cutoff"):
+            value = getattr(self, field)
+            require(0 <= value < float("inf"), f"influence.{field}", "0 or more", value)
+        memory = self.memory_gib
+        require(memory is None or memory > 0, "influence.memory_gib", "a positive number", memory)
+        share = self.flip_labels
+        require(0 <= share < 1, "influence.flip_labels", "0 <= share < 1", share)
+        asked = share == 0 or self.question == "wrong_labels"
+        require(asked, "influence.flip_labels", "0 unless influence.question=wrong_labels", share)
+        formed = self.hessian == "closed_form" or (
+            self.solver != "conjugate_gradient" and self.curvature == "hessian"
+        )
+        expected = "'closed_form' with conjugate gradients or the empirical Fisher"
+        require(formed, "influence.hessian", expected, self.hessian)
+
+
+# The groups of settings that a task reads, beside `task` and `seed`. A run of a sweep is a
+# fine-tuning, whatever the grid that it is part of.
 GROUPS = {
     "finetune": ("source", "target", "augmentation", "transfer"),
+    "sweep": ("source", "target", "augmentation", "transfer"),
     "attack": ("source", "target", "attack"),
+    "influence": ("source", "target", "augmentation", "transfer", "influence"),
+    "pretrain": ("source", "target", "augmentation", "pretraining", "attack"),
 }
 
-Task = Literal["finetune", "attack"]
+# Settings that say where data lie and how often work is kept, but change no number.
+_WITHOUT_EFFECT = (
+    ("target", "data_dir"),
+    ("transfer", "checkpoint_seconds"),
+    ("pretraining", "checkpoint_seconds"),
+    ("pretraining", "memory_mib"),
+    ("pretraining", "decoding_threads"),
+    ("influence", "memory_gib"),
+)
+
+Task = Literal["finetune", "sweep", "attack", "pretrain", "influence"]
+Executor = Literal["local", "ray"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,10 +443,18 @@ class Experiment:
     augmentation: Augmentation = dataclasses.field(default_factory=lambda: PRESETS["paper"])
     transfer: Transfer = dataclasses.field(default_factory=Transfer)
     attack: Attack = dataclasses.field(default_factory=Attack)
+    pretraining: Pretraining = dataclasses.field(default_factory=Pretraining)
+    influence: Influence = dataclasses.field(default_factory=Influence)
+    sweep: Sweep = dataclasses.field(default_factory=Sweep)
     seed: int = FIRST_SEED  # of the subset, the head, the batches and the augmentation
+    dry_run: bool = False  # of a sweep: say what it would do, and do nothing
+    # Of a sweep: who runs its cells, this process, or the workers of a Ray cluster (at
+    # RAY_ADDRESS; a local one otherwise).
+    executor: Executor = "local"
 
     def __post_init__(self) -> None:
         require_choice(self.task, Task, "task")
+        require_choice(self.executor, Executor, "executor")
         # JAX's keys are made of 32 bits: a larger seed would repeat a smaller one's.
         require(0 <= self.seed < 2**32, "seed", "a number from 0 to 2**32 - 1", self.seed)
 
@@ -259,7 +470,7 @@ class Experiment:
         """
         every = self.to_dict()
         read = {name: every[name] for name in ("task", "seed", *GROUPS[self.task])}
-        for group, name in (("target", "data_dir"), ("transfer", "checkpoint_seconds")):
+        for group, name in _WITHOUT_EFFECT:
             read.get(group, {}).pop(name, None)
         text = json.dumps({"settings": read, "extra": extra}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -292,3 +503,8 @@ def freeze(config: Mapping[str, Any] | Experiment) -> Experiment:
 def expected(key: str) -> str:
     """What a setting such as 'transfer.blocks' takes, in words; UserError if there is none."""
     return settings.expected(Experiment, key)
+
+
+def takes_names(key: str) -> bool:
+    """Whether a setting is a list of names, such as 'sweep.sources'; UserError if there is none."""
+    return settings.takes_names(Experiment, key)

@@ -49,13 +49,22 @@ def expected(root: Any, key: str) -> str:
 
     Raises UserError if there is none.
     """
+    return _words(_hint(root, key))
+
+
+def takes_names(root: Any, key: str) -> bool:
+    """Whether a setting is a list of names. Raises UserError if there is no such setting."""
+    return str in _item_types(_hint(root, key))
+
+
+def _hint(root: Any, key: str) -> Any:
     hint: Any = root
     for name in key.split("."):
         hints = typing.get_type_hints(hint) if dataclasses.is_dataclass(hint) else {}
         if name not in hints:
             raise _unknown(root, [key])
         hint = hints[name]
-    return _words(hint)
+    return hint
 
 
 def merge(base: Any, values: Mapping[str, Any]) -> Any:
@@ -72,6 +81,10 @@ _WORDS = {
 }
 
 
+# What the items of a tuple may be, by the type in its hint; of any other, whole numbers.
+_ITEMS: dict[type, tuple[type, ...]] = {float: (int, float), str: (str,)}
+
+
 def _words(hint: Any) -> str:
     if dataclasses.is_dataclass(hint):
         return f"a group of settings ({', '.join(typing.get_type_hints(hint))})"
@@ -79,6 +92,8 @@ def _words(hint: Any) -> str:
         return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
     if float in _item_types(hint):
         return "numbers such as 0.1,0.2"
+    if str in _item_types(hint):
+        return "names such as a,b"
     return _WORDS[_plain_type(hint)] + (" or none" if type(None) in typing.get_args(hint) else "")
 
 
@@ -111,9 +126,10 @@ def _plain_type(hint: Any) -> type:
 
 
 def _item_types(hint: Any) -> set[Any]:
-    """The types inside a tuple's hint: float of `tuple[float, ...]`."""
+    """The types inside a tuple's hint: float of `tuple[float, ...]`; of anything else, none."""
     arguments = typing.get_args(hint)
-    return set(arguments).union(*(typing.get_args(argument) for argument in arguments))
+    inside = {item for argument in arguments for item in typing.get_args(argument)}
+    return inside.union(arguments) if _plain_type(hint) is tuple else set()
 
 
 def _merge(root: Any, base: Any, values: Mapping[str, Any], prefix: str) -> Any:
@@ -139,7 +155,7 @@ def _checked(value: Any, hint: Any, key: str) -> Any:
         return None
     if kind is tuple:
         items = tuple(value) if isinstance(value, list | tuple) else (value,)
-        kinds = (int, float) if float in _item_types(hint) else (int,)
+        kinds = next((_ITEMS[kind] for kind in _item_types(hint) if kind in _ITEMS), (int,))
         require(all(type(item) in kinds for item in items), key, _words(hint), value)
         return tuple(map(float, items)) if float in kinds else items
     if kind is float and type(value) is int:

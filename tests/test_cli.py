@@ -79,6 +79,8 @@ OVERRIDES = [
     ("target.num_test_images", "1000", 1000),
     ("target.num_test_images", "none", None),
     ("target.classes", "3,1", (3, 1)),
+    ("sweep.sources", "bundled:l2,hf:a/b.ckpt", ("bundled:l2", "hf:a/b.ckpt")),
+    ("sweep.targets", "folder:my photos", ("folder:my photos",)),
     ("augmentation.flip", "false", False),
     ("augmentation.rotation", "5", 5.0),
     ("transfer.blocks", "0", 0),

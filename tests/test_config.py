@@ -18,6 +18,7 @@ from rtl_jax.config import (
     Augmentation,
     Experiment,
     Source,
+    Sweep,
     Target,
     Transfer,
     augmentation,
@@ -71,6 +72,15 @@ def test_defaults_are_the_papers() -> None:
     assert Experiment().augmentation == Augmentation(4, True, 0.25, 0.25, 0.25, 2.0)
 
 
+@pytest.mark.parametrize(("rule", "total"), [("text", 14_400), ("table4", 12_576)])
+def test_the_papers_grid_has_the_papers_number_of_runs(rule: str, total: int) -> None:
+    """Sources, targets and blocks, times the seeds of each size (paper, section 3.2, Table 4)."""
+    sizes = [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, None]
+    seeds = [Sweep(seeds_by=rule).seeds_for(size) for size in sizes]
+    assert 4 * 6 * 4 * sum(seeds) == total
+    assert Sweep(seeds=3, seeds_by=rule).seeds_for(None) == 3
+
+
 @pytest.mark.parametrize(
     ("num_images", "epochs"), [(1, 100), (100, 100), (1600, 100), (1601, 150), (12800, 150)]
 )
@@ -102,17 +112,20 @@ def test_augmentation_presets() -> None:
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Augmentation)])
 def test_any_augmentation_is_no_identity(name: str) -> None:
-    assert not Augmentation(**{name: getattr(PRESETS["paper"], name)}).is_identity
+    value = getattr(dataclasses.replace(PRESETS["paper"], resized_crop=0.25), name)
+    assert not Augmentation(**{name: value}).is_identity
 
 
 # ---- Every setting is checked --------------------------------------------------------------------
 
 # Of each setting: values that it takes, and values of the right type that it refuses.
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {
-    "task": (["finetune", "attack"], ["tune", ""]),
+    "task": (["finetune", "sweep", "attack", "pretrain"], ["tune", ""]),
+    "dry_run": ([True, False], []),
+    "executor": (["local", "ray"], ["slurm", ""]),
     "source.checkpoint": (["random", "a/b.pt"], [""]),
     "source.arch": (["", "resnet18"], []),
-    "source.stem": (["imagenet", "small"], ["large", ""]),
+    "source.stem": (["imagenet", "small", "small_stride2"], ["large", ""]),
     "source.stage_sizes": ([None, (1,), (1, 2)], [(), (0,), (1, -1)]),
     "source.stage_widths": ([None, (1,), (8, 16)], [(), (0,), (1, -1)]),
     "target.dataset": (["digits", "folder:x"], [""]),
@@ -127,6 +140,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "augmentation.contrast": ([0.0, 1.0], [-0.1, 1.1]),
     "augmentation.saturation": ([0.0, 1.0], [-0.1, 1.1]),
     "augmentation.rotation": ([0.0, 180.0], [-0.1, 181.0]),
+    "augmentation.resized_crop": ([0.0, 0.25, 1.0], [-0.1, 1.1]),
     "transfer.blocks": ([None, 0, 16], [-1]),
     "transfer.frozen_batch_norm": (["batch", "source", "adapt"], ["frozen"]),
     "transfer.epochs": ([None, 1], [0, -1]),
@@ -141,6 +155,9 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "transfer.eval_batch_size": ([1, 64], [0, -1]),
     "transfer.precision": (["float32", "tf32", "bfloat16"], ["float16", "float64"]),
     "transfer.feature_cache_mib": ([0, 1], [-1]),
+    "transfer.feature_store": (["auto", "device", "host", "disk", "none"], ["tape"]),
+    "transfer.feature_bits": ([16, 32], [8, 64]),
+    "transfer.views": ([None, 1, 8], [0, -1]),
     "transfer.checkpoint_seconds": ([0.0, 60.0], [-1.0]),
     "transfer.baseline": ([True, False], []),
     "attack.method": (["pgd", "gaussian"], ["fgsm"]),
@@ -156,6 +173,58 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "attack.batch_size": ([1, 64], [0, -1]),
     "attack.precision": (["float32", "tf32", "bfloat16"], ["float16"]),
     "attack.num_shown": ([0, 8], [-1]),
+    "pretraining.perturbation": (["none", "pgd", "gaussian"], ["fgsm"]),
+    "pretraining.norm": (["linf", "l2"], ["l1", "unconstrained"]),
+    "pretraining.eps": ([0.0, 3.0], [-0.1, float("nan")]),
+    "pretraining.steps": ([1, 20], [0, -1]),
+    "pretraining.relative_step": ([0.5, 2.5], [0.0, -1.0]),
+    "pretraining.random_start": ([True, False], []),
+    "pretraining.keep": (["loss", "last"], ["best"]),
+    "pretraining.sigma": ([0.5, 1.0], [0.0, -1.0]),
+    "pretraining.epochs": ([1, 90], [0, -1]),
+    "pretraining.batch_size": ([1, 256], [0, -1]),
+    "pretraining.schedule": (["step", "one_cycle"], ["cosine"]),
+    "pretraining.learning_rate": ([1e-9, 10.0], [0.0, -0.1]),
+    "pretraining.learning_rate_drop": ([0.1, 1.0], [0.0, -1.0]),
+    "pretraining.drop_every": ([None, 1], [0, -1]),
+    "pretraining.warm_up": ([0.1, 0.9], [0.0, 1.0]),
+    "pretraining.momentum": ([0.0, 0.99], [-0.1, 1.0]),
+    "pretraining.weight_decay": ([0.0, 1.0], [-1e-9]),
+    "pretraining.label_smoothing": ([0.0, 0.5], [-0.1, 1.0]),
+    "pretraining.average_decay": ([None, 0.0, 0.99], [-0.1, 1.0]),
+    "pretraining.eval_every": ([1, 5], [0, -1]),
+    "pretraining.eval_batch_size": ([1, 64], [0, -1]),
+    "pretraining.num_attacked": ([0, 512], [-1]),
+    "pretraining.precision": (["float32", "tf32", "bfloat16"], ["float16"]),
+    "pretraining.memory_mib": ([0, 8192], [-1]),
+    "pretraining.decoding_threads": ([1, 16], [0, -1]),
+    "pretraining.checkpoint_seconds": ([0.0, 60.0], [-1.0]),
+    "influence.question": (["predictions", "wrong_labels"], ["why"]),
+    "influence.run": ([None, "runs/x"], [""]),
+    "influence.compare": ([None, "a/b.pt"], [""]),
+    "influence.parameters": (["head", "trainable"], ["body"]),
+    "influence.rank": ([1, 50], [0, -1]),
+    "influence.curvature": (["hessian", "empirical_fisher"], ["fisher"]),
+    "influence.hessian": (["closed_form", "autodiff"], ["exact"]),
+    "influence.batch_size": ([1, 5], [0, -1]),
+    "influence.solver": (["cholesky", "pseudo_inverse", "conjugate_gradient"], ["lissa"]),
+    "influence.damping": ([0.0, 0.5], [-1e-9]),
+    "influence.cutoff": ([0.0, 0.5], [-1e-9]),
+    "influence.cutoff_kind": (["absolute", "relative"], ["both"]),
+    "influence.tolerance": ([1e-9, 1.0], [0.0, -1.0]),
+    "influence.flip_labels": ([0.0], [-0.1, 0.1, 1.0]),  # 0.1 needs the other question
+    "influence.num_shown": ([1, 3], [0, -1]),
+    "influence.memory_gib": ([None, 1], [0, -1]),
+    "sweep.sources": ([(), ("a/b.pt", "random")], [("a", "a"), ("",)]),
+    "sweep.targets": ([(), ("digits", "tfds:mnist")], [("digits", "digits"), ("",)]),
+    "sweep.blocks": ([(), (0, 1, 3, 9)], [(-1,), (1, 1)]),
+    "sweep.num_images": ([(), (100, 0)], [(-1,), (100, 100)]),
+    "sweep.seeds": ([None, 1, 20], [0, -1]),
+    "sweep.seeds_by": (["text", "table4"], ["figure"]),
+    "sweep.seeds_at_once": ([None, 1], [0, -1]),
+    "sweep.measure": ([True, False], []),
+    "sweep.keep_networks": ([True, False], []),
+    "sweep.tensorboard": ([True, False], []),
     # JAX's keys have 32 bits: the seeds 0 and 2**32 would draw the same.
     "seed": ([0, 2**32 - 1], [-1, 2**32, 2**63, 2**70]),
 }
@@ -179,6 +248,8 @@ def wrong_types(key: str) -> list[Any]:
     wrong = WRONG_TYPE[settings._plain_type(hint)]
     if float in settings._item_types(hint):
         wrong = ["1,2", (True, False), ("1", "2"), "x"]
+    if str in settings._item_types(hint):
+        wrong = [(1, 2), (True, False), ("a", 1), 1]
     return wrong if optional else [*wrong, None]
 
 
@@ -208,10 +279,18 @@ def test_wrong_types_are_refused_by_name(key: str, value: Any) -> None:
     assert repr(value) in str(caught.value)
 
 
-@pytest.mark.parametrize("key", [key for key, (value, hint) in KEYS.items() if hint is float])
+WHOLE = {
+    key: int(value)
+    for key, (_, hint) in KEYS.items()
+    if hint is float
+    for value in VALUES[key][0]
+    if value == int(value)
+}
+
+
+@pytest.mark.parametrize("key", WHOLE)
 def test_whole_numbers_become_floats(key: str) -> None:
-    value = frozen(key, 0 if key == "transfer.momentum" else 1)
-    assert type(value) is float
+    assert type(frozen(key, WHOLE[key])) is float
 
 
 def test_lists_and_single_numbers_become_tuples() -> None:
@@ -315,6 +394,16 @@ def test_frozen_means_frozen() -> None:
 # ---- Fingerprints --------------------------------------------------------------------------------
 
 
+WITHOUT_EFFECT = (
+    "target.data_dir",
+    "transfer.checkpoint_seconds",
+    "pretraining.checkpoint_seconds",
+    "pretraining.memory_mib",
+    "pretraining.decoding_threads",
+    "influence.memory_gib",
+)
+
+
 @pytest.mark.parametrize("task", GROUPS)
 def test_fingerprint_changes_with_every_setting_that_matters(task: str) -> None:
     base = freeze({"task": task}).fingerprint()
@@ -326,7 +415,7 @@ def test_fingerprint_changes_with_every_setting_that_matters(task: str) -> None:
             if key == "task" or other == value:
                 continue
             fingerprint = freeze({"task": task, **nested(key, other)}).fingerprint()
-            if key in ("target.data_dir", "transfer.checkpoint_seconds") or not read:
+            if key in WITHOUT_EFFECT or not read:
                 assert fingerprint == base, key
             else:
                 assert fingerprint not in seen, key

@@ -55,6 +55,12 @@ class ImageSet:
         return ImageSet(self.images[rows], self.labels[rows])
 
 
+def three_channels(images: ImageSet) -> ImageSet:
+    """The same images with three channels, grey ones repeated."""
+    shape = (*images.images.shape[:3], 3)
+    return ImageSet(np.ascontiguousarray(np.broadcast_to(images.images, shape)), images.labels)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """A classification set that is ready to use.
@@ -119,18 +125,23 @@ class Decoded:
     class_names: tuple[str, ...]
 
 
-def keep_classes(decoded: Decoded, classes: Sequence[int], name: str) -> Decoded:
-    """Only the images of `classes`, renumbered 0, 1, ... in the order of `classes`.
-
-    Raises UserError for a class that does not exist or is named twice.
-    """
-    known = len(decoded.class_names)
+def check_classes(classes: Sequence[int], known: int, name: str) -> None:
+    """Raise UserError unless `classes` are different labels of 0 .. known - 1."""
     wrong = [c for c in classes if not 0 <= c < known]
     if wrong or len(set(classes)) != len(classes):
         raise UserError(
             f"{name}: `classes` must name different labels of 0..{known - 1}, "
             f"received {list(classes)}"
         )
+
+
+def keep_classes(decoded: Decoded, classes: Sequence[int], name: str) -> Decoded:
+    """Only the images of `classes`, renumbered 0, 1, ... in the order of `classes`.
+
+    Raises UserError for a class that does not exist or is named twice.
+    """
+    known = len(decoded.class_names)
+    check_classes(classes, known, name)
     renumbered = np.full(known, -1, np.int32)
     renumbered[list(classes)] = np.arange(len(classes), dtype=np.int32)
 

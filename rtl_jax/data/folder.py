@@ -90,10 +90,9 @@ def read_folder(plan: FolderPlan, image_size: int) -> Decoded:
     """
     files = plan.files
     common = pictures.common_size(files)
-    native = common is not None and common[0] == common[1] <= image_size
-    size = common if common is not None and native else (image_size, image_size)
+    size = edge(common, image_size)
     images, broken = pictures.decode_all(
-        files, len(files), size, native=native, name=str(plan.path)
+        files, len(files), (size, size), native=common == (size, size), name=str(plan.path)
     )
     if broken:
         listed = pictures.list_broken([f"{files[row]}: {reason}" for row, reason in broken])
@@ -105,6 +104,12 @@ def read_folder(plan: FolderPlan, image_size: int) -> Decoded:
     cut = len(plan.train)
     train, test = ImageSet(images[:cut], labels[:cut]), ImageSet(images[cut:], labels[cut:])
     return Decoded(train, test, plan.class_names)
+
+
+def edge(common: tuple[int, int] | None, image_size: int) -> int:
+    """The edge that decoded pictures have, if `common` is the size that all have, or None."""
+    square = common is not None and common[0] == common[1] <= image_size
+    return common[0] if common is not None and square else image_size
 
 
 def _plan_halves(path: Path, train_dir: Path, test_dir: Path) -> FolderPlan:

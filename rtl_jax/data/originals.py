@@ -18,6 +18,7 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,13 +49,22 @@ class RemoteFile:
 class Target:
     """One of the six sets: its files, where else they may lie, and how to parse them.
 
-    `parse` receives the path of each file by its name.
+    `parse` receives the path of each file by its name. Decoded, both halves together take
+    `nbytes` bytes.
     """
 
     name: str
     files: tuple[RemoteFile, ...]
     folders: tuple[str, ...]
     parse: Callable[[Files], Decoded]
+    nbytes: int
+
+
+class Found(NamedTuple):
+    """A target and where each of its files lies."""
+
+    target: Target
+    files: Files
 
 
 def find(target: Target, data_dir: Path) -> Files | None:
@@ -229,6 +239,7 @@ TARGETS: dict[str, Target] = {
             ),
             ("MNIST/raw",),
             lambda files: _parse_idx(files, _DIGITS),
+            70_000 * 28 * 28,
         ),
         Target(
             "fashion_mnist",
@@ -241,6 +252,7 @@ TARGETS: dict[str, Target] = {
             ),
             ("FashionMNIST/raw",),
             lambda files: _parse_idx(files, _CLOTHES),
+            70_000 * 28 * 28,
         ),
         Target(
             "kmnist",
@@ -253,6 +265,7 @@ TARGETS: dict[str, Target] = {
             ),
             ("KMNIST/raw",),
             lambda files: _parse_idx(files, _KANA),
+            70_000 * 28 * 28,
         ),
         Target(
             "svhn_cropped",
@@ -271,6 +284,7 @@ TARGETS: dict[str, Target] = {
             ),
             ("",),
             _parse_svhn,
+            (73_257 + 26_032) * 32 * 32 * 3,
         ),
         Target(
             "cifar10",
@@ -284,6 +298,7 @@ TARGETS: dict[str, Target] = {
             ),
             ("",),
             _parse_cifar10,
+            60_000 * 32 * 32 * 3,
         ),
         Target(
             "cifar100",
@@ -297,6 +312,7 @@ TARGETS: dict[str, Target] = {
             ),
             ("",),
             _parse_cifar100,
+            60_000 * 32 * 32 * 3,
         ),
     )
 }

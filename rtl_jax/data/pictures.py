@@ -4,7 +4,7 @@ import io
 import itertools
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -74,12 +74,23 @@ def decode(source: Path | bytes, size: int | None) -> np.ndarray:
     Raises one of `BROKEN` for anything that cannot be decoded, PIL's limit against
     decompression bombs included.
     """
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-        if size is not None:
-            image.draft(None, (_DRAFT_FACTOR * size, _DRAFT_FACTOR * size))
-        ImageOps.exif_transpose(image, in_place=True)
-        rgb = _to_rgb(image)
+    rgb = _open_rgb(source, size and _DRAFT_FACTOR * size)
     return np.asarray(rgb if size is None else _fit(rgb, size))
+
+
+def decode_crop(
+    source: Path | bytes, size: int, choose: Callable[[int, int], tuple[int, int, int, int]]
+) -> np.ndarray:
+    """Decode a picture as `decode` does, and resize a part of it to uint8 [size, size, 3].
+
+    `choose` receives height and width of the whole and returns top, left, height and width of
+    the part. It is cut out first, so nothing beside it shows, as in torchvision's
+    `resized_crop`. Raises as `decode`.
+    """
+    rgb = _open_rgb(source, None)
+    top, left, height, width = choose(rgb.height, rgb.width)
+    part = rgb.crop((left, top, left + width, top + height))
+    return np.asarray(part.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def common_size(paths: Sequence[Path]) -> tuple[int, int] | None:
@@ -104,9 +115,23 @@ def list_broken(broken: Sequence[str], most: int = 5) -> str:
     return "\n".join(f"  {line}" for line in [*broken[:most], *more])
 
 
+def reason(error: BaseException) -> str:
+    """Why a picture cannot be decoded, in one line."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:160]
+
+
 def is_grey(rgb: np.ndarray) -> bool:
     """Whether the three channels of uint8 [H, W, 3] are equal everywhere."""
     return bool((rgb == rgb[..., :1]).all())
+
+
+def _open_rgb(source: Path | bytes, draft: int | None) -> Image.Image:
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        if draft is not None:
+            image.draft(None, (draft, draft))
+        ImageOps.exif_transpose(image, in_place=True)
+        return _to_rgb(image)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -145,8 +170,7 @@ def _try_decode(job: tuple[Path | bytes, int | None, tuple[int, int]]) -> np.nda
     try:
         pixels = decode(source, target)
     except BROKEN as error:
-        reason = str(error).splitlines() or [type(error).__name__]
-        return reason[0][:160]
+        return reason(error)
     if pixels.shape[:2] != size:
         return f"it is {pixels.shape[0]}x{pixels.shape[1]}, expected {size[0]}x{size[1]}"
     return pixels

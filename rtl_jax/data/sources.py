@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from rtl_jax.data import cache, folder, npz, originals, tfds
+from rtl_jax.data import cache, folder, npz, originals, tfds, union
 from rtl_jax.data.dataset import Dataset, Decoded, ImageSet, Order, keep_classes
 from rtl_jax.errors import UserError
 from rtl_jax.paths import cache_path, data_path
 
 KINDS = "digits, tfds:NAME, folder:PATH or npz:PATH"
 DIGITS_TEST_IMAGES = 600
+DIGITS_BYTES = 1797 * 8 * 8
 
 
 def load_dataset(
@@ -30,7 +31,8 @@ def load_dataset(
     """Load a classification set, decoded, as uint8 in memory.
 
     Args:
-        spec: `digits`, `tfds:NAME`, `folder:PATH` or `npz:PATH`.
+        spec: `digits`, `tfds:NAME`, `folder:PATH` or `npz:PATH`, or several joined by `+`
+            (see `union`).
         data_dir: where `tfds:` sets lie and are downloaded to; None is the environment's
             RTL_JAX_DATA_DIR, else ~/.cache/rtl_jax/data.
         cache_dir: where decoded sets are kept; None is the environment's
@@ -46,26 +48,54 @@ def load_dataset(
     """
     if image_size < 1:
         raise UserError(f"image_size must be positive, received {image_size}")
-    decoded, order = _decode(spec, data_path(data_dir), cache_path(cache_dir), image_size, seed)
+    places = data_path(data_dir), cache_path(cache_dir)
+    found = [_decode(part, *places, image_size, seed) for part in union.parts(spec)]
+    decoded = union.join([each for each, _ in found], spec)
+    order = union.joint_order([each for _, each in found])
     if classes is not None:
         decoded = keep_classes(decoded, classes, spec)
     return Dataset(spec, decoded.train, decoded.test, decoded.class_names, order)
 
 
+def parse(spec: str) -> tuple[str, str]:
+    """The kind of a single set, and the name or path that follows it; raises UserError."""
+    kind, _, rest = spec.partition(":")
+    if spec != "digits" and (kind not in ("tfds", "folder", "npz") or not rest):
+        raise UserError(f"unknown dataset {spec!r}: expected {KINDS}")
+    return kind, rest
+
+
+def local(path: str) -> Path:
+    """The path in `folder:PATH` or `npz:PATH`, from the root."""
+    return Path(path).expanduser().absolute()
+
+
+def find_tfds(name: str, data_dir: Path) -> originals.Found | Path:
+    """The original files of one of the paper's targets, or else a prepared directory.
+
+    What is missing is downloaded, or prepared by TFDS; raises UserError where that fails.
+    """
+    # Original files first: only their order reproduces the authors' subsets.
+    target = originals.TARGETS.get(name)
+    files = originals.find(target, data_dir) if target else None
+    prepared = None if files else tfds.find_prepared(name, data_dir)
+    if target and not prepared:
+        return originals.Found(target, files or originals.fetch(target, data_dir))
+    return prepared or tfds.prepare(name, data_dir)
+
+
 def _decode(
     spec: str, data_dir: Path, cache_dir: Path, image_size: int, seed: int
 ) -> tuple[Decoded, Order]:
-    kind, _, rest = spec.partition(":")
-    if spec == "digits":
+    kind, rest = parse(spec)
+    if kind == "digits":
         return _digits(), "original"
-    if kind not in ("tfds", "folder", "npz") or not rest:
-        raise UserError(f"unknown dataset {spec!r}: expected {KINDS}")
     if kind == "npz":
-        path = Path(rest).expanduser().absolute()
+        path = local(rest)
         key = cache.key(spec, files=[path])
         return cache.fetch(cache_dir, key, lambda: npz.read_npz(path)), "original"
     if kind == "folder":
-        plan = folder.plan_folder(Path(rest).expanduser().absolute(), seed)
+        plan = folder.plan_folder(local(rest), seed)
         key = cache.key(spec, files=plan.files, settings=(image_size, plan.split_seed))
         return cache.fetch(cache_dir, key, lambda: folder.read_folder(plan, image_size)), "original"
     return _decode_tfds(spec, rest, data_dir, cache_dir, image_size)
@@ -74,18 +104,12 @@ def _decode(
 def _decode_tfds(
     spec: str, name: str, data_dir: Path, cache_dir: Path, image_size: int
 ) -> tuple[Decoded, Order]:
-    # Original files first: only their order reproduces the authors' subsets.
-    target = originals.TARGETS.get(name)
-    files = originals.find(target, data_dir) if target else None
-    prepared = None if files else tfds.find_prepared(name, data_dir)
-    if target and not files and not prepared:
-        files = originals.fetch(target, data_dir)
-    if target and files:
-        paths = list(files.values())
-        key = cache.key(spec, files=paths, settings=[f.sha256 for f in target.files])
+    found = find_tfds(name, data_dir)
+    if isinstance(found, originals.Found):
+        target, files = found
+        key = cache.key(spec, files=files.values(), settings=[file.sha256 for file in target.files])
         return cache.fetch(cache_dir, key, lambda: originals.read(target, files)), "original"
-    if not prepared:
-        prepared = tfds.prepare(name, data_dir)
+    prepared = found
     key = cache.key(spec, files=tfds.files_of(prepared), settings=(image_size,))
     return cache.fetch(cache_dir, key, lambda: tfds.read_prepared(prepared, image_size)), "tfds"
 

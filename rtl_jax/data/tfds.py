@@ -6,6 +6,8 @@ The newest version is taken; `tfds:NAME/CONFIG` and `tfds:NAME:VERSION` choose. 
 records in an order of its own (by a hash), which is not the original files'.
 """
 
+import contextlib
+import dataclasses
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from rtl_jax.data import download, pictures
-from rtl_jax.data.dataset import Decoded, ImageSet
+from rtl_jax.data.dataset import Decoded, ImageSet, three_channels
 from rtl_jax.errors import UserError
 
 PREPARE_EXTRA = "pip install 'rtl-jax[prepare]'"
@@ -54,38 +56,88 @@ def files_of(prepared: Path) -> list[Path]:
     return sorted(path for path in prepared.iterdir() if path.is_file())
 
 
-def read_prepared(prepared: Path, image_size: int) -> Decoded:
-    """Decode the splits `train` and `test` (else `validation`) of a prepared directory.
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """An opened prepared directory of an image classification.
 
-    Images of one fixed size keep it; others become squares of `image_size`. The image
-    and the label are found by their kind, whatever their names.
+    `train` and `test` are the names of its splits, `image` and `label` those of its features.
+    """
+
+    path: Path
+    builder: Any
+    image: str
+    label: str
+    train: str
+    test: str
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The labels' names."""
+        return tuple(self.builder.info.features[self.label].names)
+
+    @property
+    def shape(self) -> tuple[int | None, int | None, int | None]:
+        """Height, width and channels of the images; None for what varies."""
+        height, width, channels = self.builder.info.features[self.image].shape
+        return height, width, channels
+
+    def num_images(self, split: str) -> int:
+        """The images of a split, by the metadata."""
+        return self.builder.info.splits[split].num_examples
+
+    def source(self, split: str) -> Any:
+        """A split's records by number, images in their encoded form."""
+        return _source(self.builder, split, self.image)
+
+    def rows(self, split: str) -> Iterator[tuple[bytes, int]]:
+        """A split's encoded images and labels, in order."""
+        source = self.source(split)
+        for start in range(0, len(source), _BATCH):
+            for row in source.__getitems__(range(start, min(start + _BATCH, len(source)))):
+                yield row[self.image], int(row[self.label])
+
+
+def open_prepared(path: Path) -> Prepared:
+    """Open a prepared directory and find its features and its splits `train` and `test`.
+
+    `validation` stands in for a `test` that is missing or has no labels. The image and the
+    label are found by their kind, whatever their names.
 
     Raises UserError for a set that is no image classification, was written as TFRecord,
     or is damaged, and where TFDS is not installed.
     """
-    builder = _open(prepared)
-    image_key, label_key = _keys(builder.info, prepared)
-    image, label = builder.info.features[image_key], builder.info.features[label_key]
-    if np.dtype(image.np_dtype) != np.uint8:
+    builder = _open(path)
+    image, label = _keys(builder.info, path)
+    dtype = np.dtype(builder.info.features[image].np_dtype)
+    if dtype != np.uint8:
+        raise UserError(f"{path}: images of {dtype} are not supported: uint8 is")
+    labelled = []
+    for split in ("train", "test", "validation"):
+        with reading(path, split):
+            # Some test splits are published without their labels, as -1.
+            if split in builder.info.splits and _first_label(builder, split, image, label) >= 0:
+                labelled.append(split)
+    if "train" not in labelled or len(labelled) < 2:
         raise UserError(
-            f"{prepared}: images of {np.dtype(image.np_dtype)} are not supported: uint8 is"
-        )
-    native = None not in image.shape[:2]
-    size = tuple(image.shape[:2]) if native else (image_size, image_size)
-    train = _read_split(builder, "train", (image_key, label_key), size, native, prepared)
-    test = None
-    for split in ("test", "validation"):
-        # Some test splits are published without their labels, as -1.
-        if test is None and split in builder.info.splits:
-            test = _read_split(builder, split, (image_key, label_key), size, native, prepared)
-    if train is None or test is None:
-        raise UserError(
-            f"{prepared} needs labelled splits `train` and `test` (or `validation`), and has "
+            f"{path} needs labelled splits `train` and `test` (or `validation`), and has "
             f"{', '.join(builder.info.splits) or 'none'}"
         )
+    return Prepared(path, builder, image, label, labelled[0], labelled[1])
+
+
+def read_prepared(path: Path, image_size: int) -> Decoded:
+    """Decode the two splits of a prepared directory.
+
+    Images of one fixed size keep it; others become squares of `image_size`. Raises UserError
+    as `open_prepared`, and for images that cannot be decoded.
+    """
+    prepared = open_prepared(path)
+    train, test = (
+        _read_split(prepared, split, image_size) for split in (prepared.train, prepared.test)
+    )
     if train.images.shape[-1] != test.images.shape[-1]:  # All of one half was grey by chance.
-        train, test = (_three_channels(half) for half in (train, test))
-    return Decoded(train, test, tuple(label.names))
+        train, test = three_channels(train), three_channels(test)
+    return Decoded(train, test, prepared.class_names)
 
 
 def prepare(spec: str, data_dir: Path) -> Path:
@@ -118,52 +170,53 @@ def prepare(spec: str, data_dir: Path) -> Path:
     return Path(builder.data_dir)
 
 
-def _read_split(
-    builder: Any,
-    split: str,
-    keys: tuple[str, str],
-    size: tuple[int, int],
-    native: bool,
-    prepared: Path,
-) -> ImageSet | None:
-    """A split's images and labels, or None where it is absent, empty or without labels."""
-    if split not in builder.info.splits:
-        return None
-    tfds = _import()
+@contextlib.contextmanager
+def reading(path: Path, split: str) -> Iterator[None]:
+    """Turn what damaged files raise while they are read into a UserError."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, IndexError, OSError, SystemError) as error:
+        raise UserError(
+            f"{path}: the split {split} cannot be read ({_first_line(error)}): a file is "
+            "missing or damaged; prepare or copy the directory again"
+        ) from error
+
+
+def _source(builder: Any, split: str, image: str) -> Any:
+    # PIL decodes, not TFDS: it would use OpenCV where installed, whose pixels differ.
+    decoders = {image: _import().decode.SkipDecoding()}
+    return builder.as_data_source(split, decoders=decoders)
+
+
+def _first_label(builder: Any, split: str, image: str, label: str) -> int:
+    """The label of a split's first image, or -1 where there is none."""
+    source = _source(builder, split, image)
+    return int(source[0][label]) if len(source) else -1
+
+
+def _read_split(prepared: Prepared, split: str, image_size: int) -> ImageSet:
+    height, width, _ = prepared.shape
+    native = height is not None and width is not None
+    size = (height, width) if height is not None and width is not None else (image_size, image_size)
     labels: list[int] = []
 
     def encoded() -> Iterator[bytes]:
-        for start in range(0, len(source), _BATCH):
-            rows = source.__getitems__(range(start, min(start + _BATCH, len(source))))
-            labels.extend(int(row[keys[1]]) for row in rows)
-            yield from (row[keys[0]] for row in rows)
+        for content, label in prepared.rows(split):
+            labels.append(label)
+            yield content
 
-    try:
-        # PIL decodes, not TFDS: it would use OpenCV where installed, whose pixels differ.
-        decoders = {keys[0]: tfds.decode.SkipDecoding()}
-        source = builder.as_data_source(split, decoders=decoders)
-        if not len(source) or int(source[0][keys[1]]) < 0:
-            return None
+    count = prepared.num_images(split)
+    with reading(prepared.path, split):
         images, broken = pictures.decode_all(
-            encoded(), len(source), size, native=native, name=f"{builder.name} {split}"
+            encoded(), count, size, native=native, name=f"{prepared.builder.name} {split}"
         )
-    except (RuntimeError, ValueError, TypeError, IndexError, OSError, SystemError) as error:
-        raise UserError(
-            f"{prepared}: the split {split} cannot be read ({_first_line(error)}): a file is "
-            "missing or damaged; prepare or copy the directory again"
-        ) from error
     if broken or len(labels) != len(images):
         listed = pictures.list_broken([f"record {row}: {reason}" for row, reason in broken])
         raise UserError(
-            f"{prepared}: {len(broken)} of {len(images)} images of the split {split} cannot be "
-            f"decoded; prepare or copy the directory again\n{listed}"
+            f"{prepared.path}: {len(broken)} of {len(images)} images of the split {split} cannot "
+            f"be decoded; prepare or copy the directory again\n{listed}"
         )
     return ImageSet(images, np.array(labels, np.int32))
-
-
-def _three_channels(half: ImageSet) -> ImageSet:
-    shape = (*half.images.shape[:3], 3)
-    return ImageSet(np.ascontiguousarray(np.broadcast_to(half.images, shape)), half.labels)
 
 
 def _keys(info: Any, prepared: Path) -> tuple[str, str]:

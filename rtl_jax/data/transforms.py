@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax.config import Augmentation
+from rtl_jax.data.crop import DRAWS, crop_box
 from rtl_jax.errors import UserError
 
 # ITU-R 601 weights, which PIL and torchvision take for the grey value of an RGB pixel.
@@ -155,6 +156,8 @@ def augment_batch(keys: jax.Array, images: jax.Array, augmentation: Augmentation
 def augment(key: jax.Array, image: jax.Array, augmentation: Augmentation) -> jax.Array:
     """One random draw of the paper's training transform: crop, flip, jitter, rotate, in turn.
 
+    A resized crop, which the paper's transfer does without, comes before them.
+
     Args:
       key: a single key; the same key gives the same result.
       image: float32 [H, W, 3] in [0, 1].
@@ -165,6 +168,8 @@ def augment(key: jax.Array, image: jax.Array, augmentation: Augmentation) -> jax
     """
     # A key for each step, whether taken or not: switching one off leaves the others' draws.
     crop_key, flip_key, jitter_key, rotation_key = jax.random.split(key, 4)
+    if augmentation.resized_crop:
+        image = _resized_crop(jax.random.fold_in(key, 4), image, augmentation.resized_crop)
     if augmentation.crop_padding:
         image = _random_crop(crop_key, image, augmentation.crop_padding)
     if augmentation.flip:
@@ -181,6 +186,27 @@ def augment(key: jax.Array, image: jax.Array, augmentation: Augmentation) -> jax
         limit = augmentation.rotation
         image = rotate(image, jax.random.uniform(rotation_key, minval=-limit, maxval=limit))
     return image
+
+
+def _resized_crop(key: jax.Array, image: jax.Array, smallest: float) -> jax.Array:
+    """A random part (see `crop_box`), enlarged to the image's size as `resize` does."""
+    height, width, _ = image.shape
+    draws = jax.random.uniform(key, (DRAWS,))
+    top, left, part_height, part_width = crop_box(draws, height, width, smallest)
+    rows = _window_weights(height, top, part_height)
+    columns = _window_weights(width, left, part_width)
+    precision = jax.lax.Precision.HIGHEST
+    return jnp.einsum("ph,hwc,qw->pqc", rows, image, columns, precision=precision).clip(0, 1)
+
+
+def _window_weights(size: int, start: jax.Array, length: jax.Array) -> jax.Array:
+    """float32 [size, size]: `_triangle_weights` from pixels start .. start + length - 1."""
+    pixels = jnp.arange(size) + 0.5
+    # No longer than the whole, so what is computed is never an average of more than two pixels.
+    centres = start + pixels * (length / size)
+    weights = jnp.maximum(0, 1 - jnp.abs(pixels - centres[:, None]))
+    weights *= (pixels > start) & (pixels < start + length)
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def _random_crop(key: jax.Array, image: jax.Array, padding: int) -> jax.Array:

@@ -12,6 +12,7 @@ from PIL import Image, ImageEnhance
 
 from rtl_jax.config import Augmentation, augmentation
 from rtl_jax.data import transforms
+from rtl_jax.data.crop import DRAWS, crop_box
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
 from rtl_jax.errors import UserError
 
@@ -256,6 +257,32 @@ def test_rotation_draws_angles_of_both_signs_up_to_its_limit():
     assert angles.max() > 0.8 * limit and angles.min() < -0.8 * limit
 
 
+# ---- Resized crop -----------------------------------------------------------------------------
+
+
+def test_a_resized_crop_is_pils():
+    height, width = 24, 40
+    image = random_image(height, width)
+    cropped = augment_batch(keys(40), repeated(floats(image), 40), Augmentation(resized_crop=0.2))
+    boxes = set()
+    for key, found in zip(keys(40), cropped, strict=True):
+        draws = jax.random.uniform(jax.random.fold_in(key, 4), (DRAWS,))
+        box = tuple(int(edge) for edge in crop_box(draws, height, width, 0.2))
+        boxes.add(box)
+        top, left, h, w = box
+        part = Image.fromarray(image[top : top + h, left : left + w])
+        expected = part.resize((width, height), Image.Resampling.BILINEAR)
+        np.testing.assert_allclose(found, floats(expected), rtol=0, atol=PIL_ROUNDING)
+    assert len(boxes) > 35
+
+
+def test_a_share_of_one_leaves_a_square_alone():
+    """Parts of the whole area with another aspect are too long or too high."""
+    image = floats(random_image(32, 32))
+    same = augment_batch(keys(40), repeated(image, 40), Augmentation(resized_crop=1.0))
+    np.testing.assert_allclose(same, repeated(image, 40), rtol=0, atol=1e-6)
+
+
 # ---- The whole --------------------------------------------------------------------------------
 
 
@@ -280,6 +307,7 @@ def test_presets():
         ("saturation", float("nan")),
         ("rotation", 181),
         ("rotation", True),
+        ("resized_crop", 1.1),
     ],
 )
 def test_a_wrong_setting_is_named(setting, value):
@@ -297,8 +325,9 @@ def test_the_identity_returns_its_input():
 def test_steps_follow_in_the_authors_order():
     """Each step alone, with the others' keys unused, gives the whole when put one after another."""
     image = prepare(random_image(32, 32)[None], 32)[0]
-    paper = augmentation("paper")
+    paper = replace(augmentation("paper"), resized_crop=0.3)
     steps = [
+        replace(Augmentation(), resized_crop=0.3),
         replace(Augmentation(), crop_padding=paper.crop_padding),
         replace(Augmentation(), flip=True),
         replace(Augmentation(), brightness=0.25, contrast=0.25, saturation=0.25),

@@ -1,0 +1,176 @@
+"""Sets that are too large to be held decoded: opened here, and decoded as they are needed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rtl_jax.data import folder, npz, originals, pictures, sources, tfds, union
+from rtl_jax.data.batches import Batches, Decode, Shuffle
+from rtl_jax.data.dataset import ImageSet, three_channels
+from rtl_jax.data.records import SPLIT_SEED, Halves, open_records
+from rtl_jax.data.subset import draw_test_subset
+from rtl_jax.errors import UserError
+from rtl_jax.paths import data_path
+
+THREADS = 16
+
+_SAMPLED_HEADERS = 64
+
+
+class Stream:
+    """A classification set whose images are decoded as they are needed; see `open_stream`."""
+
+    def __init__(self, name: str, halves: Halves, image_size: int):
+        self.name = name
+        self._train, self._test, self.class_names, self.order = halves
+        self._image_size = image_size
+
+    @property
+    def num_images(self) -> int:
+        """The images of the training split."""
+        return len(self._train)
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+    def batches(
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        host: int = 0,
+        hosts: int = 1,
+        resized_crop: float = 0.0,
+        threads: int = THREADS,
+        workers: int = 0,
+    ) -> "Batches":
+        """Endless batches of the training split, from the first one on.
+
+        Args:
+            batch_size: of all hosts together.
+            seed: of the orders and the crops, 0 .. 2**32 - 1.
+            host: which share to read, 0 .. hosts - 1.
+            hosts: how many shares there are.
+            resized_crop: the smallest share of the area that a random resized crop takes (see
+                `crop.crop_box`); 0 resizes the shorter side and takes the centre.
+            threads: that read and decode, in each process.
+            workers: processes beside this one that decode whole batches; 0: this one does.
+
+        Raises:
+            UserError: hosts do not divide the batch, the batch exceeds the set, or an
+                argument is out of its range; from `next`, an image is damaged.
+        """
+        if not 1 <= batch_size <= self.num_images:
+            raise UserError(
+                f"batch_size: expected 1 to {self.num_images}, the training images of "
+                f"{self.name}; received {batch_size}"
+            )
+        if hosts < 1 or batch_size % hosts or not 0 <= host < hosts:
+            raise UserError(
+                f"batch_size: expected a multiple of the number of hosts, and a host of 0.."
+                f"{hosts - 1}; received {batch_size} for host {host} of {hosts}"
+            )
+        if not 0 <= resized_crop <= 1 or threads < 1 or workers < 0:
+            raise UserError(
+                "expected resized_crop in [0, 1], 1 thread or more and 0 workers or more; "
+                f"received {resized_crop}, {threads} and {workers}"
+            )
+        decode = Decode(self._train, self._image_size, seed, resized_crop)
+        shuffle = Shuffle(self.num_images, batch_size, seed, host, hosts)
+        return Batches(decode, shuffle, threads, workers)
+
+    def test(self, limit: int | None) -> ImageSet:
+        """The images of the test split, uint8 [N, size, size, 3], or `limit` of them.
+
+        The draw is that of `draw_test_subset`. Raises UserError for damaged images.
+        """
+        labels = self._test.labels()
+        rows = draw_test_subset(labels, limit, self.num_classes)
+        size = (self._image_size, self._image_size)
+        encoded = (self._test.read(int(row))[0] for row in rows)
+        images, broken = pictures.decode_all(
+            encoded, len(rows), size, native=False, name=f"{self.name} test"
+        )
+        if broken:
+            named = [f"{self._test.place(int(rows[row]))}: {reason}" for row, reason in broken]
+            raise UserError(
+                f"{len(broken)} of {len(rows)} test images cannot be decoded: replace them\n"
+                f"{pictures.list_broken(named)}"
+            )
+        return three_channels(ImageSet(images, labels[rows]))
+
+
+def open_stream(
+    spec: str,
+    *,
+    data_dir: str | Path | None,
+    image_size: int,
+    classes: Sequence[int] | None = None,
+) -> Stream:
+    """Open a set whose images are decoded as they are needed.
+
+    Args:
+        spec: `folder:PATH`, `tfds:NAME` as prepared by TFDS, or several joined by `+`.
+        data_dir: as for `load_dataset`.
+        image_size: height and width in pixels given to every image.
+        classes: keep only these labels and renumber them 0, 1, ...; None keeps all. For
+            `tfds:` this reads the whole set once.
+
+    Raises:
+        UserError: as `load_dataset`, and for sets that are not stored picture by picture.
+    """
+    _check_grain()
+    if image_size < 1:
+        raise UserError(f"image_size must be positive, received {image_size}")
+    halves = open_records(spec, data_dir=data_path(data_dir), classes=classes)
+    for half, name in ((halves.train, "training"), (halves.test, "test")):
+        if not len(half):
+            raise UserError(f"{spec}: there are no {name} images")
+    return Stream(spec, halves, image_size)
+
+
+def decoded_bytes(spec: str, *, data_dir: str | Path | None, image_size: int) -> int:
+    """About how many bytes of memory the images take that `load_dataset` returns.
+
+    No image is decoded: sizes are those in metadata, of folders those in up to 64 headers.
+    Raises UserError as `load_dataset` for what is missing.
+    """
+    place = data_path(data_dir)
+    return sum(_decoded_bytes(part, place, image_size) for part in union.parts(spec))
+
+
+def _decoded_bytes(spec: str, data_dir: Path, image_size: int) -> int:
+    kind, rest = sources.parse(spec)
+    if kind == "digits":
+        return sources.DIGITS_BYTES
+    if kind == "npz":
+        return npz.stored_bytes(sources.local(rest))
+    if kind == "folder":
+        return _folder_bytes(folder.plan_folder(sources.local(rest), SPLIT_SEED), image_size)
+    if rest in originals.TARGETS:
+        return originals.TARGETS[rest].nbytes
+    prepared = tfds.open_prepared(
+        tfds.find_prepared(rest, data_dir) or tfds.prepare(rest, data_dir)
+    )
+    height, width, channels = prepared.shape
+    pixels = image_size**2 if height is None or width is None else height * width
+    count = prepared.num_images(prepared.train) + prepared.num_images(prepared.test)
+    return count * pixels * (1 if channels == 1 else 3)
+
+
+def _folder_bytes(plan: folder.FolderPlan, image_size: int) -> int:
+    files = plan.files
+    common = pictures.common_size(files[:: -(-len(files) // _SAMPLED_HEADERS)])
+    edge = folder.edge(common, image_size)
+    return len(files) * edge**2 * 3
+
+
+def _check_grain() -> None:
+    try:
+        import grain  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"a set that is streamed needs a package that is not installed ({error}): "
+            "pip install grain"
+        ) from error

@@ -1,0 +1,70 @@
+"""Several sets as one: `tfds:imagenet2012+folder:stylized`.
+
+They must have the same classes. These are matched by name and numbered as in the first set.
+Training images are those of all sets, one set after the other; test images are the first
+set's alone. So a network trained on ImageNet and Stylized-ImageNet together is measured on
+ImageNet, as the authors of the latter do, and compares with one trained on ImageNet.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from rtl_jax.data.dataset import Decoded, ImageSet, Order, three_channels
+from rtl_jax.errors import UserError
+
+_PLUS = re.compile(r"\+(?=(?:tfds|folder|npz):|digits(?:\+|$))")
+
+
+def parts(spec: str) -> list[str]:
+    """The specs that are joined by `+`; a `+` elsewhere, as in a path, divides nothing."""
+    return _PLUS.split(spec)
+
+
+def renumbering(names: Sequence[str], first: Sequence[str], spec: str) -> np.ndarray:
+    """int32 [classes]: the number that each class of a set has in the first set of the union.
+
+    Raises UserError unless both have the same names, each once.
+    """
+    if len(set(first)) != len(first) or sorted(names) != sorted(first):
+        only = sorted(set(first) - set(names)), sorted(set(names) - set(first))
+        raise UserError(
+            f"{spec}: joined sets must have the same classes, each name once; only in the first "
+            f"are {_listed(only[0])}, only in another {_listed(only[1])}"
+        )
+    number = {name: label for label, name in enumerate(first)}
+    return np.array([number[name] for name in names], np.int32)
+
+
+def join(sets: Sequence[Decoded], spec: str) -> Decoded:
+    """All sets' training images and the first one's test images; a single set as it is.
+
+    Raises UserError for other classes, or images of another size.
+    """
+    first = sets[0]
+    if len(sets) == 1:
+        return first
+    sizes = [half.images.shape[1:3] for each in sets for half in (each.train, each.test)]
+    if len(set(sizes)) > 1:
+        raise UserError(
+            f"{spec}: joined sets must have images of one size, and theirs are "
+            f"{', '.join(f'{h}x{w}' for h, w in dict.fromkeys(sizes))}; a set of small images of "
+            "one size keeps it, so choose that as image_size"
+        )
+    images, labels = [], []
+    for each in sets:
+        images.append(three_channels(each.train).images)
+        labels.append(renumbering(each.class_names, first.class_names, spec)[each.train.labels])
+    train = ImageSet(np.concatenate(images), np.concatenate(labels))
+    return Decoded(train, three_channels(first.test), first.class_names)
+
+
+def joint_order(orders: Sequence[Order]) -> Order:
+    """`original` only if every set has its own files' order."""
+    return "original" if set(orders) == {"original"} else "tfds"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5]) or "none"
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
