@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -28,10 +28,11 @@ SCHEMA_VERSION = 1
 SCHEMA: dict[str, tuple[str, str]] = {
     "schema_version": ("int64", "of this table"),
     "run": ("string", "identifies settings, source network and data; 16 hex digits"),
-    "task": ("string", "finetune or attack"),
+    "task": ("string", "finetune, attack, pretrain or influence"),
     "method": (
         "string",
-        "transfer, linear_pixels (logistic regression on raw pixels), pgd or gaussian",
+        "transfer, linear_pixels (logistic regression on raw pixels), pretrain, pgd, gaussian, "
+        "influence, influence_trainable, gradient or loss",
     ),
     "source": ("string", "source.checkpoint as given"),
     "source_sha256": ("string", "of the source's original file, where known"),
@@ -53,7 +54,20 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "train_loss": ("float64", "mean during that epoch, nats"),
     "norm": ("string", "of an attack: linf, l2 or unconstrained"),
     "eps": ("float64", "of an attack: its radius in that norm, for pixels in [0, 1]"),
-    "seconds": ("float64", "since the run started, all its sessions, compilation included"),
+    "top1_match": (
+        "float64",
+        "of influence: test images whose most influential training image has their label, percent",
+    ),
+    "top5_match": (
+        "float64",
+        "of influence: test images whose label at least three of the top five have, percent",
+    ),
+    "inspected": ("float64", "of flipped labels: training images looked at, percent"),
+    "recall": ("float64", "of flipped labels: found among those inspected, percent"),
+    "seconds": (
+        "float64",
+        "since the run started, all its sessions, compilation included; of a sweep, its share",
+    ),
     "config": ("string", "every setting, as JSON"),
     "platform": ("string", "cpu, gpu or tpu"),
     "device_kind": ("string", "of the accelerator"),
@@ -143,9 +157,9 @@ def read_rows(workdir: epath.PathLike) -> pd.DataFrame:
     Raises UserError where there are none, where a file is damaged (naming it), and where
     one was written by a newer schema.
     """
-    directory = epath.Path(workdir) / "rows"
-    paths = sorted(directory.glob("*.parquet")) if directory.exists() else []
+    paths = _files(workdir)
     if not paths:
+        directory = epath.Path(workdir) / "rows"
         raise UserError(f"{workdir} has no results: expected Parquet files in {directory}")
     tables = [_read(path) for path in paths]
     return pd.concat(tables, ignore_index=True).sort_values(
@@ -153,8 +167,36 @@ def read_rows(workdir: epath.PathLike) -> pd.DataFrame:
     )
 
 
-def _read(path: epath.Path) -> pd.DataFrame:
+def finished(workdir: epath.PathLike, column: str = "run") -> set[str]:
+    """What all rows under a work directory have in a column; nothing if it has no rows.
+
+    Raises UserError where a file is damaged.
+    """
+    found: set[str] = set()
+    for path in _files(workdir):
+        with _naming(path), path.open("rb") as file:
+            found |= set(pd.read_parquet(file, engine="pyarrow", columns=[column])[column])
+    return found
+
+
+def _files(workdir: epath.PathLike) -> list[epath.Path]:
+    directory = epath.Path(workdir) / "rows"
+    return sorted(directory.glob("*.parquet")) if directory.exists() else []
+
+
+@contextlib.contextmanager
+def _naming(path: epath.Path) -> Iterator[None]:
+    """Raise UserError that names the file where it cannot be read."""
     try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's are ValueErrors
+        raise UserError(
+            f"{path} is damaged ({error}): remove it and run its config again"
+        ) from error
+
+
+def _read(path: epath.Path) -> pd.DataFrame:
+    with _naming(path):
         with path.open("rb") as file:
             table = pd.read_parquet(file, engine="pyarrow", page_checksum_verification=True)
         version = int(table["schema_version"].max())
@@ -169,10 +211,6 @@ def _read(path: epath.Path) -> pd.DataFrame:
             raise ValueError(f"it has the columns {unknown} and not {missing}")
         table = table.reindex(columns=[*SCHEMA, *unknown])
         return table.astype({column: dtype for column, (dtype, _) in SCHEMA.items()})
-    except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's are ValueErrors
-        raise UserError(
-            f"{path} is damaged ({error}): remove it and run its config again"
-        ) from error
 
 
 def as_json(value: Mapping[str, Any]) -> str:

@@ -1,12 +1,10 @@
 """Figures of an attack: accuracy against the radius, and what the images look like."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from etils import epath
 
-from rtl_jax.checkpoint import complete_or_absent
+from rtl_jax.canvas import canvas, save
 from rtl_jax.config import Attack
 
 _NORMS = {"linf": "Linf", "l2": "L2"}
@@ -17,7 +15,8 @@ def draw_curve(path: epath.Path, settings: Attack, rows: pd.DataFrame) -> None:
     rows = rows.sort_values("eps")
     pairs = zip(rows["accuracy"], rows["num_test_images"], strict=True)
     low, high = np.transpose([interval(*pair) for pair in pairs])
-    figure, axes = _figure(5, 3.5)
+    figure, grid = canvas(5, 3.5)
+    axes = grid[0, 0]
     axes.fill_between(rows["eps"], low, high, alpha=0.2, linewidth=0)
     axes.plot(rows["eps"], rows["accuracy"], marker="o")
     axes.set_ylim(0, 100)
@@ -26,23 +25,23 @@ def draw_curve(path: epath.Path, settings: Attack, rows: pd.DataFrame) -> None:
     steps = f"PGD({settings.steps})" if settings.method == "pgd" else "Gaussian noise"
     axes.set_title(f"{steps}, {int(rows['num_test_images'].iloc[0])} images")
     axes.grid(alpha=0.3)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_images(path: epath.Path, settings: Attack, shown: np.ndarray, success: np.ndarray) -> None:
     """The first images [E, S, H, W, 3] under every radius, misclassified ones framed in red."""
     radii, number = shown.shape[:2]
-    figure, grid = _figure(1.2 * number, 1.2 * radii + 0.3, radii, number)
+    figure, grid = canvas(1.2 * number, 1.2 * radii + 0.3, radii, number)
     for row, eps in enumerate(settings.eps):
         for column in range(number):
-            axes = grid[row][column]
+            axes = grid[row, column]
             axes.imshow(shown[row, column].astype(np.float32), interpolation="nearest")
             axes.set_xticks([])
             axes.set_yticks([])
             for spine in axes.spines.values():
                 spine.set(color="red" if success[row, column] else "none", linewidth=2)
-        grid[row][0].set_ylabel(f"{eps:.3g}")
-    _save(figure, path)
+        grid[row, 0].set_ylabel(f"{eps:.3g}")
+    save(figure, path)
 
 
 def interval(accuracy: float, number: int) -> tuple[float, float]:
@@ -52,21 +51,3 @@ def interval(accuracy: float, number: int) -> tuple[float, float]:
 
     ends = binomtest(round(accuracy / 100 * number), number).proportion_ci(method="wilson")
     return 100 * float(ends.low), 100 * float(ends.high)
-
-
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
-    # Imported here, for it takes a second; without pyplot, which would look for a screen.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    return figure, grid[0][0] if rows == columns == 1 else grid
-
-
-def _save(figure: Any, path: epath.Path) -> None:
-    if path.exists():  # a run that was killed behind it draws the same again
-        path.unlink()
-    with complete_or_absent(path) as temporary, temporary.open("wb") as file:
-        figure.savefig(file, format="png", dpi=150)

@@ -4,11 +4,9 @@ This file owns the loop over epochs and its input and output; what it calls is p
 """
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from etils import epath
@@ -20,11 +18,10 @@ from rtl_jax.errors import UserError
 from rtl_jax.models.zoo import Convert
 from rtl_jax.paths import absolute
 from rtl_jax.progress import bar
-from rtl_jax.transfer import prefix
-from rtl_jax.transfer.baseline import linear_pixels
-from rtl_jax.transfer.inputs import evaluate, place
 from rtl_jax.transfer.job import Job, prepare
-from rtl_jax.transfer.step import Frozen, TrainState, all_finite, run_epoch
+from rtl_jax.transfer.rows import baseline_row, evaluation_row
+from rtl_jax.transfer.step import TrainState, all_finite
+from rtl_jax.transfer.training import Training, begin
 
 
 def finetune(
@@ -41,6 +38,7 @@ def finetune(
     workdir = absolute(workdir)
     with devices.matmul_precision(experiment.transfer.precision):
         job = prepare(experiment, convert)
+        print(job.describe())
         path = results.rows_path(workdir, job.run)
         directory = workdir / "runs" / job.run
         if path.exists() and (directory / "network").exists():
@@ -48,7 +46,7 @@ def finetune(
         else:
             rows = _train(job, directory)
             if experiment.transfer.baseline:
-                rows.append(_baseline_row(job))
+                rows.append(baseline_row(job))
             results.write_rows(workdir, job.run, rows)
             # The network and the rows hold all that a finished run is asked for.
             (directory / "checkpoints").rmtree()
@@ -62,30 +60,22 @@ def _train(job: Job, directory: epath.Path) -> list[dict[str, Any]]:
     evaluations = settings.eval_epochs(epochs)
     started = time.monotonic()
     with TrainingCheckpoints(directory / "checkpoints") as checkpoints:
-        state, frozen = _start(job)
+        training, state = begin([job])
         state, done, rows, seconds = _restore(job, checkpoints, state)
         started -= seconds
-        train, test = place(job, state, frozen)
         saved, saved_at = done, time.monotonic()
-        total = len(job.train)
+        total = len(job.train_rows)
         with bar("fine-tuning", total * epochs, done=total * done, leave=True) as progress:
             for epoch in range(done + 1, epochs + 1):
-                state, sums = run_epoch(
-                    train.program,
-                    state,
-                    frozen,
-                    train.data,
-                    train.labels,
-                    job.key,
-                    jnp.asarray(epoch),
-                )
-                measured = sums.means()
-                if not np.isfinite(measured["loss"]) or not all_finite(state):
+                state, sums = training.epoch(state, epoch)
+                (measured,) = sums.each()
+                if not np.isfinite(measured["loss"]) or not all_finite(state).all():
                     raise UserError(_divergence(epoch, measured["loss"], saved, directory))
                 shown = {"loss": f"{measured['loss']:.3g}", "acc": f"{measured['accuracy']:.1f}%"}
                 if epoch in evaluations:
-                    tested = evaluate(test, state, frozen)
-                    rows.append(_row(job, epoch, tested, measured, time.monotonic() - started))
+                    (tested,) = training.evaluate(state).each()
+                    seconds = time.monotonic() - started
+                    rows.append(evaluation_row(job, epoch, tested, measured, seconds))
                     shown["test"] = f"{tested['accuracy']:.2f}%"
                 progress.set_postfix(shown, refresh=False)
                 progress.update(total)
@@ -94,18 +84,8 @@ def _train(job: Job, directory: epath.Path) -> list[dict[str, Any]]:
                     checkpoints.save(epoch, _named(job, state), record)
                     saved, saved_at = epoch, time.monotonic()
     if not (directory / "network").exists():
-        _save_network(job, state, frozen, directory / "network")
+        _save_network(job, training, state, directory / "network")
     return rows
-
-
-def _start(job: Job) -> tuple[TrainState, Frozen]:
-    params = jax.tree.map(jnp.asarray, job.network.params)
-    batch_stats = jax.tree.map(jnp.asarray, job.network.batch_stats)
-    if job.experiment.transfer.frozen_batch_norm == "adapt":
-        with bar("adapting statistics", len(job.train)) as progress:
-            images = job.train.images
-            batch_stats = prefix.adapt(job.program, params, batch_stats, images, progress.update)
-    return job.program.start(params, batch_stats)
 
 
 def _restore(
@@ -136,16 +116,9 @@ def _named(job: Job, state: TrainState) -> dict[str, Any]:
     return {"state": named, "key": jax.random.key_data(job.key)}
 
 
-def _save_network(job: Job, state: TrainState, frozen: Frozen, directory: epath.Path) -> None:
-    params, batch_stats = jax.tree.map(np.asarray, job.program.variables(state, frozen))
-    provenance = {
-        "kind": "fine-tuned",
-        "run": job.run,
-        "source": job.network.provenance,
-        "settings": job.experiment.to_dict(),
-        "class_names": list(job.class_names),
-    }
-    save_network(directory, job.program.architecture, params, batch_stats, provenance)
+def _save_network(job: Job, training: Training, state: TrainState, directory: epath.Path) -> None:
+    params, batch_stats = training.variables(state, 0)
+    save_network(directory, job.network.architecture, params, batch_stats, job.provenance())
 
 
 def _divergence(epoch: int, loss: float, saved: int, directory: epath.Path) -> str:
@@ -158,43 +131,3 @@ def _divergence(epoch: int, loss: float, saved: int, directory: epath.Path) -> s
         f"training diverged in epoch {epoch}: its loss is {loss}, or a parameter is not a finite "
         f"number; {kept}. Lower transfer.learning_rate (a large finite loss is normal here)"
     )
-
-
-def _row(
-    job: Job,
-    epoch: int,
-    test: Mapping[str, float],
-    train: Mapping[str, float],
-    seconds: float,
-    method: str = "transfer",
-) -> dict[str, Any]:
-    transfer = job.experiment.transfer
-    return results.row(
-        job.experiment,
-        run=job.run,
-        method=method,
-        source_sha256=job.network.provenance.get("sha256"),
-        architecture=job.network.architecture.name,
-        data_order=job.data_order,
-        num_classes=job.program.architecture.num_classes,
-        num_images=len(job.train),
-        num_test_images=len(job.test),
-        blocks=transfer.blocks,
-        frozen_batch_norm=transfer.frozen_batch_norm,
-        epoch=epoch,
-        epochs=job.program.epochs,
-        accuracy=test["accuracy"],
-        loss=test["loss"],
-        train_accuracy=train["accuracy"],
-        train_loss=train["loss"],
-        seconds=seconds,
-        **devices.describe(),
-    )
-
-
-def _baseline_row(job: Job) -> dict[str, Any]:
-    started = time.monotonic()
-    measured = linear_pixels(job.train, job.test)
-    train = {name: measured[f"train_{name}"] for name in ("accuracy", "loss")}
-    seconds = time.monotonic() - started
-    return _row(job, job.program.epochs, measured, train, seconds, method="linear_pixels")

@@ -22,13 +22,21 @@ def step_schedule(
     return schedule
 
 
+def sgd(
+    schedule: optax.Schedule, momentum: float, weight_decay: float
+) -> optax.GradientTransformation:
+    """Torch's SGD: weight decay is added to the gradient before the momentum."""
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum=momentum or None)
+    )
+
+
 def optimizer(
     settings: Transfer, mask: Mapping[str, bool], *, epochs: int, steps_per_epoch: int
 ) -> optax.GradientTransformation:
-    """Torch's SGD on the trainable parameters; frozen ones own no state.
+    """`sgd` on the trainable parameters; frozen ones own no state.
 
-    Weight decay is added to the gradient before the momentum, as torch does, and covers
-    everything that trains, batch normalisation and biases included (Table 3).
+    Weight decay covers everything that trains, batch normalisation and biases included (Table 3).
     """
     schedule = step_schedule(
         settings.learning_rate,
@@ -36,8 +44,4 @@ def optimizer(
         settings.drop_every or max(epochs // 3, 1),
         steps_per_epoch,
     )
-    sgd = optax.chain(
-        optax.add_decayed_weights(settings.weight_decay),
-        optax.sgd(schedule, momentum=settings.momentum or None),
-    )
-    return optax.masked(sgd, dict(mask))
+    return optax.masked(sgd(schedule, settings.momentum, settings.weight_decay), dict(mask))

@@ -5,95 +5,111 @@ constant function, so its features can be kept.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rtl_jax.data.transforms import prepare
+from rtl_jax.config import Augmentation
+from rtl_jax.data.transforms import augment_batch, example_keys, prepare
 from rtl_jax.models.layers import BN_MOMENTUM
 from rtl_jax.models.resnet import (
-    BEFORE_STEM,
+    ResNet,
     Variables,
     batch_stats_of,
     bind,
     definition,
     variable_shapes,
 )
+from rtl_jax.transfer.cut import CutNetwork
 from rtl_jax.transfer.freeze import trainable
-from rtl_jax.transfer.step import Frozen, Program, TrainState
 
 Progress = Callable[[int], None]
 
 
-def feature_bytes(program: Program, num_images: int) -> int:
-    """What the features of so many images take, in bytes; nothing is computed."""
-    size = program.image_size
-    graphdef = definition(program.architecture, dtype=program.dtype)
+def feature_shape(network: CutNetwork) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of one image's features; nothing is computed."""
+    size = network.image_size
 
-    def one(params: Variables, batch_stats: Variables, image: jax.Array) -> jax.Array:
-        return bind(graphdef, params, batch_stats).prefix(image, program.cut)
+    def one(params: Variables, batch_stats: Variables, images: jax.Array) -> jax.Array:
+        return _bound(network, params, batch_stats).prefix(images, network.cut)[0]
 
-    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    shape = jax.eval_shape(one, *variable_shapes(program.architecture), image)
-    return num_images * math.prod(shape.shape) * shape.dtype.itemsize
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    return jax.eval_shape(one, *variable_shapes(network.architecture), images)
 
 
-def cacheable(program: Program) -> bool:
-    """Whether features at the cut stay valid during training.
-
-    For test images that is enough; training images must not be augmented, either.
-    """
-    return not program.moving_prefix and program.cut > BEFORE_STEM
+def feature_bytes(network: CutNetwork) -> int:
+    """What the features of one image take."""
+    shape = feature_shape(network)
+    return math.prod(shape.shape) * shape.dtype.itemsize
 
 
-@partial(jax.jit, static_argnums=0)
-def _features(program: Program, state: TrainState, frozen: Frozen, images: jax.Array) -> jax.Array:
-    network = program.network(state.params, state.batch_stats, frozen)
-    return network.prefix(prepare(images, program.image_size), program.cut)
+def _bound(network: CutNetwork, params: Variables, batch_stats: Variables) -> ResNet:
+    return bind(definition(network.architecture, dtype=network.dtype), params, batch_stats)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _features(
+    network: CutNetwork,
+    augmentation: Augmentation,
+    params: Variables,
+    batch_stats: Variables,
+    images: jax.Array,
+    keys: jax.Array,
+) -> jax.Array:
+    pixels = augment_batch(keys, prepare(images, network.image_size), augmentation)
+    return _bound(network, params, batch_stats).prefix(pixels, network.cut)
 
 
 def features(
-    program: Program,
-    state: TrainState,
-    frozen: Frozen,
+    network: CutNetwork,
+    params: Variables,
+    batch_stats: Variables,
     images: np.ndarray,
-    progress: Progress = lambda done: None,
-) -> jax.Array:
-    """Features at the cut of stored images (uint8 [N, H, W, C]), on the device.
+    rows: np.ndarray,
+    batch_size: int,
+    *,
+    augmentation: Augmentation | None = None,
+    view: int = 0,
+) -> Iterator[jax.Array]:
+    """Features at the cut of the images (uint8 [N, H, W, C]) at `rows`, batch by batch.
 
-    [N, height, width, channels] in the program's dtype, or [N, num_features] behind the
-    last block. `progress` is told how many images each batch finished.
+    Each is [batch, height, width, channels] in the network's dtype, or [batch, num_features]
+    behind the last block. With an augmentation, they are of the `view`-th draw for each image,
+    which depends on its row alone, whatever the seed of a run and the images beside it.
     """
-    size = min(program.settings.eval_batch_size, len(images))
-    parts = []
-    for start in range(0, len(images), size):
-        batch = images[start : start + size]
-        padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
-        parts.append(_features(program, state, frozen, padded)[: len(batch)])
-        progress(len(batch))
-    return jnp.concatenate(parts)
+    size = min(batch_size, len(rows))
+    key = jax.random.key(0)
+    for start in range(0, len(rows), size):
+        padded = rows[np.minimum(np.arange(start, start + size), len(rows) - 1)]
+        keys = example_keys(key, view, jnp.asarray(padded))
+        batch = _features(
+            network, augmentation or Augmentation(), params, batch_stats, images[padded], keys
+        )
+        yield batch[: len(rows) - start]
 
 
 @partial(jax.jit, static_argnums=0)
 def _batch_statistics(
-    program: Program, params: Variables, batch_stats: Variables, images: jax.Array
+    network: CutNetwork, params: Variables, batch_stats: Variables, images: jax.Array
 ) -> Variables:
     """What each layer in front of the cut measures on one batch, in train mode."""
-    network = bind(definition(program.architecture, dtype=program.dtype), params, batch_stats)
-    network.prefix(prepare(images, program.image_size), program.cut, train=True)
-    moved = batch_stats_of(network)
+    bound = _bound(network, params, batch_stats)
+    bound.prefix(prepare(images, network.image_size), network.cut, train=True)
     # The running statistics moved by BN_MOMENTUM of the way to the batch's: undo that.
-    return jax.tree.map(lambda new, old: old + (new - old) / BN_MOMENTUM, moved, batch_stats)
+    return jax.tree.map(
+        lambda new, old: old + (new - old) / BN_MOMENTUM, batch_stats_of(bound), batch_stats
+    )
 
 
 def adapt(
-    program: Program,
+    network: CutNetwork,
     params: Variables,
     batch_stats: Variables,
     images: np.ndarray,
+    batch_size: int,
     progress: Progress = lambda done: None,
 ) -> Variables:
     """Re-estimate the frozen layers' statistics on the training images: mode 'adapt'.
@@ -102,17 +118,15 @@ def adapt(
     order; means and unbiased variances are averaged over batches by the images in them.
     Layers behind the cut keep theirs.
     """
-    size = program.settings.batch_size
     zero = {path: jnp.zeros_like(leaf) for path, leaf in batch_stats.items()}
     total = zero
-    for start in range(0, len(images), size):
-        batch = images[start : start + size]
-        measured = _batch_statistics(program, params, zero, batch)
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        measured = _batch_statistics(network, params, zero, batch)
         share = len(batch) / len(images)
         total = {path: total[path] + share * measured[path] for path in total}
         progress(len(batch))
-    arch, blocks = program.architecture, program.settings.blocks
     return {
-        path: leaf if trainable(arch, path, blocks) else total[path]
+        path: leaf if trainable(network.architecture, path, network.blocks) else total[path]
         for path, leaf in batch_stats.items()
     }

@@ -1,22 +1,25 @@
-"""Pure functions of a training: the state, one step, one epoch, one evaluation batch.
+"""Pure functions of a training: the state, one step, one evaluation batch.
 
-Everything here is a function of plain pytrees, so that it can be jitted, saved and
-vmapped over seeds. A `Program` holds what is static; the arrays are arguments.
+They are written for one seed, as functions of plain pytrees; `train_step` and
+`evaluate_batch` run any number of seeds side by side, along a leading axis of the state.
+A `Program` holds what is static; the arrays are arguments.
 """
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jax import lax
 
 from rtl_jax.config import Augmentation, Transfer
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
-from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.resnet import ResNet, Variables, batch_stats_of, bind, definition
-from rtl_jax.transfer.freeze import combine, cut_for, mask, partition, trainable
+from rtl_jax.models.resnet import Variables
+from rtl_jax.transfer.cut import CutNetwork, Frozen, moved
+from rtl_jax.transfer.freeze import mask, partition, trainable
 from rtl_jax.transfer.optim import optimizer
 
 
@@ -33,24 +36,22 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
 
 
-class Frozen(NamedTuple):
-    """What training leaves as it is: parameters and statistics in front of the cut."""
-
-    params: Variables
-    batch_stats: Variables
-
-
 class Metrics(NamedTuple):
-    """Sums over examples, to be divided once: float loss, int correct, int number."""
+    """Sums over examples, to be divided once: float loss, int correct, int number.
+
+    Of several seeds, each has a leading axis.
+    """
 
     loss: jax.Array
     correct: jax.Array
     number: jax.Array
 
     @classmethod
-    def zero(cls) -> "Metrics":
-        """The neutral element of `+` over the fields."""
-        return cls(jnp.zeros(()), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+    def zero(cls, seeds: int | None = None) -> "Metrics":
+        """The neutral element of `+` over the fields, for one seed or with an axis of several."""
+        shape = () if seeds is None else (seeds,)
+        counts = (jnp.zeros(shape, jnp.int32) for _ in range(2))
+        return cls(jnp.zeros(shape), *counts)
 
     def add(self, other: "Metrics") -> "Metrics":
         """The sums over both sets of examples."""
@@ -60,6 +61,10 @@ class Metrics(NamedTuple):
         """Mean loss (nats) and accuracy (percent), read from the device."""
         number = int(self.number)
         return {"loss": float(self.loss) / number, "accuracy": 100 * int(self.correct) / number}
+
+    def each(self) -> list[dict[str, float]]:
+        """`means` of every seed."""
+        return [Metrics(*sums).means() for sums in zip(*map(np.asarray, self), strict=True)]
 
 
 def measure(logits: jax.Array, labels: jax.Array, weights: jax.Array | None = None) -> Metrics:
@@ -77,168 +82,186 @@ def measure(logits: jax.Array, labels: jax.Array, weights: jax.Array | None = No
     )
 
 
+class Batch(NamedTuple):
+    """One seed's batch: stored images (uint8 [N, H, W, C]) or features, and int labels [N].
+
+    `indices` [N], each image's place in the training subset, key its augmentation.
+    """
+
+    inputs: jax.Array
+    labels: jax.Array
+    indices: jax.Array
+
+
+class Clock(NamedTuple):
+    """Where a training is: the epoch, from 1, and the steps that each epoch has."""
+
+    epoch: jax.Array
+    steps_per_epoch: jax.Array
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
     """The static part of a training: plain settings, so that equal ones compile once.
 
-    With `features` the inputs are the features at the cut, computed before; otherwise they
-    are images as stored (uint8 [N, H, W, C]), which are resized to `image_size` and augmented.
+    How many images there are is no part of it: subsets of any size share a program.
     """
 
-    architecture: Architecture
+    network: CutNetwork
     settings: Transfer
     augmentation: Augmentation
-    image_size: int
     epochs: int
-    num_images: int
-    features: bool = False
-    dtype: jnp.dtype = dataclasses.field(default_factory=lambda: jnp.dtype(jnp.float32))
 
-    @property
-    def cut(self) -> int:
-        """Where what trains begins."""
-        return cut_for(self.architecture, self.settings.blocks)
-
-    @property
-    def moving_prefix(self) -> bool:
-        """Whether frozen layers normalise by batch statistics and move their running ones."""
-        return self.settings.frozen_batch_norm == "batch"
-
-    def replace(self, **changes: Any) -> "Program":
+    def replace(self, **changes: object) -> "Program":
         """The same program with some fields changed."""
-        return dataclasses.replace(self, **changes)
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
-    def optimizer(self, params: dict) -> optax.GradientTransformation:
+    def optimizer(
+        self, params: dict, steps_per_epoch: int | jax.Array = 1
+    ) -> optax.GradientTransformation:
         """The optimizer, masked to what trains."""
         return optimizer(
             self.settings,
-            mask(self.architecture, params, self.settings.blocks),
+            mask(self.network.architecture, params, self.network.blocks),
             epochs=self.epochs,
-            steps_per_epoch=-(-self.num_images // self.settings.batch_size),
+            steps_per_epoch=steps_per_epoch,  # type: ignore[arg-type] # traced inside a step
         )
 
-    def start(self, params: Variables, batch_stats: Variables) -> tuple[TrainState, Frozen]:
-        """Divide a network's variables into what training changes and what it does not."""
-        blocks = self.settings.blocks
-        trained, frozen = partition(params, mask(self.architecture, params, blocks))
+    def divide(
+        self, params: Variables, batch_stats: Variables
+    ) -> tuple[tuple[dict, Variables], Frozen]:
+        """A network's variables as (parameters, statistics) that training changes, and the rest."""
+        arch, blocks = self.network.architecture, self.network.blocks
+        trained, frozen = partition(params, mask(arch, params, blocks))
         moving = {
             path: leaf
             for path, leaf in batch_stats.items()
-            if self.moving_prefix or trainable(self.architecture, path, blocks)
+            if self.network.moving_prefix or trainable(arch, path, blocks)
         }
         still = {path: leaf for path, leaf in batch_stats.items() if path not in moving}
-        opt_state = self.optimizer(params).init(trained)
-        return TrainState(trained, moving, opt_state), Frozen(frozen, still)
+        return (trained, moving), Frozen(frozen, still)
 
-    def variables(self, state: TrainState, frozen: Frozen) -> tuple[Variables, Variables]:
-        """The whole network's parameters and statistics: the inverse of `start`."""
-        return combine(state.params, frozen.params), {**frozen.batch_stats, **state.batch_stats}
+    def fresh(self, params: dict) -> optax.OptState:
+        """The optimizer's state before the first step on `divide`'s parameters."""
+        return self.optimizer(params).init(params)
 
-    def network(self, params: dict, batch_stats: Variables, frozen: Frozen) -> ResNet:
-        """The whole network; its frozen part comes from `frozen`."""
-        return bind(
-            definition(self.architecture, dtype=self.dtype),
-            combine(params, frozen.params),
-            {**frozen.batch_stats, **batch_stats},
-        )
-
-    def moved(self, network: ResNet, batch_stats: Variables) -> Variables:
-        """The statistics of `network` at the paths of `batch_stats`."""
-        new = batch_stats_of(network)
-        return {path: new[path] for path in batch_stats}
+    def objective(
+        self,
+        params: dict,
+        batch_stats: Variables,
+        frozen: Frozen,
+        features: jax.Array,
+        labels: jax.Array,
+    ) -> tuple[jax.Array, tuple[Variables, Metrics]]:
+        """Mean cross-entropy on features at the cut; beside it moved statistics and metrics."""
+        back = self.network.back(params, batch_stats, frozen)
+        logits = back.suffix(features, self.network.cut, train=True)
+        metrics = measure(logits, labels)
+        return metrics.loss / len(labels), (moved(back, batch_stats), metrics)
 
     def step(
-        self, state: TrainState, frozen: Frozen, inputs: jax.Array, labels: jax.Array
+        self,
+        state: TrainState,
+        frozen: Frozen,
+        inputs: jax.Array,
+        labels: jax.Array,
+        steps_per_epoch: int | jax.Array,
     ) -> tuple[TrainState, Metrics]:
         """One step of SGD on a batch of float images (or features) and int labels [N].
 
         The gradient is taken of the mean cross-entropy, with respect to what trains alone:
         the prefix runs forward only.
         """
-        batch_stats = state.batch_stats
-        if not self.features:
-            network = self.network(state.params, batch_stats, frozen)
-            inputs = network.prefix(inputs, self.cut, train=self.moving_prefix)
-            batch_stats = self.moved(network, batch_stats)
+        net, batch_stats = self.network, state.batch_stats
+        if not net.features:
+            front = net.front(state.params, batch_stats, frozen)
+            inputs = front.prefix(inputs, net.cut, train=net.moving_prefix)
+            batch_stats = moved(front, batch_stats)
 
-        def loss(params: dict) -> tuple[jax.Array, tuple[Variables, Metrics]]:
-            network = self.network(params, batch_stats, frozen)
-            logits = network.suffix(inputs, self.cut, train=True)
-            metrics = measure(logits, labels)
-            return metrics.loss / len(labels), (self.moved(network, batch_stats), metrics)
-
-        gradient, (batch_stats, metrics) = jax.grad(loss, has_aux=True)(state.params)
-        updates, opt_state = self.optimizer(state.params).update(
+        gradient, (batch_stats, metrics) = jax.grad(self.objective, has_aux=True)(
+            state.params, batch_stats, frozen, inputs, labels
+        )
+        updates, opt_state = self.optimizer(state.params, steps_per_epoch).update(
             gradient, state.opt_state, state.params
         )
         params = optax.apply_updates(state.params, updates)
         return TrainState(params, batch_stats, opt_state), metrics
 
-    def inputs_of(self, data: jax.Array, indices: jax.Array, keys: jax.Array) -> jax.Array:
-        """The batch at `indices` as the step wants it; keys [N] drive the augmentation."""
-        batch = data[indices]
-        if self.features:
-            return batch
-        return augment_batch(keys, prepare(batch, self.image_size), self.augmentation)
-
-    def epoch(
-        self,
-        state: TrainState,
-        frozen: Frozen,
-        data: jax.Array,
-        labels: jax.Array,
-        key: jax.Array,
-        epoch: jax.Array,
+    def step_on(
+        self, state: TrainState, frozen: Frozen, batch: Batch, key: jax.Array, clock: Clock
     ) -> tuple[TrainState, Metrics]:
-        """All images once, in an order drawn from `key` and `epoch`.
-
-        Full batches run in one `lax.scan`; the partial one at the end is a step of its own
-        shape, so that its batch statistics are its own.
-        """
-        order_key, augment_key = jax.random.split(key)
-        total = len(labels)
-        order = jax.random.permutation(jax.random.fold_in(order_key, epoch), total)
-        size = self.settings.batch_size
-        full = total // size
-
-        def body(state: TrainState, indices: jax.Array) -> tuple[TrainState, Metrics]:
-            keys = example_keys(augment_key, epoch, indices)
-            inputs = self.inputs_of(data, indices, keys)
-            return self.step(state, frozen, inputs, labels[indices])
-
-        metrics = Metrics.zero()
-        if full:
-            batches = order[: full * size].reshape(full, size)
-            state, parts = lax.scan(body, state, batches)
-            metrics = jax.tree.map(lambda part: part.sum(0), parts)
-        if total % size:
-            state, rest = body(state, order[full * size :])
-            metrics = metrics.add(rest)
-        return state, metrics
-
-    def evaluate(
-        self,
-        state: TrainState,
-        frozen: Frozen,
-        inputs: jax.Array,
-        labels: jax.Array,
-        weights: jax.Array,
-    ) -> Metrics:
-        """Metrics of a batch of stored images or features, with the running statistics."""
-        network = self.network(state.params, state.batch_stats, frozen)
-        if self.features:
-            logits = network.suffix(inputs, self.cut)
-        else:
-            logits = network(prepare(inputs, self.image_size))
-        return measure(logits, labels, weights)
+        """`step` on a batch as it is stored: images are resized and augmented first."""
+        inputs = batch.inputs
+        if not self.network.features:
+            keys = example_keys(key, clock.epoch, batch.indices)
+            images = prepare(inputs, self.network.image_size)
+            inputs = augment_batch(keys, images, self.augmentation)
+        return self.step(state, frozen, inputs, batch.labels, clock.steps_per_epoch)
 
 
-run_epoch = jax.jit(Program.epoch, static_argnums=0, donate_argnums=1)
-evaluate_batch = jax.jit(Program.evaluate, static_argnums=0)
+def _side_by_side(function: Callable, axes: tuple, arguments: tuple, seeds: int) -> Any:
+    """`function` for every seed, along the `axes` of its arguments.
+
+    One seed alone is no batch of one: its convolutions then keep the form that is fastest.
+    """
+    if seeds > 1:
+        return jax.vmap(function, axes)(*arguments)
+
+    def alone(axis: int | None, part: Any) -> Any:
+        return part if axis is None else jax.tree.map(lambda leaf: leaf[0], part)
+
+    single = jax.tree.map(alone, axes, arguments, is_leaf=lambda leaf: leaf is None)
+    return jax.tree.map(lambda leaf: leaf[None], function(*single))
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+def train_step(
+    program: Program,
+    state: TrainState,
+    sums: Metrics,
+    frozen: Frozen,
+    batch: Batch,
+    keys: jax.Array,
+    clock: Clock,
+) -> tuple[TrainState, Metrics]:
+    """`Program.step_on` for seeds side by side: every argument but `clock` has their axis.
+
+    What seeds share of `frozen` has none, and is not copied. Returns the state and `sums` with
+    this batch's added.
+    """
+    axes = (0, program.network.frozen_axes, 0, 0, None)
+    arguments = (state, frozen, batch, keys, clock)
+    state, metrics = _side_by_side(program.step_on, axes, arguments, len(keys))
+    return state, sums.add(metrics)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def evaluate_batch(
+    network: CutNetwork,
+    shared: bool,
+    trained: Frozen,
+    frozen: Frozen,
+    inputs: jax.Array,
+    labels: jax.Array,
+    weights: jax.Array,
+) -> Metrics:
+    """Metrics of a batch of stored images or features for seeds side by side.
+
+    `trained` is the state's parameters and moving statistics; `shared` says that all seeds see
+    the same inputs [N, ...], which then have no seed axis. Labels and weights have none.
+    """
+
+    def one(trained: Frozen, frozen: Frozen, inputs: jax.Array) -> Metrics:
+        return measure(network.logits(*trained, frozen, inputs), labels, weights)
+
+    axes = (0, network.frozen_axes, None if shared else 0)
+    seeds = len(jax.tree.leaves(trained)[0])
+    return _side_by_side(one, axes, (trained, frozen, inputs), seeds)
 
 
 @jax.jit
 def all_finite(state: TrainState) -> jax.Array:
-    """Whether every parameter, statistic and optimizer value is a number."""
+    """Of every seed, whether each parameter, statistic and optimizer value is a number."""
     leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
+    finite = [jnp.isfinite(leaf.reshape(len(leaf), -1)).all(1) for leaf in leaves]
+    return jnp.stack(finite).all(0)

@@ -20,7 +20,7 @@ from rtl_jax.errors import UserError
 from rtl_jax.transfer import finetune as module
 from rtl_jax.transfer import prefix
 from rtl_jax.transfer.finetune import finetune
-from rtl_jax.transfer.job import Job, prepare
+from rtl_jax.transfer.job import Pair, prepare
 from tests.torch_networks import nchw, random_torch, variables_of
 
 SOURCE = Source("random", "resnet50", "small", stage_sizes=(1, 1), stage_widths=(4, 6))
@@ -174,7 +174,7 @@ def test_another_setting_is_another_run_beside_it(tmp_path: Path):
 @pytest.mark.parametrize("blocks", [0, 1])
 def test_kept_features_change_nothing(tmp_path: Path, mode: str, blocks: int):
     kept = experiment(frozen_batch_norm=mode, blocks=blocks)
-    cold = experiment(frozen_batch_norm=mode, blocks=blocks, feature_cache_mib=0)
+    cold = experiment(frozen_batch_norm=mode, blocks=blocks, feature_store="none")
     one, other = finetune(kept, tmp_path / "kept"), finetune(cold, tmp_path / "cold")
     # The same numbers from other programs: equal up to rounding, which training amplifies.
     np.testing.assert_allclose(one["train_loss"], other["train_loss"], rtol=2e-3)
@@ -198,10 +198,9 @@ def test_frozen_values_stay_and_frozen_statistics_follow_the_mode(tmp_path: Path
 def test_adapted_statistics_are_the_training_images_own():
     """Against torch with momentum None, which averages the batches' own statistics."""
     job = prepare(experiment(frozen_batch_norm="adapt", batch_size=20))
-    arch = job.program.architecture
-    network = random_torch(arch)
+    network = random_torch(job.network.architecture)
     params, stats = variables_of(network)
-    adapted = prefix.adapt(job.program, params, stats, job.train.images)
+    adapted = prefix.adapt(job.program.network, params, stats, job.train.images, 20)
     for part in network.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.reset_running_stats()
@@ -263,7 +262,7 @@ def test_the_papers_head_and_torchs():
     )
     assert abs(kernel.std() - 1) < 0.05 and abs(kernel.mean()) < 0.05
     assert (normal.network.params["fc/bias"] == 0).all()
-    bound = 1 / np.sqrt(normal.program.architecture.num_features)
+    bound = 1 / np.sqrt(normal.network.architecture.num_features)
     drawn = np.abs(uniform.network.params["fc/kernel"])
     assert 0.9 * bound < drawn.max() <= bound and uniform.network.params["fc/bias"].any()
 
@@ -277,12 +276,15 @@ def test_the_seed_draws_the_subset_the_head_and_the_batches():
     assert not np.array_equal(jax.random.key_data(one.key), jax.random.key_data(other.key))
 
 
-def test_a_run_is_named_by_content(tmp_path: Path):
+def test_a_run_is_named_by_content():
     job = prepare(experiment())
-    params = {**job.network.params, "fc/bias": job.network.params["fc/bias"] + 1e-3}
-    changed: Job = dataclasses.replace(job, network=job.network._replace(params=params))
-    assert changed.run != job.run
-    assert dataclasses.replace(job, test=job.test.take(range(49))).run != job.run
+    pair, dataset = job.pair, job.pair.dataset
+    params = {**pair.source.params, "conv1/kernel": pair.source.params["conv1/kernel"] + 1e-3}
+    other_network = Pair(pair.source._replace(params=params), dataset)
+    fewer = dataclasses.replace(dataset, test=dataset.test.take(range(599)))
+    for changed in (other_network, Pair(pair.source, fewer)):
+        assert dataclasses.replace(job, pair=changed).run != job.run
+    assert dataclasses.replace(job, pair=Pair(pair.source, dataset)).run == job.run
 
 
 def test_divergence_stops_the_run_and_keeps_what_was_good(tmp_path: Path):
@@ -295,7 +297,7 @@ def test_divergence_stops_the_run_and_keeps_what_was_good(tmp_path: Path):
 def test_divergence_names_the_last_good_checkpoint(tmp_path: Path, monkeypatch):
     real = module.all_finite
     calls = iter([True, True, False])
-    monkeypatch.setattr(module, "all_finite", lambda state: next(calls) and real(state))
+    monkeypatch.setattr(module, "all_finite", lambda state: next(calls) & real(state))
     with pytest.raises(UserError, match=r"epoch 3.*last good checkpoint is epoch 2.*checkpoints"):
         finetune(experiment(checkpoint_seconds=0.0), tmp_path)
     assert newest(tmp_path) == 2

@@ -10,6 +10,7 @@ from rtl_jax.config import Augmentation, Transfer
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import architecture
 from rtl_jax.models.resnet import BEFORE_STEM, variable_shapes
+from rtl_jax.transfer.cut import CutNetwork
 from rtl_jax.transfer.freeze import combine, cut_for, mask, partition
 from rtl_jax.transfer.step import Program
 
@@ -49,16 +50,20 @@ def test_a_path_that_no_rule_covers_is_an_error():
             mask(RESNET50, [path], 3)
 
 
+def program_of(settings: Transfer) -> Program:
+    return Program(CutNetwork.of(RESNET50, settings, 32), settings, Augmentation(), epochs=10)
+
+
 @pytest.mark.parametrize("blocks", [0, 3, None])
 def test_frozen_parameters_own_no_optimizer_memory(blocks: int | None):
     params = {path: jnp.zeros(shape.shape) for path, shape in PARAMS.items()}
     stats = {path: jnp.zeros(shape.shape) for path, shape in STATS.items()}
-    program = Program(RESNET50, Transfer(blocks=blocks), Augmentation(), 32, 10, 100)
-    state, frozen = program.start(params, stats)
-    momenta = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim]
+    program = program_of(Transfer(blocks=blocks))
+    (selected, _), frozen = program.divide(params, stats)
+    momenta = [leaf for leaf in jax.tree.leaves(program.fresh(selected)) if leaf.ndim]
     sizes = {path: int(np.prod(PARAMS[path].shape)) for path in PARAMS}
     assert sum(leaf.size for leaf in momenta) == sum(sizes[path] for path in trained(blocks))
-    assert len(jax.tree.leaves(state.params)) == len(trained(blocks))
+    assert len(jax.tree.leaves(selected)) == len(trained(blocks))
     assert set(frozen.params) == set(PARAMS) - trained(blocks)
 
 
@@ -69,9 +74,9 @@ def test_which_statistics_move(mode: str, all_move: bool):
     params = {path: jnp.zeros(shape.shape) for path, shape in PARAMS.items()}
     stats = {path: jnp.zeros(shape.shape) for path, shape in STATS.items()}
     settings = Transfer(blocks=3, frozen_batch_norm=mode)
-    state, frozen = Program(RESNET50, settings, Augmentation(), 32, 10, 100).start(params, stats)
+    (_, moved), frozen = program_of(settings).divide(params, stats)
     moving = set(STATS) if all_move else {path for path in STATS if path.startswith("layer4/")}
-    assert set(state.batch_stats) == moving
+    assert set(moved) == moving
     assert set(frozen.batch_stats) == set(STATS) - moving
 
 

@@ -1,0 +1,21 @@
+"""Figure 2: the robust and the natural source on six targets, by number of images.
+
+    python run.py --config configs/paper/figure2.py --workdir runs/paper
+
+A part of configs/paper/table7.py: in one work directory neither repeats the other's runs.
+
+Expected: L2 above natural for every target, most with few images (SVHN on 400: 62.0 and 37.3 %).
+"""
+
+from ml_collections import ConfigDict
+
+from configs.paper.table7 import L2, NATURAL
+from configs.paper.table7 import get_config as table7
+
+
+def get_config() -> ConfigDict:
+    """Two sources, three blocks."""
+    config = table7()
+    config.sweep.sources = (NATURAL, L2)
+    config.sweep.blocks = (3,)
+    return config

@@ -1,0 +1,22 @@
+"""Figures 3 and 10: how fast the sources transfer, on 3,200 images, and on 800 and 12,800.
+
+    python run.py --config configs/paper/figure3.py --workdir runs/paper
+
+A part of configs/paper/table7.py: in one work directory neither repeats the other's runs.
+
+Expected: L2 ahead of natural from the first evaluated epochs on; every row has its epoch.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.paper.table7 import L2, NATURAL
+from configs.paper.table7 import get_config as table7
+
+
+def get_config() -> ConfigDict:
+    """Two sources, three blocks, three sizes; rows at epochs 1, 11, ..., 141, 150."""
+    config = table7()
+    config.sweep.sources = (NATURAL, L2)
+    config.sweep.blocks = (3,)
+    config.sweep.num_images = (800, 3200, 12800)
+    return config

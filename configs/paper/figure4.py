@@ -1,0 +1,20 @@
+"""Figure 4 (and 11): how many blocks to fine-tune, with the L2 source.
+
+    python run.py --config configs/paper/figure4.py --workdir runs/paper
+
+A part of configs/paper/table7.py: in one work directory neither repeats the other's runs.
+
+Expected: one or three blocks best, 0 and 9 worse. The figure takes each run's best epoch.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.paper.table7 import L2
+from configs.paper.table7 import get_config as table7
+
+
+def get_config() -> ConfigDict:
+    """One source, all block counts."""
+    config = table7()
+    config.sweep.sources = (L2,)
+    return config

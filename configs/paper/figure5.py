@@ -1,0 +1,22 @@
+"""Figure 5: the constraint and its radius, on CIFAR-10 and SVHN.
+
+    python run.py --config configs/paper/figure5.py --workdir runs/paper
+
+A part of configs/paper/table7.py: in one work directory neither repeats the other's runs.
+
+Expected: L2 eps=3 above both Linf sources. The figure takes each run's best epoch.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.paper.table7 import L2, LINF4, LINF8
+from configs.paper.table7 import get_config as table7
+
+
+def get_config() -> ConfigDict:
+    """Three robust sources, two targets, three blocks."""
+    config = table7()
+    config.sweep.sources = (L2, LINF4, LINF8)
+    config.sweep.targets = ("tfds:cifar10", "tfds:svhn_cropped")
+    config.sweep.blocks = (3,)
+    return config

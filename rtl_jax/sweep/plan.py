@@ -1,0 +1,214 @@
+"""What a sweep would do: its cells, what is done already, what is missing, what it costs.
+
+A plan needs neither data nor checkpoints. It takes a run for done if there are rows of its
+settings; the sweep itself also compares the content of networks and images.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+import pandas as pd
+from etils import epath
+
+from rtl_jax import devices, results
+from rtl_jax.config import Experiment, Source, Target, freeze
+from rtl_jax.data import originals, tfds
+from rtl_jax.errors import UserError
+from rtl_jax.models import zoo
+from rtl_jax.models.architecture import Architecture
+from rtl_jax.paths import data_path
+from rtl_jax.sweep.estimate import seed_bytes, seeds_at_once
+from rtl_jax.sweep.grid import Cell, cells
+from rtl_jax.sweep.measure import Seconds, measure
+from rtl_jax.transfer.cut import CutNetwork
+from rtl_jax.transfer.step import Program
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Of a data set: training images, test images and classes."""
+
+    train: int
+    test: int
+    classes: int
+
+
+# The paper's Table 6, and the set that comes with scikit-learn.
+KNOWN = {
+    "tfds:cifar10": Sizes(50_000, 10_000, 10),
+    "tfds:cifar100": Sizes(50_000, 10_000, 100),
+    "tfds:svhn_cropped": Sizes(73_257, 26_032, 10),
+    "tfds:fashion_mnist": Sizes(60_000, 10_000, 10),
+    "tfds:kmnist": Sizes(60_000, 10_000, 10),
+    "tfds:mnist": Sizes(60_000, 10_000, 10),
+    "digits": Sizes(1_197, 600, 10),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A cell, how many of its runs are done, and what the others cost, where that is known."""
+
+    cell: Cell
+    done: int
+    together: int | None = None  # seeds in one program
+    memory: int | None = None  # bytes, of these
+    seconds: float | None = None  # for all that is missing, measured steps extrapolated
+
+    @property
+    def missing(self) -> int:
+        """Runs to do."""
+        return len(self.cell.seeds) - self.done
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All cells of a sweep, and the sources and targets that are not there."""
+
+    planned: tuple[Planned, ...]
+    absent: tuple[str, ...]
+
+    def describe(self) -> str:
+        """A line for each kind of cell, sources and targets of equal cost in one, and the sum."""
+        runs = sum(len(one.cell.seeds) for one in self.planned)
+        done = sum(one.done for one in self.planned)
+        head = f"{'blocks':>7}{'images':>9}{'cells':>7}{'runs':>8}{'done':>8}{'at once':>9}"
+        lines = [f"{head}{'memory':>11}{'hours':>9}"]
+        kinds: dict[tuple, list[Planned]] = {}
+        for one in self.planned:
+            blocks = one.cell.experiment.transfer.blocks
+            kinds.setdefault((blocks, one.cell.num_images), []).append(one)
+        for (blocks, size), members in kinds.items():
+            lines.append(
+                f"{'every' if blocks is None else blocks:>7}{size or 'all':>9}{len(members):7d}"
+                f"{sum(len(one.cell.seeds) for one in members):8d}"
+                f"{sum(one.done for one in members):8d}" + _cost(members)
+            )
+        lines.append(f"{len(self.planned)} cells, {runs} runs, {done} done, {runs - done} to do")
+        lines += [f"missing: {what}" for what in self.absent]
+        return "\n".join(lines)
+
+
+def _cost(members: Sequence[Planned]) -> str:
+    """Seeds at once, memory (the largest) and hours (the sum) of cells; '?' where unknown."""
+    memory = [one.memory for one in members if one.memory is not None]
+    together = [one.together for one in members if one.together is not None]
+    seconds = [one.seconds for one in members if one.seconds is not None]
+    return (
+        (f"{max(together):9d}" if together else f"{'?':>9}")
+        + (f"{max(memory) / 2**30:7.2f} GiB" if memory else f"{'?':>11}")
+        + (f"{sum(seconds) / 3600:9.2f}" if len(seconds) == len(members) else f"{'?':>9}")
+    )
+
+
+def plan(experiment: Experiment, workdir: epath.PathLike) -> Plan:
+    """Plan a sweep in a work directory; a dry run's says what it costs, as far as it is known."""
+    grid = cells(experiment)
+    done = _done(workdir)
+    architectures = _Architectures()
+    planned = []
+    for cell in grid:
+        finished = sum(cell.member(seed).fingerprint() in done for seed in cell.seeds)
+        one = Planned(cell, finished)
+        if experiment.dry_run and one.missing:
+            architecture = architectures.of(cell.experiment.source)
+            one = one if architecture is None else _priced(one, architecture, experiment)
+        planned.append(one)
+    sources = {cell.experiment.source.checkpoint: cell.experiment.source for cell in grid}
+    targets = {cell.experiment.target.dataset: cell.experiment.target for cell in grid}
+    absent = [f"source {name}" for name, source in sources.items() if not _has_source(source)]
+    absent += [f"target {name}" for name, target in targets.items() if not _has_target(target)]
+    return Plan(tuple(planned), tuple(absent))
+
+
+def member_of(rows: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
+    """The rows, of many runs, whose settings are those of a run of the sweep."""
+    wanted = {cell.member(seed).fingerprint() for cell in cells(experiment) for seed in cell.seeds}
+    settings = {config: _fingerprint(config) for config in rows["config"].unique()}
+    return rows[rows["config"].map(settings).isin(wanted)].reset_index(drop=True)
+
+
+def _done(workdir: epath.PathLike) -> set[str | None]:
+    """Fingerprints of the settings, without content, of all runs that have rows."""
+    return {_fingerprint(config) for config in results.finished(workdir, "config")}
+
+
+def _fingerprint(config: str) -> str | None:
+    """Of a row's settings; None where they are those of another version."""
+    try:
+        return freeze(json.loads(config)).fingerprint()
+    except UserError:
+        return None
+
+
+class _Architectures:
+    """The architecture of each source: its checkpoint's, or where that is absent the setting's."""
+
+    def __init__(self) -> None:
+        self._known: dict[Source, Architecture | None] = {}
+
+    def of(self, source: Source) -> Architecture | None:
+        if source not in self._known:
+            self._known[source] = _architecture(source)
+        return self._known[source]
+
+
+def _architecture(source: Source) -> Architecture | None:
+    named = dataclasses.replace(source, checkpoint="random")
+    for one in (source, named):
+        try:
+            return zoo.load_source(one).architecture
+        except UserError:
+            continue  # absent, or not converted, or no architecture is named
+    return None
+
+
+def _priced(one: Planned, architecture: Architecture, experiment: Experiment) -> Planned:
+    """With what it costs; unchanged where the target's size is not known."""
+    settings = one.cell.experiment
+    sizes = KNOWN.get(settings.target.dataset)
+    classes = settings.target.classes
+    if sizes is None:
+        return one
+    architecture = architecture.replace(num_classes=len(classes) if classes else sizes.classes)
+    number = one.cell.num_images or sizes.train
+    network = CutNetwork.of(architecture, settings.transfer, settings.target.image_size).replace(
+        dtype=devices.compute_dtype(settings.transfer.precision)
+    )
+    epochs = settings.transfer.epochs_for(number)
+    program = Program(network, settings.transfer, settings.augmentation, epochs)
+    together = experiment.sweep.seeds_at_once or seeds_at_once(program, len(one.cell.seeds))
+    priced = dataclasses.replace(one, together=together, memory=together * seed_bytes(program))
+    if not experiment.sweep.measure:
+        return priced
+    with devices.matmul_precision(settings.transfer.precision):
+        step = measure(program.replace(network=network.replace(many=together > 1)), together)
+    tested = min(settings.target.num_test_images or sizes.test, sizes.test)
+    return dataclasses.replace(priced, seconds=_extrapolate(step, priced, program, number, tested))
+
+
+def _extrapolate(step: Seconds, one: Planned, program: Program, number: int, tested: int) -> float:
+    """Seconds of all missing runs of a cell: passes over images, of what was timed for one."""
+    looks = len(program.settings.eval_epochs(program.epochs))
+    once = (number + tested) * step.prefix
+    return one.missing * (number * program.epochs * step.train + looks * tested * step.test + once)
+
+
+def _has_source(source: Source) -> bool:
+    name = source.checkpoint
+    found_elsewhere = name == "random" or name.startswith(("hf:", "bundled:"))
+    return found_elsewhere or epath.Path(name).expanduser().exists()
+
+
+def _has_target(target: Target) -> bool:
+    kind, _, rest = target.dataset.partition(":")
+    if kind == "digits":
+        return True
+    if kind != "tfds":
+        return epath.Path(rest).expanduser().exists()
+    directory = data_path(target.data_dir)
+    known = originals.TARGETS.get(rest)
+    if known is not None and originals.find(known, directory):
+        return True
+    return tfds.find_prepared(rest, directory) is not None
