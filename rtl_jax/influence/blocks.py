@@ -1,0 +1,154 @@
+"""Influence of everything that was trained: Hessian-vector products through the blocks.
+
+The loss is a function of the trainable parameters alone, on features at the cut; what lies in
+front of it is bound beforehand. Statistics are the running ones, as everywhere in evaluation.
+All in float64.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from rtl_jax import memory
+from rtl_jax.checkpoint import Network
+from rtl_jax.errors import UserError
+from rtl_jax.influence.arnoldi import LowRank, arnoldi
+from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.resnet import bind, definition
+from rtl_jax.transfer.freeze import combine, cut_for, mask, partition
+from rtl_jax.transfer.prefix import Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Suffix:
+    """The static part of the network behind the cut, hashable, so that it compiles once."""
+
+    architecture: Architecture
+    cut: int
+
+    def losses(
+        self, trained: dict, fixed: Mapping, batch: tuple[jax.Array, jax.Array]
+    ) -> jax.Array:
+        """Cross-entropy [N] of features at the cut and labels, in nats."""
+        params = combine(trained, fixed["params"])
+        network = bind(
+            # Differentiated forward over reverse, which not every convolution can be.
+            definition(self.architecture, dtype=jnp.dtype(jnp.float64), method="dot"),
+            params,
+            fixed["batch_stats"],
+        )
+        logits = network.suffix(batch[0], self.cut)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1])
+
+
+@partial(jax.jit, static_argnums=0)
+def _product(
+    suffix: Suffix, trained: dict, fixed: Mapping, batches: tuple, direction: dict
+) -> dict:
+    """The mean loss's Hessian times `direction`, forward over reverse, batch after batch."""
+
+    def mean(trained: dict, batch: tuple) -> jax.Array:
+        return suffix.losses(trained, fixed, batch[:2]) @ batch[2]
+
+    def add(total: dict, batch: tuple) -> tuple[dict, None]:
+        def gradient(trained: dict) -> dict:
+            return jax.grad(mean)(trained, batch)
+
+        return jax.tree.map(jnp.add, total, jax.jvp(gradient, (trained,), (direction,))[1]), None
+
+    zero = jax.tree.map(jnp.zeros_like, trained)
+    total = jax.lax.scan(add, zero, batches)[0]
+    return jax.tree.map(lambda leaf: leaf / batches[2].sum(), total)
+
+
+@partial(jax.jit, static_argnums=0)
+def _slopes(
+    suffix: Suffix, trained: dict, fixed: Mapping, batches: tuple, direction: dict
+) -> jax.Array:
+    """How each example's loss changes along `direction`, [batches, N]: one forward pass of dual
+    numbers gives the products of all gradients with it, and forms none of them."""
+
+    def along(batch: tuple) -> jax.Array:
+        def losses(trained: dict) -> jax.Array:
+            return suffix.losses(trained, fixed, batch[:2])
+
+        return jax.jvp(losses, (trained,), (direction,))[1]
+
+    return jax.lax.map(along, batches)
+
+
+class TrainablePart:
+    """The parameters of a network behind a cut, as a point at which losses are differentiated."""
+
+    def __init__(self, network: Network, blocks: int | None, batch_size: int = 64):
+        arch = network.architecture
+        self.suffix, self.batch_size = Suffix(arch, cut_for(arch, blocks)), batch_size
+        with jax.enable_x64(True):
+            params, batch_stats = jax.tree.map(
+                lambda leaf: jnp.asarray(leaf, jnp.float64), (network.params, network.batch_stats)
+            )
+            self._trained, frozen = partition(params, mask(arch, params, blocks))
+            # Only what the suffix reads would matter; the rest costs nothing in a jitted program.
+            self._fixed = {"params": frozen, "batch_stats": batch_stats}
+            flat, self._unflatten = ravel_pytree(self._trained)
+        self.num_parameters = flat.size
+
+    def batches(self, features: np.ndarray, labels: np.ndarray) -> tuple[jax.Array, ...]:
+        """Features at the cut, labels and weights, [batches, batch, ...]; the filling weighs 0."""
+        number, size = len(labels), min(self.batch_size, len(labels))
+        rows = np.arange(-(-number // size) * size)
+        inside, rows = (rows < number).astype(np.float64), np.minimum(rows, number - 1)
+        with jax.enable_x64(True):
+            whole = (np.asarray(features, np.float64)[rows], np.asarray(labels)[rows], inside)
+            return tuple(jnp.asarray(part.reshape(-1, size, *part.shape[1:])) for part in whole)
+
+    def product(self, batches: tuple[jax.Array, ...], direction: jax.Array) -> jax.Array:
+        """The mean loss's Hessian times a vector [P]."""
+        with jax.enable_x64(True):
+            given = self._unflatten(direction)
+            found = _product(self.suffix, self._trained, self._fixed, batches, given)
+            return ravel_pytree(found)[0]
+
+    def low_rank(
+        self,
+        batches: tuple[jax.Array, ...],
+        rank: int,
+        steps: int,
+        seed: int = 0,
+        progress: Progress = lambda done: None,
+    ) -> LowRank:
+        """The Hessian's largest eigenpairs, by Arnoldi from a random vector drawn by `seed`.
+
+        Raises UserError where memory is too small for the vectors.
+        """
+        needed, free = 2 * 8 * steps * self.num_parameters, memory.host_free()
+        if needed > free:
+            raise UserError(
+                f"influence.rank: {steps} vectors of {self.num_parameters:,} parameters need "
+                f"{needed / 2**30:.1f} GiB and {free / 2**30:.1f} are free: choose a smaller rank"
+            )
+        with jax.enable_x64(True):
+            start = jax.random.normal(jax.random.key(seed), (self.num_parameters,), jnp.float64)
+            return arnoldi(partial(self.product, batches), start, steps, rank, progress)
+
+    def project(
+        self,
+        batches: tuple[jax.Array, ...],
+        vectors: np.ndarray,
+        progress: Progress = lambda done: None,
+    ) -> np.ndarray:
+        """The products [N, R] of every example's gradient with each of the vectors [R, P]."""
+        number, columns = int(np.asarray(batches[2]).sum()), []
+        with jax.enable_x64(True):
+            for vector in vectors:
+                given = self._unflatten(jnp.asarray(vector))
+                slopes = _slopes(self.suffix, self._trained, self._fixed, batches, given)
+                columns.append(np.asarray(slopes).reshape(-1)[:number])
+                progress(1)
+        return np.stack(columns, axis=1)

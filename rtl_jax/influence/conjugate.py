@@ -1,0 +1,184 @@
+"""Conjugate gradients for heads whose Hessian cannot be formed: 100 classes, or 1,000.
+
+A product with H costs two products with the inputs: for directions V [D, M, C], M of them at
+once, z = X V are changes of logits, y = A_i z of the errors, and X^T y / N is the result.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from scipy import linalg
+
+from rtl_jax.errors import UserError
+from rtl_jax.influence.curvature import Curvature
+from rtl_jax.influence.head import Examples
+
+
+class _System(NamedTuple):
+    """On the device: the curvature, and the two factors that the preconditioner inverts.
+
+    rotation [D, D] and spread [D]: eigenvectors and eigenvalues of the inputs' second moments,
+    each input weighed by its curvature; turn [C, C] and bend [C]: of the mean class matrix.
+    """
+
+    inputs: jax.Array
+    diagonal: jax.Array
+    factor: jax.Array
+    sign: jax.Array
+    rotation: jax.Array
+    spread: jax.Array
+    turn: jax.Array
+    bend: jax.Array
+    damping: jax.Array
+
+
+@dataclasses.dataclass(eq=False)
+class ConjugateGradient:
+    """Iterative, of the damped Hessian, many right-hand sides together.
+
+    The preconditioner is (mean A) (x) (mean x~ x~^T, weighed by the A's) + damping I: the nearest
+    thing to H that two small eigendecompositions invert, exact if all A_i were alike. `residual`
+    and `iterations` are the largest so far.
+    """
+
+    system: _System
+    basis: np.ndarray
+    tolerance: float
+    max_iterations: int
+    chunk: int
+    residual: float = 0.0
+    iterations: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        curvature: Curvature,
+        damping: float,
+        *,
+        tolerance: float = 1e-8,
+        max_iterations: int = 1000,
+        chunk: int | None = None,
+    ) -> "ConjugateGradient":
+        """Prepare H + damping I; `tolerance` is of each relative residual.
+
+        `chunk` examples are solved together, by default as many as take about 1 GiB. Raises
+        UserError without a positive damping.
+        """
+        if damping <= 0:
+            raise UserError(
+                "influence.damping: expected a positive number with conjugate gradients, whose "
+                f"steps a singular Hessian would make endless; received {damping:g}"
+            )
+        (number, inputs), classes = curvature.inputs.shape, curvature.num_classes
+        traces = curvature.traces()
+        scale = max(traces.mean(), np.finfo(float).tiny)
+        moments = (curvature.inputs * (traces / scale / number)[:, None]).T @ curvature.inputs
+        spread, rotation = linalg.eigh(moments, overwrite_a=True, check_finite=False)
+        bend, turn = linalg.eigh(curvature.mean())
+        with jax.enable_x64(True):
+            arrays = (curvature.inputs, curvature.diagonal, curvature.factor, curvature.sign)
+            factors = (rotation, np.maximum(spread, 0), turn, np.maximum(bend, 0), damping)
+            system = _System(*(jnp.asarray(array, jnp.float64) for array in arrays + factors))
+        chunk = chunk or max(1, min(128, 2**27 // (classes * (5 * inputs + 3 * number))))
+        return cls(system, np.eye(classes), tolerance, max_iterations, chunk)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """How exact the solutions are, and what that took."""
+        return {"relative_residual": self.residual, "iterations": self.iterations}
+
+    def solve(self, examples: Examples) -> np.ndarray:
+        """The solutions [N, C, D] for the gradients of `examples`.
+
+        Raises UserError where one does not reach the tolerance.
+        """
+        with jax.enable_x64(True):
+            arrays = jnp.asarray(examples.inputs), jnp.asarray(examples.errors)
+            found, residuals, iterations = _solve(
+                self.system, *arrays, self.tolerance, self.max_iterations
+            )
+            solved, residual = np.asarray(found).transpose(1, 2, 0), float(residuals.max())
+        self.residual = max(self.residual, residual)
+        self.iterations = max(self.iterations, int(iterations))
+        if not residual <= self.tolerance:
+            raise UserError(
+                f"conjugate gradients reached a relative residual of {residual:.2g} after "
+                f"{int(iterations)} iterations, expected {self.tolerance:.2g}: raise "
+                "influence.damping or influence.tolerance"
+            )
+        return solved
+
+
+def hessian_product(system: _System, directions: jax.Array) -> jax.Array:
+    """(H + damping I) V for V [D, M, C]."""
+    changes = jnp.tensordot(system.inputs, directions, 1)  # [N, M, C]
+    factor = system.factor[:, None, :]
+    along = (factor * changes).sum(-1, keepdims=True)
+    bent = system.diagonal[:, None, :] * changes + system.sign * factor * along
+    products = jnp.tensordot(system.inputs.T, bent, 1) / len(system.inputs)
+    return products + system.damping * directions
+
+
+def _precondition(system: _System, residuals: jax.Array) -> jax.Array:
+    rotated = jnp.tensordot(system.rotation.T, residuals, 1) @ system.turn
+    rotated /= (system.spread[:, None] * system.bend + system.damping)[:, None, :]
+    return jnp.tensordot(system.rotation, rotated, 1) @ system.turn.T
+
+
+class _State(NamedTuple):
+    solution: jax.Array
+    residual: jax.Array
+    direction: jax.Array
+    slope: jax.Array  # <residual, preconditioned residual>, [M]
+    iteration: jax.Array
+
+
+@jax.jit
+def _solve(
+    system: _System, inputs: jax.Array, errors: jax.Array, tolerance: float, max_iterations: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Solutions [D, M, C] for the gradients of M examples, true residuals [M], iterations."""
+    right = inputs.T[:, :, None] * errors[None, :, :]
+    norms = _norm(right)
+    # An example that is fitted to the last digit has no gradient, and no influence.
+    limits = jnp.where(norms > 0, tolerance * norms, jnp.inf)
+
+    def unfinished(state: _State) -> jax.Array:
+        # A tenth of the tolerance, for rounding to part the recursion from the true residual.
+        some = (_norm(state.residual) > 0.1 * limits).any()
+        return some & (state.iteration < max_iterations)
+
+    def step(state: _State) -> _State:
+        product = hessian_product(system, state.direction)
+        active = _norm(state.residual) > 0.1 * limits
+        length = jnp.where(active, state.slope / _inner(state.direction, product), 0)
+        solution = state.solution + length[:, None] * state.direction
+        residual = state.residual - length[:, None] * product
+        preconditioned = _precondition(system, residual)
+        slope = _inner(residual, preconditioned)
+        turn = jnp.where(active, slope / state.slope, 0)
+        direction = jnp.where(
+            active[:, None], preconditioned + turn[:, None] * state.direction, state.direction
+        )
+        slope = jnp.where(active, slope, state.slope)
+        return _State(solution, residual, direction, slope, state.iteration + 1)
+
+    direction = _precondition(system, right)
+    start = _State(
+        jnp.zeros_like(right), right, direction, _inner(right, direction), jnp.asarray(0)
+    )
+    end = lax.while_loop(unfinished, step, start)
+    left = _norm(hessian_product(system, end.solution) - right)
+    return end.solution, jnp.where(norms > 0, left / norms, 0), end.iteration
+
+
+def _inner(one: jax.Array, other: jax.Array) -> jax.Array:
+    return (one * other).sum((0, 2))
+
+
+def _norm(values: jax.Array) -> jax.Array:
+    return jnp.sqrt(_inner(values, values))

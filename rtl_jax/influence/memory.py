@@ -1,0 +1,19 @@
+"""Memory for a Hessian, asked for before it is taken."""
+
+from rtl_jax.errors import UserError
+from rtl_jax.memory import host_free
+
+
+def require_memory(num_parameters: int, needed: int, limit_gib: int | None = None) -> None:
+    """Raise UserError, naming the way without a Hessian, if `needed` bytes are too many.
+
+    The limit is `influence.memory_gib` or, with None, what the machine has free.
+    """
+    limit = host_free() if limit_gib is None else limit_gib * 2**30
+    if needed > limit:
+        raise UserError(
+            f"the Hessian of {num_parameters:,} parameters and what solves it need "
+            f"{needed / 2**30:.1f} GiB, and {limit / 2**30:.1f} GiB may be taken: set "
+            "influence.solver=conjugate_gradient, which never forms it, or raise "
+            "influence.memory_gib"
+        )

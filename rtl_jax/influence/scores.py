@@ -1,0 +1,204 @@
+"""Scores of training on test images: computed in chunks, straight to a memory-mapped array.
+
+Sign: the score is g_test^T H^-1 g_train. Positive means that the training image lowers the test
+image's loss: removing it is predicted to raise that loss by score / n. Koh and Liang's
+I_up,loss, the effect of upweighting, and the paper's equation (9) are its negative; the paper's
+figures rank from the largest of what is here.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from rtl_jax.checkpoint import digest
+from rtl_jax.errors import UserError
+from rtl_jax.influence.head import Examples
+from rtl_jax.influence.solve import Solver
+from rtl_jax.transfer.prefix import Progress
+
+CONVENTION = "g_test^T H^-1 g_train; positive: the training image lowers the test image's loss"
+FORMAT = "rtl_jax influence scores"
+
+# Scores [left, right] of two sets of examples; the work grows with the right one's number.
+Kernel = Callable[[Examples, Examples], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores float64 [T, n], mapped from disk, and what their writer said about them."""
+
+    values: np.ndarray
+    record: dict[str, Any]
+
+
+def influence_kernel(solver: Solver) -> Kernel:
+    """g^T H^-1 g' for a solver's H, as products of short vectors."""
+
+    def kernel(left: Examples, right: Examples) -> np.ndarray:
+        solved = solver.solve(right)
+        errors = left.errors @ solver.basis
+        total = np.zeros((left.num_examples, right.num_examples))
+        for vector in range(solver.basis.shape[1]):
+            products = left.inputs @ solved[:, vector].T
+            products *= errors[:, [vector]]
+            total += products
+        return total
+
+    return kernel
+
+
+def gradient_kernel(left: Examples, right: Examples) -> np.ndarray:
+    """g^T g', the baseline that knows no Hessian: the product of two small Gram matrices."""
+    return (left.inputs @ right.inputs.T) * (left.errors @ right.errors.T)
+
+
+def self_influence(
+    solver: Solver, examples: Examples, progress: Progress = lambda done: None
+) -> np.ndarray:
+    """g^T H^-1 g of each example, [N]: large for what the others do not predict."""
+    found = np.empty(examples.num_examples)
+    for rows in _chunks(examples.num_examples, solver.chunk):
+        part = examples.take(rows)
+        errors = part.errors @ solver.basis
+        found[rows] = np.einsum("nkd,nk,nd->n", solver.solve(part), errors, part.inputs)
+        progress(part.num_examples)
+    return found
+
+
+def self_gradient(examples: Examples) -> np.ndarray:
+    """g^T g of each example, [N], the baseline of `self_influence`."""
+    return (examples.inputs**2).sum(1) * (examples.errors**2).sum(1)
+
+
+def score(
+    directory: epath.PathLike,
+    solver: Solver,
+    test: Examples,
+    train: Examples,
+    record: Mapping[str, Any],
+    progress: Progress = lambda done: None,
+) -> Scores:
+    """`write_scores` of influences; the solver solves for the smaller set, a chunk at a time.
+
+    `record` says what else than the examples the scores depend on. `progress` is told how many of
+    the smaller set's examples are done.
+    """
+    kernel, by_train = influence_kernel(solver), train.num_examples <= test.num_examples
+
+    def block(rows: slice) -> np.ndarray:
+        return kernel(test, train.take(rows)) if by_train else kernel(train, test.take(rows)).T
+
+    return write_scores(
+        directory,
+        block,
+        (test.num_examples, train.num_examples),
+        axis=int(by_train),
+        chunk=solver.chunk,
+        identity=digest((*test, *train), dict(record)),
+        record=lambda: {**record, **solver.record},
+        progress=progress,
+    )
+
+
+def write_scores(
+    directory: epath.PathLike,
+    block: Callable[[slice], np.ndarray],
+    shape: tuple[int, int],
+    *,
+    axis: int,
+    chunk: int,
+    identity: str,
+    record: Callable[[], Mapping[str, Any]],
+    progress: Progress = lambda done: None,
+) -> Scores:
+    """Write scores [T, n] and a manifest to `directory`, which is complete or absent.
+
+    `block` computes those of some test images (axis 0) or training images (axis 1), `chunk` of
+    them at a time. Until all are done they are in a directory beside it, where a second call of
+    the same `identity` goes on. `record` is asked at the end for what the manifest shall say.
+    Raises UserError where the disk refuses.
+    """
+    directory = local(directory)
+    if directory.exists():
+        return read_scores(directory)
+    partial = directory.with_name(f".{directory.name}.partial")
+    try:
+        values, done = _open_partial(partial, identity, shape)
+        progress(done)
+        for rows in _chunks(shape[axis], chunk, done):
+            values[(slice(None),) * axis + (rows,)] = block(rows)
+            values.flush()
+            _write_json(partial / "progress.json", {"identity": identity, "done": rows.stop})
+            progress(rows.stop - rows.start)
+        manifest = {"format": FORMAT, "convention": CONVENTION, "shape": shape, **record()}
+        _write_json(partial / "manifest.json", {**manifest, "digest": digest(values)})
+        (partial / "progress.json").unlink(missing_ok=True)
+        partial.rename(directory)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the scores to {directory} ({error}): make room or choose another work "
+            "directory; what is done is kept, the same command goes on"
+        ) from error
+    return read_scores(directory)
+
+
+def read_scores(directory: epath.PathLike) -> Scores:
+    """Map the scores in `directory`; raise UserError where they are absent or damaged."""
+    directory = local(directory)
+    try:
+        record = json.loads((directory / "manifest.json").read_text())
+        values = np.load(directory / "scores.npy", mmap_mode="r", allow_pickle=False)
+        if record["format"] != FORMAT or record["digest"] != digest(values):
+            raise ValueError("they are not those that were written")
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise UserError(
+            f"{directory} holds no scores or damaged ones ({error}): remove it and run the "
+            "command that wrote it again"
+        ) from error
+    return Scores(values, record)
+
+
+def local(path: epath.PathLike) -> Path:
+    """`path`, on a disk of this machine. Raises UserError for another: it cannot be mapped."""
+    if "://" in str(path):
+        raise UserError(f"scores are mapped into memory: expected a local directory, not {path}")
+    return Path(path)
+
+
+def top_k(values: np.ndarray, k: int) -> np.ndarray:
+    """The k most influential training images of each test image, [T, k], the largest first.
+
+    Of equal scores the earlier image comes first.
+    """
+    found = np.empty((len(values), k), np.int64)
+    for rows in _chunks(len(values), 1024):
+        found[rows] = np.argsort(-values[rows], axis=1, kind="stable")[:, :k]
+    return found
+
+
+def _open_partial(partial: Path, identity: str, shape: tuple[int, int]) -> tuple[np.memmap, int]:
+    """The array that an interrupted call left, and how far it came; else a new one."""
+    scores, progress = partial / "scores.npy", partial / "progress.json"
+    if progress.exists():
+        record = json.loads(progress.read_text())
+        if record["identity"] == identity:
+            return np.lib.format.open_memmap(scores, mode="r+"), record["done"]
+    partial.mkdir(parents=True, exist_ok=True)
+    progress.unlink(missing_ok=True)
+    return np.lib.format.open_memmap(scores, mode="w+", dtype=np.float64, shape=shape), 0
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Whole or not at all, an older one replaced."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def _chunks(total: int, size: int, start: int = 0) -> list[slice]:
+    return [slice(at, min(at + size, total)) for at in range(start, total, size)]

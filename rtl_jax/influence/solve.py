@@ -1,0 +1,193 @@
+"""(H + damping I) s = g for the head's gradients g, by forming H.
+
+A solver's `solve` takes examples and gives their solutions [N, K, D] in a basis [C, K] of class
+space, `basis`; scores are inner products with other gradients there, see `scores`. All of them
+agree where they apply; `conjugate` has the one that forms nothing.
+"""
+
+import dataclasses
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from scipy import linalg
+
+from rtl_jax.errors import UserError
+from rtl_jax.influence.curvature import Curvature
+from rtl_jax.influence.head import Examples, contrasts
+from rtl_jax.influence.memory import require_memory
+
+BLOCK = 1024  # columns that a factorisation works on at a time
+
+
+class Solver(Protocol):
+    """What scores need of a solver.
+
+    basis: [C, K], orthonormal, of the class space that solutions are written in.
+    chunk: how many examples it likes to solve together.
+    """
+
+    basis: np.ndarray
+    chunk: int
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a manifest should say of the solutions, such as how exact they are."""
+
+    def solve(self, examples: Examples) -> np.ndarray:
+        """The solutions [N, K, D] for the gradients of `examples`."""
+
+
+@dataclasses.dataclass(eq=False)
+class Cholesky:
+    """Exact, of the damped Hessian: one factorisation in place, then two triangular solves.
+
+    factor: lower triangle [KD, KD], Fortran order.
+    """
+
+    factor: np.ndarray
+    basis: np.ndarray
+    chunk: int = 256
+
+    @classmethod
+    def of(
+        cls,
+        curvature: Curvature,
+        damping: float,
+        *,
+        basis: np.ndarray | None = None,
+        memory_gib: int | None = None,
+    ) -> "Cholesky":
+        """Factorise H + damping I in the basis of class contrasts, or in another.
+
+        An L2 term of the loss, l2/2 |W|^2, is a damping of l2. Raises UserError where memory is
+        too small, and where the matrix is singular, as it is without damping when there are
+        fewer examples than features.
+        """
+        basis = contrasts(curvature.num_classes) if basis is None else basis
+        size = basis.shape[1] * curvature.inputs.shape[1]
+        # Beside the matrix: a block column, weighted inputs, a chunk's gradients and solutions.
+        needed = 8 * (size * (size + 2 * BLOCK + 3 * cls.chunk) + 3 * curvature.inputs.size)
+        require_memory(curvature.num_classes * curvature.inputs.shape[1], needed, memory_gib)
+        return cls.of_matrix(curvature.assemble(basis, damping), basis)
+
+    @classmethod
+    def of_matrix(cls, matrix: np.ndarray, basis: np.ndarray) -> "Cholesky":
+        """As `of`, of a positive definite matrix [KD, KD], in Fortran order, to be overwritten."""
+        if not factorize_in_place(matrix):
+            raise UserError(
+                f"the Hessian, {len(matrix):,} x {len(matrix):,}, is singular: expected a positive "
+                "influence.damping (0.001, say), or influence.solver=pseudo_inverse"
+            )
+        return cls(matrix, basis)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Nothing: it is exact to rounding."""
+        return {}
+
+    def solve(self, examples: Examples) -> np.ndarray:
+        """The solutions [N, K, D] for the gradients of `examples`."""
+        right, shape = _right_hand_sides(examples, self.basis)
+        solved, info = linalg.lapack.dpotrs(self.factor, right, lower=1, overwrite_b=1)
+        if info:
+            raise ValueError(f"dpotrs refuses its argument {-info}")
+        return solved.T.reshape(shape)
+
+
+def factorize_in_place(matrix: np.ndarray, block: int = BLOCK) -> bool:
+    """Cholesky: overwrite the lower triangle [P, P], in Fortran order, by its factor.
+
+    Whether that went well: a matrix that is singular to rounding has none. Block columns, because
+    OpenBLAS's own dpotrf ends with a segmentation fault on two threads beyond some 16,000 rows.
+    """
+    size, pivots = len(matrix), []
+    for start in range(0, size, block):
+        end = min(start + block, size)
+        panel = matrix[start:, start:end]
+        if start:
+            panel -= matrix[start:, :start] @ matrix[start:end, :start].T
+        corner, info = linalg.lapack.dpotrf(panel[: end - start], lower=1)
+        if info:
+            return False
+        panel[: end - start] = corner
+        pivots.append(np.diagonal(corner) ** 2)
+        if end < size:
+            below = np.asfortranarray(panel[end - start :])
+            panel[end - start :] = linalg.blas.dtrsm(
+                1.0, corner, below, side=1, lower=1, trans_a=1, overwrite_b=1
+            )
+    found = np.concatenate(pivots)
+    # Rounding leaves this much of a pivot that is zero.
+    return bool(found.min() > size * np.finfo(float).eps * found.max())
+
+
+Cutoff = Literal["absolute", "relative"]
+
+
+@dataclasses.dataclass(eq=False)
+class PseudoInverse:
+    """The Moore-Penrose inverse, as the paper has it, by H's eigendecomposition.
+
+    values: [R], the eigenvalues kept; vectors: [KD, R].
+    """
+
+    values: np.ndarray
+    vectors: np.ndarray
+    basis: np.ndarray
+    chunk: int = 256
+
+    @classmethod
+    def of(
+        cls,
+        curvature: Curvature,
+        cutoff: float = 1e-20,
+        kind: Cutoff = "absolute",
+        *,
+        l2: float = 0.0,
+        basis: np.ndarray | None = None,
+        memory_gib: int | None = None,
+    ) -> "PseudoInverse":
+        """Invert the eigenvalues whose absolute value, which is the singular value, is larger than
+        `cutoff`, or with 'relative' than `cutoff` times the largest; the others become 0.
+
+        An absolute 1e-20 keeps what rounding leaves of the zeros too, some 1e-17 of the largest.
+        Raises UserError where memory is too small or nothing is left.
+        """
+        basis = np.eye(curvature.num_classes) if basis is None else basis
+        size = basis.shape[1] * curvature.inputs.shape[1]
+        # LAPACK's divide and conquer has two more matrices as work space; then vectors are picked.
+        require_memory(curvature.num_classes * curvature.inputs.shape[1], 32 * size**2, memory_gib)
+        return cls.of_matrix(curvature.assemble(basis, l2), basis, cutoff, kind)
+
+    @classmethod
+    def of_matrix(
+        cls, matrix: np.ndarray, basis: np.ndarray, cutoff: float, kind: Cutoff
+    ) -> "PseudoInverse":
+        """As `of`, of a symmetric matrix [KD, KD], which is overwritten."""
+        values, vectors = linalg.eigh(matrix, overwrite_a=True, check_finite=False, driver="evd")
+        threshold = cutoff * (np.abs(values).max() if kind == "relative" else 1)
+        kept = np.abs(values) > threshold
+        if not kept.any():
+            raise UserError(
+                f"influence.cutoff: no singular value is larger than {threshold:g}, the largest "
+                f"is {np.abs(values).max():g}: choose a smaller one"
+            )
+        return cls(values[kept], vectors if kept.all() else vectors[:, kept], basis)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """How many dimensions were inverted, and between which eigenvalues."""
+        sizes = np.abs(self.values)
+        return {"rank": len(sizes), "smallest": float(sizes.min()), "largest": float(sizes.max())}
+
+    def solve(self, examples: Examples) -> np.ndarray:
+        """The solutions [N, K, D] for the gradients of `examples`."""
+        right, shape = _right_hand_sides(examples, self.basis)
+        coordinates = (self.vectors.T @ right) / self.values[:, None]
+        return (self.vectors @ coordinates).T.reshape(shape)
+
+
+def _right_hand_sides(examples: Examples, basis: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+    """The gradients as columns [KD, N] in Fortran order, and the shape (N, K, D) of the result."""
+    gradients = (examples.errors @ basis)[:, :, None] * examples.inputs[:, None, :]
+    return gradients.reshape(len(gradients), -1).T, gradients.shape
