@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rtl_jax import cli, experiment
 from rtl_jax.errors import UserError
+from rtl_jax.interruption import Stopped
 from rtl_jax.paths import cache_path
 
 
@@ -16,7 +17,10 @@ def convert(source: str) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    """Run what the command line asks for; return 0, or 2 for what the user can mend."""
+    """Run what the command line asks for.
+
+    Returns 0, 2 for what the user can mend, 130 or 143 for SIGINT or SIGTERM.
+    """
     if not arguments or {"-h", "--help"} & set(arguments):
         print(cli.USAGE)
         return 0 if arguments else 2
@@ -26,6 +30,9 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return 143
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130

@@ -75,11 +75,13 @@ def save_network(
     batch_stats: Mapping[str, Any],
     provenance: Mapping[str, Any],
 ) -> None:
-    """Write a network; complete or not at all.
+    """Write a network; complete or not at all. Of several hosts the first does it.
 
     Raises UserError where something exists already, where a variable is missing, left over
     or of another shape, and where the disk refuses.
     """
+    if jax.process_index() != 0:
+        return
     directory = absolute(directory)
     if directory.exists():
         raise UserError(f"{directory} exists already: remove it or choose another destination")
@@ -100,7 +102,9 @@ def save_network(
         temporary.mkdir(parents=True)
         (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         try:
-            with ocp.StandardCheckpointer() as checkpointer:
+            with ocp.StandardCheckpointer(
+                multiprocessing_options=_this_host_alone()
+            ) as checkpointer:
                 checkpointer.save(temporary / "variables", variables)
         except ValueError as error:  # how tensorstore reports a full disk
             raise UserError(f"cannot write {directory}: {error}") from error
@@ -192,18 +196,26 @@ def check_variables(
 class TrainingCheckpoints:
     """The checkpoints of one training: arrays and a JSON record per epoch, the newest two kept.
 
-    An epoch is there whole or not at all, whenever the process is killed.
+    An epoch (or a step, as `unit` calls it) is there whole or not at all, whenever the process is
+    killed. Of several hosts, all of which have the same state, the first writes, and all read.
     """
 
-    def __init__(self, directory: epath.PathLike):
-        self._directory = absolute(directory)
+    def __init__(self, directory: epath.PathLike, unit: str = "epoch"):
+        self._directory, self._unit = absolute(directory), unit
+        self._directory.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=2, create=True, enable_async_checkpointing=False
+            max_to_keep=2,
+            create=False,
+            enable_async_checkpointing=False,
+            multiprocessing_options=_this_host_alone(),
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def save(self, epoch: int, arrays: Any, record: Mapping[str, Any]) -> None:
         """Write the state behind `epoch`: a pytree of arrays and what JSON can hold."""
+        if jax.process_index() != 0:
+            return
+        arrays = jax.tree.map(np.asarray, arrays)
         args = ocp.args.Composite(
             arrays=ocp.args.StandardSave(arrays),
             record=ocp.args.JsonSave({"record": dict(record), "digest": digest(arrays, record)}),
@@ -213,9 +225,9 @@ class TrainingCheckpoints:
             self._manager.save(epoch, args=args, force=True)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"cannot write the checkpoint of epoch {epoch} to {self._directory}: "
-                f"{_first_line(error)}. Earlier epochs are kept; make room and run the same "
-                "command again"
+                f"cannot write the checkpoint of {self._unit} {epoch} to {self._directory}: "
+                f"{_first_line(error)}. Earlier {self._unit}s are kept; make room and run the "
+                "same command again"
             ) from error
 
     def latest(self) -> int | None:
@@ -250,6 +262,30 @@ class TrainingCheckpoints:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def named(tree: Any) -> dict[str, Any]:
+    """The leaves of a pytree under names that sort as they come: what a checkpoint keeps."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        f"{index:04d}{jax.tree_util.keystr(path)}": leaf
+        for index, (path, leaf) in enumerate(leaves)
+    }
+
+
+def unnamed(leaves: Mapping[str, Any], like: Any) -> Any:
+    """The inverse of `named`: a pytree structured as `like`."""
+    return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in sorted(leaves)])
+
+
+def _this_host_alone() -> ocp.options.MultiprocessingOptions:
+    """No barriers: what is written is the same on every host, and one host writes it."""
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=own,
+        active_processes={own} if jax.process_count() > 1 else None,
+        barrier_sync_key_prefix=f"host{own}" if jax.process_count() > 1 else None,
+    )
 
 
 def _architecture(fields: Mapping[str, Any], path: epath.Path) -> Architecture:

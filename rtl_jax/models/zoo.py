@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from rtl_jax import bundled
 from rtl_jax.checkpoint import Network, is_network, load_network
 from rtl_jax.config import Source
 from rtl_jax.errors import UserError
@@ -37,12 +38,10 @@ def load_source(settings: Source, *, seed: int = 0, convert: Convert | None = No
     checkpoint = settings.checkpoint
     if checkpoint == "random":
         return _random(settings, seed)
-    if checkpoint.startswith("bundled:"):
-        raise UserError(
-            f"source.checkpoint: there is no {checkpoint!r}; this version bundles no networks"
-        )
     path = epath.Path(checkpoint).expanduser()
-    if path.is_dir():
+    if checkpoint.startswith("bundled:"):
+        network = bundled.load(checkpoint.removeprefix("bundled:"))
+    elif path.is_dir():
         network = load_network(_network_directory(path))
     elif checkpoint.startswith("hf:") or path.is_file():
         if convert is None:

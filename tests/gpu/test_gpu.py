@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 
 from rtl_jax import devices
-from rtl_jax.config import PRESETS, Experiment, Source, Target, Transfer
+from rtl_jax.config import (
+    PRESETS,
+    Attack,
+    Experiment,
+    Pretraining,
+    Source,
+    Target,
+    Transfer,
+)
 from rtl_jax.models.architecture import architecture
 from rtl_jax.models.layers import choose_convolution
 from rtl_jax.models.resnet import bind, definition, initialize
+from rtl_jax.pretrain.train import pretrain
 from rtl_jax.transfer.finetune import finetune
 
 pytestmark = [
@@ -59,3 +68,22 @@ def test_a_whole_run(tmp_path: Path, mode: str, precision: str):
     assert np.isfinite(rows["train_loss"]).all()
     again = finetune(dataclasses.replace(settings, seed=1), tmp_path)
     assert again["run"].iloc[0] != rows["run"].iloc[0]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("perturbation", ["none", "pgd", "gaussian"])
+def test_a_source_trains(tmp_path: Path, perturbation: str, precision: str):
+    settings = Experiment(
+        task="pretrain",
+        source=Source("random", "resnet18", "small"),
+        target=Target("digits", image_size=32, num_test_images=200),
+        augmentation=PRESETS["none"],
+        pretraining=Pretraining(
+            perturbation=perturbation, eps=0.5, steps=3, epochs=3, num_attacked=50,
+            schedule="one_cycle", precision=precision,
+        ),
+        attack=Attack(norm="l2", eps=(0.5,), precision=precision),
+    )  # fmt: skip
+    rows = pretrain(settings, tmp_path)
+    assert np.isfinite(rows["train_loss"]).all()
+    assert rows[rows["method"] == "pretrain"]["accuracy"].max() > 50

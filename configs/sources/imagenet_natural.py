@@ -1,0 +1,43 @@
+"""A ResNet-50 on ImageNet, naturally, as torchvision's: the base of the robust ones beside it.
+
+    python run.py --config configs/sources/imagenet_natural.py --workdir runs/imagenet_natural
+
+Sized for 8 accelerators of 32 GB or more: 32 images each in float32, in bfloat16 with room to
+spare. Images are decoded by the host while the accelerators work (16 threads; count on about 100
+images a second and core). Prepare ImageNet with TFDS as ArrayRecord first, see docs/data.md.
+Not run to its end by this project, which has had no such machine: what is tested is the same code
+on small images, on several devices and several hosts.
+
+Several hosts: start the same command on each, with RTL_JAX_HOSTS=RANK/NUMBER and
+JAX_COORDINATOR_ADDRESS=HOST:PORT, or RTL_JAX_HOSTS=auto under Slurm or on Cloud TPUs, and a work
+directory that all of them see. SIGTERM saves; the same command goes on.
+"""
+
+from ml_collections import ConfigDict
+
+from rtl_jax.config import defaults, preset
+
+
+def get_config() -> ConfigDict:
+    """90 epochs of SGD, the rate a tenth after 30 and 60."""
+    config = defaults()
+    config.task = "pretrain"
+    config.source.checkpoint = "random"
+    config.source.arch = "resnet50"
+    config.target.dataset = "tfds:imagenet2012"
+    config.target.image_size = 224
+    config.augmentation = preset("none")
+    config.augmentation.resized_crop = 0.08
+    config.augmentation.flip = True
+    config.pretraining.epochs = 90
+    config.pretraining.batch_size = 256
+    config.pretraining.drop_every = 30
+    config.pretraining.precision = "bfloat16"
+    config.pretraining.checkpoint_seconds = 900.0
+    config.pretraining.eval_every = 5
+    config.pretraining.eval_batch_size = 512
+    config.pretraining.num_attacked = 1000
+    config.attack.norm = "l2"
+    config.attack.eps = (3.0,)
+    config.attack.precision = "bfloat16"
+    return config

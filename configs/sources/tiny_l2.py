@@ -1,0 +1,28 @@
+"""A small robust source: trained in the L2 ball of 0.5 with one step of PGD from a random start.
+
+    python run.py --config configs/sources/tiny_l2.py --workdir runs/tiny_l2
+
+`bundled:l2` is what this left. The paper's eps of 3 at 224 px is 0.43 at 32 px by root mean
+square (eps shrinks with the edge); 0.5 is what is customary at this size. One step of 1.25 eps
+from a random point of the sphere costs a third more than natural training; the paper's PGD(20)
+would cost fifteen times as much: --config.pretraining.steps=20
+--config.pretraining.relative_step=2.5 --config.pretraining.random_start=false
+--config.pretraining.keep=loss.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.sources.tiny_natural import get_config as tiny_natural
+
+
+def get_config() -> ConfigDict:
+    """The natural source's settings and the perturbation."""
+    config = tiny_natural()
+    config.pretraining.perturbation = "pgd"
+    config.pretraining.norm = "l2"
+    config.pretraining.eps = 0.5
+    config.pretraining.steps = 1
+    config.pretraining.relative_step = 1.25
+    config.pretraining.random_start = True
+    config.pretraining.keep = "last"
+    return config

@@ -1,0 +1,23 @@
+"""A small robust source: the paper's PGD(1), one step of 2 eps from the image itself (A.10).
+
+    python run.py --config configs/sources/tiny_pgd1.py --workdir runs/tiny_pgd1
+
+`bundled:pgd1` is what this left. The ball is that of `bundled:l2`; the paper's step of 6 at eps 3
+leaves the ball and is projected back, so that every image is changed by all of eps, if the clamping
+to [0, 1] lets it.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.sources.tiny_natural import get_config as tiny_natural
+
+
+def get_config() -> ConfigDict:
+    """The natural source's settings and the perturbation."""
+    config = tiny_natural()
+    config.pretraining.perturbation = "pgd"
+    config.pretraining.norm = "l2"
+    config.pretraining.eps = 0.5
+    config.pretraining.steps = 1
+    config.pretraining.relative_step = 2.0
+    return config

@@ -1,0 +1,1 @@
+"""Sources: networks trained from scratch, naturally, with PGD, or with Gaussian noise."""
