@@ -1,4 +1,4 @@
-# make quickstart: set up .venv and run the main job on embedded data.
+# make quickstart: set up .venv, compare two bundled sources on embedded data, explain predictions.
 # make test: set up .venv with the tests' packages, lint, check types, run the tests.
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,8 +9,9 @@ PROCESSES ?= 2
 .PHONY: quickstart test lint install clean
 
 quickstart: $(VENV)/.installed
-	$(BIN)/python run.py --config configs/quickstart_source.py --workdir runs/quickstart/source
-	$(BIN)/python run.py --config configs/quickstart.py --workdir runs/quickstart/target
+	$(BIN)/python run.py --config configs/sweep_digits.py --workdir runs/quickstart/sweep
+	$(BIN)/python run.py --config configs/digits_influence.py --workdir runs/quickstart/influence
+	@echo 'Next, your own images, a folder for each class: see README, "Your own images".'
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile

@@ -13,14 +13,16 @@ ROOT = Path(__file__).parents[1]
 # imports only from its own layer or from those below; layers on one line do not know each other.
 LAYERS = [
     ["rtl_jax", "rtl_jax.errors"],
-    ["rtl_jax.paths", "rtl_jax.settings"],
+    ["rtl_jax.memory", "rtl_jax.paths", "rtl_jax.settings", "rtl_jax.interruption"],
     ["rtl_jax.config", "rtl_jax.models", "rtl_jax.models.architecture"],
-    ["rtl_jax.results"],
-    ["rtl_jax.cli", "rtl_jax.progress", "rtl_jax.data", "rtl_jax.devices", "rtl_jax.models.layers"],
+    ["rtl_jax.results", "rtl_jax.progress"],
+    ["rtl_jax.cli", "rtl_jax.data", "rtl_jax.devices", "rtl_jax.models.layers"],
     ["rtl_jax.models.resnet"],
     ["rtl_jax.checkpoint"],
+    ["rtl_jax.bundled", "rtl_jax.canvas"],
     ["rtl_jax.models.zoo"],
     ["rtl_jax.attacks", "rtl_jax.transfer"],
+    ["rtl_jax.pretrain", "rtl_jax.influence", "rtl_jax.sweep"],
     ["rtl_jax.experiment"],
 ]
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -35,9 +37,11 @@ ONLY_IN = {
     "tests": (),
     "run": (),
     "ml_collections": ("rtl_jax.cli", "rtl_jax.config", "rtl_jax.settings"),
-    "absl": ("rtl_jax.cli",),
+    "absl": ("rtl_jax.cli", "rtl_jax.data.batches"),
+    "grain": ("rtl_jax.data.batches", "rtl_jax.data.stream"),
     "orbax": ("rtl_jax.checkpoint",),
     "tensorstore": ("rtl_jax.checkpoint",),
+    "ray": ("rtl_jax.sweep.executors",),
     "tensorflow_datasets": ("rtl_jax.data.tfds",),
 }
 
@@ -98,7 +102,7 @@ def climbs(module: str, imported: str) -> bool:
 
 def test_there_is_something_to_check() -> None:
     assert len(PACKAGE) > 20 and len(CONVERT) > 10
-    assert "rtl_jax.transfer.step" in IMPORTS["rtl_jax.transfer.prefix"]
+    assert "rtl_jax.transfer.cut" in IMPORTS["rtl_jax.transfer.prefix"]
     assert "rtl_jax.results" in IMPORTS["rtl_jax.transfer.finetune"]  # from rtl_jax import results
     assert "sklearn.linear_model" in IMPORTS["rtl_jax.transfer.baseline"]  # inside a function
 
@@ -159,7 +163,15 @@ def test_conversion_knows_nothing_of_training(module: str) -> None:
         assert name.split(".")[0] not in ("configs", "tests", "run")
 
 
-HEAVY = ["torch", "tensorflow", "tensorflow_datasets", "sklearn", "ml_collections", "convert"]
+HEAVY = [
+    "torch",
+    "tensorflow",
+    "tensorflow_datasets",
+    "grain",
+    "sklearn",
+    "ml_collections",
+    "convert",
+]
 
 
 def test_importing_an_experiment_imports_nothing_heavy() -> None:

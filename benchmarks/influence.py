@@ -1,0 +1,176 @@
+"""What influence costs at the paper's size and beyond, and how true it is.
+
+    python -m benchmarks.influence dense        # 10 classes: every score by the exact damped path
+    python -m benchmarks.influence torch        # the paper's way in torch, extrapolated from parts
+    python -m benchmarks.influence iterative    # 100 classes: conjugate gradients
+    python -m benchmarks.influence retraining   # leave-one-out retraining on the digits
+
+Features are random (rectified normal, as a ResNet's are not negative) but for the digits.
+"""
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtl_jax.influence import (
+    Cholesky,
+    ConjugateGradient,
+    Examples,
+    Head,
+    hessian_curvature,
+    influence_kernel,
+    score,
+)
+
+FEATURES, TRAIN, TEST = 2048, 3200, 10_000
+DAMPING = 1e-3
+
+
+def problem(classes: int, tests: int) -> tuple[Head, Examples, Examples]:
+    """A head of the paper's width with the paper's numbers of images."""
+    draw = np.random.default_rng(0)
+    kernel = 0.05 * draw.normal(size=(FEATURES, classes))
+    head = Head(kernel, np.zeros(classes))
+
+    def examples(number: int) -> Examples:
+        features = np.maximum(draw.normal(size=(number, FEATURES)), 0)
+        return head.examples(features, draw.integers(0, classes, number))
+
+    return head, examples(TRAIN), examples(tests)
+
+
+def timed(seconds: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
+    """The result of `work`; its wall clock goes to `seconds`."""
+    began = time.monotonic()
+    result = work()
+    seconds[name] = round(time.monotonic() - began, 1)
+    return result
+
+
+def dense() -> dict[str, Any]:
+    """32 million scores by Cholesky in the basis of class contrasts."""
+    _, train, test = problem(10, TEST)
+    seconds: dict[str, float] = {}
+    curvature = hessian_curvature(train)
+    solver = timed(seconds, "hessian and factor", lambda: Cholesky.of(curvature, DAMPING))
+    with tempfile.TemporaryDirectory() as place:
+        directory = Path(place) / "scores"
+        scores = timed(seconds, "scores", lambda: score(directory, solver, test, train, {}))
+        size = list(scores.values.shape)
+    return {"scores": size, "parameters": train.num_parameters, "seconds": seconds}
+
+
+def iterative(tests: int = 100) -> dict[str, Any]:
+    """CIFAR-100's head, 204,900 parameters: its Hessian would take 336 GB."""
+    _, train, test = problem(100, tests)
+    seconds: dict[str, float] = {}
+    curvature = hessian_curvature(train)
+    solver = timed(
+        seconds, "preparing", lambda: ConjugateGradient.of(curvature, DAMPING, tolerance=1e-7)
+    )
+    scores = timed(seconds, "scores", lambda: influence_kernel(solver)(train, test))
+    return {
+        "scores": list(scores.T.shape),
+        "parameters": train.num_parameters,
+        "seconds": seconds,
+        **solver.record,
+    }
+
+
+def torch_parts() -> dict[str, Any]:
+    """The paper's way: autodiff Hessians of batches of five summed, a pseudo-inverse by SVD, and
+    products of dense gradients. Each part is timed at a size that ends, and scaled by its flops."""
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    head, train, _ = problem(10, 5)
+    flat = torch.tensor(head.weights).reshape(-1)
+    inputs, labels = torch.tensor(train.inputs[:5]), torch.tensor(train.labels[:5])
+
+    def loss(flat: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(inputs @ flat.reshape(10, -1).T, labels)
+
+    seconds: dict[str, float] = {}
+    size = flat.numel()
+
+    def one_batch() -> None:
+        # All rows at once, by vmap; one after the other, torch's default, takes longer.
+        torch.autograd.functional.hessian(loss, flat, vectorize=True)
+
+    timed(seconds, "one of 640 Hessians", one_batch)
+    small = 2048
+    draw = torch.randn(small, small)
+    timed(seconds, f"pinv of {small}", lambda: torch.linalg.pinv(draw @ draw.T, hermitian=False))
+    gradients = torch.randn(256, size)
+    matrix = torch.randn(size, 1024)
+    timed(seconds, "256 x 20,490 x 1,024", lambda: gradients @ matrix)
+    whole = {
+        "hessian": 640 * seconds["one of 640 Hessians"],
+        "pseudo-inverse": seconds[f"pinv of {small}"] * (size / small) ** 3,
+        "scores": seconds["256 x 20,490 x 1,024"]
+        * (TEST * size * size + TEST * size * TRAIN)
+        / (256 * size * 1024),
+    }
+    whole = {name: round(value) for name, value in whole.items()}
+    return {"seconds measured": seconds, "extrapolated": {**whole, "all": sum(whole.values())}}
+
+
+def retraining(removed: int = 60) -> dict[str, Any]:
+    """Pearson's correlation of predicted with actual changes of the test losses, when the head
+    (on pixels, L2 1e-3) is trained again to convergence without one of `removed` images."""
+    from sklearn.datasets import load_digits
+
+    from tests.influence.test_retraining import L2, trained
+
+    digits = load_digits()
+    pixels, targets = digits.data / 16.0, digits.target
+    optimum = trained(pixels[:1197], targets[:1197], np.zeros((10, 65)))
+    train = optimum.examples(pixels[:1197], targets[:1197])
+    test = optimum.examples(pixels[1197:], targets[1197:])
+    solver = Cholesky.of(hessian_curvature(train), L2)
+    rows = np.random.default_rng(0).choice(1197, removed, replace=False)
+    predicted = influence_kernel(solver)(test, train)[:, rows] / 1197
+    actual = np.empty_like(predicted)
+    for column, row in enumerate(rows):
+        kept = np.delete(np.arange(1197), row)
+        without = trained(pixels[kept], targets[kept], optimum.weights)
+        actual[:, column] = without.examples(pixels[1197:], targets[1197:]).losses - test.losses
+    each = [np.corrcoef(predicted[row], actual[row])[0, 1] for row in range(len(actual))]
+    return {
+        "removed": removed,
+        "test images": len(actual),
+        "pearson": float(np.corrcoef(predicted.ravel(), actual.ravel())[0, 1]),
+        "pearson per test image, median": float(np.median(each)),
+        "slope": float(np.polyfit(predicted.ravel(), actual.ravel(), 1)[0]),
+    }
+
+
+PARTS = {
+    "dense": dense,
+    "torch": torch_parts,
+    "iterative": iterative,
+    "retraining": retraining,
+}
+
+
+def main() -> None:
+    """Run one part and print what it measured as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("part", choices=PARTS)
+    part = parser.parse_args().part
+    measured = PARTS[part]()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    measured |= {"peak GiB": round(peak, 2), "cpu seconds": round(used.ru_utime + used.ru_stime)}
+    print(json.dumps(measured, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Times of several functions on a machine that is not always equally fast."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+# A library's idle threads go on turning for a moment and would slow whatever comes next.
+PAUSE_SECONDS = 0.05
+
+
+class Times(NamedTuple):
+    """Medians in seconds: by the clock, and of the processor's work on all cores."""
+
+    wall: float
+    cpu: float
+
+
+def medians(functions: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, Times]:
+    """The times of each function, over so many rounds in which each runs once.
+
+    Each must return when its work is done. One more round goes ahead, untimed, to compile. On
+    a machine that others use too, the processor's work says more than the clock; then set
+    OMP_WAIT_POLICY=passive, or torch's waiting threads count as work.
+    """
+    found: dict[str, list[Times]] = {name: [] for name in functions}
+    for number in range(repetitions + 1):
+        for name, function in functions.items():
+            time.sleep(PAUSE_SECONDS)
+            wall, cpu = time.perf_counter(), time.process_time()
+            function()
+            times = Times(time.perf_counter() - wall, time.process_time() - cpu)
+            if number > 0:
+                found[name].append(times)
+    return {
+        name: Times(*map(statistics.median, zip(*times, strict=True)))
+        for name, times in found.items()
+    }

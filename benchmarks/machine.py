@@ -1,0 +1,37 @@
+"""What a measurement was made on and with."""
+
+import datetime
+import os
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+PACKAGES = ("jax", "flax", "torch")
+
+
+def cores() -> int:
+    """The processor's cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe() -> dict[str, Any]:
+    """Processor, accelerator, versions, the date, and how busy the machine is (1 minute's load)."""
+    return {
+        "processor": _processor(),
+        "cores": cores(),
+        "accelerator": jax.devices()[0].device_kind,
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+        "date": datetime.date.today().isoformat(),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    return found[1] if found else platform.processor() or platform.machine()

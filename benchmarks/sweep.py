@@ -1,0 +1,220 @@
+"""Sweeps against the paper's loop in torch, and what they cost by seeds and images.
+
+    python -m benchmarks.sweep torch                 # both, in one run; hours on two cores
+    python -m benchmarks.sweep torch --seeds 2 --epochs 4 --blocks 3 --modes source
+    python -m benchmarks.sweep scaling               # seconds and memory, fitted exponents
+
+The same ResNet-50, the same images, in memory for both; torch (channels_last) runs one seed after
+another as the paper's code does. Compilation is counted apart: a pass of one epoch comes first.
+CPU seconds stand beside the wall's, for machines on which others are running.
+"""
+
+import argparse
+import dataclasses
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from rtl_jax import devices
+from rtl_jax.checkpoint import Network
+from rtl_jax.config import PRESETS, Experiment, Source, Sweep, Target, Transfer
+from rtl_jax.data import Dataset, ImageSet, seed_for
+from rtl_jax.models.architecture import Architecture, architecture
+from rtl_jax.models.resnet import initialize
+from rtl_jax.sweep.cells import in_one_program
+from rtl_jax.transfer.job import Job, Pair, assemble
+from rtl_jax.transfer.training import begin, stores_for
+
+CLASSES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How much is run."""
+
+    seeds: int = 8
+    images: int = 200
+    epochs: int = 20
+    tests: int = 1000
+    pixels: int = 64
+    together: int | None = None
+    arch: str = "resnet50"
+
+    @property
+    def evaluations(self) -> list[int]:
+        """Three of them, evenly."""
+        return sorted({1, max(self.epochs // 2, 1), self.epochs})
+
+
+class Clock:
+    """Seconds of the wall and of all cores since it was made."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def read(self) -> tuple[float, float]:
+        """(wall, CPU)."""
+        return time.perf_counter() - self._wall, time.process_time() - self._cpu
+
+
+def pair_of(size: Size) -> Pair:
+    """A random network and noise, which cost what any others do."""
+    rng = np.random.default_rng(0)
+
+    def noise(number: int) -> ImageSet:
+        shape = (number, size.pixels, size.pixels, 3)
+        labels = (np.arange(number) % CLASSES).astype(np.int32)
+        return ImageSet(rng.integers(0, 256, shape, dtype=np.uint8), labels)
+
+    names = tuple(map(str, range(CLASSES)))
+    dataset = Dataset("noise", noise(5000), noise(size.tests), names, "original")
+    arch = architecture(size.arch)
+    variables = jax.tree.map(np.asarray, initialize(arch, jax.random.key(0)))
+    return Pair(Network(arch, *variables, {"kind": "random"}), dataset)
+
+
+def jobs_of(size: Size, mode: str, blocks: int, pair: Pair, epochs: int) -> list[Job]:
+    """A job for each seed, without augmentation."""
+    experiment = Experiment(
+        task="sweep",
+        source=Source("noise"),
+        target=Target("noise", image_size=size.pixels, num_images=size.images),
+        augmentation=PRESETS["none"],
+        transfer=Transfer(blocks=blocks, frozen_batch_norm=mode, epochs=epochs),
+        sweep=Sweep(),
+    )
+    seeds = map(seed_for, range(size.seeds))
+    return [assemble(dataclasses.replace(experiment, seed=seed), pair) for seed in seeds]
+
+
+def ours(size: Size, jobs: Sequence[Job]) -> None:
+    """Features, trainings and evaluations of all seeds."""
+    shared = not jobs[0].program.network.own_statistics
+    stores = stores_for(jobs) if shared else None
+    for together in in_one_program(jobs, Sweep(seeds_at_once=size.together)):
+        training, state = begin(together, stores)
+        for epoch in range(1, jobs[0].program.epochs + 1):
+            state, _ = training.epoch(state, epoch)
+            if epoch in size.evaluations:
+                training.evaluate(state).each()
+        jax.block_until_ready(state)
+
+
+def torchs(size: Size, mode: str, blocks: int, pair: Pair, epochs: int) -> None:
+    """The paper's loop: everything in train mode, frozen layers without gradients."""
+    import torch
+
+    from convert.torch_resnet import torch_resnet
+
+    arch: Architecture = pair.source.architecture.replace(num_classes=CLASSES)
+
+    def pixels(images: ImageSet) -> Any:
+        scaled = torch.from_numpy(images.images.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+        return scaled.contiguous(memory_format=torch.channels_last), torch.from_numpy(
+            images.labels.astype(np.int64)
+        )
+
+    test, test_labels = pixels(pair.dataset.test)
+    for seed in range(size.seeds):
+        network = torch_resnet(arch).to(memory_format=torch.channels_last)
+        trained = set(arch.block_names()[arch.num_blocks - blocks :] if blocks else [])
+        for name, parameter in network.named_parameters():
+            block = "/".join(name.split(".")[:2])
+            parameter.requires_grad_(name.startswith("fc.") or block in trained)
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        sgd = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
+        chosen = np.random.default_rng(seed).permutation(len(pair.dataset.train))[: size.images]
+        images, labels = pixels(pair.dataset.train.take(chosen))
+        for epoch in range(1, epochs + 1):
+            network.train()
+            for rows in torch.randperm(size.images).split(128):
+                sgd.zero_grad()
+                torch.nn.functional.cross_entropy(network(images[rows]), labels[rows]).backward()
+                sgd.step()
+            if epoch in size.evaluations:
+                network.eval()
+                with torch.no_grad():
+                    for start in range(0, size.tests, 128):
+                        found = network(test[start : start + 128]).argmax(1)
+                        hits = int((found == test_labels[start : start + 128]).sum())
+                        assert 0 <= hits <= len(found)
+
+
+def timed(run: Callable[[int], None], epochs: int) -> tuple[tuple[float, float], float]:
+    """(wall, CPU) of so many epochs, and the wall seconds of a first pass of one."""
+    clock = Clock()
+    run(1)
+    first = clock.read()[0]
+    clock = Clock()
+    run(epochs)
+    return clock.read(), first
+
+
+def against_torch(size: Size, modes: Sequence[str], blocks: Sequence[int]) -> Iterator[str]:
+    """A line for each mode and number of blocks."""
+    pair = pair_of(size)
+    yield f"{size}; {devices.describe()}"
+    titles = f"{'torch s':>10}{'ours s':>9}{'ratio':>7}{'CPU ratio':>11}{'first':>8}"
+    yield f"{'mode':8}{'blocks':>7}{titles}"
+    for number in blocks:
+        loop = lambda epochs, n=number: torchs(size, "batch", n, pair, epochs)  # noqa: E731
+        (wall, cpu), _ = timed(loop, size.epochs)
+        for mode in modes:
+            run = lambda epochs, m=mode, n=number: ours(size, jobs_of(size, m, n, pair, epochs))  # noqa: E731
+            (our_wall, our_cpu), first = timed(run, size.epochs)
+            jax.clear_caches()
+            yield (
+                f"{mode:8}{number:7d}{wall:10.1f}{our_wall:9.1f}{wall / our_wall:7.2f}"
+                f"{cpu / our_cpu:11.2f}{first:8.1f}"
+            )
+
+
+def scaling(size: Size, mode: str, blocks: int) -> Iterator[str]:
+    """Seconds by seeds and by images, and the exponent of a power law fitted to each."""
+    pair = pair_of(size)
+    for name, values in (("seeds", (1, 2, 4, 8, 16)), ("images", (100, 200, 400, 800, 1600))):
+        seconds = []
+        for value in values:
+            one = dataclasses.replace(size, **{name: value})
+            run = lambda epochs, one=one: ours(one, jobs_of(one, mode, blocks, pair, epochs))  # noqa: E731
+            (wall, cpu), _ = timed(run, size.epochs)
+            seconds.append(cpu)
+            yield f"{name} {value:6d}: {wall:8.2f} s, {cpu:8.2f} CPU s, peak {_peak():.2f} GiB"
+        exponent = np.polyfit(np.log(values), np.log(seconds), 1)[0]
+        yield f"CPU seconds grow as {name}^{exponent:.2f}"
+
+
+def _peak() -> float:
+    """Most memory so far, in GiB: the device's, or on a CPU the process's."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return statistics.get("peak_bytes_in_use", usage) / 2**30
+
+
+def main() -> None:
+    """Print the chosen study's lines as they come."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", choices=["torch", "scaling"])
+    for field in dataclasses.fields(Size):
+        kind = str if field.name == "arch" else int
+        parser.add_argument(f"--{field.name}", type=kind, default=field.default)
+    parser.add_argument("--modes", nargs="+", default=["source", "adapt", "batch"])
+    parser.add_argument("--blocks", nargs="+", type=int, default=[0, 1, 3, 9])
+    given = vars(parser.parse_args())
+    study, modes, blocks = (given.pop(name) for name in ("study", "modes", "blocks"))
+    size = Size(**given)
+    lines = (
+        against_torch(size, modes, blocks)
+        if study == "torch"
+        else scaling(size, modes[0], blocks[0])
+    )
+    for line in lines:
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
