@@ -1,31 +1,37 @@
 """Sweeps against the paper's loop in torch, and what they cost by seeds and images.
 
     python -m benchmarks.sweep torch                 # both, in one run; hours on two cores
-    python -m benchmarks.sweep torch --seeds 2 --epochs 4 --blocks 3 --modes source
+    python -m benchmarks.sweep torch --torch-seeds 2 --blocks 3 --modes source
     python -m benchmarks.sweep scaling               # seconds and memory, fitted exponents
+    python -m benchmarks.sweep grid                  # hours of the paper's grid, steps measured
 
 The same ResNet-50, the same images, in memory for both; torch (channels_last) runs one seed after
-another as the paper's code does. Compilation is counted apart: a pass of one epoch comes first.
-CPU seconds stand beside the wall's, for machines on which others are running.
+another as the paper's code does, on the same device. Its seeds are independent and take equally
+long: --torch-seeds times so many and multiplies. Compilation is counted apart: a pass of one epoch
+comes first. CPU seconds stand beside the wall's, for machines on which others are running.
 """
 
 import argparse
 import dataclasses
 import resource
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from rtl_jax import devices
+from rtl_jax import cli, devices
 from rtl_jax.checkpoint import Network
 from rtl_jax.config import PRESETS, Experiment, Source, Sweep, Target, Transfer
 from rtl_jax.data import Dataset, ImageSet, seed_for
 from rtl_jax.models.architecture import Architecture, architecture
-from rtl_jax.models.resnet import initialize
+from rtl_jax.models.resnet import bind, definition, initialize, variable_shapes
 from rtl_jax.sweep.cells import in_one_program
+from rtl_jax.sweep.plan import plan
 from rtl_jax.transfer.job import Job, Pair, assemble
 from rtl_jax.transfer.training import begin, stores_for
 
@@ -42,6 +48,8 @@ class Size:
     tests: int = 1000
     pixels: int = 64
     together: int | None = None
+    torch_seeds: int | None = None
+    precision: str = "float32"
     arch: str = "resnet50"
 
     @property
@@ -77,50 +85,57 @@ def pair_of(size: Size) -> Pair:
     return Pair(Network(arch, *variables, {"kind": "random"}), dataset)
 
 
-def jobs_of(size: Size, mode: str, blocks: int, pair: Pair, epochs: int) -> list[Job]:
+def jobs_of(size: Size, mode: str, blocks: int, pair: Pair) -> list[Job]:
     """A job for each seed, without augmentation."""
     experiment = Experiment(
         task="sweep",
         source=Source("noise"),
         target=Target("noise", image_size=size.pixels, num_images=size.images),
         augmentation=PRESETS["none"],
-        transfer=Transfer(blocks=blocks, frozen_batch_norm=mode, epochs=epochs),
+        transfer=Transfer(
+            blocks=blocks, frozen_batch_norm=mode, epochs=size.epochs, precision=size.precision
+        ),
         sweep=Sweep(),
     )
     seeds = map(seed_for, range(size.seeds))
     return [assemble(dataclasses.replace(experiment, seed=seed), pair) for seed in seeds]
 
 
-def ours(size: Size, jobs: Sequence[Job]) -> None:
-    """Features, trainings and evaluations of all seeds."""
+def ours(size: Size, mode: str, blocks: int, pair: Pair, epochs: int) -> None:
+    """Features, trainings and evaluations of all seeds, for the first so many epochs."""
+    with devices.matmul_precision(size.precision):
+        _ours(size, jobs_of(size, mode, blocks, pair), epochs)
+
+
+def _ours(size: Size, jobs: Sequence[Job], epochs: int) -> None:
     shared = not jobs[0].program.network.own_statistics
     stores = stores_for(jobs) if shared else None
     for together in in_one_program(jobs, Sweep(seeds_at_once=size.together)):
         training, state = begin(together, stores)
-        for epoch in range(1, jobs[0].program.epochs + 1):
+        for epoch in range(1, epochs + 1):
             state, _ = training.epoch(state, epoch)
             if epoch in size.evaluations:
                 training.evaluate(state).each()
         jax.block_until_ready(state)
 
 
-def torchs(size: Size, mode: str, blocks: int, pair: Pair, epochs: int) -> None:
+def torchs(size: Size, blocks: int, pair: Pair, epochs: int) -> None:
     """The paper's loop: everything in train mode, frozen layers without gradients."""
     import torch
 
     from convert.torch_resnet import torch_resnet
 
     arch: Architecture = pair.source.architecture.replace(num_classes=CLASSES)
+    device = "cpu" if jax.default_backend() == "cpu" else "cuda"
 
     def pixels(images: ImageSet) -> Any:
         scaled = torch.from_numpy(images.images.transpose(0, 3, 1, 2).astype(np.float32) / 255)
-        return scaled.contiguous(memory_format=torch.channels_last), torch.from_numpy(
-            images.labels.astype(np.int64)
-        )
+        scaled = scaled.contiguous(memory_format=torch.channels_last)
+        return scaled.to(device), torch.from_numpy(images.labels.astype(np.int64)).to(device)
 
     test, test_labels = pixels(pair.dataset.test)
-    for seed in range(size.seeds):
-        network = torch_resnet(arch).to(memory_format=torch.channels_last)
+    for seed in range(size.torch_seeds or size.seeds):
+        network = torch_resnet(arch).to(device, memory_format=torch.channels_last)
         trained = set(arch.block_names()[arch.num_blocks - blocks :] if blocks else [])
         for name, parameter in network.named_parameters():
             block = "/".join(name.split(".")[:2])
@@ -154,23 +169,86 @@ def timed(run: Callable[[int], None], epochs: int) -> tuple[tuple[float, float],
     return clock.read(), first
 
 
+def flops(arch: Architecture, pixels: int, cut: int) -> tuple[float, float]:
+    """What one image's forward pass takes before the cut and behind it, a multiply-add being 2."""
+    network = definition(arch, method="xla")
+
+    def front(params: Any, statistics: Any, images: jax.Array) -> jax.Array:
+        return bind(network, params, statistics).prefix(images, cut)
+
+    def back(params: Any, statistics: Any, features: jax.Array) -> jax.Array:
+        return bind(network, params, statistics).suffix(features, cut)
+
+    variables = variable_shapes(arch)
+    images = jax.ShapeDtypeStruct((1, pixels, pixels, 3), jnp.float32)
+    features = jax.eval_shape(front, *variables, images)
+    costs = (
+        jax.jit(part).lower(*variables, given).cost_analysis()
+        for part, given in ((front, images), (back, features))
+    )
+    before, behind = (cost["flops"] for cost in costs)
+    return before, behind
+
+
+def needed(size: Size, jobs: Sequence[Job]) -> float:
+    """Floating-point operations that the mode needs: a backward pass counts as two forward."""
+    network = jobs[0].program.network
+    before, behind = flops(network.architecture, size.pixels, network.cut)
+    epochs = jobs[0].program.epochs
+    looks = len(size.evaluations)
+    suffix = size.seeds * behind * (3 * size.images * epochs + looks * size.tests)
+    if network.moving_prefix:
+        return suffix + size.seeds * before * (size.images * epochs + looks * size.tests)
+    if network.own_statistics:  # a pass for the statistics, and one for the features
+        return suffix + size.seeds * before * (2 * size.images + size.tests)
+    distinct = len(np.unique(np.concatenate([job.train_rows for job in jobs])))
+    return suffix + before * (distinct + size.tests)
+
+
+def matrix_rate(dtype: jnp.dtype, size: int = 4096) -> float:
+    """Operations a second of a large square matrix product, the best of five."""
+    one = jnp.ones((size, size), dtype)
+    product = jax.jit(jnp.matmul)
+    product(one, one).block_until_ready()
+    seconds = []
+    for _ in range(5):
+        clock = Clock()
+        product(one, one).block_until_ready()
+        seconds.append(clock.read()[0])
+    return 2 * size**3 / min(seconds)
+
+
 def against_torch(size: Size, modes: Sequence[str], blocks: Sequence[int]) -> Iterator[str]:
     """A line for each mode and number of blocks."""
     pair = pair_of(size)
-    yield f"{size}; {devices.describe()}"
+    with devices.matmul_precision(size.precision):
+        rate = matrix_rate(devices.compute_dtype(size.precision))
+    yield f"{size}; {devices.describe()}; matrix products {rate / 1e9:.0f} GFLOP/s"
     titles = f"{'torch s':>10}{'ours s':>9}{'ratio':>7}{'CPU ratio':>11}{'first':>8}"
-    yield f"{'mode':8}{'blocks':>7}{titles}"
+    yield f"{'mode':8}{'blocks':>7}{titles}{'images/s':>10}{'GFLOP/s':>9}{'share':>7}"
+    scale = size.seeds / (size.torch_seeds or size.seeds)
     for number in blocks:
-        loop = lambda epochs, n=number: torchs(size, "batch", n, pair, epochs)  # noqa: E731
-        (wall, cpu), _ = timed(loop, size.epochs)
+        (wall, cpu), _ = timed(partial(torchs, size, number, pair), size.epochs)
+        wall, cpu = scale * wall, scale * cpu
         for mode in modes:
-            run = lambda epochs, m=mode, n=number: ours(size, jobs_of(size, m, n, pair, epochs))  # noqa: E731
+            run = partial(ours, size, mode, number, pair)
             (our_wall, our_cpu), first = timed(run, size.epochs)
+            speed = needed(size, jobs_of(size, mode, number, pair)) / our_wall
+            seen = size.seeds * size.images * size.epochs / our_wall
             jax.clear_caches()
             yield (
                 f"{mode:8}{number:7d}{wall:10.1f}{our_wall:9.1f}{wall / our_wall:7.2f}"
                 f"{cpu / our_cpu:11.2f}{first:8.1f}"
+                f"{seen:10.0f}{speed / 1e9:9.1f}{speed / rate:7.1%}"
             )
+
+
+def grid() -> Iterator[str]:
+    """The paper's grid as planned for this machine, hours from measured steps."""
+    settings = ["--config=configs/paper/table7.py", "--config.dry_run", "--config.sweep.measure"]
+    experiment, _ = cli.parse(settings)
+    with tempfile.TemporaryDirectory() as empty:
+        yield plan(experiment, empty).describe()
 
 
 def scaling(size: Size, mode: str, blocks: int) -> Iterator[str]:
@@ -180,8 +258,7 @@ def scaling(size: Size, mode: str, blocks: int) -> Iterator[str]:
         seconds = []
         for value in values:
             one = dataclasses.replace(size, **{name: value})
-            run = lambda epochs, one=one: ours(one, jobs_of(one, mode, blocks, pair, epochs))  # noqa: E731
-            (wall, cpu), _ = timed(run, size.epochs)
+            (wall, cpu), _ = timed(partial(ours, one, mode, blocks, pair), size.epochs)
             seconds.append(cpu)
             yield f"{name} {value:6d}: {wall:8.2f} s, {cpu:8.2f} CPU s, peak {_peak():.2f} GiB"
         exponent = np.polyfit(np.log(values), np.log(seconds), 1)[0]
@@ -198,20 +275,21 @@ def _peak() -> float:
 def main() -> None:
     """Print the chosen study's lines as they come."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("study", choices=["torch", "scaling"])
+    parser.add_argument("study", choices=["torch", "scaling", "grid"])
     for field in dataclasses.fields(Size):
-        kind = str if field.name == "arch" else int
-        parser.add_argument(f"--{field.name}", type=kind, default=field.default)
+        kind = str if isinstance(field.default, str) else int
+        name = field.name.replace("_", "-")
+        parser.add_argument(f"--{name}", type=kind, default=field.default)
     parser.add_argument("--modes", nargs="+", default=["source", "adapt", "batch"])
     parser.add_argument("--blocks", nargs="+", type=int, default=[0, 1, 3, 9])
     given = vars(parser.parse_args())
     study, modes, blocks = (given.pop(name) for name in ("study", "modes", "blocks"))
     size = Size(**given)
-    lines = (
-        against_torch(size, modes, blocks)
-        if study == "torch"
-        else scaling(size, modes[0], blocks[0])
-    )
+    lines = {
+        "torch": lambda: against_torch(size, modes, blocks),
+        "scaling": lambda: scaling(size, modes[0], blocks[0]),
+        "grid": grid,
+    }[study]()
     for line in lines:
         print(line, flush=True)
 
