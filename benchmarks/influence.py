@@ -73,7 +73,7 @@ def iterative(tests: int = 100) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     curvature = hessian_curvature(train)
     solver = timed(
-        seconds, "preparing", lambda: ConjugateGradient.of(curvature, DAMPING, tolerance=1e-7)
+        seconds, "preparing", lambda: ConjugateGradient.of(curvature, DAMPING, tolerance=1e-6)
     )
     scores = timed(seconds, "scores", lambda: influence_kernel(solver)(train, test))
     return {

@@ -11,38 +11,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from scipy import linalg
 
 from rtl_jax.errors import UserError
 from rtl_jax.influence.curvature import Curvature
 from rtl_jax.influence.head import Examples
+from rtl_jax.influence.precondition import Classwise, Kronecker, preconditioner_for
 
 
 class _System(NamedTuple):
-    """On the device: the curvature, and the two factors that the preconditioner inverts.
-
-    rotation [D, D] and spread [D]: eigenvectors and eigenvalues of the inputs' second moments,
-    each input weighed by its curvature; turn [C, C] and bend [C]: of the mean class matrix.
-    """
+    """On the device: the curvature, the damping, and what the residuals are divided by."""
 
     inputs: jax.Array
     diagonal: jax.Array
     factor: jax.Array
     sign: jax.Array
-    rotation: jax.Array
-    spread: jax.Array
-    turn: jax.Array
-    bend: jax.Array
     damping: jax.Array
+    preconditioner: Classwise | Kronecker
 
 
 @dataclasses.dataclass(eq=False)
 class ConjugateGradient:
     """Iterative, of the damped Hessian, many right-hand sides together.
 
-    The preconditioner is (mean A) (x) (mean x~ x~^T, weighed by the A's) + damping I: the nearest
-    thing to H that two small eigendecompositions invert, exact if all A_i were alike. `residual`
-    and `iterations` are the largest so far.
+    `residual` and `iterations` are the largest so far.
     """
 
     system: _System
@@ -62,11 +53,13 @@ class ConjugateGradient:
         tolerance: float = 1e-8,
         max_iterations: int = 1000,
         chunk: int | None = None,
+        preconditioner: Classwise | Kronecker | None = None,
     ) -> "ConjugateGradient":
         """Prepare H + damping I; `tolerance` is of each relative residual.
 
-        `chunk` examples are solved together, by default as many as take about 1 GiB. Raises
-        UserError without a positive damping.
+        `chunk` examples are solved together, by default as many as take about 1 GiB; the
+        preconditioner is by default the best that memory has room for. Raises UserError without
+        a positive damping.
         """
         if damping <= 0:
             raise UserError(
@@ -74,22 +67,20 @@ class ConjugateGradient:
                 f"steps a singular Hessian would make endless; received {damping:g}"
             )
         (number, inputs), classes = curvature.inputs.shape, curvature.num_classes
-        traces = curvature.traces()
-        scale = max(traces.mean(), np.finfo(float).tiny)
-        moments = (curvature.inputs * (traces / scale / number)[:, None]).T @ curvature.inputs
-        spread, rotation = linalg.eigh(moments, overwrite_a=True, check_finite=False)
-        bend, turn = linalg.eigh(curvature.mean())
         with jax.enable_x64(True):
-            arrays = (curvature.inputs, curvature.diagonal, curvature.factor, curvature.sign)
-            factors = (rotation, np.maximum(spread, 0), turn, np.maximum(bend, 0), damping)
-            system = _System(*(jnp.asarray(array, jnp.float64) for array in arrays + factors))
+            arrays = (jnp.asarray(array, jnp.float64) for array in (*curvature, damping))
+            system = _System(*arrays, preconditioner or preconditioner_for(curvature, damping))
         chunk = chunk or max(1, min(128, 2**27 // (classes * (5 * inputs + 3 * number))))
         return cls(system, np.eye(classes), tolerance, max_iterations, chunk)
 
     @property
     def record(self) -> dict[str, Any]:
         """How exact the solutions are, and what that took."""
-        return {"relative_residual": self.residual, "iterations": self.iterations}
+        return {
+            "relative_residual": self.residual,
+            "iterations": self.iterations,
+            "preconditioner": type(self.system.preconditioner).__name__.lower(),
+        }
 
     def solve(self, examples: Examples) -> np.ndarray:
         """The solutions [N, C, D] for the gradients of `examples`.
@@ -123,12 +114,6 @@ def hessian_product(system: _System, directions: jax.Array) -> jax.Array:
     return products + system.damping * directions
 
 
-def _precondition(system: _System, residuals: jax.Array) -> jax.Array:
-    rotated = jnp.tensordot(system.rotation.T, residuals, 1) @ system.turn
-    rotated /= (system.spread[:, None] * system.bend + system.damping)[:, None, :]
-    return jnp.tensordot(system.rotation, rotated, 1) @ system.turn.T
-
-
 class _State(NamedTuple):
     solution: jax.Array
     residual: jax.Array
@@ -158,7 +143,7 @@ def _solve(
         length = jnp.where(active, state.slope / _inner(state.direction, product), 0)
         solution = state.solution + length[:, None] * state.direction
         residual = state.residual - length[:, None] * product
-        preconditioned = _precondition(system, residual)
+        preconditioned = system.preconditioner.apply(residual)
         slope = _inner(residual, preconditioned)
         turn = jnp.where(active, slope / state.slope, 0)
         direction = jnp.where(
@@ -167,7 +152,7 @@ def _solve(
         slope = jnp.where(active, slope, state.slope)
         return _State(solution, residual, direction, slope, state.iteration + 1)
 
-    direction = _precondition(system, right)
+    direction = system.preconditioner.apply(right)
     start = _State(
         jnp.zeros_like(right), right, direction, _inner(right, direction), jnp.asarray(0)
     )

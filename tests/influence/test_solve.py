@@ -1,25 +1,36 @@
 """Every solver against a dense solve in NumPy, and what they refuse."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import linalg
 
 from rtl_jax.errors import UserError
 from rtl_jax.influence.conjugate import ConjugateGradient
-from rtl_jax.influence.curvature import empirical_fisher_curvature, hessian_curvature
+from rtl_jax.influence.curvature import Curvature, empirical_fisher_curvature, hessian_curvature
 from rtl_jax.influence.head import contrasts
+from rtl_jax.influence.precondition import Classwise, Kronecker, preconditioner_for
 from rtl_jax.influence.scores import influence_kernel, self_influence
 from rtl_jax.influence.solve import Cholesky, PseudoInverse, factorize_in_place
 from tests.influence.problems import gradients, hessian, problem
 
 DAMPING = 1e-3
 
+
+def by(kind: type[Classwise | Kronecker], curvature: Curvature) -> ConjugateGradient:
+    with jax.enable_x64(True):
+        divisor = kind.of(curvature, DAMPING)
+    return ConjugateGradient.of(curvature, DAMPING, tolerance=1e-12, preconditioner=divisor)
+
+
 SOLVERS = {
     "cholesky": lambda c: Cholesky.of(c, DAMPING),
     "cholesky, all classes": lambda c: Cholesky.of(c, DAMPING, basis=np.eye(4)),
     "pseudo-inverse": lambda c: PseudoInverse.of(c, l2=DAMPING),
     "pseudo-inverse, contrasts": lambda c: PseudoInverse.of(c, l2=DAMPING, basis=contrasts(4)),
-    "conjugate gradients": lambda c: ConjugateGradient.of(c, DAMPING, tolerance=1e-12),
+    "conjugate gradients, class by class": lambda c: by(Classwise, c),
+    "conjugate gradients, Kronecker": lambda c: by(Kronecker, c),
 }
 
 
@@ -125,6 +136,39 @@ def test_conjugate_gradients_say_how_exact_they_are():
     )
     with pytest.raises(UserError, match=r"residual of .* after 2 iterations.*damping"):
         hopeless.solve(test)
+
+
+def test_a_preconditioner_is_the_inverse_of_what_it_approximates():
+    _, train, test = problem(classes=4)
+    curvature, zero_sum = hessian_curvature(train), gradients(test)
+    dense = hessian(train, DAMPING)
+    size = len(dense) // 4
+    blocks = np.zeros_like(dense)
+    for index in range(4):
+        own = slice(index * size, (index + 1) * size)
+        blocks[own, own] = dense[own, own]
+    project = np.kron(np.eye(4) - 1 / 4, np.eye(size))
+    wanted = zero_sum @ np.linalg.inv(blocks) @ project
+    residuals = zero_sum.reshape(-1, 4, size).transpose(2, 0, 1)
+    with jax.enable_x64(True):
+        found = Classwise.of(curvature, DAMPING).apply(jnp.asarray(residuals))
+    found = np.asarray(found).transpose(1, 2, 0).reshape(wanted.shape)
+    assert relative(found, wanted) < 1e-5
+
+
+def test_the_preconditioner_is_the_best_that_memory_has_room_for():
+    _, train, test = problem(features=30, classes=6, train=40)
+    curvature = hessian_curvature(train)
+    iterations = {}
+    for kind, free in ((Classwise, 10**6), (Kronecker, 10**4)):
+        with jax.enable_x64(True):
+            chosen = preconditioner_for(curvature, DAMPING, free)
+        assert isinstance(chosen, kind)
+        solver = ConjugateGradient.of(curvature, DAMPING, preconditioner=chosen)
+        solver.solve(test)
+        assert solver.record["preconditioner"] == kind.__name__.lower()
+        iterations[kind] = solver.iterations
+    assert iterations[Classwise] < iterations[Kronecker]
 
 
 def test_an_image_without_a_gradient_has_no_influence():
