@@ -1,6 +1,10 @@
 """Seeds side by side against each of them alone, and features wherever they are kept."""
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,6 +66,27 @@ def test_a_member_equals_its_seed_alone(mode: str, augmentation: str, batch_size
     assert len({tuple(row) for row in together.tolist()}) == len(SEEDS)
     for row, job in zip(together, jobs, strict=True):
         np.testing.assert_allclose(row, losses([job])[0], rtol=1e-4)
+
+
+def test_seeds_divided_over_devices_are_the_same():
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_PLATFORMS": "cpu",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.sweep.divided", "source"],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found["devices"] == [2]
+    seeds = (*SEEDS, 20_300_000)
+    wanted = losses(jobs_of(experiment(frozen_batch_norm="source", blocks=1), seeds))
+    np.testing.assert_allclose(found["losses"], wanted, rtol=1e-4)
 
 
 def test_a_member_equals_the_finetune_task(tmp_path: Path):
