@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from rtl_jax import cli, experiment
-from rtl_jax.errors import UserError
+from rtl_jax.errors import Incomplete, UserError
 from rtl_jax.interruption import Stopped
 from rtl_jax.paths import cache_path
 
@@ -19,7 +19,8 @@ def convert(source: str) -> Path:
 def main(arguments: list[str]) -> int:
     """Run what the command line asks for.
 
-    Returns 0, 2 for what the user can mend, 130 or 143 for SIGINT or SIGTERM.
+    Returns 0, 2 for what the user can mend, 3 where some of the inputs were broken and the others
+    are done, 130 or 143 for SIGINT or SIGTERM.
     """
     if not arguments or {"-h", "--help"} & set(arguments):
         print(cli.USAGE)
@@ -30,6 +31,9 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Incomplete as incomplete:
+        print(f"incomplete: {incomplete}", file=sys.stderr)
+        return 3
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         return 143

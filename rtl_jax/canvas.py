@@ -1,10 +1,10 @@
-"""Figures: a canvas without a screen, and PNG files that are whole or absent."""
+"""Figures: a canvas without a screen, and files that are whole or absent."""
 
 from typing import Any
 
 from etils import epath
 
-from rtl_jax.checkpoint import complete_or_absent
+from rtl_jax.paths import complete_or_absent
 
 
 def canvas(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
@@ -19,8 +19,8 @@ def canvas(width: float, height: float, rows: int = 1, columns: int = 1) -> tupl
 
 
 def save(figure: Any, path: epath.Path) -> None:
-    """Write a figure as PNG; an older one is replaced."""
-    if path.exists():
-        path.unlink()
-    with complete_or_absent(path) as temporary, temporary.open("wb") as file:
-        figure.savefig(file, format="png", dpi=150)
+    """Write a figure, as SVG where its path ends so and as PNG else; an older one is replaced."""
+    vector = path.suffix == ".svg"
+    metadata = {"Date": None} if vector else {}  # the same figure is the same file
+    with complete_or_absent(path, replace=True) as temporary, temporary.open("wb") as file:
+        figure.savefig(file, format="svg" if vector else "png", dpi=150, metadata=metadata)

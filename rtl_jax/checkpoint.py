@@ -5,14 +5,12 @@ A network is a directory: `manifest.json` (architecture, provenance) beside `var
 reads one and writes another, and every path that `etils.epath` opens will do.
 """
 
-import contextlib
 import errno
 import hashlib
 import json
 import os
 import shutil
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +22,7 @@ from etils import epath
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
 from rtl_jax.models.resnet import variable_shapes
-from rtl_jax.paths import absolute
+from rtl_jax.paths import absolute, complete_or_absent
 
 FORMAT = "rtl_jax network"
 FORMAT_VERSION = 1
@@ -42,25 +40,6 @@ class Network(NamedTuple):
     params: dict[str, np.ndarray]
     batch_stats: dict[str, np.ndarray]
     provenance: dict[str, Any]
-
-
-@contextlib.contextmanager
-def complete_or_absent(destination: epath.PathLike) -> Iterator[epath.Path]:
-    """Yield a temporary sibling to write; rename it to `destination` on success, else remove it.
-
-    Whatever happens, a kill included, `destination` is either complete or not there.
-    """
-    destination = absolute(destination)
-    temporary = destination.parent / f".{destination.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.rename(destination)
-    except OSError as error:
-        raise UserError(f"cannot write {destination}: {error}") from error
-    finally:
-        if temporary.exists():
-            temporary.rmtree() if temporary.is_dir() else temporary.unlink()
 
 
 def is_network(directory: epath.PathLike) -> bool:

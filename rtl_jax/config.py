@@ -23,6 +23,7 @@ FIRST_SEED = 20_000_000  # the authors' seeds are 20000000 + 100000 i
 
 FrozenBatchNorm = Literal["batch", "source", "adapt"]
 Precision = Literal["float32", "tf32", "bfloat16"]
+AttackName = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
 FeatureStore = Literal["auto", "device", "host", "disk", "none"]
 
 
@@ -60,15 +61,32 @@ class Source:
 class Target:
     """The images to transfer to."""
 
-    dataset: str = "digits"  # tfds:NAME, folder:PATH, npz:PATH or digits, or several with +
+    # tfds:NAME, folder:PATH, list:PATH, npz:PATH or digits, or several with +
+    dataset: str = "digits"
     data_dir: str | None = None  # none: RTL_JAX_DATA_DIR, or ~/.cache/rtl_jax/data
     image_size: int = 224  # pixels, what the network sees
     num_images: int | None = None  # training images drawn by the seed; none: all
     num_test_images: int | None = None  # a fixed draw of the test set; none: all
     classes: tuple[int, ...] | None = None  # labels to keep, renumbered; none: all
+    # Another set of the same classes, whose test images take the place of these; of a folder that
+    # is not divided, every picture is one.
+    test_dataset: str | None = None
+    # Cross-validation: the training images are dealt into so many folds, every class evenly. One
+    # of them, counted from 0, is tested on and the others train; none: all train, and are tested
+    # on too.
+    folds: int | None = None
+    fold: int | None = None
+    # What is done to all images, training and test (paper, Table 2): resized to so many pixels;
+    # so many of the image_size x image_size frequencies of each channel, or such a share of them,
+    # set to zero from the highest down.
+    low_resolution: int | None = None
+    low_pass: int | None = None
+    low_pass_share: float | None = None
 
     def __post_init__(self) -> None:
         require(bool(self.dataset), "target.dataset", "a data set", self.dataset)
+        other = self.test_dataset
+        require(other != "", "target.test_dataset", "a data set, or none", other)
         require(self.image_size >= 8, "target.image_size", "at least 8 pixels", self.image_size)
         for name in ("num_images", "num_test_images"):
             value = getattr(self, name)
@@ -80,6 +98,39 @@ class Target:
             "two different labels or more, or none",
             classes,
         )
+        folds, fold = self.folds, self.fold
+        require(folds is None or folds >= 2, "target.folds", "2 or more, or none", folds)
+        good = fold is None or (folds is not None and 0 <= fold < folds)
+        require(good, "target.fold", "0 to target.folds - 1, or none", fold)
+        good = folds is None or self.num_test_images is None
+        require(good, "target.num_test_images", "none with target.folds", self.num_test_images)
+        good = folds is None or other is None
+        require(good, "target.test_dataset", "none with target.folds", other)
+        self._check_variant()
+
+    def _check_variant(self) -> None:
+        pixels, count, share = self.low_resolution, self.low_pass, self.low_pass_share
+        expected = f"1 to {self.image_size - 1} pixels, fewer than target.image_size, or none"
+        good = pixels is None or 0 < pixels < self.image_size
+        require(good, "target.low_resolution", expected, pixels)
+        most = self.image_size**2 - 1  # the mean stays
+        good = count is None or 0 < count <= most
+        require(good, "target.low_pass", f"1 to {most} frequencies, or none", count)
+        good = share is None or (0 < share < 1 and 0 < self.zeroed_frequencies <= most)
+        require(good, "target.low_pass_share", f"a share of 1 to {most} frequencies", share)
+        one = count is None or share is None
+        require(one, "target.low_pass_share", "none with target.low_pass", share)
+
+    @property
+    def zeroed_frequencies(self) -> int:
+        """How many frequencies the low-pass sets to zero; 0: there is none."""
+        return self.low_pass or round((self.low_pass_share or 0) * self.image_size**2)
+
+    @property
+    def variant(self) -> str | None:
+        """What is done to all images, such as 'low_pass=1024'; None: nothing."""
+        done = {"low_resolution": self.low_resolution, "low_pass": self.zeroed_frequencies}
+        return ",".join(f"{name}={value}" for name, value in done.items() if value) or None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,10 +256,10 @@ class Transfer:
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
-    """How robustness is measured (paper, sections 3 and 7): PGD, or Gaussian noise."""
+    """How robustness is measured (paper, sections 3 and 7): PGD, Gaussian noise, or AutoAttack."""
 
-    method: Literal["pgd", "gaussian"] = "pgd"
-    norm: Literal["linf", "l2"] = "linf"
+    method: Literal["pgd", "gaussian", "autoattack"] = "pgd"
+    norm: Literal["linf", "l2", "l1"] = "linf"  # l1 is for AutoAttack
     # Radii, for pixels in [0, 1]; 0 is accuracy without an attack.
     eps: tuple[float, ...] = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
     steps: int = 20
@@ -222,11 +273,21 @@ class Attack:
     batch_size: int = 64
     precision: Precision = "float32"
     num_shown: int = 8  # images in the figure; 0 draws none
+    # Of AutoAttack, which reads none of the settings from `steps` to `sigma`: its version, or the
+    # attacks to run instead; and whether to keep the adversarial images.
+    version: Literal["standard", "plus"] = "standard"
+    attacks: tuple[str, ...] = ()
+    save_images: bool = False
 
     def __post_init__(self) -> None:
-        for field in ("method", "norm", "loss", "keep", "precision"):
+        for field in ("method", "norm", "loss", "keep", "precision", "version"):
             hint = typing.get_type_hints(type(self))[field]
             require_choice(getattr(self, field), hint, f"attack.{field}")
+        names = typing.get_args(AttackName)
+        known = len(set(self.attacks)) == len(self.attacks) and set(self.attacks) <= set(names)
+        require(known, "attack.attacks", f"different ones of {', '.join(names)}", self.attacks)
+        known = self.norm != "l1" or self.method == "autoattack"
+        require(known, "attack.norm", "'l1' with attack.method 'autoattack' alone", self.norm)
         radii = len(self.eps) > 0 and all(0 <= eps < float("inf") for eps in self.eps)
         require(radii, "attack.eps", "one radius or more, each 0 or more", self.eps)
         unique = len(set(self.eps)) == len(self.eps)
@@ -317,6 +378,7 @@ class Sweep:
     targets: tuple[str, ...] = ()  # values of target.dataset
     blocks: tuple[int, ...] = ()  # values of transfer.blocks
     num_images: tuple[int, ...] = ()  # values of target.num_images; 0: all
+    folds: tuple[int, ...] = ()  # values of target.fold
     # Seeds of each cell: `seed`, `seed` + 100000, and so on. None: the paper's numbers by size,
     # those of its text (20 up to 1,600 images, 10 above) or of its Table 4 (20, 10, 5 and 1).
     seeds: int | None = None
@@ -324,15 +386,16 @@ class Sweep:
     seeds_at_once: int | None = None  # in one program; none: as many as memory is estimated to take
     measure: bool = False  # a dry run times a step of every shape
     keep_networks: bool = False  # the fine-tuned ones: at 3 blocks the paper's grid has 0.9 TB
+    keep_logits: bool = False  # of the test images after the last epoch, WORKDIR/runs/RUN
     tensorboard: bool = False  # also write event files, WORKDIR/tensorboard/RUN
 
     def __post_init__(self) -> None:
         require_choice(self.seeds_by, Literal["text", "table4"], "sweep.seeds_by")
-        for name, low in (("blocks", 0), ("num_images", 0)):
+        for name in ("blocks", "num_images", "folds"):
             values = getattr(self, name)
-            good = all(value >= low for value in values)
+            good = all(value >= 0 for value in values)
             require(good, f"sweep.{name}", "whole numbers of 0 or more", values)
-        for name in ("sources", "targets", "blocks", "num_images"):
+        for name in ("sources", "targets", "blocks", "num_images", "folds"):
             values = getattr(self, name)
             require(len(set(values)) == len(values), f"sweep.{name}", "different values", values)
         for name in ("sources", "targets"):
@@ -409,14 +472,86 @@ class Influence:
         require(formed, "influence.hessian", expected, self.hessian)
 
 
+@dataclasses.dataclass(frozen=True)
+class Visualize:
+    """What networks see: images that raise one of their features (paper, Figure 1b and appendix
+    A.1), or the gradients of the loss with respect to the pixels. The images are the target's."""
+
+    show: Literal["features", "gradients"] = "features"
+    sources: tuple[str, ...] = ()  # values of source.checkpoint, side by side; empty: that one
+    num_shown: int = 6  # images in the figure
+    # Features by their number in what the head sees. Empty: for each source so many as have the
+    # largest weights for a class of its head, or with none, as are most active at each image.
+    units: tuple[int, ...] = ()
+    num_units: int = 2
+    label: int | None = None
+    # Of the search for an image: an L2 ball and steps of relative_step * eps / steps. The defaults
+    # are those of Engstrom et al. (2019), for images of 224 px: 200 steps of length 1.
+    eps: float = 1000.0
+    steps: int = 200
+    relative_step: float = 0.2
+    loss: Literal["cross_entropy", "logit"] = "cross_entropy"  # whose gradients are shown
+
+    def __post_init__(self) -> None:
+        for field in ("show", "loss"):
+            hint = typing.get_type_hints(type(self))[field]
+            require_choice(getattr(self, field), hint, f"visualize.{field}")
+        named = len(set(self.sources)) == len(self.sources) and all(self.sources)
+        require(named, "visualize.sources", "different names", self.sources)
+        units = len(set(self.units)) == len(self.units) and min(self.units, default=0) >= 0
+        require(units, "visualize.units", "different numbers of 0 or more", self.units)
+        for field in ("num_shown", "num_units", "steps", "eps", "relative_step"):
+            value = getattr(self, field)
+            require(0 < value < float("inf"), f"visualize.{field}", "a positive number", value)
+        label = self.label
+        chosen = label is None or (label >= 0 and not self.units)
+        require(chosen, "visualize.label", "a class without visualize.units, or none", label)
+
+
+@dataclasses.dataclass(frozen=True)
+class MyImages:
+    """From a folder of photographs to a network in use. What is compared is `sweep`'s."""
+
+    # Points of percent by which a simpler candidate (fewer blocks, an earlier source) may be behind
+    # the best one and still be taken.
+    margin: float = 1.0
+    robustness: bool = False  # also attack held-out images, as the group `attack` says
+    num_shown: int = 24  # images in a picture of the page
+
+    def __post_init__(self) -> None:
+        good = 0 <= self.margin < float("inf")
+        require(good, "my_images.margin", "0 or more", self.margin)
+        good = self.num_shown > 0
+        require(good, "my_images.num_shown", "a positive number", self.num_shown)
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """What `source.checkpoint` says of pictures without labels."""
+
+    # A folder, a pattern such as 'photos/*.jpg', or a .txt file with a path on each line.
+    images: str = ""
+    output: str = ""  # a .csv or .parquet file; empty: WORKDIR/predictions.csv
+    top: int = 5  # classes named for each picture, the most probable first
+    batch_size: int = 64
+    explain: int = 0  # training images named that speak most for each prediction
+
+    def __post_init__(self) -> None:
+        for name in ("top", "batch_size"):
+            value = getattr(self, name)
+            require(value > 0, f"predict.{name}", "a positive number", value)
+        require(self.explain >= 0, "predict.explain", "0 or more", self.explain)
+
+
 # The groups of settings that a task reads, beside `task` and `seed`. A run of a sweep is a
-# fine-tuning, whatever the grid that it is part of.
+# fine-tuning, whatever the grid that it is part of; a report is no run, and reads none.
 GROUPS = {
     "finetune": ("source", "target", "augmentation", "transfer"),
     "sweep": ("source", "target", "augmentation", "transfer"),
     "attack": ("source", "target", "attack"),
     "influence": ("source", "target", "augmentation", "transfer", "influence"),
     "pretrain": ("source", "target", "augmentation", "pretraining", "attack"),
+    "visualize": ("source", "target", "visualize"),
 }
 
 # Settings that say where data lie and how often work is kept, but change no number.
@@ -429,7 +564,17 @@ _WITHOUT_EFFECT = (
     ("influence", "memory_gib"),
 )
 
-Task = Literal["finetune", "sweep", "attack", "pretrain", "influence"]
+Task = Literal[
+    "finetune",
+    "sweep",
+    "attack",
+    "pretrain",
+    "influence",
+    "report",
+    "visualize",
+    "my_images",
+    "predict",
+]
 Executor = Literal["local", "ray"]
 
 
@@ -446,6 +591,9 @@ class Experiment:
     pretraining: Pretraining = dataclasses.field(default_factory=Pretraining)
     influence: Influence = dataclasses.field(default_factory=Influence)
     sweep: Sweep = dataclasses.field(default_factory=Sweep)
+    visualize: Visualize = dataclasses.field(default_factory=Visualize)
+    my_images: MyImages = dataclasses.field(default_factory=MyImages)
+    predict: Predict = dataclasses.field(default_factory=Predict)
     seed: int = FIRST_SEED  # of the subset, the head, the batches and the augmentation
     dry_run: bool = False  # of a sweep: say what it would do, and do nothing
     # Of a sweep: who runs its cells, this process, or the workers of a Ray cluster (at

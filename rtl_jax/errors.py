@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The exceptions that are no defects of ours."""
 
 
 class UserError(Exception):
@@ -8,3 +8,7 @@ class UserError(Exception):
     received and what to do. The command lines print it without a traceback and exit
     with code 2; any other exception is a defect of ours and exits with code 1.
     """
+
+
+class Incomplete(Exception):  # noqa: N818 - all that could be done is done
+    """What could be done is done and written; the message says what could not. Exit code 3."""

@@ -1,9 +1,17 @@
-"""Where files are kept when no setting says so."""
+"""Where files are kept when no setting says so, and what paths are called for short.
 
+Files are written whole or not at all.
+"""
+
+import contextlib
 import os
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from etils import epath
+
+from rtl_jax.errors import UserError
 
 
 def cache_path(cache_dir: str | Path | None = None) -> Path:
@@ -22,3 +30,34 @@ def absolute(path: epath.PathLike) -> epath.Path:
     """`path` from the root, as Orbax wants it; a remote path (gs://...) is that already."""
     path = epath.Path(path).expanduser()
     return path if path.is_absolute() else epath.Path(os.path.abspath(path))
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """The last parts of paths, as many as it takes to tell them apart."""
+    parts = [path.rstrip("/").split("/") for path in paths]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(paths)
+
+
+@contextlib.contextmanager
+def complete_or_absent(destination: epath.PathLike, replace: bool = False) -> Iterator[epath.Path]:
+    """Yield a temporary sibling to write; rename it to `destination` on success, else remove it.
+
+    Whatever happens, a kill included, `destination` is either complete or not there; with
+    `replace`, for files only, it is what was there before. Raises UserError where the system
+    refuses, or where something is there already and is not to be replaced.
+    """
+    destination = absolute(destination)
+    temporary = destination.parent / f".{destination.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(destination) if replace else temporary.rename(destination)
+    except OSError as error:
+        raise UserError(f"cannot write {destination}: {error}") from error
+    finally:
+        if temporary.exists():
+            temporary.rmtree() if temporary.is_dir() else temporary.unlink()

@@ -13,13 +13,16 @@ import os
 import platform
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from etils import epath
 
 from rtl_jax.config import Experiment
 from rtl_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow
 
 SCHEMA_VERSION = 1
 
@@ -28,16 +31,19 @@ SCHEMA_VERSION = 1
 SCHEMA: dict[str, tuple[str, str]] = {
     "schema_version": ("int64", "of this table"),
     "run": ("string", "identifies settings, source network and data; 16 hex digits"),
-    "task": ("string", "finetune, attack, pretrain or influence"),
+    "task": ("string", "finetune, attack, pretrain, influence or visualize"),
     "method": (
         "string",
         "transfer, linear_pixels (logistic regression on raw pixels), pretrain, pgd, gaussian, "
-        "influence, influence_trainable, gradient or loss",
+        "autoattack, "
+        "influence, influence_trainable, gradient, loss, features or gradients",
     ),
     "source": ("string", "source.checkpoint as given"),
     "source_sha256": ("string", "of the source's original file, where known"),
     "architecture": ("string", "of the network, such as resnet50"),
     "dataset": ("string", "target.dataset as given"),
+    "test_dataset": ("string", "of other test images than dataset's: target.test_dataset"),
+    "variant": ("string", "of all images: low_resolution=PIXELS, low_pass=FREQUENCIES; or missing"),
     "data_order": ("string", "original: the source files' order; tfds: a prepared set's"),
     "num_classes": ("int64", "of the target"),
     "num_images": ("Int64", "training images, of a fine-tuning"),
@@ -46,14 +52,16 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "blocks": ("Int64", "residual blocks trained beside the head; missing: everything"),
     "frozen_batch_norm": ("string", "batch, source or adapt"),
     "seed": ("int64", "of subset, head, batches and augmentation; of an attack's random starts"),
+    "fold": ("Int64", "of cross-validation: the part of the training images tested on, from 0"),
     "epoch": ("Int64", "of a fine-tuning, after which this was measured, from 1"),
     "epochs": ("Int64", "of the whole fine-tuning"),
     "accuracy": ("float64", "top-1 on the test images, percent; attacked: robust accuracy"),
     "loss": ("float64", "mean test cross-entropy (attacked: in the attack's loss), nats"),
     "train_accuracy": ("float64", "during that epoch, on augmented images, percent"),
     "train_loss": ("float64", "mean during that epoch, nats"),
-    "norm": ("string", "of an attack: linf, l2 or unconstrained"),
+    "norm": ("string", "of an attack: linf, l2, l1 or unconstrained"),
     "eps": ("float64", "of an attack: its radius in that norm, for pixels in [0, 1]"),
+    "warnings": ("string", "of AutoAttack: the honesty checks that failed, between commas"),
     "top1_match": (
         "float64",
         "of influence: test images whose most influential training image has their label, percent",
@@ -64,6 +72,11 @@ SCHEMA: dict[str, tuple[str, str]] = {
     ),
     "inspected": ("float64", "of flipped labels: training images looked at, percent"),
     "recall": ("float64", "of flipped labels: found among those inspected, percent"),
+    "roughness": (
+        "float64",
+        "of visualize: mean total variation per unit of absolute value, of input gradients or of "
+        "the changes that raise a feature",
+    ),
     "seconds": (
         "float64",
         "since the run started, all its sessions, compilation included; of a sweep, its share",
@@ -100,8 +113,11 @@ def row(experiment: Experiment, **columns: Any) -> dict[str, Any]:
         "task": experiment.task,
         "source": experiment.source.checkpoint,
         "dataset": experiment.target.dataset,
+        "test_dataset": experiment.target.test_dataset,
+        "variant": experiment.target.variant,
         "image_size": experiment.target.image_size,
         "seed": experiment.seed,
+        "fold": experiment.target.fold,
         "config": as_json(experiment.to_dict()),
         "versions": as_json(versions()),
         "time": now(),
@@ -157,13 +173,27 @@ def read_rows(workdir: epath.PathLike) -> pd.DataFrame:
     Raises UserError where there are none, where a file is damaged (naming it), and where
     one was written by a newer schema.
     """
+    # Imported here, for it takes half a second.
+    import pyarrow
+
     paths = _files(workdir)
     if not paths:
         directory = epath.Path(workdir) / "rows"
         raise UserError(f"{workdir} has no results: expected Parquet files in {directory}")
-    tables = [_read(path) for path in paths]
-    return pd.concat(tables, ignore_index=True).sort_values(
-        ["run", "method", "epoch", "eps"], ignore_index=True
+    # Joined before they are a frame: making thousands of small frames takes most of the time.
+    types = {"string": pyarrow.large_string(), "float64": pyarrow.float64()}
+    schema = pyarrow.schema(
+        [(column, types.get(dtype, pyarrow.int64())) for column, (dtype, _) in SCHEMA.items()]
+    )
+    tables = pyarrow.concat_tables(
+        [_read(path, schema) for path in paths], promote_options="default"
+    )
+    joined = tables.to_pandas(types_mapper={pyarrow.int64(): pd.Int64Dtype()}.get)
+    unknown = [column for column in joined if column not in SCHEMA]
+    return (
+        joined.reindex(columns=[*SCHEMA, *unknown])
+        .astype({column: dtype for column, (dtype, _) in SCHEMA.items()})
+        .sort_values(["run", "method", "epoch", "eps"], ignore_index=True)
     )
 
 
@@ -195,22 +225,35 @@ def _naming(path: epath.Path) -> Iterator[None]:
         ) from error
 
 
-def _read(path: epath.Path) -> pd.DataFrame:
+def _read(path: epath.Path, schema: "pyarrow.Schema") -> "pyarrow.Table":
+    """The rows in a file: the schema's columns that it has, of the schema's types, then others."""
+    from pyarrow import parquet
+
     with _naming(path):
         with path.open("rb") as file:
-            table = pd.read_parquet(file, engine="pyarrow", page_checksum_verification=True)
-        version = int(table["schema_version"].max())
+            # Threads would cost more than they gain on files this small.
+            pages = parquet.ParquetFile(file, page_checksum_verification=True)
+            table = pages.read(use_threads=False).replace_schema_metadata(None)
+        version = int(max(table["schema_version"].to_pylist()))
         if version > SCHEMA_VERSION:
             raise UserError(
                 f"{path} has schema {version}, this code reads up to {SCHEMA_VERSION}: "
                 "update rtl_jax"
             )
-        missing = [column for column in SCHEMA if column not in table]
-        unknown = [column for column in table if column not in SCHEMA]
+        whole = [column for column, (dtype, _) in SCHEMA.items() if dtype == "int64"]
+        if holes := [column for column in whole if table[column].null_count]:
+            raise ValueError(f"a value is missing in {holes}")
+        if table.schema == schema:
+            return table
+        missing = [column for column in SCHEMA if column not in table.column_names]
+        unknown = [column for column in table.column_names if column not in SCHEMA]
         if missing and unknown:  # an older file lacks some, a newer one has more: never both
             raise ValueError(f"it has the columns {unknown} and not {missing}")
-        table = table.reindex(columns=[*SCHEMA, *unknown])
-        return table.astype({column: dtype for column, (dtype, _) in SCHEMA.items()})
+        for column in (column for column in SCHEMA if column not in missing):
+            index = table.column_names.index(column)
+            values = table[column].cast(schema.field(column).type)
+            table = table.set_column(index, schema.field(column), values)
+        return table
 
 
 def as_json(value: Mapping[str, Any]) -> str:

@@ -22,7 +22,6 @@ from etils import epath
 from rtl_jax.checkpoint import (
     FORMAT_VERSION,
     TrainingCheckpoints,
-    complete_or_absent,
     is_network,
     load_network,
     save_network,
@@ -308,38 +307,6 @@ def test_no_variables(saved: Path) -> None:
 # ---- Whole or not there --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, UserError])
-def test_complete_or_absent_cleans_up(tmp_path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), complete_or_absent(tmp_path / "a" / "place") as temporary:
-        temporary.mkdir()
-        (temporary / "half").write_text("x")
-        raise error
-    assert list((tmp_path / "a").iterdir()) == []
-
-
-@pytest.mark.parametrize("directory", [True, False])
-def test_complete_or_absent_completes(tmp_path: Path, directory: bool) -> None:
-    place = tmp_path / "a" / "place"
-    with complete_or_absent(place) as temporary:
-        assert temporary.parent == epath.Path(place).parent  # one file system: a rename will do
-        if directory:
-            temporary.mkdir()
-        (temporary / "x" if directory else temporary).write_text("whole")
-        assert not place.exists()
-    assert (place / "x" if directory else place).read_text() == "whole"
-    assert list(place.parent.iterdir()) == [place]
-
-
-def test_complete_or_absent_reports_what_the_system_refuses(tmp_path: Path) -> None:
-    with (
-        pytest.raises(UserError, match="cannot write .*place: .*No space"),
-        complete_or_absent(tmp_path / "place") as temporary,
-    ):
-        temporary.write_text("half")
-        raise OSError(28, "No space left on device")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
@@ -381,7 +348,7 @@ def test_a_kill_leaves_no_network(tmp_path: Path) -> None:
     script = """
 import os, sys
 from etils import epath
-from rtl_jax.checkpoint import complete_or_absent
+from rtl_jax.paths import complete_or_absent
 with complete_or_absent(sys.argv[1]) as temporary:
     temporary.mkdir()
     (temporary / "manifest.json").write_text("{}")

@@ -120,7 +120,7 @@ def test_any_augmentation_is_no_identity(name: str) -> None:
 
 # Of each setting: values that it takes, and values of the right type that it refuses.
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {
-    "task": (["finetune", "sweep", "attack", "pretrain"], ["tune", ""]),
+    "task": (["finetune", "sweep", "attack", "pretrain", "report"], ["tune", ""]),
     "dry_run": ([True, False], []),
     "executor": (["local", "ray"], ["slurm", ""]),
     "source.checkpoint": (["random", "a/b.pt"], [""]),
@@ -134,6 +134,12 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "target.num_images": ([None, 1], [0, -1]),
     "target.num_test_images": ([None, 1], [0, -1]),
     "target.classes": ([None, (0, 1), (3, 1)], [(), (1,), (1, 1), (0, -1)]),
+    "target.test_dataset": ([None, "folder:y"], [""]),
+    "target.folds": ([None, 2, 5], [1, 0, -1]),
+    "target.fold": ([None], [0, -1]),  # 0 needs target.folds
+    "target.low_resolution": ([None, 1, 32], [0, -1, 224]),
+    "target.low_pass": ([None, 1, 1024], [0, -1, 224**2]),
+    "target.low_pass_share": ([None, 0.14], [0.0, 1e-9, 1.0, -0.1]),
     "augmentation.crop_padding": ([0, 4], [-1]),
     "augmentation.flip": ([True, False], []),
     "augmentation.brightness": ([0.0, 1.0], [-0.1, 1.1]),
@@ -160,8 +166,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "transfer.views": ([None, 1, 8], [0, -1]),
     "transfer.checkpoint_seconds": ([0.0, 60.0], [-1.0]),
     "transfer.baseline": ([True, False], []),
-    "attack.method": (["pgd", "gaussian"], ["fgsm"]),
-    "attack.norm": (["linf", "l2"], ["l1", "unconstrained"]),
+    "attack.method": (["pgd", "gaussian", "autoattack"], ["fgsm"]),
+    "attack.norm": (["linf", "l2"], ["l1", "unconstrained"]),  # l1 needs autoattack
     "attack.eps": ([(0.0,), (0.5, 1.0)], [(), (-0.1,), (0.5, 0.5), (float("nan"),)]),
     "attack.steps": ([1, 20], [0, -1]),
     "attack.relative_step": ([0.5, 2.5], [0.0, -1.0]),
@@ -173,6 +179,9 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "attack.batch_size": ([1, 64], [0, -1]),
     "attack.precision": (["float32", "tf32", "bfloat16"], ["float16"]),
     "attack.num_shown": ([0, 8], [-1]),
+    "attack.version": (["standard", "plus"], ["rand"]),
+    "attack.attacks": ([(), ("fab-t", "square")], [("pgd",), ("fab", "fab")]),
+    "attack.save_images": ([True, False], []),
     "pretraining.perturbation": (["none", "pgd", "gaussian"], ["fgsm"]),
     "pretraining.norm": (["linf", "l2"], ["l1", "unconstrained"]),
     "pretraining.eps": ([0.0, 3.0], [-0.1, float("nan")]),
@@ -219,12 +228,32 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "sweep.targets": ([(), ("digits", "tfds:mnist")], [("digits", "digits"), ("",)]),
     "sweep.blocks": ([(), (0, 1, 3, 9)], [(-1,), (1, 1)]),
     "sweep.num_images": ([(), (100, 0)], [(-1,), (100, 100)]),
+    "sweep.folds": ([(), (0, 4)], [(-1,), (1, 1)]),
     "sweep.seeds": ([None, 1, 20], [0, -1]),
     "sweep.seeds_by": (["text", "table4"], ["figure"]),
     "sweep.seeds_at_once": ([None, 1], [0, -1]),
     "sweep.measure": ([True, False], []),
     "sweep.keep_networks": ([True, False], []),
+    "sweep.keep_logits": ([True, False], []),
     "sweep.tensorboard": ([True, False], []),
+    "visualize.show": (["features", "gradients"], ["dreams"]),
+    "visualize.sources": ([(), ("a/b.pt", "random")], [("a", "a"), ("",)]),
+    "visualize.num_shown": ([1, 6], [0, -1]),
+    "visualize.units": ([(), (0, 7)], [(-1,), (1, 1)]),
+    "visualize.num_units": ([1, 2], [0, -1]),
+    "visualize.label": ([None, 0, 9], [-1]),
+    "visualize.eps": ([0.5, 1000.0], [0.0, -1.0]),
+    "visualize.steps": ([1, 200], [0, -1]),
+    "visualize.relative_step": ([0.2, 2.5], [0.0, -1.0]),
+    "visualize.loss": (["cross_entropy", "logit"], ["margin"]),
+    "my_images.margin": ([0.0, 1.0], [-0.1, float("inf")]),
+    "my_images.robustness": ([True, False], []),
+    "my_images.num_shown": ([1, 24], [0, -1]),
+    "predict.images": (["", "photos/*.jpg"], []),
+    "predict.output": (["", "a.parquet"], []),
+    "predict.top": ([1, 5], [0, -1]),
+    "predict.batch_size": ([1, 64], [0, -1]),
+    "predict.explain": ([0, 3], [-1]),
     # JAX's keys have 32 bits: the seeds 0 and 2**32 would draw the same.
     "seed": ([0, 2**32 - 1], [-1, 2**32, 2**63, 2**70]),
 }
@@ -430,6 +459,10 @@ def test_fingerprints_of_tasks_differ() -> None:
 def test_restarts_need_random_starts() -> None:
     settings = freeze({"attack": {"restarts": 3, "random_start": True}}).attack
     assert (settings.restarts, settings.random_start) == (3, True)
+
+
+def test_l1_is_for_autoattack() -> None:
+    assert freeze({"attack": {"norm": "l1", "method": "autoattack"}}).attack.norm == "l1"
 
 
 def test_fingerprint_is_stable_and_takes_more() -> None:

@@ -15,14 +15,17 @@ LAYERS = [
     ["rtl_jax", "rtl_jax.errors"],
     ["rtl_jax.memory", "rtl_jax.paths", "rtl_jax.settings", "rtl_jax.interruption"],
     ["rtl_jax.config", "rtl_jax.models", "rtl_jax.models.architecture"],
-    ["rtl_jax.results", "rtl_jax.progress"],
+    ["rtl_jax.results", "rtl_jax.progress", "rtl_jax.canvas"],
     ["rtl_jax.cli", "rtl_jax.data", "rtl_jax.devices", "rtl_jax.models.layers"],
     ["rtl_jax.models.resnet"],
     ["rtl_jax.checkpoint"],
-    ["rtl_jax.bundled", "rtl_jax.canvas"],
+    ["rtl_jax.bundled"],
     ["rtl_jax.models.zoo"],
     ["rtl_jax.attacks", "rtl_jax.transfer"],
+    ["rtl_jax.analysis"],
     ["rtl_jax.pretrain", "rtl_jax.influence", "rtl_jax.sweep"],
+    ["rtl_jax.report", "rtl_jax.predict"],
+    ["rtl_jax.images"],
     ["rtl_jax.experiment"],
 ]
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -42,6 +45,7 @@ ONLY_IN = {
     "orbax": ("rtl_jax.checkpoint",),
     "tensorstore": ("rtl_jax.checkpoint",),
     "ray": ("rtl_jax.sweep.executors",),
+    "jinja2": ("rtl_jax.report.page",),
     "tensorflow_datasets": ("rtl_jax.data.tfds",),
 }
 
@@ -143,8 +147,11 @@ def test_no_import_goes_round_in_a_circle(module: str) -> None:
     assert module not in reached
 
 
-@pytest.mark.parametrize("module", ["rtl_jax.results", "rtl_jax.config", "rtl_jax.errors"])
-def test_what_reports_read_needs_no_jax(module: str) -> None:
+REPORT = [name for name in PACKAGE if name.startswith("rtl_jax.report")]
+
+
+@pytest.mark.parametrize("module", [*REPORT, "rtl_jax.results", "rtl_jax.config", "rtl_jax.errors"])
+def test_a_report_and_what_it_reads_need_no_jax(module: str) -> None:
     reached, waiting = set(), [module]
     while waiting:
         name = waiting.pop()
@@ -176,7 +183,10 @@ HEAVY = [
 
 def test_importing_an_experiment_imports_nothing_heavy() -> None:
     script = f"""
-import sys, rtl_jax.experiment
+import sys
+from pkgutil import resolve_name
+from rtl_jax.experiment import TASKS
+assert all(callable(resolve_name(name)) for names in TASKS.values() for name in names)
 print(*[name for name in {HEAVY} if name in sys.modules])
 """
     done = subprocess.run(

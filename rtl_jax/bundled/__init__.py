@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from rtl_jax.checkpoint import Network, check_variables, complete_or_absent, digest
+from rtl_jax.checkpoint import Network, check_variables, digest
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
+from rtl_jax.paths import complete_or_absent
 
 FORMAT = "rtl_jax bundled 1"
 DIRECTORY = Path(__file__).parent

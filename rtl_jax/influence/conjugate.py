@@ -21,10 +21,7 @@ from rtl_jax.influence.precondition import Classwise, Kronecker, preconditioner_
 class _System(NamedTuple):
     """On the device: the curvature, the damping, and what the residuals are divided by."""
 
-    inputs: jax.Array
-    diagonal: jax.Array
-    factor: jax.Array
-    sign: jax.Array
+    curvature: Curvature
     damping: jax.Array
     preconditioner: Classwise | Kronecker
 
@@ -68,8 +65,11 @@ class ConjugateGradient:
             )
         (number, inputs), classes = curvature.inputs.shape, curvature.num_classes
         with jax.enable_x64(True):
-            arrays = (jnp.asarray(array, jnp.float64) for array in (*curvature, damping))
-            system = _System(*arrays, preconditioner or preconditioner_for(curvature, damping))
+            system = _System(
+                jax.tree.map(lambda array: jnp.asarray(array, jnp.float64), curvature),
+                jnp.asarray(damping, jnp.float64),
+                preconditioner or preconditioner_for(curvature, damping),
+            )
         chunk = chunk or max(1, min(128, 2**27 // (classes * (5 * inputs + 3 * number))))
         return cls(system, np.eye(classes), tolerance, max_iterations, chunk)
 
@@ -106,11 +106,11 @@ class ConjugateGradient:
 
 def hessian_product(system: _System, directions: jax.Array) -> jax.Array:
     """(H + damping I) V for V [D, M, C]."""
-    changes = jnp.tensordot(system.inputs, directions, 1)  # [N, M, C]
-    factor = system.factor[:, None, :]
-    along = (factor * changes).sum(-1, keepdims=True)
-    bent = system.diagonal[:, None, :] * changes + system.sign * factor * along
-    products = jnp.tensordot(system.inputs.T, bent, 1) / len(system.inputs)
+    inputs, diagonal, factor, sign = system.curvature
+    changes = jnp.tensordot(inputs, directions, 1)  # [N, M, C]
+    along = (factor[:, None, :] * changes).sum(-1, keepdims=True)
+    bent = diagonal[:, None, :] * changes + sign * factor[:, None, :] * along
+    products = jnp.tensordot(inputs.T, bent, 1) / len(inputs)
     return products + system.damping * directions
 
 

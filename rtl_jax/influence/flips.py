@@ -5,8 +5,8 @@ import random
 import numpy as np
 from etils import epath
 
-from rtl_jax.checkpoint import complete_or_absent
 from rtl_jax.data import ImageSet
+from rtl_jax.paths import complete_or_absent
 
 
 def flip_labels(

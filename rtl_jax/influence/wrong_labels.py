@@ -6,16 +6,14 @@ that the others do not predict, as images with a wrong label are.
 
 import dataclasses
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from etils import epath
 
 from rtl_jax import results
-from rtl_jax.checkpoint import complete_or_absent
 from rtl_jax.config import Experiment, Target
-from rtl_jax.data.folder import plan_folder
+from rtl_jax.data.sources import training_files
 from rtl_jax.errors import UserError
 from rtl_jax.influence.figures import draw_recall, draw_suspects
 from rtl_jax.influence.finetuned import Finetuned, explained, name_run, of_settings
@@ -24,7 +22,7 @@ from rtl_jax.influence.head import Examples
 from rtl_jax.influence.method import solver_for
 from rtl_jax.influence.scores import self_gradient, self_influence
 from rtl_jax.models.zoo import Convert
-from rtl_jax.paths import absolute
+from rtl_jax.paths import absolute, complete_or_absent
 from rtl_jax.progress import bar
 from rtl_jax.transfer.job import Job, prepare
 
@@ -141,7 +139,7 @@ def _table(
     columns = {
         "row": np.arange(train.num_examples),
         "image": original.train_rows,
-        "file": _files(original),
+        "file": image_files(original),
         "label": names[train.labels],
         "prediction": names[predicted],
         "probability": train.probabilities[np.arange(train.num_examples), train.labels],
@@ -152,21 +150,18 @@ def _table(
     return pd.DataFrame(kept).iloc[_order(ranked["influence"])]
 
 
-def _files(job: Job) -> list[str] | None:
-    """The file of each training image, where the data set is a folder of them."""
-    kind, _, path = job.experiment.target.dataset.partition(":")
-    if kind != "folder":
+def image_files(job: Job) -> list[str] | None:
+    """The file of each training image, where the data set is a folder or a list of them."""
+    pairs = training_files(job.experiment.target.dataset)
+    if pairs is None:
         return None
-    pairs = plan_folder(Path(path).expanduser().absolute(), seed=0).train
     classes = job.experiment.target.classes
     files = [str(file) for file, label in pairs if classes is None or label in classes]
     return [files[row] for row in job.train_rows]
 
 
 def _write_table(path: epath.Path, table: pd.DataFrame) -> None:
-    if path.exists():
-        path.unlink()
-    with complete_or_absent(path) as temporary:
+    with complete_or_absent(path, replace=True) as temporary:
         temporary.write_text(table.to_csv(index=False))
 
 

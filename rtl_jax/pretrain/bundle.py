@@ -9,6 +9,7 @@ bundled. What is measured is the network as it is stored, in 16 bits.
 
 import argparse
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,15 +18,15 @@ import numpy as np
 from etils import epath
 
 from rtl_jax import bundled, cli, results
+from rtl_jax.analysis.figures import Row, draw_rows
+from rtl_jax.analysis.saliency import gradients, prepared, total_variation, visible
 from rtl_jax.attacks.adversarial import attack
-from rtl_jax.attacks.gradients import input_gradients, total_variation
 from rtl_jax.attacks.network import network_logits
 from rtl_jax.attacks.pgd import PGD
 from rtl_jax.attacks.threat import Norm
-from rtl_jax.canvas import canvas, save
 from rtl_jax.checkpoint import Network
 from rtl_jax.config import Experiment, Source, freeze
-from rtl_jax.data import ImageSet, draw_test_subset, load_dataset
+from rtl_jax.data import ImageSet, draw_test_subset, load_target
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.models.zoo import load_source
@@ -34,7 +35,6 @@ from rtl_jax.progress import bar
 COMMON: tuple[Norm, float] = ("l2", 0.5)  # what all are attacked by, beside their own ball
 NUM_ATTACKED = 1000
 NUM_GRADIENTS = 256
-BATCH = 100
 
 
 def card(
@@ -100,21 +100,19 @@ def robust_accuracy(
 
 def draw_gradients(path: str, names: list[str], number: int = 6) -> None:
     """Images and their input gradients for each bundled source, as PNG."""
-    figure, grid = canvas(1.1 * number, 1.1 * (len(names) + 1) + 0.2, len(names) + 1, number)
-    for row, name in enumerate(["images", *names]):
-        network = bundled.load(name if row else names[0])
+    rows: list[Row] = []
+    for name in names:
+        network = bundled.load(name)
         experiment = _experiment(network)
         images = _validation(experiment)
         few = images.take(draw_test_subset(images.labels, 100, network.architecture.num_classes))
-        shown = np.asarray(prepare(few.images[:number], experiment.target.image_size))
-        if row:
-            shown = _visible(_gradients(network, experiment, few)[:number])
-        for column in range(number):
-            grid[row, column].imshow(shown[column], interpolation="nearest")
-            grid[row, column].set_xticks([])
-            grid[row, column].set_yticks([])
-        grid[row, 0].set_ylabel(name)
-    save(figure, epath.Path(path))
+        few = few.take(np.arange(number))
+        if not rows:
+            rows.append(
+                Row("images", np.asarray(prepare(few.images, experiment.target.image_size)))
+            )
+        rows.append(Row(name, visible(_gradients(network, experiment, few))))
+    draw_rows(epath.Path(path), rows)
 
 
 def main(arguments: list[str]) -> int:
@@ -185,12 +183,7 @@ def _experiment(network: Network) -> Experiment:
 
 def _validation(experiment: Experiment) -> ImageSet:
     target = experiment.target
-    dataset = load_dataset(
-        target.dataset,
-        data_dir=target.data_dir,
-        image_size=target.image_size,
-        classes=target.classes,
-    )
+    dataset = load_target(target)
     rows = draw_test_subset(dataset.test.labels, target.num_test_images, dataset.num_classes)
     return dataset.test.take(rows)
 
@@ -211,28 +204,18 @@ def _logits_fn(network: Network) -> Any:
     return network_logits(network.architecture, params, stats)
 
 
-def _batches(experiment: Experiment, images: ImageSet) -> Any:
-    for start in range(0, len(images), BATCH):
-        part = slice(start, start + BATCH)
-        pixels = prepare(images.images[part], experiment.target.image_size)
-        yield pixels, jnp.asarray(images.labels[part])
+def _batches(experiment: Experiment, images: ImageSet) -> Iterator[tuple[jax.Array, jax.Array]]:
+    return prepared(images, experiment.target.image_size)
 
 
 def _gradients(network: Network, experiment: Experiment, images: ImageSet) -> np.ndarray:
-    take, logits_fn = jax.jit(input_gradients), _logits_fn(network)
-    parts = [take(logits_fn, *batch) for batch in _batches(experiment, images)]
-    return np.concatenate(parts)
+    parts = gradients(_logits_fn(network), _batches(experiment, images))
+    return np.concatenate(list(parts))
 
 
 def _roughness(network: Network, experiment: Experiment, images: ImageSet) -> np.ndarray:
-    gradients = _gradients(network, experiment, images.take(np.arange(NUM_GRADIENTS)))
-    return np.asarray(total_variation(jnp.asarray(gradients)))
-
-
-def _visible(gradients: np.ndarray) -> np.ndarray:
-    """Clipped at three standard deviations, grey where nothing matters."""
-    scale = 3 * gradients.std((1, 2, 3), keepdims=True)
-    return np.clip(gradients / scale / 2 + 0.5, 0, 1)
+    found = _gradients(network, experiment, images.take(np.arange(NUM_GRADIENTS)))
+    return np.asarray(total_variation(jnp.asarray(found)))
 
 
 if __name__ == "__main__":

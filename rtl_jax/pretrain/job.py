@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from rtl_jax import config, devices
 from rtl_jax.checkpoint import Network, digest
 from rtl_jax.config import Experiment
-from rtl_jax.data import ImageSet, draw_subset, draw_test_subset, load_dataset
+from rtl_jax.data import ImageSet, draw_subset, draw_test_subset, load_target
 from rtl_jax.data.stream import Stream, decoded_bytes, open_stream
 from rtl_jax.errors import UserError
 from rtl_jax.models import zoo
@@ -114,12 +114,7 @@ def prepare(experiment: Experiment, convert: zoo.Convert | None = None) -> Job:
 
 def _load(experiment: Experiment) -> tuple[ImageSet, ImageSet, str, tuple[str, ...]]:
     target = experiment.target
-    dataset = load_dataset(
-        target.dataset,
-        data_dir=target.data_dir,
-        image_size=target.image_size,
-        classes=target.classes,
-    )
+    dataset = load_target(target)
     classes = dataset.num_classes
     rows = draw_subset(dataset.train.labels, target.num_images, experiment.seed, classes)
     tested = draw_test_subset(dataset.test.labels, target.num_test_images, classes)
@@ -131,6 +126,11 @@ def _stream(experiment: Experiment) -> tuple[Stream, ImageSet, str, tuple[str, .
     if target.num_images is not None:
         raise UserError(
             "target.num_images: a set that is streamed is taken whole; leave it at none, or raise "
+            "pretraining.memory_mib so that the set is kept in memory"
+        )
+    if given := target.test_dataset or target.variant:
+        raise UserError(
+            f"target: {given} is not to be had of a set that is streamed; leave it out, or raise "
             "pretraining.memory_mib so that the set is kept in memory"
         )
     stream = open_stream(

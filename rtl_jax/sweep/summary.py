@@ -6,18 +6,22 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from rtl_jax.paths import short_names
+
 CONFIDENCE = 0.95
 
 _CELL = ["dataset", "blocks", "num_images"]
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and half the width of its 95 % interval by Student's t; nan for one value."""
+def mean_interval(
+    values: Sequence[float] | pd.Series | np.ndarray, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """The mean and half the width of its interval by Student's t, 95 %; nan for one value."""
     numbers = np.asarray(values, float)
     if len(numbers) < 2:
         return float(numbers.mean()), float("nan")
     error = numbers.std(ddof=1) / np.sqrt(len(numbers))
-    return float(numbers.mean()), float(stats.t.ppf((1 + CONFIDENCE) / 2, len(numbers) - 1) * error)
+    return float(numbers.mean()), float(stats.t.ppf((1 + confidence) / 2, len(numbers) - 1) * error)
 
 
 def paired_difference(one: pd.Series, other: pd.Series) -> tuple[float, float]:
@@ -59,18 +63,10 @@ def summarize(rows: pd.DataFrame) -> str:
     return "\n".join([*lines, f"{diverged} runs diverged"] if diverged else lines)
 
 
-def short_names(paths: Sequence[str]) -> list[str]:
-    """The last parts of paths, as many as it takes to tell them apart."""
-    parts = [path.rstrip("/").split("/") for path in paths]
-    for depth in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(part[-depth:]) for part in parts]
-        if len(set(names)) == len(names):
-            return names
-    return list(paths)
-
-
 def _by_seed(cell: pd.DataFrame, source: str) -> pd.Series:
-    return cell[cell["source"] == source].drop_duplicates("seed").set_index("seed")["accuracy"]
+    """Accuracies by seed and fold."""
+    own = cell[cell["source"] == source].assign(fold=cell["fold"].fillna(-1))
+    return own.drop_duplicates(["seed", "fold"]).set_index(["seed", "fold"])["accuracy"]
 
 
 def _shown(mean: float, half: float) -> str:

@@ -14,12 +14,12 @@ from rtl_jax.checkpoint import load_network, save_network
 from rtl_jax.config import PRESETS, Experiment, Influence, Source, Target, Transfer
 from rtl_jax.data.transforms import prepare as transform
 from rtl_jax.errors import UserError
-from rtl_jax.experiment import summarize_influence
 from rtl_jax.influence import explain, finetuned
 from rtl_jax.influence.head import Head
 from rtl_jax.influence.scores import read_scores
+from rtl_jax.influence.summary import summarize
 from rtl_jax.influence.task import influence
-from rtl_jax.influence.wrong_labels import _files
+from rtl_jax.influence.wrong_labels import image_files
 from rtl_jax.models.architecture import architecture
 from rtl_jax.models.resnet import bind, definition, initialize
 from rtl_jax.results import read_rows
@@ -102,7 +102,7 @@ def test_sources_stand_side_by_side(compared):
     assert not np.allclose(values, read_scores(directory / "robust" / "head").values)
     whole = read_scores(directory / "robust" / "trainable")
     assert whole.values.shape == (30, 60) and len(whole.record["eigenvalues"]) <= 3
-    table = summarize_influence(rows)
+    table = summarize(rows)
     assert table.count("%") == 12 and "influence_trainable" in table
 
 
@@ -188,7 +188,7 @@ def test_flipped_labels_are_found(workdir: Path):
     first = round(0.2 * len(table))
     share = table["flipped"][:first].sum() / table["flipped"].sum()
     assert found[20.0] == pytest.approx(100 * share)
-    assert "of the flipped labels found" in summarize_influence(rows)
+    assert "of the flipped labels found" in summarize(rows)
     refused = dataclasses.replace(settings.influence, run="runs/x")
     with pytest.raises(UserError, match=r"influence.run: expected none with influence.flip_labels"):
         influence(dataclasses.replace(settings, influence=refused), workdir)
@@ -203,7 +203,7 @@ def test_files_of_a_folder_are_named(workdir: Path, tmp_path: Path):
             Image.fromarray(pixels).save(tmp_path / name / f"{index}.png")
     target = Target(f"folder:{tmp_path}", image_size=8, num_images=7, classes=(2, 0))
     job = prepare(dataclasses.replace(experiment(workdir), task="finetune", target=target))
-    files = _files(job)
+    files = image_files(job)
     assert files is not None and len(files) == 7
     for file, image, label in zip(files, job.train.images, job.train.labels, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(file)), image[..., 0])

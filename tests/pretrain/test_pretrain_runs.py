@@ -263,6 +263,12 @@ def test_a_stream_is_taken_whole(photos: Path, tmp_path: Path):
     )
     with pytest.raises(UserError, match="target.num_images: a set that is streamed"):
         pretrain(wrong, tmp_path)
+    for given in ({"low_resolution": 4}, {"test_dataset": "digits"}):
+        wrong = dataclasses.replace(
+            streamed(photos), target=Target(f"folder:{photos}", image_size=8, **given)
+        )
+        with pytest.raises(UserError, match="is not to be had of a set that is streamed"):
+            pretrain(wrong, tmp_path)
 
 
 def test_presets_leave_room_for_the_resized_crop():

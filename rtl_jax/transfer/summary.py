@@ -1,0 +1,20 @@
+"""A fine-tuning's table."""
+
+import pandas as pd
+
+
+def summarize(rows: pd.DataFrame) -> str:
+    """Test accuracy first, last and best, what it cost, and the linear classifier's."""
+    transfer = rows[rows["method"] == "transfer"].sort_values("epoch")
+    best = transfer.loc[transfer["accuracy"].idxmax()]
+    lines = [
+        f"{'':14}{'epoch':>7}{'accuracy':>11}{'test loss':>12}{'train loss':>12}{'seconds':>10}"
+    ]
+    for name, row in (("first", transfer.iloc[0]), ("last", transfer.iloc[-1]), ("best", best)):
+        lines.append(
+            f"{name:14}{row.epoch:7d}{row.accuracy:10.2f}%{row.loss:12.4g}"
+            f"{row.train_loss:12.4g}{row.seconds:10.1f}"
+        )
+    for _, row in rows[rows["method"] == "linear_pixels"].iterrows():
+        lines.append(f"{'linear, pixels':14}{'':7}{row.accuracy:10.2f}%{row.loss:12.4g}")
+    return "\n".join(lines)
