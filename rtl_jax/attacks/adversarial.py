@@ -18,7 +18,8 @@ import numpy as np
 
 from rtl_jax.attacks.losses import Loss, judge
 from rtl_jax.attacks.parallel import map_attacks
-from rtl_jax.attacks.pgd import Iterate, LogitsFn
+from rtl_jax.attacks.pgd import Iterate, LogitsFn, Signs
+from rtl_jax.attacks.randomised import Randomised
 from rtl_jax.attacks.threat import THREATS, Norm
 from rtl_jax.errors import UserError
 
@@ -50,6 +51,10 @@ class Attack(Protocol):
     def unroll(self) -> bool:
         """Whether to compile without loops."""
 
+    @property
+    def passes(self) -> int | None:
+        """How many draws of a randomised network to average; None: it is not."""
+
     def begin(self, logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> Any:
         """What searches with several eps share."""
 
@@ -77,6 +82,7 @@ class Adversarial(NamedTuple):
     valid: bool [N]: the pixels given lie in [0, 1], the label is a class, and every logit and
         gradient on the way was finite. Outside of `jit` and `vmap` anything else has raised an
         error; inside, look at it. What is not valid is never a success.
+    signs: what makes the attack doubtful, if it looks for that (`APGD`).
     """
 
     images: jax.Array
@@ -84,6 +90,7 @@ class Adversarial(NamedTuple):
     norms: jax.Array
     losses: jax.Array
     valid: jax.Array
+    signs: Signs | None = None
 
     @property
     def robust_accuracy(self) -> jax.Array:
@@ -101,6 +108,7 @@ def attack(
     *,
     indices: jax.Array | None = None,
     together: int | None = None,
+    runs: jax.Array | None = None,
 ) -> Adversarial:
     """Attack images and confirm what was found.
 
@@ -114,12 +122,14 @@ def attack(
       labels: int [N], or []; the targets of a targeted attack.
       eps: the radius, in units of pixels in [0, 1]; one for all, or one per image [N]. None for
         'unconstrained'.
-      settings: a `PGD` or a `Gaussian`.
+      settings: a `PGD`, a `Gaussian`, an `APGD`, a `FAB` or a `Square`.
       key: needed if the attack is random.
       indices: int [N], the number of each image in its data set (default: in this batch). With
         the key it decides the image's random numbers, whatever batch it comes in.
       together: how many restarts run side by side under `vmap`, at so many times the memory;
         by default all, on a CPU as many as pay. No number changes but for rounding.
+      runs: int [M], of an attack of several runs (`APGD`, `FAB`, `Square`) the numbers of those
+        to make; by default all.
 
     Raises:
       UserError: an argument is not as above, or a logit or a gradient is not finite.
@@ -130,7 +140,29 @@ def attack(
         raise UserError(
             f"eps: expected one, or one per image {np.shape(labels)}; got {radius.shape}"
         )
-    return _checked(_run(*program, radius), logits_fn, images, labels)
+    return _checked(_run(*program, radius, runs), settings, logits_fn, images, labels)
+
+
+def reevaluate(
+    logits_fn: LogitsFn,
+    images: jax.Array,
+    labels: jax.Array,
+    eps: float,
+    settings: Attack,
+    found: jax.Array,
+    key: jax.Array | None = None,
+    *,
+    indices: jax.Array | None = None,
+) -> Adversarial:
+    """What images `found` by an attack, or read from a file, are worth: as `attack`'s result.
+
+    A success has to lie in its ball, to 1e-6, and in [0, 1], and to be misclassified now.
+    """
+    program = _prepare(logits_fn, images, labels, settings, key, indices, None)
+    if np.shape(found) != np.shape(images):
+        raise UserError(f"found: expected {np.shape(images)}, as images; got {np.shape(found)}")
+    result = _run_again(*program, _radius(eps, settings), jnp.asarray(found))
+    return _checked(result, settings, logits_fn, images, labels)
 
 
 def robustness_curve(
@@ -160,7 +192,7 @@ def robustness_curve(
     radii = _radius(eps, settings)
     if radii.ndim != 1 or len(radii) == 0:
         raise UserError(f"eps: expected a list of numbers; got shape {radii.shape}")
-    return _checked(_run_curve(*program, radii), logits_fn, images, labels)
+    return _checked(_run_curve(*program, radii, None), settings, logits_fn, images, labels)
 
 
 def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
@@ -180,12 +212,35 @@ def _attack(
     labels: jax.Array,
     keys: jax.Array | None,
     eps: jax.Array,
+    runs: jax.Array | None,
 ) -> Adversarial:
     """One radius, or one per image."""
     eps = jnp.broadcast_to(eps.astype(images.dtype), labels.shape)
-    logits_fn = static.join(arrays)
-    found = settings.search(logits_fn, images, labels, eps, keys, None, together)
+    logits_fn = _bound(static.join(arrays), settings, keys)
+    chosen = {} if runs is None else {"numbers": runs}
+    found = settings.search(logits_fn, images, labels, eps, keys, None, together, **chosen)
     return _confirmed(settings, logits_fn, images, labels, found)
+
+
+def _again(
+    settings: Attack,
+    static: "_Static",
+    together: None,
+    arrays: list,
+    images: jax.Array,
+    labels: jax.Array,
+    keys: jax.Array | None,
+    eps: jax.Array,
+    found: jax.Array,
+) -> Adversarial:
+    """No attack: images found before, looked at."""
+    logits_fn = _bound(static.join(arrays), settings, keys)
+    yes = jnp.ones(labels.shape, bool)
+    iterate = Iterate(found.reshape(images.shape).astype(images.dtype), yes, yes, yes)
+    result = _confirmed(settings, logits_fn, images, labels, iterate)
+    box = ((result.images >= 0) & (result.images <= 1)).reshape(len(labels), -1).all(-1)
+    inside = box & (result.norms <= eps + 1e-6)
+    return result._replace(success=result.success & inside)
 
 
 def _curve(
@@ -197,9 +252,10 @@ def _curve(
     labels: jax.Array,
     keys: jax.Array | None,
     radii: jax.Array,
+    _: None,
 ) -> Adversarial:
     """Every radius [E] in turn, or together."""
-    logits_fn = static.join(arrays)
+    logits_fn = _bound(static.join(arrays), settings, keys)
     shared = settings.begin(logits_fn, images, labels)
 
     def one(eps: jax.Array) -> Adversarial:
@@ -221,7 +277,15 @@ def _confirmed(
     known = (labels >= 0) & (labels < logits.shape[-1])
     valid = found.finite & verdict.finite & inside & known
     norms = jax.vmap(THREATS[settings.norm].norm)(found.images - images)
-    return Adversarial(found.images, verdict.success & valid, norms, verdict.losses, valid)
+    success = verdict.success & valid
+    return Adversarial(found.images, success, norms, verdict.losses, valid, found.signs)
+
+
+def _bound(logits_fn: Callable, settings: Attack, keys: jax.Array | None) -> LogitsFn:
+    """The model as a function of images alone, where it takes a key besides."""
+    if settings.passes is None or keys is None:
+        return logits_fn
+    return Randomised(logits_fn, keys, settings.passes)
 
 
 def _compiled(program: Callable[..., Adversarial], axis: int) -> Callable[..., Adversarial]:
@@ -237,6 +301,7 @@ def _compiled(program: Callable[..., Adversarial], axis: int) -> Callable[..., A
         key: jax.Array | None,
         indices: jax.Array | None,
         eps: jax.Array,
+        more: jax.Array | None,
     ) -> Adversarial:
         single = labels.ndim == 0
         if single:
@@ -245,14 +310,15 @@ def _compiled(program: Callable[..., Adversarial], axis: int) -> Callable[..., A
         images = images.astype(jnp.promote_types(images.dtype, jnp.float32))
         indices = jnp.arange(len(labels)) if indices is None else indices.reshape(-1)
         keys = example_keys(key, indices) if settings.needs_key and key is not None else None
-        result = program(settings, static, together, arrays, images, labels, keys, eps)
+        result = program(settings, static, together, arrays, images, labels, keys, eps, more)
         return jax.tree.map(lambda leaf: leaf.squeeze(axis), result) if single else result
 
     # The settings and the model's structure are constants of the program.
     return jax.jit(run, static_argnums=(0, 1, 2))
 
 
-_run, _run_curve = _compiled(_attack, axis=0), _compiled(_curve, axis=1)
+_run, _run_again = _compiled(_attack, axis=0), _compiled(_again, axis=0)
+_run_curve = _compiled(_curve, axis=1)
 
 
 class _Static(NamedTuple):
@@ -334,7 +400,11 @@ def _radius(eps: Any, settings: Attack) -> jax.Array:
 
 
 def _checked(
-    result: Adversarial, logits_fn: LogitsFn, images: jax.Array, labels: jax.Array
+    result: Adversarial,
+    settings: Attack,
+    logits_fn: LogitsFn,
+    images: jax.Array,
+    labels: jax.Array,
 ) -> Adversarial:
     """`result`, or an error that says what was wrong; while tracing nothing is known yet."""
     if isinstance(result.valid, jax.core.Tracer):
@@ -349,7 +419,8 @@ def _checked(
             "scale them, and leave normalisation to logits_fn"
         )
     batch = images if classes.ndim else jnp.asarray(images)[None]
-    number = jax.eval_shape(logits_fn, batch).shape[-1]
+    arguments = (batch,) if settings.passes is None else (batch, jax.random.key(0))
+    number = jax.eval_shape(logits_fn, *arguments).shape[-1]
     if not (classes.min() >= 0 and classes.max() < number):
         raise UserError(
             f"labels: expected 0 to {number - 1}, found {classes.min()} to {classes.max()}"

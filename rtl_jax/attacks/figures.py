@@ -7,7 +7,7 @@ from etils import epath
 from rtl_jax.canvas import canvas, save
 from rtl_jax.config import Attack
 
-_NORMS = {"linf": "Linf", "l2": "L2"}
+_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
 
 def draw_curve(path: epath.Path, settings: Attack, rows: pd.DataFrame) -> None:
@@ -22,8 +22,9 @@ def draw_curve(path: epath.Path, settings: Attack, rows: pd.DataFrame) -> None:
     axes.set_ylim(0, 100)
     axes.set_xlabel(f"{_NORMS[settings.norm]} eps, pixels in [0, 1]")
     axes.set_ylabel("robust accuracy, %")
-    steps = f"PGD({settings.steps})" if settings.method == "pgd" else "Gaussian noise"
-    axes.set_title(f"{steps}, {int(rows['num_test_images'].iloc[0])} images")
+    names = {"pgd": f"PGD({settings.steps})", "gaussian": "Gaussian noise"}
+    name = names.get(settings.method, "AutoAttack")
+    axes.set_title(f"{name}, {int(rows['num_test_images'].iloc[0])} images")
     axes.grid(alpha=0.3)
     save(figure, path)
 

@@ -27,6 +27,7 @@ class Gaussian:
     targeted: typing.ClassVar[bool] = False
     step_size: typing.ClassVar[None] = None
     unroll: typing.ClassVar[bool] = False
+    passes: typing.ClassVar[None] = None
 
     def __post_init__(self) -> None:
         if self.norm not in ("l2", "linf"):

@@ -9,7 +9,7 @@ import optax
 
 from rtl_jax.errors import UserError
 
-Loss = Literal["cross_entropy", "margin", "dlr"]
+Loss = Literal["cross_entropy", "margin", "dlr", "logit"]
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -39,10 +39,50 @@ def dlr(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return margin(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
+def dlr_targeted(logits: jax.Array, labels: jax.Array, goals: jax.Array) -> jax.Array:
+    """(z_goal - z_y) / (z_(1) - (z_(3) + z_(4)) / 2), [N], for other classes `goals` int [N].
+
+    Croce and Hein (2020), equation 7. Needs four classes.
+    """
+    if logits.shape[-1] < 4:
+        raise UserError(
+            f"the targeted DLR loss needs four classes or more, received {logits.shape[-1]}: "
+            "choose other attacks than apgd-t, such as apgd-ce,fab-t,square"
+        )
+    top = jax.lax.top_k(logits, 4)[0]
+    lead = pick(logits, goals) - pick(logits, labels)
+    return lead / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
+
+
+def pick(logits: jax.Array, classes: jax.Array) -> jax.Array:
+    """The logit of one class of each image, [N]; classes int [N]."""
+    return jnp.take_along_axis(logits, classes[:, None], axis=-1)[:, 0]
+
+
+def rivals(logits: jax.Array, labels: jax.Array, number: int) -> jax.Array:
+    """The likeliest classes other than the label, the likeliest first, int [N, number]."""
+    own = jnp.arange(logits.shape[-1]) == labels[:, None]
+    return jax.lax.top_k(jnp.where(own, -jnp.inf, logits), number)[1]
+
+
+def beyond_rounding(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Whether another class wins by more than another compilation may change, bool [N]."""
+    return margin(logits, labels) > 1e-5 * jnp.abs(logits).max(-1)
+
+
+def logit(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """-z_y, [N]: a targeted attack raises the target's logit, whatever becomes of the others.
+
+    So it raises any output of any function, such as one feature of a network.
+    """
+    return -pick(logits, labels)
+
+
 LOSSES: dict[Loss, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "cross_entropy": cross_entropy,
     "margin": margin,
     "dlr": dlr,
+    "logit": logit,
 }
 
 

@@ -1,4 +1,4 @@
-"""The networks of this package as a `logits_fn`."""
+"""The networks of this package as a `logits_fn`, and their features as one."""
 
 from collections.abc import Mapping
 
@@ -28,7 +28,22 @@ def network_logits(
     return jax.tree_util.Partial(_logits, graphdef, dict(params), dict(batch_stats))
 
 
+def network_features(
+    architecture: Architecture, params: Mapping, batch_stats: Mapping
+) -> jax.tree_util.Partial:
+    """What the network's head sees, [N, num_features], for `attack`: features in logits' place."""
+    graphdef = definition(architecture)
+    return jax.tree_util.Partial(_features, graphdef, dict(params), dict(batch_stats))
+
+
 def _logits(
     graphdef: nnx.GraphDef, params: Mapping, batch_stats: Mapping, images: jax.Array
 ) -> jax.Array:
     return bind(graphdef, params, batch_stats)(images)
+
+
+def _features(
+    graphdef: nnx.GraphDef, params: Mapping, batch_stats: Mapping, images: jax.Array
+) -> jax.Array:
+    network = bind(graphdef, params, batch_stats)
+    return network.prefix(images, network.architecture.num_blocks)

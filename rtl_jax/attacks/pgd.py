@@ -20,19 +20,33 @@ from rtl_jax.errors import UserError
 
 LogitsFn = Callable[[jax.Array], jax.Array]
 Keep = Literal["best", "loss", "last"]
+PGDNorm = Literal["l2", "linf", "unconstrained"]  # in L1 its step would be one pixel's: see `apgd`
+
+
+class Signs(NamedTuple):
+    """What makes an attack on an image doubtful, int [N] each; see `honesty`.
+
+    zero_gradient: in so many runs the gradient at the start was zero in every pixel.
+    ended_worse: so many runs did not succeed, and their loss at the end was lower than at first.
+    """
+
+    zero_gradient: jax.Array
+    ended_worse: jax.Array
 
 
 class Iterate(NamedTuple):
     """Images [N, ...] and what the network said of them, [N] each.
 
     `objective` is what the attack raises: the loss, or its negative where it is targeted.
-    `finite` says so of all logits and gradients on the way here.
+    `finite` says so of all logits and gradients on the way here. `signs` is None for attacks
+    that do not look for any.
     """
 
     images: jax.Array
     objective: jax.Array
     success: jax.Array
     finite: jax.Array
+    signs: Signs | None = None
 
 
 Shared = tuple[Iterate, Any]  # at the originals; the second is the gradient, or None
@@ -50,7 +64,7 @@ class PGD:
         (unconstrained).
     restarts: searches from so many random starts, every one of which counts.
     targeted: labels are what the network shall say, not what it shall not.
-    loss: 'cross_entropy', 'margin' or 'dlr'.
+    loss: 'cross_entropy', 'margin', 'dlr' or 'logit'.
     keep: of every iterate, first and last included, for each image the 'best' (one that
         succeeds before one that does not, then the higher loss), or the one of the highest
         'loss' alone, as `robustness` does in training; or the 'last', whatever it is.
@@ -70,8 +84,10 @@ class PGD:
     keep: Keep = "best"
     unroll: bool = False
 
+    passes: typing.ClassVar[None] = None
+
     def __post_init__(self) -> None:
-        for name, choices in (("norm", Norm), ("loss", Loss), ("keep", Keep)):
+        for name, choices in (("norm", PGDNorm), ("loss", Loss), ("keep", Keep)):
             options, value = typing.get_args(choices), getattr(self, name)
             _require(value in options, name, f"one of {', '.join(map(repr, options))}", value)
         for name in ("steps", "restarts"):
@@ -146,15 +162,12 @@ class PGD:
             found = restart(jnp.asarray(0))
         else:
             together = self.restarts if self.unroll else together
-            every = map_attacks(restart, jnp.arange(self.restarts), len(images), together)
-            found = jax.tree.map(lambda leaf: leaf[0], every)
-            others = jax.tree.map(lambda leaf: leaf[1:], every)
             rule: Keep = "loss" if self.keep == "loss" else "best"
-            found, _ = lax.scan(lambda old, new: (_kept(rule, old, new), None), found, others)
+            found = best_of(restart, jnp.arange(self.restarts), len(images), together, rule)
         if self.keep == "best":
             # The original lies in the ball too: no image becomes right by being attacked.
             original, _ = shared or (self._judge(logits_fn, images, labels), None)
-            found = _kept("best", original, found)
+            found = kept("best", original, found)
         return found
 
     def _from(
@@ -173,7 +186,7 @@ class PGD:
             x = here.images + jax.vmap(threat.step)(gradient, sizes)  # normalised and stepped
             x = jax.vmap(threat.project)(x, images, eps)  # projected and clipped
             finite = jnp.isfinite(gradient).reshape(len(x), -1).all(-1)
-            return x, _kept(self.keep, best, here._replace(finite=here.finite & finite))
+            return x, kept(self.keep, best, here._replace(finite=here.finite & finite))
 
         def step(carry: tuple[jax.Array, Iterate], _: None) -> tuple[tuple, None]:
             x, best = carry
@@ -186,7 +199,7 @@ class PGD:
             here, gradient = shared
             carry, steps = move(nothing, here, gradient), steps - 1
         (x, best), _ = lax.scan(step, carry, length=steps, unroll=self.unroll)
-        return _kept(self.keep, best, self._judge(logits_fn, x, labels))
+        return kept(self.keep, best, self._judge(logits_fn, x, labels))
 
     def _judge(self, logits_fn: LogitsFn, x: jax.Array, labels: jax.Array) -> Iterate:
         """What the network says of x [N, ...]."""
@@ -204,7 +217,21 @@ class PGD:
         return here, gradient
 
 
-def _kept(rule: Keep, old: Iterate, new: Iterate) -> Iterate:
+def best_of(
+    search: Callable[[jax.Array], Iterate],
+    numbers: jax.Array,
+    examples: int,
+    together: int | None,
+    rule: Keep = "best",
+) -> Iterate:
+    """What several searches of so many examples found, by `rule` for each; see `map_attacks`."""
+    every = map_attacks(search, numbers, examples, together)
+    first = jax.tree.map(lambda leaf: leaf[0], every)
+    others = jax.tree.map(lambda leaf: leaf[1:], every)
+    return lax.scan(lambda old, new: (kept(rule, old, new), None), first, others)[0]
+
+
+def kept(rule: Keep, old: Iterate, new: Iterate) -> Iterate:
     """For each image the iterate to keep; the older one of two that are equal."""
     if rule == "last":
         take = jnp.ones_like(new.success)
@@ -213,12 +240,12 @@ def _kept(rule: Keep, old: Iterate, new: Iterate) -> Iterate:
     else:
         higher = new.objective > old.objective
         take = jnp.where(new.success == old.success, higher, new.success)
-    images = jax.vmap(jnp.where)(take, new.images, old.images)
     return Iterate(
-        images,
+        jax.vmap(jnp.where)(take, new.images, old.images),
         jnp.where(take, new.objective, old.objective).astype(old.objective.dtype),
         jnp.where(take, new.success, old.success),
         old.finite & new.finite,
+        jax.tree.map(jnp.add, old.signs, new.signs),
     )
 
 

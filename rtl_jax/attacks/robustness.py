@@ -1,8 +1,7 @@
 """The task `attack`: how many test images a network still gets right, radius by radius."""
 
 import time
-import zipfile
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +10,16 @@ import pandas as pd
 from etils import epath
 
 from rtl_jax import config, devices, results
+from rtl_jax.attacks import store
 from rtl_jax.attacks.adversarial import Attack, robustness_curve
+from rtl_jax.attacks.autoattack import AutoAttack, Evaluation, autoattack
 from rtl_jax.attacks.figures import draw_curve, draw_images
 from rtl_jax.attacks.gaussian import Gaussian
 from rtl_jax.attacks.network import network_logits
-from rtl_jax.attacks.pgd import PGD
-from rtl_jax.checkpoint import Network, complete_or_absent, digest
+from rtl_jax.attacks.pgd import PGD, LogitsFn
+from rtl_jax.checkpoint import Network, digest
 from rtl_jax.config import Experiment
-from rtl_jax.data import ImageSet, draw_test_subset, load_dataset
+from rtl_jax.data import Dataset, ImageSet, draw_test_subset, load_target
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.models.zoo import Convert, load_source
@@ -43,6 +44,11 @@ class Measured(NamedTuple):
 
 def method(settings: config.Attack) -> Attack:
     """The attack that the settings name."""
+    if settings.method == "autoattack":
+        raise UserError(
+            "attack.method: 'autoattack' is no single attack, and the task 'attack' alone runs it: "
+            "expected 'pgd' or 'gaussian' here"
+        )
     if settings.method == "gaussian":
         return Gaussian(settings.norm, sigma=settings.sigma, loss=settings.loss)
     return PGD(
@@ -78,7 +84,7 @@ def measure_robustness(
         if path.exists():
             print(f"run {run} is finished; its rows are in {path}")
         else:
-            measured, seconds = _attack(experiment, network, images, directory / "batches")
+            measured, seconds, warnings = _measure(experiment, network, images, directory)
             rows = [
                 results.row(
                     experiment,
@@ -91,6 +97,7 @@ def measure_robustness(
                     num_test_images=len(images),
                     norm=settings.norm,
                     eps=eps,
+                    warnings=warnings[index],
                     accuracy=100 * (1 - float(measured.success[index].mean())),
                     loss=float(measured.losses[index].mean()),
                     seconds=seconds,
@@ -108,23 +115,23 @@ def measure_robustness(
     return table[table["run"] == run].reset_index(drop=True)
 
 
-def _load(experiment: Experiment, convert: Convert | None) -> tuple[Network, ImageSet, str]:
-    target = experiment.target
-    network = load_source(experiment.source, seed=experiment.seed, convert=convert)
-    dataset = load_dataset(
-        target.dataset,
-        data_dir=target.data_dir,
-        image_size=target.image_size,
-        classes=target.classes,
-    )
+def require_classes(network: Network, checkpoint: str, dataset: Dataset) -> None:
+    """Raise UserError unless a network tells as many classes apart as a data set has."""
     classes = network.architecture.num_classes
     if dataset.num_classes != classes:
         raise UserError(
-            f"{experiment.source.checkpoint} tells {classes} classes apart and "
-            f"{target.dataset} has {dataset.num_classes}: name a network that was trained or "
-            "fine-tuned on these classes (the work directory of a run will do), or choose them "
-            "with target.classes"
+            f"{checkpoint} tells {classes} classes apart and {dataset.name} has "
+            f"{dataset.num_classes}: name a network that was trained or fine-tuned on these "
+            "classes (the work directory of a run will do), or choose them with target.classes"
         )
+
+
+def _load(experiment: Experiment, convert: Convert | None) -> tuple[Network, ImageSet, str]:
+    target = experiment.target
+    network = load_source(experiment.source, seed=experiment.seed, convert=convert)
+    dataset = load_target(target)
+    classes = network.architecture.num_classes
+    require_classes(network, experiment.source.checkpoint, dataset)
     rows = draw_test_subset(dataset.test.labels, target.num_test_images, classes)
     print(
         f"{experiment.source.checkpoint} ({network.architecture.name}) under "
@@ -134,18 +141,81 @@ def _load(experiment: Experiment, convert: Convert | None) -> tuple[Network, Ima
     return network, dataset.test.take(rows), dataset.order
 
 
-def _attack(
+def _measure(
     experiment: Experiment, network: Network, images: ImageSet, directory: epath.Path
-) -> tuple[Measured, float]:
-    """All images, batch by batch; those in `directory` are not attacked again."""
-    settings, total = experiment.attack, len(images)
+) -> tuple[Measured, float, list[str | None]]:
+    """What was found, in how many seconds, and for each radius the names of warnings."""
+    settings = experiment.attack
     logits_fn = network_logits(
         network.architecture,
         jax.tree.map(jnp.asarray, network.params),
         jax.tree.map(jnp.asarray, network.batch_stats),
         dtype=devices.compute_dtype(settings.precision),
     )
-    key, size = jax.random.key(experiment.seed), min(settings.batch_size, total)
+    key, batches = jax.random.key(experiment.seed), directory / "batches"
+    if settings.method != "autoattack":
+        measured, seconds = _attack(experiment, logits_fn, images, key, batches)
+        return measured, seconds, [None] * len(settings.eps)
+    found = _autoattack(experiment, logits_fn, images, key, batches)
+    if settings.save_images:
+        every = np.stack([one.adversarial.images for one in found])
+        broken = np.stack([one.adversarial.success for one in found])
+        arrays = {"images": every, "success": broken, "labels": images.labels}
+        store.keep(directory / "adversarial.npz", {"eps": np.asarray(settings.eps), **arrays})
+    warnings = [",".join(sorted({doubt.name for doubt in one.warnings})) for one in found]
+    return _gathered(found, settings), sum(one.seconds for one in found), list(warnings)
+
+
+def _autoattack(
+    experiment: Experiment,
+    logits_fn: LogitsFn,
+    images: ImageSet,
+    key: jax.Array,
+    directory: epath.Path,
+) -> list[Evaluation]:
+    """AutoAttack at every radius, and what it says on the way."""
+    settings, found = experiment.attack, []
+    names = cast(tuple[config.AttackName, ...], settings.attacks)
+    ensemble = AutoAttack(settings.norm, settings.version, names)
+    pixels = np.asarray(prepare(images.images, experiment.target.image_size))
+    for eps in settings.eps:
+        one = autoattack(
+            logits_fn,
+            pixels,
+            images.labels,
+            eps,
+            ensemble,
+            key,
+            batch_size=settings.batch_size,
+            directory=directory,
+        )
+        steps = [f"{name} {100 * share:.1f}%" for name, share in one.accuracies.items()]
+        print(f"eps {eps:.4g}: {', '.join(steps)}")
+        for doubt in one.warnings:
+            print(f"warning: {doubt.name}: {doubt.message}")
+        found.append(one)
+    return found
+
+
+def _gathered(found: list[Evaluation], settings: config.Attack) -> Measured:
+    every = [one.adversarial for one in found]
+    shown = np.stack([one.images[: settings.num_shown] for one in every]).astype(np.float16)
+    success, losses, norms = (
+        np.stack([getattr(one, name) for one in every]) for name in ("success", "losses", "norms")
+    )
+    return Measured(success, losses, norms, shown)
+
+
+def _attack(
+    experiment: Experiment,
+    logits_fn: LogitsFn,
+    images: ImageSet,
+    key: jax.Array,
+    directory: epath.Path,
+) -> tuple[Measured, float]:
+    """All images, batch by batch; those in `directory` are not attacked again."""
+    settings, total = experiment.attack, len(images)
+    size = min(settings.batch_size, total)
     parts: list[Measured] = []
     seconds = 0.0
     with bar("attacking", total, leave=True) as progress:
@@ -172,10 +242,11 @@ def _attack(
                     "norms": np.asarray(found.norms, np.float32)[:, :number],
                     "shown": np.asarray(found.images[:, :kept], np.float16),
                 }
-                _keep(path, arrays, time.monotonic() - began)
-            part, spent = _kept(path)
+                store.keep(path, {"seconds": np.asarray(time.monotonic() - began), **arrays})
+            stored = store.read(path)
+            part = Measured(*(stored[name] for name in Measured._fields))
             parts.append(part)
-            seconds += spent
+            seconds += float(stored["seconds"])
             progress.update(number)
             broken = np.concatenate([part.success for part in parts], axis=1).mean(1)
             pairs = zip(settings.eps, broken, strict=True)
@@ -183,18 +254,3 @@ def _attack(
             progress.set_postfix(shown, refresh=False)
     whole = (np.concatenate(leaves, axis=1) for leaves in zip(*parts, strict=True))
     return Measured(*whole), seconds
-
-
-def _keep(path: epath.Path, arrays: dict[str, Any], seconds: float) -> None:
-    with complete_or_absent(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, seconds=seconds, **arrays)
-
-
-def _kept(path: epath.Path) -> tuple[Measured, float]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Measured(*(arrays[name] for name in Measured._fields)), float(arrays["seconds"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} is damaged ({error}): remove it, and the same command attacks its images again"
-        ) from error

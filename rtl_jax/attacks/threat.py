@@ -11,7 +11,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-Norm = Literal["l2", "linf", "unconstrained"]
+Norm = Literal["l2", "linf", "l1", "unconstrained"]
+Ball = Literal["l2", "linf", "l1"]
+
+# Halvings of an interval of float32's 24 bits, and a few for the length of its beginning.
+_HALVINGS = 32
 
 
 class Threat(Protocol):
@@ -47,14 +51,7 @@ class L2:
         The sum goes pairwise. A plain one in float32 over the 150,528 values of a 224 px image
         may be off by more than the 1e-6 by which no image may leave its ball.
         """
-        squares = jnp.square(change).ravel()
-        while squares.size > 1:
-            squares = jnp.pad(squares, (0, -squares.size % 64)).reshape(64, -1)
-            for half in (32, 16, 8, 4, 2, 1):
-                squares = squares[:half] + squares[half:]
-            # XLA would otherwise fuse the whole tree into one very long expression.
-            squares = lax.optimization_barrier(squares[0])
-        return jnp.sqrt(squares[0])
+        return jnp.sqrt(_sum(jnp.square(change)))
 
     @staticmethod
     def step(gradient: jax.Array, size: jax.Array) -> jax.Array:
@@ -70,13 +67,9 @@ class L2:
         """
         change = image - original
         norm = L2.norm(change)
-        precision = jnp.finfo(change.dtype)
-        limit = eps * (1 - 4 * precision.eps)
-        change *= jnp.minimum(1, limit / jnp.maximum(norm, precision.tiny))
-        image = original + change
-        too_far = jnp.abs(image - original) > jnp.abs(change)
-        image = jnp.where(too_far, jnp.nextafter(image, original), image)
-        return jnp.clip(image, 0, 1)
+        limit = _just_inside(eps, change)
+        change *= jnp.minimum(1, limit / jnp.maximum(norm, jnp.finfo(change.dtype).tiny))
+        return jnp.clip(_moved(original, change), 0, 1)
 
     @staticmethod
     def random_change(key: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
@@ -109,6 +102,61 @@ class Linf:
         return eps * jax.random.uniform(key, original.shape, original.dtype, -1, 1)
 
 
+class L1:
+    """The cross-polytope: the sum of all pixels' changes is limited."""
+
+    @staticmethod
+    def norm(change: jax.Array) -> jax.Array:
+        """The sum of absolute values, to a few units in the last place."""
+        return _sum(jnp.abs(change))
+
+    @staticmethod
+    def step(gradient: jax.Array, size: jax.Array, share: jax.Array | float = 1.0) -> jax.Array:
+        """`size` divided equally over the `share` of pixels with the largest gradients.
+
+        The steepest step has one pixel, and is too sparse to be of use (Croce and Hein, 2021,
+        section 3.2).
+        """
+        magnitudes = jnp.abs(gradient).ravel()
+        place = jnp.asarray((1 - share) * magnitudes.size, int).clip(0, magnitudes.size - 1)
+        chosen = jnp.abs(gradient) >= jnp.sort(magnitudes)[place]
+        signs = jnp.where(chosen, jnp.sign(gradient), 0)
+        return signs * (size / jnp.maximum(jnp.abs(signs).sum(), 1))
+
+    @staticmethod
+    def project(image: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
+        """The nearest image, in L2, in the ball and in [0, 1] at once.
+
+        Every change is shortened by the same amount, to nothing at least, and clamped
+        (Croce and Hein, 2021, proposition 2.2); the amount is found by halving.
+        """
+        change = image - original
+        signs, sizes = jnp.sign(change), jnp.abs(change)
+        room = jnp.where(change > 0, 1 - original, original)
+        limit = _just_inside(eps, change)
+
+        def left(amount: jax.Array) -> jax.Array:
+            return jnp.clip(sizes - amount, 0, room)
+
+        def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            low, high = ends
+            middle = (low + high) / 2
+            fits = left(middle).sum() <= limit
+            return jnp.where(fits, low, middle), jnp.where(fits, middle, high)
+
+        zero = jnp.zeros((), sizes.dtype)
+        _, amount = lax.fori_loop(0, _HALVINGS, halve, (zero, sizes.max()))
+        change = left(jnp.where(L1.norm(left(zero)) <= limit, zero, amount))
+        # What a plain sum has taken for less than it is.
+        change *= jnp.minimum(1, limit / jnp.maximum(L1.norm(change), jnp.finfo(change.dtype).tiny))
+        return jnp.clip(_moved(original, signs * change), 0, 1)
+
+    @staticmethod
+    def random_change(key: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
+        """N(0, 1) for every pixel, which `project` brings into the ball."""
+        return jax.random.normal(key, original.shape, original.dtype)
+
+
 class Unconstrained:
     """All images: only [0, 1] limits them. Steps follow the gradient as it is.
 
@@ -136,4 +184,33 @@ class Unconstrained:
         return L2.random_change(key, original, eps)
 
 
-THREATS: dict[Norm, type[Threat]] = {"l2": L2, "linf": Linf, "unconstrained": Unconstrained}
+THREATS: dict[Norm, type[Threat]] = {
+    "l2": L2,
+    "linf": Linf,
+    "l1": L1,
+    "unconstrained": Unconstrained,
+}
+
+
+def _sum(values: jax.Array) -> jax.Array:
+    """The sum of all values, pairwise: as exact as a float has bits, however many they are."""
+    values = values.ravel()
+    while values.size > 1:
+        values = jnp.pad(values, (0, -values.size % 64)).reshape(64, -1)
+        for half in (32, 16, 8, 4, 2, 1):
+            values = values[:half] + values[half:]
+        # XLA would otherwise fuse the whole tree into one very long expression.
+        values = lax.optimization_barrier(values[0])
+    return values[0]
+
+
+def _just_inside(eps: jax.Array, change: jax.Array) -> jax.Array:
+    """eps, less the rounding of a norm."""
+    return eps * (1 - 4 * jnp.finfo(change.dtype).eps)
+
+
+def _moved(original: jax.Array, change: jax.Array) -> jax.Array:
+    """original + change, every pixel rounded towards `original`."""
+    image = original + change
+    too_far = jnp.abs(image - original) > jnp.abs(change)
+    return jnp.where(too_far, jnp.nextafter(image, original), image)

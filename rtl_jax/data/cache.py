@@ -58,7 +58,7 @@ def fetch(cache_dir: Path, key: str, decode: Callable[[], Decoded]) -> Decoded:
     if found is not None:
         return found
     decoded = decode()
-    if len(decoded.train) and len(decoded.test):
+    if len(decoded.train) or len(decoded.test):
         _write(entry, decoded)
     return decoded
 

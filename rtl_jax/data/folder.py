@@ -11,6 +11,7 @@ import logging
 import os
 import random
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 class FolderPlan:
     """Which file is which image: `train` and `test` are (path, label) in order.
 
-    `split_seed` is the seed of the split, or None where the folder has its own.
+    `split_seed` is the seed of the split, or None where none was drawn.
     """
 
     path: Path
@@ -49,28 +50,23 @@ class FolderPlan:
         return [path for path, _ in self.train + self.test]
 
 
-def plan_folder(path: Path, seed: int) -> FolderPlan:
+def plan_folder(path: Path, seed: int | None) -> FolderPlan:
     """List a folder's pictures and split them, without decoding any.
 
     Where there is no train/ and test/, a fifth of each class (at least one picture, if it
     has two) becomes the test set, drawn by `seed` and the class's name: adding a class
-    leaves the others' split as it was.
+    leaves the others' split as it was. Without a seed all pictures are test images.
 
     Raises UserError for a missing folder, a class without pictures, a test class that has
     no training class, or pictures in a format that cannot be read.
     """
-    if not path.is_dir():
-        raise UserError(f"there is no folder {path}: give folder: a folder with one per class")
-    inside = {entry.name.lower(): entry for entry in _folders(path)}
-    test_names = [name for name in TEST_NAMES if name in inside]
-    if "train" in inside and test_names:
-        return _plan_halves(path, inside["train"], inside[test_names[0]])
-    if "train" in inside:
-        raise UserError(
-            f"{path} has train/ and no test/: add test/ with the same class folders, or move "
-            "the class folders out of train/ to have a fifth of the pictures drawn for testing"
-        )
+    train_dir, test_dir = halves(path)
+    if test_dir is not None:
+        return _plan_halves(path, train_dir, test_dir)
     classes = _pictures_by_class(path)
+    if seed is None:
+        every = tuple((f, label) for label, files in enumerate(classes.values()) for f in files)
+        return FolderPlan(path, tuple(classes), (), every, None)
     train: list[tuple[Path, int]] = []
     test: list[tuple[Path, int]] = []
     for label, (name, files) in enumerate(classes.items()):
@@ -80,6 +76,25 @@ def plan_folder(path: Path, seed: int) -> FolderPlan:
         train += [(file, label) for file in sorted(shuffled[count:])]
         test += [(file, label) for file in sorted(shuffled[:count])]
     return FolderPlan(path, tuple(classes), tuple(train), tuple(test), seed)
+
+
+def halves(path: Path) -> tuple[Path, Path | None]:
+    """Where the class folders of the training and of the test images are; None: not divided.
+
+    Raises UserError for a missing folder, and for train/ without test/.
+    """
+    if not path.is_dir():
+        raise UserError(f"there is no folder {path}: give folder: a folder with one per class")
+    inside = {entry.name.lower(): entry for entry in folders(path)}
+    test_names = [name for name in TEST_NAMES if name in inside]
+    if "train" not in inside:
+        return path, None
+    if not test_names:
+        raise UserError(
+            f"{path} has train/ and no test/: add test/ with the same class folders, or move "
+            "the class folders out of train/ to have a fifth of the pictures drawn for testing"
+        )
+    return inside["train"], inside[test_names[0]]
 
 
 def read_folder(plan: FolderPlan, image_size: int) -> Decoded:
@@ -128,7 +143,7 @@ def _plan_halves(path: Path, train_dir: Path, test_dir: Path) -> FolderPlan:
 
 
 def _pictures_by_class(path: Path) -> dict[str, list[Path]]:
-    classes = {folder.name: _pictures(folder) for folder in _folders(path)}
+    classes = {folder.name: _pictures(folder) for folder in folders(path)}
     if len(classes) < 2:
         raise UserError(
             f"{path} must hold a folder per class, at least two, "
@@ -142,7 +157,8 @@ def _pictures_by_class(path: Path) -> dict[str, list[Path]]:
     return classes
 
 
-def _folders(path: Path) -> list[Path]:
+def folders(path: Path) -> list[Path]:
+    """The folders in a folder, sorted by name; hidden ones are none. UserError if unreadable."""
     try:
         entries = sorted(path.iterdir(), key=lambda entry: entry.name)
     except OSError as error:
@@ -150,21 +166,36 @@ def _folders(path: Path) -> list[Path]:
     return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
 
 
-def _pictures(folder: Path) -> list[Path]:
-    found: list[Path] = []
-    others: list[Path] = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+class Files(NamedTuple):
+    """What lies in a folder and below: pictures, photographs that PIL cannot read, and others."""
+
+    pictures: list[Path]
+    unreadable: list[Path]
+    others: list[Path]
+
+
+def files_in(folder: Path) -> Files:
+    """All files of a folder, sorted, by their endings; hidden ones are left out."""
+    found = Files([], [], [])
+    for place, inside, names in os.walk(folder, followlinks=True):
+        inside[:] = [name for name in inside if not name.startswith(".")]
         for name in names:
-            suffix = os.path.splitext(name)[1].lower()
             if name.startswith(".") or name.lower() in ("thumbs.db", "desktop.ini"):
                 continue
-            if suffix in UNREADABLE:
-                raise UserError(
-                    f"{Path(place, name)}: {suffix} pictures cannot be read; convert them "
-                    "to JPEG or PNG (or move them away)"
-                )
-            (found if suffix in PICTURES else others).append(Path(place, name))
-    if others:
+            suffix = os.path.splitext(name)[1].lower()
+            kind = 0 if suffix in PICTURES else 1 if suffix in UNREADABLE else 2
+            found[kind].append(Path(place, name))
+    return Files(*map(sorted, found))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    found = files_in(folder)
+    if found.unreadable:
+        first = found.unreadable[0]
+        raise UserError(
+            f"{first}: {first.suffix.lower()} pictures cannot be read; convert them "
+            "to JPEG or PNG (or move them away)"
+        )
+    if others := found.others:
         logger.warning("%s: %d files are no pictures, skipped: %s", folder, len(others), others[0])
-    return sorted(found)
+    return found.pictures

@@ -38,7 +38,7 @@ def decode_all(
     Returns the pixels, and the row and reason of every picture that cannot be decoded.
     Raises UserError if the pixels exceed this machine's memory.
     """
-    rgb = _allocate(count, size, name)
+    rgb = allocate(count, size, 3, name)
     broken: list[tuple[int, str]] = []
     grey = True
     target = None if native else size[0]
@@ -176,8 +176,9 @@ def _try_decode(job: tuple[Path | bytes, int | None, tuple[int, int]]) -> np.nda
     return pixels
 
 
-def _allocate(count: int, size: tuple[int, int], name: str) -> np.ndarray:
-    needed = count * size[0] * size[1] * 3
+def allocate(count: int, size: tuple[int, int], channels: int, name: str) -> np.ndarray:
+    """uint8 [count, *size, channels] for `name`; UserError if it exceeds this machine's memory."""
+    needed = count * size[0] * size[1] * channels
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Not every system tells.
@@ -187,4 +188,4 @@ def _allocate(count: int, size: tuple[int, int], name: str) -> np.ndarray:
             f"{name}: {count} images of {size[0]}x{size[1]} need {needed / 2**30:.1f} GiB, and "
             f"this machine has {total / 2**30:.1f}: lower image_size, or use fewer images"
         )
-    return np.empty((count, *size, 3), np.uint8)
+    return np.empty((count, *size, channels), np.uint8)

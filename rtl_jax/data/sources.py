@@ -4,17 +4,18 @@ The story: find the source's files, look for their decoded form in the cache, el
 and keep it, then choose the classes and check the result.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from rtl_jax.data import cache, folder, npz, originals, tfds, union
+from rtl_jax.data import cache, folder, listing, npz, originals, tfds, union
 from rtl_jax.data.dataset import Dataset, Decoded, ImageSet, Order, keep_classes
 from rtl_jax.errors import UserError
 from rtl_jax.paths import cache_path, data_path
 
-KINDS = "digits, tfds:NAME, folder:PATH or npz:PATH"
+KINDS = "digits, tfds:NAME, folder:PATH, list:PATH or npz:PATH"
 DIGITS_TEST_IMAGES = 600
 DIGITS_BYTES = 1797 * 8 * 8
 
@@ -27,12 +28,14 @@ def load_dataset(
     image_size: int,
     seed: int = 0,
     classes: Sequence[int] | None = None,
+    test: str | None = None,
+    test_on_train: bool = False,
 ) -> Dataset:
     """Load a classification set, decoded, as uint8 in memory.
 
     Args:
-        spec: `digits`, `tfds:NAME`, `folder:PATH` or `npz:PATH`, or several joined by `+`
-            (see `union`).
+        spec: `digits`, `tfds:NAME`, `folder:PATH`, `list:PATH` or `npz:PATH`, or several joined
+            by `+` (see `union`).
         data_dir: where `tfds:` sets lie and are downloaded to; None is the environment's
             RTL_JAX_DATA_DIR, else ~/.cache/rtl_jax/data.
         cache_dir: where decoded sets are kept; None is the environment's
@@ -41,6 +44,9 @@ def load_dataset(
             side resized, centre cropped). Sets of one fixed size keep it.
         seed: of the train/test split of a `folder:` that has none.
         classes: keep only these labels and renumber them 0, 1, ...; None keeps all.
+        test: another set, whose test images take the place of these (see `union`).
+        test_on_train: the training images take the place of the test images, as for
+            cross-validation.
 
     Raises:
         UserError: the source is missing, damaged, or not a classification set; the
@@ -51,6 +57,11 @@ def load_dataset(
     places = data_path(data_dir), cache_path(cache_dir)
     found = [_decode(part, *places, image_size, seed) for part in union.parts(spec)]
     decoded = union.join([each for each, _ in found], spec)
+    if test is not None:
+        found.append(_decode(test, *places, image_size, None))
+        decoded = union.with_test(decoded, found[-1][0], f"{spec}, tested on {test}")
+    if test_on_train:
+        decoded = dataclasses.replace(decoded, test=decoded.train)
     order = union.joint_order([each for _, each in found])
     if classes is not None:
         decoded = keep_classes(decoded, classes, spec)
@@ -60,13 +71,13 @@ def load_dataset(
 def parse(spec: str) -> tuple[str, str]:
     """The kind of a single set, and the name or path that follows it; raises UserError."""
     kind, _, rest = spec.partition(":")
-    if spec != "digits" and (kind not in ("tfds", "folder", "npz") or not rest):
+    if spec != "digits" and (kind not in ("tfds", "folder", "list", "npz") or not rest):
         raise UserError(f"unknown dataset {spec!r}: expected {KINDS}")
     return kind, rest
 
 
 def local(path: str) -> Path:
-    """The path in `folder:PATH` or `npz:PATH`, from the root."""
+    """The path in `folder:PATH`, `list:PATH` or `npz:PATH`, from the root."""
     return Path(path).expanduser().absolute()
 
 
@@ -85,7 +96,7 @@ def find_tfds(name: str, data_dir: Path) -> originals.Found | Path:
 
 
 def _decode(
-    spec: str, data_dir: Path, cache_dir: Path, image_size: int, seed: int
+    spec: str, data_dir: Path, cache_dir: Path, image_size: int, seed: int | None
 ) -> tuple[Decoded, Order]:
     kind, rest = parse(spec)
     if kind == "digits":
@@ -94,11 +105,21 @@ def _decode(
         path = local(rest)
         key = cache.key(spec, files=[path])
         return cache.fetch(cache_dir, key, lambda: npz.read_npz(path)), "original"
-    if kind == "folder":
-        plan = folder.plan_folder(local(rest), seed)
+    if kind in ("folder", "list"):
+        plan = _plan(kind, local(rest), seed)
         key = cache.key(spec, files=plan.files, settings=(image_size, plan.split_seed))
         return cache.fetch(cache_dir, key, lambda: folder.read_folder(plan, image_size)), "original"
     return _decode_tfds(spec, rest, data_dir, cache_dir, image_size)
+
+
+def _plan(kind: str, path: Path, seed: int | None) -> folder.FolderPlan:
+    return folder.plan_folder(path, seed) if kind == "folder" else listing.plan_list(path)
+
+
+def training_files(spec: str) -> list[tuple[Path, int]] | None:
+    """The file and label of each training image of a folder or a list; of other sets None."""
+    kind, rest = parse(spec)
+    return list(_plan(kind, local(rest), 0).train) if kind in ("folder", "list") else None
 
 
 def _decode_tfds(

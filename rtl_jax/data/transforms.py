@@ -108,13 +108,18 @@ def prepare(images: jax.Array, size: int) -> jax.Array:
     if size < 1:
         raise UserError(f"size: expected 1 pixel or more; got {size}")
     _, height, width, _ = images.shape
+    return to_float(_weigh(images, *resize_weights(height, width, size)))
+
+
+def resize_weights(height: int, width: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """What `prepare` multiplies rows and columns with, float32 [size, height], [size, width]."""
     short = min(height, width)
+    # Cropping the weights rather than the result never computes what is cropped away.
     rows, columns = (
-        # Cropping the weights rather than the result never computes what is cropped away.
         _centre(_triangle_weights(old, size if old == short else size * old // short), size)
         for old in (height, width)
     )
-    return to_float(_weigh(images, rows, columns))
+    return rows, columns
 
 
 def _centre(weights: np.ndarray, size: int) -> np.ndarray:

@@ -3,7 +3,8 @@
 They must have the same classes. These are matched by name and numbered as in the first set.
 Training images are those of all sets, one set after the other; test images are the first
 set's alone. So a network trained on ImageNet and Stylized-ImageNet together is measured on
-ImageNet, as the authors of the latter do, and compares with one trained on ImageNet.
+ImageNet, as the authors of the latter do, and compares with one trained on ImageNet. `with_test`
+is for the other question: trained on one set, tested on another.
 """
 
 import re
@@ -14,7 +15,7 @@ import numpy as np
 from rtl_jax.data.dataset import Decoded, ImageSet, Order, three_channels
 from rtl_jax.errors import UserError
 
-_PLUS = re.compile(r"\+(?=(?:tfds|folder|npz):|digits(?:\+|$))")
+_PLUS = re.compile(r"\+(?=(?:tfds|folder|list|npz):|digits(?:\+|$))")
 
 
 def parts(spec: str) -> list[str]:
@@ -30,7 +31,7 @@ def renumbering(names: Sequence[str], first: Sequence[str], spec: str) -> np.nda
     if len(set(first)) != len(first) or sorted(names) != sorted(first):
         only = sorted(set(first) - set(names)), sorted(set(names) - set(first))
         raise UserError(
-            f"{spec}: joined sets must have the same classes, each name once; only in the first "
+            f"{spec}: these sets must have the same classes, each name once; only in the first "
             f"are {_listed(only[0])}, only in another {_listed(only[1])}"
         )
     number = {name: label for label, name in enumerate(first)}
@@ -45,19 +46,34 @@ def join(sets: Sequence[Decoded], spec: str) -> Decoded:
     first = sets[0]
     if len(sets) == 1:
         return first
-    sizes = [half.images.shape[1:3] for each in sets for half in (each.train, each.test)]
-    if len(set(sizes)) > 1:
-        raise UserError(
-            f"{spec}: joined sets must have images of one size, and theirs are "
-            f"{', '.join(f'{h}x{w}' for h, w in dict.fromkeys(sizes))}; a set of small images of "
-            "one size keeps it, so choose that as image_size"
-        )
+    _require_one_size([half for each in sets for half in (each.train, each.test)], spec)
     images, labels = [], []
     for each in sets:
         images.append(three_channels(each.train).images)
         labels.append(renumbering(each.class_names, first.class_names, spec)[each.train.labels])
     train = ImageSet(np.concatenate(images), np.concatenate(labels))
     return Decoded(train, three_channels(first.test), first.class_names)
+
+
+def with_test(first: Decoded, other: Decoded, spec: str) -> Decoded:
+    """The training images of one set and the test images of the other, labelled as in the first.
+
+    Raises UserError for other classes, or images of another size.
+    """
+    _require_one_size((first.train, other.test), spec)
+    labels = renumbering(other.class_names, first.class_names, spec)[other.test.labels]
+    test = three_channels(ImageSet(other.test.images, labels))
+    return Decoded(three_channels(first.train), test, first.class_names)
+
+
+def _require_one_size(halves: Sequence[ImageSet], spec: str) -> None:
+    sizes = dict.fromkeys(half.images.shape[1:3] for half in halves)
+    if len(sizes) > 1:
+        raise UserError(
+            f"{spec}: these sets must have images of one size, and theirs are "
+            f"{', '.join(f'{h}x{w}' for h, w in sizes)}; a set of small images of "
+            "one size keeps it, so choose that as image_size"
+        )
 
 
 def joint_order(orders: Sequence[Order]) -> Order:

@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from rtl_jax import devices, results
 from rtl_jax.checkpoint import save_network
 from rtl_jax.config import Experiment, Sweep
 from rtl_jax.models import zoo
+from rtl_jax.paths import complete_or_absent
 from rtl_jax.progress import bar
 from rtl_jax.sweep.estimate import seeds_at_once
 from rtl_jax.sweep.events import write_events
@@ -80,19 +82,25 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
                 rows += [baseline_row(job) for job in together]
             if sweep.keep_networks:
                 _save_networks(together, training, state, workdir)
+            if sweep.keep_logits:
+                _save_logits(together, training, state, workdir)
             if sweep.tensorboard:
                 write_events(workdir, rows)
             results.write_rows(workdir, f"{together[0].run}-{len(together)}", rows)
 
 
 def in_one_program(jobs: Sequence[Job], sweep: Sweep) -> Iterator[Sequence[Job]]:
-    """Jobs that run in one program: of one size, and so many seeds as there is room for."""
-    sizes = dict.fromkeys(len(job.train_rows) for job in jobs)
-    for size in sizes:
-        same = [job for job in jobs if len(job.train_rows) == size]
+    """Jobs that run in one program: of one size and fold, as many seeds as there is room for."""
+    kinds = dict.fromkeys(map(_kind, jobs))
+    for kind in kinds:
+        same = [job for job in jobs if _kind(job) == kind]
         number = sweep.seeds_at_once or seeds_at_once(same[0].program, len(same))
         for start in range(0, len(same), number):
             yield same[start : start + number]
+
+
+def _kind(job: Job) -> tuple[int, int | None]:
+    return len(job.train_rows), job.experiment.target.fold
 
 
 def _train(
@@ -131,3 +139,18 @@ def _save_networks(
         if not directory.exists():
             variables = training.variables(state, index)
             save_network(directory, job.network.architecture, *variables, job.provenance())
+
+
+def _save_logits(
+    jobs: Sequence[Job], training: Training, state: TrainState, workdir: epath.PathLike
+) -> None:
+    """Write each seed's logits to WORKDIR/runs/RUN/logits.npz, with the test images' rows."""
+    for job, logits in zip(jobs, training.logits(state), strict=True):
+        path = logits_path(workdir, job.run)
+        with complete_or_absent(path, replace=True) as temporary, temporary.open("wb") as file:
+            np.savez(file, rows=job.test_rows, labels=job.test.labels, logits=logits)
+
+
+def logits_path(workdir: epath.PathLike, run: str) -> epath.Path:
+    """Where `sweep.keep_logits` leaves a run's logits: rows [M], labels [M], logits [M, C]."""
+    return epath.Path(workdir) / "runs" / run / "logits.npz"

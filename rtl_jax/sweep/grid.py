@@ -9,7 +9,7 @@ from rtl_jax.data import seed_for
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """The runs of one source, target, number of blocks and number of images: one per seed."""
+    """The runs of one source, target, fold, number of blocks and of images: one per seed."""
 
     experiment: Experiment  # of its first seed
     seeds: tuple[int, ...]
@@ -39,16 +39,17 @@ def cells(experiment: Experiment) -> list[Cell]:
     grid, transfer, target = experiment.sweep, experiment.transfer, experiment.target
     sizes = [size or None for size in grid.num_images] or [target.num_images]
     found = []
-    for blocks, dataset, checkpoint, size in itertools.product(
+    for blocks, dataset, checkpoint, size, fold in itertools.product(
         grid.blocks or [transfer.blocks],
         grid.targets or [target.dataset],
         grid.sources or [experiment.source.checkpoint],
         sizes,
+        grid.folds or [target.fold],
     ):
         one = dataclasses.replace(
             experiment,
             source=dataclasses.replace(experiment.source, checkpoint=checkpoint),
-            target=dataclasses.replace(target, dataset=dataset, num_images=size),
+            target=dataclasses.replace(target, dataset=dataset, num_images=size, fold=fold),
             transfer=dataclasses.replace(transfer, blocks=blocks),
             sweep=Sweep(),  # a run is the same whatever the grid around it
             dry_run=False,

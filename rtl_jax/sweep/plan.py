@@ -119,6 +119,9 @@ def plan(experiment: Experiment, workdir: epath.PathLike) -> Plan:
     targets = {cell.experiment.target.dataset: cell.experiment.target for cell in grid}
     absent = [f"source {name}" for name, source in sources.items() if not _has_source(source)]
     absent += [f"target {name}" for name, target in targets.items() if not _has_target(target)]
+    other = experiment.target.test_dataset
+    if other and not _has_target(dataclasses.replace(experiment.target, dataset=other)):
+        absent.append(f"test images {other}")
     return Plan(tuple(planned), tuple(absent))
 
 

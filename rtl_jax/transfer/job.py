@@ -10,7 +10,7 @@ import numpy as np
 from rtl_jax import devices
 from rtl_jax.checkpoint import Network, digest
 from rtl_jax.config import Experiment
-from rtl_jax.data import Dataset, ImageSet, draw_subset, draw_test_subset, load_dataset
+from rtl_jax.data import Dataset, ImageSet, draw_rows, load_target
 from rtl_jax.models import zoo
 from rtl_jax.transfer.cut import CutNetwork
 from rtl_jax.transfer.head import new_head
@@ -83,20 +83,14 @@ class Job:
             f"{experiment.target.dataset}: {len(self.train_rows)} training and "
             f"{len(self.test_rows)} test images of {dataset.num_classes} classes, in "
             f"{dataset.order} order, at {experiment.target.image_size} px"
+            + (f", {experiment.target.variant}" if experiment.target.variant else "")
         )
 
 
 def load(experiment: Experiment, convert: zoo.Convert | None = None) -> Pair:
     """Load the source and the target of an experiment; UserError where one is missing."""
-    target = experiment.target
     source = zoo.load_source(experiment.source, seed=experiment.seed, convert=convert)
-    dataset = load_dataset(
-        target.dataset,
-        data_dir=target.data_dir,
-        image_size=target.image_size,
-        classes=target.classes,
-    )
-    return Pair(source, dataset)
+    return Pair(source, load_target(experiment.target))
 
 
 def assemble(experiment: Experiment, pair: Pair) -> Job:
@@ -106,7 +100,7 @@ def assemble(experiment: Experiment, pair: Pair) -> Job:
     architecture = pair.source.architecture.replace(num_classes=classes)
     # Too many blocks fail here, before any work.
     network = CutNetwork.of(architecture, transfer, target.image_size)
-    train = draw_subset(dataset.train.labels, target.num_images, experiment.seed, classes)
+    train, test = draw_rows(target, dataset, experiment.seed)
     program = Program(
         network.replace(dtype=devices.compute_dtype(transfer.precision)),
         transfer,
@@ -119,7 +113,7 @@ def assemble(experiment: Experiment, pair: Pair) -> Job:
         new_head(pair.source, architecture, transfer.head, experiment.seed),
         program,
         train,
-        draw_test_subset(dataset.test.labels, target.num_test_images, classes),
+        test,
     )
 
 

@@ -251,8 +251,18 @@ def evaluate_batch(
     the same inputs [N, ...], which then have no seed axis. Labels and weights have none.
     """
 
-    def one(trained: Frozen, frozen: Frozen, inputs: jax.Array) -> Metrics:
-        return measure(network.logits(*trained, frozen, inputs), labels, weights)
+    logits = logits_batch(network, shared, trained, frozen, inputs)
+    return jax.vmap(lambda one: measure(one, labels, weights))(logits)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def logits_batch(
+    network: CutNetwork, shared: bool, trained: Frozen, frozen: Frozen, inputs: jax.Array
+) -> jax.Array:
+    """Logits [S, N, C] of a batch; arguments as those of `evaluate_batch`."""
+
+    def one(trained: Frozen, frozen: Frozen, inputs: jax.Array) -> jax.Array:
+        return network.logits(*trained, frozen, inputs)
 
     axes = (0, network.frozen_axes, None if shared else 0)
     seeds = len(jax.tree.leaves(trained)[0])

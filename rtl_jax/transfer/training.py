@@ -5,7 +5,7 @@ frozen, and all share the images, of which each has its own subset.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from rtl_jax.transfer.step import (
     Program,
     TrainState,
     evaluate_batch,
+    logits_batch,
     train_step,
 )
 from rtl_jax.transfer.store import Room, Store, feature_store, image_store
@@ -86,21 +87,35 @@ class Training:
         """
         store, seeds = self.stores.test, len(self.train_rows)
         network = _reading(self.program, store).network
-        total = self.test_rows.shape[-1]
-        size = min(self.program.settings.eval_batch_size, total)
         trained = Frozen(state.params, state.batch_stats)
         sums = devices.seeds_apart(Metrics.zero(seeds), seeds)
+        for data in self._test_batches():
+            sums = sums.add(evaluate_batch(network, store.shared, trained, self.frozen, *data))
+        return sums
+
+    def logits(self, state: TrainState) -> np.ndarray:
+        """Logits of every seed on the test images, float32 [S, M, C], as `evaluate` sees them."""
+        store, parts = self.stores.test, []
+        network = _reading(self.program, store).network
+        trained = Frozen(state.params, state.batch_stats)
+        for inputs, _, weights in self._test_batches():
+            found = logits_batch(network, store.shared, trained, self.frozen, inputs)
+            parts.append(np.asarray(found)[:, : int(weights.sum())])
+        return np.concatenate(parts, axis=1)
+
+    def _test_batches(self) -> Iterator[tuple[jax.Array, np.ndarray, np.ndarray]]:
+        """Inputs, labels and weights of the test images, batch by batch."""
+        store, seeds = self.stores.test, len(self.train_rows)
+        total = self.test_rows.shape[-1]
+        size = min(self.program.settings.eval_batch_size, total)
         with bar("testing", total) as progress:
             for start in range(0, total, size):
                 weights = np.arange(start, start + size) < total
                 rows = self.test_rows[..., np.minimum(np.arange(start, start + size), total - 1)]
                 axis = None if store.shared else 0
                 inputs = devices.seeds_apart(store.take(rows), seeds, axis)
-                labels = store.labels[rows if store.shared else rows[0]]
-                data = (inputs, labels, weights)
-                sums = sums.add(evaluate_batch(network, store.shared, trained, self.frozen, *data))
+                yield inputs, store.labels[rows if store.shared else rows[0]], weights
                 progress.update(int(weights.sum()))
-        return sums
 
     def variables(self, state: TrainState, seed: int) -> tuple[Arrays, Arrays]:
         """The whole network's parameters and statistics, those of the `seed`-th seed."""
@@ -211,19 +226,19 @@ def _stores(
     augmentation = None if job.program.augmentation.is_identity else job.program.augmentation
     dataset, owned = job.pair.dataset, len(variables) > 1
     drawn = [other.train_rows for other in jobs]
-    train_rows = (
-        [np.unique(rows) for rows in drawn] if owned else [np.unique(np.concatenate(drawn))]
-    )
+    tested = [other.test_rows for other in jobs]  # of other folds, other images
+    every_train, every_test = (np.unique(np.concatenate(rows)) for rows in (drawn, tested))
+    train_rows = [np.unique(rows) for rows in drawn] if owned else [every_train]
     train = test = None
     if network.constant_prefix:
-        test_rows = [job.test_rows] * len(variables)
+        test_rows = tested if owned else [every_test]
         test = feature_store(network, variables, dataset.test, test_rows, room)
         if augmentation is None or job.program.settings.views:
             arguments = (network, variables, dataset.train, train_rows, room, augmentation)
             train = feature_store(*arguments)
     return Stores(
-        train or image_store(dataset.train, np.unique(np.concatenate(drawn))),
-        test or image_store(dataset.test, job.test_rows),
+        train or image_store(dataset.train, every_train),
+        test or image_store(dataset.test, every_test),
     )
 
 

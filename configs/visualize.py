@@ -1,0 +1,32 @@
+"""What a natural and a robust network see (the paper's Figure 1b), on a laptop.
+
+    python run.py --config configs/visualize.py --workdir runs/visualize
+    python run.py --config configs/visualize.py --workdir runs/visualize \
+      --config.visualize.show=gradients --config.target.dataset=SPEC
+
+The two bundled sources side by side. The first command changes six handwritten digits, which
+neither network has seen, so that they raise the features that are most active in them, within an
+L2 ball of radius 4; it took 81 s on two cores that were busy with other work. The second draws the
+gradients of the loss by the pixels; it needs images of the network's own classes, or networks that
+were fine-tuned on the target: --config.visualize.sources=WORKDIR,WORKDIR.
+
+Expected: what the robust network wants to see is smooth, in strokes; the natural one's is noise.
+`roughness` puts a number to it.
+"""
+
+from ml_collections import ConfigDict
+
+from rtl_jax.config import defaults
+
+
+def get_config() -> ConfigDict:
+    """Engstrom et al.'s search in the proportions of 32 px."""
+    config = defaults()
+    config.task = "visualize"
+    config.target.dataset = "digits"
+    config.target.image_size = 32
+    config.visualize.sources = ("bundled:natural", "bundled:l2")
+    config.visualize.eps = 4.0
+    config.visualize.steps = 60
+    config.visualize.relative_step = 2.5
+    return config

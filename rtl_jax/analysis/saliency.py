@@ -1,0 +1,65 @@
+"""What a network looks at: the gradient of its loss with respect to the pixels.
+
+That of a robust network follows what is to be seen, that of a natural one looks like noise;
+`total_variation` puts a number to it.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rtl_jax.attacks.losses import LOSSES, Loss
+from rtl_jax.attacks.pgd import LogitsFn
+from rtl_jax.data import ImageSet
+from rtl_jax.data.transforms import prepare
+
+BATCH = 100
+
+
+@partial(jax.jit, static_argnames="loss")
+def input_gradients(
+    logits_fn: LogitsFn, images: jax.Array, labels: jax.Array, loss: Loss = "cross_entropy"
+) -> jax.Array:
+    """The gradient [N, ...] of each image's own loss; float images [N, ...], int labels [N].
+
+    With the loss 'logit' it is that of -z_y: minus what raises the label's logit.
+    """
+    return jax.grad(lambda x: LOSSES[loss](logits_fn(x), labels).sum())(images)
+
+
+def total_variation(gradients: jax.Array) -> jax.Array:
+    """How rough gradients [N, H, W, C] are, [N]: total variation per unit of absolute value.
+
+    The sum of absolute differences between neighbours to the right and below, over the sum of
+    absolute values. 0 is a constant; independent noise has 2.8; scaling changes nothing. Of
+    zeros it is not a number.
+    """
+    down = jnp.abs(jnp.diff(gradients, axis=1)).sum((1, 2, 3))
+    right = jnp.abs(jnp.diff(gradients, axis=2)).sum((1, 2, 3))
+    return (down + right) / jnp.abs(gradients).sum((1, 2, 3))
+
+
+def prepared(images: ImageSet, image_size: int) -> Iterator[tuple[jax.Array, jax.Array]]:
+    """Images as networks take them, float32 [N, size, size, 3], and labels, batch by batch."""
+    for start in range(0, len(images), BATCH):
+        part = slice(start, start + BATCH)
+        yield prepare(images.images[part], image_size), jnp.asarray(images.labels[part])
+
+
+def gradients(
+    logits_fn: LogitsFn,
+    batches: Iterable[tuple[jax.Array, jax.Array]],
+    loss: Loss = "cross_entropy",
+) -> Iterator[np.ndarray]:
+    """`input_gradients` of each batch, on the host."""
+    for images, labels in batches:
+        yield np.asarray(input_gradients(logits_fn, images, labels, loss))
+
+
+def visible(gradients: np.ndarray) -> np.ndarray:
+    """Gradients [N, H, W, 3] as pixels of [0, 1]: grey is 0, the ends three standard deviations."""
+    scale = 3 * gradients.std((1, 2, 3), keepdims=True)
+    return np.clip(gradients / np.maximum(scale, np.finfo(np.float32).tiny) / 2 + 0.5, 0, 1)

@@ -1,0 +1,394 @@
+"""The ensemble: against pyautoattack, its promises about batches, and its honesty checks."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from jax.tree_util import Partial
+from torch import Tensor
+
+from rtl_jax.attacks import PGD, AutoAttack, Evaluation, attack, autoattack, batches, reevaluate
+from rtl_jax.attacks.apgd import APGD
+from rtl_jax.attacks.fab import FAB
+from rtl_jax.attacks.honesty import outdone, worse
+from rtl_jax.attacks.network import network_logits
+from rtl_jax.attacks.robustness import measure_robustness
+from rtl_jax.attacks.summary import summarize
+from rtl_jax.checkpoint import save_network
+from rtl_jax.config import Attack, Experiment, Source, Target
+from rtl_jax.errors import UserError
+from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.resnet import initialize
+from tests.attacks.models import _mlp, mlp, pictures
+from tests.torch_networks import nchw
+
+KEY = jax.random.key(0)
+MODEL = mlp(pixels=192, classes=10, scale=2.0)
+IMAGES = pictures(64, 8)
+LABELS = np.asarray(MODEL(IMAGES).argmax(1))
+EPS = {"linf": 0.05, "l2": 0.5, "l1": 4.5}
+ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
+QUERIES = 100
+
+
+def evaluate(norm: str, **settings) -> Evaluation:
+    chosen = AutoAttack(norm, queries=QUERIES, **settings)
+    return autoattack(MODEL, IMAGES, LABELS, EPS[norm], chosen, KEY, batch_size=64)
+
+
+def in_torch(images: Tensor) -> Tensor:
+    """The model of `mlp`."""
+    first, second = (torch.tensor(np.asarray(MODEL.args[0][name])) for name in ("first", "second"))
+    return torch.tanh(images.permute(0, 2, 3, 1).reshape(len(images), -1) @ first) @ second
+
+
+def pyautoattack(norm: str, attacks: list[str]) -> float:
+    """Robust accuracy by the torch implementation, as 'standard' runs these attacks."""
+    library = pytest.importorskip("pyautoattack")
+    name = {"linf": "Linf", "l2": "L2", "l1": "L1"}[norm]
+    theirs = library.AutoAttack(
+        in_torch, norm=name, eps=EPS[norm], seed=0, version="custom", attacks=attacks
+    )
+    theirs.apgd.n_restarts, theirs.fab.n_restarts = 5 if norm == "l1" else 1, 1
+    theirs.apgd.use_largereps = theirs.apgd_targeted.use_largereps = norm == "l1"
+    theirs.apgd_targeted.n_target_classes = 5 if norm == "l1" else 9
+    theirs.square.n_queries = QUERIES
+    labels = torch.tensor(LABELS).long()
+    found, _ = theirs.run_standard_evaluation(nchw(IMAGES), labels, batch_size=64)
+    return float((in_torch(found).argmax(1) == labels).float().mean())
+
+
+STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_as_pyautoattack(norm: str) -> None:
+    """The same weights and 64 images: within an image together, within two points each alone."""
+    whole = evaluate(norm)
+    assert 0.2 < whole.robust_accuracy < 0.8
+    assert abs(whole.robust_accuracy - pyautoattack(norm, list(STANDARD))) <= 1 / 64 + 1e-6
+    for name in STANDARD:
+        alone = evaluate(norm, attacks=(name,))
+        # Square's 100 queries are chance.
+        allowed = 0.06 if name == "square" else 0.02
+        assert abs(alone.robust_accuracy - pyautoattack(norm, [name])) <= allowed, name
+        assert alone.robust_accuracy >= whole.robust_accuracy
+    assert not whole.warnings
+    keeps_its_promises(whole, norm)
+
+
+def test_as_pyautoattack_in_l1() -> None:
+    names = ("apgd-ce", "fab-t", "square")
+    found = evaluate("l1", attacks=names)
+    assert 0.2 < found.robust_accuracy < 0.9
+    assert abs(found.robust_accuracy - pyautoattack("l1", list(names))) <= 1 / 64 + 1e-6
+    keeps_its_promises(found, "l1")
+
+
+def keeps_its_promises(found: Evaluation, norm: str) -> None:
+    """Inside the ball; what fell is misclassified, what did not is as it was."""
+    images = found.adversarial.images
+    change = (np.float64(images) - IMAGES).reshape(64, -1)
+    assert np.linalg.norm(change, ORDERS[norm], axis=1).max() <= EPS[norm] + 1e-6
+    assert images.min() >= 0 and images.max() <= 1
+    said = np.asarray(MODEL(images).argmax(1))
+    fallen = np.array([name != "" for name in found.broken_by])
+    np.testing.assert_array_equal(said != LABELS, fallen)
+    np.testing.assert_array_equal(found.adversarial.success, fallen)
+    assert (change[~fallen] == 0).all()
+    shares = list(found.accuracies.values())
+    assert shares == sorted(shares, reverse=True) and shares[0] == 1
+    assert shares[-1] == found.robust_accuracy == pytest.approx(1 - fallen.mean())
+
+
+# ---- Batches, order, devices, kills -------------------------------------------------------------
+
+
+SHORT = AutoAttack("linf", attacks=("square", "apgd-ce"), steps=10, queries=100)
+
+
+def short(order: np.ndarray, size: int, **keywords) -> Evaluation:
+    return autoattack(
+        MODEL, IMAGES[order], LABELS[order], 0.05, SHORT, KEY, batch_size=size, **keywords
+    )
+
+
+def test_an_image_does_not_know_its_batch(tmp_path: Path) -> None:
+    """Other batches, and images that were there before: the same images are found."""
+    every = np.arange(40)
+    whole = short(every, 40)
+    parts = short(every, 7)
+    assert parts.broken_by == whole.broken_by
+    np.testing.assert_allclose(parts.adversarial.images, whole.adversarial.images, atol=1e-5)
+    assert {"apgd-ce", "square", ""} == set(whole.broken_by)
+
+
+def test_runs_side_by_side() -> None:
+    """Four targets at a time, as on an accelerator, find what one at a time finds."""
+    one = evaluate("linf", attacks=("apgd-t",))
+    settings = AutoAttack("linf", attacks=("apgd-t",))
+    four = autoattack(MODEL, IMAGES, LABELS, 0.05, settings, KEY, batch_size=64, together=4)
+    assert one.broken_by == four.broken_by and 0.2 < one.robust_accuracy < 0.8
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def test_a_killed_evaluation_goes_on_and_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every, attacked = np.arange(40), []
+    original = batches.attack
+
+    def until_killed(*arguments, **keywords):
+        if len(attacked) == 4:
+            raise Killed
+        attacked.append(keywords["indices"])
+        return original(*arguments, **keywords)
+
+    whole = short(every, 7)
+    monkeypatch.setattr(batches, "attack", until_killed)
+    with pytest.raises(Killed):
+        short(every, 7, directory=tmp_path)
+    assert len(list(tmp_path.glob("*/*.npz"))) == 4
+
+    def counted(*arguments, **keywords):
+        attacked.append(keywords["indices"])
+        return original(*arguments, **keywords)
+
+    monkeypatch.setattr(batches, "attack", counted)
+    resumed = short(every, 7, directory=tmp_path)
+    assert resumed.broken_by == whole.broken_by and resumed.accuracies == whole.accuracies
+    np.testing.assert_array_equal(resumed.adversarial.images, whole.adversarial.images)
+    number = len(attacked)
+    assert short(every, 7, directory=tmp_path).broken_by == whole.broken_by
+    assert len(attacked) == number  # nothing was attacked twice
+
+    # An image on disk that is not adversarial after all does not count, and is attacked again.
+    path = min(tmp_path.glob("*/square-000-00000000.npz"))
+    kept = dict(np.load(path))
+    assert kept["success"].any()
+    kept["images"] = IMAGES[kept["rows"][kept["success"]]]
+    np.savez(path, **kept)
+    rows = kept["rows"][kept["success"]]
+    again = short(every, 7, directory=tmp_path)
+    assert all(again.broken_by[row] != "square" for row in rows)
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(UserError, match=r"000\.npz is damaged.*remove it"):
+        short(every, 7, directory=tmp_path)
+
+
+def test_devices_share_a_batch() -> None:
+    """Three of them, in a process of their own; 16 images are rounded up to 18."""
+    script = """
+import jax, numpy as np
+from tests.attacks.test_autoattack import every_device
+assert jax.device_count() == 3
+print(",".join(every_device()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=3",
+            "JAX_PLATFORMS": "cpu",
+            "PATH": "",
+        },
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip().split(",") == every_device(), done.stderr
+
+
+def every_device() -> list[str]:
+    settings = dataclasses.replace(SHORT, attacks=("apgd-ce",))
+    found = autoattack(MODEL, IMAGES[:20], LABELS[:20], 0.05, settings, KEY, batch_size=16)
+    return list(found.broken_by)
+
+
+# ---- Honesty ------------------------------------------------------------------------------------
+
+
+def names(found: Evaluation) -> set[str]:
+    return {doubt.name for doubt in found.warnings}
+
+
+def test_a_network_that_shouts_has_no_gradients() -> None:
+    """Logits times 1,000: PGD says that it is safe, and AutoAttack what the quiet one has."""
+    loud = mlp(pixels=192, classes=10, scale=2000.0)
+    settings = AutoAttack("linf", queries=QUERIES)
+    found = autoattack(loud, IMAGES, LABELS, 0.05, settings, KEY, batch_size=64)
+    quiet = evaluate("linf")
+    pgd = attack(loud, IMAGES, LABELS, 0.05, PGD("linf"))
+    assert float(pgd.robust_accuracy) > found.robust_accuracy + 0.15
+    assert abs(found.robust_accuracy - quiet.robust_accuracy) <= 1 / 64 + 1e-6
+    assert "zero_gradients" in names(found) and not names(quiet)
+
+
+def _coarse(params: dict, images: jax.Array) -> jax.Array:
+    return _mlp(params, jnp.round(images * 32) / 32)
+
+
+def test_a_network_with_coarse_eyes_has_no_gradients_either() -> None:
+    """A quantised input: what follows gradients does nothing, and Square shows it."""
+    coarse = Partial(_coarse, MODEL.args[0])
+    labels = np.asarray(coarse(IMAGES).argmax(1))
+    settings = AutoAttack("linf", attacks=("apgd-ce", "square"), steps=10, queries=500)
+    found = autoattack(coarse, IMAGES, labels, 0.15, settings, KEY, batch_size=64)
+    assert float(attack(coarse, IMAGES, labels, 0.15, PGD("linf", steps=3)).robust_accuracy) == 1
+    assert found.robust_accuracy < 0.8
+    assert {"zero_gradients", "square_stronger"} <= names(found)
+    assert found.accuracies["apgd-ce"] > found.accuracies["square"]
+
+
+@jax.custom_gradient
+def _turned(images: jax.Array) -> tuple:
+    return images, lambda gradient: -gradient
+
+
+def _liar(params: dict, images: jax.Array) -> jax.Array:
+    return _mlp(params, _turned(images))
+
+
+def test_a_gradient_that_points_downwards_is_noticed() -> None:
+    settings = AutoAttack("linf", attacks=("apgd-ce",), steps=10)
+    liar = Partial(_liar, MODEL.args[0])
+    found = autoattack(liar, IMAGES, LABELS, 0.02, settings, KEY, batch_size=64)
+    assert names(found) == {"ended_worse"}
+
+
+def test_probabilities_and_dice_are_noticed() -> None:
+    dice = np.random.default_rng(0)
+    few = dataclasses.replace(SHORT, attacks=("apgd-ce",), steps=1)
+
+    def found(model) -> set[str]:
+        return names(autoattack(model, IMAGES, LABELS, 0.0, few, KEY, batch_size=64))
+
+    assert found(MODEL) == set()
+    assert found(lambda x: jax.nn.softmax(MODEL(x))) == {"not_logits"}
+    assert found(lambda x: MODEL(x) + dice.normal(size=10)) == {"randomised"}
+
+
+def test_what_the_checks_say() -> None:
+    withstood = np.array([0, 2, 0, 0, 1])
+    assert [doubt.name for doubt in worse("apgd-t", withstood, 9)] == ["ended_worse"]  # 3 of 45
+    assert not worse("apgd-t", withstood, 90)
+    assert not worse("apgd-t", withstood[:0], 9)
+    broken = ["", "square", "square", "apgd-ce"]
+    assert [doubt.name for doubt in outdone(broken, ["apgd-ce", "square"])] == ["square_stronger"]
+    assert not outdone(broken, ["square"]) and not outdone(broken[:2], ["apgd-ce", "square"])
+    assert not outdone(["square"] * 2 + [""] * 999, ["apgd-ce", "square"])
+
+
+# ---- The task -----------------------------------------------------------------------------------
+
+NETWORK = Architecture(
+    "tiny",
+    "basic",
+    (1,),
+    (4,),
+    stem_width=4,
+    stem_kernel=3,
+    stem_stride=1,
+    stem_pool=False,
+    num_classes=10,
+)
+
+
+def test_rows_of_the_task(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """One for each radius, as any attack's; the adversarial images, if asked for."""
+    variables = initialize(NETWORK, jax.random.key(1))
+    save_network(tmp_path / "network", NETWORK, *variables, {})
+    experiment = Experiment(
+        task="attack",
+        source=Source(str(tmp_path / "network")),
+        target=Target("digits", image_size=8, num_test_images=60),
+        attack=Attack(
+            method="autoattack",
+            norm="l2",
+            eps=(0.0, 0.3),
+            attacks=("apgd-ce",),
+            save_images=True,
+            num_shown=2,
+        ),
+    )
+    rows = measure_robustness(experiment, tmp_path / "run")
+    assert list(rows["method"]) == ["autoattack"] * 2 and list(rows["eps"]) == [0.0, 0.3]
+    clean, robust = rows["accuracy"]
+    assert 0 < robust < clean
+    assert list(rows["warnings"]) == ["", ""]
+    (directory,) = (tmp_path / "run").glob("runs/*")
+    assert {path.name for path in directory.iterdir()} == {
+        "adversarial.npz",
+        "curve.png",
+        "images.png",
+    }
+    kept = np.load(directory / "adversarial.npz")
+    logits_fn = network_logits(NETWORK, *jax.tree.map(jnp.asarray, variables))
+    judge = APGD("l2", steps=1)
+    again = reevaluate(
+        logits_fn, kept["images"][0], kept["labels"], 0.3, judge, kept["images"][1], KEY
+    )
+    assert 100 * float(again.robust_accuracy) == pytest.approx(robust)
+    assert "eps 0.3: clean" in capsys.readouterr().out
+    assert "warning at eps 0.3: zero_gradients" in summarize(
+        rows.assign(warnings=["", "zero_gradients"])
+    )
+
+
+# ---- Settings -----------------------------------------------------------------------------------
+
+
+def test_versions() -> None:
+    standard, plus = AutoAttack("linf").members(), AutoAttack("l2", "plus").members()
+    assert tuple(standard) == STANDARD
+    assert set(plus) == {*STANDARD, "apgd-dlr", "fab"} and list(plus)[-1] == "square"
+    assert standard["apgd-t"].runs(10) == standard["fab-t"].runs(10) == 9
+    assert standard["apgd-t"].runs(4) == 3 and standard["apgd-ce"].runs(10) == 1
+    assert plus["apgd-dlr"].runs(10) == plus["fab"].runs(10) == 5
+    rand = AutoAttack("linf", "rand").members()
+    assert list(rand.values()) == [APGD("linf", passes=20), APGD("linf", "dlr", passes=20)]
+    assert AutoAttack("l1").members()["apgd-t"].runs(10) == 5
+    assert AutoAttack("l2", attacks=("fab",)).members() == {"fab": FAB("l2", targets=0)}
+
+
+def test_what_is_wrong() -> None:
+    two = mlp(pixels=192, classes=2)
+    for change, message in (
+        (dict(logits_fn=two, labels=LABELS % 2), "apgd-t needs 4 classes.*fab-t,square"),
+        (dict(labels=LABELS[:5]), "labels"),
+        (dict(eps=-1.0), "eps"),
+        (dict(batch_size=0), "batch_size"),
+        (dict(images=IMAGES * 255), "scale them"),
+    ):
+        arguments = dict(logits_fn=MODEL, images=IMAGES, labels=LABELS, eps=0.05)
+        arguments.update(settings=AutoAttack("linf"), key=KEY, batch_size=64)
+        with pytest.raises(UserError, match=message):
+            autoattack(**{**arguments, **change})
+    for bad in (
+        dict(norm="unconstrained"),
+        dict(norm="linf", version="minus"),
+        dict(norm="linf", attacks=("pgd",)),
+        dict(norm="linf", attacks=("square", "square")),
+        dict(norm="linf", version="rand", attacks=("square",)),
+    ):
+        with pytest.raises(UserError, match="AutoAttack"):
+            AutoAttack(**bad)
+
+
+def test_images_from_elsewhere_are_looked_at() -> None:
+    """Misclassified is not enough: they have to lie in the ball and the box."""
+    other, labels = np.roll(IMAGES, 1, axis=0), (LABELS + 5) % 10  # far away, and another class
+    judge = APGD("linf", steps=1)
+    near = reevaluate(MODEL, IMAGES, labels, 0.05, judge, other, KEY)
+    far = reevaluate(MODEL, IMAGES, labels, 1.0, judge, other, KEY)
+    assert not near.success.any() and far.success.mean() > 0.5
+    outside = reevaluate(MODEL, IMAGES, labels, 2.0, judge, other + 1, KEY)
+    assert not outside.success.any()

@@ -1,0 +1,92 @@
+"""Square: its windows and patterns, and that it needs no gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from rtl_jax.attacks import PGD, Square, attack
+from rtl_jax.attacks.windows import Windows, _pattern
+from rtl_jax.errors import UserError
+from tests.attacks.models import linear, pictures
+
+KEY = jax.random.key(0)
+
+
+def written_out(side: int, power: int) -> np.ndarray:
+    """The pattern of the authors' section 3.3, square upon square: a hill, and below a valley."""
+    pattern = np.zeros((side, side))
+    for start, rows, sign in ((0, side // 2, 1), (side // 2, side - side // 2, -1)):
+        part, row, column = np.zeros((rows, side)), rows // 2, side // 2
+        for k in range(max(rows // 2, side // 2) + 1):
+            part[max(row, 0) : row + 2 * k + 1, max(column, 0) : column + 2 * k + 1] += (
+                1 / (k + 1) ** power
+            )
+            row, column = row - 1, column - 1
+        total = np.sqrt((part**2).sum()) if power == 2 else part.sum()
+        pattern[start : start + rows] = sign * part / max(total, 1e-12)
+    total = np.sqrt((pattern**2).sum()) if power == 2 else np.abs(pattern).sum()
+    return pattern / total
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 6, 7, 21])
+def test_patterns(side: int) -> None:
+    np.testing.assert_allclose(_pattern(side, "l2"), written_out(side, 2), atol=1e-6)
+    np.testing.assert_allclose(_pattern(side, "l1"), written_out(side, 4), atol=1e-6)
+
+
+def test_windows_shrink_as_the_authors_do() -> None:
+    """sqrt(0.8 / 2^k) of 32 px, rounded; for L2 made odd."""
+    assert [Windows((32, 32, 3), "linf").side(k) for k in range(10)] == [
+        29, 20, 14, 10, 7, 5, 4, 3, 2, 1,
+    ]  # fmt: skip
+    assert [Windows((32, 32, 3), "l2").side(k) for k in range(10)] == [
+        29, 21, 15, 11, 7, 5, 5, 3, 3, 3,
+    ]  # fmt: skip
+
+
+def test_a_change_is_one_window_of_full_contrast() -> None:
+    """Linf: within it every pixel has moved to an end of the ball, outside none has."""
+    windows, image = Windows((16, 16, 3), "linf"), jnp.full((16, 16, 3), 0.5)
+    eps = jnp.asarray(0.1)
+    change = jax.jit(windows.change)
+    for number in range(5):
+        new = np.asarray(change(jax.random.key(number), jnp.asarray(100), image, image, eps)) - 0.5
+        rows, columns = (np.flatnonzero(np.abs(new).sum(axis=axes)) for axes in ((1, 2), (0, 2)))
+        assert len(rows) == len(columns) == windows.side(2) == 7
+        assert rows[-1] - rows[0] == columns[-1] - columns[0] == 6
+        inside = new[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        np.testing.assert_allclose(np.abs(inside), 0.1, rtol=1e-5)
+        assert (np.sign(inside) == np.sign(inside[0, 0])).all()  # a sign for each channel
+
+
+def _stairs(weights: jax.Array, images: jax.Array) -> jax.Array:
+    """A linear model of pixels rounded to sixteenths: its gradient is zero everywhere."""
+    return linear(weights, 0.0)(jnp.round(images * 16) / 16)
+
+
+def test_no_gradient_is_needed() -> None:
+    """PGD does nothing; Square comes near the worst case of the linear model behind the stairs."""
+    w = np.random.default_rng(5).normal(size=(8, 8, 3)).astype(np.float32)
+    w -= w.mean()
+    images = (pictures(30, 8) * 8).round() / 16 + 0.25
+    model = Partial(_stairs, jnp.asarray(w))
+    score = np.asarray(model(images))[:, 1]
+    labels = (score > 0).astype(int)
+    eps = 1 / 16
+    worst = np.abs(score) - eps * np.abs(w).sum()
+    settings = Square("linf", queries=400)
+    found = attack(model, images, labels, eps, settings, KEY)
+    assert not attack(model, images, labels, eps, PGD("linf", steps=3)).success.any()
+    assert not found.success[worst > 0].any()
+    assert found.success[worst < -7.4].all() and (worst < -7.4).sum() > 10
+
+
+def test_it_is_for_images() -> None:
+    with pytest.raises(UserError, match=r"\[N, H, W, C\]"):
+        attack(linear(np.ones(4), 0.0), np.ones((2, 4)) / 2, np.zeros(2, int), 0.1,
+               Square("linf"), KEY)  # fmt: skip
+    for bad in (dict(norm="unconstrained"), dict(norm="l2", queries=0)):
+        with pytest.raises(UserError, match="Square"):
+            Square(**bad)
