@@ -150,7 +150,8 @@ def autoattack(
         call to go on from. They are evaluated again before they count.
 
     Raises:
-      UserError: as `attack`; and where an attack needs more classes than there are.
+      UserError: as `attack`; where an attack needs more classes than there are; and where there
+        is a directory and no array in the model's pytree by which to know it again.
     """
     batches = _batches(
         logits_fn, images, labels, eps, settings, key, batch_size, together, directory
@@ -207,6 +208,8 @@ def _batches(
         # By content, so that another model or another image never meets these files.
         kinds = jax.Array | np.ndarray
         weights = [leaf for leaf in jax.tree.leaves(logits_fn) if isinstance(leaf, kinds)]
+        expected = "a model that is a pytree, such as Partial(apply, params), to know it again"
+        require(bool(weights), "autoattack: directory", expected, logits_fn)
         content = images, labels, jax.random.key_data(key), weights
         name = digest(content, {"eps": eps, **dataclasses.asdict(settings)})[:16]
         directory = absolute(directory) / name

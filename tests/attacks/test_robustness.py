@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from rtl_jax import results
-from rtl_jax.attacks import PGD, attack, network_logits, robustness
+from rtl_jax.attacks import PGD, attack, network_logits, robustness, store
 from rtl_jax.attacks.figures import interval
 from rtl_jax.attacks.robustness import measure_robustness
 from rtl_jax.checkpoint import load_network
@@ -102,15 +102,15 @@ def test_a_killed_attack_goes_on_and_ends_the_same(
 ):
     settings = experiment(trained)
     whole = measure_robustness(settings, tmp_path / "whole")
-    keep, attacked = robustness._keep, []
+    keep, attacked = store.keep, []
 
-    def keep_and_die(path, arrays, seconds):
-        keep(path, arrays, seconds)
+    def keep_and_die(path, arrays):
+        keep(path, arrays)
         attacked.append(path.name)
         if len(attacked) == 2:
             raise Killed
 
-    monkeypatch.setattr(robustness, "_keep", keep_and_die)
+    monkeypatch.setattr(store, "keep", keep_and_die)
     with pytest.raises(Killed):
         measure_robustness(settings, tmp_path / "killed")
     assert not list((tmp_path / "killed").glob("rows/*"))
