@@ -77,9 +77,10 @@ def _random(settings: Source, seed: int) -> Network:
 
 
 def _network_directory(path: epath.Path) -> epath.Path:
-    """`path` itself if it is a network, else the one that a run left in that work directory."""
-    if is_network(path):
-        return path
+    """`path` itself if it is a network, else the one that a task left in that work directory."""
+    for place in (path, path / "network"):
+        if is_network(place):
+            return place
     found = sorted(run for run in path.glob("runs/*/network") if is_network(run))
     if len(found) == 1:
         return found[0]

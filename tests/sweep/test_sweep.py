@@ -70,6 +70,16 @@ def test_the_grid_is_the_product_of_what_it_names():
     assert [len(group) for group in groups(found)] == [2] * 8
 
 
+def test_folds_are_an_axis_that_shares_features():
+    grid = experiment(folds=(0, 2), blocks=(0, 1), num_images=(20,), seeds=2)
+    target = dataclasses.replace(grid.target, folds=3, num_test_images=None)
+    found = cells(dataclasses.replace(grid, target=target))
+    kinds = [(cell.experiment.transfer.blocks, cell.experiment.target.fold) for cell in found]
+    assert kinds == [(0, 0), (0, 2), (1, 0), (1, 2)]
+    assert [len(group) for group in groups(found)] == [2, 2]
+    assert len({cell.member(seed).fingerprint() for cell in found for seed in cell.seeds}) == 8
+
+
 def test_a_run_is_the_same_whatever_the_grid_around_it():
     small, large = experiment(seeds=2), experiment(seeds=20, targets=("digits", "npz:x"))
     (one, *_), (other, *_) = cells(small), cells(dataclasses.replace(large, executor="ray"))
@@ -244,6 +254,7 @@ def test_sources_are_compared_seed_by_seed():
             "blocks": 1,
             "num_images": 20,
             "seed": [1, 2, 2, 1],
+            "fold": pd.array([None] * 4, "Int64"),
             "epoch": 3,
             "epochs": 3,
             "accuracy": [10.0, 90.0, 93.0, 11.0],
@@ -253,6 +264,8 @@ def test_sources_are_compared_seed_by_seed():
     table = summarize(rows)
     low, high = stats.ttest_rel([11, 93], [10, 90]).confidence_interval(0.95)
     assert f"2.00 +- {(high - low) / 2:.2f}" in table and "b/x - a/x" in table
+    folds = rows.assign(seed=1, fold=pd.array([1, 2, 2, 1], "Int64"))
+    assert summarize(folds).splitlines()[1].split()[4:] == table.splitlines()[1].split()[4:]
     assert summarize(rows.iloc[:0]) == "no run of this sweep has finished"
     assert short_names(["runs/a/net", "runs/b/net"]) == ["a/net", "b/net"]
 

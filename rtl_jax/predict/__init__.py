@@ -1,0 +1,1 @@
+"""What a fine-tuned network says of new pictures: the task `predict`."""

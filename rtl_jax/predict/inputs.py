@@ -1,0 +1,113 @@
+"""The pictures to predict: those of a folder, of a pattern, or named in a text file.
+
+Paths come one after the other, in an order that stays; no more of them are held than one folder or
+one pattern has.
+"""
+
+import glob
+import hashlib
+import itertools
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rtl_jax.data import pictures
+from rtl_jax.data.folder import PICTURES, UNREADABLE
+from rtl_jax.errors import UserError
+
+_AHEAD = 2  # batches that are decoded while one is computed
+
+
+class Decoded(NamedTuple):
+    """Files, and for each its pixels, uint8 [S, S, 3], or why there are none."""
+
+    files: list[Path]
+    pixels: list[np.ndarray | str]
+
+
+def paths(images: str) -> Iterator[Path]:
+    """The files that `predict.images` names.
+
+    Of a folder, the pictures in it and below, by their endings; of a pattern (with * ? or [), the
+    files that match, sorted; of a .txt file, the path on each line, from the file's own folder. Any
+    other file is a picture itself. Raises UserError where there is nothing of that name.
+    """
+    place = Path(images).expanduser()
+    if images and place.is_dir():
+        return _below(place)
+    if place.suffix.lower() == ".txt" and place.is_file():
+        return _listed(place)
+    if place.is_file():
+        return iter([place])
+    if glob.has_magic(images):
+        return map(Path, sorted(glob.glob(os.path.expanduser(images), recursive=True)))
+    raise UserError(
+        f"predict.images: expected a folder, a pattern such as 'photos/*.jpg' or a .txt file with "
+        f"a path on each line; there is no {images!r}"
+    )
+
+
+def look_through(images: str) -> tuple[int, str]:
+    """How many files there are, and a digest of their paths, sizes and times of modification.
+
+    Raises UserError as `paths`, and where there is none.
+    """
+    number, digest = 0, hashlib.sha256()
+    for path in paths(images):
+        number += 1
+        digest.update(f"{path}\0".encode())
+        try:
+            stat = path.stat()
+        except OSError:
+            continue  # becomes a row that says so
+        digest.update(f"{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+    if not number:
+        raise UserError(f"predict.images: expected pictures, and {images!r} has none")
+    return number, digest.hexdigest()
+
+
+def decoded(files: Iterator[Path], image_size: int, batch_size: int) -> Iterator[Decoded]:
+    """Batches of decoded pictures; the next ones are decoded in threads meanwhile."""
+    waiting: deque[tuple[list[Path], list[Future]]] = deque()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            while True:
+                while len(waiting) <= _AHEAD and (
+                    batch := list(itertools.islice(files, batch_size))
+                ):
+                    jobs = [pool.submit(_try_decode, file, image_size) for file in batch]
+                    waiting.append((batch, jobs))
+                if not waiting:
+                    return
+                batch, jobs = waiting.popleft()
+                yield Decoded(batch, [job.result() for job in jobs])
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _try_decode(path: Path, image_size: int) -> np.ndarray | str:
+    try:
+        return pictures.decode(path, image_size)
+    except pictures.BROKEN as error:
+        return pictures.reason(error)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for place, inside, names in os.walk(folder, followlinks=True):
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        for name in sorted(names):
+            suffix = os.path.splitext(name)[1].lower()
+            if not name.startswith(".") and suffix in PICTURES | UNREADABLE:
+                yield Path(place, name)
+
+
+def _listed(place: Path) -> Iterator[Path]:
+    with place.open(encoding="utf-8") as file:
+        for line in file:
+            if name := line.strip():
+                yield place.parent / Path(name).expanduser()
