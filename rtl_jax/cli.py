@@ -22,7 +22,7 @@ usage: python run.py --config FILE [--config.GROUP.SETTING=VALUE ...] [--workdir
   --config FILE    a Python file with get_config(), such as configs/svhn_l2.py
   --config.X=V     another value for a setting, for example
                      --config.target.dataset=folder:photos --config.transfer.blocks=1
-                   'none' where a setting may be empty; all settings: rtl_jax/config.py
+                   'none' where a setting may be empty; all settings: rtl_jax/config/
   --workdir DIR    where rows, checkpoints and networks go (default: runs/NAME of the config);
                    the same command goes on where it was interrupted
 """

@@ -105,7 +105,7 @@ def _unknown(root: Any, keys: Iterable[str]) -> UserError:
         same = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
         close = same or difflib.get_close_matches(key, known, n=1)
         found.append(f"{key} (did you mean {close[0]}?)" if close else key)
-    return UserError(f"unknown setting {', '.join(found)}: rtl_jax/config.py lists them all")
+    return UserError(f"unknown setting {', '.join(found)}: rtl_jax/config/ lists them all")
 
 
 def _leaves(cls: Any, prefix: str = "") -> Iterable[str]:

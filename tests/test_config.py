@@ -465,6 +465,18 @@ def test_l1_is_for_autoattack() -> None:
     assert freeze({"attack": {"norm": "l1", "method": "autoattack"}}).attack.norm == "l1"
 
 
+def test_a_setting_added_later_that_does_nothing_leaves_runs_their_names() -> None:
+    fields = [("limit", int | None, None), ("fast", bool, False), ("names", tuple, ())]
+    later = dataclasses.make_dataclass("Later", fields, bases=(Transfer,), frozen=True)
+    before = Experiment().fingerprint()
+    assert Experiment(transfer=later()).fingerprint() == before
+    for name, value in (("limit", 0), ("fast", True), ("names", ("a",))):
+        assert Experiment(transfer=later(**{name: value})).fingerprint() != before
+    # Nothing is not 0: every block against none.
+    every, head = (Experiment(transfer=Transfer(blocks=blocks)) for blocks in (None, 0))
+    assert every.fingerprint() != head.fingerprint()
+
+
 def test_fingerprint_is_stable_and_takes_more() -> None:
     assert Experiment().fingerprint() == freeze(defaults()).fingerprint()
     assert len(Experiment().fingerprint()) == 16

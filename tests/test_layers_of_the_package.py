@@ -39,7 +39,7 @@ ONLY_IN = {
     "configs": (),
     "tests": (),
     "run": (),
-    "ml_collections": ("rtl_jax.cli", "rtl_jax.config", "rtl_jax.settings"),
+    "ml_collections": ("rtl_jax.cli", "rtl_jax.config.experiment", "rtl_jax.settings"),
     "absl": ("rtl_jax.cli", "rtl_jax.data.batches"),
     "grain": ("rtl_jax.data.batches", "rtl_jax.data.stream"),
     "orbax": ("rtl_jax.checkpoint",),
