@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+import rtl_jax
 from rtl_jax import bundled
 from rtl_jax.attacks.network import network_logits
 from rtl_jax.bundled.__main__ import main
@@ -124,5 +125,10 @@ def test_the_robust_one_is_robust():
 
 def test_a_wheel_takes_them_along():
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
-    (pattern,) = project["tool"]["setuptools"]["package-data"]["rtl_jax"]
-    assert all(fnmatch.fnmatch(f"bundled/{name}.safetensors", pattern) for name in SHIPPED)
+    patterns = project["tool"]["setuptools"]["package-data"]["rtl_jax"]
+    package = Path(rtl_jax.__file__).parent
+    files = [path.relative_to(package) for path in package.rglob("*") if path.is_file()]
+    data = [str(path) for path in files if path.suffix not in (".py", ".pyc")]
+    assert {f"bundled/{name}.safetensors" for name in SHIPPED} <= set(data)
+    for path in data:
+        assert any(fnmatch.fnmatch(path, pattern) for pattern in patterns), path

@@ -130,6 +130,8 @@ def test_a_kill_leaves_no_destination(tmp_path, sent):
     code = (
         "import signal, sys, time; from convert import __main__ as command\n"
         "signal.signal(signal.SIGTERM, command._terminated)\n"
+        # A shell's background jobs ignore it, and their children do too.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from etils import epath\n"
         "kind = type(epath.Path('x')); rename = kind.rename\n"
         "def slow(self, target):\n"
