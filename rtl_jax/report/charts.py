@@ -119,10 +119,11 @@ def legend(every: Iterable[Series], looks: Mapping[str, Style]) -> list[Key]:
 
 
 def value_text(point: Point) -> str:
-    """A mean, its interval and the number of seeds: 51.72 ± 7.61 (n = 5)."""
+    """A mean, its interval and, of measured ones, the number of seeds: 51.72 ± 7.61 (n = 5)."""
     digits = 2 if abs(point.mean) >= 1 or abs(reach(point.half)) >= 1 else 4
     interval = f" ± {point.half:.{digits}f}" if math.isfinite(point.half) else ""
-    return f"{point.mean:.{digits}f}{interval} (n = {point.number})"
+    seeds = f" (n = {point.number})" if point.number else ""
+    return f"{point.mean:.{digits}f}{interval}{seeds}"
 
 
 def _shifts(number: int) -> list[float]:

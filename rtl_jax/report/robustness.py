@@ -49,7 +49,12 @@ def curves(rows: pd.DataFrame) -> list[Element]:
 def _kind(method: str, norm: str, config: Mapping[str, Any]) -> str:
     """An attack in words, such as 'PGD(20), Linf', with whatever is not usual about it."""
     attack = config.get("attack", {})
-    names = {"pgd": f"PGD({attack.get('steps', '?')})", "gaussian": "Gaussian noise"}
+    ensemble = ", ".join(attack.get("attacks") or [attack.get("version", "?")])
+    names = {
+        "pgd": f"PGD({attack.get('steps', '?')})",
+        "gaussian": "Gaussian noise",
+        "autoattack": f"AutoAttack ({ensemble})",
+    }
     usual = {"loss": "cross_entropy", "keep": "best", "restarts": 1, "random_start": False}
     special = [
         f"{key}={attack[key]}"
@@ -78,6 +83,7 @@ def _chart(name: str, title: str, rows: pd.DataFrame) -> Chart:
 
 def _table(rows: pd.DataFrame, note: str) -> Table:
     columns = ["data set", "attack", "network", "eps", "robust accuracy, %", "seeds", "test images"]
+    columns += ["warnings"]  # AutoAttack's, of what makes the number doubtful
     groups = rows.groupby(["dataset", "attack", "network", "eps"], sort=False)
     lines = [
         [
@@ -88,6 +94,7 @@ def _table(rows: pd.DataFrame, note: str) -> Table:
             cells.mean(group["accuracy"]),
             cells.count(len(group)),
             cells.count(int(group["num_test_images"].max())),
+            cells.text(", ".join(dict.fromkeys(group["warnings"].dropna()))),
         ]
         for (dataset, attack, network, eps), group in groups
     ]

@@ -248,7 +248,13 @@ def test_attacks_of_other_kinds_have_their_own_charts():
         frame(
             [
                 other("attack", method="pgd", config=settings, **place),
-                other("attack", method="autoattack", **place),
+                other(
+                    "attack",
+                    method="autoattack",
+                    warnings="zero_gradients",
+                    config='{"attack": {"method": "autoattack", "version": "plus", "attacks": []}}',
+                    **place,
+                ),
                 other("attack", method="gaussian", **place),
             ]
         )
@@ -257,9 +263,10 @@ def test_attacks_of_other_kinds_have_their_own_charts():
     assert isinstance(figure, Figure)
     assert [chart.title for chart in figure.charts] == [
         "digits, PGD(20), Linf, loss=margin",
-        "digits, autoattack, Linf",
+        "digits, AutoAttack (plus), Linf",
         "digits, Gaussian noise, Linf",
     ]
+    assert table(report, "robustness")["warnings"].tolist() == ["", "zero_gradients", ""]
 
 
 def test_the_low_resolution_of_table_2():

@@ -204,6 +204,7 @@ def test_bands_tile_the_chart_and_tell_what_is_there() -> None:
     [
         (Point(1, 51.716, 7.614, 5), "51.72 ± 7.61 (n = 5)"),
         (Point(1, 51.716), "51.72 (n = 1)"),
+        (Point(1, 46.03, number=0), "46.03"),  # published
         (Point(1, 0.12344, 0.01, 3), "0.1234 ± 0.0100 (n = 3)"),
     ],
 )
