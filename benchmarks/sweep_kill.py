@@ -76,7 +76,7 @@ def main() -> None:
         while kills < arguments.kills:
             process = start(config, killed)
             # Anywhere from its imports to a good part of the way.
-            time.sleep(moments.uniform(0.02, 0.35) * seconds)
+            time.sleep(moments.uniform(0.02, 0.3) * seconds)
             if process.poll() is not None:
                 break
             process.send_signal(signal.SIGKILL)
