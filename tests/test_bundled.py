@@ -13,7 +13,7 @@ from rtl_jax import bundled
 from rtl_jax.attacks.network import network_logits
 from rtl_jax.bundled.__main__ import main
 from rtl_jax.checkpoint import Network
-from rtl_jax.config import Source
+from rtl_jax.config import Source, freeze
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
 from rtl_jax.models.resnet import initialize
@@ -92,16 +92,18 @@ def test_the_list(network: Network, capsys: pytest.CaptureFixture):
 SHIPPED = bundled.names()
 
 
-def test_natural_and_robust_ship_and_differ_in_the_perturbation_alone():
-    assert {"natural", "l2"} <= set(SHIPPED)
-    settings = [bundled.card(name)["settings"] for name in SHIPPED]
+def test_all_six_ship_and_differ_in_the_perturbation_alone():
+    assert set(SHIPPED) == {"natural", "gaussian", "l2", "linf4", "linf8", "pgd1"}
+    groups = ("source", "target", "augmentation", "pretraining", "seed")
+    # Through `freeze`: cards of before some setting was added stand for its default.
+    cards = [bundled.card(name)["settings"] for name in SHIPPED]
+    settings = [freeze({group: card[group] for group in groups}).to_dict() for card in cards]
     perturbing = (
         "perturbation", "norm", "eps", "steps", "relative_step", "random_start", "keep", "sigma",
     )  # fmt: skip
     for own in settings:
         for name in perturbing:
             own["pretraining"].pop(name)
-    groups = ("source", "target", "augmentation", "pretraining", "seed")
     assert all(own[group] == settings[0][group] for own in settings for group in groups)
 
 
@@ -117,10 +119,12 @@ def test_each_is_small_whole_and_as_good_as_its_card_must_say(name: str):
     assert card["clean_accuracy"] >= (20 if name == "natural" else 12) * chance
 
 
-def test_the_robust_one_is_robust():
-    l2, natural = bundled.card("l2"), bundled.card("natural")
-    assert l2["robust_accuracy"] >= 0.4 * l2["clean_accuracy"]
-    assert l2["robust_accuracy"] >= natural["robust_accuracy"] + 8
+@pytest.mark.parametrize("name", ["l2", "pgd1", "linf4", "linf8"])
+def test_robust_ones_are_robust(name: str):
+    card, natural = bundled.card(name), bundled.card("natural")
+    assert card["robust_accuracy"] >= 0.4 * card["clean_accuracy"]
+    assert card["robust_accuracy"] >= natural["robust_accuracy"] + 8
+    assert card["total_variation"] < natural["total_variation"]
 
 
 def test_a_wheel_takes_them_along():
