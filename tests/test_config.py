@@ -232,6 +232,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "sweep.seeds": ([None, 1, 20], [0, -1]),
     "sweep.seeds_by": (["text", "table4"], ["figure"]),
     "sweep.seeds_at_once": ([None, 1], [0, -1]),
+    "sweep.skip_missing": ([True, False], []),
     "sweep.measure": ([True, False], []),
     "sweep.keep_networks": ([True, False], []),
     "sweep.keep_logits": ([True, False], []),

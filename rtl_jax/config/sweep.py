@@ -23,6 +23,9 @@ class Sweep:
     seeds: int | None = None
     seeds_by: Literal["text", "table4"] = "text"
     seeds_at_once: int | None = None  # in one program; none: as many as memory is estimated to take
+    # Go on without the sources and targets that are not there, naming them, where the sweep would
+    # end with an error.
+    skip_missing: bool = False
     measure: bool = False  # a dry run times a step of every shape
     keep_networks: bool = False  # the fine-tuned ones: at 3 blocks the paper's grid has 0.9 TB
     keep_logits: bool = False  # of the test images after the last epoch, WORKDIR/runs/RUN

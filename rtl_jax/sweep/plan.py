@@ -62,12 +62,24 @@ class Planned:
         return len(self.cell.seeds) - self.done
 
 
+_KINDS = ("source", "target")  # what a cell's pair is, as what is absent is named
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """All cells of a sweep, and the sources and targets that are not there."""
 
     planned: tuple[Planned, ...]
     absent: tuple[str, ...]
+
+    def present(self) -> list[Cell]:
+        """The cells whose source and target are there, in order."""
+        return [
+            one.cell
+            for one in self.planned
+            if not {f"{kind} {name}" for kind, name in zip(_KINDS, one.cell.pair, strict=True)}
+            & set(self.absent)
+        ]
 
     def describe(self) -> str:
         """A line for each kind of cell, sources and targets of equal cost in one, and the sum."""

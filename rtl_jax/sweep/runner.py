@@ -1,6 +1,7 @@
 """A sweep from its plan to its rows: `--config.task=sweep`."""
 
 import os
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from etils import epath
 
 from rtl_jax import results
 from rtl_jax.config import Experiment
+from rtl_jax.errors import UserError
 from rtl_jax.models.zoo import Convert
 from rtl_jax.paths import absolute
 from rtl_jax.sweep.executors import EXECUTORS
@@ -23,7 +25,8 @@ def sweep(
     """Run the grid of `experiment.sweep`, or what is left of it, and return its rows.
 
     A dry run only says what there is to do, and returns the rows that there are. Otherwise
-    finished runs are not repeated, and one that was interrupted starts again.
+    finished runs are not repeated, and one that was interrupted starts again. With
+    `sweep.skip_missing` it goes on without the sources and targets that are not there.
     Raises UserError for what the user can mend.
     """
     workdir = absolute(workdir)
@@ -31,14 +34,18 @@ def sweep(
     print(planned.describe())
     if experiment.dry_run:
         return member_of(_rows(workdir), experiment)
-    parts = groups(cells(experiment))
+    parts = groups(planned.present() if experiment.sweep.skip_missing else cells(experiment))
+    if not parts:
+        raise UserError(f"nothing of this sweep is there: {', '.join(planned.absent)}")
     execute = EXECUTORS[experiment.executor]
     runs: set[str] = set()
+    started = time.monotonic()
     for number, names in enumerate(
         execute(parts, experiment.sweep, os.fspath(workdir), convert), start=1
     ):
         runs |= set(names)
-        print(f"{number} of {len(parts)} groups of cells have finished")
+        minutes = (time.monotonic() - started) / 60
+        print(f"{number} of {len(parts)} groups of cells have finished after {minutes:.1f} min")
     rows = _rows(workdir)
     rows = in_order(rows[rows["run"].isin(runs)], experiment.sweep.sources)
     if draw_sweep(workdir / "sweep.png", rows):

@@ -233,6 +233,25 @@ def test_what_is_missing_is_the_users_to_mend(tmp_path: Path):
         sweep(experiment(sources=("nothing.pt",)), tmp_path)
 
 
+def test_what_is_missing_is_named_and_skipped_if_asked_for(
+    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RTL_JAX_DATA_DIR", str(tmp_path / "nothing"))
+    some = {"seeds": 1, "num_images": (20,), "skip_missing": True}
+    rows = sweep(
+        experiment(
+            sources=("nothing.pt", "random"), targets=("tfds:svhn_cropped", "digits"), **some
+        ),
+        tmp_path,
+    )
+    out = capsys.readouterr().out
+    assert "missing: source nothing.pt" in out and "missing: target tfds:svhn_cropped" in out
+    assert set(rows["source"]) == {"random"} and set(rows["dataset"]) == {"digits"}
+    assert rows["run"].nunique() == 1
+    with pytest.raises(UserError, match="nothing of this sweep is there: source nothing.pt"):
+        sweep(experiment(sources=("nothing.pt",), **some), tmp_path)
+
+
 # ---- The table -----------------------------------------------------------------------------------
 
 

@@ -1,0 +1,49 @@
+"""The paper's question, at the size of a laptop: which source transfers to 100 images?
+
+    python run.py --config configs/study/transfer100.py --workdir runs/study --config.dry_run
+    python run.py --config configs/study/transfer100.py --workdir runs/study
+
+The base of the study: six bundled sources that differ in the perturbation of their training images
+alone, four targets at 32 px, a new head alone or with one or three blocks, ten seeds, 2,000 test
+images. transfer400.py and transfer1600.py differ in the number of images and of epochs; one work
+directory serves all three, and `make study` runs them in turn and makes the report. Data sets are
+read from RTL_JAX_DATA_DIR; a part of the grid is a setting, --config.sweep.targets=tfds:mnist.
+
+The frozen blocks keep the source's statistics, and there is no augmentation, so that their features
+are computed once. Numbers to expect: docs/study.md.
+"""
+
+from ml_collections import ConfigDict
+
+from rtl_jax.config import defaults, preset
+
+SOURCES = (
+    "bundled:natural",
+    "bundled:l2",
+    "bundled:linf4",
+    "bundled:linf8",
+    "bundled:pgd1",
+    "bundled:gaussian",
+)
+TARGETS = ("tfds:mnist", "tfds:fashion_mnist", "tfds:kmnist_partial", "tfds:cifar10_jpeg")
+
+
+def get_config() -> ConfigDict:
+    """Sixty epochs, of one batch each."""
+    config = defaults()
+    config.task = "sweep"
+    config.target.image_size = 32
+    config.target.num_test_images = 2000
+    config.augmentation = preset("none")
+    config.transfer.frozen_batch_norm = "source"
+    config.transfer.head = "uniform"
+    config.transfer.learning_rate = 0.03
+    config.transfer.batch_size = 100
+    config.transfer.epochs = 60
+    config.sweep.sources = SOURCES
+    config.sweep.targets = TARGETS
+    config.sweep.blocks = (0, 1, 3)
+    config.sweep.num_images = (100,)
+    config.sweep.seeds = 10
+    config.sweep.skip_missing = True
+    return config
