@@ -5,9 +5,10 @@
 
 The base of the study: six bundled sources that differ in the perturbation of their training images
 alone, four targets at 32 px, a new head alone or with one or three blocks, ten seeds, 2,000 test
-images. transfer400.py and transfer1600.py differ in the number of images and of epochs; one work
-directory serves all three, and `make study` runs them in turn and makes the report. Data sets are
-read from RTL_JAX_DATA_DIR; a part of the grid is a setting, --config.sweep.targets=tfds:mnist.
+images. The learning rate is the paper's. transfer400.py and transfer1600.py differ in the number of
+images and of epochs; one work directory serves all three, and `make study` runs them in turn and
+makes the report. Data sets are read from RTL_JAX_DATA_DIR; a part of the grid is a setting,
+--config.sweep.targets=tfds:mnist.
 
 The frozen blocks keep the source's statistics, and there is no augmentation, so that their features
 are computed once. Numbers to expect: docs/study.md.
@@ -37,7 +38,6 @@ def get_config() -> ConfigDict:
     config.augmentation = preset("none")
     config.transfer.frozen_batch_norm = "source"
     config.transfer.head = "uniform"
-    config.transfer.learning_rate = 0.03
     config.transfer.batch_size = 100
     config.transfer.epochs = 60
     config.sweep.sources = SOURCES
