@@ -166,6 +166,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "transfer.views": ([None, 1, 8], [0, -1]),
     "transfer.checkpoint_seconds": ([0.0, 60.0], [-1.0]),
     "transfer.baseline": ([True, False], []),
+    "attack.runs": ([None, "runs/x"], [""]),
     "attack.method": (["pgd", "gaussian", "autoattack"], ["fgsm"]),
     "attack.norm": (["linf", "l2"], ["l1", "unconstrained"]),  # l1 needs autoattack
     "attack.eps": ([(0.0,), (0.5, 1.0)], [(), (-0.1,), (0.5, 0.5), (float("nan"),)]),
@@ -228,6 +229,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "sweep.targets": ([(), ("digits", "tfds:mnist")], [("digits", "digits"), ("",)]),
     "sweep.blocks": ([(), (0, 1, 3, 9)], [(-1,), (1, 1)]),
     "sweep.num_images": ([(), (100, 0)], [(-1,), (100, 100)]),
+    "sweep.epochs": ([()], [(60,), (0,)]),  # as many as sweep.num_images, which are none
     "sweep.folds": ([(), (0, 4)], [(-1,), (1, 1)]),
     "sweep.seeds": ([None, 1, 20], [0, -1]),
     "sweep.seeds_by": (["text", "table4"], ["figure"]),
@@ -427,6 +429,7 @@ def test_frozen_means_frozen() -> None:
 WITHOUT_EFFECT = (
     "target.data_dir",
     "transfer.checkpoint_seconds",
+    "attack.runs",  # a run is of one network, whose content is in its name
     "pretraining.checkpoint_seconds",
     "pretraining.memory_mib",
     "pretraining.decoding_threads",

@@ -17,12 +17,13 @@ from rtl_jax.attacks.figures import draw_curve, draw_images
 from rtl_jax.attacks.gaussian import Gaussian
 from rtl_jax.attacks.network import network_logits
 from rtl_jax.attacks.pgd import PGD, LogitsFn
+from rtl_jax.attacks.subjects import Subject, subjects
 from rtl_jax.checkpoint import Network, digest
 from rtl_jax.config import Experiment
 from rtl_jax.data import Dataset, ImageSet, draw_test_subset, load_target
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
-from rtl_jax.models.zoo import Convert, load_source
+from rtl_jax.models.zoo import Convert
 from rtl_jax.paths import absolute
 from rtl_jax.progress import bar
 
@@ -67,52 +68,62 @@ def measure_robustness(
 ) -> pd.DataFrame:
     """Attack the test images with every radius of `attack.eps`; return a row for each.
 
-    The network is `source.checkpoint`, its classes those of `target.dataset`. Rows go to
+    The network is `source.checkpoint`, its classes those of `target.dataset`; with `attack.runs`
+    each fine-tuned network of a work directory is attacked so, on its own target. Rows go to
     WORKDIR/rows; a curve and a grid of perturbed images to WORKDIR/runs/RUN. Images are attacked
     in batches, each kept when it is done, so that the same command goes on where it was killed.
 
     Raises UserError for what the user can mend, a network with other classes included.
     """
-    workdir, settings = absolute(workdir), experiment.attack
-    with devices.matmul_precision(settings.precision):
-        network, images, order = _load(experiment, convert)
-        run = experiment.fingerprint(
-            network=digest((network.params, network.batch_stats)),
-            images=digest((images.images, images.labels)),
-        )
-        directory, path = workdir / "runs" / run, results.rows_path(workdir, run)
-        if path.exists():
-            print(f"run {run} is finished; its rows are in {path}")
-        else:
-            measured, seconds, warnings = _measure(experiment, network, images, directory)
-            rows = [
-                results.row(
-                    experiment,
-                    run=run,
-                    method=settings.method,
-                    source_sha256=network.provenance.get("sha256"),
-                    architecture=network.architecture.name,
-                    data_order=order,
-                    num_classes=network.architecture.num_classes,
-                    num_test_images=len(images),
-                    norm=settings.norm,
-                    eps=eps,
-                    warnings=warnings[index],
-                    accuracy=100 * (1 - float(measured.success[index].mean())),
-                    loss=float(measured.losses[index].mean()),
-                    seconds=seconds,
-                    **devices.describe(),
-                )
-                for index, eps in enumerate(settings.eps)
-            ]
-            if settings.num_shown:
-                draw_images(directory / "images.png", settings, measured.shown, measured.success)
-            draw_curve(directory / "curve.png", settings, results.frame(rows))
-            results.write_rows(workdir, run, rows)
-            (directory / "batches").rmtree()
-        print(f"figures are in {directory}")
+    workdir = absolute(workdir)
+    with devices.matmul_precision(experiment.attack.precision):
+        runs = [_measure_one(one, workdir) for one in subjects(experiment, convert)]
     table = results.read_rows(workdir)
-    return table[table["run"] == run].reset_index(drop=True)
+    return table[table["run"].isin(runs)].reset_index(drop=True)
+
+
+def _measure_one(subject: Subject, workdir: epath.Path) -> str:
+    """Attack one network, unless its rows are there; the name of the run."""
+    _, network, experiment, columns = subject
+    settings = experiment.attack
+    images, order = _load(subject)
+    run = experiment.fingerprint(
+        network=digest((network.params, network.batch_stats)),
+        images=digest((images.images, images.labels)),
+    )
+    directory, path = workdir / "runs" / run, results.rows_path(workdir, run)
+    if path.exists():
+        print(f"run {run} is finished; its rows are in {path}")
+    else:
+        measured, seconds, warnings = _measure(experiment, network, images, directory)
+        rows = [
+            results.row(
+                experiment,
+                run=run,
+                method=settings.method,
+                source_sha256=network.provenance.get("sha256"),
+                architecture=network.architecture.name,
+                data_order=order,
+                num_classes=network.architecture.num_classes,
+                num_test_images=len(images),
+                norm=settings.norm,
+                eps=eps,
+                warnings=warnings[index],
+                accuracy=100 * (1 - float(measured.success[index].mean())),
+                loss=float(measured.losses[index].mean()),
+                seconds=seconds,
+                **columns,
+                **devices.describe(),
+            )
+            for index, eps in enumerate(settings.eps)
+        ]
+        if settings.num_shown:
+            draw_images(directory / "images.png", settings, measured.shown, measured.success)
+        draw_curve(directory / "curve.png", settings, results.frame(rows))
+        results.write_rows(workdir, run, rows)
+        (directory / "batches").rmtree()
+    print(f"figures are in {directory}")
+    return run
 
 
 def require_classes(network: Network, checkpoint: str, dataset: Dataset) -> None:
@@ -126,19 +137,20 @@ def require_classes(network: Network, checkpoint: str, dataset: Dataset) -> None
         )
 
 
-def _load(experiment: Experiment, convert: Convert | None) -> tuple[Network, ImageSet, str]:
+def _load(subject: Subject) -> tuple[ImageSet, str]:
+    """The test images to attack, and the order of their data set."""
+    name, network, experiment, _ = subject
     target = experiment.target
-    network = load_source(experiment.source, seed=experiment.seed, convert=convert)
     dataset = load_target(target)
     classes = network.architecture.num_classes
-    require_classes(network, experiment.source.checkpoint, dataset)
+    require_classes(network, name, dataset)
     rows = draw_test_subset(dataset.test.labels, target.num_test_images, classes)
     print(
-        f"{experiment.source.checkpoint} ({network.architecture.name}) under "
+        f"{name} ({network.architecture.name}) under "
         f"{experiment.attack.method}, {experiment.attack.norm}: {len(rows)} test images of "
         f"{target.dataset}, in {dataset.order} order, at {target.image_size} px"
     )
-    return network, dataset.test.take(rows), dataset.order
+    return dataset.test.take(rows), dataset.order
 
 
 def _measure(

@@ -6,7 +6,23 @@ from rtl_jax.attacks.figures import interval
 
 
 def summarize(rows: pd.DataFrame) -> str:
-    """Robust accuracy at every radius, with its 95 % interval; and what makes it doubtful."""
+    """Robust accuracy at every radius, with its 95 % interval; and what makes it doubtful.
+
+    Of several networks (`attack.runs`) a table each, beneath its name.
+    """
+    if rows["run"].nunique() == 1:
+        return _table(rows)
+    parts = []
+    for _, group in rows.groupby("run", sort=False):
+        one = group.iloc[0]
+        blocks = "every block" if pd.isna(one.blocks) else f"{one.blocks} blocks"
+        images = "all" if pd.isna(one.num_images) else f"{one.num_images}"
+        head = f"{one.source} -> {one.dataset}, {blocks}, {images} images, seed {one.seed}"
+        parts.append(f"{head}\n{_table(group)}")
+    return "\n".join(parts)
+
+
+def _table(rows: pd.DataFrame) -> str:
     lines = [f"{'eps':>10}{'robust accuracy':>18}{'95 % interval':>18}{'loss':>10}"]
     for _, row in rows.sort_values("eps").iterrows():
         low, high = interval(row.accuracy, row.num_test_images)

@@ -14,6 +14,9 @@ AttackName = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
 class Attack:
     """How robustness is measured (paper, sections 3 and 7): PGD, Gaussian noise, or AutoAttack."""
 
+    # A work directory whose fine-tuned networks are attacked, each on its own target and in rows
+    # with the settings of its fine-tuning; none: the one network of `source`, on `target`.
+    runs: str | None = None
     method: Literal["pgd", "gaussian", "autoattack"] = "pgd"
     norm: Literal["linf", "l2", "l1"] = "linf"  # l1 is for AutoAttack
     # Radii, for pixels in [0, 1]; 0 is accuracy without an attack.
@@ -39,6 +42,7 @@ class Attack:
         for field in ("method", "norm", "loss", "keep", "precision", "version"):
             hint = typing.get_type_hints(type(self))[field]
             require_choice(getattr(self, field), hint, f"attack.{field}")
+        require(self.runs != "", "attack.runs", "a work directory, or none", self.runs)
         names = typing.get_args(AttackName)
         known = len(set(self.attacks)) == len(self.attacks) and set(self.attacks) <= set(names)
         require(known, "attack.attacks", f"different ones of {', '.join(names)}", self.attacks)

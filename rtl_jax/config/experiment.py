@@ -40,6 +40,7 @@ GROUPS = {
 _WITHOUT_EFFECT = (
     ("target", "data_dir"),
     ("transfer", "checkpoint_seconds"),
+    ("attack", "runs"),
     ("pretraining", "checkpoint_seconds"),
     ("pretraining", "memory_mib"),
     ("pretraining", "decoding_threads"),

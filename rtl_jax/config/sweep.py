@@ -17,6 +17,7 @@ class Sweep:
     targets: tuple[str, ...] = ()  # values of target.dataset
     blocks: tuple[int, ...] = ()  # values of transfer.blocks
     num_images: tuple[int, ...] = ()  # values of target.num_images; 0: all
+    epochs: tuple[int, ...] = ()  # transfer.epochs for each of num_images in turn
     folds: tuple[int, ...] = ()  # values of target.fold
     # Seeds of each cell: `seed`, `seed` + 100000, and so on. None: the paper's numbers by size,
     # those of its text (20 up to 1,600 images, 10 above) or of its Table 4 (20, 10, 5 and 1).
@@ -42,6 +43,11 @@ class Sweep:
             require(len(set(values)) == len(values), f"sweep.{name}", "different values", values)
         for name in ("sources", "targets"):
             require(all(getattr(self, name)), f"sweep.{name}", "names", getattr(self, name))
+        fitting = not self.epochs or len(self.epochs) == len(self.num_images)
+        expected = f"one for each of sweep.num_images, that is {len(self.num_images)}, or none"
+        require(fitting, "sweep.epochs", expected, self.epochs)
+        good = all(value > 0 for value in self.epochs)
+        require(good, "sweep.epochs", "positive numbers", self.epochs)
         for name in ("seeds", "seeds_at_once"):
             value = getattr(self, name)
             require(value is None or value > 0, f"sweep.{name}", "a positive number", value)

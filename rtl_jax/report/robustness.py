@@ -9,7 +9,7 @@ import pandas as pd
 from rtl_jax.report import cells
 from rtl_jax.report.elements import Chart, Element, Figure, Series, Table
 from rtl_jax.report.names import source_names, target_name
-from rtl_jax.report.runs import settings
+from rtl_jax.report.runs import EVERY, blocks_name, settings
 
 NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1", "unconstrained": "any norm"}
 NOTE = "Accuracy on the attacked test images, in percent; eps is for pixels in [0, 1]. "
@@ -30,7 +30,12 @@ def curves(rows: pd.DataFrame) -> list[Element]:
             target_name(*(str(part) for part in each))
             for each in rows[["dataset", "test_dataset", "variant"]].fillna("").to_numpy()
         ],
-        network=[names[source, False] for source in rows["source"]],
+        network=[
+            _network(names[source, False], *trained)
+            for source, *trained in rows[
+                ["source", "frozen_batch_norm", "blocks", "num_images"]
+            ].itertuples(index=False)
+        ],
         attack=kinds,
     ).drop_duplicates(["dataset", "attack", "network", "eps", "seed"], keep="last")
     charts = [
@@ -44,6 +49,14 @@ def curves(rows: pd.DataFrame) -> list[Element]:
         Figure("robustness_curves", "Robust accuracy by radius", charts, note),
         _table(rows, note),
     ]
+
+
+def _network(source: str, statistics: Any, blocks: Any, images: Any) -> str:
+    """A source, or what was fine-tuned from it: then rows say how."""
+    if pd.isna(statistics):
+        return source
+    trained = blocks_name(EVERY if pd.isna(blocks) else int(blocks))
+    return f"{source}, {trained}, {'all' if pd.isna(images) else f'{images:,}'} images"
 
 
 def _kind(method: str, norm: str, config: Mapping[str, Any]) -> str:

@@ -38,6 +38,7 @@ def cells(experiment: Experiment) -> list[Cell]:
     """All cells of a sweep, those that share features or compiled programs one after the other."""
     grid, transfer, target = experiment.sweep, experiment.transfer, experiment.target
     sizes = [size or None for size in grid.num_images] or [target.num_images]
+    lengths = dict(zip(sizes, grid.epochs, strict=False))  # none without sweep.epochs
     found = []
     for blocks, dataset, checkpoint, size, fold in itertools.product(
         grid.blocks or [transfer.blocks],
@@ -50,7 +51,9 @@ def cells(experiment: Experiment) -> list[Cell]:
             experiment,
             source=dataclasses.replace(experiment.source, checkpoint=checkpoint),
             target=dataclasses.replace(target, dataset=dataset, num_images=size, fold=fold),
-            transfer=dataclasses.replace(transfer, blocks=blocks),
+            transfer=dataclasses.replace(
+                transfer, blocks=blocks, epochs=lengths.get(size, transfer.epochs)
+            ),
             sweep=Sweep(),  # a run is the same whatever the grid around it
             dry_run=False,
             executor="local",

@@ -13,11 +13,15 @@ from rtl_jax import results
 from rtl_jax.attacks import PGD, attack, network_logits, robustness, store
 from rtl_jax.attacks.figures import interval
 from rtl_jax.attacks.robustness import measure_robustness
-from rtl_jax.checkpoint import load_network
-from rtl_jax.config import PRESETS, Attack, Experiment, Source, Target, Transfer
+from rtl_jax.checkpoint import load_network, save_network
+from rtl_jax.config import PRESETS, Attack, Experiment, Source, Sweep, Target, Transfer
 from rtl_jax.data import draw_test_subset, load_dataset
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
+from rtl_jax.experiment import run
+from rtl_jax.models.zoo import load_source
+from rtl_jax.sweep.runner import sweep
+from rtl_jax.sweep.summary import last_epochs
 from rtl_jax.transfer.finetune import finetune
 
 TARGET = Target("digits", image_size=8, num_images=200, num_test_images=50)
@@ -75,9 +79,9 @@ def test_rows_are_what_the_library_finds(trained: Path, tmp_path: Path, norm: st
 
 def test_figures_are_left_and_batches_are_not(trained: Path, tmp_path: Path):
     measure_robustness(experiment(trained), tmp_path)
-    (run,) = tmp_path.glob("runs/*")
-    assert {path.name for path in run.iterdir()} == {"curve.png", "images.png"}
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in run.iterdir())
+    (directory,) = tmp_path.glob("runs/*")
+    assert {path.name for path in directory.iterdir()} == {"curve.png", "images.png"}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in directory.iterdir())
     measure_robustness(experiment(trained, num_shown=0), tmp_path / "none")
     assert [path.name for path in (tmp_path / "none").glob("runs/*/*")] == ["curve.png"]
 
@@ -154,6 +158,51 @@ def test_other_classes_are_the_users_mistake(trained: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"tells 10 classes apart and digits has 3"):
         measure_robustness(dataclasses.replace(settings, target=target), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_every_network_of_a_work_directory_is_attacked_as_by_itself(tmp_path: Path, capsys):
+    grid = Experiment(
+        task="sweep",
+        source=Source("random", "resnet18", "small", (1, 1), (8, 16)),
+        target=TARGET,
+        augmentation=PRESETS["none"],
+        transfer=Transfer(head="uniform", frozen_batch_norm="source", epochs=6, batch_size=40),
+        sweep=Sweep(blocks=(0, 1), num_images=(100,), seeds=2, keep_networks=True),
+    )
+    tuned = last_epochs(sweep(grid, tmp_path / "tuned")).set_index(["blocks", "seed"])
+    chosen = Attack(eps=EPS, steps=4, batch_size=50, num_shown=0, runs=str(tmp_path / "tuned"))
+    every = Experiment(task="attack", attack=chosen)
+    rows = run(every, tmp_path / "attacked")
+    assert capsys.readouterr().out.count("random -> digits, ") == 4
+    assert len(rows) == len(tuned) * len(EPS)
+    assert not rows["config"].str.contains(str(tmp_path), regex=False).any()
+    for (blocks, seed), group in rows.groupby(["blocks", "seed"]):
+        own = tuned.loc[(blocks, seed)]
+        assert set(group["source"]) == {"random"} and set(group["num_images"]) == {100}
+        assert group["accuracy"].iloc[0] == pytest.approx(own.accuracy)
+        network = tmp_path / "tuned" / "runs" / str(own.run)
+        settings = dataclasses.replace(chosen, runs=None)
+        alone = measure_robustness(
+            Experiment(task="attack", source=Source(str(network)), target=TARGET, attack=settings),
+            tmp_path / "alone",
+        )
+        np.testing.assert_array_equal(alone["accuracy"], group["accuracy"])
+    assert rows[rows["eps"] == 0.1]["accuracy"].mean() < rows[rows["eps"] == 0]["accuracy"].mean()
+    fewer = dataclasses.replace(every, target=Target(num_test_images=20))
+    assert set(measure_robustness(fewer, tmp_path / "fewer")["num_test_images"]) == {20}
+
+
+def test_a_work_directory_without_fine_tuned_networks_is_named(tmp_path: Path):
+    settings = Experiment(task="attack", attack=Attack(runs=str(tmp_path)))
+    with pytest.raises(UserError, match=r"attack\.runs: .* holds no networks: .*keep_networks"):
+        measure_robustness(settings, tmp_path / "out")
+    network = load_source(Source("bundled:l2"))
+    place = tmp_path / "runs" / "source" / "network"
+    save_network(
+        place, network.architecture, network.params, network.batch_stats, network.provenance
+    )
+    with pytest.raises(UserError, match=r"attack\.runs: .*source/network is not a .*fine-tuned"):
+        measure_robustness(settings, tmp_path / "out")
 
 
 def test_intervals_are_wilsons():

@@ -241,6 +241,25 @@ def test_robustness_and_the_papers_other_tables():
     assert [point.x for point in figure.charts[0].series[0].points] == [0, 3 / 32, 1]
 
 
+def test_attacked_fine_tunings_are_told_apart_by_what_was_trained():
+    place = {"dataset": "digits", "method": "pgd", "norm": "l2", "eps": 0.5, "config": "{}"}
+    tuned = {"num_images": 400, "frozen_batch_norm": "source", "source": "bundled:l2"}
+    report = compose(
+        frame(
+            [
+                other("attack", accuracy=20.0, seed=1, blocks=1, **tuned, **place),
+                other("attack", accuracy=30.0, seed=2, blocks=1, **tuned, **place),
+                other("attack", accuracy=40.0, seed=1, **tuned, **place),
+            ]
+        )
+    )
+    found = table(report, "robustness").set_index("network")["robust accuracy, %"]
+    assert set(found.index) == {
+        "bundled:l2, 1 block, 400 images", "bundled:l2, every block, 400 images",
+    }  # fmt: skip
+    assert found["bundled:l2, 1 block, 400 images"].startswith("25.00")
+
+
 def test_attacks_of_other_kinds_have_their_own_charts():
     place = {"dataset": "digits", "eps": 0.1, "accuracy": 40.0, "norm": "linf"}
     settings = '{"attack": {"method": "pgd", "steps": 20, "loss": "margin"}}'

@@ -86,6 +86,22 @@ def test_a_run_is_the_same_whatever_the_grid_around_it():
     assert one.experiment == other.experiment and other.seeds[:2] == one.seeds
 
 
+def test_sizes_can_have_epochs_of_their_own():
+    grid = experiment(blocks=(0, 1), num_images=(20, 40, 0), epochs=(8, 4, 2), seeds=1)
+    found = [(c.num_images, c.experiment.transfer.epochs) for c in cells(grid)]
+    assert found == [(20, 8), (40, 4), (None, 2)] * 2
+    # A run is the same as with transfer.epochs, whatever the other sizes have.
+    alone = dataclasses.replace(grid.transfer, epochs=4)
+    (one,) = cells(dataclasses.replace(experiment(num_images=(40,), seeds=1), transfer=alone))
+    assert one.member(FIRST_SEED) == cells(grid)[1].member(FIRST_SEED)
+
+
+@pytest.mark.parametrize("epochs", [(8, 4), (8, 4, 0)])
+def test_epochs_that_do_not_fit_the_sizes_are_refused(epochs: tuple[int, ...]):
+    with pytest.raises(UserError, match=r"sweep\.epochs: expected (one for each|positive)"):
+        Sweep(num_images=(20, 40, 0), epochs=epochs)
+
+
 def test_what_is_empty_has_the_settings_own_value():
     (cell,) = cells(experiment(num_images=(), seeds=1))
     assert dataclasses.replace(cell.experiment, sweep=Sweep()) == cell.member(FIRST_SEED)
