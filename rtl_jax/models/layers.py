@@ -15,6 +15,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 
@@ -146,6 +147,8 @@ def _to_images(
     images: jax.Array, kernel: jax.Array, stride: int, padding: int, gradient: jax.Array
 ) -> jax.Array:
     """The gradient [N, H, W, I] to the images: with the kernel turned around, or a product."""
+    if stride > 1 and kernel.shape[2] * stride**2 <= kernel.shape[3]:
+        return _to_phases(images, kernel, stride, padding, gradient)
     if stride > 1 or _few_pixels(images, kernel, stride):
         # With a stride Eigen would convolve a gradient of zeros, mostly.
         (result,) = jax.vjp(lambda images: _dot(images, kernel, stride, padding), images)[1](
@@ -155,6 +158,54 @@ def _to_images(
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
     around = [(size - 1 - padding,) * 2 for size in kernel.shape[:2]]
     return _xla(gradient, turned, (around[0], around[1]))
+
+
+def _to_phases(
+    images: jax.Array, kernel: jax.Array, stride: int, padding: int, gradient: jax.Array
+) -> jax.Array:
+    """The gradient [N, H, W, I] to the images of a convolution with a stride, as one without.
+
+    Pixels at the same place in squares of stride x stride see the same part of the kernel. All
+    places are outputs of one convolution of the gradient, [N, H / s, W / s, s * s * I]. For few
+    inputs, such as the colours in front of a first layer, a fifth of the cost of adding up k * k
+    shifted products.
+    """
+    batch, height, width, inputs = images.shape
+    rows, low, high = _phase_rows(kernel.shape[0], stride, padding)
+    columns, left, right = _phase_rows(kernel.shape[1], stride, padding)
+    # One row and column of zeros more, for what a place does not see.
+    larger = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
+    parts = larger[rows[:, :, None, None], columns[None, None]]  # [T, s, T', s, I, O]
+    parts = parts.transpose(0, 2, 5, 1, 3, 4).reshape(*parts.shape[:3:2], kernel.shape[3], -1)
+    down, across = -(-height // stride), -(-width // stride)
+    around = (
+        (-low, down + high - gradient.shape[1]),
+        (-left, across + right - gradient.shape[2]),
+    )
+    squares = _xla(gradient, parts, around).reshape(batch, down, across, stride, stride, inputs)
+    whole = squares.transpose(0, 1, 3, 2, 4, 5)
+    return whole.reshape(batch, down * stride, across * stride, inputs)[:, :height, :width]
+
+
+def _phase_rows(size: int, stride: int, padding: int) -> tuple[np.ndarray, int, int]:
+    """Which row of a kernel a pixel sees, by the distance of the output and the pixel's phase.
+
+    Pixel stride * q + phase sees through row u the output i with stride * i + u - padding =
+    stride * q + phase. Returns u by i - q, from its lowest to its highest, and phase, int
+    [T, stride] (`size` where there is none), and both ends.
+    """
+    seen = {
+        ((phase + padding - row) // stride, phase): row
+        for phase in range(stride)
+        for row in range(size)
+        if (phase + padding - row) % stride == 0
+    }
+    distances = [distance for distance, _ in seen]
+    low, high = min(distances), max(distances)
+    table = np.full((high - low + 1, stride), size)
+    for (distance, phase), row in seen.items():
+        table[distance - low, phase] = row
+    return table, low, high
 
 
 def _to_kernel(

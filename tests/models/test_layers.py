@@ -14,6 +14,8 @@ from jax.extend import core
 from rtl_jax.models.layers import ConvMethod, conv2d, max_pool
 from tests.torch_networks import nchw
 
+# With a stride one or three inputs go another way to the images than five.
+OUTPUTS = 12
 # (kernel, stride, height, width, inputs): many pixels and few, odd and even, every kernel here.
 SHAPES = [
     (3, 1, 9, 8, 5),
@@ -24,6 +26,13 @@ SHAPES = [
     (3, 2, 9, 8, 5),
     (3, 2, 4, 4, 40),
     (7, 2, 15, 14, 3),
+    (7, 2, 16, 13, 3),
+    (7, 2, 14, 15, 5),
+    (3, 2, 9, 8, 3),
+    (3, 2, 8, 7, 1),
+    (3, 2, 1, 2, 3),
+    (5, 3, 11, 13, 1),
+    (2, 2, 6, 7, 3),
     (1, 1, 5, 4, 3),
     (1, 2, 5, 4, 3),
 ]
@@ -33,7 +42,7 @@ SHAPES = [
 def test_eigens_convolution_equals_torchs(size, stride, height, width, inputs):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, height, width, inputs)).astype(np.float32)
-    kernel = rng.normal(size=(size, size, inputs, 6)).astype(np.float32)
+    kernel = rng.normal(size=(size, size, inputs, OUTPUTS)).astype(np.float32)
     weight = torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()).requires_grad_()
     pixels = nchw(x).requires_grad_()
     out = torch.nn.functional.conv2d(pixels, weight, stride=stride, padding=size // 2)
@@ -63,9 +72,12 @@ def convolutions(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
         yield from convolutions(inner)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_every_convolution_is_eigens_in_gradients_and_loops(stride: int):
-    """XLA's CPU runs others as plain loops inside `scan`; those of method 'xla' are such."""
+@pytest.mark.parametrize(("stride", "outputs", "number"), [(1, 4, 3), (2, 4, 2), (2, 16, 3)])
+def test_every_convolution_is_eigens_in_gradients_and_loops(stride, outputs, number):
+    """XLA's CPU runs others as plain loops inside `scan`; those of method 'xla' are such.
+
+    They go forward, to the kernel, and to the images but with a stride and as many inputs.
+    """
 
     def program(method: ConvMethod) -> list[core.JaxprEqn]:
         def loss(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -74,7 +86,7 @@ def test_every_convolution_is_eigens_in_gradients_and_loops(stride: int):
         def body(carry: tuple, _: None) -> tuple[tuple, None]:
             return jax.grad(loss, (0, 1))(*carry), None
 
-        carry = (jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4, 4)))
+        carry = (jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4, outputs)))
         traced = jax.make_jaxpr(lambda carry: lax.scan(body, carry, length=3))(carry)
         return list(convolutions(traced.jaxpr))
 
@@ -84,8 +96,7 @@ def test_every_convolution_is_eigens_in_gradients_and_loops(stride: int):
         return in_order and dimensions.rhs_spec == (3, 2, 0, 1)
 
     found = program("eigen")
-    # Forward, to the kernel, and without a stride to the images.
-    assert len(found) == 4 - stride
+    assert len(found) == number
     assert all(map(for_eigen, found))
     assert not all(map(for_eigen, program("xla")))
 
