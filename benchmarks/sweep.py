@@ -13,18 +13,23 @@ comes first. CPU seconds stand beside the wall's, for machines on which others a
 
 import argparse
 import dataclasses
+import multiprocessing
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
 from rtl_jax import cli, devices
+from rtl_jax.canvas import canvas, save
 from rtl_jax.checkpoint import Network
 from rtl_jax.config import PRESETS, Experiment, Source, Sweep, Target, Transfer
 from rtl_jax.data import Dataset, ImageSet, seed_for
@@ -251,25 +256,68 @@ def grid() -> Iterator[str]:
         yield plan(experiment, empty).describe()
 
 
-def scaling(size: Size, mode: str, blocks: int) -> Iterator[str]:
-    """Seconds by seeds and by images, and the exponent of a power law fitted to each."""
-    pair = pair_of(size)
-    for name, values in (("seeds", (1, 2, 4, 8, 16)), ("images", (100, 200, 400, 800, 1600))):
-        seconds = []
-        for value in values:
-            one = dataclasses.replace(size, **{name: value})
-            (wall, cpu), _ = timed(partial(ours, one, mode, blocks, pair), size.epochs)
-            seconds.append(cpu)
-            yield f"{name} {value:6d}: {wall:8.2f} s, {cpu:8.2f} CPU s, peak {_peak():.2f} GiB"
-        exponent = np.polyfit(np.log(values), np.log(seconds), 1)[0]
-        yield f"CPU seconds grow as {name}^{exponent:.2f}"
+class Cost(NamedTuple):
+    """What one sweep cost: seconds of the clock and of the processor, and the most memory."""
+
+    value: int  # seeds or images
+    wall: float
+    cpu: float
+    gib: float
 
 
-def _peak() -> float:
-    """Most memory so far, in GiB: the device's, or on a CPU the process's."""
+def scaling(size: Size, mode: str, blocks: int, figure: Path | None) -> Iterator[str]:
+    """Seconds and memory by seeds and by images, and the exponent of a power law for the former.
+
+    Each in a process of its own, whose memory is then its own too.
+    """
+    found: dict[str, list[Cost]] = {}
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
+        for name, values in (("seeds", (1, 2, 4, 8, 16)), ("images", (100, 200, 400, 800, 1600))):
+            found[name] = []
+            for value in values:
+                one = dataclasses.replace(size, **{name: value})
+                cost = Cost(value, *pool.submit(_cost, one, mode, blocks).result())
+                found[name].append(cost)
+                yield (
+                    f"{name} {value:6d}: {cost.wall:8.2f} s, {cost.cpu:8.2f} CPU s, "
+                    f"peak {cost.gib:.2f} GiB"
+                )
+            yield f"CPU seconds grow as {name}^{_exponent(found[name]):.2f}"
+    if figure:
+        _draw(found, f"{mode}, {blocks} blocks", figure)
+        yield f"a figure is in {figure}"
+
+
+def _cost(size: Size, mode: str, blocks: int) -> tuple[float, float, float]:
+    """Wall seconds, CPU seconds and the peak in GiB: the device's, or on a CPU the process's."""
+    (wall, cpu), _ = timed(partial(ours, size, mode, blocks, pair_of(size)), size.epochs)
     statistics = jax.local_devices()[0].memory_stats() or {}
     usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return statistics.get("peak_bytes_in_use", usage) / 2**30
+    return wall, cpu, statistics.get("peak_bytes_in_use", usage) / 2**30
+
+
+def _exponent(costs: Sequence[Cost]) -> float:
+    logarithms = np.log([(one.value, one.cpu) for one in costs])
+    return float(np.polyfit(*logarithms.T, 1)[0])
+
+
+def _draw(found: Mapping[str, Sequence[Cost]], title: str, path: Path) -> None:
+    """Processor seconds and memory over seeds and over images, on logarithmic axes."""
+    drawing, grid = canvas(8, 5, 2, 2)
+    for (upper, lower), (name, costs) in zip(grid.T, found.items(), strict=True):
+        values, _, seconds, gib = zip(*costs, strict=True)
+        for axes, numbers, label in ((upper, seconds, "CPU seconds"), (lower, gib, "GiB at most")):
+            axes.plot(values, numbers, marker="o")
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(values, [f"{value:,}" for value in values], minor=False)
+            axes.set_ylabel(label)
+            axes.grid(alpha=0.3)
+        upper.set_yscale("log")
+        upper.set_title(f"{title}: {name}^{_exponent(costs):.2f}")
+        lower.set_ylim(bottom=0)
+        lower.set_xlabel(name)
+    save(drawing, epath.Path(path))
 
 
 def main() -> None:
@@ -282,12 +330,15 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=kind, default=field.default)
     parser.add_argument("--modes", nargs="+", default=["source", "adapt", "batch"])
     parser.add_argument("--blocks", nargs="+", type=int, default=[0, 1, 3, 9])
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="of scaling, .svg or .png")
     given = vars(parser.parse_args())
-    study, modes, blocks = (given.pop(name) for name in ("study", "modes", "blocks"))
+    study, modes, blocks, figure = (
+        given.pop(name) for name in ("study", "modes", "blocks", "figure")
+    )
     size = Size(**given)
     lines = {
         "torch": lambda: against_torch(size, modes, blocks),
-        "scaling": lambda: scaling(size, modes[0], blocks[0]),
+        "scaling": lambda: scaling(size, modes[0], blocks[0], figure),
         "grid": grid,
     }[study]()
     for line in lines:
