@@ -1,13 +1,21 @@
 # make quickstart: set up .venv, compare two bundled sources on embedded data, explain predictions.
 # make study: docs/study.md's runs (hours; RTL_JAX_DATA_DIR has the data), or what is left of them.
-# make study-smoke: the same on the digits in a minute.
+# make study-smoke: most of it, small, on the digits, in two minutes.
 # make test: set up .venv with the tests' packages, lint, check types, run the tests.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Of the tests: each compiles for itself and takes up to 3 GB.
 PROCESSES ?= 2
-STUDY := transfer100 transfer400 transfer1600
+# Of the study: where its runs are, what it consists of, and what makes it small (study-smoke).
+RUNS ?= runs
+PARTS ?= transfer digits deep scratch low_resolution low_pass
+MODES ?= source adapt batch
+TARGETS ?= tfds:mnist tfds:fashion_mnist tfds:kmnist_partial tfds:cifar10_jpeg
+SMOKE ?= runs/study_smoke
+SMALL_SWEEP ?=
+SMALL_ATTACK ?=
+SMALL_INFLUENCE ?=
 
 .PHONY: quickstart study study-smoke test lint install clean
 
@@ -17,17 +25,32 @@ quickstart: $(VENV)/.installed
 	@echo 'Next, your own images, a folder for each class: see README, "Your own images".'
 
 study: $(VENV)/.installed
-	set -e; for part in $(STUDY); do \
-	  $(BIN)/python run.py --config configs/study/$$part.py --workdir runs/study; done
-	$(BIN)/python run.py --config configs/report.py --workdir runs/study
+	set -e; for part in $(PARTS); do \
+	  $(BIN)/python run.py --config configs/study/$$part.py --workdir $(RUNS)/study $(SMALL_SWEEP); \
+	done
+	set -e; for mode in $(MODES); do \
+	  $(BIN)/python run.py --config configs/study/modes.py --workdir $(RUNS)/study_modes \
+	    --config.transfer.frozen_batch_norm=$$mode $(SMALL_SWEEP); done
+	$(BIN)/python run.py --config configs/study/augmentation.py --workdir $(RUNS)/study_modes \
+	  $(SMALL_SWEEP)
+	$(BIN)/python run.py --config configs/study/networks.py --workdir $(RUNS)/study_networks \
+	  $(SMALL_SWEEP)
+	$(BIN)/python run.py --config configs/study/robustness.py --workdir $(RUNS)/study \
+	  --config.attack.runs=$(RUNS)/study_networks $(SMALL_ATTACK)
+# Exit code 2: the target is not there, as the message says; the others are asked all the same.
+	set -e; for target in $(TARGETS); do \
+	  $(BIN)/python run.py --config configs/study/influence.py --workdir $(RUNS)/study \
+	    --config.target.dataset=$$target $(SMALL_INFLUENCE) || test $$? = 2; done
+	$(BIN)/python run.py --config configs/report.py --workdir $(RUNS)/study
 
-study-smoke: $(VENV)/.installed
-	set -e; for part in $(STUDY); do \
-	  $(BIN)/python run.py --config configs/study/$$part.py --workdir runs/study_smoke \
-	    --config.sweep.targets=digits --config.target.num_test_images=600 \
-	    --config.sweep.sources=bundled:natural,bundled:l2 \
-	    --config.sweep.num_images=100 --config.sweep.blocks=0,1 --config.sweep.seeds=2; done
-	$(BIN)/python run.py --config configs/report.py --workdir runs/study_smoke
+study-smoke:
+	$(MAKE) study RUNS=$(SMOKE) TARGETS=digits PARTS=transfer MODES=adapt \
+	  SMALL_SWEEP="--config.sweep.targets=digits --config.target.num_test_images=100 \
+	    --config.sweep.sources=bundled:natural,bundled:l2 --config.sweep.blocks=0,1 \
+	    --config.sweep.num_images=100 --config.sweep.epochs=2 --config.sweep.seeds=2" \
+	  SMALL_ATTACK="--config.target.num_test_images=32 --config.attack.steps=2" \
+	  SMALL_INFLUENCE="--config.target.num_images=100 --config.target.num_test_images=100 \
+	    --config.transfer.blocks=0 --config.transfer.epochs=2"
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile

@@ -1,78 +1,111 @@
-"""The published study: its configs make one grid, and its page says what its rows say."""
+"""The published study: its parts make one grid, and its page says what its rows say."""
 
-import itertools
-import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks.study_page import PAGE, ROWS, complete, filled, made
 from rtl_jax import bundled, cli
+from rtl_jax.config import Experiment
 from rtl_jax.experiment import run
-from rtl_jax.report.accuracy import tables
-from rtl_jax.report.formats import to_markdown
-from rtl_jax.report.runs import finetunings
 from rtl_jax.results import read_rows
-from rtl_jax.sweep.grid import cells
+from rtl_jax.sweep.grid import Cell, cells
 
 ROOT = Path(__file__).parents[1]
-PARTS = sorted(path.stem for path in (ROOT / "configs" / "study").glob("*.py"))
-PAGE = (ROOT / "docs" / "study.md").read_text(encoding="utf8")
+CONFIGS = ROOT / "configs" / "study"
+# Where `make` has installed everything, if that is what runs these tests.
+VENV = Path(sys.prefix)
+PARTS = sorted(path.stem for path in CONFIGS.glob("*.py"))
+STEPS = {100: 60, 400: 120, 800: 120, 1600: 240}
 
 
-def parse(part: str, *arguments: str):
+def parse(part: str, *arguments: str) -> Experiment:
     """The settings of a part, its overrides given as on the command line."""
-    return cli.parse(["--config", str(ROOT / "configs" / "study" / f"{part}.py"), *arguments])[0]
+    return cli.parse(["--config", str(CONFIGS / f"{part}.py"), *arguments])[0]
 
 
-def test_the_parts_share_everything_but_images_and_epochs():
-    found = [parse(part) for part in PARTS]
-    sizes = [settings.sweep.num_images for settings in found]
-    assert sorted(sizes) == [(100,), (400,), (1600,)]
-    for settings in found:
-        assert {f"bundled:{name}" for name in bundled.names()} == set(settings.sweep.sources)
-    runs = [{c.experiment.transfer.epochs for c in cells(settings)} for settings in found]
-    steps = [epochs.pop() * size // 100 for epochs, (size,) in zip(runs, sizes, strict=True)]
-    assert dict(zip(PARTS, steps, strict=True)) == {
-        "transfer100": 60, "transfer400": 120, "transfer1600": 240,
-    }  # fmt: skip
-    for one, other in itertools.combinations(found, 2):
-        same = [s.to_dict()["target"] | s.to_dict()["augmentation"] for s in (one, other)]
-        assert same[0] == same[1]
+def grid_of(part: str) -> list[Cell]:
+    settings = parse(part)
+    return cells(settings) if settings.task == "sweep" else []
+
+
+def test_every_source_that_is_bundled_is_studied():
+    assert set(parse("transfer").sweep.sources) == {f"bundled:{name}" for name in bundled.names()}
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if grid_of(part)])
+def test_parts_train_alike(part: str):
+    base = grid_of("transfer")[0].experiment
+    for cell in grid_of(part):
+        one = cell.experiment
+        assert one.transfer.epochs * cell.num_images // 100 == STEPS[cell.num_images]
+        assert one.transfer.frozen_batch_norm == "source"
+        for name in ("learning_rate", "batch_size", "head", "weight_decay", "precision"):
+            assert getattr(one.transfer, name) == getattr(base.transfer, name)
+        assert (one.target.image_size, one.augmentation.is_identity) == (
+            32, part != "augmentation",
+        )  # fmt: skip
+
+
+def test_the_networks_that_are_attacked_are_runs_of_the_study():
+    """So their accuracy without an attack is that of three seeds in the tables."""
+    known = {cell.member(seed).fingerprint() for cell in grid_of("transfer") for seed in cell.seeds}
+    kept = {cell.member(seed).fingerprint() for cell in grid_of("networks") for seed in cell.seeds}
+    assert len(kept) == 3 * 4 * 3 * 3 and kept <= known
+    assert parse("networks").sweep.keep_networks
+    assert parse("robustness").attack.runs == "runs/study_networks"
 
 
 def test_the_page_holds_the_tables_that_its_rows_make():
-    found = finetunings(read_rows(ROOT / "docs" / "study"))
-    shown = re.findall(r"^\|.*\|$", PAGE, re.MULTILINE)
-    made = tables(found, finetunings(read_rows(ROOT / "docs" / "study"), "linear_pixels"))
-    assert len(made) == 3
-    for table in made:
-        lines = [line for line in to_markdown(table).splitlines() if line.startswith("|")]
-        assert len(lines) > 3
-        assert set(lines) <= set(shown), table.title
+    page = PAGE.read_text(encoding="utf8")
+    contents = made(read_rows(ROWS), read_rows(ROWS / "modes"))
+    assert all(table.rows for found in contents.values() for table in found)
+    assert filled(page, contents) == page
 
 
-def test_its_rows_are_of_the_sources_that_are_bundled():
+def test_published_rows_are_whole_cells_of_the_sources_that_are_bundled():
     """A source that is trained anew makes the page old: its rows name the networks."""
-    rows = read_rows(ROOT / "docs" / "study")
-    assert set(rows["source"]) <= {f"bundled:{name}" for name in bundled.names()}
-    assert (
-        rows.groupby(["dataset", "blocks", "num_images", "source"])["seed"].nunique() == 10
-    ).all()
-    size = sum(path.stat().st_size for path in (ROOT / "docs" / "study" / "rows").iterdir())
-    assert size < 2e6
+    rows, modes = read_rows(ROWS), read_rows(ROWS / "modes")
+    names = {f"bundled:{name}" for name in bundled.names()}
+    assert set(rows["source"]) <= names | {"random"}
+    assert len(complete(rows)) == len(rows)
+    assert len(complete(modes, of_modes=True)) == len(modes)
+    assert sum(path.stat().st_size for path in ROWS.rglob("*.parquet")) < 2e6
 
 
-@pytest.mark.parametrize("part", ["transfer400"])
-def test_a_part_runs_on_what_there_is(part: str, tmp_path: Path, monkeypatch, capsys):
+def test_a_part_runs_on_what_there_is(tmp_path: Path, monkeypatch, capsys):
     """Without a data directory: the named set is missing, the digits are there."""
     monkeypatch.setenv("RTL_JAX_DATA_DIR", str(tmp_path / "nothing"))
     settings = parse(
-        part, "--config.sweep.targets=tfds:kmnist_partial,digits", "--config.sweep.blocks=0",
+        "transfer", "--config.sweep.targets=tfds:kmnist_partial,digits", "--config.sweep.blocks=0",
         "--config.sweep.sources=bundled:natural,bundled:l2", "--config.sweep.num_images=100",
-        "--config.target.num_test_images=600",
+        "--config.sweep.epochs=30", "--config.target.num_test_images=600",
         "--config.sweep.seeds=2",
     )  # fmt: skip
     rows = run(settings, tmp_path)
     assert "missing: target tfds:kmnist_partial" in capsys.readouterr().out
     assert set(rows["dataset"]) == {"digits"} and rows["run"].nunique() == 4
     assert (rows[rows["epoch"] == rows["epochs"]]["accuracy"] > 30).all()  # chance is 10
+
+
+@pytest.mark.skipif(
+    shutil.which("make") is None or not (VENV / ".installed").exists(),
+    reason="these tests do not run in make's own environment",
+)
+def test_make_study_smoke_goes_the_whole_way(tmp_path: Path):
+    done = subprocess.run(
+        ["make", "study-smoke", f"VENV={VENV}", f"SMOKE={tmp_path}"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = read_rows(tmp_path / "study")
+    tasks = rows.groupby("task")["run"].nunique()
+    # Two sources, two numbers of blocks, two seeds; one explanation of two networks.
+    assert dict(tasks) == {"sweep": 8, "attack": 8, "finetune": 2, "influence": 1}
+    assert set(rows["dataset"]) == {"digits"}
+    modes = read_rows(tmp_path / "study_modes")
+    assert set(modes["frozen_batch_norm"]) == {"adapt", "source"}
+    assert (tmp_path / "study" / "report" / "index.html").exists()

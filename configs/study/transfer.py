@@ -1,13 +1,13 @@
-"""The paper's question, at the size of a laptop: which source transfers to 100 images?
+"""The paper's question, at the size of a laptop: which source transfers to few images?
 
-    python run.py --config configs/study/transfer100.py --workdir runs/study --config.dry_run
-    python run.py --config configs/study/transfer100.py --workdir runs/study
+    python run.py --config configs/study/transfer.py --workdir runs/study --config.dry_run
+    python run.py --config configs/study/transfer.py --workdir runs/study
 
 The base of the study: six bundled sources that differ in the perturbation of their training images
-alone, four targets at 32 px, a new head alone or with one or three blocks, ten seeds, 2,000 test
-images. The learning rate is the paper's. transfer400.py and transfer1600.py differ in the number of
-images and of epochs; one work directory serves all three, and `make study` runs them in turn and
-makes the report. Data sets are read from RTL_JAX_DATA_DIR; a part of the grid is a setting,
+alone, four targets at 32 px, a new head alone or with one or three of the eight blocks, 100, 400
+and 1,600 images, ten seeds, 2,000 test images. The learning rate is the paper's; epochs shrink as
+sizes grow. `make study` runs this and the study's other parts, which begin from this file, and
+makes the report. Data sets are read from RTL_JAX_DATA_DIR; a part of the grid is a setting, such as
 --config.sweep.targets=tfds:mnist.
 
 The frozen blocks keep the source's statistics, and there is no augmentation, so that their features
@@ -30,7 +30,7 @@ TARGETS = ("tfds:mnist", "tfds:fashion_mnist", "tfds:kmnist_partial", "tfds:cifa
 
 
 def get_config() -> ConfigDict:
-    """Sixty epochs, of one batch each."""
+    """60, 120 and 240 steps of 100 images."""
     config = defaults()
     config.task = "sweep"
     config.target.image_size = 32
@@ -39,11 +39,11 @@ def get_config() -> ConfigDict:
     config.transfer.frozen_batch_norm = "source"
     config.transfer.head = "uniform"
     config.transfer.batch_size = 100
-    config.transfer.epochs = 60
     config.sweep.sources = SOURCES
     config.sweep.targets = TARGETS
     config.sweep.blocks = (0, 1, 3)
-    config.sweep.num_images = (100,)
+    config.sweep.num_images = (100, 400, 1600)
+    config.sweep.epochs = (60, 30, 15)
     config.sweep.seeds = 10
     config.sweep.skip_missing = True
     return config

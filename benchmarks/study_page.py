@@ -1,0 +1,231 @@
+"""The study's page: `python -m benchmarks.study_page [--runs runs]`.
+
+Gathers what `make study` has left in RUNS/study and RUNS/study_modes, cells whose seeds have all
+finished, as docs/study/rows and docs/study/modes/rows; --rebuild leaves these as they are. Then
+every table of docs/study.md, from the line `<!-- NAME -->` to the next empty one, is written anew,
+and docs/study's figures are drawn. Trains nothing.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from rtl_jax.report import cells, curves, influence, published
+from rtl_jax.report.accuracy import tables
+from rtl_jax.report.drawings import draw_figure
+from rtl_jax.report.elements import Chart, Figure, Report, Section, Series, Table
+from rtl_jax.report.formats import to_markdown
+from rtl_jax.report.names import target_name
+from rtl_jax.report.palette import styles
+from rtl_jax.report.runs import EVERY, Finetunings, blocks_name, finetunings
+from rtl_jax.report.runs import Cell as Place
+from rtl_jax.results import read_rows
+from rtl_jax.sweep.summary import mean_interval
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "study.md"
+ROWS = ROOT / "docs" / "study"
+NATURAL = "bundled:natural"
+PAIR = (NATURAL, "bundled:l2")
+SHALLOW, NEARLY_ALL = (0, 1, 3), 7
+# Seeds of a whole cell with so many blocks; 5 of one that compares modes.
+SEEDS = {**dict.fromkeys(SHALLOW, 10), NEARLY_ALL: 3, EVERY: 3}
+MODES_SEEDS = 5
+
+
+def main() -> None:
+    """Gather the rows and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where `make study` worked")
+    parser.add_argument("--rebuild", action="store_true", help="from the rows that are published")
+    options = parser.parse_args()
+    if not options.rebuild:
+        publish(complete(read_rows(options.runs / "study")), ROWS / "rows" / "study.parquet")
+        modes = read_rows(options.runs / "study_modes")
+        publish(complete(modes, of_modes=True), ROWS / "modes" / "rows" / "modes.parquet")
+    rows = read_rows(ROWS)
+    page = PAGE.read_text(encoding="utf8")
+    PAGE.write_text(filled(page, made(rows, read_rows(ROWS / "modes"))), encoding="utf8")
+    draw(rows, ROWS)
+
+
+def complete(rows: pd.DataFrame, of_modes: bool = False) -> pd.DataFrame:
+    """The rows of cells that have all their seeds; what influence fine-tuned is no cell."""
+    rows = rows[rows["task"] != "finetune"]
+    blocks = rows["blocks"].fillna(EVERY).astype(int)
+    wanted = pd.Series(MODES_SEEDS, rows.index) if of_modes else blocks.map(SEEDS)
+    settings = rows["config"].str.replace(r'"seed":\d+', "", regex=True)
+    seeds = rows.groupby([settings, "source", "dataset", blocks])["seed"].transform("nunique")
+    return rows[(seeds == wanted) | (rows["task"] != "sweep")]
+
+
+def publish(rows: pd.DataFrame, path: Path) -> None:
+    """Write rows where those of before were."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for older in path.parent.glob("*.parquet"):
+        older.unlink()
+    rows.to_parquet(path, index=False, compression="zstd", compression_level=19,
+                    write_page_checksum=True)  # fmt: skip
+
+
+def filled(page: str, contents: Mapping[str, Iterable[Table]]) -> str:
+    """The page with every table beneath its name; a name that the page lacks is an error."""
+    for name, found in contents.items():
+        text = "\n\n".join("\n".join(_lines(table)) for table in found)
+        marker = re.compile(rf"(<!-- {re.escape(name)} -->\n)((?:\|.*\n|\n(?=\|))*)")
+        page, count = marker.subn(lambda match, text=text: f"{match[1]}{text}\n", page)
+        if count != 1:
+            raise SystemExit(f"{PAGE} names the table {name!r} {count} times, expected once")
+    return page
+
+
+def _lines(table: Table) -> list[str]:
+    return [line for line in to_markdown(table).splitlines() if line.startswith("|")]
+
+
+def made(rows: pd.DataFrame, modes: pd.DataFrame) -> dict[str, list[Table]]:
+    """All tables of the page, by name."""
+    plain, variants = rows[rows["variant"].isna()], rows[rows["variant"].notna()]
+    found = finetunings(plain)
+    by_size = dict(zip(map(blocks_name, found.blocks), _accuracy(plain), strict=True))
+    flipped = modes["config"].str.contains('"flip":true', regex=False)
+    named = modes["frozen_batch_norm"].where(~flipped, "source, augmented")
+    # The report compares with the first, in the order of its rows.
+    modes = modes.assign(source=named).sort_values("source", key=lambda each: each != "source")
+    return {
+        **{name: [table] for name, table in by_size.items()},
+        "ahead": [ahead(found)],
+        "by blocks": [by_blocks(found)],
+        "by epochs": [by_epochs(found)],
+        "variants": _accuracy(variants),
+        "modes": _accuracy(modes),
+        "robustness": [robustness(rows)],
+        "influence": [table for table in influence.tables(rows) if isinstance(table, Table)],
+    }
+
+
+def draw(rows: pd.DataFrame, directory: Path) -> None:
+    """What is on the page as figures: differences.svg and robustness.svg."""
+    figures = [differences(finetunings(rows[rows["variant"].isna()])), robustness_figure(rows)]
+    looks = styles(Report("", "", [Section("", figures)]))
+    for figure in figures:
+        draw_figure(epath.Path(directory), figure, looks)
+        (directory / f"{figure.name}.png").unlink()
+
+
+def differences(found: Finetunings) -> Figure:
+    """L2 - natural over the number of images, a chart for each number of blocks."""
+    charts = []
+    for blocks in SHALLOW:
+        natural, robust = (curves.Line(name, name, blocks) for name in PAIR)
+        chart = curves.differences(found, f"differences_{blocks}", robust, natural)
+        charts.append(dataclasses.replace(chart, title=f"{chart.title}, {blocks_name(blocks)}"))
+    return Figure("differences", "The L2 source against the natural one", charts)
+
+
+def robustness_figure(rows: pd.DataFrame) -> Figure:
+    """Accuracy of fine-tuned networks over the radius, a chart for each target."""
+    rows, charts = rows[rows["task"] == "attack"], []
+    for dataset, group in rows.groupby("dataset"):
+        series = []
+        for (source, blocks), cell in group.groupby(["source", "blocks"]):
+            points = [cells.point(eps, values) for eps, values in cell.groupby("eps")["accuracy"]]
+            name = f"{source}, {blocks_name(blocks)}"
+            series.append(Series(name, points, dashed=source == NATURAL))
+        name, title = f"robustness_{len(charts)}", target_name(str(dataset))
+        charts.append(Chart(name, title, "eps of PGD(10), L2", "accuracy, %", series))
+    return Figure("robustness", "Is robustness kept?", charts)
+
+
+def _accuracy(rows: pd.DataFrame) -> list[Table]:
+    """The report's tables, one for each number of blocks."""
+    found = tables(finetunings(rows), finetunings(rows, "linear_pixels"))
+    return [table for table in found if isinstance(table, Table)]
+
+
+def ahead(found: Finetunings) -> Table:
+    """For each target and source: in how many cells it is ahead of the natural one, or behind."""
+    lines = []
+    for target, source in itertools.product(found.targets, found.sources):
+        pairs = [
+            (found.at(place) - found.at(place._replace(source=NATURAL))).dropna()
+            for place in found.having(target=target, source=source)
+            if place.blocks in SHALLOW and source != NATURAL
+        ]
+        pairs = [pair for pair in pairs if len(pair) > 1]
+        if pairs:
+            means, halves = np.transpose([mean_interval(pair) for pair in pairs])
+            surely = (means > halves).sum(), (means < -halves).sum()
+            counts = (len(pairs), surely[0], len(pairs) - sum(surely), surely[1])
+            numbers = [cells.number(each, signed=True) for each in (means.mean(), *_ends(means))]
+            lines.append(
+                [cells.text(target), cells.text(source), *map(cells.count, counts), *numbers]
+            )
+    heads = ["target", "source", "cells", "surely ahead", "cannot say", "surely behind"]
+    heads += ["mean difference", "least", "most"]
+    return Table("ahead", "Against the natural source", heads, lines)
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
+
+
+def by_blocks(found: Finetunings) -> Table:
+    """Accuracy over the number of blocks, and from scratch; the natural and the L2 source."""
+    lines = []
+    for target, source, size in itertools.product(found.targets, PAIR, (100, 400, 1600)):
+        each = [found.at(Place(target, source, blocks, size)) for blocks in (*SHALLOW, NEARLY_ALL)]
+        if not len(each[-1]):
+            continue
+        scratch = found.at(Place(target, published.SCRATCH, EVERY, size))
+        less = (each[-2] - each[-1]).dropna()
+        means = map(cells.mean, (*each, scratch))
+        lines.append([cells.text(target), cells.count(size), cells.text(source), *means,
+                      cells.mean(less, signed=True)])  # fmt: skip
+    heads = ["target", "images", "source", *map(blocks_name, (*SHALLOW, NEARLY_ALL))]
+    heads += ["from scratch", f"{SHALLOW[-1]} - {NEARLY_ALL} blocks"]
+    return Table("by_blocks", "How many blocks", heads, lines)
+
+
+def by_epochs(found: Finetunings) -> Table:
+    """L2 - natural after some epochs on 100 images, and when L2 is where natural ends."""
+    lines, epochs = [], (1, 21, 41, 60)
+    for target, blocks in itertools.product(found.targets, SHALLOW):
+        natural, robust = (found.by_epoch(Place(target, name, blocks, 100)) for name in PAIR)
+        if natural.empty or robust.empty:
+            continue
+        last = natural.loc[natural.index[-1]].mean()
+        reached = robust.index[robust.mean(axis=1) >= last]
+        differences = [(robust.loc[epoch] - natural.loc[epoch]).dropna() for epoch in epochs]
+        when = cells.count(reached[0]) if len(reached) else cells.text("never")
+        lines.append([cells.text(target), cells.text(blocks_name(blocks)),
+                      *(cells.mean(each, signed=True) for each in differences),
+                      cells.number(last), when])  # fmt: skip
+    heads = ["target", "trained", *(f"after {epoch}" for epoch in epochs)]
+    heads += ["natural after 60", "L2 is there after"]
+    return Table("by_epochs", "L2 - natural by epochs", heads, lines)
+
+
+def robustness(rows: pd.DataFrame) -> Table:
+    """Accuracy of fine-tuned networks with and without an attack, by target, source and blocks."""
+    rows = rows[rows["task"] == "attack"]
+    radii = sorted(rows["eps"].unique())
+    lines = []
+    for (dataset, blocks, source), group in rows.groupby(["dataset", "blocks", "source"]):
+        each = [group[group["eps"] == eps]["accuracy"] for eps in radii]
+        seeds = cells.count(group["seed"].nunique())
+        lines.append([cells.text(target_name(dataset)), cells.count(blocks), cells.text(source),
+                      seeds, *map(cells.mean, each)])  # fmt: skip
+    heads = ["target", "blocks", "source", "seeds", *(f"eps {eps:g}" for eps in radii)]
+    return Table("robustness", "Under PGD(10), L2", heads, lines)
+
+
+if __name__ == "__main__":
+    main()

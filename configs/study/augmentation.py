@@ -1,0 +1,20 @@
+"""What augmentation costs and gains: see configs/study/modes.py, which has its counterpart.
+
+    python run.py --config configs/study/augmentation.py --workdir runs/study_modes
+
+The paper's own (padded crops, mirroring, brightness, contrast, saturation, rotation by up to 2
+degrees), with the source's statistics. The frozen blocks run forward in every step.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.study.modes import get_config as modes
+from rtl_jax.config import preset
+
+
+def get_config() -> ConfigDict:
+    """One block."""
+    config = modes()
+    config.augmentation = preset("paper")
+    config.sweep.blocks = (1,)
+    return config

@@ -1,0 +1,19 @@
+"""The study on the handwritten digits that come with scikit-learn: see configs/study/transfer.py.
+
+    python run.py --config configs/study/digits.py --workdir runs/study
+
+The one target that needs no data directory: 1,197 training and 600 test images, all of these used.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.study.transfer import get_config as transfer
+
+
+def get_config() -> ConfigDict:
+    """Up to 800 images, 60 steps on 100 and 120 on more."""
+    config = transfer()
+    config.target.num_test_images = None
+    config.sweep.targets = ("digits",)
+    config.sweep.num_images = (100, 400, 800)
+    return config

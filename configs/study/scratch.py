@@ -1,0 +1,22 @@
+"""The study without a source: the bundled architecture from random weights.
+
+    python run.py --config configs/study/scratch.py --workdir runs/study
+
+Every block trains, as long as the others do (configs/study/transfer.py): what sources are worth.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.sources.tiny_natural import get_config as tiny_natural
+from configs.study.transfer import get_config as transfer
+
+
+def get_config() -> ConfigDict:
+    """Random weights in place of a source, three seeds."""
+    config = transfer()
+    config.source = tiny_natural().source
+    config.transfer.blocks = None
+    config.sweep.sources = ()
+    config.sweep.blocks = ()
+    config.sweep.seeds = 3
+    return config
