@@ -47,6 +47,12 @@ def is_network(directory: epath.PathLike) -> bool:
     return (epath.Path(directory) / _MANIFEST).exists()
 
 
+def networks_in(workdir: epath.PathLike) -> list[epath.Path]:
+    """The directories of the networks that finished runs left in a work directory, sorted."""
+    found = epath.Path(workdir).glob("runs/*/network")
+    return sorted(directory for directory in found if is_network(directory))
+
+
 def save_network(
     directory: epath.PathLike,
     architecture: Architecture,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from rtl_jax.checkpoint import Network, is_network, load_network
+from rtl_jax.checkpoint import Network, load_network, networks_in
 from rtl_jax.config import Experiment, freeze
 from rtl_jax.errors import UserError
 from rtl_jax.models.zoo import Convert, load_source
@@ -37,7 +37,7 @@ def subjects(experiment: Experiment, convert: Convert | None) -> Iterator[Subjec
         yield Subject(experiment.source.checkpoint, network, experiment, {})
         return
     workdir = epath.Path(experiment.attack.runs).expanduser()
-    found = sorted(place for place in workdir.glob("runs/*/network") if is_network(place))
+    found = networks_in(workdir)
     if not found:
         raise UserError(
             f"attack.runs: {workdir} holds no networks: name the work directory of fine-tunings "

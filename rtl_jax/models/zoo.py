@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 
 from rtl_jax import bundled
-from rtl_jax.checkpoint import Network, is_network, load_network
+from rtl_jax.checkpoint import Network, is_network, load_network, networks_in
 from rtl_jax.config import Source
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture, architecture
@@ -81,7 +81,7 @@ def _network_directory(path: epath.Path) -> epath.Path:
     for place in (path, path / "network"):
         if is_network(place):
             return place
-    found = sorted(run for run in path.glob("runs/*/network") if is_network(run))
+    found = networks_in(path)
     if len(found) == 1:
         return found[0]
     if found:
