@@ -4,6 +4,7 @@
     python -m benchmarks.sweep torch --torch-seeds 2 --blocks 3 --modes source
     python -m benchmarks.sweep scaling               # seconds and memory, fitted exponents
     python -m benchmarks.sweep grid                  # hours of the paper's grid, steps measured
+    python -m benchmarks.sweep grid --config.target.image_size=32    # or with other settings
 
 The same ResNet-50, the same images, in memory for both; torch (channels_last) runs one seed after
 another as the paper's code does, on the same device. Its seeds are independent and take equally
@@ -248,10 +249,11 @@ def against_torch(size: Size, modes: Sequence[str], blocks: Sequence[int]) -> It
             )
 
 
-def grid() -> Iterator[str]:
+def grid(overrides: Sequence[str]) -> Iterator[str]:
     """The paper's grid as planned for this machine, hours from measured steps."""
     settings = ["--config=configs/paper/table7.py", "--config.dry_run", "--config.sweep.measure"]
-    experiment, _ = cli.parse(settings)
+    experiment, _ = cli.parse([*settings, *overrides])
+    yield str(devices.describe())
     with tempfile.TemporaryDirectory() as empty:
         yield plan(experiment, empty).describe()
 
@@ -331,15 +333,18 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", default=["source", "adapt", "batch"])
     parser.add_argument("--blocks", nargs="+", type=int, default=[0, 1, 3, 9])
     parser.add_argument("--figure", type=Path, metavar="FILE", help="of scaling, .svg or .png")
-    given = vars(parser.parse_args())
+    options, overrides = parser.parse_known_args()
+    given = vars(options)
     study, modes, blocks, figure = (
         given.pop(name) for name in ("study", "modes", "blocks", "figure")
     )
+    if overrides and study != "grid":
+        parser.error(f"{study} takes no {' '.join(overrides)}; settings are for grid alone")
     size = Size(**given)
     lines = {
         "torch": lambda: against_torch(size, modes, blocks),
         "scaling": lambda: scaling(size, modes[0], blocks[0], figure),
-        "grid": grid,
+        "grid": lambda: grid(overrides),
     }[study]()
     for line in lines:
         print(line, flush=True)
