@@ -1,7 +1,8 @@
 """The paper's figures on transfer: 2, 3, 4, 5, 8, 10 and 11, of whatever was measured.
 
 The paper's robust source is the one with L2 eps=3 and its fine-tunings train three blocks; a work
-directory without them has the same figures of what it has. Figures by number of images or epochs
+directory without them has the same figures of what it has, and of its robust sources those named
+'l2' are taken where the paper takes that one. Figures by number of images or epochs
 show the last epoch, those by blocks and by constraint each run's best.
 """
 
@@ -36,7 +37,8 @@ class _Shown:
         self.natural = found.reference
         self.sources = [name for name in found.sources if name != scratch]
         self.robust = [name for name in self.sources if name != self.natural]
-        self.leading = [paper[ROBUST]] if ROBUST in paper else self.robust
+        named = [name for name in self.robust if name.endswith("l2")]
+        self.leading = [paper[ROBUST]] if ROBUST in paper else named or self.robust
         constraints = [paper[name] for name in CONSTRAINTS if name in paper]
         self.constraints = constraints if len(constraints) > 1 else self.robust
         self.some_blocks = [blocks for blocks in found.blocks if blocks != EVERY]

@@ -209,9 +209,9 @@ def _known(names: Mapping[str, str | None]) -> dict[str, str]:
 def _in_order(
     found: Iterable[str], paper: Mapping[str, str], order: Sequence[str]
 ) -> tuple[str, ...]:
-    """Names without repeats: the paper's first, in its order, then the others as they came."""
+    """Names without repeats: the paper's first, in its order, then the others by name."""
     ranks = {name: order.index(paper[name]) for name in paper if paper[name] in order}
-    return tuple(sorted(dict.fromkeys(found), key=lambda name: ranks.get(name, len(order))))
+    return tuple(sorted(set(found), key=lambda name: (ranks.get(name, len(order)), name)))
 
 
 def _varying(rows: pd.DataFrame, flat: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:

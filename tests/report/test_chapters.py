@@ -195,6 +195,21 @@ def test_figures_by_blocks_take_the_best_epoch():
     assert difference.series[0].points[0].mean == 2  # three minus one
 
 
+def test_sources_that_are_not_the_papers_are_in_order_of_their_names():
+    """Whatever order rows are read in; the L2 source is then the one that figures lead with."""
+    named = [f"bundled:{name}" for name in ("linf4", "gaussian", "natural", "l2")]
+    groups = [cell([50, 60], source=source, blocks=blocks) for source in named for blocks in (1, 3)]
+    report = compose(frame(*groups))
+    assert finetunings(frame(*groups)).sources == tuple(
+        f"bundled:{name}" for name in ("natural", "gaussian", "l2", "linf4")
+    )
+    for figure, sources in (("figure4", {"l2"}), ("figure11", {"natural", "gaussian", "linf4"})):
+        drawn = elements(report)[figure]
+        assert isinstance(drawn, Figure)
+        titles = {chart.title.split("bundled:")[-1] for chart in drawn.charts}
+        assert titles == sources
+
+
 def test_a_gap_in_a_line_is_missing():
     rows = frame(
         *(cell([50, 51], size=size) for size in (100, 200)), cell([60, 61], source=L2, size=100)
