@@ -39,8 +39,8 @@ BATCHES = (24, 24, 9)  # an epoch with a partial last batch
 SIZE = 16
 
 
-def batches(steps: int, dtype: type) -> list[tuple[np.ndarray, np.ndarray]]:
-    rng = np.random.default_rng(0)
+def batches(steps: int, dtype: type, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(seed)
     epoch = [
         (rng.uniform(size=(count, SIZE, SIZE, 3)).astype(dtype), rng.integers(0, 5, count))
         for count in BATCHES
@@ -147,11 +147,15 @@ def test_twenty_steps_in_float64(blocks: int | None):
 
 @pytest.mark.parametrize("blocks", [0, 3])
 def test_three_steps_in_float32(blocks: int):
-    """Against torch's float64: its float32 is itself off by 1.2 % after two steps of this size."""
-    data = batches(3, np.float32)
+    """Against torch's float64.
+
+    Not on the other tests' batches: on those rounding turns a ReLU on or off, in torch's float32
+    too, or not, as the number of cores has it, and the loss after it differs by 1 %.
+    """
+    data = batches(3, np.float32, seed=1)
     losses, _ = our_training(variables_of(torch_network(np.float32)), blocks, data, np.float32)
-    expected = torch_training(torch_network(np.float64), blocks, batches(3, np.float64))
-    np.testing.assert_allclose(losses, expected, rtol=1e-3)
+    expected = torch_training(torch_network(np.float64), blocks, batches(3, np.float64, seed=1))
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
     assert losses[0] > 1  # the paper's head starts far off
 
 
