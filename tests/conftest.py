@@ -12,6 +12,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # still compare CPU with CPU, as their tolerances mean them to.
     if config.getoption("-m") != "gpu":
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        # Most of what tests take is LLVM's time, for programs that run once or twice.
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -26,6 +26,7 @@ from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
 from rtl_jax.models.resnet import initialize
 from tests.attacks.models import _mlp, mlp, pictures
+from tests.processes import on_devices
 from tests.torch_networks import nchw
 
 KEY = jax.random.key(0)
@@ -195,11 +196,7 @@ print(",".join(every_device()))
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env={
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=3",
-            "JAX_PLATFORMS": "cpu",
-            "PATH": "",
-        },
+        env=on_devices(3),
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

@@ -1,6 +1,5 @@
 """The closed form, autodiff on several devices, and the Fisher information."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from rtl_jax.influence.curvature import empirical_fisher_curvature, hessian_curv
 from rtl_jax.influence.head import contrasts
 from rtl_jax.influence.hessian import autodiff_bytes, autodiff_hessian
 from tests.influence.problems import gradients, hessian, problem
+from tests.processes import on_devices
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -87,12 +87,10 @@ for number in (1, 2, 4):
 
 
 def test_any_number_of_devices_gives_the_same():
-    flags = "--xla_force_host_platform_device_count=4"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         cwd=Path(__file__).parents[2],
-        env=environment,
+        env=on_devices(4),
         capture_output=True,
         text=True,
         check=True,

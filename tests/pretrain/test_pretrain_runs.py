@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -26,6 +25,7 @@ from rtl_jax.data import draw_test_subset, load_dataset
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.pretrain.train import pretrain
+from tests.processes import on_devices
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Source("random", "resnet50", "small", stage_sizes=(1, 1), stage_widths=(4, 6))
@@ -136,12 +136,11 @@ def get_config():
 def start(tmp_path: Path, epochs: int, *, devices: int = 1, **environment: str):
     config = tmp_path / "config.py"
     config.write_text(CONFIG.format(tests=str(Path(__file__).parent), epochs=epochs))
-    flags = f"--xla_force_host_platform_device_count={devices}"
     command = [sys.executable, "run.py", "--config", str(config), "--workdir", str(tmp_path / "w")]
     return subprocess.Popen(
         command,
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": flags, **environment},
+        env=on_devices(devices, **environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

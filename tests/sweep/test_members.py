@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from rtl_jax.transfer.finetune import finetune
 from rtl_jax.transfer.job import Job, assemble, load
 from rtl_jax.transfer.store import Room
 from rtl_jax.transfer.training import Stores, begin, stores_for
+from tests.processes import on_devices
 
 SEEDS = (20_000_000, 20_100_000, 20_200_000)
 SOURCE = Source("random", "resnet50", "small", stage_sizes=(1, 1), stage_widths=(4, 6))
@@ -69,15 +69,10 @@ def test_a_member_equals_its_seed_alone(mode: str, augmentation: str, batch_size
 
 
 def test_seeds_divided_over_devices_are_the_same():
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "JAX_PLATFORMS": "cpu",
-    }
     done = subprocess.run(
         [sys.executable, "-m", "tests.sweep.divided", "source"],
         cwd=Path(__file__).parents[2],
-        env=environment,
+        env=on_devices(2),
         capture_output=True,
         text=True,
         check=True,

@@ -1,0 +1,9 @@
+"""Programs that tests start."""
+
+import os
+
+
+def on_devices(number: int, **others: str) -> dict[str, str]:
+    """The environment of a program that sees so many devices, and compiles as the tests do."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={number}"
+    return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, **others}
