@@ -28,6 +28,8 @@ study: $(VENV)/.installed
 	set -e; for part in $(PARTS); do \
 	  $(BIN)/python run.py --config configs/study/$$part.py --workdir $(RUNS)/study $(SMALL_SWEEP); \
 	done
+	$(BIN)/python run.py --config configs/study/epochs.py --workdir $(RUNS)/study_epochs \
+	  $(SMALL_SWEEP)
 	set -e; for mode in $(MODES); do \
 	  $(BIN)/python run.py --config configs/study/modes.py --workdir $(RUNS)/study_modes \
 	    --config.transfer.frozen_batch_norm=$$mode $(SMALL_SWEEP); done

@@ -1,9 +1,9 @@
 """The study's page: `python -m benchmarks.study_page [--runs runs]`.
 
-Gathers what `make study` has left in RUNS/study and RUNS/study_modes, cells whose seeds have all
-finished, as docs/study/rows and docs/study/modes/rows; --rebuild leaves these as they are. Then
-every table of docs/study.md, from the line `<!-- NAME -->` to the next empty one, is written anew,
-and docs/study's figures are drawn. Trains nothing.
+Gathers what `make study` has left in RUNS/study, RUNS/study_modes and RUNS/study_epochs, cells
+whose seeds have all finished, as rows of docs/study and its parts; --rebuild leaves these as they
+are. Then every table of docs/study.md, from the line `<!-- NAME -->` to the next empty one, is
+written anew, and docs/study's figures are drawn. Trains nothing.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -35,9 +36,25 @@ ROWS = ROOT / "docs" / "study"
 NATURAL = "bundled:natural"
 PAIR = (NATURAL, "bundled:l2")
 SHALLOW, NEARLY_ALL = (0, 1, 3), 7
+EPOCHS = (1, 5, 13, 21, 41, 60)
+NEAR = 1  # point below the natural source's own last epoch: what has come that far is near its end
 # Seeds of a whole cell with so many blocks; 5 of one that compares modes.
 SEEDS = {**dict.fromkeys(SHALLOW, 10), NEARLY_ALL: 3, EVERY: 3}
 MODES_SEEDS = 5
+
+
+class Rows(NamedTuple):
+    """What is published: the study, and what is no part of its grid."""
+
+    study: pd.DataFrame
+    modes: pd.DataFrame  # of BatchNorm in frozen blocks, and augmentation
+    epochs: pd.DataFrame  # tested more often
+
+    @classmethod
+    def read(cls, directory: Path = ROWS) -> Self:
+        """From a directory's own rows and those of its parts."""
+        return cls(read_rows(directory), read_rows(directory / "modes"),
+                   read_rows(directory / "epochs"))  # fmt: skip
 
 
 def main() -> None:
@@ -48,11 +65,11 @@ def main() -> None:
     options = parser.parse_args()
     if not options.rebuild:
         publish(complete(read_rows(options.runs / "study")), ROWS / "rows" / "study.parquet")
-        modes = read_rows(options.runs / "study_modes")
-        publish(complete(modes, of_modes=True), ROWS / "modes" / "rows" / "modes.parquet")
-    rows = read_rows(ROWS)
-    page = PAGE.read_text(encoding="utf8")
-    PAGE.write_text(filled(page, made(rows, read_rows(ROWS / "modes"))), encoding="utf8")
+        for part in ("modes", "epochs"):
+            rows = complete(read_rows(options.runs / f"study_{part}"), of_modes=part == "modes")
+            publish(rows, ROWS / part / "rows" / f"{part}.parquet")
+    rows = Rows.read()
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf8"), made(rows)), encoding="utf8")
     draw(rows, ROWS)
 
 
@@ -90,30 +107,40 @@ def _lines(table: Table) -> list[str]:
     return [line for line in to_markdown(table).splitlines() if line.startswith("|")]
 
 
-def made(rows: pd.DataFrame, modes: pd.DataFrame) -> dict[str, list[Table]]:
+def made(every: Rows) -> dict[str, list[Table]]:
     """All tables of the page, by name."""
+    rows = every.study
     plain, variants = rows[rows["variant"].isna()], rows[rows["variant"].notna()]
     found = finetunings(plain)
     by_size = dict(zip(map(blocks_name, found.blocks), _accuracy(plain), strict=True))
-    flipped = modes["config"].str.contains('"flip":true', regex=False)
-    named = modes["frozen_batch_norm"].where(~flipped, "source, augmented")
-    # The report compares with the first, in the order of its rows.
-    modes = modes.assign(source=named).sort_values("source", key=lambda each: each != "source")
     return {
         **{name: [table] for name, table in by_size.items()},
         "ahead": [ahead(found)],
         "by blocks": [by_blocks(found)],
-        "by epochs": [by_epochs(found)],
+        "by epochs": [by_epochs(finetunings(every.epochs))],
         "variants": _accuracy(variants),
-        "modes": _accuracy(modes),
+        **{f"modes of {source}": modes(every.modes, source) for source in reversed(PAIR)},
         "robustness": [robustness(rows)],
         "influence": [table for table in influence.tables(rows) if isinstance(table, Table)],
     }
 
 
-def draw(rows: pd.DataFrame, directory: Path) -> None:
-    """What is on the page as figures: differences.svg and robustness.svg."""
-    figures = [differences(finetunings(rows[rows["variant"].isna()])), robustness_figure(rows)]
+def modes(rows: pd.DataFrame, source: str) -> list[Table]:
+    """A table for each number of blocks, with the modes in the place of sources."""
+    rows = rows[rows["source"] == source]
+    flipped = rows["config"].str.contains('"flip":true', regex=False)
+    named = rows["frozen_batch_norm"].where(~flipped, "source, augmented")
+    # The report compares with the first, in the order of its rows.
+    return _accuracy(
+        rows.assign(source=named).sort_values("source", key=lambda each: each != "source")
+    )
+
+
+def draw(rows: Rows, directory: Path) -> None:
+    """What is on the page as figures: differences.svg, epochs.svg and robustness.svg."""
+    plain = finetunings(rows.study[rows.study["variant"].isna()])
+    figures = [differences(plain), epochs_figure(finetunings(rows.epochs)),
+               robustness_figure(rows.study)]  # fmt: skip
     looks = styles(Report("", "", [Section("", figures)]))
     for figure in figures:
         draw_figure(epath.Path(directory), figure, looks)
@@ -122,12 +149,30 @@ def draw(rows: pd.DataFrame, directory: Path) -> None:
 
 def differences(found: Finetunings) -> Figure:
     """L2 - natural over the number of images, a chart for each number of blocks."""
-    charts = []
-    for blocks in SHALLOW:
-        natural, robust = (curves.Line(name, name, blocks) for name in PAIR)
-        chart = curves.differences(found, f"differences_{blocks}", robust, natural)
-        charts.append(dataclasses.replace(chart, title=f"{chart.title}, {blocks_name(blocks)}"))
+    charts = [
+        _titled(curves.differences(found, f"differences_{blocks}", *_robust_and_natural(blocks)),
+                blocks)
+        for blocks in SHALLOW
+    ]  # fmt: skip
     return Figure("differences", "The L2 source against the natural one", charts)
+
+
+def epochs_figure(found: Finetunings) -> Figure:
+    """L2 - natural over the epochs on 100 images, a chart for each number of blocks."""
+    charts = [
+        _titled(curves.differences_over_epochs(found, f"epochs_{blocks}",
+                                               *_robust_and_natural(blocks), 100, ()), blocks)
+        for blocks in SHALLOW
+    ]  # fmt: skip
+    return Figure("epochs", "The L2 source against the natural one", charts)
+
+
+def _robust_and_natural(blocks: int) -> list[curves.Line]:
+    return [curves.Line(name, name, blocks) for name in reversed(PAIR)]
+
+
+def _titled(chart: Chart, blocks: int) -> Chart:
+    return dataclasses.replace(chart, title=f"{chart.title}, {blocks_name(blocks)}")
 
 
 def robustness_figure(rows: pd.DataFrame) -> Figure:
@@ -195,22 +240,27 @@ def by_blocks(found: Finetunings) -> Table:
 
 
 def by_epochs(found: Finetunings) -> Table:
-    """L2 - natural after some epochs on 100 images, and when L2 is where natural ends."""
-    lines, epochs = [], (1, 21, 41, 60)
+    """L2 - natural after some epochs on 100 images, and the epochs that L2 saves."""
+    lines = []
     for target, blocks in itertools.product(found.targets, SHALLOW):
         natural, robust = (found.by_epoch(Place(target, name, blocks, 100)) for name in PAIR)
         if natural.empty or robust.empty:
             continue
-        last = natural.loc[natural.index[-1]].mean()
-        reached = robust.index[robust.mean(axis=1) >= last]
-        differences = [(robust.loc[epoch] - natural.loc[epoch]).dropna() for epoch in epochs]
-        when = cells.count(reached[0]) if len(reached) else cells.text("never")
+        differences = [(robust.loc[epoch] - natural.loc[epoch]).dropna() for epoch in EPOCHS]
+        needed = [_needed(each, natural.iloc[-1] - NEAR) for each in (natural, robust)]
+        saved = (needed[0] - needed[1]).dropna()
         lines.append([cells.text(target), cells.text(blocks_name(blocks)),
                       *(cells.mean(each, signed=True) for each in differences),
-                      cells.number(last), when])  # fmt: skip
-    heads = ["target", "trained", *(f"after {epoch}" for epoch in epochs)]
-    heads += ["natural after 60", "L2 is there after"]
+                      *map(cells.mean, needed), cells.mean(saved, signed=True)])  # fmt: skip
+    heads = ["target", "trained", *(f"after {epoch}" for epoch in EPOCHS)]
+    heads += ["natural needs", "L2 needs", "epochs saved"]
     return Table("by_epochs", "L2 - natural by epochs", heads, lines)
+
+
+def _needed(accuracies: pd.DataFrame, aims: pd.Series) -> pd.Series:
+    """For each seed the first epoch with its aim, the last if there is none."""
+    reached = accuracies.ge(aims, axis="columns")
+    return reached.idxmax().where(reached.any(), accuracies.index[-1])
 
 
 def robustness(rows: pd.DataFrame) -> Table:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.study_page import PAGE, ROWS, complete, filled, made
+from benchmarks.study_page import PAGE, ROWS, Rows, complete, filled, made
 from rtl_jax import bundled, cli
 from rtl_jax.config import Experiment
 from rtl_jax.experiment import run
@@ -61,18 +61,19 @@ def test_the_networks_that_are_attacked_are_runs_of_the_study():
 
 def test_the_page_holds_the_tables_that_its_rows_make():
     page = PAGE.read_text(encoding="utf8")
-    contents = made(read_rows(ROWS), read_rows(ROWS / "modes"))
+    contents = made(Rows.read())
     assert all(table.rows for found in contents.values() for table in found)
     assert filled(page, contents) == page
 
 
 def test_published_rows_are_whole_cells_of_the_sources_that_are_bundled():
     """A source that is trained anew makes the page old: its rows name the networks."""
-    rows, modes = read_rows(ROWS), read_rows(ROWS / "modes")
+    rows = Rows.read()
     names = {f"bundled:{name}" for name in bundled.names()}
-    assert set(rows["source"]) <= names | {"random"}
-    assert len(complete(rows)) == len(rows)
-    assert len(complete(modes, of_modes=True)) == len(modes)
+    assert set(rows.study["source"]) <= names | {"random"}
+    for part in (rows.study, rows.epochs):
+        assert len(complete(part)) == len(part)
+    assert len(complete(rows.modes, of_modes=True)) == len(rows.modes)
     assert sum(path.stat().st_size for path in ROWS.rglob("*.parquet")) < 2e6
 
 
@@ -108,4 +109,5 @@ def test_make_study_smoke_goes_the_whole_way(tmp_path: Path):
     assert set(rows["dataset"]) == {"digits"}
     modes = read_rows(tmp_path / "study_modes")
     assert set(modes["frozen_batch_norm"]) == {"adapt", "source"}
+    assert read_rows(tmp_path / "study_epochs")["run"].nunique() == 8
     assert (tmp_path / "study" / "report" / "index.html").exists()
