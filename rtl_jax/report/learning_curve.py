@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from rtl_jax.report.elements import Point
 from rtl_jax.sweep.summary import CONFIDENCE, mean_interval
@@ -89,7 +89,7 @@ def _misfit(x_N: np.ndarray, y_KN: np.ndarray, at: float) -> float:
     deviation = np.sqrt(((mean_1N[0] - fitted_N) ** 2).sum() / freedom)
     spread = ((x_N - x_N.mean()) ** 2).sum()
     leverage = np.sqrt(1 / len(x_N) + (at - x_N.mean()) ** 2 / spread)
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
+    quantile = stdtrit(freedom, (1 + CONFIDENCE) / 2)
     return float(quantile * deviation * leverage * np.exp(_lines(x_N, mean_1N, at)[0]))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit  # scipy.stats takes most of a second to import
 
 from rtl_jax.paths import short_names
 
@@ -21,7 +21,7 @@ def mean_interval(
     if len(numbers) < 2:
         return float(numbers.mean()), float("nan")
     error = numbers.std(ddof=1) / np.sqrt(len(numbers))
-    return float(numbers.mean()), float(stats.t.ppf((1 + confidence) / 2, len(numbers) - 1) * error)
+    return float(numbers.mean()), float(stdtrit(len(numbers) - 1, (1 + confidence) / 2) * error)
 
 
 def paired_difference(one: pd.Series, other: pd.Series) -> tuple[float, float]:
