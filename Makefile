@@ -12,6 +12,7 @@ RUNS ?= runs
 PARTS ?= transfer digits deep scratch low_resolution low_pass
 MODES ?= source adapt batch
 TARGETS ?= tfds:mnist tfds:fashion_mnist tfds:kmnist_partial tfds:cifar10_jpeg
+SEEDS ?= 20000000 20100000 20200000
 SMOKE ?= runs/study_smoke
 SMALL_SWEEP ?=
 SMALL_ATTACK ?=
@@ -40,13 +41,14 @@ study: $(VENV)/.installed
 	$(BIN)/python run.py --config configs/study/robustness.py --workdir $(RUNS)/study \
 	  --config.attack.runs=$(RUNS)/study_networks $(SMALL_ATTACK)
 # Exit code 2: the target is not there, as the message says; the others are asked all the same.
-	set -e; for target in $(TARGETS); do \
+	set -e; for target in $(TARGETS); do for seed in $(SEEDS); do \
 	  $(BIN)/python run.py --config configs/study/influence.py --workdir $(RUNS)/study \
-	    --config.target.dataset=$$target $(SMALL_INFLUENCE) || test $$? = 2; done
+	    --config.target.dataset=$$target --config.seed=$$seed $(SMALL_INFLUENCE) \
+	    || test $$? = 2; done; done
 	$(BIN)/python run.py --config configs/report.py --workdir $(RUNS)/study
 
 study-smoke:
-	$(MAKE) study RUNS=$(SMOKE) TARGETS=digits PARTS=transfer MODES=adapt \
+	$(MAKE) study RUNS=$(SMOKE) TARGETS=digits PARTS=transfer MODES=adapt SEEDS=0 \
 	  SMALL_SWEEP="--config.sweep.targets=digits --config.target.num_test_images=100 \
 	    --config.sweep.sources=bundled:natural,bundled:l2 --config.sweep.blocks=0,1 \
 	    --config.sweep.num_images=100 --config.sweep.epochs=2 --config.sweep.seeds=2" \

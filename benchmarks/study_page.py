@@ -122,6 +122,7 @@ def made(every: Rows) -> dict[str, list[Table]]:
         **{f"modes of {source}": modes(every.modes, source) for source in reversed(PAIR)},
         "robustness": [robustness(rows)],
         "influence": [table for table in influence.tables(rows) if isinstance(table, Table)],
+        "influence, L2 - natural": [influence_ahead(rows)],
     }
 
 
@@ -275,6 +276,21 @@ def robustness(rows: pd.DataFrame) -> Table:
                       seeds, *map(cells.mean, each)])  # fmt: skip
     heads = ["target", "blocks", "source", "seeds", *(f"eps {eps:g}" for eps in radii)]
     return Table("robustness", "Under PGD(10), L2", heads, lines)
+
+
+def influence_ahead(rows: pd.DataFrame) -> Table:
+    """By how much more of the L2 source's most influential images have the right label."""
+    rows = rows[rows["task"] == "influence"]
+    lines = []
+    for (dataset, method), group in rows.groupby(["dataset", "method"]):
+        line = [cells.text(target_name(dataset)), cells.text(method)]
+        line.append(cells.count(group["seed"].nunique()))
+        for measure in ("top1_match", "top5_match"):
+            found = group.pivot(index="seed", columns="source", values=measure)
+            line.append(cells.mean((found[PAIR[1]] - found[PAIR[0]]).dropna(), signed=True))
+        lines.append(line)
+    heads = ["target", "scores", "seeds", "top-1 match, L2 - natural", "3 of top 5, L2 - natural"]
+    return Table("influence_ahead", "L2 - natural by influence", heads, lines)
 
 
 if __name__ == "__main__":
