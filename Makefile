@@ -50,7 +50,7 @@ study: $(VENV)/.installed
 study-smoke:
 	$(MAKE) study RUNS=$(SMOKE) TARGETS=digits PARTS=transfer MODES=adapt SEEDS=0 \
 	  SMALL_SWEEP="--config.sweep.targets=digits --config.target.num_test_images=100 \
-	    --config.sweep.sources=bundled:natural,bundled:l2 --config.sweep.blocks=0,1 \
+	    --config.sweep.sources=bundled:natural,bundled:l2 --config.sweep.blocks=1 \
 	    --config.sweep.num_images=100 --config.sweep.epochs=2 --config.sweep.seeds=2" \
 	  SMALL_ATTACK="--config.target.num_test_images=32 --config.attack.steps=2" \
 	  SMALL_INFLUENCE="--config.target.num_images=100 --config.target.num_test_images=100 \
