@@ -1,9 +1,9 @@
 """The paper's figures on transfer: 2, 3, 4, 5, 8, 10 and 11, of whatever was measured.
 
-The paper's robust source is the one with L2 eps=3 and its fine-tunings train three blocks; a work
-directory without them has the same figures of what it has, and of its robust sources those named
-'l2' are taken where the paper takes that one. Figures by number of images or epochs
-show the last epoch, those by blocks and by constraint each run's best.
+The paper's robust source is the one with L2 eps=3 and its fine-tunings train three blocks. A work
+directory without them has the same figures of what it has, with its sources named 'l2', if there
+are any, in the place of that one. Figures by number of images or epochs show the last epoch, those
+by blocks and by constraint each run's best.
 """
 
 import dataclasses
