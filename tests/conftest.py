@@ -8,6 +8,9 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Before anything imports torch. Its threads spin while they wait for each other, on cores that
+    # the other test process wants.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Before any test module imports JAX. On a machine with an accelerator the other tests
     # still compare CPU with CPU, as their tolerances mean them to.
     if config.getoption("-m") != "gpu":

@@ -5,7 +5,7 @@ sources: gradients of the mean loss, `renorm` for the ball, clamp, highest loss 
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 
 import jax
@@ -32,15 +32,6 @@ ARCH = Architecture(
     num_classes=10,
 )
 EPS = {"l2": 0.8, "linf": 0.07}  # robust accuracy lies between 20 and 80 %
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """So small a network gains nothing from threads; they wait for each other on a busy one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @cache
