@@ -35,8 +35,9 @@ from rtl_jax.checkpoint import Network
 from rtl_jax.config import PRESETS, Experiment, Source, Sweep, Target, Transfer
 from rtl_jax.data import Dataset, ImageSet, seed_for
 from rtl_jax.models.architecture import Architecture, architecture
-from rtl_jax.models.resnet import bind, definition, initialize, variable_shapes
+from rtl_jax.models.resnet import initialize
 from rtl_jax.sweep.cells import in_one_program
+from rtl_jax.sweep.estimate import flops
 from rtl_jax.sweep.plan import plan
 from rtl_jax.transfer.job import Job, Pair, assemble
 from rtl_jax.transfer.training import begin, stores_for
@@ -173,27 +174,6 @@ def timed(run: Callable[[int], None], epochs: int) -> tuple[tuple[float, float],
     clock = Clock()
     run(epochs)
     return clock.read(), first
-
-
-def flops(arch: Architecture, pixels: int, cut: int) -> tuple[float, float]:
-    """What one image's forward pass takes before the cut and behind it, a multiply-add being 2."""
-    network = definition(arch, method="xla")
-
-    def front(params: Any, statistics: Any, images: jax.Array) -> jax.Array:
-        return bind(network, params, statistics).prefix(images, cut)
-
-    def back(params: Any, statistics: Any, features: jax.Array) -> jax.Array:
-        return bind(network, params, statistics).suffix(features, cut)
-
-    variables = variable_shapes(arch)
-    images = jax.ShapeDtypeStruct((1, pixels, pixels, 3), jnp.float32)
-    features = jax.eval_shape(front, *variables, images)
-    costs = (
-        jax.jit(part).lower(*variables, given).cost_analysis()
-        for part, given in ((front, images), (back, features))
-    )
-    before, behind = (cost["flops"] for cost in costs)
-    return before, behind
 
 
 def needed(size: Size, jobs: Sequence[Job]) -> float:

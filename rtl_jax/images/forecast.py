@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rtl_jax.models.zoo import Convert
 from rtl_jax.sweep.grid import Cell
 from rtl_jax.sweep.measure import measure
-from rtl_jax.transfer.job import Job, Pair, assemble, load
+from rtl_jax.transfer.job import Pair, assemble, load
 
 
 class Batches(NamedTuple):
@@ -74,18 +74,12 @@ def forecast(cells: Sequence[Cell], smaller: Sequence[int], convert: Convert | N
         job = assemble(one, pairs[one.source.checkpoint])
         images, tested = len(job.train_rows), len(job.test_rows)
         step, every = measure(job.program, 1), len(job.pair.dataset.train)
-        epoch, looks = images * step.train, len(_looks(job))
-        run = job.program.epochs * epoch + looks * tested * step.test
+        run = step.run(job.program, images, tested)
         once = 2 * every * step.prefix  # as training and as test images
         comparison[kind] = comparison.get(kind, once) + len(cell.seeds) * run
-        folds = one.target.folds or 1
         if smaller:
             folds = one.target.folds or 1
             curve.append(once + folds * len(cell.seeds) * run * sum(smaller) / images)
         final.append(once + run * every / images)
     whole = sum(comparison.values())
     return Forecast(whole, max(curve), max(final), time.monotonic() - started)
-
-
-def _looks(job: Job) -> list[int]:
-    return job.program.settings.eval_epochs(job.program.epochs)

@@ -1,16 +1,17 @@
-"""How much memory a training takes, and how many seeds therefore run together."""
+"""How much memory and work a training takes, and how many seeds therefore run together."""
 
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from rtl_jax import memory
 from rtl_jax.data.transforms import prepare
-from rtl_jax.models.resnet import Variables, variable_shapes
+from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.resnet import Variables, bind, definition, variable_shapes
 from rtl_jax.transfer.prefix import feature_shape
 from rtl_jax.transfer.step import Program
 
@@ -57,8 +58,7 @@ def _images(program: Program, number: int) -> jax.ShapeDtypeStruct:
 def _prefix_bytes(program: Program) -> int:
     """The two largest arrays of a prefix that runs in every step; 0 where features are kept."""
     network = program.network
-    augmented = not program.augmentation.is_identity and not program.settings.views
-    if network.cut < 0 or (network.constant_prefix and not augmented):
+    if network.cut < 0 or trains_on_features(program):
         return 0
 
     def one(params: Variables, batch_stats: Variables, images: jax.Array) -> jax.Array:
@@ -70,6 +70,61 @@ def _prefix_bytes(program: Program) -> int:
     equations = jax.make_jaxpr(one)(*variable_shapes(network.architecture), images).eqns
     sizes = sorted(tree_bytes([out.aval for out in equation.outvars]) for equation in equations)
     return sum(sizes[-2:])
+
+
+def trains_on_features(program: Program) -> bool:
+    """Whether a step begins at the cut, with features that are computed once."""
+    drawn_anew = not program.augmentation.is_identity and not program.settings.views
+    return program.network.constant_prefix and not drawn_anew
+
+
+class Costs(NamedTuple):
+    """Of one image and seed: a training step, a test, and once, the features at the cut."""
+
+    train: float
+    test: float
+    prefix: float
+
+    def run(self, program: Program, images: int, tested: int) -> float:
+        """Of training on so many images, with so many to test: all but the features."""
+        looks = len(program.settings.eval_epochs(program.epochs))
+        return images * program.epochs * self.train + looks * tested * self.test
+
+
+@lru_cache(maxsize=64)
+def operations(program: Program) -> Costs:
+    """Floating-point operations, a multiply-add being 2; a backward pass counts as two forward."""
+    network = program.network
+    before, behind = flops(network.architecture, network.image_size, network.cut)
+    once = network.constant_prefix
+    return Costs(
+        3 * behind + (0 if trains_on_features(program) else before),
+        behind + (0 if once else before),
+        before if once else 0,
+    )
+
+
+@lru_cache(maxsize=64)
+def flops(architecture: Architecture, pixels: int, cut: int) -> tuple[float, float]:
+    """Operations of one image's forward pass before the cut and behind it; 0 where not known."""
+    network = definition(architecture, method="xla")
+
+    def front(params: Variables, batch_stats: Variables, images: jax.Array) -> jax.Array:
+        return bind(network, params, batch_stats).prefix(images, cut)
+
+    def back(params: Variables, batch_stats: Variables, features: jax.Array) -> jax.Array:
+        return bind(network, params, batch_stats).suffix(features, cut)
+
+    variables = variable_shapes(architecture)
+    images = jax.ShapeDtypeStruct((1, pixels, pixels, 3), jnp.float32)
+    features = jax.eval_shape(front, *variables, images)
+    costs = (
+        jax.jit(part).lower(*variables, given).cost_analysis()
+        for part, given in ((front, images), (back, features))
+    )
+    # Nothing is said of a part without layers, nor by a backend that does not count.
+    before, behind = ((cost or {}).get("flops", 0.0) for cost in costs)
+    return before, behind
 
 
 def seeds_at_once(

@@ -26,23 +26,25 @@ CORES = 1
 
 def local(
     groups: Groups, sweep: Sweep, workdir: str, convert: Convert | None
-) -> Iterator[list[str]]:
-    """Run the groups one after the other; yield the names of each one's runs."""
+) -> Iterator[tuple[int, list[str]]]:
+    """Run the groups one after the other; yield each one's place and the names of its runs."""
     blocks = None
-    for cells in groups:
+    for index, cells in enumerate(groups):
         if blocks != (blocks := cells[0].experiment.transfer.blocks):
             # Programs of other shapes are not needed any more, and each takes memory maps, of
             # which a process may have 65,530.
             jax.clear_caches()
-        yield run_cells(cells, sweep, workdir, convert)
+        yield index, run_cells(cells, sweep, workdir, convert)
 
 
-def ray(groups: Groups, sweep: Sweep, workdir: str, convert: Convert | None) -> Iterator[list[str]]:
+def ray(
+    groups: Groups, sweep: Sweep, workdir: str, convert: Convert | None
+) -> Iterator[tuple[int, list[str]]]:
     """Give the groups to the Ray cluster at RAY_ADDRESS, or to one started here.
 
     Each task has an accelerator, or a core where the cluster has none. A task whose worker is
-    lost starts again on another and leaves out what has rows. Yields the names of each group's
-    runs as it finishes. Raises UserError without Ray, and what a task raised.
+    lost starts again on another and leaves out what has rows. Yields each group's place and the
+    names of its runs as it finishes. Raises UserError without Ray, and what a task raised.
     """
     try:
         import ray as cluster
@@ -59,9 +61,10 @@ def ray(groups: Groups, sweep: Sweep, workdir: str, convert: Convert | None) -> 
         needs: dict[str, Any] = {"num_gpus": 1} if accelerated else {"num_cpus": CORES}
         task = cluster.remote(max_retries=RETRIES, **needs)(run_cells)
         waiting = [task.remote(cells, sweep, workdir, convert) for cells in groups]
+        places = {each: index for index, each in enumerate(waiting)}
         while waiting:
             finished, waiting = cluster.wait(waiting, num_returns=1)
-            yield _result(cluster, finished[0])
+            yield places[finished[0]], _result(cluster, finished[0])
     finally:
         if ours:
             cluster.shutdown()

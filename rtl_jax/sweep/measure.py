@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax.models.resnet import initialize
+from rtl_jax.sweep.estimate import Costs, trains_on_features
 from rtl_jax.transfer import prefix
 from rtl_jax.transfer.cut import Frozen
 from rtl_jax.transfer.step import (
@@ -23,20 +24,11 @@ from rtl_jax.transfer.step import (
 )
 
 
-class Seconds(NamedTuple):
-    """Per image and seed: of a training step, of a test, and once, of features at the cut."""
-
-    train: float
-    test: float
-    prefix: float
-
-
 @lru_cache(maxsize=64)
-def measure(program: Program, seeds: int) -> Seconds:
-    """Time the programs of so many seeds side by side; compilation is not counted."""
-    augmented = not program.augmentation.is_identity and not program.settings.views
+def measure(program: Program, seeds: int) -> Costs:
+    """Seconds of the programs of so many seeds side by side; compilation is not counted."""
     kept = program.network.constant_prefix
-    train = program.replace(network=program.network.replace(features=kept and not augmented))
+    train = program.replace(network=program.network.replace(features=trains_on_features(program)))
     test = program.network.replace(features=kept)
     params, batch_stats = initialize(program.network.architecture, jax.random.key(0))
     (trained, moving), still = program.divide(params, batch_stats)
@@ -69,7 +61,7 @@ def measure(program: Program, seeds: int) -> Seconds:
     seen = (trained_all, frozen, inputs, np.zeros(tested, np.int32), weights)
     pixels, rows = np.zeros((tested, 32, 32, 3), np.uint8), np.arange(tested)
     alone = program.network.replace(many=False, own_params=False)
-    return Seconds(
+    return Costs(
         _time(one_step) / (seeds * size),
         _time(lambda: lambda: evaluate_batch(test, shared or not kept, *seen)) / (seeds * tested),
         _time(

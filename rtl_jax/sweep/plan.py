@@ -18,9 +18,9 @@ from rtl_jax.errors import UserError
 from rtl_jax.models import zoo
 from rtl_jax.models.architecture import Architecture
 from rtl_jax.paths import data_path
-from rtl_jax.sweep.estimate import seed_bytes, seeds_at_once
+from rtl_jax.sweep.estimate import Costs, operations, seed_bytes, seeds_at_once
 from rtl_jax.sweep.grid import Cell, cells
-from rtl_jax.sweep.measure import Seconds, measure
+from rtl_jax.sweep.measure import measure
 from rtl_jax.transfer.cut import CutNetwork
 from rtl_jax.transfer.step import Program
 
@@ -55,6 +55,7 @@ class Planned:
     together: int | None = None  # seeds in one program
     memory: int | None = None  # bytes, of these
     seconds: float | None = None  # for all that is missing, measured steps extrapolated
+    work: float | None = None  # floating-point operations of all that is missing
 
     @property
     def missing(self) -> int:
@@ -80,6 +81,10 @@ class Plan:
             if not {f"{kind} {name}" for kind, name in zip(_KINDS, one.cell.pair, strict=True)}
             & set(self.absent)
         ]
+
+    def works(self) -> dict[Cell, float | None]:
+        """Floating-point operations of what is missing of each cell; None where not known."""
+        return {one.cell: one.work if one.missing else 0.0 for one in self.planned}
 
     def describe(self) -> str:
         """A line for each kind of cell, sources and targets of equal cost in one, and the sum."""
@@ -115,7 +120,7 @@ def _cost(members: Sequence[Planned]) -> str:
 
 
 def plan(experiment: Experiment, workdir: epath.PathLike) -> Plan:
-    """Plan a sweep in a work directory; a dry run's says what it costs, as far as it is known."""
+    """Plan a sweep in a work directory, with its work; a dry run's says what else it costs."""
     grid = cells(experiment)
     done = _done(workdir)
     architectures = _Architectures()
@@ -123,7 +128,7 @@ def plan(experiment: Experiment, workdir: epath.PathLike) -> Plan:
     for cell in grid:
         finished = sum(cell.member(seed).fingerprint() in done for seed in cell.seeds)
         one = Planned(cell, finished)
-        if experiment.dry_run and one.missing:
+        if one.missing:
             architecture = architectures.of(cell.experiment.source)
             one = one if architecture is None else _priced(one, architecture, experiment)
         planned.append(one)
@@ -180,34 +185,42 @@ def _architecture(source: Source) -> Architecture | None:
 
 
 def _priced(one: Planned, architecture: Architecture, experiment: Experiment) -> Planned:
-    """With what it costs; unchanged where the target's size is not known."""
-    settings = one.cell.experiment
-    sizes = KNOWN.get(settings.target.dataset)
-    classes = settings.target.classes
-    if sizes is None:
+    """With its work, and in a dry run all that it costs; unchanged where sizes are not known."""
+    settings, sizes = one.cell.experiment, KNOWN.get(one.cell.experiment.target.dataset)
+    number = one.cell.num_images or (sizes and sizes.train)
+    tested = settings.target.num_test_images or (sizes and sizes.test)
+    if not number or not tested:
         return one
-    architecture = architecture.replace(num_classes=len(classes) if classes else sizes.classes)
-    number = one.cell.num_images or sizes.train
-    network = CutNetwork.of(architecture, settings.transfer, settings.target.image_size).replace(
-        dtype=devices.compute_dtype(settings.transfer.precision)
-    )
+    if sizes is not None:
+        tested = min(tested, sizes.test)
+    classes = settings.target.classes
+    # The head of an unknown number of classes hardly counts.
+    num_classes = len(classes) if classes else (sizes.classes if sizes else 10)
+    network = CutNetwork.of(
+        architecture.replace(num_classes=num_classes), settings.transfer, settings.target.image_size
+    ).replace(dtype=devices.compute_dtype(settings.transfer.precision))
     epochs = settings.transfer.epochs_for(number)
     program = Program(network, settings.transfer, settings.augmentation, epochs)
+    one = dataclasses.replace(
+        one, work=_extrapolate(operations(program), one, program, number, tested)
+    )
+    if not experiment.dry_run:
+        return one
     together = experiment.sweep.seeds_at_once or seeds_at_once(program, len(one.cell.seeds))
     priced = dataclasses.replace(one, together=together, memory=together * seed_bytes(program))
     if not experiment.sweep.measure:
         return priced
     with devices.matmul_precision(settings.transfer.precision):
         step = measure(program.replace(network=network.replace(many=together > 1)), together)
-    tested = min(settings.target.num_test_images or sizes.test, sizes.test)
     return dataclasses.replace(priced, seconds=_extrapolate(step, priced, program, number, tested))
 
 
-def _extrapolate(step: Seconds, one: Planned, program: Program, number: int, tested: int) -> float:
-    """Seconds of all missing runs of a cell: passes over images, of what was timed for one."""
-    looks = len(program.settings.eval_epochs(program.epochs))
-    once = (number + tested) * step.prefix
-    return one.missing * (number * program.epochs * step.train + looks * tested * step.test + once)
+def _extrapolate(step: Costs, one: Planned, program: Program, number: int, tested: int) -> float:
+    """Of all missing runs of a cell: passes over images, of what is known of one."""
+    runs = one.missing * step.run(program, number, tested)
+    if program.network.own_statistics or one.cell.experiment.source.checkpoint == "random":
+        return runs + one.missing * (number + tested) * step.prefix
+    return runs + (one.missing * number + tested) * step.prefix
 
 
 def _has_source(source: Source) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,8 @@ from rtl_jax.models.zoo import Convert
 from rtl_jax.paths import absolute
 from rtl_jax.sweep.executors import EXECUTORS
 from rtl_jax.sweep.figures import draw_sweep
-from rtl_jax.sweep.grid import cells, groups
-from rtl_jax.sweep.plan import member_of, plan
+from rtl_jax.sweep.grid import Cell, cells, groups
+from rtl_jax.sweep.plan import Plan, member_of, plan
 
 
 def sweep(
@@ -37,20 +37,51 @@ def sweep(
     parts = groups(planned.present() if experiment.sweep.skip_missing else cells(experiment))
     if not parts:
         raise UserError(f"nothing of this sweep is there: {', '.join(planned.absent)}")
-    execute = EXECUTORS[experiment.executor]
-    runs: set[str] = set()
-    started = time.monotonic()
-    for number, names in enumerate(
-        execute(parts, experiment.sweep, os.fspath(workdir), convert), start=1
-    ):
-        runs |= set(names)
-        minutes = (time.monotonic() - started) / 60
-        print(f"{number} of {len(parts)} groups of cells have finished after {minutes:.1f} min")
+    runs = _execute(parts, planned, experiment, workdir, convert)
     rows = _rows(workdir)
     rows = in_order(rows[rows["run"].isin(runs)], experiment.sweep.sources)
     if draw_sweep(workdir / "sweep.png", rows):
         print(f"a figure is in {workdir / 'sweep.png'}")
     return rows
+
+
+def _execute(
+    parts: Sequence[Sequence[Cell]],
+    planned: Plan,
+    experiment: Experiment,
+    workdir: epath.Path,
+    convert: Convert | None,
+) -> set[str]:
+    """Run groups of cells, say how far that is, and return the names of all runs."""
+    runs: set[str] = set()
+    works = planned.works()
+    remaining = {index: _sum(works[cell] for cell in part) for index, part in enumerate(parts)}
+    whole, started = _sum(remaining.values()), time.monotonic()
+    execute = EXECUTORS[experiment.executor]
+    for index, names in execute(parts, experiment.sweep, os.fspath(workdir), convert):
+        runs |= set(names)
+        del remaining[index]
+        minutes = (time.monotonic() - started) / 60
+        left = minutes_left(minutes, whole, _sum(remaining.values()))
+        print(
+            f"{len(parts) - len(remaining)} of {len(parts)} groups of cells have finished after "
+            f"{minutes:.1f} min"
+            + ("" if left is None or not remaining else f", about {left:.1f} min left")
+        )
+    return runs
+
+
+def _sum(works: Iterable[float | None]) -> float | None:
+    """None if one is not known."""
+    each = list(works)
+    return None if None in each else sum(each)  # type: ignore[arg-type]
+
+
+def minutes_left(minutes: float, whole: float | None, left: float | None) -> float | None:
+    """At the pace so far, of work in any unit; None before any of it is done, or if not known."""
+    if whole is None or left is None or whole == left:
+        return None
+    return minutes * left / (whole - left)
 
 
 def in_order(rows: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:

@@ -37,8 +37,8 @@ from rtl_jax.models.zoo import load_source
 from rtl_jax.predict.output import read
 from rtl_jax.predict.task import predict
 from rtl_jax.sweep.cells import logits_path
+from rtl_jax.sweep.estimate import Costs
 from rtl_jax.sweep.grid import cells
-from rtl_jax.sweep.measure import Seconds
 from rtl_jax.sweep.summary import last_epochs
 from rtl_jax.transfer.finetune import finetune
 from tests.images.pictures import photos, picture
@@ -231,7 +231,7 @@ def test_predictions_are_explained_by_training_images(root: Path, done, tmp_path
 
 def test_the_forecast_adds_up(root: Path, done, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two sources, three folds, two seeds, 32 of 48 images, five epochs, tests after 1 and 5."""
-    monkeypatch.setattr(forecasts, "measure", lambda program, seeds: Seconds(1.0, 0.1, 0.01))
+    monkeypatch.setattr(forecasts, "measure", lambda program, seeds: Costs(1.0, 0.1, 0.01))
     survey = look_over(root / "photos", 8, folds=3)
     settings, divided = grid(experiment(root), survey, f"list:{done[0] / 'images.csv'}")
     assert divided == (32, 8, (8, 16)) and settings.sweep.folds == (0, 1, 2)

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,10 +19,12 @@ from rtl_jax import results
 from rtl_jax.config import FIRST_SEED, PRESETS, Experiment, Source, Sweep, Target, Transfer
 from rtl_jax.errors import UserError
 from rtl_jax.experiment import run
+from rtl_jax.models import zoo
 from rtl_jax.sweep import cells as cells_module
+from rtl_jax.sweep.estimate import flops
 from rtl_jax.sweep.grid import cells, groups
 from rtl_jax.sweep.plan import plan
-from rtl_jax.sweep.runner import in_order, sweep
+from rtl_jax.sweep.runner import in_order, minutes_left, sweep
 from rtl_jax.sweep.summary import mean_interval, short_names, summarize
 
 SOURCE = Source("random", "resnet50", "small", stage_sizes=(1, 1), stage_widths=(4, 6))
@@ -133,6 +136,42 @@ def test_a_plan_says_what_memory_and_time_it_takes(tmp_path: Path):
     assert {one.together for one in planned} == {3}
     small, large = by_kind[1, 20].seconds, by_kind[1, 40].seconds
     assert 0 < small < large < 2 * small
+
+
+def test_work_counts_the_products_of_convolutions():
+    """A network of one block, counted by hand: each kernel's weights times its places."""
+    architecture = zoo.load_source(SOURCE).architecture.replace(num_classes=10)
+    before, behind = flops(architecture, 8, 2)
+    stem = 2 * 8 * 8 * 27 * 4
+    # Bottlenecks of widths 4 and 6 (the second of stride 2 in its middle), with projections.
+    first = 2 * 64 * (4 * 4 + 9 * 4 * 4 + 4 * 16 + 4 * 16)
+    second = 2 * (64 * 16 * 6 + 16 * (9 * 6 * 6 + 6 * 24 + 16 * 24))
+    head = 2 * 24 * 10
+    assert stem + first + second < before < 1.3 * (stem + first + second)  # and BatchNorm, ReLU
+    assert head <= behind < 2 * head
+
+
+def test_work_is_that_of_the_runs_that_are_missing(whole, tmp_path: Path):
+    """Twice the images are twice the steps; what has rows is no work."""
+    small, large = plan(experiment(blocks=(1,)), tmp_path).works().values()
+    assert small < large < 2 * small  # the test images are the same
+    assert set(plan(experiment(), whole[0]).works().values()) == {0.0}
+    missing = plan(experiment(seeds=4), whole[0]).works()
+    everything = plan(experiment(seeds=4), tmp_path).works()
+    assert all(4 * missing[cell] == pytest.approx(everything[cell]) for cell in missing)
+
+
+def test_time_left_is_told_once_some_work_is_done():
+    assert minutes_left(3.0, 40.0, 10.0) == pytest.approx(1.0)
+    assert minutes_left(3.0, 40.0, 40.0) is None  # what is finished was so before
+    assert minutes_left(3.0, None, None) is None
+
+
+def test_a_sweep_says_what_is_left(tmp_path: Path, capsys):
+    sweep(experiment(blocks=(0, 1), seeds=1, num_images=(20,)), tmp_path)
+    first, last = (line for line in capsys.readouterr().out.splitlines() if "finished" in line)
+    assert re.fullmatch(r"1 of 2 groups .* after 0\.\d min, about \d+\.\d min left", first)
+    assert re.fullmatch(r"2 of 2 groups .* after \d\.\d min", last)
 
 
 # ---- Running -------------------------------------------------------------------------------------
