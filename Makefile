@@ -10,6 +10,7 @@ PROCESSES ?= 2
 # Of the study: where its runs are, what it consists of, and what makes it small (study-smoke).
 RUNS ?= runs
 PARTS ?= transfer digits deep scratch low_resolution low_pass
+RATES ?= 0.03 0.1 0.3 1
 MODES ?= source adapt batch
 TARGETS ?= tfds:mnist tfds:fashion_mnist tfds:kmnist_partial tfds:cifar10_jpeg
 SEEDS ?= 20000000 20100000 20200000
@@ -31,6 +32,9 @@ study: $(VENV)/.installed
 	done
 	$(BIN)/python run.py --config configs/study/epochs.py --workdir $(RUNS)/study_epochs \
 	  $(SMALL_SWEEP)
+	set -e; for rate in $(RATES); do \
+	  $(BIN)/python run.py --config configs/study/rates.py --workdir $(RUNS)/study_rates \
+	    --config.transfer.learning_rate=$$rate $(SMALL_SWEEP); done
 	set -e; for mode in $(MODES); do \
 	  $(BIN)/python run.py --config configs/study/modes.py --workdir $(RUNS)/study_modes \
 	    --config.transfer.frozen_batch_norm=$$mode $(SMALL_SWEEP); done
@@ -48,7 +52,7 @@ study: $(VENV)/.installed
 	$(BIN)/python run.py --config configs/report.py --workdir $(RUNS)/study
 
 study-smoke:
-	$(MAKE) study RUNS=$(SMOKE) TARGETS=digits PARTS=transfer MODES=adapt SEEDS=0 \
+	$(MAKE) study RUNS=$(SMOKE) TARGETS=digits PARTS=transfer MODES=adapt RATES=0.3 SEEDS=0 \
 	  SMALL_SWEEP="--config.sweep.targets=digits --config.target.num_test_images=100 \
 	    --config.sweep.sources=bundled:natural,bundled:l2 --config.sweep.blocks=1 \
 	    --config.sweep.num_images=100 --config.sweep.epochs=2 --config.sweep.seeds=2" \

@@ -1,6 +1,6 @@
 """The study's page: `python -m benchmarks.study_page [--runs runs]`.
 
-Gathers what `make study` has left in RUNS/study, RUNS/study_modes and RUNS/study_epochs, cells
+Gathers what `make study` has left in RUNS/study and in RUNS/study_modes, _epochs and _rates, cells
 whose seeds have all finished, as rows of docs/study and its parts; --rebuild leaves these as they
 are. Then every table of docs/study.md, from the line `<!-- NAME -->` to the next empty one, is
 written anew, and docs/study's figures are drawn. Trains nothing.
@@ -9,6 +9,7 @@ written anew, and docs/study's figures are drawn. Trains nothing.
 import argparse
 import dataclasses
 import itertools
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -35,6 +36,10 @@ PAGE = ROOT / "docs" / "study.md"
 ROWS = ROOT / "docs" / "study"
 NATURAL = "bundled:natural"
 PAIR = (NATURAL, "bundled:l2")
+# The paper's Figures 5 and 8: L2 against Linf, and against noise of the same size, which a source
+# attacked in a single step is compared with, too.
+_ROBUST = "bundled:linf4", "bundled:linf8", "bundled:pgd1", "bundled:gaussian"
+AGAINST = [*((PAIR[1], name) for name in _ROBUST), ("bundled:pgd1", "bundled:gaussian")]
 SHALLOW, NEARLY_ALL = (0, 1, 3), 7
 EPOCHS = (1, 5, 13, 21, 41, 60)
 NEAR = 1  # point below the natural source's own last epoch: what has come that far is near its end
@@ -49,12 +54,12 @@ class Rows(NamedTuple):
     study: pd.DataFrame
     modes: pd.DataFrame  # of BatchNorm in frozen blocks, and augmentation
     epochs: pd.DataFrame  # tested more often
+    rates: pd.DataFrame  # at other learning rates
 
     @classmethod
     def read(cls, directory: Path = ROWS) -> Self:
         """From a directory's own rows and those of its parts."""
-        return cls(read_rows(directory), read_rows(directory / "modes"),
-                   read_rows(directory / "epochs"))  # fmt: skip
+        return cls(read_rows(directory), *(read_rows(directory / part) for part in cls._fields[1:]))
 
 
 def main() -> None:
@@ -65,7 +70,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.rebuild:
         publish(complete(read_rows(options.runs / "study")), ROWS / "rows" / "study.parquet")
-        for part in ("modes", "epochs"):
+        for part in Rows._fields[1:]:
             rows = complete(read_rows(options.runs / f"study_{part}"), of_modes=part == "modes")
             publish(rows, ROWS / part / "rows" / f"{part}.parquet")
     rows = Rows.read()
@@ -115,9 +120,11 @@ def made(every: Rows) -> dict[str, list[Table]]:
     by_size = dict(zip(map(blocks_name, found.blocks), _accuracy(plain), strict=True))
     return {
         **{name: [table] for name, table in by_size.items()},
-        "ahead": [ahead(found)],
+        "ahead": [ahead(found, [(name, NATURAL) for name in found.sources if name != NATURAL])],
+        "attacks against others": [ahead(found, AGAINST)],
         "by blocks": [by_blocks(found)],
         "by epochs": [by_epochs(finetunings(every.epochs))],
+        "by rates": [by_rates(every.rates)],
         "variants": _accuracy(variants),
         **{f"modes of {source}": modes(every.modes, source) for source in reversed(PAIR)},
         "robustness": [robustness(rows)],
@@ -177,8 +184,8 @@ def _titled(chart: Chart, blocks: int) -> Chart:
 
 
 def robustness_figure(rows: pd.DataFrame) -> Figure:
-    """Accuracy of fine-tuned networks over the radius, a chart for each target."""
-    rows, charts = rows[rows["task"] == "attack"], []
+    """Accuracy of networks from the natural and the L2 source over the radius, by target."""
+    rows, charts = rows[(rows["task"] == "attack") & rows["source"].isin(PAIR)], []
     for dataset, group in rows.groupby("dataset"):
         series = []
         for (source, blocks), cell in group.groupby(["source", "blocks"]):
@@ -196,27 +203,26 @@ def _accuracy(rows: pd.DataFrame) -> list[Table]:
     return [table for table in found if isinstance(table, Table)]
 
 
-def ahead(found: Finetunings) -> Table:
-    """For each target and source: in how many cells it is ahead of the natural one, or behind."""
+def ahead(found: Finetunings, pairs: Iterable[tuple[str, str]]) -> Table:
+    """For each target and pair of sources: in how many cells the first is ahead, or behind."""
     lines = []
-    for target, source in itertools.product(found.targets, found.sources):
-        pairs = [
-            (found.at(place) - found.at(place._replace(source=NATURAL))).dropna()
+    for target, (source, other) in itertools.product(found.targets, pairs):
+        differences = [
+            (found.at(place) - found.at(place._replace(source=other))).dropna()
             for place in found.having(target=target, source=source)
-            if place.blocks in SHALLOW and source != NATURAL
+            if place.blocks in SHALLOW
         ]
-        pairs = [pair for pair in pairs if len(pair) > 1]
-        if pairs:
-            means, halves = np.transpose([mean_interval(pair) for pair in pairs])
+        differences = [each for each in differences if len(each) > 1]
+        if differences:
+            means, halves = np.transpose([mean_interval(each) for each in differences])
             surely = (means > halves).sum(), (means < -halves).sum()
-            counts = (len(pairs), surely[0], len(pairs) - sum(surely), surely[1])
+            counts = (len(means), surely[0], len(means) - sum(surely), surely[1])
             numbers = [cells.number(each, signed=True) for each in (means.mean(), *_ends(means))]
-            lines.append(
-                [cells.text(target), cells.text(source), *map(cells.count, counts), *numbers]
-            )
-    heads = ["target", "source", "cells", "surely ahead", "cannot say", "surely behind"]
+            names = map(cells.text, (target, source, other))
+            lines.append([*names, *map(cells.count, counts), *numbers])
+    heads = ["target", "source", "against", "cells", "surely ahead", "cannot say", "surely behind"]
     heads += ["mean difference", "least", "most"]
-    return Table("ahead", "Against the natural source", heads, lines)
+    return Table("ahead", "One source against another", heads, lines)
 
 
 def _ends(values: np.ndarray) -> tuple[float, float]:
@@ -262,6 +268,35 @@ def _needed(accuracies: pd.DataFrame, aims: pd.Series) -> pd.Series:
     """For each seed the first epoch with its aim, the last if there is none."""
     reached = accuracies.ge(aims, axis="columns")
     return reached.idxmax().where(reached.any(), accuracies.index[-1])
+
+
+def by_rates(rows: pd.DataFrame) -> Table:
+    """L2 - natural at each learning rate, each source's best rate, and their difference there.
+
+    A source's best rate is that with the highest mean of the test accuracies shown: the same favour
+    for both.
+    """
+    chosen = rows["config"].map(lambda settings: json.loads(settings)["transfer"]["learning_rate"])
+    found = {rate: finetunings(rows[chosen == rate]) for rate in sorted(chosen.unique())}
+    lines = []
+    for target, blocks in itertools.product(next(iter(found.values())).targets, SHALLOW):
+        by_rate = {
+            rate: [each.at(Place(target, name, blocks, 100)) for name in PAIR]
+            for rate, each in found.items()
+        }
+        if any(values.empty for pair in by_rate.values() for values in pair):
+            continue
+        best = [max(by_rate, key=lambda rate, of=of: by_rate[rate][of].mean()) for of in (0, 1)]
+        natural, robust = (by_rate[rate][of] for of, rate in enumerate(best))
+        lines.append([cells.text(target), cells.text(blocks_name(blocks)),
+                      *(cells.mean((pair[1] - pair[0]).dropna(), signed=True)
+                        for pair in by_rate.values()),
+                      *(cell for rate, each in zip(best, (natural, robust), strict=True)
+                        for cell in (cells.text(f"{rate:g}"), cells.mean(each))),
+                      cells.mean((robust - natural).dropna(), signed=True)])  # fmt: skip
+    heads = ["target", "trained", *(f"at {rate:g}" for rate in found)]
+    heads += ["natural's rate", "natural", "L2's rate", "L2", "best - best"]
+    return Table("by_rates", "L2 - natural by learning rate", heads, lines)
 
 
 def robustness(rows: pd.DataFrame) -> Table:

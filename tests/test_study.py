@@ -71,7 +71,7 @@ def test_published_rows_are_whole_cells_of_the_sources_that_are_bundled():
     rows = Rows.read()
     names = {f"bundled:{name}" for name in bundled.names()}
     assert set(rows.study["source"]) <= names | {"random"}
-    for part in (rows.study, rows.epochs):
+    for part in (rows.study, rows.epochs, rows.rates):
         assert len(complete(part)) == len(part)
     assert len(complete(rows.modes, of_modes=True)) == len(rows.modes)
     assert sum(path.stat().st_size for path in ROWS.rglob("*.parquet")) < 2e6
@@ -110,4 +110,5 @@ def test_make_study_smoke_goes_the_whole_way(tmp_path: Path):
     modes = read_rows(tmp_path / "study_modes")
     assert set(modes["frozen_batch_norm"]) == {"adapt", "source"}
     assert read_rows(tmp_path / "study_epochs")["run"].nunique() == 4
+    assert read_rows(tmp_path / "study_rates")["config"].str.contains('"learning_rate":0.3').all()
     assert (tmp_path / "study" / "report" / "index.html").exists()
