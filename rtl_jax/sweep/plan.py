@@ -87,11 +87,15 @@ class Plan:
         return {one.cell: one.work if one.missing else 0.0 for one in self.planned}
 
     def describe(self) -> str:
-        """A line for each kind of cell, sources and targets of equal cost in one, and the sum."""
+        """A line for each kind of cell, sources and targets of equal cost in one, and the sum.
+
+        What they cost is told where a dry run has asked for it.
+        """
         runs = sum(len(one.cell.seeds) for one in self.planned)
         done = sum(one.done for one in self.planned)
-        head = f"{'blocks':>7}{'images':>9}{'cells':>7}{'runs':>8}{'done':>8}{'at once':>9}"
-        lines = [f"{head}{'memory':>11}{'hours':>9}"]
+        priced = any(one.memory is not None for one in self.planned)
+        head = f"{'blocks':>7}{'images':>9}{'cells':>7}{'runs':>8}{'done':>8}"
+        lines = [f"{head}{'at once':>9}{'memory':>11}{'hours':>9}" if priced else head]
         kinds: dict[tuple, list[Planned]] = {}
         for one in self.planned:
             blocks = one.cell.experiment.transfer.blocks
@@ -100,7 +104,7 @@ class Plan:
             lines.append(
                 f"{'every' if blocks is None else blocks:>7}{size or 'all':>9}{len(members):7d}"
                 f"{sum(len(one.cell.seeds) for one in members):8d}"
-                f"{sum(one.done for one in members):8d}" + _cost(members)
+                f"{sum(one.done for one in members):8d}" + (_cost(members) if priced else "")
             )
         lines.append(f"{len(self.planned)} cells, {runs} runs, {done} done, {runs - done} to do")
         lines += [f"missing: {what}" for what in self.absent]
