@@ -58,7 +58,7 @@ def _images(program: Program, number: int) -> jax.ShapeDtypeStruct:
 def _prefix_bytes(program: Program) -> int:
     """The two largest arrays of a prefix that runs in every step; 0 where features are kept."""
     network = program.network
-    if network.cut < 0 or trains_on_features(program):
+    if network.cut < 0 or program.trains_on_features:
         return 0
 
     def one(params: Variables, batch_stats: Variables, images: jax.Array) -> jax.Array:
@@ -70,12 +70,6 @@ def _prefix_bytes(program: Program) -> int:
     equations = jax.make_jaxpr(one)(*variable_shapes(network.architecture), images).eqns
     sizes = sorted(tree_bytes([out.aval for out in equation.outvars]) for equation in equations)
     return sum(sizes[-2:])
-
-
-def trains_on_features(program: Program) -> bool:
-    """Whether a step begins at the cut, with features that are computed once."""
-    drawn_anew = not program.augmentation.is_identity and not program.settings.views
-    return program.network.constant_prefix and not drawn_anew
 
 
 class Costs(NamedTuple):
@@ -98,7 +92,7 @@ def operations(program: Program) -> Costs:
     before, behind = flops(network.architecture, network.image_size, network.cut)
     once = network.constant_prefix
     return Costs(
-        3 * behind + (0 if trains_on_features(program) else before),
+        3 * behind + (0 if program.trains_on_features else before),
         behind + (0 if once else before),
         before if once else 0,
     )

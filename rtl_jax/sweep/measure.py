@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax.models.resnet import initialize
-from rtl_jax.sweep.estimate import Costs, trains_on_features
+from rtl_jax.sweep.estimate import Costs
 from rtl_jax.transfer import prefix
 from rtl_jax.transfer.cut import Frozen
 from rtl_jax.transfer.step import (
@@ -28,7 +28,7 @@ from rtl_jax.transfer.step import (
 def measure(program: Program, seeds: int) -> Costs:
     """Seconds of the programs of so many seeds side by side; compilation is not counted."""
     kept = program.network.constant_prefix
-    train = program.replace(network=program.network.replace(features=trains_on_features(program)))
+    train = program.replace(network=program.network.replace(features=program.trains_on_features))
     test = program.network.replace(features=kept)
     params, batch_stats = initialize(program.network.architecture, jax.random.key(0))
     (trained, moving), still = program.divide(params, batch_stats)

@@ -112,6 +112,12 @@ class Program:
     augmentation: Augmentation
     epochs: int
 
+    @property
+    def trains_on_features(self) -> bool:
+        """Whether training images' features stay valid: no augmentation, or stored views of it."""
+        drawn_anew = not self.augmentation.is_identity and not self.settings.views
+        return self.network.constant_prefix and not drawn_anew
+
     def replace(self, **changes: object) -> "Program":
         """The same program with some fields changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]

@@ -233,7 +233,7 @@ def _stores(
     if network.constant_prefix:
         test_rows = tested if owned else [every_test]
         test = feature_store(network, variables, dataset.test, test_rows, room)
-        if augmentation is None or job.program.settings.views:
+        if job.program.trains_on_features:
             arguments = (network, variables, dataset.train, train_rows, room, augmentation)
             train = feature_store(*arguments)
     return Stores(
