@@ -3,10 +3,11 @@
 import sys
 from pathlib import Path
 
-from rtl_jax import cli, experiment
 from rtl_jax.errors import Incomplete, UserError
-from rtl_jax.interruption import Stopped
-from rtl_jax.paths import cache_path
+from rtl_jax.lab import cli
+from rtl_jax.lab import tasks as experiment
+from rtl_jax.runtime.interruption import Stopped
+from rtl_jax.runtime.paths import cache_path
 
 
 def convert(source: str) -> Path:

@@ -26,13 +26,13 @@ from benchmarks import machine
 from benchmarks.interleaved import medians
 from convert.torch_pgd import pgd
 from convert.torch_resnet import TorchResNet
-from rtl_jax import devices
 from rtl_jax.attacks.adversarial import attack, robustness_curve
 from rtl_jax.attacks.losses import judge
-from rtl_jax.attacks.network import network_logits
 from rtl_jax.attacks.pgd import PGD, LogitsFn
 from rtl_jax.attacks.threat import THREATS
 from rtl_jax.models.architecture import architecture
+from rtl_jax.models.functions import network_logits
+from rtl_jax.runtime import devices
 from tests.torch_networks import nchw, random_torch, variables_of
 
 EPS = 0.5

@@ -22,12 +22,12 @@ import torch
 from benchmarks import machine
 from convert.export import state_dict
 from convert.torch_resnet import TorchResNet, torch_resnet
-from rtl_jax import bundled
 from rtl_jax.attacks import AutoAttack, attack, autoattack, network_logits
 from rtl_jax.attacks.batches import CPU_BATCH
 from rtl_jax.attacks.pgd import LogitsFn
 from rtl_jax.data import draw_test_subset, load_dataset
 from rtl_jax.data.transforms import prepare
+from rtl_jax.models import bundled
 from tests.torch_networks import nchw
 
 TORCH_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}

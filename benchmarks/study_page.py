@@ -19,17 +19,17 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from rtl_jax.report import cells, curves, influence, published
-from rtl_jax.report.accuracy import tables
-from rtl_jax.report.drawings import draw_figure
-from rtl_jax.report.elements import Chart, Figure, Report, Section, Series, Table
-from rtl_jax.report.formats import to_markdown
-from rtl_jax.report.names import target_name
-from rtl_jax.report.palette import styles
-from rtl_jax.report.runs import EVERY, Finetunings, blocks_name, finetunings
-from rtl_jax.report.runs import Cell as Place
-from rtl_jax.results import read_rows
-from rtl_jax.sweep.summary import mean_interval
+from rtl_jax.lab.report import cells, curves, influence, published
+from rtl_jax.lab.report.accuracy import tables
+from rtl_jax.lab.report.drawings import draw_figure
+from rtl_jax.lab.report.elements import Chart, Figure, Report, Section, Series, Table
+from rtl_jax.lab.report.formats import to_markdown
+from rtl_jax.lab.report.names import target_name
+from rtl_jax.lab.report.palette import styles
+from rtl_jax.lab.report.runs import EVERY, Finetunings, blocks_name, finetunings
+from rtl_jax.lab.report.runs import Cell as Place
+from rtl_jax.lab.results import read_rows
+from rtl_jax.lab.sweep.table import mean_interval
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "study.md"

@@ -29,18 +29,19 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from rtl_jax import cli, devices
-from rtl_jax.canvas import canvas, save
-from rtl_jax.checkpoint import Network
-from rtl_jax.config import PRESETS, Experiment, Source, Sweep, Target, Transfer
 from rtl_jax.data import Dataset, ImageSet, seed_for
+from rtl_jax.lab import cli
+from rtl_jax.lab.config import PRESETS, Experiment, Source, Sweep, Target, Transfer
+from rtl_jax.lab.finetune.job import Job, Pair, assemble
+from rtl_jax.lab.plotting import canvas, save
+from rtl_jax.lab.sweep.cells import in_one_program
+from rtl_jax.lab.sweep.estimate import flops
+from rtl_jax.lab.sweep.plan import plan
 from rtl_jax.models.architecture import Architecture, architecture
+from rtl_jax.models.checkpoint import Network
 from rtl_jax.models.resnet import initialize
-from rtl_jax.sweep.cells import in_one_program
-from rtl_jax.sweep.estimate import flops
-from rtl_jax.sweep.plan import plan
-from rtl_jax.transfer.job import Job, Pair, assemble
-from rtl_jax.transfer.training import begin, stores_for
+from rtl_jax.runtime import devices
+from rtl_jax.train.trainer import begin, stores_for
 
 CLASSES = 10
 

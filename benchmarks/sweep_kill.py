@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from rtl_jax.results import finished, read_rows
+from rtl_jax.lab.results import finished, read_rows
 
 ROOT = Path(__file__).parents[1]
 
 CONFIG = """
-from rtl_jax.config import defaults, preset
+from rtl_jax.lab.config import defaults, preset
 
 def get_config():
     config = defaults()

@@ -11,7 +11,7 @@ as its label; every radius is attacked in one compiled program.
 
 from ml_collections import ConfigDict
 
-from rtl_jax.config import defaults
+from rtl_jax.lab.config import defaults
 
 
 def get_config() -> ConfigDict:

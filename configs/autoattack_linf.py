@@ -13,7 +13,7 @@ that withstands, 1,700 gradients and 5,900 evaluations: on a CPU choose a small 
 
 from ml_collections import ConfigDict
 
-from rtl_jax.config import defaults
+from rtl_jax.lab.config import defaults
 
 
 def get_config() -> ConfigDict:

@@ -18,7 +18,7 @@ and suspects.png shows them. About two minutes on two cores.
 
 from ml_collections import ConfigDict
 
-from rtl_jax.config import defaults, preset
+from rtl_jax.lab.config import defaults, preset
 
 
 def get_config() -> ConfigDict:

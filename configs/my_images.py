@@ -15,7 +15,7 @@ three blocks and three seeds are tried by default. docs/my_images.md goes the wh
 
 from ml_collections import ConfigDict
 
-from rtl_jax.config import defaults, preset
+from rtl_jax.lab.config import defaults, preset
 
 
 def get_config() -> ConfigDict:

@@ -11,7 +11,7 @@ images that speak most for it. About 100 pictures a second on two cores. See doc
 
 from ml_collections import ConfigDict
 
-from rtl_jax.config import defaults
+from rtl_jax.lab.config import defaults
 
 
 def get_config() -> ConfigDict:

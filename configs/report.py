@@ -9,7 +9,7 @@ paper. Needs seconds, and no accelerator. See docs/report.md.
 
 from ml_collections import ConfigDict
 
-from rtl_jax.config import defaults
+from rtl_jax.lab.config import defaults
 
 
 def get_config() -> ConfigDict:

@@ -14,12 +14,12 @@ own folder of photographs (a folder per class) with one block trained:
       --config.transfer.blocks=1
 
 On a CPU, --config.target.image_size=64 --config.target.num_test_images=1000 is a first look.
-Every setting stands in rtl_jax/config/; what this file does not name is the paper's.
+Every setting stands in rtl_jax/lab/config/; what this file does not name is the paper's.
 """
 
 from ml_collections import ConfigDict
 
-from rtl_jax.config import defaults
+from rtl_jax.lab.config import defaults
 
 
 def get_config() -> ConfigDict:

@@ -18,7 +18,7 @@ Your own photographs, in a folder for each class:
 
 from ml_collections import ConfigDict
 
-from rtl_jax.config import defaults, preset
+from rtl_jax.lab.config import defaults, preset
 
 
 def get_config() -> ConfigDict:

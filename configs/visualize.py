@@ -16,7 +16,7 @@ Expected: what the robust network wants to see is smooth, in strokes; the natura
 
 from ml_collections import ConfigDict
 
-from rtl_jax.config import defaults
+from rtl_jax.lab.config import defaults
 
 
 def get_config() -> ConfigDict:

@@ -18,8 +18,8 @@ from tqdm import tqdm
 from convert import hub, layout, network
 from convert.checkpoint import open_checkpoint, translated
 from convert.pickles import shown
-from rtl_jax.checkpoint import is_network, load_network, save_network
 from rtl_jax.errors import UserError
+from rtl_jax.models.checkpoint import is_network, load_network, save_network
 
 # Part of the manifest and of the cache's keys: raise it when the same file gives other values.
 VERSION = 1
@@ -35,7 +35,7 @@ def convert(
     std: Sequence[float] | None = None,
     report: Callable[[str], Any] = print,
 ) -> Path:
-    """Convert a torch checkpoint to a network that `rtl_jax.checkpoint.load_network` reads.
+    """Convert a torch checkpoint to a network that `rtl_jax.models.checkpoint.load_network` reads.
 
     `source` is a path or 'hf:REPO/FILE'. `arch` names the architecture that it must hold;
     `stem` ('imagenet' or 'small'), `mean` and `std` overrule what the file says. `report` is

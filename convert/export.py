@@ -14,10 +14,10 @@ from convert import layout
 from convert.hub import expanded
 from convert.network import METADATA_KEY
 from convert.torch_needed import import_torch
-from rtl_jax.checkpoint import load_network
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
-from rtl_jax.paths import complete_or_absent
+from rtl_jax.models.checkpoint import load_network
+from rtl_jax.runtime.paths import complete_or_absent
 
 
 def export(

@@ -12,8 +12,8 @@ from convert import hub, network
 from convert.checkpoint import open_checkpoint, translated
 from convert.layout import COUNTER
 from convert.torch_needed import import_torch
-from rtl_jax.checkpoint import load_network
 from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.checkpoint import load_network
 from rtl_jax.models.resnet import bind, definition
 
 if TYPE_CHECKING:

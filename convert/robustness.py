@@ -18,11 +18,11 @@ from convert import hub
 from convert.parity import image_size, torch_network
 from convert.torch_needed import import_torch
 from rtl_jax.attacks import PGD, attack, network_logits
-from rtl_jax.checkpoint import Network, load_network
 from rtl_jax.data import draw_test_subset, load_dataset
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.checkpoint import Network, load_network
 
 STEPS = 20
 RELATIVE_STEP = 2.5

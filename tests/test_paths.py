@@ -6,7 +6,7 @@ import pytest
 from etils import epath
 
 from rtl_jax.errors import UserError
-from rtl_jax.paths import complete_or_absent
+from rtl_jax.runtime.paths import complete_or_absent
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, UserError])

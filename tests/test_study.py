@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.study_page import PAGE, ROWS, Rows, complete, filled, made
-from rtl_jax import bundled, cli
-from rtl_jax.config import Experiment
-from rtl_jax.experiment import run
-from rtl_jax.results import read_rows
-from rtl_jax.sweep.grid import Cell, cells
+from rtl_jax.lab import cli
+from rtl_jax.lab.config import Experiment
+from rtl_jax.lab.results import read_rows
+from rtl_jax.lab.sweep.grid import Cell, cells
+from rtl_jax.lab.tasks import run
+from rtl_jax.models import bundled
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs" / "study"

@@ -20,7 +20,7 @@ Expected: shapes and strokes from the robust network, noise from the natural one
 
 from ml_collections import ConfigDict
 
-from rtl_jax.config import defaults
+from rtl_jax.lab.config import defaults
 
 
 def get_config() -> ConfigDict:

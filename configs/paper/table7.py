@@ -18,7 +18,7 @@ run once and not in every epoch: many times cheaper, and no longer the paper's n
 
 from ml_collections import ConfigDict
 
-from rtl_jax.config import defaults
+from rtl_jax.lab.config import defaults
 
 NATURAL = "checkpoints/resnet50-19c8e357.pth"
 L2 = "checkpoints/imagenet_l2_3_0.pt"

@@ -15,7 +15,7 @@ directory that all of them see. SIGTERM saves; the same command goes on.
 
 from ml_collections import ConfigDict
 
-from rtl_jax.config import defaults, preset
+from rtl_jax.lab.config import defaults, preset
 
 
 def get_config() -> ConfigDict:

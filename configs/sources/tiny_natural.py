@@ -15,7 +15,7 @@ are half of the set. On an accelerator all 200 and more epochs take minutes:
 
 from ml_collections import ConfigDict
 
-from rtl_jax.config import defaults, preset
+from rtl_jax.lab.config import defaults, preset
 
 
 def get_config() -> ConfigDict:

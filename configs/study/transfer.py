@@ -16,7 +16,7 @@ are computed once. Numbers to expect: docs/study.md.
 
 from ml_collections import ConfigDict
 
-from rtl_jax.config import defaults, preset
+from rtl_jax.lab.config import defaults, preset
 
 SOURCES = (
     "bundled:natural",

@@ -5,9 +5,9 @@ from rtl_jax.attacks.apgd import APGD
 from rtl_jax.attacks.autoattack import AutoAttack, Evaluation, autoattack
 from rtl_jax.attacks.fab import FAB
 from rtl_jax.attacks.gaussian import Gaussian
-from rtl_jax.attacks.network import network_logits
 from rtl_jax.attacks.pgd import FGSM, PAPER_PGD1, PAPER_PGD20, PGD
 from rtl_jax.attacks.square import Square
+from rtl_jax.models.functions import network_logits
 
 __all__ = [
     "APGD",

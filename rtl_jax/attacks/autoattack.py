@@ -25,11 +25,11 @@ from rtl_jax.attacks.randomised import RandomLogitsFn
 from rtl_jax.attacks.runs import Runs
 from rtl_jax.attacks.square import Square
 from rtl_jax.attacks.threat import Ball
-from rtl_jax.checkpoint import digest
-from rtl_jax.config import AttackName
 from rtl_jax.errors import UserError
-from rtl_jax.paths import absolute
-from rtl_jax.settings import require, require_choice
+from rtl_jax.lab.config import AttackName
+from rtl_jax.lab.settings import require, require_choice
+from rtl_jax.models.checkpoint import digest
+from rtl_jax.runtime.paths import absolute
 
 Version = Literal["standard", "plus", "rand"]
 

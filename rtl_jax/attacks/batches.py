@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from rtl_jax import devices
-from rtl_jax.attacks import store
+from rtl_jax.attacks import batch_cache as store
 from rtl_jax.attacks.adversarial import Adversarial, attack, reevaluate
 from rtl_jax.attacks.apgd import APGD
 from rtl_jax.attacks.pgd import LogitsFn
 from rtl_jax.attacks.randomised import RandomLogitsFn
 from rtl_jax.attacks.runs import Runs
-from rtl_jax.progress import bar
+from rtl_jax.runtime import devices
+from rtl_jax.runtime.progress import bar
 
 CPU_BATCH, ACCELERATOR_BATCH = 16, 256  # on two cores larger ones are no faster an image
 SIDE_BY_SIDE = 1024  # images in a program on an accelerator, over the runs that share it

@@ -4,17 +4,14 @@ from rtl_jax.data.dataset import Dataset, ImageSet
 from rtl_jax.data.sources import load_dataset
 from rtl_jax.data.stream import decoded_bytes, open_stream
 from rtl_jax.data.subset import draw_subset, draw_test_subset, seed_for
-from rtl_jax.data.target import draw_rows, load_target
 
 __all__ = [
     "Dataset",
     "ImageSet",
     "decoded_bytes",
-    "draw_rows",
     "draw_subset",
     "draw_test_subset",
     "load_dataset",
-    "load_target",
     "open_stream",
     "seed_for",
 ]

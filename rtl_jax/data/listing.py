@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rtl_jax.data.folder import FolderPlan
 from rtl_jax.errors import UserError
-from rtl_jax.paths import complete_or_absent
+from rtl_jax.runtime.paths import complete_or_absent
 
 COLUMNS = ("file", "label", "split")
 

@@ -19,7 +19,7 @@ import numpy as np
 from rtl_jax.data import folder, sources, tfds, union
 from rtl_jax.data.dataset import Order, check_classes
 from rtl_jax.errors import UserError
-from rtl_jax.progress import bar
+from rtl_jax.runtime.progress import bar
 
 # The split of a folder that has none; as in `load_dataset`.
 SPLIT_SEED = 0

@@ -13,7 +13,7 @@ import numpy as np
 from rtl_jax.data import cache, folder, listing, npz, originals, tfds, union
 from rtl_jax.data.dataset import Dataset, Decoded, ImageSet, Order, keep_classes
 from rtl_jax.errors import UserError
-from rtl_jax.paths import cache_path, data_path
+from rtl_jax.runtime.paths import cache_path, data_path
 
 KINDS = "digits, tfds:NAME, folder:PATH, list:PATH or npz:PATH"
 DIGITS_TEST_IMAGES = 600

@@ -9,7 +9,7 @@ from rtl_jax.data.dataset import ImageSet, three_channels
 from rtl_jax.data.records import SPLIT_SEED, Halves, open_records
 from rtl_jax.data.subset import draw_test_subset
 from rtl_jax.errors import UserError
-from rtl_jax.paths import data_path
+from rtl_jax.runtime.paths import data_path
 
 THREADS = 16
 

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 from scipy import fft
 
-from rtl_jax.config import Target
 from rtl_jax.data import cache
 from rtl_jax.data.dataset import Dataset, Decoded, ImageSet
 from rtl_jax.data.pictures import allocate
 from rtl_jax.data.transforms import resize_weights
 from rtl_jax.errors import UserError
-from rtl_jax.progress import bar
+from rtl_jax.lab.config import Target
+from rtl_jax.runtime.progress import bar
 
 _BATCH = 64
 

@@ -15,14 +15,14 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from rtl_jax import memory
-from rtl_jax.checkpoint import Network
 from rtl_jax.errors import UserError
 from rtl_jax.influence.arnoldi import LowRank, arnoldi
 from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.checkpoint import Network
 from rtl_jax.models.resnet import bind, definition
-from rtl_jax.transfer.freeze import combine, cut_for, mask, partition
-from rtl_jax.transfer.prefix import Progress
+from rtl_jax.runtime import resources
+from rtl_jax.train.features import Progress
+from rtl_jax.train.freeze import combine, cut_for, mask, partition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +127,7 @@ class TrainablePart:
 
         Raises UserError where memory is too small for the vectors.
         """
-        needed, free = 2 * 8 * steps * self.num_parameters, memory.host_free()
+        needed, free = 2 * 8 * steps * self.num_parameters, resources.host_free()
         if needed > free:
             raise UserError(
                 f"influence.rank: {steps} vectors of {self.num_parameters:,} parameters need "

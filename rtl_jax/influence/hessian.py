@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rtl_jax import devices
 from rtl_jax.influence.head import Examples, Head
 from rtl_jax.influence.memory import require_memory
+from rtl_jax.runtime import devices
 
 
 def autodiff_bytes(num_parameters: int) -> int:

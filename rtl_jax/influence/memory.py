@@ -1,7 +1,7 @@
 """Memory for a Hessian, asked for before it is taken."""
 
 from rtl_jax.errors import UserError
-from rtl_jax.memory import host_free
+from rtl_jax.runtime.resources import host_free
 
 
 def require_memory(num_parameters: int, needed: int, limit_gib: int | None = None) -> None:

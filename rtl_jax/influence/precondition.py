@@ -12,7 +12,7 @@ import numpy as np
 from scipy import linalg
 
 from rtl_jax.influence.curvature import Curvature
-from rtl_jax.memory import device_free, host_free
+from rtl_jax.runtime.resources import device_free, host_free
 
 # Of free memory, inverted blocks take no more than this: the right-hand sides need room too.
 _SHARE = 0.4

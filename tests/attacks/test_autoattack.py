@@ -17,13 +17,13 @@ from rtl_jax.attacks import PGD, AutoAttack, Evaluation, attack, autoattack, bat
 from rtl_jax.attacks.apgd import APGD
 from rtl_jax.attacks.fab import FAB
 from rtl_jax.attacks.honesty import outdone, worse
-from rtl_jax.attacks.network import network_logits
-from rtl_jax.attacks.robustness import measure_robustness
-from rtl_jax.attacks.summary import summarize
-from rtl_jax.checkpoint import save_network
-from rtl_jax.config import Attack, Experiment, Source, Target
 from rtl_jax.errors import UserError
+from rtl_jax.lab.attack.table import summarize
+from rtl_jax.lab.attack.task import measure_robustness
+from rtl_jax.lab.config import Attack, Experiment, Source, Target
 from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.checkpoint import save_network
+from rtl_jax.models.functions import network_logits
 from rtl_jax.models.resnet import initialize
 from tests.attacks.models import _mlp, mlp, pictures
 from tests.processes import on_devices

@@ -14,8 +14,8 @@ from torch_files import BASIC, robustness, save, state
 
 from convert import convert, converter, ensure_converted
 from convert.__main__ import main
-from rtl_jax.checkpoint import is_network, load_network
 from rtl_jax.errors import UserError
+from rtl_jax.models.checkpoint import is_network, load_network
 
 ROOT = Path(__file__).parents[2]
 

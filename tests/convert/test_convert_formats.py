@@ -13,8 +13,8 @@ from torch_files import BASIC, BOTTLENECK, prefixed, robustness, save, state
 from convert import convert
 from convert.__main__ import main
 from convert.torch_resnet import torch_resnet
-from rtl_jax.checkpoint import load_network
 from rtl_jax.models.architecture import IMAGENET_MEAN, IMAGENET_STD
+from rtl_jax.models.checkpoint import load_network
 
 CONV, BLOCK_CONV = "conv1.weight", "layer2.1.conv2.weight"
 

@@ -30,9 +30,9 @@ from torch_files import (
 from convert import convert
 from convert.__main__ import main
 from convert.denylist import refused
-from rtl_jax.checkpoint import load_network
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.checkpoint import load_network
 
 
 def refuse(path, tmp_path, capsys) -> str:

@@ -8,9 +8,9 @@ from torch_files import BASIC, BOTTLENECK, SMALL, prefixed, save, state
 from convert import convert, layout
 from convert.__main__ import main
 from convert.torch_resnet import torch_resnet
-from rtl_jax.checkpoint import load_network
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import ARCHITECTURES, Architecture, architecture
+from rtl_jax.models.checkpoint import load_network
 from rtl_jax.models.resnet import variable_shapes
 
 OTHERS = [

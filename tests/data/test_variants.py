@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rtl_jax.config import Target
-from rtl_jax.data import load_dataset, load_target, variants
+from rtl_jax.data import load_dataset, variants
 from rtl_jax.data.transforms import prepare
 from rtl_jax.data.variants import descending, low_pass
 from rtl_jax.errors import UserError
+from rtl_jax.lab.config import Target
+from rtl_jax.lab.targets import load_target
 
 DIGITS = load_dataset("digits", data_dir=None, image_size=8)
 

@@ -7,21 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from rtl_jax import devices
-from rtl_jax.config import (
-    PRESETS,
-    Attack,
-    Experiment,
-    Pretraining,
-    Source,
-    Target,
-    Transfer,
-)
+from rtl_jax.lab.config import PRESETS, Attack, Experiment, Pretraining, Source, Target, Transfer
+from rtl_jax.lab.finetune.task import finetune
+from rtl_jax.lab.pretrain.task import pretrain
 from rtl_jax.models.architecture import architecture
 from rtl_jax.models.layers import choose_convolution
 from rtl_jax.models.resnet import bind, definition, initialize
-from rtl_jax.pretrain.train import pretrain
-from rtl_jax.transfer.finetune import finetune
+from rtl_jax.runtime import devices
 
 pytestmark = [
     pytest.mark.gpu,

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from rtl_jax.checkpoint import Network
 from rtl_jax.errors import UserError
 from rtl_jax.influence.arnoldi import LowRank, arnoldi
 from rtl_jax.influence.blocks import TrainablePart
 from rtl_jax.influence.head import Head
 from rtl_jax.models.architecture import architecture
+from rtl_jax.models.checkpoint import Network
 from rtl_jax.models.resnet import initialize
 from tests.influence.problems import gradients, hessian
 
@@ -94,7 +94,7 @@ def test_what_low_rank_refuses(block, monkeypatch: pytest.MonkeyPatch):
     part, batches, _, _ = block
     with pytest.raises(UserError, match="at least 6 steps"):
         part.low_rank(batches, rank=6, steps=5)
-    monkeypatch.setattr("rtl_jax.memory.host_free", lambda: 1000)
+    monkeypatch.setattr("rtl_jax.runtime.resources.host_free", lambda: 1000)
     with pytest.raises(UserError, match="parameters need .* choose a smaller rank"):
         part.low_rank(batches, rank=5, steps=5)
 

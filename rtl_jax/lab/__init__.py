@@ -1,0 +1,4 @@
+"""The laboratory: settings, runs, rows and tables, and a folder for each task.
+
+The library below (`models`, `data`, `attacks`, `train`, `influence`) never imports it.
+"""

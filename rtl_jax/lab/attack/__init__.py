@@ -1,0 +1,1 @@
+"""The task `attack`: robust accuracy of a network, or of all networks of a work directory."""

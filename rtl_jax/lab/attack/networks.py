@@ -1,0 +1,81 @@
+"""Whose robustness is measured: the network of the settings, or all that a work directory holds."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from rtl_jax.errors import UserError
+from rtl_jax.lab.config import Experiment, freeze
+from rtl_jax.models.checkpoint import Network, load_network, networks_in
+from rtl_jax.models.sources import Convert, load_source
+
+
+class Subject(NamedTuple):
+    """A network, the settings that its attack has, and what its rows say beside them.
+
+    name: for messages.
+    columns: of a fine-tuned network what it was trained on; of another nothing.
+    """
+
+    name: str
+    network: Network
+    experiment: Experiment
+    columns: dict[str, Any]
+
+
+def subjects(experiment: Experiment, convert: Convert | None) -> Iterator[Subject]:
+    """The network of `source`, or with `attack.runs` each fine-tuned one of that work directory.
+
+    The latter keep the settings of their fine-tuning, target and seed included, but for
+    `target.num_test_images` and `target.data_dir`, which are the experiment's where it sets them.
+    Raises UserError where there is no such network.
+    """
+    if experiment.attack.runs is None:
+        network = load_source(experiment.source, seed=experiment.seed, convert=convert)
+        yield Subject(experiment.source.checkpoint, network, experiment, {})
+        return
+    workdir = epath.Path(experiment.attack.runs).expanduser()
+    found = networks_in(workdir)
+    if not found:
+        raise UserError(
+            f"attack.runs: {workdir} holds no networks: name the work directory of fine-tunings "
+            "that have finished (of a sweep, one with sweep.keep_networks=True)"
+        )
+    for place in found:
+        yield _fine_tuned(place, experiment)
+
+
+def _fine_tuned(place: epath.Path, experiment: Experiment) -> Subject:
+    network = load_network(place)
+    known = network.provenance
+    if known.get("kind") != "fine-tuned":
+        raise UserError(
+            f"attack.runs: {place} is not a network that rtl_jax fine-tuned: attack it as "
+            "source.checkpoint"
+        )
+    tuned = freeze(known["settings"])
+    asked = experiment.target
+    target = dataclasses.replace(
+        tuned.target,
+        num_test_images=asked.num_test_images or tuned.target.num_test_images,
+        data_dir=asked.data_dir or tuned.target.data_dir,
+    )
+    settings = dataclasses.replace(
+        experiment,
+        source=tuned.source,
+        target=target,
+        augmentation=tuned.augmentation,
+        transfer=tuned.transfer,
+        attack=dataclasses.replace(experiment.attack, runs=None),  # a row is of one network
+        seed=tuned.seed,
+    )
+    columns = {
+        "blocks": tuned.transfer.blocks,
+        "num_images": tuned.target.num_images,
+        "frozen_batch_norm": tuned.transfer.frozen_batch_norm,
+    }
+    blocks = "every block" if tuned.transfer.blocks is None else f"{tuned.transfer.blocks} blocks"
+    name = f"{tuned.source.checkpoint}, {blocks}, seed {tuned.seed}"
+    return Subject(name, network, settings, columns)

@@ -1,0 +1,54 @@
+"""Figures of an attack: accuracy against the radius, and what the images look like."""
+
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from rtl_jax.lab.config import Attack
+from rtl_jax.lab.plotting import canvas, save
+
+_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+
+
+def draw_curve(path: epath.Path, settings: Attack, rows: pd.DataFrame) -> None:
+    """Robust accuracy against eps, with 95 % Wilson intervals, as PNG at `path`."""
+    rows = rows.sort_values("eps")
+    pairs = zip(rows["accuracy"], rows["num_test_images"], strict=True)
+    low, high = np.transpose([interval(*pair) for pair in pairs])
+    figure, grid = canvas(5, 3.5)
+    axes = grid[0, 0]
+    axes.fill_between(rows["eps"], low, high, alpha=0.2, linewidth=0)
+    axes.plot(rows["eps"], rows["accuracy"], marker="o")
+    axes.set_ylim(0, 100)
+    axes.set_xlabel(f"{_NORMS[settings.norm]} eps, pixels in [0, 1]")
+    axes.set_ylabel("robust accuracy, %")
+    names = {"pgd": f"PGD({settings.steps})", "gaussian": "Gaussian noise"}
+    name = names.get(settings.method, "AutoAttack")
+    axes.set_title(f"{name}, {int(rows['num_test_images'].iloc[0])} images")
+    axes.grid(alpha=0.3)
+    save(figure, path)
+
+
+def draw_images(path: epath.Path, settings: Attack, shown: np.ndarray, success: np.ndarray) -> None:
+    """The first images [E, S, H, W, 3] under every radius, misclassified ones framed in red."""
+    radii, number = shown.shape[:2]
+    figure, grid = canvas(1.2 * number, 1.2 * radii + 0.3, radii, number)
+    for row, eps in enumerate(settings.eps):
+        for column in range(number):
+            axes = grid[row, column]
+            axes.imshow(shown[row, column].astype(np.float32), interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            for spine in axes.spines.values():
+                spine.set(color="red" if success[row, column] else "none", linewidth=2)
+        grid[row, 0].set_ylabel(f"{eps:.3g}")
+    save(figure, path)
+
+
+def interval(accuracy: float, number: int) -> tuple[float, float]:
+    """The 95 % Wilson interval (low, high), in percent, of an accuracy in percent."""
+    # Imported here, for it takes half a second.
+    from scipy.stats import binomtest
+
+    ends = binomtest(round(accuracy / 100 * number), number).proportion_ci(method="wilson")
+    return 100 * float(ends.low), 100 * float(ends.high)

@@ -1,0 +1,33 @@
+"""An attack's table."""
+
+import pandas as pd
+
+from rtl_jax.lab.attack.plots import interval
+
+
+def summarize(rows: pd.DataFrame) -> str:
+    """Robust accuracy at every radius, with its 95 % interval; and what makes it doubtful.
+
+    Of several networks (`attack.runs`) a table each, beneath its name.
+    """
+    if rows["run"].nunique() == 1:
+        return _table(rows)
+    parts = []
+    for _, group in rows.groupby("run", sort=False):
+        one = group.iloc[0]
+        blocks = "every block" if pd.isna(one.blocks) else f"{one.blocks} blocks"
+        images = "all" if pd.isna(one.num_images) else f"{one.num_images}"
+        head = f"{one.source} -> {one.dataset}, {blocks}, {images} images, seed {one.seed}"
+        parts.append(f"{head}\n{_table(group)}")
+    return "\n".join(parts)
+
+
+def _table(rows: pd.DataFrame) -> str:
+    lines = [f"{'eps':>10}{'robust accuracy':>18}{'95 % interval':>18}{'loss':>10}"]
+    for _, row in rows.sort_values("eps").iterrows():
+        low, high = interval(row.accuracy, row.num_test_images)
+        ends = f"{low:.1f} to {high:.1f}"
+        lines.append(f"{row.eps:10.4g}{row.accuracy:17.2f}%{ends:>18}{row.loss:10.4g}")
+    doubtful = rows[rows["warnings"].fillna("") != ""].sort_values("eps")
+    lines += [f"warning at eps {row.eps:.4g}: {row.warnings}" for _, row in doubtful.iterrows()]
+    return "\n".join(lines)

@@ -1,0 +1,270 @@
+"""The task `attack`: how many test images a network still gets right, radius by radius."""
+
+import time
+from typing import NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from rtl_jax.attacks import batch_cache as store
+from rtl_jax.attacks.adversarial import Attack, robustness_curve
+from rtl_jax.attacks.autoattack import AutoAttack, Evaluation, autoattack
+from rtl_jax.attacks.gaussian import Gaussian
+from rtl_jax.attacks.pgd import PGD, LogitsFn
+from rtl_jax.data import Dataset, ImageSet, draw_test_subset
+from rtl_jax.data.transforms import prepare
+from rtl_jax.errors import UserError
+from rtl_jax.lab import config, results
+from rtl_jax.lab.attack.networks import Subject, subjects
+from rtl_jax.lab.attack.plots import draw_curve, draw_images
+from rtl_jax.lab.config import Experiment
+from rtl_jax.lab.targets import load_target
+from rtl_jax.models.checkpoint import Network, digest
+from rtl_jax.models.functions import network_logits
+from rtl_jax.models.sources import Convert
+from rtl_jax.runtime import devices
+from rtl_jax.runtime.paths import absolute
+from rtl_jax.runtime.progress import bar
+
+
+class Measured(NamedTuple):
+    """What an attack found, for radii [E] and images [N].
+
+    success: bool [E, N], misclassified, as a second evaluation confirmed.
+    losses: float [E, N], in the attack's loss, at the images found.
+    norms: float [E, N], of the change.
+    shown: float16 [E, S, H, W, 3], the first images found, for the figure.
+    """
+
+    success: np.ndarray
+    losses: np.ndarray
+    norms: np.ndarray
+    shown: np.ndarray
+
+
+def method(settings: config.Attack) -> Attack:
+    """The attack that the settings name."""
+    if settings.method == "autoattack":
+        raise UserError(
+            "attack.method: 'autoattack' is no single attack, and the task 'attack' alone runs it: "
+            "expected 'pgd' or 'gaussian' here"
+        )
+    if settings.method == "gaussian":
+        return Gaussian(settings.norm, sigma=settings.sigma, loss=settings.loss)
+    return PGD(
+        settings.norm,
+        steps=settings.steps,
+        relative_step=settings.relative_step,
+        random_start=settings.random_start,
+        restarts=settings.restarts,
+        loss=settings.loss,
+        keep=settings.keep,
+    )
+
+
+def measure_robustness(
+    experiment: Experiment, workdir: epath.PathLike, convert: Convert | None = None
+) -> pd.DataFrame:
+    """Attack the test images with every radius of `attack.eps`; return a row for each.
+
+    The network is `source.checkpoint`, its classes those of `target.dataset`; with `attack.runs`
+    each fine-tuned network of a work directory is attacked so, on its own target. Rows go to
+    WORKDIR/rows; a curve and a grid of perturbed images to WORKDIR/runs/RUN. Images are attacked
+    in batches, each kept when it is done, so that the same command goes on where it was killed.
+
+    Raises UserError for what the user can mend, a network with other classes included.
+    """
+    workdir = absolute(workdir)
+    with devices.matmul_precision(experiment.attack.precision):
+        runs = [_measure_one(one, workdir) for one in subjects(experiment, convert)]
+    table = results.read_rows(workdir)
+    return table[table["run"].isin(runs)].reset_index(drop=True)
+
+
+def _measure_one(subject: Subject, workdir: epath.Path) -> str:
+    """Attack one network, unless its rows are there; the name of the run."""
+    _, network, experiment, columns = subject
+    settings = experiment.attack
+    images, order = _load(subject)
+    run = experiment.fingerprint(
+        network=digest((network.params, network.batch_stats)),
+        images=digest((images.images, images.labels)),
+    )
+    directory, path = workdir / "runs" / run, results.rows_path(workdir, run)
+    if path.exists():
+        print(f"run {run} is finished; its rows are in {path}")
+    else:
+        measured, seconds, warnings = _measure(experiment, network, images, directory)
+        rows = [
+            results.row(
+                experiment,
+                run=run,
+                method=settings.method,
+                source_sha256=network.provenance.get("sha256"),
+                architecture=network.architecture.name,
+                data_order=order,
+                num_classes=network.architecture.num_classes,
+                num_test_images=len(images),
+                norm=settings.norm,
+                eps=eps,
+                warnings=warnings[index],
+                accuracy=100 * (1 - float(measured.success[index].mean())),
+                loss=float(measured.losses[index].mean()),
+                seconds=seconds,
+                **columns,
+                **devices.describe(),
+            )
+            for index, eps in enumerate(settings.eps)
+        ]
+        if settings.num_shown:
+            draw_images(directory / "images.png", settings, measured.shown, measured.success)
+        draw_curve(directory / "curve.png", settings, results.frame(rows))
+        results.write_rows(workdir, run, rows)
+        (directory / "batches").rmtree()
+    print(f"figures are in {directory}")
+    return run
+
+
+def require_classes(network: Network, checkpoint: str, dataset: Dataset) -> None:
+    """Raise UserError unless a network tells as many classes apart as a data set has."""
+    classes = network.architecture.num_classes
+    if dataset.num_classes != classes:
+        raise UserError(
+            f"{checkpoint} tells {classes} classes apart and {dataset.name} has "
+            f"{dataset.num_classes}: name a network that was trained or fine-tuned on these "
+            "classes (the work directory of a run will do), or choose them with target.classes"
+        )
+
+
+def _load(subject: Subject) -> tuple[ImageSet, str]:
+    """The test images to attack, and the order of their data set."""
+    name, network, experiment, _ = subject
+    target = experiment.target
+    dataset = load_target(target)
+    classes = network.architecture.num_classes
+    require_classes(network, name, dataset)
+    rows = draw_test_subset(dataset.test.labels, target.num_test_images, classes)
+    print(
+        f"{name} ({network.architecture.name}) under "
+        f"{experiment.attack.method}, {experiment.attack.norm}: {len(rows)} test images of "
+        f"{target.dataset}, in {dataset.order} order, at {target.image_size} px"
+    )
+    return dataset.test.take(rows), dataset.order
+
+
+def _measure(
+    experiment: Experiment, network: Network, images: ImageSet, directory: epath.Path
+) -> tuple[Measured, float, list[str | None]]:
+    """What was found, in how many seconds, and for each radius the names of warnings."""
+    settings = experiment.attack
+    logits_fn = network_logits(
+        network.architecture,
+        jax.tree.map(jnp.asarray, network.params),
+        jax.tree.map(jnp.asarray, network.batch_stats),
+        dtype=devices.compute_dtype(settings.precision),
+    )
+    key, batches = jax.random.key(experiment.seed), directory / "batches"
+    if settings.method != "autoattack":
+        measured, seconds = _attack(experiment, logits_fn, images, key, batches)
+        return measured, seconds, [None] * len(settings.eps)
+    found = _autoattack(experiment, logits_fn, images, key, batches)
+    if settings.save_images:
+        every = np.stack([one.adversarial.images for one in found])
+        broken = np.stack([one.adversarial.success for one in found])
+        arrays = {"images": every, "success": broken, "labels": images.labels}
+        store.keep(directory / "adversarial.npz", {"eps": np.asarray(settings.eps), **arrays})
+    warnings = [",".join(sorted({doubt.name for doubt in one.warnings})) for one in found]
+    return _gathered(found, settings), sum(one.seconds for one in found), list(warnings)
+
+
+def _autoattack(
+    experiment: Experiment,
+    logits_fn: LogitsFn,
+    images: ImageSet,
+    key: jax.Array,
+    directory: epath.Path,
+) -> list[Evaluation]:
+    """AutoAttack at every radius, and what it says on the way."""
+    settings, found = experiment.attack, []
+    names = cast(tuple[config.AttackName, ...], settings.attacks)
+    ensemble = AutoAttack(settings.norm, settings.version, names)
+    pixels = np.asarray(prepare(images.images, experiment.target.image_size))
+    for eps in settings.eps:
+        one = autoattack(
+            logits_fn,
+            pixels,
+            images.labels,
+            eps,
+            ensemble,
+            key,
+            batch_size=settings.batch_size,
+            directory=directory,
+        )
+        steps = [f"{name} {100 * share:.1f}%" for name, share in one.accuracies.items()]
+        print(f"eps {eps:.4g}: {', '.join(steps)}")
+        for doubt in one.warnings:
+            print(f"warning: {doubt.name}: {doubt.message}")
+        found.append(one)
+    return found
+
+
+def _gathered(found: list[Evaluation], settings: config.Attack) -> Measured:
+    every = [one.adversarial for one in found]
+    shown = np.stack([one.images[: settings.num_shown] for one in every]).astype(np.float16)
+    success, losses, norms = (
+        np.stack([getattr(one, name) for one in every]) for name in ("success", "losses", "norms")
+    )
+    return Measured(success, losses, norms, shown)
+
+
+def _attack(
+    experiment: Experiment,
+    logits_fn: LogitsFn,
+    images: ImageSet,
+    key: jax.Array,
+    directory: epath.Path,
+) -> tuple[Measured, float]:
+    """All images, batch by batch; those in `directory` are not attacked again."""
+    settings, total = experiment.attack, len(images)
+    size = min(settings.batch_size, total)
+    parts: list[Measured] = []
+    seconds = 0.0
+    with bar("attacking", total, leave=True) as progress:
+        for start in range(0, total, size):
+            # The last batch is filled up, for one shape to be compiled, and cut again.
+            rows = np.minimum(np.arange(start, start + size), total - 1)
+            number = min(size, total - start)
+            path = directory / f"{start:08d}.npz"
+            if not path.exists():
+                began = time.monotonic()
+                found = robustness_curve(
+                    logits_fn,
+                    prepare(images.images[rows], experiment.target.image_size),
+                    jnp.asarray(images.labels[rows]),
+                    settings.eps,
+                    method(settings),
+                    key,
+                    indices=jnp.asarray(rows),
+                )
+                kept = max(min(settings.num_shown - start, number), 0)
+                arrays = {
+                    "success": np.asarray(found.success)[:, :number],
+                    "losses": np.asarray(found.losses, np.float32)[:, :number],
+                    "norms": np.asarray(found.norms, np.float32)[:, :number],
+                    "shown": np.asarray(found.images[:, :kept], np.float16),
+                }
+                store.keep(path, {"seconds": np.asarray(time.monotonic() - began), **arrays})
+            stored = store.read(path)
+            part = Measured(*(stored[name] for name in Measured._fields))
+            parts.append(part)
+            seconds += float(stored["seconds"])
+            progress.update(number)
+            broken = np.concatenate([part.success for part in parts], axis=1).mean(1)
+            pairs = zip(settings.eps, broken, strict=True)
+            shown = {f"{eps:.3g}": f"{100 * (1 - share):.1f}%" for eps, share in pairs}
+            progress.set_postfix(shown, refresh=False)
+    whole = (np.concatenate(leaves, axis=1) for leaves in zip(*parts, strict=True))
+    return Measured(*whole), seconds

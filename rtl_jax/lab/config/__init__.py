@@ -1,0 +1,60 @@
+"""Every setting of an experiment, its default and its check. The defaults are the paper's.
+
+One file for each group. A config file's `get_config()` edits what `defaults()` returns; `freeze`
+turns the result, with the command line's overrides, into frozen dataclasses. `None` is written
+`none` on the command line. Importing this package imports neither JAX nor ml_collections.
+"""
+
+from rtl_jax.lab.config.attack import Attack, AttackName
+from rtl_jax.lab.config.augmentations import PRESETS, Augmentation, augmentation
+from rtl_jax.lab.config.experiment import (
+    FIRST_SEED,
+    GROUPS,
+    Executor,
+    Experiment,
+    Task,
+    defaults,
+    expected,
+    freeze,
+    preset,
+    takes_names,
+)
+from rtl_jax.lab.config.images import MyImages, Predict
+from rtl_jax.lab.config.influence import Influence
+from rtl_jax.lab.config.precision import Precision
+from rtl_jax.lab.config.pretraining import Pretraining
+from rtl_jax.lab.config.source import Source
+from rtl_jax.lab.config.sweep import Sweep
+from rtl_jax.lab.config.target import Target
+from rtl_jax.lab.config.transfer import FeatureStore, FrozenBatchNorm, Transfer
+from rtl_jax.lab.config.visualize import Visualize
+
+__all__ = [
+    "FIRST_SEED",
+    "GROUPS",
+    "PRESETS",
+    "Attack",
+    "AttackName",
+    "Augmentation",
+    "Executor",
+    "Experiment",
+    "FeatureStore",
+    "FrozenBatchNorm",
+    "Influence",
+    "MyImages",
+    "Precision",
+    "Predict",
+    "Pretraining",
+    "Source",
+    "Sweep",
+    "Target",
+    "Task",
+    "Transfer",
+    "Visualize",
+    "augmentation",
+    "defaults",
+    "expected",
+    "freeze",
+    "preset",
+    "takes_names",
+]

@@ -1,0 +1,63 @@
+"""Settings of an attack."""
+
+import dataclasses
+import typing
+from typing import Literal
+
+from rtl_jax.lab.config.precision import Precision
+from rtl_jax.lab.settings import require, require_choice
+
+AttackName = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+    """How robustness is measured (paper, sections 3 and 7): PGD, Gaussian noise, or AutoAttack."""
+
+    # A work directory whose fine-tuned networks are attacked, each on its own target and in rows
+    # with the settings of its fine-tuning; none: the one network of `source`, on `target`.
+    runs: str | None = None
+    method: Literal["pgd", "gaussian", "autoattack"] = "pgd"
+    norm: Literal["linf", "l2", "l1"] = "linf"  # l1 is for AutoAttack
+    # Radii, for pixels in [0, 1]; 0 is accuracy without an attack.
+    eps: tuple[float, ...] = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
+    steps: int = 20
+    relative_step: float = 2.5  # c: a step is c * eps / steps
+    random_start: bool = False
+    restarts: int = 1  # from random starts; an image must withstand all of them
+    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"
+    # Of all iterates, the best for each image, or the last, as most published figures have it.
+    keep: Literal["best", "last"] = "best"
+    sigma: float = 1.0  # of Gaussian noise, before it is brought into the ball
+    batch_size: int = 64
+    precision: Precision = "float32"
+    num_shown: int = 8  # images in the figure; 0 draws none
+    # Of AutoAttack, which reads none of the settings from `steps` to `sigma`: its version, or the
+    # attacks to run instead; and whether to keep the adversarial images.
+    version: Literal["standard", "plus"] = "standard"
+    attacks: tuple[str, ...] = ()
+    save_images: bool = False
+
+    def __post_init__(self) -> None:
+        for field in ("method", "norm", "loss", "keep", "precision", "version"):
+            hint = typing.get_type_hints(type(self))[field]
+            require_choice(getattr(self, field), hint, f"attack.{field}")
+        require(self.runs != "", "attack.runs", "a work directory, or none", self.runs)
+        names = typing.get_args(AttackName)
+        known = len(set(self.attacks)) == len(self.attacks) and set(self.attacks) <= set(names)
+        require(known, "attack.attacks", f"different ones of {', '.join(names)}", self.attacks)
+        known = self.norm != "l1" or self.method == "autoattack"
+        require(known, "attack.norm", "'l1' with attack.method 'autoattack' alone", self.norm)
+        radii = len(self.eps) > 0 and all(0 <= eps < float("inf") for eps in self.eps)
+        require(radii, "attack.eps", "one radius or more, each 0 or more", self.eps)
+        unique = len(set(self.eps)) == len(self.eps)
+        require(unique, "attack.eps", "different radii", self.eps)
+        for field in ("steps", "restarts", "batch_size"):
+            value = getattr(self, field)
+            require(value > 0, f"attack.{field}", "a positive number", value)
+        for field in ("relative_step", "sigma"):
+            value = getattr(self, field)
+            require(0 < value < float("inf"), f"attack.{field}", "a positive number", value)
+        require(self.num_shown >= 0, "attack.num_shown", "0 or more", self.num_shown)
+        searched = self.restarts == 1 or self.random_start
+        require(searched, "attack.restarts", "1 without attack.random_start", self.restarts)

@@ -1,0 +1,152 @@
+"""An experiment: a task, its groups of settings, and the name that these give to a run."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from rtl_jax.errors import UserError
+from rtl_jax.lab import settings
+from rtl_jax.lab.config.attack import Attack
+from rtl_jax.lab.config.augmentations import PRESETS, Augmentation, augmentation
+from rtl_jax.lab.config.images import MyImages, Predict
+from rtl_jax.lab.config.influence import Influence
+from rtl_jax.lab.config.pretraining import Pretraining
+from rtl_jax.lab.config.source import Source
+from rtl_jax.lab.config.sweep import Sweep
+from rtl_jax.lab.config.target import Target
+from rtl_jax.lab.config.transfer import Transfer
+from rtl_jax.lab.config.visualize import Visualize
+from rtl_jax.lab.settings import require, require_choice
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+FIRST_SEED = 20_000_000  # the authors' seeds are 20000000 + 100000 i
+
+# The groups of settings that a task reads, beside `task` and `seed`. A run of a sweep is a
+# fine-tuning, whatever the grid that it is part of; a report is no run, and reads none.
+GROUPS = {
+    "finetune": ("source", "target", "augmentation", "transfer"),
+    "sweep": ("source", "target", "augmentation", "transfer"),
+    "attack": ("source", "target", "attack"),
+    "influence": ("source", "target", "augmentation", "transfer", "influence"),
+    "pretrain": ("source", "target", "augmentation", "pretraining", "attack"),
+    "visualize": ("source", "target", "visualize"),
+}
+
+# Settings that say where data lie and how often work is kept, but change no number.
+_WITHOUT_EFFECT = (
+    ("target", "data_dir"),
+    ("transfer", "checkpoint_seconds"),
+    ("attack", "runs"),
+    ("pretraining", "checkpoint_seconds"),
+    ("pretraining", "memory_mib"),
+    ("pretraining", "decoding_threads"),
+    ("influence", "memory_gib"),
+)
+
+Task = Literal[
+    "finetune",
+    "sweep",
+    "attack",
+    "pretrain",
+    "influence",
+    "report",
+    "visualize",
+    "my_images",
+    "predict",
+]
+Executor = Literal["local", "ray"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One run of `run.py`."""
+
+    task: Task = "finetune"
+    source: Source = dataclasses.field(default_factory=Source)
+    target: Target = dataclasses.field(default_factory=Target)
+    augmentation: Augmentation = dataclasses.field(default_factory=lambda: PRESETS["paper"])
+    transfer: Transfer = dataclasses.field(default_factory=Transfer)
+    attack: Attack = dataclasses.field(default_factory=Attack)
+    pretraining: Pretraining = dataclasses.field(default_factory=Pretraining)
+    influence: Influence = dataclasses.field(default_factory=Influence)
+    sweep: Sweep = dataclasses.field(default_factory=Sweep)
+    visualize: Visualize = dataclasses.field(default_factory=Visualize)
+    my_images: MyImages = dataclasses.field(default_factory=MyImages)
+    predict: Predict = dataclasses.field(default_factory=Predict)
+    seed: int = FIRST_SEED  # of the subset, the head, the batches and the augmentation
+    dry_run: bool = False  # of a sweep: say what it would do, and do nothing
+    # Of a sweep: who runs its cells, this process, or the workers of a Ray cluster (at
+    # RAY_ADDRESS; a local one otherwise).
+    executor: Executor = "local"
+
+    def __post_init__(self) -> None:
+        require_choice(self.task, Task, "task")
+        require_choice(self.executor, Executor, "executor")
+        # JAX's keys are made of 32 bits: a larger seed would repeat a smaller one's.
+        require(0 <= self.seed < 2**32, "seed", "a number from 0 to 2**32 - 1", self.seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain dictionaries of every setting."""
+        return dataclasses.asdict(self)
+
+    def fingerprint(self, **extra: Any) -> str:
+        """16 hex digits of sha256 over the settings that can change a result, and `extra`.
+
+        Where data lie and how often checkpoints are written cannot, nor can the groups that the
+        task does not read. What is None, False or empty is left out: a setting that later
+        versions add, and that does nothing until it is set, leaves runs their names.
+        """
+        every = self.to_dict()
+        read = {name: every[name] for name in ("task", "seed", *GROUPS[self.task])}
+        for group, name in _WITHOUT_EFFECT:
+            read.get(group, {}).pop(name, None)
+        said = _without_nothing(read)
+        text = json.dumps({"settings": said, "extra": extra}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _without_nothing(group: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {}
+    for name, value in group.items():
+        value = _without_nothing(value) if isinstance(value, Mapping) else value
+        if not (value is None or value is False or value in ("", ())):  # 0 is a number
+            kept[name] = value
+    return kept
+
+
+def defaults() -> "ConfigDict":
+    """All settings with their defaults, to be edited in a config file.
+
+    An unknown name or a value of another type fails where it is written.
+    """
+    return settings.editable(Experiment())
+
+
+def preset(name: str) -> "ConfigDict":
+    """The augmentation settings of that name ('paper' or 'none'), for a config file."""
+    return settings.editable(augmentation(name))
+
+
+def freeze(config: Mapping[str, Any] | Experiment) -> Experiment:
+    """Check a config and make it immutable; raise UserError naming the setting that is wrong."""
+    if isinstance(config, Experiment):
+        return config
+    if hasattr(config, "to_dict"):
+        config = config.to_dict()
+    if not isinstance(config, Mapping):
+        raise UserError(f"get_config() must return a ConfigDict, received {type(config).__name__}")
+    return settings.merge(Experiment(), config)
+
+
+def expected(key: str) -> str:
+    """What a setting such as 'transfer.blocks' takes, in words; UserError if there is none."""
+    return settings.expected(Experiment, key)
+
+
+def takes_names(key: str) -> bool:
+    """Whether a setting is a list of names, such as 'sweep.sources'; UserError if there is none."""
+    return settings.takes_names(Experiment, key)

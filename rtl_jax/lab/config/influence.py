@@ -1,0 +1,64 @@
+"""Settings of influence functions."""
+
+import dataclasses
+import typing
+from typing import Literal
+
+from rtl_jax.lab.settings import require, require_choice
+
+
+@dataclasses.dataclass(frozen=True)
+class Influence:
+    """Which training images made a prediction (paper, section 6 and appendix A.9)."""
+
+    # 'predictions': scores of every training image on every test image, and the paper's figures;
+    # 'wrong_labels': training images ranked by their influence on themselves.
+    question: Literal["predictions", "wrong_labels"] = "predictions"
+    # A finished fine-tuning (its work directory) whose settings are taken instead of those here;
+    # none: the one that source, target, augmentation and transfer describe.
+    run: str | None = None
+    compare: str | None = None  # another source, fine-tuned alike and shown beside the first
+    # Of the head alone, as in the paper, or also of all that was trained, by a low-rank Hessian.
+    parameters: Literal["head", "trainable"] = "head"
+    rank: int = 50  # eigenvectors of that one; twice as many products are made
+    # 'hessian' is the expected Fisher too; 'empirical_fisher' the gradients' outer products.
+    curvature: Literal["hessian", "empirical_fisher"] = "hessian"
+    hessian: Literal["closed_form", "autodiff"] = "closed_form"
+    batch_size: int = 5  # of autodiff
+    solver: Literal["cholesky", "pseudo_inverse", "conjugate_gradient"] = "cholesky"
+    # Added to the mean loss's Hessian, as an L2 term of the loss adds its own; not to be inverted
+    # by a pseudo-inverse, which drops singular values up to the cut-off instead (the paper's:
+    # 1e-20), absolute or relative to the largest.
+    damping: float = 1e-3
+    cutoff: float = 1e-20
+    cutoff_kind: Literal["absolute", "relative"] = "absolute"
+    tolerance: float = 1e-7  # of conjugate gradients' relative residuals
+    flip_labels: float = 0.0  # a share of training labels to make wrong, and then to look for
+    num_shown: int = 3  # training images for a test image in the figure
+    memory_gib: int | None = None  # that a Hessian and its solver may take; none: what is free
+
+    def __post_init__(self) -> None:
+        for field in ("question", "parameters", "curvature", "hessian", "solver", "cutoff_kind"):
+            hint = typing.get_type_hints(type(self))[field]
+            require_choice(getattr(self, field), hint, f"influence.{field}")
+        for field in ("run", "compare"):
+            value = getattr(self, field)
+            require(value != "", f"influence.{field}", "a path or a name, or none", value)
+        for field in ("rank", "batch_size", "tolerance", "num_shown"):
+            value = getattr(self, field)
+            good = 0 < value < float("inf")
+            require(good, f"influence.{field}", "a positive number", value)
+        for field in ("damping", "cutoff"):
+            value = getattr(self, field)
+            require(0 <= value < float("inf"), f"influence.{field}", "0 or more", value)
+        memory = self.memory_gib
+        require(memory is None or memory > 0, "influence.memory_gib", "a positive number", memory)
+        share = self.flip_labels
+        require(0 <= share < 1, "influence.flip_labels", "0 <= share < 1", share)
+        asked = share == 0 or self.question == "wrong_labels"
+        require(asked, "influence.flip_labels", "0 unless influence.question=wrong_labels", share)
+        formed = self.hessian == "closed_form" or (
+            self.solver != "conjugate_gradient" and self.curvature == "hessian"
+        )
+        expected = "'closed_form' with conjugate gradients or the empirical Fisher"
+        require(formed, "influence.hessian", expected, self.hessian)

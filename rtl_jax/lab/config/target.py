@@ -1,0 +1,81 @@
+"""Settings of the images."""
+
+import dataclasses
+
+from rtl_jax.lab.settings import require
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """The images to transfer to."""
+
+    # tfds:NAME, folder:PATH, list:PATH, npz:PATH or digits, or several with +
+    dataset: str = "digits"
+    data_dir: str | None = None  # none: RTL_JAX_DATA_DIR, or ~/.cache/rtl_jax/data
+    image_size: int = 224  # pixels, what the network sees
+    num_images: int | None = None  # training images drawn by the seed; none: all
+    num_test_images: int | None = None  # a fixed draw of the test set; none: all
+    classes: tuple[int, ...] | None = None  # labels to keep, renumbered; none: all
+    # Another set of the same classes, whose test images take the place of these; of a folder that
+    # is not divided, every picture is one.
+    test_dataset: str | None = None
+    # Cross-validation: the training images are dealt into so many folds, every class evenly. One
+    # of them, counted from 0, is tested on and the others train; none: all train, and are tested
+    # on too.
+    folds: int | None = None
+    fold: int | None = None
+    # What is done to all images, training and test (paper, Table 2): resized to so many pixels;
+    # so many of the image_size x image_size frequencies of each channel, or such a share of them,
+    # set to zero from the highest down.
+    low_resolution: int | None = None
+    low_pass: int | None = None
+    low_pass_share: float | None = None
+
+    def __post_init__(self) -> None:
+        require(bool(self.dataset), "target.dataset", "a data set", self.dataset)
+        other = self.test_dataset
+        require(other != "", "target.test_dataset", "a data set, or none", other)
+        require(self.image_size >= 8, "target.image_size", "at least 8 pixels", self.image_size)
+        for name in ("num_images", "num_test_images"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"target.{name}", "a positive number", value)
+        classes = self.classes
+        require(
+            classes is None or (len(set(classes)) == len(classes) >= 2 and min(classes) >= 0),
+            "target.classes",
+            "two different labels or more, or none",
+            classes,
+        )
+        folds, fold = self.folds, self.fold
+        require(folds is None or folds >= 2, "target.folds", "2 or more, or none", folds)
+        good = fold is None or (folds is not None and 0 <= fold < folds)
+        require(good, "target.fold", "0 to target.folds - 1, or none", fold)
+        good = folds is None or self.num_test_images is None
+        require(good, "target.num_test_images", "none with target.folds", self.num_test_images)
+        good = folds is None or other is None
+        require(good, "target.test_dataset", "none with target.folds", other)
+        self._check_variant()
+
+    def _check_variant(self) -> None:
+        pixels, count, share = self.low_resolution, self.low_pass, self.low_pass_share
+        expected = f"1 to {self.image_size - 1} pixels, fewer than target.image_size, or none"
+        good = pixels is None or 0 < pixels < self.image_size
+        require(good, "target.low_resolution", expected, pixels)
+        most = self.image_size**2 - 1  # the mean stays
+        good = count is None or 0 < count <= most
+        require(good, "target.low_pass", f"1 to {most} frequencies, or none", count)
+        good = share is None or (0 < share < 1 and 0 < self.zeroed_frequencies <= most)
+        require(good, "target.low_pass_share", f"a share of 1 to {most} frequencies", share)
+        one = count is None or share is None
+        require(one, "target.low_pass_share", "none with target.low_pass", share)
+
+    @property
+    def zeroed_frequencies(self) -> int:
+        """How many frequencies the low-pass sets to zero; 0: there is none."""
+        return self.low_pass or round((self.low_pass_share or 0) * self.image_size**2)
+
+    @property
+    def variant(self) -> str | None:
+        """What is done to all images, such as 'low_pass=1024'; None: nothing."""
+        done = {"low_resolution": self.low_resolution, "low_pass": self.zeroed_frequencies}
+        return ",".join(f"{name}={value}" for name, value in done.items() if value) or None

@@ -1,0 +1,77 @@
+"""Settings of a fine-tuning."""
+
+import dataclasses
+from typing import Literal
+
+from rtl_jax.lab.config.precision import Precision
+from rtl_jax.lab.settings import require, require_choice
+
+FrozenBatchNorm = Literal["batch", "source", "adapt"]
+FeatureStore = Literal["auto", "device", "host", "disk", "none"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """How the network is fine-tuned (paper, section 3.2 and appendix A.4)."""
+
+    blocks: int | None = 3  # the last residual blocks to train beside the head; none: everything
+    # Statistics of the frozen blocks: 'batch' as the paper's code (train mode: batch statistics,
+    # running ones drift), 'source' keeps the source's, 'adapt' re-estimates them once on the
+    # training images and keeps those.
+    frozen_batch_norm: FrozenBatchNorm = "batch"
+    epochs: int | None = None  # none: 100 for up to 1,600 images, 150 above
+    batch_size: int = 128  # the last, partial batch of an epoch is kept
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4  # on all that is trained
+    learning_rate_drop: float = 0.1  # the factor of each drop
+    drop_every: int | None = None  # epochs between drops; none: epochs // 3
+    # The new head: 'normal' is the authors' (weights N(0, 1), bias 0), 'uniform' torch's own.
+    head: Literal["normal", "uniform"] = "normal"
+    eval_every: int | None = None  # epochs 1, 1 + n, ... and the last; none: 20, above 100 10
+    eval_batch_size: int = 128
+    precision: Precision = "float32"  # tf32 and bfloat16 are for accelerators
+    # Features of frozen blocks whose statistics stay are computed once and kept: on the device
+    # while they take no more than this, else in host memory, else on disk (under
+    # RTL_JAX_CACHE_DIR). Or always in one of these places; 'none' computes them every time.
+    feature_cache_mib: int = 2048
+    feature_store: FeatureStore = "auto"
+    feature_bits: int = 32  # 16 halves what they take
+    # With augmentation: so many views of each image are drawn and kept, all seeds alike, and an
+    # epoch takes one of them. None: a new view in every epoch, through the frozen blocks.
+    views: int | None = None
+    checkpoint_seconds: float = 60.0  # of work that a kill may cost
+    baseline: bool = False  # also fit a linear classifier on the raw pixels
+
+    def __post_init__(self) -> None:
+        require(
+            self.blocks is None or self.blocks >= 0, "transfer.blocks", "0 or more", self.blocks
+        )
+        require_choice(self.frozen_batch_norm, FrozenBatchNorm, "transfer.frozen_batch_norm")
+        require_choice(self.precision, Precision, "transfer.precision")
+        require_choice(self.head, Literal["normal", "uniform"], "transfer.head")
+        require_choice(self.feature_store, FeatureStore, "transfer.feature_store")
+        bits = self.feature_bits
+        require(bits in (16, 32), "transfer.feature_bits", "16 or 32", bits)
+        for name in ("epochs", "drop_every", "eval_every", "views"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"transfer.{name}", "a positive number", value)
+        for name in ("batch_size", "eval_batch_size"):
+            value = getattr(self, name)
+            require(value > 0, f"transfer.{name}", "a positive number", value)
+        for name in ("learning_rate", "learning_rate_drop"):
+            value = getattr(self, name)
+            require(0 < value < float("inf"), f"transfer.{name}", "a positive number", value)
+        for name in ("weight_decay", "checkpoint_seconds", "feature_cache_mib"):
+            value = getattr(self, name)
+            require(0 <= value < float("inf"), f"transfer.{name}", "0 or more", value)
+        require(0 <= self.momentum < 1, "transfer.momentum", "0 <= m < 1", self.momentum)
+
+    def epochs_for(self, num_images: int) -> int:
+        """Epochs of a training on so many images (paper, Table 4)."""
+        return self.epochs or (100 if num_images <= 1600 else 150)
+
+    def eval_epochs(self, epochs: int) -> list[int]:
+        """The epochs, counted from 1, after which test accuracy is measured (paper, Table 4)."""
+        every = self.eval_every or (20 if epochs <= 100 else 10)
+        return sorted({*range(1, epochs + 1, every), epochs})

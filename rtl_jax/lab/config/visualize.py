@@ -1,0 +1,43 @@
+"""Settings of what is drawn of networks."""
+
+import dataclasses
+import typing
+from typing import Literal
+
+from rtl_jax.lab.settings import require, require_choice
+
+
+@dataclasses.dataclass(frozen=True)
+class Visualize:
+    """What networks see: images that raise one of their features (paper, Figure 1b and appendix
+    A.1), or the gradients of the loss with respect to the pixels. The images are the target's."""
+
+    show: Literal["features", "gradients"] = "features"
+    sources: tuple[str, ...] = ()  # values of source.checkpoint, side by side; empty: that one
+    num_shown: int = 6  # images in the figure
+    # Features by their number in what the head sees. Empty: for each source so many as have the
+    # largest weights for a class of its head, or with none, as are most active at each image.
+    units: tuple[int, ...] = ()
+    num_units: int = 2
+    label: int | None = None
+    # Of the search for an image: an L2 ball and steps of relative_step * eps / steps. The defaults
+    # are those of Engstrom et al. (2019), for images of 224 px: 200 steps of length 1.
+    eps: float = 1000.0
+    steps: int = 200
+    relative_step: float = 0.2
+    loss: Literal["cross_entropy", "logit"] = "cross_entropy"  # whose gradients are shown
+
+    def __post_init__(self) -> None:
+        for field in ("show", "loss"):
+            hint = typing.get_type_hints(type(self))[field]
+            require_choice(getattr(self, field), hint, f"visualize.{field}")
+        named = len(set(self.sources)) == len(self.sources) and all(self.sources)
+        require(named, "visualize.sources", "different names", self.sources)
+        units = len(set(self.units)) == len(self.units) and min(self.units, default=0) >= 0
+        require(units, "visualize.units", "different numbers of 0 or more", self.units)
+        for field in ("num_shown", "num_units", "steps", "eps", "relative_step"):
+            value = getattr(self, field)
+            require(0 < value < float("inf"), f"visualize.{field}", "a positive number", value)
+        label = self.label
+        chosen = label is None or (label >= 0 and not self.units)
+        require(chosen, "visualize.label", "a class without visualize.units, or none", label)

@@ -1,0 +1,1 @@
+"""The task `finetune`: one source, one target, one seed."""

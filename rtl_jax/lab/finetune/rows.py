@@ -1,0 +1,55 @@
+"""The rows that a fine-tuning leaves."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rtl_jax.lab import results
+from rtl_jax.lab.finetune.baseline import linear_pixels
+from rtl_jax.lab.finetune.job import Job
+from rtl_jax.runtime import devices
+
+
+def evaluation_row(
+    job: Job,
+    epoch: int,
+    test: Mapping[str, float],
+    train: Mapping[str, float],
+    seconds: float,
+    method: str = "transfer",
+) -> dict[str, Any]:
+    """The row of a job's evaluation after an epoch, so many seconds into its run.
+
+    `test` and `train` hold accuracy (percent) and loss (nats).
+    """
+    transfer = job.experiment.transfer
+    return results.row(
+        job.experiment,
+        run=job.run,
+        method=method,
+        source_sha256=job.network.provenance.get("sha256"),
+        architecture=job.network.architecture.name,
+        data_order=job.pair.dataset.order,
+        num_classes=job.network.architecture.num_classes,
+        num_images=len(job.train_rows),
+        num_test_images=len(job.test_rows),
+        blocks=transfer.blocks,
+        frozen_batch_norm=transfer.frozen_batch_norm,
+        epoch=epoch,
+        epochs=job.program.epochs,
+        accuracy=test["accuracy"],
+        loss=test["loss"],
+        train_accuracy=train["accuracy"],
+        train_loss=train["loss"],
+        seconds=seconds,
+        **devices.describe(),
+    )
+
+
+def baseline_row(job: Job) -> dict[str, Any]:
+    """The row of a linear classifier on the raw pixels of a job's images."""
+    started = time.monotonic()
+    measured = linear_pixels(job.train, job.test)
+    train = {name: measured[f"train_{name}"] for name in ("accuracy", "loss")}
+    seconds = time.monotonic() - started
+    return evaluation_row(job, job.program.epochs, measured, train, seconds, method="linear_pixels")

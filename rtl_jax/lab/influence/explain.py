@@ -1,0 +1,174 @@
+"""The question 'predictions': which training images made them, and what the paper draws of it."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from rtl_jax.influence.blocks import TrainablePart
+from rtl_jax.influence.head import Examples
+from rtl_jax.influence.scores import Scores, gradient_kernel, score, top_k, write_scores
+from rtl_jax.lab import config, results
+from rtl_jax.lab.config import Experiment
+from rtl_jax.lab.influence.finetuned import Finetuned, explained, name_run
+from rtl_jax.lab.influence.method import solver_for
+from rtl_jax.lab.influence.plots import draw_examples, draw_matches, draw_matrices
+from rtl_jax.models.checkpoint import digest
+from rtl_jax.models.sources import Convert
+from rtl_jax.runtime.paths import absolute
+from rtl_jax.runtime.progress import bar
+
+TOP = 100  # ranks that Figure 7b goes to
+
+
+class Ranked(NamedTuple):
+    """One way to score one network's images: its title in figures, and what it ranks first.
+
+    top: [T, k], rows of the training subset; scores: None for the baseline, which is not kept.
+    """
+
+    title: str
+    method: str
+    finetuned: Finetuned
+    test: Examples
+    top: np.ndarray
+    scores: Scores | None
+
+
+def explain_predictions(
+    experiment: Experiment, workdir: epath.PathLike, convert: Convert | None = None
+) -> pd.DataFrame:
+    """Score the training images on the test images for each source; return a row for each way.
+
+    Rows go to WORKDIR/rows; scores (memory-mapped, see `scores`) and Figures 6, 7a and 7b to
+    WORKDIR/runs/RUN. Scores are kept chunk by chunk, so that the same command goes on where it was
+    killed. Raises UserError for what the user can mend.
+    """
+    workdir, started = absolute(workdir), time.monotonic()
+    found = explained(experiment, workdir, convert)
+    run = name_run(experiment, found)
+    directory, path = workdir / "runs" / run, results.rows_path(workdir, run)
+    if path.exists():
+        print(f"run {run} is finished; its rows are in {path}")
+    else:
+        ranked = [
+            way for one in found for way in _rank(one, experiment.influence, directory / one.name)
+        ]
+        _draw(directory, ranked, experiment.influence.num_shown)
+        seconds = time.monotonic() - started
+        rows = [
+            way.finetuned.row(
+                experiment,
+                run,
+                way.method,
+                accuracy=100 * float((way.test.probabilities.argmax(1) == way.test.labels).mean()),
+                loss=float(way.test.losses.mean()),
+                seconds=seconds,
+                **_matches(way),
+            )
+            for way in ranked
+        ]
+        results.write_rows(workdir, run, rows)
+    print(f"scores and figures are in {directory}")
+    table = results.read_rows(workdir)
+    return table[table["run"] == run].reset_index(drop=True)
+
+
+def _rank(one: Finetuned, settings: config.Influence, directory: epath.Path) -> Iterator[Ranked]:
+    """By the head's influence, by the gradient alone and, if asked for, by all that trained."""
+    train = one.examples(one.job.train, f"{one.name}: training images")
+    test = one.examples(one.job.test, f"{one.name}: test images")
+    count = min(TOP, train.num_examples)
+    solver = solver_for(settings, one.head, train)
+    names = ("curvature", "hessian", "solver", "damping", "cutoff", "cutoff_kind", "tolerance")
+    record = {name: getattr(settings, name) for name in names}
+    with bar(f"{one.name}: scores", min(train.num_examples, test.num_examples)) as progress:
+        scores = score(directory / "head", solver, test, train, record, progress.update)
+    del solver  # its Hessian's memory
+    found = top_k(scores.values, count)
+    yield Ranked(one.name, "influence", one, test, found, scores)
+    yield Ranked(f"{one.name}, gradient", "gradient", one, test, _top_gradient(test, train, count),
+                 None)  # fmt: skip
+    if settings.parameters == "trainable":
+        whole = _score_trainable(one, settings, directory / "trainable")
+        alike = np.corrcoef(np.ravel(whole.values), np.ravel(scores.values))[0, 1]
+        print(
+            f"{one.name}: scores of all trained parameters and of the head alone correlate "
+            f"with {alike:.3f}"
+        )
+        title = f"{one.name}, all trained"
+        yield Ranked(title, "influence_trainable", one, test, top_k(whole.values, count), whole)
+
+
+def _top_gradient(test: Examples, train: Examples, count: int) -> np.ndarray:
+    parts = [slice(at, at + 1024) for at in range(0, test.num_examples, 1024)]
+    return np.concatenate([top_k(gradient_kernel(test.take(rows), train), count) for rows in parts])
+
+
+def _score_trainable(one: Finetuned, settings: config.Influence, directory: epath.Path) -> Scores:
+    """Scores by the low-rank Hessian of everything that was trained."""
+    blocks = one.job.experiment.transfer.blocks
+    part = TrainablePart(one.network, blocks)
+    train, test = (
+        part.batches(
+            one.features(images, blocks, f"{one.name}: in front of the cut"), images.labels
+        )
+        for images in (one.job.train, one.job.test)
+    )
+    steps = 2 * settings.rank
+    with bar("Hessian products", steps) as progress:
+        low_rank = part.low_rank(
+            train, settings.rank, steps, one.job.experiment.seed, progress.update
+        )
+    inverse, vectors = low_rank.inverse(settings.damping)
+    with bar("projections", 2 * len(vectors)) as progress:
+        of_test, of_train = (
+            part.project(images, vectors, progress.update) for images in (test, train)
+        )
+    return write_scores(
+        directory,
+        lambda rows: (of_test[rows] * inverse) @ of_train.T,
+        (len(of_test), len(of_train)),
+        axis=0,
+        chunk=1024,
+        identity=digest((of_test, of_train, inverse)),
+        record=lambda: {
+            "parameters": part.num_parameters,
+            "damping": settings.damping,
+            "eigenvalues": low_rank.values.tolist(),
+            "residuals": low_rank.residuals.tolist(),
+        },
+    )
+
+
+def _matching(way: Ranked) -> np.ndarray:
+    """Whether the label of each most influential training image is the test image's, [T, k]."""
+    return way.finetuned.job.train.labels[way.top] == way.test.labels[:, None]
+
+
+def _matches(way: Ranked) -> dict[str, float]:
+    matching = _matching(way)
+    return {
+        "top1_match": 100 * float(matching[:, 0].mean()),
+        "top5_match": 100 * float((matching[:, :5].sum(1) >= 3).mean()),
+    }
+
+
+def _draw(directory: epath.Path, ranked: list[Ranked], num_shown: int) -> None:
+    one = ranked[0].finetuned.job
+    train, test, names = one.train, one.test, one.pair.dataset.class_names
+    kept = [way for way in ranked if way.scores is not None]
+    # One test image of each class, the first of those that there are.
+    shown = np.array(
+        [np.flatnonzero(test.labels == label)[0] for label in np.unique(test.labels)[:10]]
+    )
+    best = {way.title: way.top[shown, :num_shown] for way in kept}
+    draw_examples(directory / "figure6.png", train, test, shown, best, names)
+    scores: dict[str, Any] = {way.title: way.scores.values for way in kept if way.scores}
+    draw_matrices(directory / "figure7a.png", scores, test.labels, train.labels, names)
+    matches = {way.title: 100 * _matching(way).mean(0) for way in ranked}
+    shares = [np.bincount(half.labels, minlength=len(names)) / len(half) for half in (train, test)]
+    draw_matches(directory / "figure7b.png", matches, 100 * float(shares[0] @ shares[1]))

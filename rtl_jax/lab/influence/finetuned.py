@@ -1,0 +1,171 @@
+"""The network to be explained and the very images that it was fine-tuned on."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from rtl_jax.data import ImageSet
+from rtl_jax.errors import UserError
+from rtl_jax.influence.head import Examples, Head
+from rtl_jax.lab import config, results
+from rtl_jax.lab.config import Experiment, Source, freeze
+from rtl_jax.lab.finetune.job import Job, prepare
+from rtl_jax.lab.finetune.task import finetune
+from rtl_jax.models.checkpoint import Network, digest, is_network, load_network
+from rtl_jax.models.sources import Convert, load_source
+from rtl_jax.runtime import devices
+from rtl_jax.runtime.progress import bar
+from rtl_jax.train import features as prefix
+from rtl_jax.train.split import CutNetwork
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Finetuned:
+    """A finished fine-tuning: `job` has its settings and images, `network` its variables."""
+
+    job: Job
+    network: Network
+
+    @property
+    def name(self) -> str:
+        """A short name of its source, for figures and files."""
+        checkpoint = self.job.experiment.source.checkpoint
+        last = PurePath(checkpoint.removeprefix("bundled:")).stem
+        return re.sub(r"[^\w.-]+", "_", last) or "source"
+
+    def features(self, images: ImageSet, blocks: int | None, what: str) -> np.ndarray:
+        """Features in front of the last `blocks` blocks and the head; 0: what the head sees.
+
+        Test transform, running statistics, full float32 precision.
+        """
+        settings = self.job.experiment
+        cut = CutNetwork(self.network.architecture, blocks, "source", settings.target.image_size)
+        params = jax.tree.map(jnp.asarray, self.network.params)
+        batch_stats = jax.tree.map(jnp.asarray, self.network.batch_stats)
+        parts = []
+        size = settings.transfer.eval_batch_size
+        with devices.matmul_precision("float32"), bar(what, len(images)) as progress:
+            rows = np.arange(len(images))
+            for part in prefix.features(cut, params, batch_stats, images.images, rows, size):
+                parts.append(np.asarray(part))
+                progress.update(len(part))
+        return np.concatenate(parts)
+
+    @property
+    def head(self) -> Head:
+        """The network's last layer."""
+        return Head(self.network.params["fc/kernel"], self.network.params["fc/bias"])
+
+    def examples(self, images: ImageSet, what: str) -> Examples:
+        """The images as the head sees them."""
+        return self.head.examples(self.features(images, 0, what), images.labels)
+
+    def row(self, experiment: Experiment, run: str, method: str, **columns: Any) -> dict[str, Any]:
+        """A row of the task's results, with the settings of this fine-tuning."""
+        tuned = self.job.experiment
+        groups = {name: getattr(tuned, name) for name in (*config.GROUPS["finetune"], "seed")}
+        return results.row(
+            dataclasses.replace(experiment, **groups),
+            run=run,
+            method=method,
+            source_sha256=self.job.pair.source.provenance.get("sha256"),
+            architecture=self.network.architecture.name,
+            data_order=self.job.pair.dataset.order,
+            num_classes=self.network.architecture.num_classes,
+            num_images=len(self.job.train_rows),
+            num_test_images=len(self.job.test_rows),
+            blocks=tuned.transfer.blocks,
+            frozen_batch_norm=tuned.transfer.frozen_batch_norm,
+            **columns,
+            **devices.describe(),
+        )
+
+
+def name_run(experiment: Experiment, found: Sequence[Finetuned]) -> str:
+    """Identifies an explanation by its settings and by the networks and images explained."""
+    return experiment.fingerprint(
+        runs=[one.job.run for one in found],
+        networks=[digest((one.network.params, one.network.batch_stats)) for one in found],
+    )
+
+
+def explained(
+    experiment: Experiment, workdir: epath.Path, convert: Convert | None
+) -> list[Finetuned]:
+    """The networks that the settings name, fine-tuned first where `workdir` holds none.
+
+    One is `influence.run` or, without it, made of `source`, `target`, `augmentation` and
+    `transfer`; a second one is made of `influence.compare` with all else the same. Raises
+    UserError where data or source are no longer those that a run was fine-tuned on.
+    """
+    chosen = experiment.influence
+    if chosen.run is None:
+        found = [of_settings(dataclasses.replace(experiment, task="finetune"), workdir, convert)]
+    else:
+        found = [_of_run(chosen.run, convert)]
+    if chosen.compare is not None:
+        first = found[0].job.experiment
+        other = dataclasses.replace(first.source, checkpoint=chosen.compare)
+        found.append(of_settings(dataclasses.replace(first, source=other), workdir, convert))
+        if found[0].name == found[1].name:
+            raise UserError(
+                f"influence.compare: expected a source of another name than {found[0].name!r}, "
+                f"received {chosen.compare!r}"
+            )
+    return found
+
+
+def of_settings(settings: Experiment, workdir: epath.Path, convert: Convert | None) -> Finetuned:
+    """The fine-tuning that `workdir` holds of these settings, or a new one."""
+    job = prepare(settings, convert)
+    directory = workdir / "runs" / job.run / "network"
+    if is_network(directory):
+        print(f"run {job.run} is explained: {job.describe()}")
+    else:
+        _require_no_older(settings, workdir)
+        finetune(settings, workdir, convert)
+    return Finetuned(job, load_network(directory))
+
+
+def _of_run(run: str, convert: Convert | None) -> Finetuned:
+    """A finished fine-tuning by its work directory or its network's."""
+    network = load_source(Source(run))
+    provenance = network.provenance
+    if provenance.get("kind") != "fine-tuned":
+        raise UserError(
+            f"influence.run: expected a network that rtl_jax fine-tuned, and {run} is "
+            f"{provenance.get('kind', 'of another kind')!r}: name the work directory of a "
+            "finished run, or leave it empty and set source.checkpoint"
+        )
+    job = prepare(freeze(provenance["settings"]), convert)
+    if job.run != provenance["run"]:
+        raise _changed(f"{run} was fine-tuned as run {provenance['run']}", job.experiment)
+    print(f"run {job.run} is explained: {job.describe()}")
+    return Finetuned(job, network)
+
+
+def _require_no_older(settings: Experiment, workdir: epath.Path) -> None:
+    """Raise UserError if `workdir` holds a run of these settings on other images."""
+    for directory in workdir.glob("runs/*/network"):
+        provenance = load_network(directory).provenance
+        try:
+            older = freeze(provenance["settings"])
+        except (KeyError, UserError):  # another version's settings, so not these
+            continue
+        if older.fingerprint() == settings.fingerprint():
+            raise _changed(f"{directory} was fine-tuned with these settings", settings)
+
+
+def _changed(what: str, settings: Experiment) -> UserError:
+    return UserError(
+        f"{what}, but {settings.target.dataset} or {settings.source.checkpoint} has changed since: "
+        "its training images are not known any more. Bring them back, or choose another --workdir "
+        "to fine-tune anew"
+    )

@@ -1,0 +1,85 @@
+"""How long it will take: steps of every shape are timed here and multiplied."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rtl_jax.lab.finetune.job import Pair, assemble, load
+from rtl_jax.lab.sweep.grid import Cell
+from rtl_jax.lab.sweep.measure import measure
+from rtl_jax.models.sources import Convert
+
+
+class Batches(NamedTuple):
+    """How training images are divided: their number in each run, the batch, smaller sizes."""
+
+    num_images: int
+    batch_size: int
+    smaller: tuple[int, ...]
+
+
+def batches(least: int, most: int, classes: int) -> Batches:
+    """Whole batches for runs of which the smallest has `least` images, none larger than `most`.
+
+    A run of other shapes is compiled anew, which takes longer than it trains: so all folds train on
+    as many images, a few less than there are, and an eighth, a quarter and half of them, for the
+    learning curve, are whole batches too.
+    """
+    pieces = next((each for each in (8, 4, 2) if least // each >= 8), 1)
+    number = pieces * math.ceil(least / (pieces * most))
+    size = least // number
+    total = number * size
+    smaller = [total * share // pieces for share in (1, 2, 4) if share < pieces]
+    return Batches(total, size, tuple(each for each in smaller if each >= classes))
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """Seconds of the comparison, of the learning curve and the final network at the dearest
+    candidate, and of compiling it all."""
+
+    comparison: float
+    curve: float
+    final: float
+    compilation: float
+
+    def describe(self) -> str:
+        """What will be done and how long it takes."""
+        total = self.comparison + self.curve + self.final + self.compilation
+        minutes = max(round(total / 60), 1)
+        return (
+            f"this takes about {minutes} minute{'' if minutes == 1 else 's'} here: "
+            f"{self.comparison:.0f} s to compare, up to {self.curve:.0f} s for the learning curve, "
+            f"up to {self.final:.0f} s for the final network (timed steps, extrapolated), and "
+            f"{self.compilation:.0f} s to compile"
+        )
+
+
+def forecast(cells: Sequence[Cell], smaller: Sequence[int], convert: Convert | None) -> Forecast:
+    """Time a step of each source and number of blocks; UserError as `load`.
+
+    Most of what that takes is compilation, which the work itself does about once more.
+    """
+    started = time.monotonic()
+    pairs: dict[str, Pair] = {}
+    comparison: dict[tuple, float] = {}
+    curve, final = [0.0], [0.0]
+    for cell in cells:
+        one = cell.experiment
+        kind = one.source.checkpoint, one.transfer.blocks
+        if one.source.checkpoint not in pairs:
+            pairs[one.source.checkpoint] = load(one, convert)
+        job = assemble(one, pairs[one.source.checkpoint])
+        images, tested = len(job.train_rows), len(job.test_rows)
+        step, every = measure(job.program, 1), len(job.pair.dataset.train)
+        run = step.run(job.program, images, tested)
+        once = 2 * every * step.prefix  # as training and as test images
+        comparison[kind] = comparison.get(kind, once) + len(cell.seeds) * run
+        if smaller:
+            folds = one.target.folds or 1
+            curve.append(once + folds * len(cell.seeds) * run * sum(smaller) / images)
+        final.append(once + run * every / images)
+    whole = sum(comparison.values())
+    return Forecast(whole, max(curve), max(final), time.monotonic() - started)

@@ -1,0 +1,238 @@
+"""A folder of photographs looked over: what is in it, and what cannot be used.
+
+Every picture is decoded once. Two are duplicates if their pixels are the same at the network's
+size, whatever their names and formats.
+"""
+
+import dataclasses
+import hashlib
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from etils import epath
+from PIL import Image
+
+from rtl_jax.data import folder, listing, pictures
+from rtl_jax.errors import UserError
+from rtl_jax.runtime.paths import complete_or_absent
+from rtl_jax.runtime.progress import bar
+
+_ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A file, what its header says, the digest of its pixels, and why it is left out, if it is."""
+
+    file: Path
+    label: str
+    split: str  # train or test
+    format: str = ""
+    mode: str = ""
+    width: int = 0
+    height: int = 0
+    rotated: bool = False
+    digest: str = ""
+    problem: str = ""
+
+    @property
+    def used(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return not self.problem
+
+    @property
+    def kinds(self) -> Iterator[str]:
+        """What is special about it."""
+        if self.mode in ("1", "L", "LA"):
+            yield "greyscale"
+        if self.mode in ("P", "PA"):
+            yield "palette"
+        if self.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+            yield "with transparency"
+        if self.mode.startswith("I"):
+            yield "of 16 bits"
+        if self.rotated:
+            yield "turned upright by EXIF"
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What a folder holds: its pictures, class folders without one, and files that are none."""
+
+    path: Path
+    pictures: tuple[Picture, ...]
+    empty: tuple[str, ...]
+    others: tuple[Path, ...]
+    divided: bool  # into train/ and test/
+    folds: int
+
+    @property
+    def used(self) -> list[Picture]:
+        """The pictures that take part."""
+        return [picture for picture in self.pictures if picture.used]
+
+    @property
+    def left_out(self) -> list[Picture]:
+        """The others."""
+        return [picture for picture in self.pictures if not picture.used]
+
+    def counts(self, split: str = "train") -> dict[str, int]:
+        """Pictures used of each class that has one in the training part, by name."""
+        found = Counter(picture.label for picture in self.used if picture.split == split)
+        known = sorted({picture.label for picture in self.used})
+        return {label: found[label] for label in known}
+
+    @property
+    def tiny(self) -> list[str]:
+        """Classes with fewer training pictures than there are folds."""
+        return [label for label, count in self.counts().items() if count < self.folds]
+
+    def describe(self) -> str:
+        """All that was found, a line for each file that is left out."""
+        counts, tested = self.counts(), sum(self.counts("test").values())
+        lines = [
+            f"{self.path}: {len(self.pictures)} pictures, {len(self.used)} of them used"
+            + (f" ({tested} in test/)" if self.divided else "")
+            + f", in {len(counts)} classes"
+        ]
+        lines += [f"  {label}: {count}" for label, count in counts.items()]
+        lines += [f"  {line}" for line in self.remarks()]
+        lines += [f"  left out: {one.file} ({one.problem})" for one in self.left_out]
+        lines += [f"  no picture: {file}" for file in self.others]
+        return "\n".join(lines)
+
+    def remarks(self) -> list[str]:
+        """What else there is to know, in sentences."""
+        used = self.used
+        formats = Counter(picture.format for picture in used)
+        kinds = Counter(kind for picture in used for kind in picture.kinds)
+        shorter = np.array([min(picture.width, picture.height) for picture in used])
+        found = [
+            "formats: " + _listed(formats),
+            f"sizes: shorter sides of {shorter.min()} to {shorter.max()} pixels, half of them "
+            f"below {np.median(shorter):.0f}",
+        ]
+        if kinds:
+            found.append("among them: " + _listed(kinds))
+        found += [f"class without a picture, left out: {label}" for label in self.empty]
+        if self.tiny:
+            found.append(
+                f"fewer than {self.folds} pictures, so the accuracy of these classes is hardly "
+                f"known: {', '.join(self.tiny)}"
+            )
+        return found
+
+    def write(self, directory: epath.Path) -> Path:
+        """Write survey.csv, every picture, and images.csv, the list of those used; its path."""
+        table = pd.DataFrame([dataclasses.asdict(picture) for picture in self.pictures])
+        with complete_or_absent(directory / "survey.csv", replace=True) as temporary:
+            temporary.write_text(table.to_csv(index=False))
+        path = Path(directory / "images.csv")
+        listing.write_list(path, ((one.file, one.label, one.split) for one in self.used))
+        return path
+
+
+def look_over(path: Path, image_size: int, folds: int) -> Survey:
+    """Open every picture of a folder with a folder for each class, or of its train/ and test/.
+
+    Left out are pictures that cannot be decoded, all but one of duplicates (the one in test/ is
+    kept), all of them where they lie in different classes, and the picture of a class that has one
+    alone to train on. Raises UserError where no two classes are left.
+    """
+    train_dir, test_dir = folder.halves(path)
+    halves = {"train": train_dir} | ({"test": test_dir} if test_dir else {})
+    waiting: list[Picture] = []
+    empty, others = [], []
+    for split, place in halves.items():
+        for one in folder.folders(place):
+            files = folder.files_in(one)
+            others += files.others
+            if not files.pictures + files.unreadable:
+                empty.append(one.name if split == "train" else f"test/{one.name}")
+            waiting += [Picture(file, one.name, split) for file in files.pictures]
+            waiting += [
+                Picture(file, one.name, split, problem=f"broken: {file.suffix} cannot be read")
+                for file in files.unreadable
+            ]
+    others += [file for place in halves.values() for file in sorted(place.iterdir())
+               if file.is_file() and not file.name.startswith(".")]  # fmt: skip
+    found = _without_lone(_without_duplicates(_examined(waiting, image_size)))
+    survey = Survey(path, tuple(found), tuple(empty), tuple(others), test_dir is not None, folds)
+    if len(survey.counts()) < 2:
+        raise UserError(
+            f"{path} must hold a folder for each class, two classes or more with two good "
+            f"pictures each; it has {survey.counts() or 'none'}, and {len(survey.left_out)} "
+            "pictures are left out"
+        )
+    return survey
+
+
+def _examined(waiting: Sequence[Picture], image_size: int) -> list[Picture]:
+    """The pictures opened and decoded, in threads."""
+    found = []
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")  # of metadata; set once, for threads share the filters
+        with bar("looking over", len(waiting)) as progress:
+            for one in pool.map(lambda picture: _examine(picture, image_size), waiting):
+                found.append(one)
+                progress.update()
+    return found
+
+
+def _examine(picture: Picture, image_size: int) -> Picture:
+    if not picture.used:
+        return picture
+    try:
+        with Image.open(picture.file) as image:
+            width, height = image.size
+            kind, mode = str(image.format), image.mode
+            rotated = image.getexif().get(_ORIENTATION, 1) != 1
+        pixels = pictures.decode(picture.file, image_size)
+    except pictures.BROKEN as error:
+        return dataclasses.replace(picture, problem=f"broken: {pictures.reason(error)}")
+    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+    return dataclasses.replace(
+        picture, format=kind, mode=mode, width=width, height=height, rotated=rotated, digest=digest
+    )
+
+
+def _without_duplicates(found: Sequence[Picture]) -> list[Picture]:
+    groups: dict[str, list[Picture]] = {}
+    for picture in sorted(found, key=lambda one: one.split != "test"):  # test/ keeps its own
+        if picture.used:
+            groups.setdefault(picture.digest, []).append(picture)
+    problems: dict[Path, str] = {}
+    for first, *copies in groups.values():
+        labels = sorted({first.label, *(copy.label for copy in copies)})
+        if len(labels) > 1:
+            problem = f"the same picture lies in {' and '.join(labels)}"
+            problems |= {one.file: problem for one in (first, *copies)}
+        else:
+            problems |= {copy.file: f"duplicate of {first.file}" for copy in copies}
+    return _with_problems(found, problems)
+
+
+def _without_lone(found: Sequence[Picture]) -> list[Picture]:
+    counts = Counter(one.label for one in found if one.used and one.split == "train")
+    problems = {}
+    for one in found:
+        if one.used and counts[one.label] < 2:
+            problems[one.file] = (
+                f"the class {one.label} has {counts[one.label]} good training pictures, and two "
+                "are the least"
+            )
+    return _with_problems(found, problems)
+
+
+def _with_problems(found: Sequence[Picture], problems: dict[Path, str]) -> list[Picture]:
+    return [dataclasses.replace(one, problem=problems.get(one.file, one.problem)) for one in found]
+
+
+def _listed(counts: Counter) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common())

@@ -1,0 +1,128 @@
+"""The task `my_images`: from a folder of photographs to a network in use, and a page about it.
+
+The story: look the folder over, say how long it takes, compare candidates by cross-validation,
+choose, fine-tune on everything, measure, write the page. All runs are found again by their content,
+so the same command goes on where it was interrupted, and does again what a changed folder asks for.
+"""
+
+import time
+from pathlib import Path
+
+import pandas as pd
+from etils import epath
+
+from rtl_jax.data.sources import local, parse, training_files
+from rtl_jax.errors import UserError
+from rtl_jax.lab import results
+from rtl_jax.lab.config import Experiment
+from rtl_jax.lab.finetune.job import Job
+from rtl_jax.lab.influence.plots import draw_suspects
+from rtl_jax.lab.my_images import comparison, final
+from rtl_jax.lab.my_images.findings import Accuracy, Findings
+from rtl_jax.lab.my_images.forecast import Batches, forecast
+from rtl_jax.lab.my_images.held_out import HeldOut, choose, confidently_wrong, gather, honest_hits
+from rtl_jax.lab.my_images.page import compose
+from rtl_jax.lab.my_images.robustness import held_out_robustness
+from rtl_jax.lab.my_images.survey import Survey, look_over
+from rtl_jax.lab.predict.calibration import calibrate
+from rtl_jax.lab.report.task import write_report
+from rtl_jax.lab.sweep.grid import cells
+from rtl_jax.lab.sweep.table import last_epochs
+from rtl_jax.lab.sweep.task import sweep
+from rtl_jax.models.sources import Convert
+from rtl_jax.runtime.paths import absolute
+
+
+def my_images(
+    experiment: Experiment, workdir: epath.PathLike, convert: Convert | None = None
+) -> pd.DataFrame:
+    """Go the whole way from `target.dataset`, a folder, and return the comparison's rows.
+
+    Leaves WORKDIR/network, WORKDIR/report/index.html, survey.csv, images.csv and suspects.csv. A
+    dry run looks the folder over and says how long the rest takes. Raises UserError for what the
+    user can mend.
+    """
+    started, workdir = time.monotonic(), absolute(workdir)
+    survey = _survey(experiment)
+    print(survey.describe())
+    dataset = f"list:{survey.write(workdir)}"
+    settings, divided = comparison.grid(experiment, survey, dataset)
+    print(forecast(cells(settings), divided.smaller, convert).describe())
+    if experiment.dry_run:
+        return results.frame([])
+    rows = sweep(settings, workdir, convert)
+    candidates = gather(last_epochs(rows), workdir)
+    found = _find(settings, divided, survey, candidates, workdir, convert)
+    write_report(workdir / "report", compose(found))
+    minutes = (time.monotonic() - started) / 60
+    print(f"accuracy on pictures it has not seen: {found.accuracy}; {minutes:.1f} minutes in all")
+    print(f"the network is {found.network}, the page {workdir / 'report' / 'index.html'}")
+    return rows
+
+
+def _survey(experiment: Experiment) -> Survey:
+    target = experiment.target
+    kind, path = parse(target.dataset)
+    if kind != "folder":
+        raise UserError(f"target.dataset: expected folder:PATH, received {target.dataset}")
+    if target.folds is None:
+        raise UserError("target.folds: expected 2 or more with task=my_images, received None")
+    return look_over(local(path), target.image_size, target.folds)
+
+
+def _find(
+    settings: Experiment,
+    divided: Batches,
+    survey: Survey,
+    candidates: list[HeldOut],
+    workdir: epath.Path,
+    convert: Convert | None,
+) -> Findings:
+    """Choose among the candidates, train the final network, and measure what the page tells."""
+    margin = settings.my_images.margin
+    chosen = choose(candidates, margin)
+    print(f"chosen: {chosen.name}, {chosen.accuracy:.1f} % held out")
+    calibration = calibrate(*chosen.pooled)
+    settings = comparison.of_choice(settings, chosen)
+    job, tested = final.train(settings, survey.divided, workdir, convert)
+    network = final.publish(job, calibration, workdir)
+    suspects, shown = final.suspects(
+        settings, network, chosen, calibration.temperature, workdir, convert
+    )
+    robustness = None
+    if settings.my_images.robustness:
+        robustness = held_out_robustness(settings, chosen, workdir / "robustness", convert)
+    held_out = Accuracy.of(honest_hits(candidates, margin))
+    curve = comparison.curve(settings, divided, workdir, convert)
+    return Findings(
+        survey=survey,
+        settings=settings,
+        class_names=job.pair.dataset.class_names,
+        files=[file for file, _ in training_files(settings.target.dataset) or ()],
+        candidates=candidates,
+        chosen=chosen,
+        held_out=held_out,
+        accuracy=held_out.with_more(curve, len(job.train_rows)),
+        tested=tested,
+        calibration=calibration,
+        curve=curve,
+        suspects=suspects,
+        suspects_picture=Path(shown),
+        wrong_picture=_draw_wrong(workdir, job, chosen, calibration.temperature),
+        robustness=robustness,
+        network=Path(network),
+    )
+
+
+def _draw_wrong(workdir: epath.Path, job: Job, chosen: HeldOut, temperature: float) -> Path | None:
+    """The held-out images that are wrong with the greatest confidence, as PNG; None: no mistake."""
+    images = confidently_wrong(chosen, temperature, job.experiment.my_images.num_shown)
+    if not len(images):
+        return None
+    names = job.pair.dataset.class_names
+    probabilities = chosen.probabilities(temperature)[images]
+    named = [f"{names[row.argmax()]}, {row.max():.0%}" for row in probabilities]
+    labels = [names[label] for label in chosen.labels[images]]
+    path = workdir / "wrong.png"
+    draw_suspects(path, job.pair.dataset.train.images[images], labels, named, None)
+    return Path(path)

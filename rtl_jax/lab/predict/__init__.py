@@ -1,0 +1,1 @@
+"""The task `predict`: classes and calibrated probabilities of new pictures."""

@@ -1,0 +1,77 @@
+"""The training images that speak most for a prediction, by their influence through the head."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from rtl_jax.errors import UserError
+from rtl_jax.influence.head import Examples
+from rtl_jax.influence.scores import influence_kernel, top_k
+from rtl_jax.influence.solve import Solver
+from rtl_jax.lab.config import Experiment
+from rtl_jax.lab.influence.finetuned import explained
+from rtl_jax.lab.influence.method import solver_for
+from rtl_jax.lab.influence.wrong_labels import image_files
+from rtl_jax.lab.predict.predictor import Predictor
+from rtl_jax.models.sources import Convert
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Explainer:
+    """The training images of a network as its head sees them, and a solver for its Hessian."""
+
+    predictor: Predictor
+    train: Examples
+    solver: Solver
+    files: list[str]  # of the training images, or their rows where they are no files
+    labels: list[str]
+    number: int
+
+    @classmethod
+    def load(
+        cls,
+        experiment: Experiment,
+        predictor: Predictor,
+        workdir: epath.Path,
+        convert: Convert | None,
+    ) -> "Explainer":
+        """The training images of the network that `source.checkpoint` names.
+
+        Raises UserError where it was not fine-tuned here or its images are no longer there.
+        """
+        run = dataclasses.replace(
+            experiment.influence, run=experiment.source.checkpoint, compare=None
+        )
+        try:
+            (one,) = explained(dataclasses.replace(experiment, influence=run), workdir, convert)
+        except UserError as error:
+            raise UserError(
+                "predict.explain: expected a network whose training images are here (0 explains "
+                f"nothing): {error}"
+            ) from error
+        train = one.examples(one.job.train, "training images")
+        files = image_files(one.job) or [f"row {row}" for row in one.job.train_rows]
+        labels = [predictor.class_names[label] for label in one.job.train.labels]
+        number = min(experiment.predict.explain, len(labels))
+        solver = solver_for(experiment.influence, one.head, train)
+        return cls(predictor, train, solver, files, labels, number)
+
+    def rows(self, features: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
+        """The columns of each of the images: features [N, d], and classes predicted, int [N]."""
+        examples = self.predictor.head.examples(features, predicted)
+        scores_TN = influence_kernel(self.solver)(self.train, examples).T
+        best_TK = top_k(scores_TN, self.number)
+        return [
+            {
+                key: value
+                for rank, image in enumerate(best, start=1)
+                for key, value in (
+                    (f"training_image_{rank}", self.files[image]),
+                    (f"training_label_{rank}", self.labels[image]),
+                    (f"influence_{rank}", float(scores[image])),
+                )
+            }
+            for scores, best in zip(scores_TN, best_TK, strict=True)
+        ]

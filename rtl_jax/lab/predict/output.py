@@ -1,0 +1,101 @@
+"""Predictions on disk: pieces that are whole, and at the end one file, CSV or Parquet.
+
+Pieces lie in a folder of their own until all of them are there, so that the same command goes on
+after an interruption. None is held in memory longer than it takes to write it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from rtl_jax.errors import UserError
+from rtl_jax.runtime.paths import complete_or_absent
+
+ROWS = 1024  # of a piece
+ENDINGS = (".csv", ".parquet")
+
+
+def schema(top: int, explained: int) -> pa.Schema:
+    """The columns, in order: see docs/predict.md."""
+    columns = [("file", pa.string()), ("error", pa.string())]
+    for rank in range(1, top + 1):
+        columns += [(f"class_{rank}", pa.string()), (f"probability_{rank}", pa.float64())]
+    for rank in range(1, explained + 1):
+        columns += [
+            (f"training_image_{rank}", pa.string()),
+            (f"training_label_{rank}", pa.string()),
+            (f"influence_{rank}", pa.float64()),
+        ]
+    return pa.schema(columns)
+
+
+class Pieces:
+    """The finished pieces of one prediction, in a folder."""
+
+    def __init__(self, directory: Path, columns: pa.Schema):
+        self._directory, self._columns = directory, columns
+
+    @property
+    def done(self) -> int:
+        """How many rows are written."""
+        return ROWS * len(self._paths())
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add rows, piece by piece; the last piece may have fewer than `ROWS`."""
+        piece: list[Mapping[str, Any]] = []
+        for row in rows:
+            piece.append(row)
+            if len(piece) == ROWS:
+                self._write(piece)
+                piece = []
+        if piece:
+            self._write(piece)
+
+    def join(self, destination: Path) -> int:
+        """All pieces as one file, which replaces an older one; the number of broken pictures."""
+        broken = 0
+        with (
+            complete_or_absent(destination, replace=True) as temporary,
+            _writer(Path(temporary), destination.suffix, self._columns) as writer,
+        ):
+            for table in self._tables():
+                broken += len(table) - table["error"].null_count
+                writer.write_table(table)
+        for path in self._paths():
+            path.unlink()
+        self._directory.rmdir()
+        return broken
+
+    def _paths(self) -> list[Path]:
+        return sorted(self._directory.glob("*.parquet"))
+
+    def _write(self, rows: list[Mapping[str, Any]]) -> None:
+        path = self._directory / f"{len(self._paths()):08d}.parquet"
+        table = pa.Table.from_pylist(list(rows), schema=self._columns)
+        with complete_or_absent(path) as temporary:
+            pq.write_table(table, str(temporary))
+
+    def _tables(self) -> Iterator[pa.Table]:
+        for path in self._paths():
+            try:
+                yield pq.read_table(path)
+            except (OSError, pa.ArrowException) as error:
+                raise UserError(
+                    f"{path} is damaged ({error}): remove {self._directory} and run again"
+                ) from error
+
+
+def _writer(path: Path, suffix: str, columns: pa.Schema) -> Any:
+    if suffix == ".parquet":
+        return pq.ParquetWriter(str(path), columns)
+    return pyarrow.csv.CSVWriter(str(path), columns)
+
+
+def read(path: Path) -> pd.DataFrame:
+    """The predictions in a file that `Pieces.join` wrote."""
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)

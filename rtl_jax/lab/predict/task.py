@@ -1,0 +1,119 @@
+"""The task `predict`: pictures in, a row for each of them out."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from rtl_jax.errors import Incomplete, UserError
+from rtl_jax.lab.config import Experiment
+from rtl_jax.lab.predict.explain import Explainer
+from rtl_jax.lab.predict.inputs import Decoded, decoded, look_through, paths
+from rtl_jax.lab.predict.output import ENDINGS, Pieces, schema
+from rtl_jax.lab.predict.predictor import Predictor
+from rtl_jax.models.checkpoint import digest
+from rtl_jax.models.sources import Convert
+from rtl_jax.runtime.paths import absolute
+from rtl_jax.runtime.progress import bar
+
+
+def predict(
+    experiment: Experiment, workdir: epath.PathLike, convert: Convert | None = None
+) -> pd.DataFrame:
+    """Write the classes of all pictures that `predict.images` names to `predict.output`.
+
+    Pictures are decoded and computed batch by batch, so memory does not grow with their number,
+    and rows are kept piece by piece under WORKDIR, where the same command goes on. Returns one
+    row: output, pictures, seconds. Raises UserError for what the user can mend, and Incomplete,
+    after all is written, where pictures were broken.
+    """
+    started, settings, workdir = time.monotonic(), experiment.predict, absolute(workdir)
+    output = Path(settings.output or workdir / "predictions.csv").expanduser().absolute()
+    if output.suffix not in ENDINGS:
+        raise UserError(f"predict.output: expected a .csv or .parquet file, received {output}")
+    number, listing = look_through(settings.images)
+    predictor = Predictor.load(experiment, convert)
+    print(f"{number:,} pictures at {predictor.image_size} px; {predictor.describe()}")
+    explainer = None
+    if settings.explain:
+        explainer = Explainer.load(experiment, predictor, workdir, convert)
+    top = min(settings.top, len(predictor.class_names))
+    shown = explainer.number if explainer else 0
+    pieces = Pieces(
+        Path(workdir) / "predicting" / _identity(predictor, listing, top, shown),
+        schema(top, shown),
+    )
+    with bar("predicting", number, done=min(pieces.done, number), leave=True) as progress:
+        files = itertools.islice(paths(settings.images), pieces.done, None)
+        batches = decoded(files, predictor.image_size, predictor.batch_size)
+        pieces.write(_rows(predictor, explainer, batches, top, progress.update))
+    broken = pieces.join(output)
+    if broken:
+        raise Incomplete(
+            f"{broken:,} of {number:,} pictures could not be read: their rows in {output} say why; "
+            "all others are predicted"
+        )
+    seconds = time.monotonic() - started
+    return pd.DataFrame([{"output": str(output), "pictures": number, "seconds": seconds}])
+
+
+def summarize(rows: pd.DataFrame) -> str:
+    """Where the predictions are."""
+    (row,) = rows.itertuples()
+    return f"predicted {row.pictures:,} pictures in {row.seconds:.1f} s: {row.output}"
+
+
+def _identity(predictor: Predictor, listing: str, top: int, shown: int) -> str:
+    """16 hex digits of all that rows depend on: a changed picture starts again."""
+    network = predictor.network
+    return digest(
+        (network.params, network.batch_stats),
+        {"files": listing, "top": top, "explain": shown, "size": predictor.image_size,
+         "temperature": predictor.temperature, "names": list(predictor.class_names)},
+    )[:16]  # fmt: skip
+
+
+def _rows(
+    predictor: Predictor,
+    explainer: Explainer | None,
+    batches: Iterator[Decoded],
+    top: int,
+    progress: Any,
+) -> Iterator[dict[str, Any]]:
+    """A row for each file, in order."""
+    for batch in batches:
+        good = [pixels for pixels in batch.pixels if not isinstance(pixels, str)]
+        found = iter(_predicted(predictor, explainer, np.stack(good), top) if good else ())
+        for file, pixels in zip(batch.files, batch.pixels, strict=True):
+            row = {"error": pixels} if isinstance(pixels, str) else next(found)
+            yield {"file": str(file), **row}
+        progress(len(batch.files))
+
+
+def _predicted(
+    predictor: Predictor, explainer: Explainer | None, images: np.ndarray, top: int
+) -> list[dict[str, Any]]:
+    """The columns of decoded images, uint8 [N, S, S, 3]."""
+    features = predictor.features(images)
+    probabilities = predictor.probabilities(features)
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    rows: list[dict[str, Any]] = [
+        {
+            key: value
+            for rank, label in enumerate(labels, start=1)
+            for key, value in (
+                (f"class_{rank}", predictor.class_names[label]),
+                (f"probability_{rank}", float(each[label])),
+            )
+        }
+        for each, labels in zip(probabilities, best, strict=True)
+    ]
+    if explainer:
+        reasons = explainer.rows(features, best[:, 0])
+        rows = [row | reason for row, reason in zip(rows, reasons, strict=True)]
+    return rows

@@ -1,0 +1,224 @@
+"""From a finished pre-training to a bundled source: round, measure, write the card.
+
+    python -m rtl_jax.lab.pretrain.bundle l2 --config configs/sources/tiny_l2.py \\
+      --workdir runs/tiny_l2 --machine "2 cores of a laptop"
+
+replaces rtl_jax/models/bundled/l2.safetensors; --figure FILE draws the input gradients of all
+bundled sources. What is measured is the network as it is stored, in 16 bits.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from rtl_jax.attacks.adversarial import attack
+from rtl_jax.attacks.pgd import PGD
+from rtl_jax.attacks.threat import Norm
+from rtl_jax.data import ImageSet, draw_test_subset
+from rtl_jax.data.transforms import prepare
+from rtl_jax.errors import UserError
+from rtl_jax.lab import cli, results
+from rtl_jax.lab.config import Experiment, Source, freeze
+from rtl_jax.lab.targets import load_target
+from rtl_jax.lab.visualize.plots import Row, draw_rows
+from rtl_jax.lab.visualize.saliency import gradients, prepared, total_variation, visible
+from rtl_jax.models import bundled
+from rtl_jax.models.checkpoint import Network
+from rtl_jax.models.functions import network_logits
+from rtl_jax.models.sources import load_source
+from rtl_jax.runtime.progress import bar
+
+COMMON: tuple[Norm, float] = ("l2", 0.5)  # what all are attacked by, beside their own ball
+NUM_ATTACKED = 1000
+NUM_GRADIENTS = 256
+
+
+def card(
+    experiment: Experiment, workdir: str, network: Network, command: str, machine: str
+) -> dict[str, Any]:
+    """All that is said of a source; its validation images are attacked, which takes minutes."""
+    settings = experiment.pretraining
+    rows = results.read_rows(workdir)
+    last = rows[rows["run"] == network.provenance["run"]].iloc[-1]
+    images = _validation(experiment)
+    few = images.take(
+        draw_test_subset(images.labels, NUM_ATTACKED, network.architecture.num_classes)
+    )
+    own: tuple[Norm, float] = (settings.norm, settings.eps)
+    if settings.perturbation == "none":
+        own = COMMON
+    robust = robust_accuracy(network, experiment, few, *COMMON)
+    return {
+        "perturbation": _perturbation(experiment),
+        "command": command,
+        "epochs": settings.epochs,
+        "hours": round(float(last["seconds"]) / 3600, 3),
+        "machine": machine,
+        "date": str(last["time"])[:10],
+        "versions": str(last["versions"]),
+        "num_classes": network.architecture.num_classes,
+        "clean_accuracy": round(clean_accuracy(network, experiment, images), 2),
+        "num_validation_images": len(images),
+        "attack": f"PGD(20), {COMMON[0]} {COMMON[1]}, best iterate, {NUM_ATTACKED} images",
+        "robust_accuracy": robust,
+        "own_attack": f"PGD(20), {own[0]} {own[1]:.4g}, best iterate, {NUM_ATTACKED} images",
+        "own_robust_accuracy": (
+            robust if own == COMMON else robust_accuracy(network, experiment, few, *own)
+        ),
+        "total_variation": round(float(np.mean(_roughness(network, experiment, few))), 3),
+        "class_names": network.provenance["class_names"],
+        "settings": network.provenance["settings"],
+    }
+
+
+def clean_accuracy(network: Network, experiment: Experiment, images: ImageSet) -> float:
+    """Top-1, percent."""
+    logits_fn = jax.jit(_logits_fn(network))
+    hits = [
+        np.asarray(logits_fn(pixels)).argmax(1) == labels
+        for pixels, labels in _batches(experiment, images)
+    ]
+    return 100 * float(np.concatenate(hits).mean())
+
+
+def robust_accuracy(
+    network: Network, experiment: Experiment, images: ImageSet, norm: Norm, eps: float
+) -> float:
+    """Top-1 under PGD(20) from the image, the best iterate of each, in percent."""
+    logits_fn, settings = _logits_fn(network), PGD(norm, steps=20)
+    held = 0
+    with bar("attacking", len(images)) as progress:
+        for pixels, labels in _batches(experiment, images):
+            held += int((~attack(logits_fn, pixels, labels, eps, settings).success).sum())
+            progress.update(len(labels))
+    return round(100 * held / len(images), 2)
+
+
+def draw_gradients(path: str, names: list[str], number: int = 6) -> None:
+    """Images and their input gradients for each bundled source, as PNG."""
+    rows: list[Row] = []
+    for name in names:
+        network = bundled.load(name)
+        experiment = _experiment(network)
+        images = _validation(experiment)
+        few = images.take(draw_test_subset(images.labels, 100, network.architecture.num_classes))
+        few = few.take(np.arange(number))
+        if not rows:
+            rows.append(
+                Row("images", np.asarray(prepare(few.images, experiment.target.image_size)))
+            )
+        rows.append(Row(name, visible(_gradients(network, experiment, few))))
+    draw_rows(epath.Path(path), rows)
+
+
+def main(arguments: list[str]) -> int:
+    """Bundle a run, or draw the figure; return 0, or 2 for what the user can mend."""
+    parser = argparse.ArgumentParser(prog="python -m rtl_jax.lab.pretrain.bundle")
+    parser.add_argument("name", nargs="?", help="what bundled:NAME will be")
+    parser.add_argument("--config", help="the config file that trained it")
+    parser.add_argument("--workdir", help="where it was trained")
+    parser.add_argument("--machine", help="what it was trained on, in words")
+    parser.add_argument("--figure", help="draw all input gradients to this file")
+    given = parser.parse_args(arguments)
+    try:
+        if given.name:
+            _bundle(given)
+        if given.figure:
+            draw_gradients(given.figure, bundled.names())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _bundle(given: argparse.Namespace) -> None:
+    if not (given.config and given.workdir and given.machine):
+        raise UserError("--config, --workdir and --machine are needed to bundle a source")
+    experiment, _ = cli.parse(["--config", given.config])
+    network = load_source(Source(given.workdir))
+    _require_trained_by(experiment, network, given)
+    stored = Network(
+        network.architecture,
+        {path: bundled.stored(path, leaf) for path, leaf in network.params.items()},
+        network.batch_stats,
+        network.provenance,
+    )
+    command = f"python run.py --config {given.config}"
+    known = card(experiment, given.workdir, stored, command, given.machine)
+    bundled.write(
+        bundled.DIRECTORY / f"{given.name}.safetensors", network._replace(provenance=known)
+    )
+    print(f"bundled:{given.name}", *(f"  {name}: {known[name]}" for name in _SHOWN), sep="\n")
+
+
+_SHOWN = ("clean_accuracy", "robust_accuracy", "own_robust_accuracy", "total_variation", "hours")
+
+
+def _require_trained_by(
+    experiment: Experiment, network: Network, given: argparse.Namespace
+) -> None:
+    """Raise UserError unless the config's training is the one that left the network."""
+    wanted, found = experiment.to_dict(), network.provenance.get("settings", {})
+    for group in ("source", "target", "augmentation", "pretraining"):
+        for name, value in found.get(group, {"": None}).items():
+            if _plain(wanted[group].get(name)) != _plain(value):
+                raise UserError(
+                    f"{given.workdir} was not trained by {given.config}: {group}.{name} differs"
+                )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _experiment(network: Network) -> Experiment:
+    """The settings that a card holds, as far as this version knows them."""
+    settings = network.provenance["settings"]
+    return freeze({group: settings[group] for group in ("task", "target", "pretraining")})
+
+
+def _validation(experiment: Experiment) -> ImageSet:
+    target = experiment.target
+    dataset = load_target(target)
+    rows = draw_test_subset(dataset.test.labels, target.num_test_images, dataset.num_classes)
+    return dataset.test.take(rows)
+
+
+def _perturbation(experiment: Experiment) -> str:
+    settings = experiment.pretraining
+    if settings.perturbation == "none":
+        return "nothing"
+    steps = f"PGD({settings.steps})" if settings.perturbation == "pgd" else "Gaussian"
+    return f"{steps}, {settings.norm} {settings.eps:.4g}"
+
+
+def _logits_fn(network: Network) -> Any:
+    params, stats = (
+        {path: jnp.asarray(leaf, jnp.float32) for path, leaf in tree.items()}
+        for tree in (network.params, network.batch_stats)
+    )
+    return network_logits(network.architecture, params, stats)
+
+
+def _batches(experiment: Experiment, images: ImageSet) -> Iterator[tuple[jax.Array, jax.Array]]:
+    return prepared(images, experiment.target.image_size)
+
+
+def _gradients(network: Network, experiment: Experiment, images: ImageSet) -> np.ndarray:
+    parts = gradients(_logits_fn(network), _batches(experiment, images))
+    return np.concatenate(list(parts))
+
+
+def _roughness(network: Network, experiment: Experiment, images: ImageSet) -> np.ndarray:
+    found = _gradients(network, experiment, images.take(np.arange(NUM_GRADIENTS)))
+    return np.asarray(total_variation(jnp.asarray(found)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,109 @@
+"""How well a source does while it trains: on validation images as they are, and attacked."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from rtl_jax.attacks.adversarial import robustness_curve
+from rtl_jax.data import ImageSet
+from rtl_jax.data.batches import Batch
+from rtl_jax.data.transforms import prepare
+from rtl_jax.errors import UserError
+from rtl_jax.lab import config
+from rtl_jax.lab.attack.task import method
+from rtl_jax.lab.pretrain.program import Program, Weights
+from rtl_jax.models.functions import network_logits
+from rtl_jax.runtime import devices
+from rtl_jax.runtime.progress import bar
+from rtl_jax.train.step import Metrics, measure
+
+
+class Attacked(NamedTuple):
+    """Sums over images for each radius [E]: withstood, in number, and losses; and a check."""
+
+    robust: jax.Array
+    losses: jax.Array
+    valid: jax.Array  # bool: every logit and gradient was finite
+
+
+@partial(jax.jit, static_argnums=0)
+def _measure(program: Program, weights: Weights, batch: Batch, inside: jax.Array) -> Metrics:
+    logits_fn = network_logits(program.architecture, *weights, dtype=program.dtype)
+    logits = logits_fn(prepare(batch.images, program.image_size))
+    return measure(logits, batch.labels, inside)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _attack(
+    program: Program,
+    settings: config.Attack,
+    weights: Weights,
+    batch: Batch,
+    inside: jax.Array,
+    key: jax.Array,
+) -> Attacked:
+    found = robustness_curve(
+        network_logits(program.architecture, *weights, dtype=program.dtype),
+        prepare(batch.images, program.image_size),
+        batch.labels,
+        jnp.asarray(settings.eps),
+        method(settings),
+        key,
+        indices=batch.indices,
+    )
+    robust = (~found.success & inside).sum(1)
+    return Attacked(robust, jnp.where(inside, found.losses, 0).sum(1), found.valid.all())
+
+
+def clean(program: Program, weights: Weights, images: ImageSet, mesh: Mesh) -> dict[str, float]:
+    """Accuracy (percent) and mean loss (nats) with the running statistics."""
+    sums = Metrics.zero()
+    with bar("validating", len(images)) as progress:
+        for batch, inside, number in _batches(images, program.settings.eval_batch_size, mesh):
+            sums = sums.add(_measure(program, weights, batch, inside))
+            progress.update(number)
+    return sums.means()
+
+
+def attacked(
+    program: Program,
+    settings: config.Attack,
+    weights: Weights,
+    images: ImageSet,
+    mesh: Mesh,
+    key: jax.Array,
+) -> list[dict[str, float]]:
+    """Robust accuracy (percent) and mean loss at every radius of `settings.eps`.
+
+    Raises UserError where logits or gradients are not finite.
+    """
+    robust, losses = np.zeros(len(settings.eps), int), np.zeros(len(settings.eps))
+    with bar("attacking", len(images)) as progress:
+        for batch, inside, number in _batches(images, settings.batch_size, mesh):
+            found = _attack(program, settings, weights, batch, inside, key)
+            if not found.valid:
+                raise UserError("the attack met logits or gradients that are not finite")
+            robust += np.asarray(found.robust)
+            losses += np.asarray(found.losses)
+            progress.update(number)
+    return [
+        {"eps": eps, "accuracy": 100 * int(right) / len(images), "loss": float(loss) / len(images)}
+        for eps, right, loss in zip(settings.eps, robust, losses, strict=True)
+    ]
+
+
+def _batches(images: ImageSet, size: int, mesh: Mesh) -> Iterator[tuple[Batch, jax.Array, int]]:
+    """Batches of one shape, divided over the devices; which images are no padding; how many."""
+    total = len(images)
+    size = min(size, total)
+    size += -size % mesh.size
+    for start in range(0, total, size):
+        rows = np.arange(start, start + size)
+        inside, rows = rows < total, np.minimum(rows, total - 1)
+        batch = Batch(images.images[rows], images.labels[rows], rows.astype(np.int32))
+        yield (*devices.divide(mesh, (batch, inside)), int(inside.sum()))

@@ -1,0 +1,69 @@
+"""The report's chapters, from rows."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from rtl_jax.lab.report import (
+    accuracy,
+    figures,
+    influence,
+    literature,
+    networks,
+    robustness,
+    table7,
+)
+from rtl_jax.lab.report.elements import Element, Picture, Report, Section, Text
+from rtl_jax.lab.report.recommendation import recommendations
+from rtl_jax.lab.report.runs import Finetunings, finetunings
+
+PICTURES = 40  # more would make a page that no browser likes
+
+
+def compose(rows: pd.DataFrame, pictures: Sequence[Path] = ()) -> Report:
+    """The whole report of a work directory's rows (`results.read_rows`) and PNG pictures.
+
+    Chapters that no row belongs to are left out; the paper's Tables 1, 2 and 5 are always there.
+    """
+    found = finetunings(rows)
+    chapters: list[tuple[str, list[Element]]] = [
+        ("Recommendation", recommendations(found)),
+        ("The paper's Table 7", table7.table(found)),
+        ("The paper's figures", figures.figures(found) if found.last else []),
+        ("Accuracy", accuracy.tables(found, finetunings(rows, "linear_pixels"))),
+        ("Robustness", robustness.curves(rows)),
+        ("Influence", influence.tables(rows)),
+        ("Networks", networks.tables(rows)),
+        ("Pictures", _pictures(pictures)),
+        ("The paper's other tables", literature.tables(rows)),
+    ]
+    sections = [Section(title, elements) for title, elements in chapters if elements]
+    return Report("Transfer from robust networks", _summary(rows, found), sections)
+
+
+def _summary(rows: pd.DataFrame, found: Finetunings) -> str:
+    """What the report is of."""
+    evaluations = found.evaluations
+    runs = len(evaluations.drop_duplicates(["target", "source", "blocks", "num_images", "seed"]))
+    words = [
+        f"Rows: {len(rows):,}, of runs: {rows['run'].nunique():,}. Fine-tunings: {runs:,}; "
+        f"sources: {len(found.sources)}; targets: {len(found.targets)}.",
+        *found.notes,
+    ]
+    seeds = [len(values) for values in found.last.values()]
+    if seeds and max(seeds) == 1:
+        words.append("One seed each: no interval can be given, and no comparison is sure.")
+    if not found.last:
+        words.append("There is no finished fine-tuning, so nothing can be recommended.")
+    return " ".join(words)
+
+
+def _pictures(paths: Sequence[Path]) -> list[Element]:
+    shown: list[Element] = [
+        Picture(f"picture_{number}", f"{path.parent.name}: {path.stem}", path)
+        for number, path in enumerate(paths[:PICTURES], 1)
+    ]
+    if len(paths) > PICTURES:
+        shown.append(Text(f"{len(paths) - PICTURES} more are in the work directory."))
+    return shown

@@ -1,0 +1,73 @@
+"""Which of several fine-tunings of one target and size is best, and whether that is sure."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pandas as pd
+
+from rtl_jax.lab.sweep.table import CONFIDENCE, mean_interval
+
+
+class Difference(NamedTuple):
+    """By how much the best is ahead of a rival, in points of percent, and half its interval.
+
+    Both are nan for no seed in common, `half` for one.
+    """
+
+    ahead: float
+    half: float
+    seeds: int
+
+    @property
+    def sure(self) -> bool:
+        """Whether the interval excludes zero; one that is not known excludes nothing."""
+        return self.ahead - self.half > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The best option and its differences from the others, paired by seed, the closest first."""
+
+    best: str
+    rivals: Mapping[str, Difference]
+
+    @property
+    def rival(self) -> str:
+        """The closest one by its mean."""
+        return next(iter(self.rivals))
+
+    @property
+    def sure(self) -> bool:
+        """Whether the best beats every rival."""
+        return all(difference.sure for difference in self.rivals.values())
+
+    def sentence(self, rival: str) -> str:
+        """The outcome against a rival in words."""
+        ahead, half, seeds = self.rivals[rival]
+        if seeds < 2:
+            return f"{self.best} against {rival}: cannot say, with {seeds or 'no'} seed in common"
+        by = f"by {ahead:.1f} ± {half:.1f} points, {seeds} seeds"
+        if self.rivals[rival].sure:
+            return f"{self.best} beats {rival} {by}: sure"
+        return f"{self.best} leads {rival} {by}: cannot say which is better"
+
+
+def compare(options: Mapping[str, pd.Series]) -> Comparison | None:
+    """Compare accuracies by seed; the best has the highest mean. None for fewer than two options.
+
+    The best was chosen by its result, so each of its m differences has an interval of confidence
+    1 - 0.05 / m (Bonferroni): all of them together hold with 95 %.
+    """
+    means = {name: float(values.mean()) for name, values in options.items() if len(values)}
+    if len(means) < 2:
+        return None
+    best, *others = sorted(means, key=lambda name: -means[name])
+    confidence = 1 - (1 - CONFIDENCE) / len(others)
+    rivals = {}
+    for name in others:
+        paired = (options[best] - options[name]).dropna()
+        interval = mean_interval(paired, confidence) if len(paired) else (math.nan, math.nan)
+        rivals[name] = Difference(*interval, len(paired))
+    return Comparison(best, rivals)

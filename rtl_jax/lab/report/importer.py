@@ -1,0 +1,182 @@
+"""Other people's logs as rows: a CSV with a line per evaluation, and a mapping of its columns.
+
+    python -m rtl_jax.lab.report.importer LOG.csv --mapping FILE.toml --workdir DIR
+
+writes one file to DIR/rows, which `task=report` then reads like any other. Lines that agree in all
+that identifies a run (source, target, images, blocks, seed, ...) are that run's evaluations; its
+last epoch is the last one in the log, unless `epochs` is mapped. What the log does not say stays
+missing, and the rows' `config` holds only what is known.
+"""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rtl_jax.errors import UserError
+from rtl_jax.lab import results
+from rtl_jax.lab.report.mapping import LogMapping, read_mapping
+
+# What an evaluation measures; all other columns identify the run.
+_MEASURED = ("epoch", "accuracy", "loss", "train_accuracy", "train_loss", "seconds")
+_UNKNOWN: dict[Hashable, int] = {
+    "num_classes": 0,
+    "num_test_images": 0,
+    "image_size": 0,
+    "num_devices": 0,
+}
+
+
+def import_log(log: Path, mapping: LogMapping, workdir: Path) -> list[str]:
+    """Write a log's rows under a work directory; return for each line the run that it is of.
+
+    The same log under the same mapping replaces its own file. Raises UserError for a log that
+    cannot be read, a column that it lacks, a value that the mapping does not list, a wrong number,
+    and two evaluations of one run after the same epoch.
+    """
+    table = _mapped(_read(log), log, mapping)
+    identity = [column for column in table if column not in _MEASURED]
+    _require_single(table, [*identity, "epoch"], log)
+    groups = table.groupby(identity, dropna=False, sort=False)
+    if "epochs" not in table:
+        table["epochs"] = groups["epoch"].transform("max")
+    runs = _identifiers(groups.ngroup(), table[[*identity, "epoch", "accuracy"]])
+    results.write_rows(workdir, _identifier("".join(runs)), _rows(table.assign(run=runs)))
+    return runs
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Import what the command line names; return 0, or 2 for what the user can mend."""
+    parser = argparse.ArgumentParser("python -m rtl_jax.lab.report.importer", description=__doc__)
+    parser.add_argument("log", metavar="LOG.csv", type=Path)
+    parser.add_argument("--mapping", metavar="FILE.toml", type=Path, required=True)
+    parser.add_argument("--workdir", metavar="DIR", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    try:
+        runs = import_log(options.log, read_mapping(options.mapping), options.workdir)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{len(set(runs)):,} runs, {len(runs):,} rows: {options.workdir / 'rows'}")
+    return 0
+
+
+def _read(log: Path) -> pd.DataFrame:
+    """A log as text."""
+    try:
+        table = pd.read_csv(log, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise UserError(f"{log} is not a readable CSV file ({error}): expected one") from error
+    if table.empty:
+        raise UserError(f"{log} has no lines below its heading: expected one per evaluation")
+    return table
+
+
+def _mapped(log: pd.DataFrame, path: Path, mapping: LogMapping) -> pd.DataFrame:
+    """The columns of rows that a log fills, of the schema's types."""
+    columns = {}
+    for column, name in mapping.columns.items():
+        if name not in log:
+            raise UserError(
+                f"{path} has no column {name!r}, which {mapping.path} takes for {column}: it has "
+                f"{', '.join(map(repr, log.columns))}"
+            )
+        columns[column] = _converted(log[name], column, path, mapping)
+    for column, value in mapping.constants.items():
+        columns[column] = pd.Series(value, log.index, results.SCHEMA[column][0])
+    table = pd.DataFrame(columns)
+    outside = table["accuracy"].notna() & ~table["accuracy"].between(0, 100)
+    if outside.any():
+        line = outside.idxmax()
+        raise UserError(
+            f"{path}, line {line + 2}: accuracy: expected percent, received "
+            f"{table['accuracy'][line]:g}: correct it, or [factors] in {mapping.path}"
+        )
+    return table
+
+
+def _converted(values: pd.Series, column: str, path: Path, mapping: LogMapping) -> pd.Series:
+    """A column of the log, its values replaced, as the schema's type; "" is missing."""
+    meanings = mapping.values.get(column)
+    if meanings is not None:
+        unknown = ~values.isin(list(meanings))
+        if unknown.any():
+            raise UserError(
+                f"{path}, line {unknown.idxmax() + 2}: unknown {column} "
+                f"{values[unknown.idxmax()]!r}: expected one of {', '.join(meanings)}, or another "
+                f"line in [values.{column}] of {mapping.path}"
+            )
+        values = values.map({given: str(meaning) for given, meaning in meanings.items()})
+    dtype = results.SCHEMA[column][0]
+    missing = values == ""
+    if dtype == "string":
+        return values.mask(missing).astype(dtype)
+    numbers = pd.to_numeric(values, errors="coerce")
+    whole = dtype != "float64"
+    wrong = numbers.isna() & ~missing & (whole | (values.str.lower() != "nan"))
+    wrong |= (whole & (numbers % 1 != 0) & numbers.notna()) | (missing & (dtype == "int64"))
+    if wrong.any():
+        raise UserError(
+            f"{path}, line {wrong.idxmax() + 2}: {column}: expected a "
+            f"{'whole ' if whole else ''}number, received {values[wrong.idxmax()]!r}: correct it"
+        )
+    return (numbers * mapping.factors.get(column, 1)).astype(dtype)
+
+
+def _require_single(table: pd.DataFrame, identity: Sequence[str], path: Path) -> None:
+    repeated = table.duplicated(list(identity), keep="first")
+    if repeated.any():
+        first = (table[identity] == table.loc[repeated.idxmax(), identity]).all(axis=1).idxmax()
+        raise UserError(
+            f"{path}, lines {first + 2} and {repeated.idxmax() + 2}: the same run after the same "
+            "epoch: expected one evaluation; remove one, or map a column that tells the runs apart"
+        )
+
+
+def _identifiers(groups: pd.Series, table: pd.DataFrame) -> list[str]:
+    """For each line its run's identifier, by all that identifies it and what was measured."""
+    contents: dict[int, list[tuple[Any, ...]]] = {}
+    for group, line in zip(groups, zip(*(table[name] for name in table), strict=True), strict=True):
+        contents.setdefault(group, []).append(line)
+    found = {group: _identifier(repr(lines)) for group, lines in contents.items()}
+    return [found[group] for group in groups]
+
+
+def _identifier(content: str) -> str:
+    """What names content: 16 hex digits."""
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    known: dict[Hashable, Any] = {
+        **dict.fromkeys(results.SCHEMA),
+        **_UNKNOWN,
+        "schema_version": results.SCHEMA_VERSION,
+        "task": "finetune",
+        "method": "transfer",
+        "versions": "{}",
+        "time": results.now(),
+    }
+    records = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [
+        {str(name): value for name, value in {**known, **record, "config": _config(record)}.items()}
+        for record in records
+    ]
+
+
+def _config(record: dict[Hashable, Any]) -> str:
+    """What is known of a run's settings, under the names that `rtl_jax.lab.config` gives them."""
+    groups = {
+        "source": {"checkpoint": record["source"]},
+        "target": {name: record.get(name) for name in ("dataset", "num_images", "image_size")},
+        "transfer": {name: record.get(name) for name in ("blocks", "frozen_batch_norm")},
+    }
+    return results.as_json({"task": "finetune", "seed": record["seed"], **groups})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""How well influence functions explain: matching labels, and wrong labels found."""
+
+import numpy as np
+import pandas as pd
+
+from rtl_jax.lab.report import cells, published
+from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table
+from rtl_jax.lab.report.names import paper_source, source_names
+
+NOTE = (
+    "Test images, in percent, whose most influential training image has their label, and of which "
+    "three or more of the top five have. Published (section 6): CIFAR-10, 3,200 images, 3 blocks. "
+)
+
+
+def tables(rows: pd.DataFrame) -> list[Element]:
+    """The matching labels as a table, the wrong labels found as curves."""
+    rows = rows[rows["task"] == "influence"]
+    if rows.empty:
+        return []
+    names = source_names([(source, False) for source in rows["source"].unique()])
+    rows = rows.assign(network=[names[source, False] for source in rows["source"]])
+    return [*_matches(rows[np.isfinite(rows["top1_match"])]), *_found(rows)]
+
+
+def _matches(rows: pd.DataFrame) -> list[Element]:
+    if rows.empty:
+        return []
+    paper = published.influence()
+    lines = []
+    for (dataset, network, method), group in rows.groupby(
+        ["dataset", "network", "method"], sort=False
+    ):
+        known = paper_source(group["source"].iloc[0])
+        comparable = dataset == "tfds:cifar10" and known in paper.index and method == "influence"
+        top1, top5 = paper.loc[known] if comparable else (np.nan, np.nan)
+        lines.append(
+            [
+                cells.text(dataset),
+                cells.text(network),
+                cells.text(method),
+                cells.count(group["seed"].nunique()),
+                cells.mean(group["top1_match"]),
+                cells.number(top1, 1),
+                cells.mean(group["top5_match"]),
+                cells.number(top5, 1),
+            ]
+        )
+    columns = ["target", "source", "scores", "seeds", "top-1 match", "top-1 match, published"]
+    columns += ["3 of top 5", "3 of top 5, published"]
+    title = "Figure 7b: labels of the most influential images"
+    return [Table("influence", title, columns, lines, NOTE + cells.INTERVALS)]
+
+
+def _found(rows: pd.DataFrame) -> list[Element]:
+    """Of labels made wrong, how many are found by looking at the most suspicious images."""
+    rows = rows[np.isfinite(rows["recall"])]
+    groups = rows.groupby(["dataset", "network"], sort=False)
+    charts = [
+        Chart(
+            f"wrong_labels_{number}",
+            f"{dataset}, {network}",
+            "training images looked at, %",
+            "wrong labels found, %",
+            [_curve(str(method), each) for method, each in group.groupby("method", sort=False)],
+        )
+        for number, ((dataset, network), group) in enumerate(groups, 1)
+    ]
+    return [Figure("wrong_labels", "Wrong labels found", charts, cells.INTERVALS)] if charts else []
+
+
+def _curve(method: str, rows: pd.DataFrame) -> Series:
+    shares = rows.groupby("inspected")["recall"]
+    return Series(method, [cells.point(float(share), values) for share, values in shares])

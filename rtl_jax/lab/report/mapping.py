@@ -1,0 +1,80 @@
+"""How another program's log is read: a TOML file that maps its columns to those of a row.
+
+[columns]            a row's column = the log's column that holds it
+accuracy = "top1"
+[constants]          a row's column = its value in every row
+architecture = "resnet50"
+[values.dataset]     what the log's values mean; all that occur must be listed, "" is missing
+cifar10 = "tfds:cifar10"
+[factors]            what numbers are multiplied by, such as fractions to be percent
+accuracy = 100
+"""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from rtl_jax.errors import UserError
+from rtl_jax.lab.results import SCHEMA
+
+NEEDED = ("source", "dataset", "num_images", "seed", "epoch", "accuracy")
+# What the importer itself fills in.
+_OWN = ("schema_version", "run", "task", "method", "config", "versions", "time")
+MAPPED = tuple(column for column in SCHEMA if column not in _OWN)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogMapping:
+    """A checked mapping file; every key is a column of a row that a log may fill."""
+
+    path: Path
+    columns: dict[str, str]
+    constants: dict[str, Any] = dataclasses.field(default_factory=dict)
+    values: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    factors: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+def read_mapping(path: Path) -> LogMapping:
+    """Read a mapping file.
+
+    Raises UserError where it cannot be read, has a part or a column that does not exist, lacks a
+    column that a row needs, or has a value of the wrong type.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path} is not a readable TOML file ({error}): correct it") from error
+    parts = [field.name for field in dataclasses.fields(LogMapping) if field.name != "path"]
+    for part, table in tables.items():
+        if part not in parts or not isinstance(table, dict):
+            raise UserError(f"{path}: expected the tables {', '.join(parts)}, received {part!r}")
+        _require_columns(path, part, table)
+    _require_types(path, tables)
+    given = {**tables.get("columns", {}), **tables.get("constants", {})}
+    if missing := [column for column in NEEDED if column not in given]:
+        raise UserError(f"{path}: a row needs {', '.join(missing)}: add it to [columns]")
+    return LogMapping(path, **{"columns": {}, **tables})
+
+
+def _require_columns(path: Path, part: str, table: dict[str, Any]) -> None:
+    for column in table:
+        if column not in MAPPED:
+            raise UserError(
+                f"{path}: [{part}] has {column!r}, which no log can fill: expected one of "
+                f"{', '.join(MAPPED)}"
+            )
+
+
+def _require_types(path: Path, tables: dict[str, dict[str, Any]]) -> None:
+    wanted = {
+        "columns": (str, "the name of a column of the log"),
+        "constants": (str | int | float, "text or a number"),
+        "values": (dict, "a table"),
+        "factors": (int | float, "a number"),
+    }
+    for part, table in tables.items():
+        kind, words = wanted[part]
+        for column, value in table.items():
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise UserError(f"{path}: [{part}] {column}: expected {words}, received {value!r}")

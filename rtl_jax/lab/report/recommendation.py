@@ -1,0 +1,182 @@
+"""For each target: which source, how many blocks, what more labels would bring, and how sure."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from rtl_jax.lab.report import cells, learning_curve
+from rtl_jax.lab.report.comparison import Comparison, compare
+from rtl_jax.lab.report.curves import ACCURACY, SIZE, size_axis
+from rtl_jax.lab.report.elements import Cell as Entry
+from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table, Text
+from rtl_jax.lab.report.learning_curve import LearningCurve
+from rtl_jax.lab.report.runs import Cell, Finetunings, blocks_name
+
+NOTE = (
+    "The best source and number of blocks of what was measured, each compared with the next best "
+    "while the other stays, by differences paired over seeds. 'Sure': the intervals of the "
+    "differences from every other one exclude zero, all together with 95 % (Bonferroni). "
+)
+CURVE = (
+    f"A power law, error = a n^-b, through the last {learning_curve.SIZES} sizes at most, to twice "
+    "the last one. Its 95 % interval counts the seeds and how crooked the measured curve is."
+)
+
+
+class _Choice(NamedTuple):
+    """The best fine-tuning of a target with so many images, and what it was compared with."""
+
+    cell: Cell
+    values: pd.Series
+    sources: Comparison | None
+    blocks: Comparison | None
+
+    @property
+    def size(self) -> int:
+        """The number of training images."""
+        return self.cell.num_images
+
+
+def recommendations(found: Finetunings) -> list[Element]:
+    """Sentences, a table of every size and a learning curve for every target."""
+    return [
+        element
+        for number, target in enumerate(found.targets, 1)
+        for element in _recommendation(found, target, number)
+    ]
+
+
+def _recommendation(found: Finetunings, target: str, number: int) -> list[Element]:
+    choices = _choices(found, target)
+    if not choices:
+        return []
+    # A single seed, as of a whole data set, supports no recommendation if others have more.
+    known = [choice for choice in choices if len(choice.values) > 1] or choices
+    first, last = known[0], known[-1]
+    values = {
+        choice.size: found.at(last.cell._replace(num_images=choice.size))
+        for choice in choices
+        if choice.size <= last.size
+    }
+    curve = learning_curve.fit(values)
+    words = [_advice(target, last)]
+    if last.sources and found.reference not in (last.sources.best, last.sources.rival):
+        words += _helps(last, found.reference)  # else it is said already
+    if first is not last:
+        words += _helps(first, found.reference)
+    elements: list[Element] = [
+        Text(" ".join([*words, _doubling(curve, values)])),
+        _table(target, choices, number),
+    ]
+    if curve:
+        elements.append(_figure(target, last.cell, values, curve, number))
+    return elements
+
+
+def _choices(found: Finetunings, target: str) -> list[_Choice]:
+    """The best of every size, the fewest images first."""
+    places: dict[int, dict[Cell, pd.Series]] = {}
+    for cell in found.having(target=target):
+        places.setdefault(cell.num_images, {})[cell] = found.at(cell)
+    return [_choose(places[size]) for size in sorted(places)]
+
+
+def _choose(values: Mapping[Cell, pd.Series]) -> _Choice:
+    best = max(values, key=lambda cell: values[cell].mean())
+    sources = {cell.source: each for cell, each in values.items() if cell.blocks == best.blocks}
+    blocks = {
+        f"{blocks_name(cell.blocks)} trained": each
+        for cell, each in values.items()
+        if cell.source == best.source
+    }
+    return _Choice(best, values[best], compare(sources), compare(blocks))
+
+
+def _advice(target: str, choice: _Choice) -> str:
+    """What to take, and how sure the choices of source and of blocks are."""
+    cell, seeds = choice.cell, len(choice.values)
+    accuracy = f"{cells.mean(choice.values).text} % over {seeds} seed{'s' if seeds > 1 else ''}"
+    words = [
+        f"{target}, {choice.size:,} images: take {cell.source} and train "
+        f"{blocks_name(cell.blocks)} ({accuracy})."
+    ]
+    for outcome, others in ((choice.sources, "source"), (choice.blocks, "number of blocks")):
+        if outcome is None:
+            words.append(f"No other {others} was measured beside it.")
+        else:
+            words.append(f"{outcome.sentence(outcome.rival)}.")
+    return " ".join(words)
+
+
+def _helps(choice: _Choice, reference: str | None) -> list[str]:
+    """Whether another source than the natural one helps."""
+    outcome = choice.sources
+    place = f"On {choice.size:,} images, {blocks_name(choice.cell.blocks)} trained"
+    if outcome is None or reference is None:
+        return []
+    rival = outcome.rival if outcome.best == reference else reference
+    return [f"{place}: {outcome.sentence(rival)}."] if rival in outcome.rivals else []
+
+
+def _doubling(curve: LearningCurve | None, values: Mapping[int, pd.Series]) -> str:
+    if curve is None:
+        known = sum(len(each) > 1 for each in values.values())
+        return (
+            "What more labels would bring cannot be fitted: that takes errors on three sizes with "
+            f"two seeds in common, and {known} sizes have two seeds or more."
+        )
+    words = (
+        f"Twice the labels ({2 * curve.size:,} images) would bring {curve.gain:+.1f} ± "
+        f"{curve.half:.1f} points, by a curve through {len(curve.points) - 1} sizes"
+    )
+    return f"{words}." if curve.half < abs(curve.gain) else f"{words}: too uncertain to count on."
+
+
+def _table(target: str, choices: Sequence[_Choice], number: int) -> Table:
+    columns = ["images", "seeds", "source", "blocks", "test accuracy, %"]
+    columns += ["next source", "its distance", "source is sure"]
+    columns += ["next blocks", "their distance", "blocks are sure"]
+    rows = [
+        [
+            cells.count(choice.size),
+            cells.seeds([choice.values]),
+            cells.text(choice.cell.source),
+            cells.text(blocks_name(choice.cell.blocks), choice.cell.blocks),
+            cells.mean(choice.values),
+            *_compared(choice.sources),
+            *_compared(choice.blocks),
+        ]
+        for choice in choices
+    ]
+    title = f"{target}: the best of what was measured"
+    return Table(f"recommendation_{number}", title, columns, rows, NOTE + cells.INTERVALS)
+
+
+def _compared(outcome: Comparison | None) -> list[Entry]:
+    if outcome is None:
+        return [cells.NOTHING] * 3
+    ahead, half, _ = outcome.rivals[outcome.rival]
+    sure = cells.text("yes" if outcome.sure else "no")
+    return [cells.text(outcome.rival), cells.interval(ahead, half), sure]
+
+
+def _figure(
+    target: str,
+    cell: Cell,
+    values: Mapping[int, pd.Series],
+    curve: LearningCurve,
+    number: int,
+) -> Figure:
+    measured = [cells.point(size, each) for size, each in values.items() if len(each)]
+    sizes = sorted({int(point.x) for point in (*measured, *curve.points)})
+    chart = Chart(
+        f"learning_curve_{number}",
+        f"{cell.source}, {blocks_name(cell.blocks)}",
+        SIZE,
+        ACCURACY,
+        [Series("measured", measured), Series("power law", curve.points, dashed=True)],
+        **size_axis(sizes),
+    )
+    title = f"{target}: what more labels bring"
+    return Figure(f"learning_curve_{number}", title, [chart], CURVE)

@@ -1,0 +1,114 @@
+"""Accuracy under attack, over the radius."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rtl_jax.lab.report import cells
+from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table
+from rtl_jax.lab.report.names import source_names, target_name
+from rtl_jax.lab.report.runs import EVERY, blocks_name, settings
+
+NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1", "unconstrained": "any norm"}
+NOTE = "Accuracy on the attacked test images, in percent; eps is for pixels in [0, 1]. "
+
+
+def curves(rows: pd.DataFrame) -> list[Element]:
+    """A chart for each data set and kind of attack, and the numbers as a table."""
+    rows = rows[(rows["task"] == "attack") & np.isfinite(rows["accuracy"]) & rows["eps"].notna()]
+    if rows.empty:
+        return []
+    names = source_names([(source, False) for source in rows["source"].unique()])
+    kinds = [
+        _kind(method, norm, settings(config))
+        for method, norm, config in rows[["method", "norm", "config"]].fillna("").to_numpy()
+    ]
+    rows = rows.assign(
+        dataset=[
+            target_name(*(str(part) for part in each))
+            for each in rows[["dataset", "test_dataset", "variant"]].fillna("").to_numpy()
+        ],
+        network=[
+            _network(names[source, False], *trained)
+            for source, *trained in rows[
+                ["source", "frozen_batch_norm", "blocks", "num_images"]
+            ].itertuples(index=False)
+        ],
+        attack=kinds,
+    ).drop_duplicates(["dataset", "attack", "network", "eps", "seed"], keep="last")
+    charts = [
+        _chart(f"robustness_{number}", f"{dataset}, {attack}", group)
+        for number, ((dataset, attack), group) in enumerate(
+            rows.groupby(["dataset", "attack"], sort=False), 1
+        )
+    ]
+    note = NOTE + cells.INTERVALS
+    return [
+        Figure("robustness_curves", "Robust accuracy by radius", charts, note),
+        _table(rows, note),
+    ]
+
+
+def _network(source: str, statistics: Any, blocks: Any, images: Any) -> str:
+    """A source, or what was fine-tuned from it: then rows say how."""
+    if pd.isna(statistics):
+        return source
+    trained = blocks_name(EVERY if pd.isna(blocks) else int(blocks))
+    return f"{source}, {trained}, {'all' if pd.isna(images) else f'{images:,}'} images"
+
+
+def _kind(method: str, norm: str, config: Mapping[str, Any]) -> str:
+    """An attack in words, such as 'PGD(20), Linf', with whatever is not usual about it."""
+    attack = config.get("attack", {})
+    ensemble = ", ".join(attack.get("attacks") or [attack.get("version", "?")])
+    names = {
+        "pgd": f"PGD({attack.get('steps', '?')})",
+        "gaussian": "Gaussian noise",
+        "autoattack": f"AutoAttack ({ensemble})",
+    }
+    usual = {"loss": "cross_entropy", "keep": "best", "restarts": 1, "random_start": False}
+    special = [
+        f"{key}={attack[key]}"
+        for key, value in usual.items()
+        if method == "pgd" and attack.get(key, value) != value
+    ]
+    return ", ".join(
+        [
+            names.get(method, method or "an attack not given"),
+            NORMS.get(norm, "a norm not given"),
+            *special,
+        ]
+    )
+
+
+def _chart(name: str, title: str, rows: pd.DataFrame) -> Chart:
+    series = [
+        Series(
+            str(network),
+            [cells.point(float(eps), values) for eps, values in group.groupby("eps")["accuracy"]],
+        )
+        for network, group in rows.groupby("network", sort=False)
+    ]
+    return Chart(name, title, "eps", "robust accuracy, %", series)
+
+
+def _table(rows: pd.DataFrame, note: str) -> Table:
+    columns = ["data set", "attack", "network", "eps", "robust accuracy, %", "seeds", "test images"]
+    columns += ["warnings"]  # AutoAttack's, of what makes the number doubtful
+    groups = rows.groupby(["dataset", "attack", "network", "eps"], sort=False)
+    lines = [
+        [
+            cells.text(dataset),
+            cells.text(attack),
+            cells.text(network),
+            cells.number(eps, 4),
+            cells.mean(group["accuracy"]),
+            cells.count(len(group)),
+            cells.count(int(group["num_test_images"].max())),
+            cells.text(", ".join(dict.fromkeys(group["warnings"].dropna()))),
+        ]
+        for (dataset, attack, network, eps), group in groups
+    ]
+    return Table("robustness", "Robust accuracy", columns, lines, note)

@@ -1,0 +1,253 @@
+"""The fine-tunings among a work directory's rows: test accuracy by cell, seed and epoch.
+
+A cell is a target, a source, a number of blocks and a number of images, all named as the report
+shows them. Runs of one cell whose settings differ besides (epochs, frozen BatchNorm, ...) are told
+apart by those settings, written behind the target's name. Of two runs that agree in everything the
+rows tell, such as before and after a change of the source's file, the later one counts.
+"""
+
+import dataclasses
+import functools
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rtl_jax.errors import UserError
+from rtl_jax.lab.report import names, published
+from rtl_jax.lab.report.names import paper_source, paper_target, target_name
+
+# In place of a missing number of blocks: every block trains, more than any number says.
+EVERY = 1_000_000
+
+_NOTHING = pd.Series(dtype=float)
+_TARGET = ["dataset", "test_dataset", "variant"]
+# Settings that a cell consists of, or that change no number.
+_ELSEWHERE = {
+    *("source.checkpoint", "target.dataset", "target.num_images", "transfer.blocks"),
+    *("target.test_dataset", "target.low_resolution", "target.low_pass", "target.low_pass_share"),
+    *("target.fold", "target.data_dir", "transfer.checkpoint_seconds", "transfer.baseline"),
+}
+
+
+class Cell(NamedTuple):
+    """What a mean is taken over the seeds of."""
+
+    target: str
+    source: str
+    blocks: int
+    num_images: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Finetunings:
+    """Accuracies in percent by cell, each a series over seeds, and what had to be left out.
+
+    A seed is text, as in '20000000'; in cross-validation each fold counts as one, '20000000/0'.
+    `by_epoch` has a frame for each cell, a row per epoch and a column per seed.
+    """
+
+    evaluations: pd.DataFrame  # target, source, blocks, num_images, seed, epoch, epochs, accuracy
+    targets: tuple[str, ...]  # in the report's order: the paper's, then the others
+    sources: tuple[str, ...]  # likewise, behind the reference
+    paper_targets: Mapping[str, str]  # the paper's names of those targets that are the paper's
+    paper_sources: Mapping[str, str]  # likewise
+    reference: str | None  # the source that others are compared with: the natural one
+    notes: tuple[str, ...]  # what was left out
+
+    @functools.cached_property
+    def last(self) -> Mapping[Cell, pd.Series]:
+        """After the last epoch, as the paper's tables have it."""
+        rows = self.evaluations
+        return _by_cell(rows[rows["epoch"] == rows["epochs"]])
+
+    @functools.cached_property
+    def best(self) -> Mapping[Cell, pd.Series]:
+        """After each run's best epoch, as the paper's figures by blocks and constraint have it."""
+        rows = self.evaluations.sort_values("accuracy", kind="stable")
+        return _by_cell(rows.drop_duplicates([*Cell._fields, "seed"], keep="last"))
+
+    def by_epoch(self, cell: Cell) -> pd.DataFrame:
+        """A row per evaluated epoch, a column per seed, of the most frequent number of epochs."""
+        rows = self._groups.get(cell)
+        if rows is None:
+            return pd.DataFrame()
+        length = rows.groupby("epochs")["seed"].nunique().idxmax()
+        return rows[rows["epochs"] == length].pivot(
+            index="epoch", columns="seed", values="accuracy"
+        )
+
+    @functools.cached_property
+    def _groups(self) -> Mapping[Cell, pd.DataFrame]:
+        groups = self.evaluations.groupby(list(Cell._fields), sort=False)
+        return {Cell(*key): rows for key, rows in groups}
+
+    def at(self, cell: Cell, best: bool = False) -> pd.Series:
+        """A cell's accuracy by seed after the last epoch, or the best; empty if there is none."""
+        return (self.best if best else self.last).get(cell, _NOTHING)
+
+    @functools.cached_property
+    def blocks(self) -> list[int]:
+        """The numbers of blocks that were trained."""
+        return sorted({cell.blocks for cell in self.last})
+
+    def having(self, **fixed: Any) -> Iterator[Cell]:
+        """The cells whose fields have these values."""
+        for cell in self.last:
+            if all(getattr(cell, name) == value for name, value in fixed.items()):
+                yield cell
+
+
+def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
+    """Gather the evaluations of a method ('transfer' or 'linear_pixels') that have an accuracy.
+
+    Raises UserError where a row's settings are not JSON.
+    """
+    rows = rows[rows["method"] == method]
+    needed = ["dataset", "source", "num_images", "epoch", "epochs"]
+    known = rows[np.isfinite(rows["accuracy"]) & rows[needed].notna().all(axis=1)]
+    notes = []
+    if len(known) < len(rows):
+        notes.append(f"Evaluations without an accuracy, left out: {len(rows) - len(known):,}.")
+    texts = {column: known[column].fillna("") for column in (*_TARGET, "config")}
+    known = known.assign(blocks=known["blocks"].fillna(EVERY).astype(int), **texts)
+    targets, sources = _targets(known), _sources(known)
+    labelled = known.assign(
+        seed=[
+            str(seed) if pd.isna(fold) else f"{seed}/{fold}"
+            for seed, fold in zip(known["seed"], known["fold"], strict=True)
+        ],
+        target=[targets[given] for given in _rows_of(known, [*_TARGET, "config"])],
+        source=[sources[origin] for origin in _origins(known)],
+    )
+    latest = _latest(labelled)
+    if repeated := labelled["run"].nunique() - latest["run"].nunique():
+        notes.append(f"Runs of which a later one with the same settings counts: {repeated:,}.")
+    paper_targets = _known({name: paper_target(*each[:3]) for each, name in targets.items()})
+    paper_sources = _known({name: paper_source(*each) for each, name in sources.items()})
+    reference = names.reference(
+        {path: name for (path, every), name in sources.items() if not every}
+    )
+    ordered = _in_order(sources.values(), paper_sources, list(published.table7()))
+    columns = [*Cell._fields, "seed", "epoch", "epochs", "accuracy"]
+    evaluations = latest[columns].astype({"num_images": int, "epoch": int, "epochs": int})
+    return Finetunings(
+        evaluations.reset_index(drop=True),
+        _in_order(targets.values(), paper_targets, list(published.targets().values())),
+        tuple(sorted(ordered, key=lambda name: name != reference)),
+        paper_targets,
+        paper_sources,
+        reference,
+        tuple([*notes, *_unequal(evaluations)]),
+    )
+
+
+def settings(config: str) -> dict[str, Any]:
+    """A row's settings; none where it has no config. Raises UserError if they are not JSON."""
+    try:
+        return json.loads(config) if config else {}
+    except ValueError as error:
+        raise UserError(f"a row's config is not JSON ({error}): remove its file") from error
+
+
+def blocks_name(blocks: int) -> str:
+    """Such as '3 blocks', '1 block' or 'every block'."""
+    if blocks == EVERY:
+        return "every block"
+    return f"{blocks} block" if blocks == 1 else f"{blocks} blocks"
+
+
+def _by_cell(rows: pd.DataFrame) -> dict[Cell, pd.Series]:
+    groups = rows.groupby(list(Cell._fields), sort=False)
+    return {Cell(*key): group.set_index("seed")["accuracy"] for key, group in groups}
+
+
+def _latest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the latest run of every cell and seed."""
+    ends = rows.groupby("run", sort=False).agg(
+        {**dict.fromkeys([*Cell._fields, "seed"], "first"), "time": "max"}
+    )
+    ends = ends.sort_values("time", kind="stable", na_position="first")
+    kept = ends.drop_duplicates([*Cell._fields, "seed"], keep="last").index
+    rows = rows[rows["run"].isin(kept)]
+    return rows.drop_duplicates(["run", "epoch"], keep="last")
+
+
+def _origins(rows: pd.DataFrame) -> list[tuple[str, bool]]:
+    """For each row its source's checkpoint, and whether every block was trained."""
+    return list(zip(rows["source"], rows["blocks"] == EVERY, strict=True))
+
+
+def _sources(rows: pd.DataFrame) -> dict[tuple[str, bool], str]:
+    """A name for each source: the paper's, or as much of its path as tells it apart."""
+    return names.source_names(list(dict.fromkeys(_origins(rows))))
+
+
+def _rows_of(rows: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    return list(zip(*(rows[column] for column in columns), strict=True))
+
+
+def _targets(rows: pd.DataFrame) -> dict[tuple[str, ...], str]:
+    """A name for each target and config, with the settings that tell runs of a cell apart."""
+    flat = {text: _flat(text) for text in rows["config"].unique()}
+    varying = _varying(rows, flat)
+    found = {}
+    for given in dict.fromkeys(_rows_of(rows, [*_TARGET, "config"])):
+        *target, config = given
+        extra = [f"{key}={flat[config].get(key)}" for key in varying.get(target[0], ())]
+        found[given] = ", ".join([target_name(*target), *extra])
+    return found
+
+
+def _known(names: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: paper for name, paper in names.items() if paper is not None}
+
+
+def _in_order(
+    found: Iterable[str], paper: Mapping[str, str], order: Sequence[str]
+) -> tuple[str, ...]:
+    """Names without repeats: the paper's first, in its order, then the others by name."""
+    ranks = {name: order.index(paper[name]) for name in paper if paper[name] in order}
+    return tuple(sorted(set(found), key=lambda name: (ranks.get(name, len(order)), name)))
+
+
+def _varying(rows: pd.DataFrame, flat: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """For each data set the settings of which some cell has two values."""
+    found: dict[str, set[str]] = {}
+    place = [*_TARGET, "source", "blocks", "num_images"]
+    for (dataset, *_), configs in rows.groupby(place, sort=False)["config"]:
+        each = [flat[text] for text in configs.unique()]
+        for key in {key for one in each for key in one}:
+            if any(one.get(key) != each[0].get(key) for one in each):
+                found.setdefault(dataset, set()).add(key)
+    return {dataset: sorted(keys) for dataset, keys in found.items()}
+
+
+def _flat(config: str) -> dict[str, Any]:
+    """The settings of a fine-tuning, by dotted name, beside those that a cell consists of."""
+    groups = settings(config)
+    return {
+        f"{group}.{name}": value
+        for group in ("source", "target", "augmentation", "transfer")
+        for name, value in groups.get(group, {}).items()
+        if f"{group}.{name}" not in _ELSEWHERE
+    }
+
+
+def _unequal(evaluations: pd.DataFrame) -> list[str]:
+    """A note where what is compared was trained for different numbers of epochs."""
+    transferred = evaluations[evaluations["blocks"] != EVERY]
+    by_place = transferred.groupby(["target", "num_images"])["epochs"].nunique()
+    unequal = by_place[by_place > 1].index
+    if unequal.empty:
+        return []
+    where = [
+        f"{target} on {', '.join(f'{size:,}' for _, size in group)}"
+        for target, group in itertools.groupby(unequal, key=lambda place: place[0])
+    ]
+    return [
+        f"Runs of different length, in epochs, stand beside each other: {'; '.join(where)} images."
+    ]

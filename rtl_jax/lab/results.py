@@ -1,0 +1,261 @@
+"""The row: one evaluation of one run, and where rows live.
+
+A run's rows are one Parquet file, WORKDIR/rows/RUN.parquet, written whole or not at all;
+`read_rows` gathers a work directory's into one pandas frame, without JAX. WORKDIR may be
+any path that `etils.epath` opens.
+"""
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from etils import epath
+
+from rtl_jax.errors import UserError
+from rtl_jax.lab.config import Experiment
+
+if TYPE_CHECKING:
+    import pyarrow
+
+SCHEMA_VERSION = 1
+
+# Column -> (pandas dtype, meaning). Adding a column keeps the version (of a dtype that can be
+# missing, since older files do not have it); changing the meaning of one raises it.
+SCHEMA: dict[str, tuple[str, str]] = {
+    "schema_version": ("int64", "of this table"),
+    "run": ("string", "identifies settings, source network and data; 16 hex digits"),
+    "task": ("string", "finetune, attack, pretrain, influence or visualize"),
+    "method": (
+        "string",
+        "transfer, linear_pixels (logistic regression on raw pixels), pretrain, pgd, gaussian, "
+        "autoattack, "
+        "influence, influence_trainable, gradient, loss, features or gradients",
+    ),
+    "source": ("string", "source.checkpoint as given"),
+    "source_sha256": ("string", "of the source's original file, where known"),
+    "architecture": ("string", "of the network, such as resnet50"),
+    "dataset": ("string", "target.dataset as given"),
+    "test_dataset": ("string", "of other test images than dataset's: target.test_dataset"),
+    "variant": ("string", "of all images: low_resolution=PIXELS, low_pass=FREQUENCIES; or missing"),
+    "data_order": ("string", "original: the source files' order; tfds: a prepared set's"),
+    "num_classes": ("int64", "of the target"),
+    "num_images": ("Int64", "training images, of a fine-tuning"),
+    "num_test_images": ("int64", "test images evaluated"),
+    "image_size": ("int64", "pixels that the network sees"),
+    "blocks": ("Int64", "residual blocks trained beside the head; missing: everything"),
+    "frozen_batch_norm": ("string", "batch, source or adapt"),
+    "seed": ("int64", "of subset, head, batches and augmentation; of an attack's random starts"),
+    "fold": ("Int64", "of cross-validation: the part of the training images tested on, from 0"),
+    "epoch": ("Int64", "of a fine-tuning, after which this was measured, from 1"),
+    "epochs": ("Int64", "of the whole fine-tuning"),
+    "accuracy": ("float64", "top-1 on the test images, percent; attacked: robust accuracy"),
+    "loss": ("float64", "mean test cross-entropy (attacked: in the attack's loss), nats"),
+    "train_accuracy": ("float64", "during that epoch, on augmented images, percent"),
+    "train_loss": ("float64", "mean during that epoch, nats"),
+    "norm": ("string", "of an attack: linf, l2, l1 or unconstrained"),
+    "eps": ("float64", "of an attack: its radius in that norm, for pixels in [0, 1]"),
+    "warnings": ("string", "of AutoAttack: the honesty checks that failed, between commas"),
+    "top1_match": (
+        "float64",
+        "of influence: test images whose most influential training image has their label, percent",
+    ),
+    "top5_match": (
+        "float64",
+        "of influence: test images whose label at least three of the top five have, percent",
+    ),
+    "inspected": ("float64", "of flipped labels: training images looked at, percent"),
+    "recall": ("float64", "of flipped labels: found among those inspected, percent"),
+    "roughness": (
+        "float64",
+        "of visualize: mean total variation per unit of absolute value, of input gradients or of "
+        "the changes that raise a feature",
+    ),
+    "seconds": (
+        "float64",
+        "since the run started, all its sessions, compilation included; of a sweep, its share",
+    ),
+    "config": ("string", "every setting, as JSON"),
+    "platform": ("string", "cpu, gpu or tpu"),
+    "device_kind": ("string", "of the accelerator"),
+    "num_devices": ("int64", "local devices"),
+    "versions": ("string", "of Python and the packages that matter, as JSON"),
+    "time": ("string", "when the row was made, UTC, ISO 8601"),
+}
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python, of this package and of those that results depend on."""
+    from rtl_jax import __version__
+
+    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), "rtl_jax": __version__, **packages}
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def row(experiment: Experiment, **columns: Any) -> dict[str, Any]:
+    """A row of an experiment: what its settings say, `columns`, and nothing in the others."""
+    return {
+        **dict.fromkeys(SCHEMA),
+        "schema_version": SCHEMA_VERSION,
+        "task": experiment.task,
+        "source": experiment.source.checkpoint,
+        "dataset": experiment.target.dataset,
+        "test_dataset": experiment.target.test_dataset,
+        "variant": experiment.target.variant,
+        "image_size": experiment.target.image_size,
+        "seed": experiment.seed,
+        "fold": experiment.target.fold,
+        "config": as_json(experiment.to_dict()),
+        "versions": as_json(versions()),
+        "time": now(),
+        **columns,
+    }
+
+
+def rows_path(workdir: epath.PathLike, run: str) -> epath.Path:
+    """Where the rows of a run are."""
+    return epath.Path(workdir) / "rows" / f"{run}.parquet"
+
+
+def frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows as a frame with the schema's columns and types.
+
+    Raises ValueError for a column that the schema does not know or that is missing.
+    """
+    rows = [{"schema_version": SCHEMA_VERSION, **row} for row in rows]
+    for row in rows:
+        if row.keys() ^ SCHEMA.keys():
+            raise ValueError(
+                f"columns differ from the schema: {sorted(row.keys() ^ SCHEMA.keys())}"
+            )
+    table = pd.DataFrame(rows, columns=list(SCHEMA))
+    return table.astype({column: dtype for column, (dtype, _) in SCHEMA.items()})
+
+
+def write_rows(workdir: epath.PathLike, run: str, rows: Iterable[Mapping[str, Any]]) -> epath.Path:
+    """Write a run's rows, atomically; an older file of the same run is replaced."""
+    path = rows_path(workdir, run)
+    # Hidden, and not *.parquet, so that no reader takes it for a finished file.
+    temporary = path.parent / f".{run}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
+    table = frame(rows)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            table.to_parquet(file, engine="pyarrow", index=False, write_page_checksum=True)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the rows to {path} ({error}): make room or choose another work "
+            "directory, and run the same command again"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def read_rows(workdir: epath.PathLike) -> pd.DataFrame:
+    """All rows under a work directory, sorted by run, method, epoch and eps.
+
+    Raises UserError where there are none, where a file is damaged (naming it), and where
+    one was written by a newer schema.
+    """
+    # Imported here, for it takes half a second.
+    import pyarrow
+
+    paths = _files(workdir)
+    if not paths:
+        directory = epath.Path(workdir) / "rows"
+        raise UserError(f"{workdir} has no results: expected Parquet files in {directory}")
+    # Joined before they are a frame: making thousands of small frames takes most of the time.
+    types = {"string": pyarrow.large_string(), "float64": pyarrow.float64()}
+    schema = pyarrow.schema(
+        [(column, types.get(dtype, pyarrow.int64())) for column, (dtype, _) in SCHEMA.items()]
+    )
+    tables = pyarrow.concat_tables(
+        [_read(path, schema) for path in paths], promote_options="default"
+    )
+    joined = tables.to_pandas(types_mapper={pyarrow.int64(): pd.Int64Dtype()}.get)
+    unknown = [column for column in joined if column not in SCHEMA]
+    return (
+        joined.reindex(columns=[*SCHEMA, *unknown])
+        .astype({column: dtype for column, (dtype, _) in SCHEMA.items()})
+        .sort_values(["run", "method", "epoch", "eps"], ignore_index=True)
+    )
+
+
+def finished(workdir: epath.PathLike, column: str = "run") -> set[str]:
+    """What all rows under a work directory have in a column; nothing if it has no rows.
+
+    Raises UserError where a file is damaged.
+    """
+    found: set[str] = set()
+    for path in _files(workdir):
+        with _naming(path), path.open("rb") as file:
+            found |= set(pd.read_parquet(file, engine="pyarrow", columns=[column])[column])
+    return found
+
+
+def _files(workdir: epath.PathLike) -> list[epath.Path]:
+    directory = epath.Path(workdir) / "rows"
+    return sorted(directory.glob("*.parquet")) if directory.exists() else []
+
+
+@contextlib.contextmanager
+def _naming(path: epath.Path) -> Iterator[None]:
+    """Raise UserError that names the file where it cannot be read."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's are ValueErrors
+        raise UserError(
+            f"{path} is damaged ({error}): remove it and run its config again"
+        ) from error
+
+
+def _read(path: epath.Path, schema: "pyarrow.Schema") -> "pyarrow.Table":
+    """The rows in a file: the schema's columns that it has, of the schema's types, then others."""
+    from pyarrow import parquet
+
+    with _naming(path):
+        with path.open("rb") as file:
+            # Threads would cost more than they gain on files this small.
+            pages = parquet.ParquetFile(file, page_checksum_verification=True)
+            table = pages.read(use_threads=False).replace_schema_metadata(None)
+        version = int(max(table["schema_version"].to_pylist()))
+        if version > SCHEMA_VERSION:
+            raise UserError(
+                f"{path} has schema {version}, this code reads up to {SCHEMA_VERSION}: "
+                "update rtl_jax"
+            )
+        whole = [column for column, (dtype, _) in SCHEMA.items() if dtype == "int64"]
+        if holes := [column for column in whole if table[column].null_count]:
+            raise ValueError(f"a value is missing in {holes}")
+        if table.schema == schema:
+            return table
+        missing = [column for column in SCHEMA if column not in table.column_names]
+        unknown = [column for column in table.column_names if column not in SCHEMA]
+        if missing and unknown:  # an older file lacks some, a newer one has more: never both
+            raise ValueError(f"it has the columns {unknown} and not {missing}")
+        for column in (column for column in SCHEMA if column not in missing):
+            index = table.column_names.index(column)
+            values = table[column].cast(schema.field(column).type)
+            table = table.set_column(index, schema.field(column), values)
+        return table
+
+
+def as_json(value: Mapping[str, Any]) -> str:
+    """Compact JSON with sorted keys, as the columns `config` and `versions` hold it."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

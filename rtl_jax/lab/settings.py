@@ -1,0 +1,164 @@
+"""How settings are read and checked, whatever they are: frozen dataclasses, nested in groups.
+
+`config` declares them. Importing this module imports neither JAX nor ml_collections.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Optional
+
+from rtl_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+
+def require(condition: bool, key: str, expected: str, value: object) -> None:
+    """Raise UserError, naming the setting, what it takes and what it got, unless `condition`."""
+    if not condition:
+        raise UserError(f"{key}: expected {expected}, received {value!r}")
+
+
+def require_choice(value: object, choices: Any, key: str) -> None:
+    """`require` that a value is one of a Literal's."""
+    options = typing.get_args(choices)
+    require(value in options, key, f"one of {', '.join(map(repr, options))}", value)
+
+
+def editable(settings: Any) -> "ConfigDict":
+    """Settings, or those of one group, as a locked and typed ConfigDict."""
+    from ml_collections import ConfigDict, config_dict
+
+    config = ConfigDict()
+    hints = typing.get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            value = editable(value)
+        elif value is None:
+            value = config_dict.placeholder(_plain_type(hints[field.name]))
+        config[field.name] = value
+    return config.lock()
+
+
+def expected(root: Any, key: str) -> str:
+    """What a setting of the dataclass `root`, such as 'transfer.blocks', takes, in words.
+
+    Raises UserError if there is none.
+    """
+    return _words(_hint(root, key))
+
+
+def takes_names(root: Any, key: str) -> bool:
+    """Whether a setting is a list of names. Raises UserError if there is no such setting."""
+    return str in _item_types(_hint(root, key))
+
+
+def _hint(root: Any, key: str) -> Any:
+    hint: Any = root
+    for name in key.split("."):
+        hints = typing.get_type_hints(hint) if dataclasses.is_dataclass(hint) else {}
+        if name not in hints:
+            raise _unknown(root, [key])
+        hint = hints[name]
+    return hint
+
+
+def merge(base: Any, values: Mapping[str, Any]) -> Any:
+    """`base` with the settings that `values` names, checked."""
+    return _merge(type(base), base, values, "")
+
+
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple: "whole numbers such as 1,2,3",
+}
+
+
+# What the items of a tuple may be, by the type in its hint; of any other, whole numbers.
+_ITEMS: dict[type, tuple[type, ...]] = {float: (int, float), str: (str,)}
+
+
+def _words(hint: Any) -> str:
+    if dataclasses.is_dataclass(hint):
+        return f"a group of settings ({', '.join(typing.get_type_hints(hint))})"
+    if typing.get_origin(hint) is Literal:
+        return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
+    if float in _item_types(hint):
+        return "numbers such as 0.1,0.2"
+    if str in _item_types(hint):
+        return "names such as a,b"
+    return _WORDS[_plain_type(hint)] + (" or none" if type(None) in typing.get_args(hint) else "")
+
+
+def _unknown(root: Any, keys: Iterable[str]) -> UserError:
+    """An error that names unknown settings and, for each, the known one that is nearest."""
+    known = list(_leaves(root))
+    found = []
+    for key in keys:
+        same = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+        close = same or difflib.get_close_matches(key, known, n=1)
+        found.append(f"{key} (did you mean {close[0]}?)" if close else key)
+    return UserError(f"unknown setting {', '.join(found)}: rtl_jax/lab/config/ lists them all")
+
+
+def _leaves(cls: Any, prefix: str = "") -> Iterable[str]:
+    for name, hint in typing.get_type_hints(cls).items():
+        if dataclasses.is_dataclass(hint):
+            yield from _leaves(hint, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _plain_type(hint: Any) -> type:
+    """The type a value must have: int of `int | None`, tuple of `tuple[int, ...]`."""
+    if typing.get_origin(hint) in (types.UnionType, Optional, typing.Union):
+        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
+    if typing.get_origin(hint) is Literal:
+        return str
+    return typing.get_origin(hint) or hint
+
+
+def _item_types(hint: Any) -> set[Any]:
+    """The types inside a tuple's hint: float of `tuple[float, ...]`; of anything else, none."""
+    arguments = typing.get_args(hint)
+    inside = {item for argument in arguments for item in typing.get_args(argument)}
+    return inside.union(arguments) if _plain_type(hint) is tuple else set()
+
+
+def _merge(root: Any, base: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    """`base` with the settings that `values` names, checked."""
+    hints = typing.get_type_hints(type(base))
+    if unknown := [name for name in values if name not in hints]:
+        raise _unknown(root, (f"{prefix}{name}" for name in unknown))
+    arguments = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            require(isinstance(value, Mapping), prefix + name, _words(hint), value)
+            arguments[name] = _merge(root, getattr(base, name), value, f"{prefix}{name}.")
+        else:
+            arguments[name] = _checked(value, hint, prefix + name)
+    return dataclasses.replace(base, **arguments)
+
+
+def _checked(value: Any, hint: Any, key: str) -> Any:
+    kind = _plain_type(hint)
+    if value is None:
+        require(type(None) in typing.get_args(hint), key, _words(hint), value)
+        return None
+    if kind is tuple:
+        items = tuple(value) if isinstance(value, list | tuple) else (value,)
+        kinds = next((_ITEMS[kind] for kind in _item_types(hint) if kind in _ITEMS), (int,))
+        require(all(type(item) in kinds for item in items), key, _words(hint), value)
+        return tuple(map(float, items)) if float in kinds else items
+    if kind is float and type(value) is int:
+        value = float(value)
+    require(type(value) is kind, key, _words(hint), value)
+    return value

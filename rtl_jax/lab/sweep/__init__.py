@@ -1,0 +1,1 @@
+"""The task `sweep`: a grid of fine-tunings, many seeds in one program."""

@@ -1,0 +1,157 @@
+"""Run cells that share a source, a target and a cut: features once, seeds side by side.
+
+Rows are written when their seeds have finished, all at once: whatever ends the process, a
+finished run is found again by its name, and a half-finished one has left nothing.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from rtl_jax.lab import results
+from rtl_jax.lab.config import Experiment, Sweep
+from rtl_jax.lab.finetune.job import Job, Pair, assemble, load
+from rtl_jax.lab.finetune.rows import baseline_row, evaluation_row
+from rtl_jax.lab.sweep.estimate import seeds_at_once
+from rtl_jax.lab.sweep.events import write_events
+from rtl_jax.lab.sweep.grid import Cell
+from rtl_jax.models import sources as zoo
+from rtl_jax.models.checkpoint import save_network
+from rtl_jax.runtime import devices
+from rtl_jax.runtime.paths import complete_or_absent
+from rtl_jax.runtime.progress import bar
+from rtl_jax.train.step import TrainState, all_finite
+from rtl_jax.train.trainer import Stores, Training, begin, stores_for
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    sweep: Sweep,
+    workdir: epath.PathLike,
+    convert: zoo.Convert | None = None,
+) -> list[str]:
+    """Run what is missing of cells that share source, target and cut; the names of all runs.
+
+    Raises UserError where the source or the target is missing or does not fit the settings.
+    """
+    first = cells[0].experiment
+    devices.enable_compilation_cache()  # a worker's process has not done so
+    with devices.matmul_precision(first.transfer.precision):
+        pairs = _Pairs(load(first, convert), convert)
+        runs = {
+            member.fingerprint(**pairs.of(member).digests): member
+            for cell in cells
+            for member in map(cell.member, cell.seeds)
+        }
+        missing = {run: runs[run] for run in runs.keys() - results.finished(workdir)}
+        wanted = [member for run, member in runs.items() if run in missing]
+        if wanted:
+            _run([assemble(member, pairs.of(member)) for member in wanted], sweep, workdir)
+    return list(runs)
+
+
+@dataclasses.dataclass
+class _Pairs:
+    """The loaded pair of each run: the same one, but that a random source is drawn by the seed."""
+
+    first: Pair
+    convert: zoo.Convert | None
+
+    def of(self, member: Experiment) -> Pair:
+        if member.source.checkpoint != "random":
+            return self.first
+        source = zoo.load_source(member.source, seed=member.seed, convert=self.convert)
+        return dataclasses.replace(self.first, source=source)
+
+
+def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
+    """Run jobs that share source, target and cut, seeds of one size side by side."""
+    experiment = jobs[0].experiment
+    own = experiment.source.checkpoint == "random" or jobs[0].program.network.own_statistics
+    stores = None if own else stores_for(jobs)
+    images = sum(len(job.train_rows) * job.program.epochs for job in jobs)
+    blocks = experiment.transfer.blocks
+    what = f"{experiment.source.checkpoint} -> {experiment.target.dataset}, {blocks} blocks"
+    with bar(what, images, leave=True) as progress:
+        for together in in_one_program(jobs, sweep):
+            training, state, rows = _train(together, stores, progress)
+            if experiment.transfer.baseline:
+                rows += [baseline_row(job) for job in together]
+            if sweep.keep_networks:
+                _save_networks(together, training, state, workdir)
+            if sweep.keep_logits:
+                _save_logits(together, training, state, workdir)
+            if sweep.tensorboard:
+                write_events(workdir, rows)
+            results.write_rows(workdir, f"{together[0].run}-{len(together)}", rows)
+
+
+def in_one_program(jobs: Sequence[Job], sweep: Sweep) -> Iterator[Sequence[Job]]:
+    """Jobs that run in one program: of one size and fold, as many seeds as there is room for."""
+    kinds = dict.fromkeys(map(_kind, jobs))
+    for kind in kinds:
+        same = [job for job in jobs if _kind(job) == kind]
+        number = sweep.seeds_at_once or seeds_at_once(same[0].program, len(same))
+        for start in range(0, len(same), number):
+            yield same[start : start + number]
+
+
+def _kind(job: Job) -> tuple[int, int | None]:
+    return len(job.train_rows), job.experiment.target.fold
+
+
+def _train(
+    jobs: Sequence[Job], stores: Stores | None, progress: Any
+) -> tuple[Training, TrainState, list[dict[str, Any]]]:
+    """Train jobs of one size in lockstep; the rows of all their evaluations."""
+    started = time.monotonic()
+    program, size = jobs[0].program, len(jobs[0].train_rows)
+    evaluations = program.settings.eval_epochs(program.epochs)
+    training, state = begin(jobs, stores)
+    rows = []
+    for epoch in range(1, program.epochs + 1):
+        state, sums = training.epoch(state, epoch)
+        if epoch in evaluations:
+            tested, trained = training.evaluate(state).each(), sums.each()
+            # Each run's share of the program's time.
+            seconds = (time.monotonic() - started) / len(jobs)
+            rows += [
+                evaluation_row(job, epoch, test, train, seconds)
+                for job, test, train in zip(jobs, tested, trained, strict=True)
+            ]
+        progress.update(size * len(jobs))
+    finite = all_finite(state)
+    if not finite.all():
+        seeds = [job.experiment.seed for job, good in zip(jobs, finite, strict=True) if not good]
+        print(f"diverged on {size} images, with rows that say so: seeds {seeds}")
+    return training, state, rows
+
+
+def _save_networks(
+    jobs: Sequence[Job], training: Training, state: TrainState, workdir: epath.PathLike
+) -> None:
+    """Write each seed's network to WORKDIR/runs/RUN/network."""
+    for index, job in enumerate(jobs):
+        directory = epath.Path(workdir) / "runs" / job.run / "network"
+        if not directory.exists():
+            variables = training.variables(state, index)
+            save_network(directory, job.network.architecture, *variables, job.provenance())
+
+
+def _save_logits(
+    jobs: Sequence[Job], training: Training, state: TrainState, workdir: epath.PathLike
+) -> None:
+    """Write each seed's logits to WORKDIR/runs/RUN/logits.npz, with the test images' rows."""
+    for job, logits in zip(jobs, training.logits(state), strict=True):
+        path = logits_path(workdir, job.run)
+        with complete_or_absent(path, replace=True) as temporary, temporary.open("wb") as file:
+            np.savez(file, rows=job.test_rows, labels=job.test.labels, logits=logits)
+
+
+def logits_path(workdir: epath.PathLike, run: str) -> epath.Path:
+    """Where `sweep.keep_logits` leaves a run's logits: rows [M], labels [M], logits [M, C]."""
+    return epath.Path(workdir) / "runs" / run / "logits.npz"

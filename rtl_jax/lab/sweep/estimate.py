@@ -1,0 +1,136 @@
+"""How much memory and work a training takes, and how many seeds therefore run together."""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rtl_jax.data.transforms import prepare
+from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.resnet import Variables, bind, definition, variable_shapes
+from rtl_jax.runtime import resources
+from rtl_jax.train.features import feature_shape
+from rtl_jax.train.step import Program
+
+# Of free memory, the seeds that run together take no more than this: it is an estimate.
+_SHARE = 0.6
+
+
+def tree_bytes(tree: Any) -> int:
+    """What the arrays of a pytree, or their descriptions, take."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+@lru_cache(maxsize=64)
+def seed_bytes(program: Program) -> int:
+    """What one more seed takes, at the largest batch of the settings.
+
+    Parameters, gradient, momentum and update of what trains, what the backward pass needs of
+    the forward pass, and, where features are not kept, a prefix without a backward pass.
+    """
+    network, size = program.network, program.settings.batch_size
+    params, batch_stats = variable_shapes(network.architecture)
+    (trained, moving), frozen = program.divide(params, batch_stats)
+    one = feature_shape(network) if network.cut >= 0 else _images(program, 1)
+    shape = one.shape[1:] if network.cut < 0 else one.shape
+    inputs = jax.ShapeDtypeStruct((size, *shape), one.dtype)
+    labels = jax.ShapeDtypeStruct((size,), jnp.int32)
+
+    def residuals(trained: dict, moving: Variables, *rest: Any) -> Any:
+        # The reverse function carries what it needs: asking for its leaves computes nothing.
+        _, reverse, _ = jax.vjp(
+            lambda params: program.objective(params, moving, *rest), trained, has_aux=True
+        )
+        return jax.tree.leaves(reverse)
+
+    kept = jax.eval_shape(residuals, trained, moving, frozen, inputs, labels)
+    return 4 * tree_bytes(trained) + tree_bytes(kept) + tree_bytes(inputs) + _prefix_bytes(program)
+
+
+def _images(program: Program, number: int) -> jax.ShapeDtypeStruct:
+    size = program.network.image_size
+    return jax.ShapeDtypeStruct((number, size, size, 3), jnp.float32)
+
+
+def _prefix_bytes(program: Program) -> int:
+    """The two largest arrays of a prefix that runs in every step; 0 where features are kept."""
+    network = program.network
+    if network.cut < 0 or program.trains_on_features:
+        return 0
+
+    def one(params: Variables, batch_stats: Variables, images: jax.Array) -> jax.Array:
+        front = network.front(params, batch_stats, program.divide(params, batch_stats)[1])
+        pixels = prepare(images, network.image_size)
+        return front.prefix(pixels, network.cut, train=network.moving_prefix)
+
+    images = _images(program, program.settings.batch_size)
+    equations = jax.make_jaxpr(one)(*variable_shapes(network.architecture), images).eqns
+    sizes = sorted(tree_bytes([out.aval for out in equation.outvars]) for equation in equations)
+    return sum(sizes[-2:])
+
+
+class Costs(NamedTuple):
+    """Of one image and seed: a training step, a test, and once, the features at the cut."""
+
+    train: float
+    test: float
+    prefix: float
+
+    def run(self, program: Program, images: int, tested: int) -> float:
+        """Of training on so many images, with so many to test: all but the features."""
+        looks = len(program.settings.eval_epochs(program.epochs))
+        return images * program.epochs * self.train + looks * tested * self.test
+
+
+@lru_cache(maxsize=64)
+def operations(program: Program) -> Costs:
+    """Floating-point operations, a multiply-add being 2; a backward pass counts as two forward."""
+    network = program.network
+    before, behind = flops(network.architecture, network.image_size, network.cut)
+    once = network.constant_prefix
+    return Costs(
+        3 * behind + (0 if program.trains_on_features else before),
+        behind + (0 if once else before),
+        before if once else 0,
+    )
+
+
+@lru_cache(maxsize=64)
+def flops(architecture: Architecture, pixels: int, cut: int) -> tuple[float, float]:
+    """Operations of one image's forward pass before the cut and behind it; 0 where not known."""
+    network = definition(architecture, method="xla")
+
+    def front(params: Variables, batch_stats: Variables, images: jax.Array) -> jax.Array:
+        return bind(network, params, batch_stats).prefix(images, cut)
+
+    def back(params: Variables, batch_stats: Variables, features: jax.Array) -> jax.Array:
+        return bind(network, params, batch_stats).suffix(features, cut)
+
+    variables = variable_shapes(architecture)
+    images = jax.ShapeDtypeStruct((1, pixels, pixels, 3), jnp.float32)
+    features = jax.eval_shape(front, *variables, images)
+    costs = (
+        jax.jit(part).lower(*variables, given).cost_analysis()
+        for part, given in ((front, images), (back, features))
+    )
+    # Nothing is said of a part without layers, nor by a backend that does not count.
+    before, behind = ((cost or {}).get("flops", 0.0) for cost in costs)
+    return before, behind
+
+
+def seeds_at_once(
+    program: Program, seeds: int, free: Callable[[], int] = resources.device_free
+) -> int:
+    """How many of so many seeds run in one program, where `sweep.seeds_at_once` does not say.
+
+    On an accelerator as many as memory has room for, times this host's devices, over which they
+    are divided. On a CPU, where they gain nothing side by side, one for each device, unless all
+    that trains is the head, whose steps are so short that starting them is what costs.
+    """
+    devices = jax.local_device_count()
+    if jax.default_backend() == "cpu" and program.network.blocks != 0:
+        return min(seeds, devices)
+    return max(1, min(seeds, int(_SHARE * free() / seed_bytes(program)) * devices))

@@ -1,0 +1,88 @@
+"""Who runs the groups of cells of a sweep: this process, or the workers of a Ray cluster.
+
+A group, whose cells share features, is one task. Rows in the work directory are all that
+tasks leave; every worker must reach that directory, the checkpoints and the data.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+
+from rtl_jax.errors import UserError
+from rtl_jax.lab.config import Sweep
+from rtl_jax.lab.sweep.cells import run_cells
+from rtl_jax.lab.sweep.grid import Cell
+from rtl_jax.models.sources import Convert
+
+Groups = Sequence[Sequence[Cell]]
+
+# Of one task, when the worker that has it is lost.
+RETRIES = 5
+# What a task gets on a cluster without accelerators.
+CORES = 1
+
+
+def local(
+    groups: Groups, sweep: Sweep, workdir: str, convert: Convert | None
+) -> Iterator[tuple[int, list[str]]]:
+    """Run the groups one after the other; yield each one's place and the names of its runs."""
+    blocks = None
+    for index, cells in enumerate(groups):
+        if blocks != (blocks := cells[0].experiment.transfer.blocks):
+            # Programs of other shapes are not needed any more, and each takes memory maps, of
+            # which a process may have 65,530.
+            jax.clear_caches()
+        yield index, run_cells(cells, sweep, workdir, convert)
+
+
+def ray(
+    groups: Groups, sweep: Sweep, workdir: str, convert: Convert | None
+) -> Iterator[tuple[int, list[str]]]:
+    """Give the groups to the Ray cluster at RAY_ADDRESS, or to one started here.
+
+    Each task has an accelerator, or a core where the cluster has none. A task whose worker is
+    lost starts again on another and leaves out what has rows. Yields each group's place and the
+    names of its runs as it finishes. Raises UserError without Ray, and what a task raised.
+    """
+    try:
+        import ray as cluster
+    except ImportError as error:
+        raise UserError(
+            "executor: 'ray' needs the package ray: pip install -e '.[ray]', or choose 'local'"
+        ) from error
+    ours = not cluster.is_initialized()
+    if ours:
+        address = os.environ.get("RAY_ADDRESS")
+        cluster.init(address=address, log_to_driver=False, configure_logging=False)
+    try:
+        accelerated = cluster.cluster_resources().get("GPU", 0) > 0
+        needs: dict[str, Any] = {"num_gpus": 1} if accelerated else {"num_cpus": CORES}
+        task = cluster.remote(max_retries=RETRIES, **needs)(run_cells)
+        waiting = [task.remote(cells, sweep, workdir, convert) for cells in groups]
+        places = {each: index for index, each in enumerate(waiting)}
+        while waiting:
+            finished, waiting = cluster.wait(waiting, num_returns=1)
+            yield places[finished[0]], _result(cluster, finished[0])
+    finally:
+        if ours:
+            cluster.shutdown()
+
+
+def _result(cluster: Any, finished: Any) -> list[str]:
+    """What a task returned; UserError for one that it raised or that no retry could save."""
+    try:
+        return cluster.get(finished)
+    except cluster.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise UserError(str(error.cause)) from error
+        raise
+    except cluster.exceptions.RayError as error:
+        raise UserError(
+            f"executor: a task was lost {RETRIES + 1} times ({type(error).__name__}): look at "
+            "Ray's own logs, and run the same command again to go on"
+        ) from error
+
+
+EXECUTORS = {"local": local, "ray": ray}

@@ -1,0 +1,69 @@
+"""The grid of a sweep: its cells, and the runs in each."""
+
+import dataclasses
+import itertools
+
+from rtl_jax.data import seed_for
+from rtl_jax.lab.config import FIRST_SEED, Experiment, Sweep
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """The runs of one source, target, fold, number of blocks and of images: one per seed."""
+
+    experiment: Experiment  # of its first seed
+    seeds: tuple[int, ...]
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Source and target, which have to be loaded."""
+        return self.experiment.source.checkpoint, self.experiment.target.dataset
+
+    @property
+    def group(self) -> tuple[str, str, int | None]:
+        """What cells have in common that share features: the source, the target and the cut."""
+        return (*self.pair, self.experiment.transfer.blocks)
+
+    @property
+    def num_images(self) -> int | None:
+        """Training images of each run; None: all there are."""
+        return self.experiment.target.num_images
+
+    def member(self, seed: int) -> Experiment:
+        """The run of one seed."""
+        return dataclasses.replace(self.experiment, seed=seed)
+
+
+def cells(experiment: Experiment) -> list[Cell]:
+    """All cells of a sweep, those that share features or compiled programs one after the other."""
+    grid, transfer, target = experiment.sweep, experiment.transfer, experiment.target
+    sizes = [size or None for size in grid.num_images] or [target.num_images]
+    lengths = dict(zip(sizes, grid.epochs, strict=False))  # none without sweep.epochs
+    found = []
+    for blocks, dataset, checkpoint, size, fold in itertools.product(
+        grid.blocks or [transfer.blocks],
+        grid.targets or [target.dataset],
+        grid.sources or [experiment.source.checkpoint],
+        sizes,
+        grid.folds or [target.fold],
+    ):
+        one = dataclasses.replace(
+            experiment,
+            source=dataclasses.replace(experiment.source, checkpoint=checkpoint),
+            target=dataclasses.replace(target, dataset=dataset, num_images=size, fold=fold),
+            transfer=dataclasses.replace(
+                transfer, blocks=blocks, epochs=lengths.get(size, transfer.epochs)
+            ),
+            sweep=Sweep(),  # a run is the same whatever the grid around it
+            dry_run=False,
+            executor="local",
+        )
+        step = seed_for(1) - FIRST_SEED
+        seeds = (experiment.seed + step * index for index in range(grid.seeds_for(size)))
+        found.append(Cell(one, tuple(seeds)))
+    return found
+
+
+def groups(cells: list[Cell]) -> list[list[Cell]]:
+    """Cells that share features, together."""
+    return [list(group) for _, group in itertools.groupby(cells, key=lambda cell: cell.group)]

@@ -1,0 +1,92 @@
+"""What a step costs here: timed on random networks and blank images, of a program's shapes."""
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rtl_jax.lab.sweep.estimate import Costs
+from rtl_jax.models.resnet import initialize
+from rtl_jax.train import features as prefix
+from rtl_jax.train.split import Frozen
+from rtl_jax.train.step import (
+    Batch,
+    Clock,
+    Metrics,
+    Program,
+    TrainState,
+    evaluate_batch,
+    train_step,
+)
+
+
+@lru_cache(maxsize=64)
+def measure(program: Program, seeds: int) -> Costs:
+    """Seconds of the programs of so many seeds side by side; compilation is not counted."""
+    kept = program.network.constant_prefix
+    train = program.replace(network=program.network.replace(features=program.trains_on_features))
+    test = program.network.replace(features=kept)
+    params, batch_stats = initialize(program.network.architecture, jax.random.key(0))
+    (trained, moving), still = program.divide(params, batch_stats)
+
+    def repeated(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], seeds, axis=0), tree)
+
+    frozen = Frozen(
+        *(
+            part if axis is None else repeated(part)
+            for part, axis in zip(still, program.network.frozen_axes, strict=True)
+        )
+    )
+    size, tested = program.settings.batch_size, program.settings.eval_batch_size
+    labels = np.zeros((seeds, size), np.int32)
+    batch = Batch(repeated(_blank(train.network, size)), jnp.asarray(labels), jnp.asarray(labels))
+    keys = jax.random.split(jax.random.key(0), seeds)
+    clock = Clock(jnp.asarray(1), jnp.asarray(1))
+
+    def one_step() -> Any:
+        # A state of its own each time, for it is given up.
+        state = repeated(TrainState(trained, moving, program.fresh(trained)))
+        return lambda: train_step(train, state, Metrics.zero(seeds), frozen, batch, keys, clock)
+
+    shared = not program.network.own_statistics
+    images = _blank(test, tested)
+    inputs = images if shared or not kept else repeated(images)
+    trained_all = repeated(Frozen(trained, moving))
+    weights = np.ones(tested)
+    seen = (trained_all, frozen, inputs, np.zeros(tested, np.int32), weights)
+    pixels, rows = np.zeros((tested, 32, 32, 3), np.uint8), np.arange(tested)
+    alone = program.network.replace(many=False, own_params=False)
+    return Costs(
+        _time(one_step) / (seeds * size),
+        _time(lambda: lambda: evaluate_batch(test, shared or not kept, *seen)) / (seeds * tested),
+        _time(
+            lambda: lambda: next(prefix.features(alone, params, batch_stats, pixels, rows, tested))
+        )
+        / tested
+        if kept
+        else 0.0,
+    )
+
+
+def _blank(network: Any, number: int) -> jax.Array:
+    """So many features, or images of 32 pixels, all 0."""
+    if not network.features:
+        return jnp.zeros((number, 32, 32, 3), jnp.uint8)
+    one = prefix.feature_shape(network)
+    return jnp.zeros((number, *one.shape), one.dtype)
+
+
+def _time(prepare: Callable[[], Callable[[], Any]], repeats: int = 3) -> float:
+    """The least of some timings of what `prepare` returns, the first run left out."""
+    timings = []
+    for _ in range(repeats + 1):
+        run = prepare()
+        started = time.perf_counter()
+        jax.block_until_ready(run())
+        timings.append(time.perf_counter() - started)
+    return min(timings[1:])

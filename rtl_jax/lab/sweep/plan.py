@@ -1,0 +1,247 @@
+"""What a sweep would do: its cells, what is done already, what is missing, what it costs.
+
+A plan needs neither data nor checkpoints. It takes a run for done if there are rows of its
+settings; the sweep itself also compares the content of networks and images.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+import pandas as pd
+from etils import epath
+
+from rtl_jax.data import originals, tfds
+from rtl_jax.errors import UserError
+from rtl_jax.lab import results
+from rtl_jax.lab.config import Experiment, Source, Target, freeze
+from rtl_jax.lab.sweep.estimate import Costs, operations, seed_bytes, seeds_at_once
+from rtl_jax.lab.sweep.grid import Cell, cells
+from rtl_jax.lab.sweep.measure import measure
+from rtl_jax.models import sources as zoo
+from rtl_jax.models.architecture import Architecture
+from rtl_jax.runtime import devices
+from rtl_jax.runtime.paths import data_path
+from rtl_jax.train.split import CutNetwork
+from rtl_jax.train.step import Program
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Of a data set: training images, test images and classes."""
+
+    train: int
+    test: int
+    classes: int
+
+
+# The paper's Table 6, and the set that comes with scikit-learn.
+KNOWN = {
+    "tfds:cifar10": Sizes(50_000, 10_000, 10),
+    "tfds:cifar100": Sizes(50_000, 10_000, 100),
+    "tfds:svhn_cropped": Sizes(73_257, 26_032, 10),
+    "tfds:fashion_mnist": Sizes(60_000, 10_000, 10),
+    "tfds:kmnist": Sizes(60_000, 10_000, 10),
+    "tfds:mnist": Sizes(60_000, 10_000, 10),
+    "digits": Sizes(1_197, 600, 10),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A cell, how many of its runs are done, and what the others cost, where that is known."""
+
+    cell: Cell
+    done: int
+    together: int | None = None  # seeds in one program
+    memory: int | None = None  # bytes, of these
+    seconds: float | None = None  # for all that is missing, measured steps extrapolated
+    work: float | None = None  # floating-point operations of all that is missing
+
+    @property
+    def missing(self) -> int:
+        """Runs to do."""
+        return len(self.cell.seeds) - self.done
+
+
+_KINDS = ("source", "target")  # what a cell's pair is, as what is absent is named
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All cells of a sweep, and the sources and targets that are not there."""
+
+    planned: tuple[Planned, ...]
+    absent: tuple[str, ...]
+
+    def present(self) -> list[Cell]:
+        """The cells whose source and target are there, in order."""
+        return [
+            one.cell
+            for one in self.planned
+            if not {f"{kind} {name}" for kind, name in zip(_KINDS, one.cell.pair, strict=True)}
+            & set(self.absent)
+        ]
+
+    def works(self) -> dict[Cell, float | None]:
+        """Floating-point operations of what is missing of each cell; None where not known."""
+        return {one.cell: one.work if one.missing else 0.0 for one in self.planned}
+
+    def describe(self) -> str:
+        """A line for each kind of cell, sources and targets of equal cost in one, and the sum.
+
+        What they cost is told where a dry run has asked for it.
+        """
+        runs = sum(len(one.cell.seeds) for one in self.planned)
+        done = sum(one.done for one in self.planned)
+        priced = any(one.memory is not None for one in self.planned)
+        head = f"{'blocks':>7}{'images':>9}{'cells':>7}{'runs':>8}{'done':>8}"
+        lines = [f"{head}{'at once':>9}{'memory':>11}{'hours':>9}" if priced else head]
+        kinds: dict[tuple, list[Planned]] = {}
+        for one in self.planned:
+            blocks = one.cell.experiment.transfer.blocks
+            kinds.setdefault((blocks, one.cell.num_images), []).append(one)
+        for (blocks, size), members in kinds.items():
+            lines.append(
+                f"{'every' if blocks is None else blocks:>7}{size or 'all':>9}{len(members):7d}"
+                f"{sum(len(one.cell.seeds) for one in members):8d}"
+                f"{sum(one.done for one in members):8d}" + (_cost(members) if priced else "")
+            )
+        lines.append(f"{len(self.planned)} cells, {runs} runs, {done} done, {runs - done} to do")
+        lines += [f"missing: {what}" for what in self.absent]
+        return "\n".join(lines)
+
+
+def _cost(members: Sequence[Planned]) -> str:
+    """Seeds at once, memory (the largest) and hours (the sum) of cells; '?' where unknown."""
+    memory = [one.memory for one in members if one.memory is not None]
+    together = [one.together for one in members if one.together is not None]
+    seconds = [one.seconds for one in members if one.seconds is not None]
+    return (
+        (f"{max(together):9d}" if together else f"{'?':>9}")
+        + (f"{max(memory) / 2**30:7.2f} GiB" if memory else f"{'?':>11}")
+        + (f"{sum(seconds) / 3600:9.2f}" if len(seconds) == len(members) else f"{'?':>9}")
+    )
+
+
+def plan(experiment: Experiment, workdir: epath.PathLike) -> Plan:
+    """Plan a sweep in a work directory, with its work; a dry run's says what else it costs."""
+    grid = cells(experiment)
+    done = _done(workdir)
+    architectures = _Architectures()
+    planned = []
+    for cell in grid:
+        finished = sum(cell.member(seed).fingerprint() in done for seed in cell.seeds)
+        one = Planned(cell, finished)
+        if one.missing:
+            architecture = architectures.of(cell.experiment.source)
+            one = one if architecture is None else _priced(one, architecture, experiment)
+        planned.append(one)
+    sources = {cell.experiment.source.checkpoint: cell.experiment.source for cell in grid}
+    targets = {cell.experiment.target.dataset: cell.experiment.target for cell in grid}
+    absent = [f"source {name}" for name, source in sources.items() if not _has_source(source)]
+    absent += [f"target {name}" for name, target in targets.items() if not _has_target(target)]
+    other = experiment.target.test_dataset
+    if other and not _has_target(dataclasses.replace(experiment.target, dataset=other)):
+        absent.append(f"test images {other}")
+    return Plan(tuple(planned), tuple(absent))
+
+
+def member_of(rows: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
+    """The rows, of many runs, whose settings are those of a run of the sweep."""
+    wanted = {cell.member(seed).fingerprint() for cell in cells(experiment) for seed in cell.seeds}
+    settings = {config: _fingerprint(config) for config in rows["config"].unique()}
+    return rows[rows["config"].map(settings).isin(wanted)].reset_index(drop=True)
+
+
+def _done(workdir: epath.PathLike) -> set[str | None]:
+    """Fingerprints of the settings, without content, of all runs that have rows."""
+    return {_fingerprint(config) for config in results.finished(workdir, "config")}
+
+
+def _fingerprint(config: str) -> str | None:
+    """Of a row's settings; None where they are those of another version."""
+    try:
+        return freeze(json.loads(config)).fingerprint()
+    except UserError:
+        return None
+
+
+class _Architectures:
+    """The architecture of each source: its checkpoint's, or where that is absent the setting's."""
+
+    def __init__(self) -> None:
+        self._known: dict[Source, Architecture | None] = {}
+
+    def of(self, source: Source) -> Architecture | None:
+        if source not in self._known:
+            self._known[source] = _architecture(source)
+        return self._known[source]
+
+
+def _architecture(source: Source) -> Architecture | None:
+    named = dataclasses.replace(source, checkpoint="random")
+    for one in (source, named):
+        try:
+            return zoo.load_source(one).architecture
+        except UserError:
+            continue  # absent, or not converted, or no architecture is named
+    return None
+
+
+def _priced(one: Planned, architecture: Architecture, experiment: Experiment) -> Planned:
+    """With its work, and in a dry run all that it costs; unchanged where sizes are not known."""
+    settings, sizes = one.cell.experiment, KNOWN.get(one.cell.experiment.target.dataset)
+    number = one.cell.num_images or (sizes and sizes.train)
+    tested = settings.target.num_test_images or (sizes and sizes.test)
+    if not number or not tested:
+        return one
+    if sizes is not None:
+        tested = min(tested, sizes.test)
+    classes = settings.target.classes
+    # The head of an unknown number of classes hardly counts.
+    num_classes = len(classes) if classes else (sizes.classes if sizes else 10)
+    network = CutNetwork.of(
+        architecture.replace(num_classes=num_classes), settings.transfer, settings.target.image_size
+    ).replace(dtype=devices.compute_dtype(settings.transfer.precision))
+    epochs = settings.transfer.epochs_for(number)
+    program = Program(network, settings.transfer, settings.augmentation, epochs)
+    one = dataclasses.replace(
+        one, work=_extrapolate(operations(program), one, program, number, tested)
+    )
+    if not experiment.dry_run:
+        return one
+    together = experiment.sweep.seeds_at_once or seeds_at_once(program, len(one.cell.seeds))
+    priced = dataclasses.replace(one, together=together, memory=together * seed_bytes(program))
+    if not experiment.sweep.measure:
+        return priced
+    with devices.matmul_precision(settings.transfer.precision):
+        step = measure(program.replace(network=network.replace(many=together > 1)), together)
+    return dataclasses.replace(priced, seconds=_extrapolate(step, priced, program, number, tested))
+
+
+def _extrapolate(step: Costs, one: Planned, program: Program, number: int, tested: int) -> float:
+    """Of all missing runs of a cell: passes over images, of what is known of one."""
+    runs = one.missing * step.run(program, number, tested)
+    if program.network.own_statistics or one.cell.experiment.source.checkpoint == "random":
+        return runs + one.missing * (number + tested) * step.prefix
+    return runs + (one.missing * number + tested) * step.prefix
+
+
+def _has_source(source: Source) -> bool:
+    name = source.checkpoint
+    found_elsewhere = name == "random" or name.startswith(("hf:", "bundled:"))
+    return found_elsewhere or epath.Path(name).expanduser().exists()
+
+
+def _has_target(target: Target) -> bool:
+    kind, _, rest = target.dataset.partition(":")
+    if kind == "digits":
+        return True
+    if kind != "tfds":
+        return epath.Path(rest).expanduser().exists()
+    directory = data_path(target.data_dir)
+    known = originals.TARGETS.get(rest)
+    if known is not None and originals.find(known, directory):
+        return True
+    return tfds.find_prepared(rest, directory) is not None

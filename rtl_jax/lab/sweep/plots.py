@@ -1,0 +1,37 @@
+"""A sweep as figures: test accuracy against the number of images, a line for each source."""
+
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from rtl_jax.lab.plotting import canvas, save
+from rtl_jax.lab.sweep.table import last_epochs, mean_interval, short_names
+
+
+def draw_sweep(path: epath.Path, rows: pd.DataFrame) -> bool:
+    """One panel for each target and number of blocks, means with 95 % intervals, as PNG.
+
+    Returns whether there was something to draw: nothing is where a sweep has one size only.
+    """
+    last = last_epochs(rows)
+    if last.empty or last["num_images"].nunique() < 2:
+        return False
+    sources = list(dict.fromkeys(last["source"]))
+    panels = list(last.groupby(["dataset", "blocks"], dropna=False))
+    figure, grid = canvas(4 * len(panels), 3.2, 1, len(panels))
+    for axes, ((dataset, blocks), cell) in zip(grid[0], panels, strict=True):
+        for source, name in zip(sources, short_names(sources), strict=True):
+            own = cell[cell["source"] == source].groupby("num_images")["accuracy"]
+            means = np.array([mean_interval(values.tolist()) for _, values in own])
+            axes.errorbar(list(own.groups), *means.T, marker="o", capsize=3, label=name)
+        axes.set_xscale("log")
+        axes.set_xticks(sorted(set(cell["num_images"])))
+        axes.set_xticklabels([str(size) for size in sorted(set(cell["num_images"]))])
+        axes.minorticks_off()
+        axes.set_title(f"{dataset}, {'every' if pd.isna(blocks) else blocks} blocks")
+        axes.set_xlabel("training images")
+        axes.grid(alpha=0.3)
+    grid[0, 0].set_ylabel("test accuracy, %")
+    grid[0, 0].legend()
+    save(figure, path)
+    return True

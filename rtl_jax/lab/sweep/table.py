@@ -1,0 +1,75 @@
+"""A sweep's table: mean test accuracy over seeds with its interval, and sources compared."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit  # scipy.stats takes most of a second to import
+
+from rtl_jax.runtime.paths import short_names
+
+CONFIDENCE = 0.95
+
+_CELL = ["dataset", "blocks", "num_images"]
+
+
+def mean_interval(
+    values: Sequence[float] | pd.Series | np.ndarray, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """The mean and half the width of its interval by Student's t, 95 %; nan for one value."""
+    numbers = np.asarray(values, float)
+    if len(numbers) < 2:
+        return float(numbers.mean()), float("nan")
+    error = numbers.std(ddof=1) / np.sqrt(len(numbers))
+    return float(numbers.mean()), float(stdtrit(len(numbers) - 1, (1 + confidence) / 2) * error)
+
+
+def paired_difference(one: pd.Series, other: pd.Series) -> tuple[float, float]:
+    """`mean_interval` of other - one over the seeds, the index, that both have."""
+    difference = (other - one).dropna()
+    return mean_interval(difference) if len(difference) else (float("nan"), float("nan"))
+
+
+def last_epochs(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the fine-tunings' last evaluations."""
+    return rows[(rows["method"] == "transfer") & (rows["epoch"] == rows["epochs"])]
+
+
+def summarize(rows: pd.DataFrame) -> str:
+    """A line per cell, at the last epoch: each source, and each against the first.
+
+    Differences are paired: the same seed draws the same images for every source.
+    """
+    last = last_epochs(rows)
+    if last.empty:
+        return "no run of this sweep has finished"
+    sources = list(dict.fromkeys(last["source"]))
+    names = dict(zip(sources, short_names(sources), strict=True))
+    titles = [names[source] for source in sources]
+    titles += [f"{names[source]} - {names[sources[0]]}" for source in sources[1:]]
+    width = max(16, *(len(title) + 2 for title in titles))
+    head = f"{'target':20}{'blocks':>7}{'images':>8}{'seeds':>7}"
+    lines = [head + "".join(f"{title:>{width}}" for title in titles)]
+    for (dataset, blocks, size), cell in last.groupby(_CELL, dropna=False):
+        accuracy = {source: _by_seed(cell, source) for source in sources}
+        shown = [mean_interval(values) for values in accuracy.values()]
+        first = accuracy[sources[0]]
+        shown += [paired_difference(first, accuracy[source]) for source in sources[1:]]
+        where = f"{dataset:20}{'every' if pd.isna(blocks) else blocks:>7}{size:8d}"
+        numbers = "".join(f"{_shown(*value):>{width}}" for value in shown)
+        lines.append(f"{where}{cell['seed'].nunique():7d}{numbers}")
+    lines.append("test accuracy after the last epoch, %, mean over seeds and its 95 % interval")
+    diverged = int((~np.isfinite(last["train_loss"])).sum())
+    return "\n".join([*lines, f"{diverged} runs diverged"] if diverged else lines)
+
+
+def _by_seed(cell: pd.DataFrame, source: str) -> pd.Series:
+    """Accuracies by seed and fold."""
+    own = cell[cell["source"] == source].assign(fold=cell["fold"].fillna(-1))
+    return own.drop_duplicates(["seed", "fold"]).set_index(["seed", "fold"])["accuracy"]
+
+
+def _shown(mean: float, half: float) -> str:
+    if np.isnan(mean):
+        return "-"
+    return f"{mean:.2f}" if np.isnan(half) else f"{mean:.2f} +- {half:.2f}"

@@ -1,0 +1,98 @@
+"""A sweep from its plan to its rows: `--config.task=sweep`."""
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from rtl_jax.errors import UserError
+from rtl_jax.lab import results
+from rtl_jax.lab.config import Experiment
+from rtl_jax.lab.sweep.executors import EXECUTORS
+from rtl_jax.lab.sweep.grid import Cell, cells, groups
+from rtl_jax.lab.sweep.plan import Plan, member_of, plan
+from rtl_jax.lab.sweep.plots import draw_sweep
+from rtl_jax.models.sources import Convert
+from rtl_jax.runtime.paths import absolute
+
+
+def sweep(
+    experiment: Experiment, workdir: epath.PathLike, convert: Convert | None = None
+) -> pd.DataFrame:
+    """Run the grid of `experiment.sweep`, or what is left of it, and return its rows.
+
+    A dry run only says what there is to do, and returns the rows that there are. Otherwise
+    finished runs are not repeated, and one that was interrupted starts again. With
+    `sweep.skip_missing` it goes on without the sources and targets that are not there.
+    Raises UserError for what the user can mend.
+    """
+    workdir = absolute(workdir)
+    planned = plan(experiment, workdir)
+    print(planned.describe())
+    if experiment.dry_run:
+        return member_of(_rows(workdir), experiment)
+    parts = groups(planned.present() if experiment.sweep.skip_missing else cells(experiment))
+    if not parts:
+        raise UserError(f"nothing of this sweep is there: {', '.join(planned.absent)}")
+    runs = _execute(parts, planned, experiment, workdir, convert)
+    rows = _rows(workdir)
+    rows = in_order(rows[rows["run"].isin(runs)], experiment.sweep.sources)
+    if draw_sweep(workdir / "sweep.png", rows):
+        print(f"a figure is in {workdir / 'sweep.png'}")
+    return rows
+
+
+def _execute(
+    parts: Sequence[Sequence[Cell]],
+    planned: Plan,
+    experiment: Experiment,
+    workdir: epath.Path,
+    convert: Convert | None,
+) -> set[str]:
+    """Run groups of cells, say how far that is, and return the names of all runs."""
+    runs: set[str] = set()
+    works = planned.works()
+    remaining = {index: _sum(works[cell] for cell in part) for index, part in enumerate(parts)}
+    whole, started = _sum(remaining.values()), time.monotonic()
+    execute = EXECUTORS[experiment.executor]
+    for index, names in execute(parts, experiment.sweep, os.fspath(workdir), convert):
+        runs |= set(names)
+        del remaining[index]
+        minutes = (time.monotonic() - started) / 60
+        left = minutes_left(minutes, whole, _sum(remaining.values()))
+        print(
+            f"{len(parts) - len(remaining)} of {len(parts)} groups of cells have finished after "
+            f"{minutes:.1f} min"
+            + ("" if left is None or not remaining else f", about {left:.1f} min left")
+        )
+    return runs
+
+
+def _sum(works: Iterable[float | None]) -> float | None:
+    """None if one is not known."""
+    each = list(works)
+    return None if None in each else sum(each)  # type: ignore[arg-type]
+
+
+def minutes_left(minutes: float, whole: float | None, left: float | None) -> float | None:
+    """At the pace so far, of work in any unit; None before any of it is done, or if not known."""
+    if whole is None or left is None or whole == left:
+        return None
+    return minutes * left / (whole - left)
+
+
+def in_order(rows: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:
+    """Rows in the order in which the sweep names its sources: others are compared with the first.
+
+    The rows of a work directory come in the order of their runs' names, which is any.
+    """
+    places = {source: index for index, source in enumerate(sources)}
+    order = np.argsort([places.get(source, 0) for source in rows["source"]], kind="stable")
+    return rows.iloc[order].reset_index(drop=True)
+
+
+def _rows(workdir: epath.Path) -> pd.DataFrame:
+    return results.read_rows(workdir) if results.finished(workdir) else results.frame([])

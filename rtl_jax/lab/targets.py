@@ -1,0 +1,46 @@
+"""From the settings of a target to its data set: loaded, tested elsewhere, varied."""
+
+from pathlib import Path
+
+import numpy as np
+
+from rtl_jax.data.dataset import Dataset
+from rtl_jax.data.folds import deal
+from rtl_jax.data.sources import load_dataset
+from rtl_jax.data.subset import draw_subset, draw_test_subset
+from rtl_jax.data.variants import vary
+from rtl_jax.lab.config import Target
+from rtl_jax.runtime.paths import cache_path
+
+
+def load_target(target: Target, cache_dir: str | Path | None = None) -> Dataset:
+    """The images that the group `target` describes, all of them; raises UserError as it does.
+
+    The numbers of images that a run draws from them are left to the run.
+    """
+    dataset = load_dataset(
+        target.dataset,
+        data_dir=target.data_dir,
+        cache_dir=cache_dir,
+        image_size=target.image_size,
+        classes=target.classes,
+        test=target.test_dataset,
+        test_on_train=target.folds is not None,
+    )
+    return vary(dataset, target, cache_path(cache_dir))
+
+
+def draw_rows(target: Target, dataset: Dataset, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which images of `load_target`'s set a run trains on, as drawn, and is tested on, ascending.
+
+    Of cross-validation, `seed` draws among the images outside of the fold. Raises UserError as
+    `draw_subset`, `draw_test_subset` and `deal`.
+    """
+    labels, classes = dataset.train.labels, dataset.num_classes
+    every = np.arange(len(labels))
+    if target.fold is None or target.folds is None:
+        test = draw_test_subset(dataset.test.labels, target.num_test_images, classes)
+        return draw_subset(labels, target.num_images, seed, classes), test
+    inside = deal(labels, target.folds) == target.fold
+    outside = every[~inside]
+    return outside[draw_subset(labels[outside], target.num_images, seed, classes)], every[inside]

@@ -1,0 +1,106 @@
+"""Images that raise a feature of what a network's head sees (paper, Figure 1b, appendix A.1).
+
+The technique is that of Engstrom et al. (2019): PGD in an L2 ball around an image, with the
+feature in the loss's place. Theirs also lets gradients through the last ReLU where it is
+closed; here a feature that is 0 wherever it is looked for in an image has none, and the image
+stays as it is.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rtl_jax.attacks import PGD, attack
+from rtl_jax.errors import UserError
+from rtl_jax.lab.config import Visualize
+from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.checkpoint import Network
+from rtl_jax.models.functions import network_features
+
+
+class Raised(NamedTuple):
+    """Images that raise features, U of them for each of N originals.
+
+    units: int [U, N], the features' numbers.
+    images: float32 [U, N, H, W, 3] in [0, 1], within the ball.
+    before, after: float32 [U, N], the features at the originals and at the images.
+    """
+
+    units: np.ndarray
+    images: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+
+    def titles(self, rank: int) -> list[str]:
+        """For each image of a row the feature's number, and from what to what it was raised."""
+        ends = zip(self.units[rank], self.before[rank], self.after[rank], strict=True)
+        return [f"{unit}: {low:.2f} to {high:.2f}" for unit, low, high in ends]
+
+
+def raise_features(
+    network: Network, originals: jax.Array, settings: Visualize, name: str = "the network"
+) -> Raised:
+    """Search for images near `originals`, float32 [N, H, W, 3] in [0, 1], with larger features.
+
+    Raises UserError as `require_units` does.
+    """
+    require_units(network.architecture, settings, name)
+    params, batch_stats = jax.tree.map(jnp.asarray, (network.params, network.batch_stats))
+    features_fn = network_features(network.architecture, params, batch_stats)
+    seen = np.asarray(jax.jit(lambda look, images: look(images))(features_fn, originals))
+    units = choose_units(network, seen, settings)
+    search = PGD(
+        "l2",
+        steps=settings.steps,
+        relative_step=settings.relative_step,
+        targeted=True,
+        loss="logit",
+        keep="last",
+    )
+    found = [
+        attack(features_fn, originals, jnp.asarray(row), settings.eps, search) for row in units
+    ]
+    return Raised(
+        units,
+        np.stack([one.images for one in found]),
+        np.stack([seen[np.arange(len(row)), row] for row in units]),
+        np.stack([-one.losses for one in found]),
+    )
+
+
+def require_units(architecture: Architecture, settings: Visualize, name: str) -> None:
+    """Raise UserError for a feature or a class that a network, called `name`, has not."""
+    width, classes = architecture.num_features, architecture.num_classes
+    if max(settings.units, default=0) >= width:
+        raise UserError(
+            f"visualize.units: expected features from 0 to {width - 1}, of which {name} has "
+            f"{width}, received {max(settings.units)}"
+        )
+    if settings.num_units > width:
+        raise UserError(
+            f"visualize.num_units: expected at most the {width} features of {name}, received "
+            f"{settings.num_units}"
+        )
+    if settings.label is not None and settings.label >= classes:
+        raise UserError(
+            f"visualize.label: expected a class from 0 to {classes - 1} of {name}, received "
+            f"{settings.label}"
+        )
+
+
+def choose_units(network: Network, seen: np.ndarray, settings: Visualize) -> np.ndarray:
+    """The features to raise at each image, int [U, N], as the settings choose them.
+
+    `seen` are the features at the images, [N, D].
+    """
+    number = settings.num_units
+    if settings.units:
+        chosen = np.tile(settings.units, (len(seen), 1))
+    elif settings.label is None:
+        chosen = np.argsort(-seen, axis=1, kind="stable")[:, :number]
+    else:
+        weights = network.params["fc/kernel"][:, settings.label]
+        chosen = np.tile(np.argsort(-weights, kind="stable")[:number], (len(seen), 1))
+    return chosen.T.astype(np.int32)

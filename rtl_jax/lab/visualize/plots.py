@@ -1,0 +1,34 @@
+"""A grid of pictures: images in the first row, what each network makes of them below."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from etils import epath
+
+from rtl_jax.lab.plotting import canvas, save
+
+
+class Row(NamedTuple):
+    """A line of pictures, float [N, H, W, 3] in [0, 1]: its name, and a title for each or none."""
+
+    name: str
+    pictures: np.ndarray
+    titles: Sequence[str] = ()
+
+
+def draw_rows(path: epath.Path, rows: Sequence[Row]) -> None:
+    """Draw rows of as many pictures each to a file."""
+    number = len(rows[0].pictures)
+    height = sum(1.3 if row.titles else 1.1 for row in rows)
+    figure, grid = canvas(1.1 * number, height + 0.2, len(rows), number)
+    for line, row in enumerate(rows):
+        for column, picture in enumerate(row.pictures):
+            axes = grid[line, column]
+            axes.imshow(np.asarray(picture, np.float32), interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if row.titles:
+                axes.set_title(row.titles[column], fontsize=6, pad=2)
+        grid[line, 0].set_ylabel(row.name)
+    save(figure, path)

@@ -1,0 +1,196 @@
+"""The task `visualize`: pictures of what several networks see, side by side."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from rtl_jax.data import Dataset, ImageSet, draw_test_subset
+from rtl_jax.data.transforms import prepare
+from rtl_jax.lab import results
+from rtl_jax.lab.attack.task import require_classes
+from rtl_jax.lab.config import Experiment, Visualize
+from rtl_jax.lab.targets import load_target
+from rtl_jax.lab.visualize import saliency
+from rtl_jax.lab.visualize.features import raise_features, require_units
+from rtl_jax.lab.visualize.plots import Row, draw_rows
+from rtl_jax.models.checkpoint import Network, digest
+from rtl_jax.models.functions import network_logits
+from rtl_jax.models.sources import Convert, load_source
+from rtl_jax.runtime import devices
+from rtl_jax.runtime.paths import absolute, complete_or_absent, short_names
+from rtl_jax.runtime.progress import bar
+
+
+class Seen(NamedTuple):
+    """What a network makes of images: rows of the figure, arrays for the archive, a number.
+
+    The roughness is the mean `total_variation` of the gradients, or of the changes that raise a
+    feature; without a picture that has any, not a number.
+    """
+
+    rows: list[Row]
+    arrays: dict[str, np.ndarray]
+    roughness: float
+
+
+def visualize(
+    experiment: Experiment, workdir: epath.PathLike, convert: Convert | None = None
+) -> pd.DataFrame:
+    """Draw what each of `visualize.sources` sees in the target's test images; a row for each.
+
+    Rows go to WORKDIR/rows; the figure, and the arrays that it shows, to WORKDIR/runs/RUN. A
+    finished run is not repeated. Raises UserError for what the user can mend.
+    """
+    workdir, started = absolute(workdir), time.monotonic()
+    with devices.matmul_precision("float32"):
+        networks = _load_sources(experiment, convert)
+        dataset = load_target(experiment.target)
+        images = _draw(experiment, dataset)
+        run = experiment.fingerprint(
+            networks=[digest((one.params, one.batch_stats)) for one in networks.values()],
+            images=digest((images.images, images.labels)),
+        )
+        directory, path = workdir / "runs" / run, results.rows_path(workdir, run)
+        if path.exists():
+            print(f"run {run} is finished; its rows are in {path}")
+        else:
+            seen = _look(experiment, networks, dataset, images)
+            _write(directory, experiment, dataset, images, seen)
+            rows = [
+                _row(
+                    experiment,
+                    run,
+                    source,
+                    one,
+                    data_order=dataset.order,
+                    num_test_images=len(images),
+                    seconds=time.monotonic() - started,
+                )
+                for source, one in zip(networks.items(), seen, strict=True)
+            ]
+            results.write_rows(workdir, run, rows)
+        print(f"pictures are in {directory}")
+    table = results.read_rows(workdir)
+    return table[table["run"] == run].reset_index(drop=True)
+
+
+def _load_sources(experiment: Experiment, convert: Convert | None) -> dict[str, Network]:
+    """The networks by `source.checkpoint`, in the order of the settings."""
+    names = experiment.visualize.sources or (experiment.source.checkpoint,)
+    sources = {name: dataclasses.replace(experiment.source, checkpoint=name) for name in names}
+    return {
+        name: load_source(source, seed=experiment.seed, convert=convert)
+        for name, source in sources.items()
+    }
+
+
+def _draw(experiment: Experiment, dataset: Dataset) -> ImageSet:
+    """The test images to look at, those of the figure first."""
+    target, settings, test = experiment.target, experiment.visualize, dataset.test
+    rows = draw_test_subset(test.labels, target.num_test_images, dataset.num_classes)
+    shown = draw_test_subset(test.labels[rows], settings.num_shown, dataset.num_classes)
+    if settings.show == "features":
+        return test.take(rows[shown])
+    return test.take(np.concatenate([rows[shown], np.delete(rows, shown)]))
+
+
+def _look(
+    experiment: Experiment, networks: dict[str, Network], dataset: Dataset, images: ImageSet
+) -> list[Seen]:
+    """What each network sees."""
+    settings, size = experiment.visualize, experiment.target.image_size
+    short = short_names(list(networks))
+    for name, network in networks.items():  # all of them, before any work
+        if settings.show == "features":
+            require_units(network.architecture, settings, name)
+        else:
+            require_classes(network, name, dataset)
+    seen = []
+    with bar(settings.show, len(images) * len(networks)) as progress:
+        for label, network in zip(short, networks.values(), strict=True):
+            look = _features if settings.show == "features" else _gradients
+            seen.append(look(settings, size, network, images, label))
+            progress.update(len(images))
+    return seen
+
+
+def _features(
+    settings: Visualize, size: int, network: Network, images: ImageSet, name: str
+) -> Seen:
+    """Images that raise the network's features, and what they have been raised to."""
+    originals = prepare(images.images, size)
+    raised = raise_features(network, originals, settings, name)
+    rows = [Row(name, pictures, raised.titles(rank)) for rank, pictures in enumerate(raised.images)]
+    changes = (raised.images - np.asarray(originals)).reshape(-1, *originals.shape[1:])
+    values = np.asarray(saliency.total_variation(jnp.asarray(changes)))
+    changed = np.isfinite(values)
+    if not changed.all():
+        print(f"{name}: {(~changed).sum()} of {len(values)} pictures are as before, for their "
+              "feature is 0 wherever it is looked for")  # fmt: skip
+    roughness = float(values[changed].mean()) if changed.any() else float("nan")
+    return Seen(rows, raised._asdict(), roughness)
+
+
+def _gradients(
+    settings: Visualize, size: int, network: Network, images: ImageSet, name: str
+) -> Seen:
+    """The gradients of the network's loss by the pixels of its first images; of all, how rough."""
+    params, batch_stats = jax.tree.map(jnp.asarray, (network.params, network.batch_stats))
+    logits_fn = network_logits(network.architecture, params, batch_stats)
+    kept: list[np.ndarray] = []
+    values: list[jax.Array] = []
+    for part in saliency.gradients(logits_fn, saliency.prepared(images, size), settings.loss):
+        kept += list(part[: settings.num_shown - len(kept)])
+        values.append(saliency.total_variation(jnp.asarray(part)))
+    shown = np.stack(kept)
+    roughness = float(np.concatenate(values).mean())
+    return Seen([Row(name, saliency.visible(shown))], {"gradients": shown}, roughness)
+
+
+def _write(
+    directory: epath.Path,
+    experiment: Experiment,
+    dataset: Dataset,
+    images: ImageSet,
+    seen: Sequence[Seen],
+) -> None:
+    """The figure, images first and every source below, and its arrays in an archive."""
+    first = images.take(np.arange(experiment.visualize.num_shown))
+    originals = np.asarray(prepare(first.images, experiment.target.image_size))
+    titles = [dataset.class_names[label] for label in first.labels]
+    rows = [Row("images", originals, titles), *(row for one in seen for row in one.rows)]
+    name = experiment.visualize.show
+    draw_rows(directory / f"{name}.png", rows)
+    arrays = {key: np.stack([one.arrays[key] for one in seen]) for key in seen[0].arrays}
+    arrays |= {"originals": originals, "labels": first.labels}
+    archive = directory / f"{name}.npz"
+    with complete_or_absent(archive, replace=True) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _row(
+    experiment: Experiment, run: str, source: tuple[str, Network], seen: Seen, **columns: Any
+) -> dict[str, Any]:
+    """A source's row."""
+    (name, network), settings = source, experiment.visualize
+    ball = {"norm": "l2", "eps": settings.eps} if settings.show == "features" else {}
+    return results.row(
+        experiment,
+        run=run,
+        method=settings.show,
+        source=name,
+        source_sha256=network.provenance.get("sha256"),
+        architecture=network.architecture.name,
+        num_classes=network.architecture.num_classes,
+        roughness=seen.roughness,
+        **ball,
+        **columns,
+        **devices.describe(),
+    )

@@ -1,1 +1,0 @@
-"""What a fine-tuned network says of new pictures: the task `predict`."""

@@ -1,1 +1,0 @@
-"""Sources: networks trained from scratch, naturally, with PGD, or with Gaussian noise."""

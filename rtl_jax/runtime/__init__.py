@@ -1,0 +1,1 @@
+"""The machine that programs run on: devices, memory, paths, progress, interruption."""

@@ -1,0 +1,142 @@
+"""The machine: its name, its precision, its devices, and where compiled programs are kept."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from rtl_jax.errors import UserError
+from rtl_jax.lab.config import Precision
+from rtl_jax.runtime.paths import cache_path
+
+
+def enable_compilation_cache() -> None:
+    """Keep compiled programs between processes, so that a second start is faster.
+
+    Under RTL_JAX_CACHE_DIR (by default ~/.cache/rtl_jax); JAX's own setting, if there is
+    one, wins.
+    """
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        jax.config.update("jax_compilation_cache_dir", str(cache_path() / "compiled"))
+
+
+def compute_dtype(precision: Precision) -> jnp.dtype:
+    """What blocks compute in; variables are float32 always."""
+    return jnp.dtype(jnp.bfloat16 if precision == "bfloat16" else jnp.float32)
+
+
+def matmul_precision(precision: Precision) -> Any:
+    """A context in which matrix products have this precision.
+
+    'float32' is full float32: a GPU's default would be TF32, which 'tf32' allows.
+    """
+    return jax.default_matmul_precision("highest" if precision == "float32" else "default")
+
+
+def describe() -> dict[str, Any]:
+    """The local accelerator, for the results: platform, kind and number of devices."""
+    devices = jax.local_devices()
+    return {
+        "platform": devices[0].platform,
+        "device_kind": devices[0].device_kind,
+        "num_devices": len(devices),
+    }
+
+
+def sum_over_devices(function: Callable[..., Any], shared: Any, parts: Any) -> Any:
+    """The sum over the local devices of `function(shared, part)`, each on its own device.
+
+    `parts` has a leading axis of one part for each. What `function` differentiates it
+    differentiates there: inside a derivative the sum over devices would be differentiated with
+    it, and come out wrong (a Hessian by more than its own size, where this was measured).
+    """
+
+    def summed(shared: Any, part: Any) -> Any:
+        return jax.lax.psum(function(shared, part), "devices")
+
+    sums = jax.pmap(summed, axis_name="devices", in_axes=(None, 0))(shared, parts)
+    return jax.tree.map(lambda leaf: leaf[0], sums)
+
+
+def join_hosts() -> None:
+    """Join the other processes of one computation, where RTL_JAX_HOSTS says that there are some.
+
+    'auto' leaves it to JAX, which knows Slurm, Open MPI, Kubernetes and Cloud TPUs; 'RANK/NUMBER',
+    such as 0/4, names this process, and JAX_COORDINATOR_ADDRESS the address and port of the first.
+    To be called before anything else of JAX. Raises UserError where they cannot be joined.
+    """
+    hosts = os.environ.get("RTL_JAX_HOSTS")
+    if not hosts or jax.distributed.is_initialized():
+        return
+    try:
+        if hosts == "auto":
+            jax.distributed.initialize()
+        else:
+            rank, number = map(int, hosts.split("/"))
+            jax.distributed.initialize(num_processes=number, process_id=rank)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"RTL_JAX_HOSTS={hosts}: the hosts cannot be joined ({error}). Expected 'auto', or "
+            "'RANK/NUMBER' beside JAX_COORDINATOR_ADDRESS=HOST:PORT; alone, leave it empty"
+        ) from error
+
+
+def wait_for_hosts(what: str) -> None:
+    """Return when every host has come here; at once where there is one. `what` names the place."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def batch_mesh() -> Mesh:
+    """All devices of all hosts in one row, along which a batch is divided."""
+    return jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,))
+
+
+def replicate(mesh: Mesh, tree: Any) -> Any:
+    """A pytree of arrays, the same on every host, whole on every device."""
+    return _put(NamedSharding(mesh, PartitionSpec()), tree)
+
+
+def divide(mesh: Mesh, tree: Any) -> Any:
+    """A pytree of arrays, the same on every host, divided along their first axis."""
+    return _put(NamedSharding(mesh, PartitionSpec("batch")), tree)
+
+
+def assemble(mesh: Mesh, tree: Any) -> Any:
+    """A pytree of arrays of which each host holds its own part of the first axis."""
+    sharding = NamedSharding(mesh, PartitionSpec("batch"))
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), tree
+    )
+
+
+def _put(sharding: NamedSharding, tree: Any) -> Any:
+    def put(leaf: Any) -> jax.Array:
+        array = np.asarray(leaf)
+        return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+
+    return jax.tree.map(put, tree)
+
+
+def seeds_apart(tree: Any, seeds: int, axes: Any = 0) -> Any:
+    """Divide a pytree's first axis, of so many seeds, over this host's devices.
+
+    `axes` is a prefix of the tree with 0 where there is such an axis and None where there is
+    none; what has none is copied to every device. Nothing happens where there is one device,
+    or no way to give each equally many seeds.
+    """
+    local = jax.local_devices()
+    if len(local) == 1 or seeds % len(local):
+        return tree
+    mesh = Mesh(np.array(local), ("seeds",), axis_types=(AxisType.Auto,))
+
+    def put(axis: int | None, part: Any) -> Any:
+        spec = PartitionSpec() if axis is None else PartitionSpec("seeds")
+        return jax.device_put(part, NamedSharding(mesh, spec))
+
+    return jax.tree.map(put, axes, tree, is_leaf=lambda leaf: leaf is None)

@@ -1,0 +1,194 @@
+"""Images that runs read again and again, kept once: as stored, or as features at the cut.
+
+Features lie on the device while they take no more than `transfer.feature_cache_mib`, else in
+host memory, else on disk, memory-mapped. Runs with different subsets of one data set share
+them: a store holds the union of their images, and each run reads its own rows.
+"""
+
+import dataclasses
+import tempfile
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from rtl_jax.data import ImageSet
+from rtl_jax.errors import UserError
+from rtl_jax.lab.config import Augmentation, Transfer
+from rtl_jax.models.resnet import Variables
+from rtl_jax.runtime import resources
+from rtl_jax.runtime.paths import cache_path
+from rtl_jax.runtime.progress import bar
+from rtl_jax.train import features as prefix
+from rtl_jax.train.split import CutNetwork
+
+Place = Literal["device", "host", "disk"]
+
+# Of free host memory and disk, features take no more than this.
+_SHARE = 0.5
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Store:
+    """Images of a data set and their labels, for one owner or several.
+
+    `members[o]` are the data set's indices, ascending, of what the owner o has; `data` holds
+    them owner by owner, `views` times over for as many draws of the augmentation. Where all
+    runs share their frozen part there is one owner.
+    """
+
+    data: jax.Array | np.ndarray  # [views * images, ...]: uint8 images, or features
+    labels: np.ndarray  # int32 [images]
+    members: tuple[np.ndarray, ...]
+    dtype: np.dtype  # what `take` returns
+    features: bool
+    views: int = 1
+
+    @property
+    def shared(self) -> bool:
+        """Whether all runs read the same rows for the same images."""
+        return len(self.members) == 1
+
+    def rows(self, run: int, images: np.ndarray) -> np.ndarray:
+        """Where the first view of the data set's `images`, int [N], lies for a run."""
+        owner = 0 if self.shared else run
+        start = sum(map(len, self.members[:owner]))
+        return start + np.searchsorted(self.members[owner], images)
+
+    def take(self, rows: np.ndarray, views: np.ndarray | int = 0) -> jax.Array:
+        """The images or features at `rows` in their given views, on the device."""
+        places = (rows + views * len(self.labels)).astype(np.int32)
+        if isinstance(self.data, jax.Array):
+            return _gather(self.data, places, self.dtype)
+        return jnp.asarray(self.data[places]).astype(self.dtype)
+
+
+@partial(jax.jit, static_argnums=2)
+def _gather(data: jax.Array, rows: jax.Array, dtype: np.dtype) -> jax.Array:
+    return data[rows].astype(dtype)
+
+
+def image_store(images: ImageSet, members: np.ndarray) -> Store:
+    """The images at the indices `members`, ascending, as they are stored, on the device."""
+    data = jnp.asarray(images.images[members])
+    return Store(data, images.labels[members], (members,), data.dtype, features=False)
+
+
+@dataclasses.dataclass
+class Room:
+    """Where features may go: on the device up to `device` bytes, in `settings`' order."""
+
+    settings: Transfer
+    device: int
+
+    @classmethod
+    def of(cls, settings: Transfer) -> "Room":
+        """All of `transfer.feature_cache_mib`."""
+        return cls(settings, settings.feature_cache_mib * 2**20)
+
+    def place(self, size: int) -> Place | None:
+        """The nearest place that has room for `size` bytes; None if there is none."""
+        kept = self.settings.feature_store
+        if kept != "auto":
+            return None if kept == "none" else kept
+        if size <= self.device:
+            self.device -= size
+            return "device"
+        if size <= _SHARE * resources.host_free():
+            return "host"
+        if size <= _SHARE * resources.disk_free(_features_path()):
+            return "disk"
+        return None
+
+
+def _features_path() -> Path:
+    return cache_path() / "features"
+
+
+def feature_store(
+    network: CutNetwork,
+    variables: Sequence[tuple[Variables, Variables]],
+    images: ImageSet,
+    members: Sequence[np.ndarray],
+    room: Room,
+    augmentation: Augmentation | None = None,
+) -> Store | None:
+    """Features of `members[o]` under the owner o's (parameters, statistics); None without room.
+
+    With an augmentation, `transfer.views` draws of it for each image.
+    """
+    settings = room.settings
+    one = prefix.feature_shape(network)
+    dtype = np.dtype(np.float16) if settings.feature_bits == 16 else one.dtype
+    views = 1 if augmentation is None else settings.views or 1
+    total = sum(map(len, members))
+    shape = (total * views, *one.shape)
+    place = room.place(int(np.prod(shape)) * dtype.itemsize)
+    if place is None:
+        return None
+    batches = (
+        batch
+        for view in range(views)
+        for (params, batch_stats), rows in zip(variables, members, strict=True)
+        for batch in prefix.features(
+            network,
+            params,
+            batch_stats,
+            images.images,
+            rows,
+            settings.eval_batch_size,
+            augmentation=augmentation,
+            view=view,
+        )
+    )
+    data = _fill(batches, shape, dtype, place)
+    labels = np.concatenate([images.labels[rows] for rows in members])
+    return Store(data, labels, tuple(members), one.dtype, features=True, views=views)
+
+
+def _fill(
+    batches: Iterable[jax.Array], shape: tuple[int, ...], dtype: np.dtype, place: Place
+) -> jax.Array | np.ndarray:
+    """The batches one behind the other, kept at `place`."""
+    data = jnp.zeros(shape, dtype) if place == "device" else _host_array(shape, dtype, place)
+    start = 0
+    with bar("features of the frozen blocks", shape[0]) as progress:
+        for batch in batches:
+            narrow = batch.astype(dtype)
+            if dtype != batch.dtype and not jnp.isfinite(narrow).all():
+                raise UserError(
+                    "transfer.feature_bits: expected features below 65,504 for 16 bits, and "
+                    "this network has larger ones; set it to 32"
+                )
+            if isinstance(data, np.ndarray):
+                data[start : start + len(batch)] = narrow
+            else:
+                data = _write(data, narrow, start)
+            start += len(batch)
+            progress.update(len(batch))
+    return data
+
+
+@partial(jax.jit, donate_argnums=0)
+def _write(data: jax.Array, part: jax.Array, start: int) -> jax.Array:
+    return lax.dynamic_update_slice_in_dim(data, part, start, axis=0)
+
+
+def _host_array(shape: tuple[int, ...], dtype: np.dtype, place: Place) -> np.ndarray:
+    if place == "host":
+        return np.empty(shape, dtype)
+    directory = _features_path()
+    needed, free = int(np.prod(shape)) * dtype.itemsize, resources.disk_free(directory)
+    if needed > free:
+        raise UserError(
+            f"transfer.feature_store: features take {needed:,} bytes on disk and {directory} has "
+            f"{free:,} left: make room, set RTL_JAX_CACHE_DIR, or choose another store"
+        )
+    # Without a name once it is open: whatever ends the process, nothing is left behind.
+    with tempfile.TemporaryFile(dir=directory) as file:
+        return np.memmap(file, dtype, "w+", shape=shape)

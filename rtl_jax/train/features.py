@@ -1,0 +1,132 @@
+"""The frozen prefix, computed once: features at the cut, and re-estimated statistics.
+
+With statistics that do not move ('source', and 'adapt' after its pass) the prefix is a
+constant function, so its features can be kept.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rtl_jax.data.transforms import augment_batch, example_keys, prepare
+from rtl_jax.lab.config import Augmentation
+from rtl_jax.models.layers import BN_MOMENTUM
+from rtl_jax.models.resnet import (
+    ResNet,
+    Variables,
+    batch_stats_of,
+    bind,
+    definition,
+    variable_shapes,
+)
+from rtl_jax.train.freeze import trainable
+from rtl_jax.train.split import CutNetwork
+
+Progress = Callable[[int], None]
+
+
+def feature_shape(network: CutNetwork) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of one image's features; nothing is computed."""
+    size = network.image_size
+
+    def one(params: Variables, batch_stats: Variables, images: jax.Array) -> jax.Array:
+        return _bound(network, params, batch_stats).prefix(images, network.cut)[0]
+
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    return jax.eval_shape(one, *variable_shapes(network.architecture), images)
+
+
+def feature_bytes(network: CutNetwork) -> int:
+    """What the features of one image take."""
+    shape = feature_shape(network)
+    return math.prod(shape.shape) * shape.dtype.itemsize
+
+
+def _bound(network: CutNetwork, params: Variables, batch_stats: Variables) -> ResNet:
+    return bind(definition(network.architecture, dtype=network.dtype), params, batch_stats)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _features(
+    network: CutNetwork,
+    augmentation: Augmentation,
+    params: Variables,
+    batch_stats: Variables,
+    images: jax.Array,
+    keys: jax.Array,
+) -> jax.Array:
+    pixels = augment_batch(keys, prepare(images, network.image_size), augmentation)
+    return _bound(network, params, batch_stats).prefix(pixels, network.cut)
+
+
+def features(
+    network: CutNetwork,
+    params: Variables,
+    batch_stats: Variables,
+    images: np.ndarray,
+    rows: np.ndarray,
+    batch_size: int,
+    *,
+    augmentation: Augmentation | None = None,
+    view: int = 0,
+) -> Iterator[jax.Array]:
+    """Features at the cut of the images (uint8 [N, H, W, C]) at `rows`, batch by batch.
+
+    Each is [batch, height, width, channels] in the network's dtype, or [batch, num_features]
+    behind the last block. With an augmentation, they are of the `view`-th draw for each image,
+    which depends on its row alone, whatever the seed of a run and the images beside it.
+    """
+    size = min(batch_size, len(rows))
+    key = jax.random.key(0)
+    for start in range(0, len(rows), size):
+        padded = rows[np.minimum(np.arange(start, start + size), len(rows) - 1)]
+        keys = example_keys(key, view, jnp.asarray(padded))
+        batch = _features(
+            network, augmentation or Augmentation(), params, batch_stats, images[padded], keys
+        )
+        yield batch[: len(rows) - start]
+
+
+@partial(jax.jit, static_argnums=0)
+def _batch_statistics(
+    network: CutNetwork, params: Variables, batch_stats: Variables, images: jax.Array
+) -> Variables:
+    """What each layer in front of the cut measures on one batch, in train mode."""
+    bound = _bound(network, params, batch_stats)
+    bound.prefix(prepare(images, network.image_size), network.cut, train=True)
+    # The running statistics moved by BN_MOMENTUM of the way to the batch's: undo that.
+    return jax.tree.map(
+        lambda new, old: old + (new - old) / BN_MOMENTUM, batch_stats_of(bound), batch_stats
+    )
+
+
+def adapt(
+    network: CutNetwork,
+    params: Variables,
+    batch_stats: Variables,
+    images: np.ndarray,
+    batch_size: int,
+    progress: Progress = lambda done: None,
+) -> Variables:
+    """Re-estimate the frozen layers' statistics on the training images: mode 'adapt'.
+
+    One pass in train mode over stored images (uint8 [N, H, W, C]), unaugmented, in their
+    order; means and unbiased variances are averaged over batches by the images in them.
+    Layers behind the cut keep theirs.
+    """
+    zero = {path: jnp.zeros_like(leaf) for path, leaf in batch_stats.items()}
+    total = zero
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        measured = _batch_statistics(network, params, zero, batch)
+        share = len(batch) / len(images)
+        total = {path: total[path] + share * measured[path] for path in total}
+        progress(len(batch))
+    return {
+        path: leaf if trainable(network.architecture, path, network.blocks) else total[path]
+        for path, leaf in batch_stats.items()
+    }

@@ -1,0 +1,31 @@
+"""A new head for the target's classes."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.checkpoint import Network
+
+
+def new_head(source: Network, architecture: Architecture, kind: str, seed: int) -> Network:
+    """The source with a head drawn for `architecture`'s classes; the blocks stay as they are.
+
+    'normal' is the authors' own: weights N(0, 1), bias 0, so that the first losses are large.
+    'uniform' is torch's default: weights and bias within 1 / sqrt(features).
+    """
+    # The training's own keys fold in 1: see Job.key.
+    key = jax.random.fold_in(jax.random.key(seed), 0)
+    features, classes = architecture.num_features, architecture.num_classes
+    if kind == "normal":
+        kernel = jax.random.normal(key, (features, classes))
+        bias = jnp.zeros(classes)
+    else:
+        bound = 1 / math.sqrt(features)
+        kernel_key, bias_key = jax.random.split(key)
+        kernel = jax.random.uniform(kernel_key, (features, classes), minval=-bound, maxval=bound)
+        bias = jax.random.uniform(bias_key, (classes,), minval=-bound, maxval=bound)
+    params = {**source.params, "fc/kernel": np.asarray(kernel), "fc/bias": np.asarray(bias)}
+    return source._replace(architecture=architecture, params=params)

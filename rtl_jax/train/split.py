@@ -1,0 +1,118 @@
+"""The network cut where training begins: a frozen prefix, and a suffix that trains."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rtl_jax.data.transforms import prepare
+from rtl_jax.lab.config import FrozenBatchNorm, Transfer
+from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.layers import choose_convolution
+from rtl_jax.models.resnet import (
+    BEFORE_STEM,
+    ResNet,
+    Variables,
+    batch_stats_of,
+    bind,
+    definition,
+)
+from rtl_jax.train.freeze import combine, cut_for
+
+
+class Frozen(NamedTuple):
+    """What training leaves as it is: parameters and statistics in front of the cut."""
+
+    params: Variables
+    batch_stats: Variables
+
+
+@dataclasses.dataclass(frozen=True)
+class CutNetwork:
+    """The static part of the network, hashable; what depends on it alone compiles once.
+
+    With `features` its inputs are the features at the cut, computed before; otherwise images.
+    Seeds that run together may share what is frozen: `own_params` says that each has its own
+    (they start from different networks), `own_statistics` that each has adapted them.
+    """
+
+    architecture: Architecture
+    blocks: int | None
+    frozen_batch_norm: FrozenBatchNorm
+    image_size: int
+    dtype: jnp.dtype = dataclasses.field(default_factory=lambda: jnp.dtype(jnp.float32))
+    features: bool = False
+    many: bool = False  # several seeds: kernels behind the cut have a leading axis
+    own_params: bool = False
+
+    @classmethod
+    def of(cls, architecture: Architecture, settings: Transfer, image_size: int) -> "CutNetwork":
+        """As the settings cut it; UserError where the network has fewer blocks."""
+        cut_for(architecture, settings.blocks)
+        return cls(architecture, settings.blocks, settings.frozen_batch_norm, image_size)
+
+    @property
+    def cut(self) -> int:
+        """Where what trains begins."""
+        return cut_for(self.architecture, self.blocks)
+
+    @property
+    def moving_prefix(self) -> bool:
+        """Whether frozen layers normalise by batch statistics and move their running ones."""
+        return self.frozen_batch_norm == "batch"
+
+    @property
+    def own_statistics(self) -> bool:
+        """Whether each seed has frozen statistics of its own."""
+        return self.own_params or self.frozen_batch_norm == "adapt"
+
+    @property
+    def constant_prefix(self) -> bool:
+        """Whether features at the cut stay valid during training.
+
+        For test images that is enough; training images must not be augmented anew, either.
+        """
+        return not self.moving_prefix and self.cut > BEFORE_STEM
+
+    @property
+    def frozen_axes(self) -> Frozen:
+        """The seed axis of what is frozen, as `vmap` wants it; None where seeds share it."""
+        params = 0 if self.own_params else None
+        statistics = 0 if self.own_statistics else None
+        return Frozen(params, statistics)  # type: ignore[arg-type]
+
+    def replace(self, **changes: object) -> "CutNetwork":
+        """The same network with some fields changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    def front(self, params: dict, batch_stats: Variables, frozen: Frozen) -> ResNet:
+        """The whole network, to run its prefix; kernels in front of the cut are shared."""
+        return self._bind(params, batch_stats, frozen, self.many and self.own_params)
+
+    def back(self, params: dict, batch_stats: Variables, frozen: Frozen) -> ResNet:
+        """The whole network, to run its suffix."""
+        return self._bind(params, batch_stats, frozen, self.many)
+
+    def _bind(self, params: dict, batch_stats: Variables, frozen: Frozen, batched: bool) -> ResNet:
+        method = choose_convolution(batched_weights=batched)
+        return bind(
+            definition(self.architecture, dtype=self.dtype, method=method),
+            combine(params, frozen.params),
+            {**frozen.batch_stats, **batch_stats},
+        )
+
+    def logits(
+        self, params: dict, batch_stats: Variables, frozen: Frozen, inputs: jax.Array
+    ) -> jax.Array:
+        """Logits [N, C] of stored images or features, with the running statistics."""
+        if not self.features:
+            images = prepare(inputs, self.image_size)
+            inputs = self.front(params, batch_stats, frozen).prefix(images, self.cut)
+        return self.back(params, batch_stats, frozen).suffix(inputs, self.cut)
+
+
+def moved(network: ResNet, batch_stats: Variables) -> Variables:
+    """The statistics of `network` at the paths of `batch_stats`."""
+    new = batch_stats_of(network)
+    return {path: new[path] for path in batch_stats}

@@ -1,0 +1,125 @@
+"""The folds of a comparison put together: choice, honest accuracy, confusions."""
+
+import numpy as np
+import pytest
+
+from rtl_jax.lab.my_images.findings import Accuracy
+from rtl_jax.lab.my_images.forecast import batches
+from rtl_jax.lab.my_images.held_out import (
+    HeldOut,
+    choose,
+    confidently_wrong,
+    confusion,
+    honest_hits,
+)
+from rtl_jax.lab.report.elements import Point
+from rtl_jax.lab.report.learning_curve import LearningCurve
+
+DRAW = np.random.default_rng(0)
+LABELS = DRAW.integers(0, 4, 40)
+FOLDS = np.arange(40) % 5
+
+
+def candidate(source: str, blocks: int, right: np.ndarray, seeds: int = 1) -> HeldOut:
+    """Names the images at `right` rightly and the others wrongly."""
+    named = np.where(right, LABELS, (LABELS + 1) % 4)
+    logits = np.eye(4)[named] * DRAW.uniform(1, 3, (seeds, 40, 1))
+    return HeldOut(source, blocks, LABELS, FOLDS, logits)
+
+
+def test_the_simplest_within_the_margin_is_chosen() -> None:
+    rank = np.arange(40)
+    several = [
+        candidate("a", 1, rank < 30),  # 75 %
+        candidate("a", 0, rank < 28),  # 70 %
+        candidate("b", 0, rank < 29),  # 72.5 %
+    ]
+    assert [each.accuracy for each in several] == pytest.approx([75, 70, 72.5])
+    assert choose(several, 0) is several[0]
+    assert choose(several, 2.5) is several[2]
+    assert choose(several, 5) is several[1]
+
+
+def test_accuracy_of_a_choice_among_noise_is_not_flattered() -> None:
+    """Candidates that guess: the best of them looks good, and is not."""
+    draw = np.random.default_rng(1)
+    flattered, honest = [], []
+    for _ in range(200):
+        several = [candidate(str(index), 0, draw.random(40) < 0.5) for index in range(8)]
+        flattered.append(choose(several, 0).accuracy)
+        honest.append(100 * honest_hits(several, 0).mean())
+    assert np.mean(flattered) > 58
+    assert np.mean(honest) == pytest.approx(50, abs=2)
+
+
+def test_each_fold_is_told_by_what_the_others_choose() -> None:
+    several = [candidate(str(index), index % 2, DRAW.random(40) < 0.6) for index in range(5)]
+    expected = np.empty(40)
+    for fold in range(5):
+        inside = fold == FOLDS
+        accuracy = [each.hits[~inside].mean() for each in several]
+        best = max(accuracy)
+        allowed = [i for i in range(5) if accuracy[i] >= best - 0.03]
+        taken = min(allowed, key=lambda i: (several[i].blocks, i))
+        expected[inside] = several[taken].hits[inside]
+    np.testing.assert_array_equal(honest_hits(several, 3.0), expected)
+
+
+def test_seeds_share_an_image() -> None:
+    one = candidate("a", 0, np.arange(40) < 20, seeds=3)
+    logits = one.logits.copy()
+    logits[2] = np.eye(4)[LABELS]  # one seed of three is always right
+    one = HeldOut("a", 0, LABELS, FOLDS, logits)
+    assert one.hits[-1] == pytest.approx(1 / 3) and one.accuracy == pytest.approx(100 * 2 / 3)
+    every, labels, folds = one.pooled
+    assert len(every) == len(labels) == len(folds) == 120
+    assert (every[80:].argmax(1) == labels[80:]).all()
+
+
+def test_the_interval_is_wilsons() -> None:
+    """His formula (1927), for 60 of 80."""
+    z, n, p = 1.959964, 80, 0.75
+    centre, half = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
+    found = Accuracy.of(np.repeat([1.0, 0.0], [60, 20]))
+    assert found.percent == 75 and found.images == 80
+    assert found.low == pytest.approx(100 * (centre - half) / (1 + z**2 / n), abs=1e-4)
+    assert found.high == pytest.approx(100 * (centre + half) / (1 + z**2 / n), abs=1e-4)
+
+
+def test_more_images_shift_and_widen_the_interval() -> None:
+    """From 240 to 300 images is 0.322 doublings."""
+    held_out = Accuracy(52.0, 46.0, 58.0, 300)
+    points = [Point(120, 45.0), Point(240, 51.0), Point(480, 57.0)]
+    found = held_out.with_more(LearningCurve(points, 6.0, 10.0, 0.2), 300)
+    share = np.log(300 / 240) / np.log(2)
+    half = np.sqrt(6**2 + (10 * share) ** 2)
+    assert found.percent == pytest.approx(52 + 6 * share) and found.images == 300
+    assert (found.low, found.high) == pytest.approx((found.percent - half, found.percent + half))
+    assert held_out.with_more(None, 300) == held_out
+    assert Accuracy(99.0, 98.0, 99.9, 9).with_more(LearningCurve(points, 6.0, 9.0, 0.2), 480) == (
+        Accuracy(100, pytest.approx(105 - np.hypot(1, 9)), 100, 9)
+    )
+
+
+def test_confusions_and_the_surest_mistakes() -> None:
+    one = candidate("a", 0, np.arange(40) >= 10)
+    matrix = confusion(one, 4)
+    for label in range(4):
+        for named in range(4):
+            both = (label == LABELS) & (one.logits[0].argmax(1) == named)
+            assert matrix[label, named] == both.sum()
+    wrong = confidently_wrong(one, 1.0, 40)
+    assert sorted(wrong) == list(range(10))
+    heights = one.logits[0][wrong].max(1)
+    assert (np.diff(heights) <= 0).all()
+    assert confidently_wrong(one, 2.0, 3).tolist() == wrong[:3].tolist()
+
+
+@pytest.mark.parametrize("least", [5, 17, 40, 64, 239, 240, 800, 5000])
+def test_training_images_are_whole_batches(least: int) -> None:
+    found = batches(least, 32, classes=4)
+    assert found.num_images <= least and found.num_images % found.batch_size == 0
+    assert found.batch_size <= 32
+    assert found.num_images > 0.85 * least or least < 20
+    for size in found.smaller:
+        assert size % found.batch_size == 0 and 4 <= size < found.num_images

@@ -1,0 +1,255 @@
+"""The whole way on a tiny network: what is compared, chosen, trained, told, and found again."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from etils import epath
+from scipy.special import softmax
+
+from rtl_jax.errors import UserError
+from rtl_jax.lab.config import (
+    PRESETS,
+    Attack,
+    Experiment,
+    Influence,
+    MyImages,
+    Predict,
+    Source,
+    Sweep,
+    Target,
+    Transfer,
+)
+from rtl_jax.lab.finetune.task import finetune
+from rtl_jax.lab.influence.finetuned import explained
+from rtl_jax.lab.my_images import forecast as forecasts
+from rtl_jax.lab.my_images.comparison import grid
+from rtl_jax.lab.my_images.held_out import gather
+from rtl_jax.lab.my_images.survey import look_over
+from rtl_jax.lab.my_images.task import my_images
+from rtl_jax.lab.predict.output import read
+from rtl_jax.lab.predict.task import predict
+from rtl_jax.lab.sweep.cells import logits_path
+from rtl_jax.lab.sweep.estimate import Costs
+from rtl_jax.lab.sweep.grid import cells
+from rtl_jax.lab.sweep.table import last_epochs
+from rtl_jax.models.architecture import architecture
+from rtl_jax.models.checkpoint import load_network, save_network
+from rtl_jax.models.resnet import initialize
+from rtl_jax.models.sources import load_source
+from tests.influence.problems import gradients, hessian
+from tests.lab.my_images.pictures import photos, picture
+
+ARCH = architecture("resnet18", stem="small", stage_sizes=(1, 1), stage_widths=(8, 16)).replace(
+    stem_width=8
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sources and a folder of 48 pictures, one more broken."""
+    directory = tmp_path_factory.mktemp("images")
+    for index, name in enumerate(("one", "other")):
+        variables = jax.tree.map(np.asarray, initialize(ARCH, jax.random.key(index)))
+        save_network(directory / name, ARCH, *variables, {"kind": "random"})
+    photos(directory / "photos", {"red": 17, "blue": 16, "green": 15})
+    (directory / "photos/red/broken.png").write_bytes(b"")
+    return directory
+
+
+def experiment(root: Path, **changes) -> Experiment:
+    settings = Experiment(
+        task="my_images",
+        target=Target(f"folder:{root / 'photos'}", image_size=8, folds=3),
+        augmentation=PRESETS["none"],
+        transfer=Transfer(
+            frozen_batch_norm="source", head="uniform", epochs=5, eval_every=5, batch_size=16,
+            eval_batch_size=16,
+        ),
+        sweep=Sweep(sources=(str(root / "one"), str(root / "other")), blocks=(0,), seeds=2),
+        attack=Attack(norm="l2", eps=(0.0, 4.0), steps=2, batch_size=16, num_shown=0),
+    )  # fmt: skip
+    return dataclasses.replace(settings, **changes)
+
+
+@pytest.fixture(scope="module")
+def done(root: Path) -> tuple[epath.Path, pd.DataFrame]:
+    """The work directory and the comparison's rows."""
+    workdir = epath.Path(root / "run")
+    return workdir, my_images(experiment(root, my_images=MyImages(robustness=True)), workdir)
+
+
+def test_kept_logits_are_what_rows_measure(done) -> None:
+    workdir, rows = done
+    last = last_epochs(rows)
+    assert len(last) == 2 * 3 * 2  # sources, folds, seeds
+    for row in last.itertuples():
+        with np.load(logits_path(workdir, row.run)) as arrays:
+            hits = arrays["logits"].argmax(1) == arrays["labels"]
+            losses = -np.log(softmax(arrays["logits"], axis=1))[
+                np.arange(len(hits)), arrays["labels"]
+            ]
+        assert len(hits) == 16 and row.accuracy == pytest.approx(100 * hits.mean())
+        assert row.loss == pytest.approx(losses.mean(), rel=1e-4)
+
+
+def test_a_fold_is_a_fine_tuning_like_any_other(root: Path, done, tmp_path: Path) -> None:
+    """The same run alone: its features are computed for itself."""
+    row = last_epochs(done[1]).iloc[3]
+    target = Target(
+        f"list:{done[0] / 'images.csv'}", image_size=8, folds=3, fold=int(row.fold), num_images=32
+    )
+    alone = dataclasses.replace(
+        experiment(root),
+        task="finetune",
+        source=Source(row.source),
+        target=target,
+        seed=int(row.seed),
+        transfer=dataclasses.replace(experiment(root).transfer, blocks=0, batch_size=8),
+        sweep=Sweep(),
+    )
+    (found,) = last_epochs(finetune(alone, tmp_path)).itertuples()
+    assert found.num_images == row.num_images == 32 and found.num_test_images == 16
+    assert found.accuracy == row.accuracy and found.loss == pytest.approx(row.loss, rel=1e-4)
+    assert found.train_loss == pytest.approx(row.train_loss, rel=1e-4)
+
+
+def test_every_image_is_held_out_once(done) -> None:
+    workdir, rows = done
+    candidates = gather(last_epochs(rows), workdir)
+    listed = pd.read_csv(workdir / "images.csv")
+    names = sorted(set(listed["label"]))
+    for each in candidates:
+        assert [names[label] for label in each.labels] == list(listed["label"])
+        assert np.bincount(each.folds).tolist() == [16, 16, 16]
+        assert each.logits.shape == (2, 48, 3) and each.accuracy > 60
+
+
+def test_the_network_carries_what_its_use_takes(root: Path, done) -> None:
+    workdir, _ = done
+    network = load_network(workdir / "network")
+    known = network.provenance
+    assert known["class_names"] == ["blue", "green", "red"]
+    assert known["settings"]["target"]["image_size"] == 8
+    assert known["settings"]["target"]["num_images"] is None  # all of them
+    assert known["calibration"]["temperature"] > 0 and known["calibration"]["images"] == 96
+    found = load_source(Source(str(workdir)))
+    assert found.provenance == known
+    final = load_network(next((workdir / "final" / "runs").glob("*/network")))
+    assert final.params.keys() == network.params.keys()
+    for name, value in final.params.items():
+        np.testing.assert_array_equal(value, network.params[name])
+
+
+def test_the_page_tells_it(root: Path, done) -> None:
+    workdir, _ = done
+    page = (workdir / "report" / "index.html").read_text()
+    for words in (
+        "Expect ", "broken.png", "Confusion matrix", "Labels to look at", "Candidates",
+        "Learning curve", "temperature of", "How robust it is", "chosen",
+    ):  # fmt: skip
+        assert words in page, words
+    table = pd.read_csv(workdir / "report" / "tables" / "confusion.csv", index_col=0)
+    assert table.to_numpy().sum() == 48
+    classes = pd.read_csv(workdir / "report" / "tables" / "by_class.csv")
+    assert classes["pictures"].tolist() == [16, 15, 17]
+    suspects = pd.read_csv(workdir / "suspects.csv")
+    assert len(suspects) == 48 and suspects["influence"].is_monotonic_decreasing
+    assert suspects["held_out_probability"].between(0, 1).all()
+
+
+def test_robustness_is_that_of_held_out_images(done) -> None:
+    workdir, rows = done
+    table = pd.read_csv(workdir / "report" / "tables" / "robustness.csv").set_index("eps")
+    chosen = pd.read_csv(workdir / "report" / "tables" / "candidates.csv")
+    source = chosen[chosen.iloc[:, -1] == "chosen"]["source"].iloc[0]
+    last = last_epochs(rows)
+    first = last[(last["source"] == source) & (last["seed"] == last["seed"].min())]
+    assert table.loc[0.0, "accuracy, %"] == pytest.approx(first["accuracy"].mean(), abs=0.06)
+    assert table.loc[4.0, "accuracy, %"] <= table.loc[0.0, "accuracy, %"]
+
+
+def test_the_same_command_finds_it_all_and_a_changed_folder_does_not(
+    root: Path, done, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir, rows = done
+    before = (workdir / "network" / "manifest.json").stat().mtime
+    again = my_images(experiment(root, my_images=MyImages(robustness=True)), workdir)
+    assert set(again["run"]) == set(rows["run"])
+    assert set(again["time"]) == set(rows["time"])  # nothing was trained again
+    assert (workdir / "network" / "manifest.json").stat().mtime == before
+    shutil.copytree(root / "photos", tmp_path / "photos")
+    picture("red", 90).save(tmp_path / "photos/red/more.png")
+    capsys.readouterr()
+    settings = experiment(root, dry_run=True)
+    target = dataclasses.replace(settings.target, dataset=f"folder:{tmp_path / 'photos'}")
+    assert my_images(dataclasses.replace(settings, target=target), tmp_path / "dry").empty
+    out = capsys.readouterr().out
+    assert "50 pictures, 49 of them used" in out and "this takes about 1 minute here" in out
+    assert not (tmp_path / "dry" / "network").exists()
+
+
+def test_predictions_are_explained_by_training_images(root: Path, done, tmp_path: Path) -> None:
+    """Against the whole Hessian, inverted: g_test^T (H + damping)^-1 g_train."""
+    workdir, _ = done
+    source, damping = Source(str(workdir / "network")), 0.01
+    asked = Experiment(
+        task="predict",
+        source=source,
+        influence=Influence(damping=damping),
+        predict=Predict(
+            images=str(root / "photos/blue"), explain=4, output=str(tmp_path / "p.csv")
+        ),
+    )
+    predict(asked, tmp_path)
+    found = read(tmp_path / "p.csv")
+    run = Influence(run=source.checkpoint)
+    (one,) = explained(Experiment(task="influence", influence=run), epath.Path(tmp_path), None)
+    train = one.examples(one.job.train, "training images")
+    files = list(pd.read_csv(workdir / "images.csv")["file"])
+    inverse = np.linalg.inv(hessian(train) + damping * np.eye(train.num_parameters))
+    for row in found.itertuples():
+        image = files.index(row.file)
+        predicted = one.job.pair.dataset.class_names.index(row.class_1)
+        inputs = train.inputs[[image], : one.head.kernel.shape[0]]
+        test = one.head.examples(inputs, np.array([predicted]))
+        scores = (gradients(test) @ inverse @ gradients(train).T)[0]
+        best = np.argsort(-scores, kind="stable")[:4]
+        assert [getattr(row, f"training_image_{rank}") for rank in range(1, 5)] == [
+            files[each] for each in best
+        ]
+        assert row.influence_1 == pytest.approx(scores[best[0]], rel=1e-3)
+        assert row.training_label_1 == Path(row.training_image_1).parent.name
+    elsewhere = dataclasses.replace(asked, source=Source(str(root / "one")))
+    with pytest.raises(UserError, match=r"predict.explain: expected a network whose training"):
+        predict(elsewhere, tmp_path)
+
+
+def test_the_forecast_adds_up(root: Path, done, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sources, three folds, two seeds, 32 of 48 images, five epochs, tests after 1 and 5."""
+    monkeypatch.setattr(forecasts, "measure", lambda program, seeds: Costs(1.0, 0.1, 0.01))
+    survey = look_over(root / "photos", 8, folds=3)
+    settings, divided = grid(experiment(root), survey, f"list:{done[0] / 'images.csv'}")
+    assert divided == (32, 8, (8, 16)) and settings.sweep.folds == (0, 1, 2)
+    found = forecasts.forecast(cells(settings), divided.smaller, None)
+    run, features = 5 * 32 * 1.0 + 2 * 16 * 0.1, 2 * 48 * 0.01
+    assert found.comparison == pytest.approx(2 * (features + 3 * 2 * run))
+    assert found.curve == pytest.approx(features + 3 * 2 * run * 24 / 32)
+    assert found.final == pytest.approx(features + run * 48 / 32)
+    assert "this takes about 49 minutes here" in found.describe()
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (Target("digits", folds=3), r"target.dataset: expected folder:PATH"),
+        (Target("folder:x"), r"target.folds: expected 2 or more"),
+    ],
+)
+def test_what_is_no_folder_is_refused(root: Path, tmp_path: Path, target, message) -> None:
+    with pytest.raises(UserError, match=message):
+        my_images(experiment(root, target=target), tmp_path)

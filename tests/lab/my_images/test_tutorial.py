@@ -1,0 +1,88 @@
+"""Every command of docs/my_images.md runs, and what it leaves is what the text says."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import run
+from convert.__main__ import main as convert
+from rtl_jax.lab.config import expected
+from rtl_jax.lab.predict.output import schema
+
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "my_images.md"
+# The same way with less work: one candidate, hardly trained.
+QUICK = {
+    "my_images.py": [
+        "--config.transfer.epochs=2",
+        "--config.target.folds=2",
+        "--config.sweep.sources=bundled:l2",
+        "--config.sweep.blocks=0",
+        "--config.attack.steps=1",
+    ],
+    "predict.py": [],
+}
+
+
+def parts() -> list[tuple[str, str]]:
+    """The code in the page, as (language, text), a command being without a language."""
+    return re.findall(r"```(\w*)\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+def execute(command: str) -> int:
+    words = shlex.split(command)
+    if words[:3] == ["python", "-m", "convert"]:
+        return convert(words[3:])
+    assert words[:3] == ["python", "run.py", "--config"], command
+    config = ROOT / words[3]
+    return run.main(["--config", str(config), *words[4:], *QUICK[config.name]])
+
+
+def test_the_tutorial_goes_all_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for language, text in parts():
+        if language == "python":
+            exec(text, names)
+        else:
+            assert execute(text.strip()) == 0, text
+    assert len(list(Path("new_digits").iterdir())) == 100
+    assert "left out: " in capsys.readouterr().out
+    for name in ("survey.csv", "suspects.csv", "report/index.html", "network/manifest.json"):
+        assert Path("runs/digits", name).exists()
+    page = Path("runs/digits/report/index.html").read_text()
+    assert "broken.png" in page and "How robust it is" in page
+    # The script in PyTorch says what the predictions say.
+    table = pd.read_csv("runs/new/predictions.csv")
+    images = names["torch"].stack([names["pixels"](path) for path in table["file"]])
+    found = names["probabilities"](images).numpy()
+    known = names["known"]["class_names"]
+    for rank in range(1, 6):
+        named = [known.index(str(label)) for label in table[f"class_{rank}"]]
+        taken = found[np.arange(100), named]
+        np.testing.assert_allclose(taken, table[f"probability_{rank}"], atol=1e-4)
+    assert table["error"].isna().all()
+
+
+@pytest.mark.parametrize("page", ["my_images.md", "predict.md"])
+def test_settings_that_the_pages_name_exist(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    named = re.findall(
+        r"\b((?:predict|my_images|target|attack|sweep|source)\.[a-z_]+)\b(?!\.)", text
+    )
+    kept = [name for name in named if not name.endswith((".md", ".csv", ".py"))]
+    assert len(kept) > 5
+    for name in kept:
+        expected(name)  # raises for a setting that there is not
+
+
+def test_the_columns_are_documented() -> None:
+    text = (ROOT / "docs" / "predict.md").read_text()
+    for column in schema(1, 1).names:
+        assert f"`{column}`" in text

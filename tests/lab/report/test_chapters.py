@@ -1,0 +1,395 @@
+"""From rows to the report's tables and charts."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from rtl_jax.errors import UserError
+from rtl_jax.lab import results
+from rtl_jax.lab.report import published
+from rtl_jax.lab.report.chapters import compose
+from rtl_jax.lab.report.elements import Figure, Report, Table, Text
+from rtl_jax.lab.report.runs import EVERY, Cell, finetunings
+from tests.lab.report.rows import L2, NATURAL, cell, finetuning, frame, other, seed
+
+
+def elements(report: Report) -> dict[str, Table | Figure]:
+    """Tables and figures by name; no two have the same, for it is their file's."""
+    named = [
+        element
+        for section in report.sections
+        for element in section.elements
+        if isinstance(element, Table | Figure)
+    ]
+    assert len({(type(element), element.name) for element in named}) == len(named)
+    charts = [chart.name for each in named if isinstance(each, Figure) for chart in each.charts]
+    assert len(set(charts)) == len(charts)
+    return {element.name: element for element in named}
+
+
+def table(report: Report, name: str) -> pd.DataFrame:
+    """A table's texts."""
+    found = elements(report)[name]
+    assert isinstance(found, Table)
+    texts = [[cell.text for cell in row] for row in found.rows]
+    return pd.DataFrame(texts, columns=list(found.columns))
+
+
+# ---- Fine-tunings --------------------------------------------------------------------------------
+
+
+def test_last_and_best_epochs():
+    rows = frame(finetuning({1: 10.0, 21: 80.0, 40: 70.0}), finetuning({1: 20.0, 40: 60.0}, seed=7))
+    found = finetunings(rows)
+    place = Cell("SVHN", "natural", 3, 100)
+    assert found.at(place).to_dict() == {str(seed(0)): 70, "7": 60}
+    assert found.at(place, best=True).to_dict() == {str(seed(0)): 80, "7": 60}
+    curve = found.by_epoch(place)
+    assert curve.loc[1].to_dict() == {str(seed(0)): 10, "7": 20} and np.isnan(curve.loc[21, "7"])
+
+
+def test_runs_with_other_settings_are_kept_apart():
+    """And only what differs is named, behind the target they differ on."""
+    rows = frame(
+        cell([50, 51], settings={"epochs": 5}),
+        cell([60, 61], settings={"epochs": 9}),
+        cell([70, 71], dataset="digits", settings={"epochs": 5}),
+    )
+    found = finetunings(rows)
+    assert found.targets == ("SVHN, transfer.epochs=5", "SVHN, transfer.epochs=9", "digits")
+    assert found.at(Cell(found.targets[1], "natural", 3, 100)).tolist() == [60, 61]
+    assert set(found.paper_targets.values()) == {"SVHN"}
+
+
+def test_settings_that_go_with_the_size_do_not_divide():
+    rows = frame(
+        cell([50], size=100, settings={"epochs": 5}), cell([60], size=200, settings={"epochs": 9})
+    )
+    assert finetunings(rows).targets == ("SVHN",)
+
+
+def test_variants_of_the_images_are_other_targets():
+    rows = frame(cell([50, 51]), cell([40, 41], variant="low_pass=9", run="low"))
+    found = finetunings(rows)
+    assert found.targets == ("SVHN", "SVHN, low_pass=9")
+    assert list(found.paper_targets) == ["SVHN"]
+
+
+def test_folds_count_like_seeds():
+    rows = frame(*(finetuning({1: 50.0 + fold}, fold=fold, run=f"fold {fold}") for fold in (0, 1)))
+    found = finetunings(rows)
+    assert found.at(Cell("SVHN", "natural", 3, 100)).to_dict() == {
+        f"{seed(0)}/0": 50,
+        f"{seed(0)}/1": 51,
+    }
+
+
+def test_a_repeated_run_counts_once():
+    old = finetuning({1: 10.0}, time="2026-01-01T00:00:00+00:00", run="old")
+    new = finetuning({1: 30.0}, time="2026-02-01T00:00:00+00:00", run="new")
+    found = finetunings(frame(new, old))
+    assert found.at(Cell("SVHN", "natural", 3, 100)).tolist() == [30]
+    assert "a later one with the same settings counts: 1" in " ".join(found.notes)
+
+
+def test_what_was_not_measured_is_left_out_and_said():
+    rows = frame(cell([50, np.nan, 52]))
+    found = finetunings(rows)
+    assert found.at(Cell("SVHN", "natural", 3, 100)).tolist() == [50, 52]
+    assert "without an accuracy, left out: 1" in " ".join(found.notes)
+
+
+def test_different_numbers_of_epochs_side_by_side_are_said():
+    rows = frame(finetuning({5: 50.0}), finetuning({9: 60.0}, source=L2))
+    assert "SVHN on 100 images" in " ".join(finetunings(rows).notes)
+
+
+def test_settings_that_are_no_json_are_refused():
+    with pytest.raises(UserError, match="not JSON"):
+        compose(frame(finetuning({1: 50.0}, config="{")))
+
+
+# ---- Table 7 and accuracy ------------------------------------------------------------------------
+
+
+def test_table_7():
+    natural, robust = [22.5, 23.5, 25.5], [37.0, 39.0, 38.9]
+    rows = frame(cell(natural), cell(robust, source=L2), cell([20.0], source="random", blocks=None))
+    found = elements(compose(rows))["table7"]
+    assert isinstance(found, Table) and len(found.rows) == 60
+    line = next(row for row in found.rows if (row[0].text, row[1].text) == ("SVHN", "100"))
+    entries = dict(zip(found.columns, line, strict=True))
+    mean, error = np.mean(natural), stats.sem(natural)
+    half = stats.t.ppf(0.975, 2) * error
+    assert entries["natural"].text == f"{mean:.2f} ± {half:.2f}"
+    assert entries["natural, published"].value == 23.5
+    assert entries["natural, difference"].text == f"{(mean - 23.5) / error:+.1f}"
+    assert entries["L2 eps=3"].best and not entries["natural"].best
+    assert entries["from scratch"].text == "20.00"  # of one seed: no interval, no standard error
+    assert entries["from scratch, difference"].missing and not entries["from scratch"].best
+    assert entries["Linf eps=8/255"].missing and entries["Linf eps=8/255, published"].value == 35.75
+    measured = [row for row in found.rows if any(not row[place].missing for place in (3, 6, 9, 12))]
+    assert measured == [line]
+    marked = [row[found.columns.index("L2 eps=3, published")].best for row in found.rows]
+    expected = published.table7().drop(columns=published.SCRATCH)
+    assert sum(marked) == (expected["L2 eps=3"] == expected.max(axis=1)).sum()
+
+
+@pytest.mark.parametrize(
+    "other_cell",
+    [{"dataset": "digits"}, {"source": "bundled:l2"}, {"blocks": 1}, {"size": 150}],
+)
+def test_table_7_is_left_out_where_nothing_of_it_was_measured(other_cell: dict):
+    assert "table7" not in elements(compose(frame(cell([50, 60], **other_cell))))
+
+
+def test_accuracy_tables():
+    rows = frame(
+        cell([50, 60, 70], dataset="digits", source="bundled:natural", blocks=0),
+        cell([53, 62, 74], dataset="digits", source="bundled:l2", blocks=0),
+        cell([30, 31], dataset="digits", source="bundled:l2", blocks=0, method="linear_pixels"),
+    )  # fmt: skip
+    found = table(compose(rows), "accuracy_0_blocks").iloc[0]
+    half = stats.t.ppf(0.975, 2) * stats.sem([3, 2, 4])
+    assert found["bundled:l2 - bundled:natural"] == f"+3.00 ± {half:.2f}"
+    assert found["seeds"] == "3" and found["linear on pixels"].startswith("30.50")
+
+
+# ---- Figures -------------------------------------------------------------------------------------
+
+
+def test_figures_by_epoch_mark_11_and_21():
+    curves = [{1: 10.0, 11: 40.0, 21: 50.0, 30: 55.0}, {1: 12.0, 11: 44.0, 21: 52.0, 30: 56.0}]
+    rows = frame(
+        *(finetuning(each, seed=seed(i)) for i, each in enumerate(curves)),
+        *(finetuning({epoch: value + 3 for epoch, value in each.items()}, seed=seed(i), source=L2)
+          for i, each in enumerate(curves)),
+    )  # fmt: skip
+    figure = elements(compose(rows))["figure3"]
+    assert isinstance(figure, Figure)
+    both, difference = figure.charts
+    assert difference.marks == [11, 21] and [line.name for line in difference.series] == ["SVHN"]
+    assert [(point.x, point.mean) for point in difference.series[0].points] == [
+        (1, 3), (11, 3), (21, 3), (30, 3)
+    ]  # fmt: skip
+    natural = next(line for line in both.series if line.name == "natural")
+    half = stats.t.ppf(0.975, 1) * stats.sem([40, 44])
+    assert (natural.points[1].mean, natural.points[1].number) == (42, 2)
+    assert natural.points[1].half == pytest.approx(half)
+
+
+def test_figures_by_blocks_take_the_best_epoch():
+    groups = [
+        finetuning({1: 90.0 + blocks, 9: 50.0}, blocks=blocks, source=L2) for blocks in (0, 1, 3, 9)
+    ]
+    figure = elements(compose(frame(*groups)))["figure4"]
+    assert isinstance(figure, Figure)
+    lines, difference = figure.charts
+    assert [(line.name, line.points[0].mean) for line in lines.series] == [
+        ("0 blocks", 90), ("1 block", 91), ("3 blocks", 93), ("9 blocks", 99)
+    ]  # fmt: skip
+    assert difference.series[0].points[0].mean == 2  # three minus one
+
+
+def test_sources_that_are_not_the_papers_are_in_order_of_their_names():
+    """Whatever order rows are read in; the L2 source is then the one that figures lead with."""
+    named = [f"bundled:{name}" for name in ("linf4", "gaussian", "natural", "l2")]
+    groups = [cell([50, 60], source=source, blocks=blocks) for source in named for blocks in (1, 3)]
+    report = compose(frame(*groups))
+    assert finetunings(frame(*groups)).sources == tuple(
+        f"bundled:{name}" for name in ("natural", "gaussian", "l2", "linf4")
+    )
+    for figure, sources in (("figure4", {"l2"}), ("figure11", {"natural", "gaussian", "linf4"})):
+        drawn = elements(report)[figure]
+        assert isinstance(drawn, Figure)
+        titles = {chart.title.split("bundled:")[-1] for chart in drawn.charts}
+        assert titles == sources
+
+
+def test_a_gap_in_a_line_is_missing():
+    rows = frame(
+        *(cell([50, 51], size=size) for size in (100, 200)), cell([60, 61], source=L2, size=100)
+    )
+    figure = elements(compose(rows))["figure2"]
+    assert isinstance(figure, Figure)
+    robust = next(line for line in figure.charts[0].series if line.name == "L2 eps=3")
+    assert [point.known for point in robust.points] == [True, False]
+    shown = next(line for line in figure.charts[0].series if line.name == "L2 eps=3, published")
+    assert shown.dashed and shown.points[0].mean == 37.9
+
+
+def test_figures_without_their_runs_are_named():
+    report = compose(frame(cell([50, 51])))
+    texts = [
+        each.text for part in report.sections for each in part.elements if isinstance(each, Text)
+    ]
+    assert any(
+        "Not measured here: Figure 2 (needs a natural and a robust" in text for text in texts
+    )
+
+
+# ---- Other tasks ---------------------------------------------------------------------------------
+
+
+def test_robustness_and_the_papers_other_tables():
+    attacked = {
+        "dataset": "folder:images/imagenet",
+        "method": "pgd",
+        "norm": "l2",
+        "source": NATURAL,
+        "config": '{"attack": {"method": "pgd", "steps": 3, "norm": "l2"}}',
+    }
+    rows = frame(
+        [other("attack", eps=eps, accuracy=50 - 100 * eps, **attacked) for eps in (0, 3 / 32, 1)]
+    )
+    report = compose(rows)
+    assert table(report, "table1b")["IN"].tolist() == ["40.62", ""]
+    assert table(report, "table5")["ImageNet test accuracy"].tolist() == ["50.00", "", "", ""]
+    figure = next(
+        each for part in report.sections if part.title == "Robustness" for each in part.elements
+    )
+    assert isinstance(figure, Figure) and "PGD(3), L2" in figure.charts[0].title
+    assert [point.x for point in figure.charts[0].series[0].points] == [0, 3 / 32, 1]
+
+
+def test_attacked_fine_tunings_are_told_apart_by_what_was_trained():
+    place = {"dataset": "digits", "method": "pgd", "norm": "l2", "eps": 0.5, "config": "{}"}
+    tuned = {"num_images": 400, "frozen_batch_norm": "source", "source": "bundled:l2"}
+    report = compose(
+        frame(
+            [
+                other("attack", accuracy=20.0, seed=1, blocks=1, **tuned, **place),
+                other("attack", accuracy=30.0, seed=2, blocks=1, **tuned, **place),
+                other("attack", accuracy=40.0, seed=1, **tuned, **place),
+            ]
+        )
+    )
+    found = table(report, "robustness").set_index("network")["robust accuracy, %"]
+    assert set(found.index) == {
+        "bundled:l2, 1 block, 400 images", "bundled:l2, every block, 400 images",
+    }  # fmt: skip
+    assert found["bundled:l2, 1 block, 400 images"].startswith("25.00")
+
+
+def test_attacks_of_other_kinds_have_their_own_charts():
+    place = {"dataset": "digits", "eps": 0.1, "accuracy": 40.0, "norm": "linf"}
+    settings = '{"attack": {"method": "pgd", "steps": 20, "loss": "margin"}}'
+    report = compose(
+        frame(
+            [
+                other("attack", method="pgd", config=settings, **place),
+                other(
+                    "attack",
+                    method="autoattack",
+                    warnings="zero_gradients",
+                    config='{"attack": {"method": "autoattack", "version": "plus", "attacks": []}}',
+                    **place,
+                ),
+                other("attack", method="gaussian", **place),
+            ]
+        )
+    )
+    figure = elements(report)["robustness_curves"]
+    assert isinstance(figure, Figure)
+    assert [chart.title for chart in figure.charts] == [
+        "digits, PGD(20), Linf, loss=margin",
+        "digits, AutoAttack (plus), Linf",
+        "digits, Gaussian noise, Linf",
+    ]
+    assert table(report, "robustness")["warnings"].tolist() == ["", "zero_gradients", ""]
+
+
+def test_the_low_resolution_of_table_2():
+    place = {"dataset": "tfds:caltech101", "size": 3000, "source": L2}
+    rows = frame(cell([80, 82], variant="low_resolution=32", **place), cell([90, 92], **place))
+    (found, natural) = table(compose(rows), "table2")["Low-Res"]
+    assert found.startswith("81.00 ±") and natural == ""
+
+
+def test_influence():
+    rows = frame(
+        [
+            other("influence", method="influence", dataset="tfds:cifar10", source=source,
+                  top1_match=top1, top5_match=50.0)
+            for source, top1 in ((NATURAL, 55.0), (L2, 78.0), ("bundled:l2", 60.0))
+        ],
+        [
+            other("influence", method=method, dataset="digits", inspected=share, recall=2 * share)
+            for method in ("influence", "loss") for share in (10.0, 20.0)
+        ],
+    )  # fmt: skip
+    report = compose(rows)
+    found = table(report, "influence").set_index("source")
+    assert found["top-1 match"].tolist() == ["55.00", "78.00", "60.00"]
+    assert found["top-1 match, published"].tolist() == ["55.1", "78.6", ""]
+    figure = elements(report)["wrong_labels"]
+    assert isinstance(figure, Figure)
+    assert [point.mean for point in figure.charts[0].series[1].points] == [20, 40]
+
+
+def test_trained_sources_and_roughness():
+    trained = {"dataset": "digits", "epochs": 2, "architecture": "resnet18"}
+    rows = frame(
+        [
+            other("pretrain", epoch=1, accuracy=10.0, method="pretrain", **trained),
+            other("pretrain", epoch=2, accuracy=20.0, method="pretrain", **trained),
+            other("pretrain", epoch=2, accuracy=15.0, method="pgd", norm="l2", eps=0.5, **trained),
+            other("visualize", method="gradients", dataset="digits", roughness=2.5),
+        ]
+    )
+    report = compose(rows)
+    assert table(report, "trained_sources")["top-1, %"].tolist() == ["20.00", "15.00"]
+    assert table(report, "roughness")["roughness"].tolist() == ["2.50"]
+
+
+# ---- Whatever comes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        frame(),
+        frame(cell([50])),
+        frame(cell([np.nan, np.nan])),
+        frame(cell([np.inf])),
+        frame(cell([50, 50], blocks=None)),
+        frame(cell([100, 100, 100], size=1), cell([100, 100, 100], size=2)),
+        frame([{**row, "source": None, "dataset": None} for row in cell([50])]),
+        frame(finetuning({1: 50.0}, config=None, num_images=None, epoch=None, epochs=None)),
+        frame(finetuning({1: 50.0}, epochs=9)),  # killed before its end
+        frame([other("attack"), other("influence"), other("pretrain")]),
+        frame([other("attack", dataset=None, source="x", eps=0.1, accuracy=5.0, config=None)]),
+    ],
+)
+def test_there_is_always_a_report(rows: pd.DataFrame):
+    report = compose(rows)
+    elements(report)
+    assert report.sections and report.summary
+
+
+def test_every_block_has_its_own_table():
+    report = compose(frame(cell([50, 51], blocks=None, source="bundled:l2")))
+    assert "accuracy_every_block" in elements(report)
+    assert finetunings(frame(cell([50], blocks=None))).blocks == [EVERY]
+
+
+def test_a_report_needs_no_jax():
+    code = (
+        "import sys, rtl_jax.lab.report.chapters, rtl_jax.lab.report.importer\n"
+        "assert not {'jax', 'flax', 'optax', 'ml_collections'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_rows_of_two_schemas(tmp_path):
+    """Of an older file without the later columns, and of this schema."""
+    old = results.frame(cell([50, 51])).drop(columns=["variant", "test_dataset", "roughness"])
+    (tmp_path / "rows").mkdir()
+    old.to_parquet(tmp_path / "rows" / "old.parquet")
+    results.write_rows(tmp_path, "new", cell([60, 61], source=L2))
+    report = compose(results.read_rows(tmp_path))
+    assert table(report, "accuracy_3_blocks").loc[0, "L2 eps=3 - natural"].startswith("+10.00")

@@ -1,0 +1,394 @@
+"""The grid, its plan, and whole sweeps on a tiny network: interrupted or not, here or on Ray."""
+
+import dataclasses
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from rtl_jax.errors import UserError
+from rtl_jax.lab import results
+from rtl_jax.lab.config import FIRST_SEED, PRESETS, Experiment, Source, Sweep, Target, Transfer
+from rtl_jax.lab.sweep import cells as cells_module
+from rtl_jax.lab.sweep.estimate import flops
+from rtl_jax.lab.sweep.grid import cells, groups
+from rtl_jax.lab.sweep.plan import plan
+from rtl_jax.lab.sweep.table import mean_interval, short_names, summarize
+from rtl_jax.lab.sweep.task import in_order, minutes_left, sweep
+from rtl_jax.lab.tasks import run
+from rtl_jax.models import sources as zoo
+
+SOURCE = Source("random", "resnet50", "small", stage_sizes=(1, 1), stage_widths=(4, 6))
+ROOT = Path(__file__).parents[3]
+
+
+def experiment(**grid) -> Experiment:
+    """Only heads train: nothing here compiles for long."""
+    return Experiment(
+        task="sweep",
+        source=SOURCE,
+        target=Target("digits", image_size=8, num_images=20, num_test_images=30),
+        augmentation=PRESETS["none"],
+        transfer=Transfer(
+            blocks=0,
+            frozen_batch_norm="source",
+            epochs=3,
+            eval_every=2,
+            batch_size=20,
+            eval_batch_size=30,
+        ),
+        sweep=Sweep(**{"num_images": (20, 40), "seeds": 3, "seeds_at_once": 3, **grid}),
+    )
+
+
+def measured(rows: pd.DataFrame) -> pd.DataFrame:
+    """What must be equal between two sweeps of the same grid."""
+    order = ["run", "epoch"]
+    return rows.drop(columns=["seconds", "time"]).sort_values(order, ignore_index=True)
+
+
+# ---- The grid ------------------------------------------------------------------------------------
+
+
+def test_the_grid_is_the_product_of_what_it_names():
+    grid = experiment(
+        sources=("a", "b"), targets=("digits", "npz:x"), blocks=(0, 1), num_images=(20, 0), seeds=2
+    )
+    found = cells(grid)
+    wanted = itertools.product((0, 1), ("digits", "npz:x"), ("a", "b"), (20, None))
+    for cell, (blocks, target, source, size) in zip(found, wanted, strict=True):
+        one = cell.member(cell.seeds[1])
+        assert (one.transfer.blocks, one.target.dataset) == (blocks, target)
+        assert (one.source.checkpoint, one.target.num_images) == (source, size)
+        assert cell.seeds == (FIRST_SEED, FIRST_SEED + 100_000) and one.seed == cell.seeds[1]
+    assert [len(group) for group in groups(found)] == [2] * 8
+
+
+def test_folds_are_an_axis_that_shares_features():
+    grid = experiment(folds=(0, 2), blocks=(0, 1), num_images=(20,), seeds=2)
+    target = dataclasses.replace(grid.target, folds=3, num_test_images=None)
+    found = cells(dataclasses.replace(grid, target=target))
+    kinds = [(cell.experiment.transfer.blocks, cell.experiment.target.fold) for cell in found]
+    assert kinds == [(0, 0), (0, 2), (1, 0), (1, 2)]
+    assert [len(group) for group in groups(found)] == [2, 2]
+    assert len({cell.member(seed).fingerprint() for cell in found for seed in cell.seeds}) == 8
+
+
+def test_a_run_is_the_same_whatever_the_grid_around_it():
+    small, large = experiment(seeds=2), experiment(seeds=20, targets=("digits", "npz:x"))
+    (one, *_), (other, *_) = cells(small), cells(dataclasses.replace(large, executor="ray"))
+    assert one.experiment == other.experiment and other.seeds[:2] == one.seeds
+
+
+def test_sizes_can_have_epochs_of_their_own():
+    grid = experiment(blocks=(0, 1), num_images=(20, 40, 0), epochs=(8, 4, 2), seeds=1)
+    found = [(c.num_images, c.experiment.transfer.epochs) for c in cells(grid)]
+    assert found == [(20, 8), (40, 4), (None, 2)] * 2
+    # A run is the same as with transfer.epochs, whatever the other sizes have.
+    alone = dataclasses.replace(grid.transfer, epochs=4)
+    (one,) = cells(dataclasses.replace(experiment(num_images=(40,), seeds=1), transfer=alone))
+    assert one.member(FIRST_SEED) == cells(grid)[1].member(FIRST_SEED)
+
+
+@pytest.mark.parametrize("epochs", [(8, 4), (8, 4, 0)])
+def test_epochs_that_do_not_fit_the_sizes_are_refused(epochs: tuple[int, ...]):
+    with pytest.raises(UserError, match=r"sweep\.epochs: expected (one for each|positive)"):
+        Sweep(num_images=(20, 40, 0), epochs=epochs)
+
+
+def test_what_is_empty_has_the_settings_own_value():
+    (cell,) = cells(experiment(num_images=(), seeds=1))
+    assert dataclasses.replace(cell.experiment, sweep=Sweep()) == cell.member(FIRST_SEED)
+    assert cell.num_images == 20 and cell.group == ("random", "digits", 0)
+
+
+# ---- The plan ------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_needs_neither_data_nor_checkpoints(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setattr(cells_module, "load", lambda *_: pytest.fail("a dry run loads nothing"))
+    monkeypatch.setenv("RTL_JAX_DATA_DIR", str(tmp_path / "nothing"))
+    grid = experiment(
+        sources=("checkpoints/a.pt", "random"), targets=("tfds:svhn_cropped", "digits")
+    )
+    table = run(dataclasses.replace(grid, dry_run=True), tmp_path)
+    out = capsys.readouterr().out
+    assert "8 cells, 24 runs, 0 done, 24 to do" in out
+    assert "missing: source checkpoints/a.pt" in out and "source random" not in out
+    assert "missing: target tfds:svhn_cropped" in out and "target digits" not in out
+    assert table.empty and not list(tmp_path.iterdir())
+
+
+def test_a_plan_says_what_memory_and_time_it_takes(tmp_path: Path):
+    grid = dataclasses.replace(experiment(blocks=(0, 1), measure=True, seeds=4), dry_run=True)
+    planned = plan(grid, tmp_path).planned
+    by_kind = {(one.cell.experiment.transfer.blocks, one.cell.num_images): one for one in planned}
+    assert by_kind[1, 20].memory > by_kind[0, 20].memory > 0
+    assert {one.together for one in planned} == {3}
+    small, large = by_kind[1, 20].seconds, by_kind[1, 40].seconds
+    assert 0 < small < large < 2 * small
+
+
+def test_work_counts_the_products_of_convolutions():
+    """A network of two blocks, counted by hand: each kernel's weights times its places."""
+    architecture = zoo.load_source(SOURCE).architecture.replace(num_classes=10)
+    before, behind = flops(architecture, 8, 2)
+    stem = 2 * 8 * 8 * 27 * 4
+    # Bottlenecks of widths 4 and 6 (the second of stride 2 in its middle), with projections.
+    first = 2 * 64 * (4 * 4 + 9 * 4 * 4 + 4 * 16 + 4 * 16)
+    second = 2 * (64 * 16 * 6 + 16 * (9 * 6 * 6 + 6 * 24 + 16 * 24))
+    head = 2 * 24 * 10
+    assert stem + first + second < before < 1.3 * (stem + first + second)  # and BatchNorm, ReLU
+    assert head <= behind < 2 * head
+
+
+def test_work_is_that_of_the_runs_that_are_missing(whole, tmp_path: Path):
+    """Twice the images are twice the steps; what has rows is no work."""
+    small, large = plan(experiment(blocks=(1,)), tmp_path).works().values()
+    assert small < large < 2 * small  # the test images are the same
+    assert set(plan(experiment(), whole[0]).works().values()) == {0.0}
+    missing = plan(experiment(seeds=4), whole[0]).works()
+    everything = plan(experiment(seeds=4), tmp_path).works()
+    assert all(4 * missing[cell] == pytest.approx(everything[cell]) for cell in missing)
+
+
+def test_time_left_is_told_once_some_work_is_done():
+    assert minutes_left(3.0, 40.0, 10.0) == pytest.approx(1.0)
+    assert minutes_left(3.0, 40.0, 40.0) is None  # what is finished was so before
+    assert minutes_left(3.0, None, None) is None
+
+
+def test_a_sweep_says_what_is_left(tmp_path: Path, capsys):
+    sweep(experiment(blocks=(0, 1), seeds=1, num_images=(20,)), tmp_path)
+    first, last = (line for line in capsys.readouterr().out.splitlines() if "finished" in line)
+    assert re.fullmatch(r"1 of 2 groups .* after \d+\.\d min, about \d+\.\d min left", first)
+    assert re.fullmatch(r"2 of 2 groups .* after \d+\.\d min", last)
+
+
+# ---- Running -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
+    """A sweep that nothing disturbed, and its rows."""
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, sweep(experiment(), workdir)
+
+
+def test_a_sweep_leaves_the_rows_of_all_its_runs(whole):
+    workdir, rows = whole
+    assert set(rows["task"]) == {"sweep"} and rows["run"].nunique() == 6
+    epochs = rows.groupby(["num_images", "seed"])["epoch"].apply(list)
+    assert epochs.tolist() == [[1, 3]] * 6
+    assert sorted(set(rows["num_images"])) == [20, 40]
+    files = [path.name for path in (workdir / "rows").iterdir()]
+    assert len(files) == 2 and not (workdir / "runs").exists()
+
+
+def test_a_finished_sweep_is_not_repeated(whole, monkeypatch: pytest.MonkeyPatch, capsys):
+    workdir, rows = whole
+    monkeypatch.setattr(cells_module, "_train", lambda *_: pytest.fail("trained again"))
+    pd.testing.assert_frame_equal(sweep(experiment(), workdir), rows)
+    assert "6 runs, 6 done, 0 to do" in capsys.readouterr().out
+    fewer = sweep(experiment(seeds=2, num_images=(40,)), workdir)
+    assert sorted(set(fewer["seed"])) == [FIRST_SEED, FIRST_SEED + 100_000]
+
+
+def test_more_seeds_run_only_what_is_missing(whole, tmp_path: Path, monkeypatch):
+    trained = []
+    real = cells_module._train
+    monkeypatch.setattr(
+        cells_module, "_train", lambda jobs, *rest: (trained.extend(jobs), real(jobs, *rest))[1]
+    )
+    sweep(experiment(seeds=2, num_images=(20,), seeds_at_once=1), tmp_path)
+    rows = sweep(experiment(num_images=(20,), seeds_at_once=1), tmp_path)
+    assert [job.experiment.seed - FIRST_SEED for job in trained] == [0, 100_000, 200_000]
+    # One after the other instead of side by side: the same runs.
+    _, side_by_side = whole
+    alike = side_by_side[side_by_side["num_images"] == 20].sort_values(["run", "epoch"])
+    assert rows["run"].tolist() == alike["run"].tolist()
+    np.testing.assert_allclose(rows["train_loss"], alike["train_loss"], rtol=1e-4)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def test_a_sweep_killed_anywhere_ends_with_the_same_rows(whole, tmp_path: Path, monkeypatch):
+    """Killed in an epoch, in front of the writing of rows, and right behind it."""
+    real_epoch, real_write = cells_module.Training.epoch, results.write_rows
+    for place, count in (("epoch", 2), ("before", 1), ("after", 1), ("epoch", 3)):
+        calls = itertools.count(1)
+
+        def epoch(self, *arguments, place=place, count=count, calls=calls):
+            if place == "epoch" and next(calls) == count:
+                raise Killed
+            return real_epoch(self, *arguments)
+
+        def write(*arguments, place=place):
+            if place == "before":
+                raise Killed
+            real_write(*arguments)
+            if place == "after":
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(cells_module.Training, "epoch", epoch)
+            patch.setattr(results, "write_rows", write)
+            with pytest.raises(Killed):
+                sweep(experiment(), tmp_path)
+    rows = sweep(experiment(), tmp_path)
+    pd.testing.assert_frame_equal(measured(rows), measured(whole[1]), check_exact=True)
+
+
+def test_another_source_under_the_same_name_is_another_run(whole, monkeypatch):
+    """Names of runs hold the content: a plan may take them for done, a sweep does not."""
+    workdir, rows = whole
+    real = cells_module.load
+
+    def changed(*arguments):
+        pair = real(*arguments)
+        labels = pair.dataset.test.labels[::-1].copy()
+        test = dataclasses.replace(pair.dataset.test, labels=labels)
+        return dataclasses.replace(pair, dataset=dataclasses.replace(pair.dataset, test=test))
+
+    monkeypatch.setattr(cells_module, "load", changed)
+    other = sweep(experiment(), workdir)
+    assert not set(other["run"]) & set(rows["run"]) and len(other) == len(rows)
+
+
+def test_a_diverging_run_leaves_rows_and_does_not_stop_the_others(tmp_path: Path, capsys):
+    grid = experiment(seeds=2, num_images=(20,))
+    wild = dataclasses.replace(
+        grid, transfer=dataclasses.replace(grid.transfer, learning_rate=1e30)
+    )
+    rows = sweep(wild, tmp_path)
+    assert rows["run"].nunique() == 2 and not np.isfinite(rows["train_loss"]).all()
+    assert "diverged on 20 images" in capsys.readouterr().out
+    assert "2 runs diverged" in summarize(rows)
+
+
+def test_networks_are_kept_if_asked_for(tmp_path: Path):
+    rows = sweep(experiment(seeds=1, num_images=(20,), keep_networks=True), tmp_path)
+    (network,) = tmp_path.glob("runs/*/network")
+    assert network.parent.name == rows["run"].iloc[0]
+
+
+def test_what_is_missing_is_the_users_to_mend(tmp_path: Path):
+    with pytest.raises(UserError, match="source.checkpoint: there is no"):
+        sweep(experiment(sources=("nothing.pt",)), tmp_path)
+
+
+def test_what_is_missing_is_named_and_skipped_if_asked_for(
+    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RTL_JAX_DATA_DIR", str(tmp_path / "nothing"))
+    some = {"seeds": 1, "num_images": (20,), "skip_missing": True}
+    rows = sweep(
+        experiment(
+            sources=("nothing.pt", "random"), targets=("tfds:svhn_cropped", "digits"), **some
+        ),
+        tmp_path,
+    )
+    out = capsys.readouterr().out
+    assert "missing: source nothing.pt" in out and "missing: target tfds:svhn_cropped" in out
+    assert set(rows["source"]) == {"random"} and set(rows["dataset"]) == {"digits"}
+    assert rows["run"].nunique() == 1
+    with pytest.raises(UserError, match="nothing of this sweep is there: source nothing.pt"):
+        sweep(experiment(sources=("nothing.pt",), **some), tmp_path)
+
+
+# ---- The table -----------------------------------------------------------------------------------
+
+
+def test_intervals_are_students():
+    values = [1.0, 2.0, 4.0, 9.0]
+    mean, half = mean_interval(values)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (mean - half, mean + half) == pytest.approx((low, high))
+    assert np.isnan(mean_interval([3.0])[1])
+
+
+def test_sources_are_compared_seed_by_seed():
+    """Differences of the same seeds: 1 and 3, whatever the spread between seeds."""
+    rows = pd.DataFrame(
+        {
+            "method": "transfer",
+            "source": ["a/x", "a/x", "b/x", "b/x"],
+            "dataset": "digits",
+            "blocks": 1,
+            "num_images": 20,
+            "seed": [1, 2, 2, 1],
+            "fold": pd.array([None] * 4, "Int64"),
+            "epoch": 3,
+            "epochs": 3,
+            "accuracy": [10.0, 90.0, 93.0, 11.0],
+            "train_loss": 0.5,
+        }
+    )
+    table = summarize(rows)
+    low, high = stats.ttest_rel([11, 93], [10, 90]).confidence_interval(0.95)
+    assert f"2.00 +- {(high - low) / 2:.2f}" in table and "b/x - a/x" in table
+    folds = rows.assign(seed=1, fold=pd.array([1, 2, 2, 1], "Int64"))
+    assert summarize(folds).splitlines()[1].split()[4:] == table.splitlines()[1].split()[4:]
+    assert summarize(rows.iloc[:0]) == "no run of this sweep has finished"
+    assert short_names(["runs/a/net", "runs/b/net"]) == ["a/net", "b/net"]
+
+
+def test_sources_come_in_the_order_of_the_config():
+    """And not in that of their runs' names, which would choose what is compared with what."""
+    rows = pd.DataFrame({"source": ["b", "a", "b", "a"], "epoch": [1, 2, 3, 4]})
+    assert list(in_order(rows, ("a", "b"))["epoch"]) == [2, 4, 1, 3]
+    assert list(in_order(rows, ("b", "a"))["epoch"]) == [1, 3, 2, 4]
+    assert list(in_order(rows[:1], ())["epoch"]) == [1]
+
+
+# ---- Ray -----------------------------------------------------------------------------------------
+
+
+def test_ray_survives_the_loss_of_a_worker(whole, tmp_path: Path):
+    """A real local cluster of two workers, of which one is killed in the middle."""
+    ray = pytest.importorskip("ray")
+    script = ROOT / "tests" / "sweep" / "ray_sweep.py"
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert ray is not None
+    try:
+        victim = _first_worker(tmp_path, process)
+        os.kill(victim, signal.SIGKILL)
+        out, _ = process.communicate(timeout=500)
+    finally:
+        process.kill()
+    assert process.returncode == 0, out
+    pids = {int(path.name) for path in (tmp_path / "workers").iterdir()}
+    assert len(pids) >= 2 and victim in pids
+    rows = results.read_rows(tmp_path)
+    assert rows["run"].nunique() == 12  # of them 6 on noise, the other worker's task
+    rows = rows[rows["dataset"] == "digits"]
+    pd.testing.assert_frame_equal(measured(rows), measured(whole[1]), check_exact=True)
+
+
+def _first_worker(workdir: Path, process: subprocess.Popen) -> int:
+    """The process of the first task that has begun to train."""
+    for _ in range(3000):
+        found = list((workdir / "workers").glob("*")) if (workdir / "workers").exists() else []
+        if found:
+            return int(found[0].name)
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    raise AssertionError("no worker began")

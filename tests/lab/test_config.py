@@ -1,0 +1,513 @@
+"""The defaults against the paper, and every setting's check."""
+
+import copy
+import dataclasses
+import subprocess
+import sys
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ml_collections import ConfigDict
+
+from rtl_jax.errors import UserError
+from rtl_jax.lab import settings
+from rtl_jax.lab.config import (
+    GROUPS,
+    PRESETS,
+    Augmentation,
+    Experiment,
+    Source,
+    Sweep,
+    Target,
+    Transfer,
+    augmentation,
+    defaults,
+    freeze,
+    preset,
+)
+
+
+def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(key, value, type hint) of every setting."""
+    hints = typing.get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value, key = getattr(settings, field.name), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{key}.")
+        else:
+            yield key, value, hints[field.name]
+
+
+KEYS = {key: (value, hint) for key, value, hint in leaves(Experiment())}
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """{'transfer': {'blocks': value}} for 'transfer.blocks'."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return value
+
+
+def frozen(key: str, value: Any) -> Any:
+    """The setting after freezing a config that names only it."""
+    settings: Any = freeze(nested(key, value))
+    for name in key.split("."):
+        settings = getattr(settings, name)
+    return settings
+
+
+# ---- The paper's numbers -------------------------------------------------------------------------
+
+
+def test_defaults_are_the_papers() -> None:
+    transfer = Transfer()
+    assert (transfer.learning_rate, transfer.momentum, transfer.weight_decay) == (0.1, 0.9, 5e-4)
+    assert (transfer.batch_size, transfer.blocks, transfer.learning_rate_drop) == (128, 3, 0.1)
+    assert transfer.frozen_batch_norm == "batch"
+    assert (transfer.head, transfer.precision) == ("normal", "float32")
+    assert Target().image_size == 224
+    assert Experiment().seed == 20_000_000
+    assert Experiment().augmentation == Augmentation(4, True, 0.25, 0.25, 0.25, 2.0)
+
+
+@pytest.mark.parametrize(("rule", "total"), [("text", 14_400), ("table4", 12_576)])
+def test_the_papers_grid_has_the_papers_number_of_runs(rule: str, total: int) -> None:
+    """Sources, targets and blocks, times the seeds of each size (paper, section 3.2, Table 4)."""
+    sizes = [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, None]
+    seeds = [Sweep(seeds_by=rule).seeds_for(size) for size in sizes]
+    assert 4 * 6 * 4 * sum(seeds) == total
+    assert Sweep(seeds=3, seeds_by=rule).seeds_for(None) == 3
+
+
+@pytest.mark.parametrize(
+    ("num_images", "epochs"), [(1, 100), (100, 100), (1600, 100), (1601, 150), (12800, 150)]
+)
+def test_epochs_by_the_number_of_images(num_images: int, epochs: int) -> None:
+    assert Transfer().epochs_for(num_images) == epochs
+    assert Transfer(epochs=7).epochs_for(num_images) == 7
+
+
+def test_evaluation_epochs_are_the_papers() -> None:
+    assert Transfer().eval_epochs(100) == [1, 21, 41, 61, 81, 100]
+    every_ten = [1, 11, 21, 31, 41, 51, 61, 71, 81, 91, 101, 111, 121, 131, 141, 150]
+    assert Transfer().eval_epochs(150) == every_ten
+
+
+def test_evaluation_epochs_of_other_lengths() -> None:
+    assert Transfer().eval_epochs(1) == [1]
+    assert Transfer().eval_epochs(21) == [1, 21]
+    assert Transfer(eval_every=3).eval_epochs(8) == [1, 4, 7, 8]
+    assert Transfer(eval_every=1).eval_epochs(3) == [1, 2, 3]
+
+
+def test_augmentation_presets() -> None:
+    assert augmentation("none").is_identity
+    assert not augmentation("paper").is_identity
+    assert freeze({"augmentation": preset("none").to_dict()}).augmentation == Augmentation()
+    with pytest.raises(UserError, match=r"augmentation: .*none.*paper.*'strong'"):
+        augmentation("strong")
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Augmentation)])
+def test_any_augmentation_is_no_identity(name: str) -> None:
+    value = getattr(dataclasses.replace(PRESETS["paper"], resized_crop=0.25), name)
+    assert not Augmentation(**{name: value}).is_identity
+
+
+# ---- Every setting is checked --------------------------------------------------------------------
+
+# Of each setting: values that it takes, and values of the right type that it refuses.
+VALUES: dict[str, tuple[list[Any], list[Any]]] = {
+    "task": (["finetune", "sweep", "attack", "pretrain", "report"], ["tune", ""]),
+    "dry_run": ([True, False], []),
+    "executor": (["local", "ray"], ["slurm", ""]),
+    "source.checkpoint": (["random", "a/b.pt"], [""]),
+    "source.arch": (["", "resnet18"], []),
+    "source.stem": (["imagenet", "small", "small_stride2"], ["large", ""]),
+    "source.stage_sizes": ([None, (1,), (1, 2)], [(), (0,), (1, -1)]),
+    "source.stage_widths": ([None, (1,), (8, 16)], [(), (0,), (1, -1)]),
+    "target.dataset": (["digits", "folder:x"], [""]),
+    "target.data_dir": ([None, "/d"], []),
+    "target.image_size": ([8, 224], [7, 0, -1]),
+    "target.num_images": ([None, 1], [0, -1]),
+    "target.num_test_images": ([None, 1], [0, -1]),
+    "target.classes": ([None, (0, 1), (3, 1)], [(), (1,), (1, 1), (0, -1)]),
+    "target.test_dataset": ([None, "folder:y"], [""]),
+    "target.folds": ([None, 2, 5], [1, 0, -1]),
+    "target.fold": ([None], [0, -1]),  # 0 needs target.folds
+    "target.low_resolution": ([None, 1, 32], [0, -1, 224]),
+    "target.low_pass": ([None, 1, 1024], [0, -1, 224**2]),
+    "target.low_pass_share": ([None, 0.14], [0.0, 1e-9, 1.0, -0.1]),
+    "augmentation.crop_padding": ([0, 4], [-1]),
+    "augmentation.flip": ([True, False], []),
+    "augmentation.brightness": ([0.0, 1.0], [-0.1, 1.1]),
+    "augmentation.contrast": ([0.0, 1.0], [-0.1, 1.1]),
+    "augmentation.saturation": ([0.0, 1.0], [-0.1, 1.1]),
+    "augmentation.rotation": ([0.0, 180.0], [-0.1, 181.0]),
+    "augmentation.resized_crop": ([0.0, 0.25, 1.0], [-0.1, 1.1]),
+    "transfer.blocks": ([None, 0, 16], [-1]),
+    "transfer.frozen_batch_norm": (["batch", "source", "adapt"], ["frozen"]),
+    "transfer.epochs": ([None, 1], [0, -1]),
+    "transfer.batch_size": ([1, 128], [0, -1]),
+    "transfer.learning_rate": ([1e-9, 10.0], [0.0, -0.1]),
+    "transfer.momentum": ([0.0, 0.99], [-0.1, 1.0]),
+    "transfer.weight_decay": ([0.0, 1.0], [-1e-9]),
+    "transfer.learning_rate_drop": ([0.1, 1.0], [0.0, -1.0]),
+    "transfer.drop_every": ([None, 1], [0, -1]),
+    "transfer.head": (["normal", "uniform"], ["zero"]),
+    "transfer.eval_every": ([None, 1], [0, -1]),
+    "transfer.eval_batch_size": ([1, 64], [0, -1]),
+    "transfer.precision": (["float32", "tf32", "bfloat16"], ["float16", "float64"]),
+    "transfer.feature_cache_mib": ([0, 1], [-1]),
+    "transfer.feature_store": (["auto", "device", "host", "disk", "none"], ["tape"]),
+    "transfer.feature_bits": ([16, 32], [8, 64]),
+    "transfer.views": ([None, 1, 8], [0, -1]),
+    "transfer.checkpoint_seconds": ([0.0, 60.0], [-1.0]),
+    "transfer.baseline": ([True, False], []),
+    "attack.runs": ([None, "runs/x"], [""]),
+    "attack.method": (["pgd", "gaussian", "autoattack"], ["fgsm"]),
+    "attack.norm": (["linf", "l2"], ["l1", "unconstrained"]),  # l1 needs autoattack
+    "attack.eps": ([(0.0,), (0.5, 1.0)], [(), (-0.1,), (0.5, 0.5), (float("nan"),)]),
+    "attack.steps": ([1, 20], [0, -1]),
+    "attack.relative_step": ([0.5, 2.5], [0.0, -1.0]),
+    "attack.random_start": ([True, False], []),
+    "attack.restarts": ([1], [0, -1, 2]),  # 2 need random starts
+    "attack.loss": (["cross_entropy", "margin", "dlr"], ["hinge"]),
+    "attack.keep": (["best", "last"], ["first"]),
+    "attack.sigma": ([0.5, 1.0], [0.0, -1.0]),
+    "attack.batch_size": ([1, 64], [0, -1]),
+    "attack.precision": (["float32", "tf32", "bfloat16"], ["float16"]),
+    "attack.num_shown": ([0, 8], [-1]),
+    "attack.version": (["standard", "plus"], ["rand"]),
+    "attack.attacks": ([(), ("fab-t", "square")], [("pgd",), ("fab", "fab")]),
+    "attack.save_images": ([True, False], []),
+    "pretraining.perturbation": (["none", "pgd", "gaussian"], ["fgsm"]),
+    "pretraining.norm": (["linf", "l2"], ["l1", "unconstrained"]),
+    "pretraining.eps": ([0.0, 3.0], [-0.1, float("nan")]),
+    "pretraining.steps": ([1, 20], [0, -1]),
+    "pretraining.relative_step": ([0.5, 2.5], [0.0, -1.0]),
+    "pretraining.random_start": ([True, False], []),
+    "pretraining.keep": (["loss", "last"], ["best"]),
+    "pretraining.sigma": ([0.5, 1.0], [0.0, -1.0]),
+    "pretraining.epochs": ([1, 90], [0, -1]),
+    "pretraining.batch_size": ([1, 256], [0, -1]),
+    "pretraining.schedule": (["step", "one_cycle"], ["cosine"]),
+    "pretraining.learning_rate": ([1e-9, 10.0], [0.0, -0.1]),
+    "pretraining.learning_rate_drop": ([0.1, 1.0], [0.0, -1.0]),
+    "pretraining.drop_every": ([None, 1], [0, -1]),
+    "pretraining.warm_up": ([0.1, 0.9], [0.0, 1.0]),
+    "pretraining.momentum": ([0.0, 0.99], [-0.1, 1.0]),
+    "pretraining.weight_decay": ([0.0, 1.0], [-1e-9]),
+    "pretraining.label_smoothing": ([0.0, 0.5], [-0.1, 1.0]),
+    "pretraining.average_decay": ([None, 0.0, 0.99], [-0.1, 1.0]),
+    "pretraining.eval_every": ([1, 5], [0, -1]),
+    "pretraining.eval_batch_size": ([1, 64], [0, -1]),
+    "pretraining.num_attacked": ([0, 512], [-1]),
+    "pretraining.precision": (["float32", "tf32", "bfloat16"], ["float16"]),
+    "pretraining.memory_mib": ([0, 8192], [-1]),
+    "pretraining.decoding_threads": ([1, 16], [0, -1]),
+    "pretraining.checkpoint_seconds": ([0.0, 60.0], [-1.0]),
+    "influence.question": (["predictions", "wrong_labels"], ["why"]),
+    "influence.run": ([None, "runs/x"], [""]),
+    "influence.compare": ([None, "a/b.pt"], [""]),
+    "influence.parameters": (["head", "trainable"], ["body"]),
+    "influence.rank": ([1, 50], [0, -1]),
+    "influence.curvature": (["hessian", "empirical_fisher"], ["fisher"]),
+    "influence.hessian": (["closed_form", "autodiff"], ["exact"]),
+    "influence.batch_size": ([1, 5], [0, -1]),
+    "influence.solver": (["cholesky", "pseudo_inverse", "conjugate_gradient"], ["lissa"]),
+    "influence.damping": ([0.0, 0.5], [-1e-9]),
+    "influence.cutoff": ([0.0, 0.5], [-1e-9]),
+    "influence.cutoff_kind": (["absolute", "relative"], ["both"]),
+    "influence.tolerance": ([1e-9, 1.0], [0.0, -1.0]),
+    "influence.flip_labels": ([0.0], [-0.1, 0.1, 1.0]),  # 0.1 needs the other question
+    "influence.num_shown": ([1, 3], [0, -1]),
+    "influence.memory_gib": ([None, 1], [0, -1]),
+    "sweep.sources": ([(), ("a/b.pt", "random")], [("a", "a"), ("",)]),
+    "sweep.targets": ([(), ("digits", "tfds:mnist")], [("digits", "digits"), ("",)]),
+    "sweep.blocks": ([(), (0, 1, 3, 9)], [(-1,), (1, 1)]),
+    "sweep.num_images": ([(), (100, 0)], [(-1,), (100, 100)]),
+    "sweep.epochs": ([()], [(60,), (0,)]),  # as many as sweep.num_images, which are none
+    "sweep.folds": ([(), (0, 4)], [(-1,), (1, 1)]),
+    "sweep.seeds": ([None, 1, 20], [0, -1]),
+    "sweep.seeds_by": (["text", "table4"], ["figure"]),
+    "sweep.seeds_at_once": ([None, 1], [0, -1]),
+    "sweep.skip_missing": ([True, False], []),
+    "sweep.measure": ([True, False], []),
+    "sweep.keep_networks": ([True, False], []),
+    "sweep.keep_logits": ([True, False], []),
+    "sweep.tensorboard": ([True, False], []),
+    "visualize.show": (["features", "gradients"], ["dreams"]),
+    "visualize.sources": ([(), ("a/b.pt", "random")], [("a", "a"), ("",)]),
+    "visualize.num_shown": ([1, 6], [0, -1]),
+    "visualize.units": ([(), (0, 7)], [(-1,), (1, 1)]),
+    "visualize.num_units": ([1, 2], [0, -1]),
+    "visualize.label": ([None, 0, 9], [-1]),
+    "visualize.eps": ([0.5, 1000.0], [0.0, -1.0]),
+    "visualize.steps": ([1, 200], [0, -1]),
+    "visualize.relative_step": ([0.2, 2.5], [0.0, -1.0]),
+    "visualize.loss": (["cross_entropy", "logit"], ["margin"]),
+    "my_images.margin": ([0.0, 1.0], [-0.1, float("inf")]),
+    "my_images.robustness": ([True, False], []),
+    "my_images.num_shown": ([1, 24], [0, -1]),
+    "predict.images": (["", "photos/*.jpg"], []),
+    "predict.output": (["", "a.parquet"], []),
+    "predict.top": ([1, 5], [0, -1]),
+    "predict.batch_size": ([1, 64], [0, -1]),
+    "predict.explain": ([0, 3], [-1]),
+    # JAX's keys have 32 bits: the seeds 0 and 2**32 would draw the same.
+    "seed": ([0, 2**32 - 1], [-1, 2**32, 2**63, 2**70]),
+}
+
+WRONG_TYPE: dict[type, list[Any]] = {
+    bool: [0, 1, "true", 1.0],
+    int: [True, False, 1.0, 1.5, "1", (1,), {}],
+    float: [True, "0.5", (0.5,), float("nan"), float("inf"), float("-inf")],
+    str: [1, True, b"x", ("x",)],
+    tuple: ["1,2", (1.0, 2.0), (True, False), ("1", "2"), 1.5],
+}
+
+
+def test_every_setting_has_values_here() -> None:
+    assert VALUES.keys() == KEYS.keys()
+
+
+def wrong_types(key: str) -> list[Any]:
+    _, hint = KEYS[key]
+    optional = type(None) in typing.get_args(hint)
+    wrong = WRONG_TYPE[settings._plain_type(hint)]
+    if float in settings._item_types(hint):
+        wrong = ["1,2", (True, False), ("1", "2"), "x"]
+    if str in settings._item_types(hint):
+        wrong = [(1, 2), (True, False), ("a", 1), 1]
+    return wrong if optional else [*wrong, None]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, (good, _) in VALUES.items() for value in good]
+)
+def test_good_values_are_taken(key: str, value: Any) -> None:
+    assert frozen(key, value) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, (_, bad) in VALUES.items() for value in bad]
+)
+def test_bad_values_are_refused_by_name(key: str, value: Any) -> None:
+    with pytest.raises(UserError) as caught:
+        freeze(nested(key, value))
+    message = str(caught.value)
+    assert message.startswith(f"{key}: expected ")
+    assert message.endswith(f"received {value!r}")
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, v) for key in KEYS for v in wrong_types(key)])
+def test_wrong_types_are_refused_by_name(key: str, value: Any) -> None:
+    with pytest.raises(UserError) as caught:
+        freeze(nested(key, value))
+    assert str(caught.value).startswith(f"{key}: expected ")
+    assert repr(value) in str(caught.value)
+
+
+WHOLE = {
+    key: int(value)
+    for key, (_, hint) in KEYS.items()
+    if hint is float
+    for value in VALUES[key][0]
+    if value == int(value)
+}
+
+
+@pytest.mark.parametrize("key", WHOLE)
+def test_whole_numbers_become_floats(key: str) -> None:
+    assert type(frozen(key, WHOLE[key])) is float
+
+
+def test_lists_and_single_numbers_become_tuples() -> None:
+    assert frozen("target.classes", [3, 1]) == (3, 1)
+    assert frozen("source.stage_sizes", 2) == (2,)
+
+
+def test_a_group_is_no_value() -> None:
+    with pytest.raises(UserError, match=r"^transfer: expected a group of settings .*blocks"):
+        freeze({"transfer": 3})
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"tranfser": {}}, r"unknown setting tranfser"),
+        ({"transfer": {"epoch": 3}}, r"transfer\.epoch \(did you mean transfer\.epochs\?\)"),
+        ({"epochs": 3}, r"epochs \(did you mean transfer\.epochs\?\)"),
+        ({"target": {"zzzz": 3}}, r"target\.zzzz"),
+        ({3: 4}, r"unknown setting 3"),
+    ],
+)
+def test_unknown_settings(config: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        freeze(config)
+
+
+@pytest.mark.parametrize("config", [None, 3, "svhn", [("seed", 1)]])
+def test_what_is_no_config(config: Any) -> None:
+    with pytest.raises(UserError, match=r"get_config\(\) must return"):
+        freeze(config)
+
+
+def test_direct_construction_is_checked_too() -> None:
+    with pytest.raises(UserError, match="transfer.batch_size"):
+        Transfer(batch_size=0)
+    with pytest.raises(UserError, match="transfer.weight_decay"):
+        Transfer(weight_decay=float("inf"))
+    with pytest.raises(UserError, match="augmentation.flip"):
+        Augmentation(flip=1)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="augmentation.crop_padding"):
+        Augmentation(crop_padding=1.5)  # type: ignore[arg-type]
+
+
+# ---- Editable and frozen -------------------------------------------------------------------------
+
+
+def test_defaults_freeze_to_the_defaults() -> None:
+    assert freeze(defaults()) == Experiment()
+    assert freeze(Experiment(seed=3)) == Experiment(seed=3)
+    assert freeze({}) == Experiment()
+
+
+def test_defaults_refuse_typos_and_other_types() -> None:
+    config = defaults()
+    with pytest.raises(AttributeError, match="epoch"):
+        config.transfer.epoch = 3
+    with pytest.raises(TypeError):
+        config.transfer.batch_size = "many"
+    with pytest.raises(TypeError):
+        config.transfer.epochs = "many"
+
+
+def test_every_setting_can_be_edited_to_a_good_value() -> None:
+    for key, (good, _) in VALUES.items():
+        for value in good:
+            config = defaults()
+            config.update_from_flattened_dict({key: value})
+            assert freeze(config) == freeze(nested(key, value)), key
+
+
+def test_defaults_do_not_share_state() -> None:
+    first = defaults()
+    first.transfer.blocks = 9
+    first.augmentation.flip = False
+    assert freeze(defaults()) == Experiment()
+
+
+def test_a_partial_config_keeps_the_other_defaults() -> None:
+    settings = freeze(ConfigDict({"transfer": {"blocks": 1}}))
+    assert settings == Experiment(transfer=Transfer(blocks=1))
+    # The default augmentation is the paper's, and not that of Augmentation().
+    settings = freeze({"augmentation": {"flip": False}})
+    paper = dataclasses.replace(PRESETS["paper"], flip=False)
+    assert settings == Experiment(augmentation=paper)
+
+
+def test_frozen_means_frozen() -> None:
+    settings = freeze({"target": {"classes": [0, 1]}, "source": {"stage_sizes": [1, 2]}})
+    for group in (settings, settings.transfer, settings.target, settings.source):
+        for field in dataclasses.fields(group):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(group, field.name, getattr(group, field.name))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.augmentation.flip = False  # type: ignore[misc]
+    for _, value, _ in leaves(settings):
+        hash(value)
+    assert hash(settings) == hash(copy.deepcopy(settings))
+
+
+# ---- Fingerprints --------------------------------------------------------------------------------
+
+
+WITHOUT_EFFECT = (
+    "target.data_dir",
+    "transfer.checkpoint_seconds",
+    "attack.runs",  # a run is of one network, whose content is in its name
+    "pretraining.checkpoint_seconds",
+    "pretraining.memory_mib",
+    "pretraining.decoding_threads",
+    "influence.memory_gib",
+)
+
+
+@pytest.mark.parametrize("task", GROUPS)
+def test_fingerprint_changes_with_every_setting_that_matters(task: str) -> None:
+    base = freeze({"task": task}).fingerprint()
+    seen = {base}
+    for key, (good, _) in VALUES.items():
+        value, _ = KEYS[key]
+        read = key == "seed" or key.partition(".")[0] in GROUPS[task]
+        for other in good:
+            if key == "task" or other == value:
+                continue
+            fingerprint = freeze({"task": task, **nested(key, other)}).fingerprint()
+            if key in WITHOUT_EFFECT or not read:
+                assert fingerprint == base, key
+            else:
+                assert fingerprint not in seen, key
+                seen.add(fingerprint)
+    assert len(seen) > 12
+
+
+def test_fingerprints_of_tasks_differ() -> None:
+    assert len({freeze({"task": task}).fingerprint() for task in GROUPS}) == len(GROUPS)
+
+
+def test_restarts_need_random_starts() -> None:
+    settings = freeze({"attack": {"restarts": 3, "random_start": True}}).attack
+    assert (settings.restarts, settings.random_start) == (3, True)
+
+
+def test_l1_is_for_autoattack() -> None:
+    assert freeze({"attack": {"norm": "l1", "method": "autoattack"}}).attack.norm == "l1"
+
+
+def test_a_setting_added_later_that_does_nothing_leaves_runs_their_names() -> None:
+    fields = [("limit", int | None, None), ("fast", bool, False), ("names", tuple, ())]
+    later = dataclasses.make_dataclass("Later", fields, bases=(Transfer,), frozen=True)
+    before = Experiment().fingerprint()
+    assert Experiment(transfer=later()).fingerprint() == before
+    for name, value in (("limit", 0), ("fast", True), ("names", ("a",))):
+        assert Experiment(transfer=later(**{name: value})).fingerprint() != before
+    # Nothing is not 0: every block against none.
+    every, head = (Experiment(transfer=Transfer(blocks=blocks)) for blocks in (None, 0))
+    assert every.fingerprint() != head.fingerprint()
+
+
+def test_fingerprint_is_stable_and_takes_more() -> None:
+    assert Experiment().fingerprint() == freeze(defaults()).fingerprint()
+    assert len(Experiment().fingerprint()) == 16
+    int(Experiment().fingerprint(), 16)
+    extra = {Experiment().fingerprint(**extra) for extra in ({}, {"a": 1}, {"a": 2}, {"b": 1})}
+    assert len(extra) == 4
+    # A finished run is found again by this: change it only with the settings themselves.
+    script = "from rtl_jax.lab.config import Experiment; print(Experiment().fingerprint())"
+    assert run_python(script).strip() == Experiment().fingerprint()
+
+
+# ---- What importing costs ------------------------------------------------------------------------
+
+
+def run_python(script: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], check=True, capture_output=True, text=True
+    ).stdout
+
+
+@pytest.mark.parametrize("module", ["rtl_jax.lab.config", "rtl_jax.lab.results"])
+def test_importing_needs_neither_jax_nor_ml_collections(module: str) -> None:
+    loaded = run_python(f"import sys, {module}; print(*sys.modules)").split()
+    assert module in loaded
+    assert not {"jax", "jaxlib", "flax", "orbax", "ml_collections", "absl"} & set(loaded)
+
+
+def test_settings_of_a_source_are_its_own() -> None:
+    assert Source() == Experiment().source
+    assert Source().checkpoint == "random"

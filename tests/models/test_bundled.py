@@ -1,0 +1,138 @@
+"""Bundled sources: what is written is read, what is damaged is refused, what ships is whole."""
+
+import fnmatch
+import tomllib
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import rtl_jax
+from rtl_jax.errors import UserError
+from rtl_jax.lab.config import Source, freeze
+from rtl_jax.models import bundled
+from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.bundled.__main__ import main
+from rtl_jax.models.checkpoint import Network
+from rtl_jax.models.functions import network_logits
+from rtl_jax.models.resnet import initialize
+from rtl_jax.models.sources import load_source
+
+ARCH = Architecture(
+    "tiny", "bottleneck", (1, 1), (4, 6), stem_width=6, stem_kernel=3, stem_stride=2,
+    stem_pool=False, num_classes=5,
+)  # fmt: skip
+CARD = {
+    "perturbation": "nothing",
+    "clean_accuracy": 50.0,
+    "robust_accuracy": 10.0,
+    "total_variation": 2.0,
+    "hours": 0.5,
+}
+
+
+@pytest.fixture
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Network:
+    """A network that is bundled as `tiny`, and alone."""
+    params, batch_stats = jax.tree.map(np.asarray, initialize(ARCH, jax.random.key(0)))
+    network = Network(ARCH, params, batch_stats, CARD)
+    monkeypatch.setattr(bundled, "DIRECTORY", tmp_path)
+    bundled.write(tmp_path / "tiny.safetensors", network)
+    return network
+
+
+def test_what_is_written_is_read(network: Network):
+    found = load_source(Source("bundled:tiny"))
+    assert found.architecture == ARCH and found.provenance == CARD == bundled.card("tiny")
+    for path, value in network.params.items():
+        expected = value.astype(np.float16) if path.endswith("kernel") else value
+        np.testing.assert_array_equal(found.params[path], expected)
+        assert found.params[path].dtype == np.float32
+    for path, value in network.batch_stats.items():
+        np.testing.assert_array_equal(found.batch_stats[path], value)
+    images = np.random.default_rng(0).uniform(size=(8, 16, 16, 3)).astype(np.float32)
+    ours, before = (network_logits(ARCH, n.params, n.batch_stats)(images) for n in (found, network))
+    np.testing.assert_allclose(ours, before, atol=2e-3 * np.abs(before).max())
+
+
+def test_an_unknown_name_lists_those_there_are(network: Network):
+    with pytest.raises(UserError, match="there is no bundled:l2: expected one of tiny"):
+        load_source(Source("bundled:l2"))
+
+
+@pytest.mark.parametrize("place", [20, -20])  # in the header, in a tensor
+def test_a_changed_byte_is_noticed(network: Network, tmp_path: Path, place: int):
+    path = tmp_path / "tiny.safetensors"
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="is damaged"):
+        bundled.load("tiny")
+
+
+def test_a_truncated_file_is_noticed(network: Network, tmp_path: Path):
+    path = tmp_path / "tiny.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="is damaged"):
+        bundled.load("tiny")
+
+
+def test_the_list(network: Network, capsys: pytest.CaptureFixture):
+    assert main([]) == 0
+    assert "bundled:tiny" in (out := capsys.readouterr().out) and "50.0%" in out
+    assert main(["tiny"]) == 0
+    assert "hours: 0.5" in capsys.readouterr().out
+    assert main(["large"]) == 2
+    assert "there is no bundled:large" in capsys.readouterr().err
+
+
+# ---- Those that ship ---------------------------------------------------------------------------
+
+SHIPPED = bundled.names()
+
+
+def test_all_six_ship_and_differ_in_the_perturbation_alone():
+    assert set(SHIPPED) == {"natural", "gaussian", "l2", "linf4", "linf8", "pgd1"}
+    groups = ("source", "target", "augmentation", "pretraining", "seed")
+    # Through `freeze`: cards of before some setting was added stand for its default.
+    cards = [bundled.card(name)["settings"] for name in SHIPPED]
+    settings = [freeze({group: card[group] for group in groups}).to_dict() for card in cards]
+    perturbing = (
+        "perturbation", "norm", "eps", "steps", "relative_step", "random_start", "keep", "sigma",
+    )  # fmt: skip
+    for own in settings:
+        for name in perturbing:
+            own["pretraining"].pop(name)
+    assert all(own[group] == settings[0][group] for own in settings for group in groups)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_each_is_small_whole_and_as_good_as_its_card_must_say(name: str):
+    path = bundled.DIRECTORY / f"{name}.safetensors"
+    assert path.stat().st_size < 6e6
+    network, card = bundled.load(name), bundled.card(name)
+    assert all(np.isfinite(leaf).all() for leaf in network.params.values())
+    classes = card["num_classes"]
+    assert network.architecture.num_classes == classes == len(card["class_names"])
+    chance = 100 / classes
+    assert card["clean_accuracy"] >= (20 if name == "natural" else 12) * chance
+
+
+@pytest.mark.parametrize("name", ["l2", "pgd1", "linf4", "linf8"])
+def test_robust_ones_are_robust(name: str):
+    card, natural = bundled.card(name), bundled.card("natural")
+    assert card["robust_accuracy"] >= 0.4 * card["clean_accuracy"]
+    assert card["robust_accuracy"] >= natural["robust_accuracy"] + 8
+    assert card["total_variation"] < natural["total_variation"]
+
+
+def test_a_wheel_takes_them_along():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["rtl_jax"]
+    package = Path(rtl_jax.__file__).parent
+    files = [path.relative_to(package) for path in package.rglob("*") if path.is_file()]
+    data = [str(path) for path in files if path.suffix not in (".py", ".pyc")]
+    assert {f"models/bundled/{name}.safetensors" for name in SHIPPED} <= set(data)
+    for path in data:
+        assert any(fnmatch.fnmatch(path, pattern) for pattern in patterns), path
