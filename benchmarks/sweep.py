@@ -30,8 +30,9 @@ import numpy as np
 from etils import epath
 
 from rtl_jax.data import Dataset, ImageSet, seed_for
+from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.lab import cli
-from rtl_jax.lab.config import PRESETS, Experiment, Source, Sweep, Target, Transfer
+from rtl_jax.lab.config import Experiment, Source, Sweep, Target
 from rtl_jax.lab.finetune.job import Job, Pair, assemble
 from rtl_jax.lab.plotting import canvas, save
 from rtl_jax.lab.sweep.cells import in_one_program
@@ -41,6 +42,7 @@ from rtl_jax.models.architecture import Architecture, architecture
 from rtl_jax.models.checkpoint import Network
 from rtl_jax.models.resnet import initialize
 from rtl_jax.runtime import devices
+from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.trainer import begin, stores_for
 
 CLASSES = 10
@@ -100,7 +102,7 @@ def jobs_of(size: Size, mode: str, blocks: int, pair: Pair) -> list[Job]:
         source=Source("noise"),
         target=Target("noise", image_size=size.pixels, num_images=size.images),
         augmentation=PRESETS["none"],
-        transfer=Transfer(
+        transfer=Recipe(
             blocks=blocks, frozen_batch_norm=mode, epochs=size.epochs, precision=size.precision
         ),
         sweep=Sweep(),

@@ -1,4 +1,7 @@
-"""The exceptions that are no defects of ours."""
+"""User-fixable errors, and the check that raises them for a setting."""
+
+import typing
+from typing import Any
 
 
 class UserError(Exception):
@@ -12,3 +15,15 @@ class UserError(Exception):
 
 class Incomplete(Exception):  # noqa: N818 - all that could be done is done
     """What could be done is done and written; the message says what could not. Exit code 3."""
+
+
+def require(condition: bool, key: str, expected: str, value: object) -> None:
+    """Raise UserError, naming the setting, what it takes and what it got, unless `condition`."""
+    if not condition:
+        raise UserError(f"{key}: expected {expected}, received {value!r}")
+
+
+def require_choice(value: object, choices: Any, key: str) -> None:
+    """`require` that a value is one of a Literal's."""
+    options = typing.get_args(choices)
+    require(value in options, key, f"one of {', '.join(map(repr, options))}", value)

@@ -18,8 +18,7 @@ from rtl_jax.attacks.pgd import Iterate, LogitsFn, Signs
 from rtl_jax.attacks.randomised import Randomised
 from rtl_jax.attacks.runs import Fall, Runs
 from rtl_jax.attacks.threat import L1, THREATS
-from rtl_jax.errors import UserError
-from rtl_jax.lab.settings import require_choice
+from rtl_jax.errors import UserError, require_choice
 
 AscentLoss = Literal["cross_entropy", "dlr"]
 

@@ -25,9 +25,8 @@ from rtl_jax.attacks.randomised import RandomLogitsFn
 from rtl_jax.attacks.runs import Runs
 from rtl_jax.attacks.square import Square
 from rtl_jax.attacks.threat import Ball
-from rtl_jax.errors import UserError
+from rtl_jax.errors import UserError, require, require_choice
 from rtl_jax.lab.config import AttackName
-from rtl_jax.lab.settings import require, require_choice
 from rtl_jax.models.checkpoint import digest
 from rtl_jax.runtime.paths import absolute
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from rtl_jax.attacks.losses import Loss, beyond_rounding, judge
 from rtl_jax.attacks.pgd import Iterate, LogitsFn, best_of, kept
 from rtl_jax.attacks.threat import Ball
-from rtl_jax.lab.settings import require, require_choice
+from rtl_jax.errors import require, require_choice
 
 
 @dataclasses.dataclass(frozen=True)

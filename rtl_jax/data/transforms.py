@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.data.crop import DRAWS, crop_box
 from rtl_jax.errors import UserError
-from rtl_jax.lab.config import Augmentation
 
 # ITU-R 601 weights, which PIL and torchvision take for the grey value of an RGB pixel.
 LUMA = (0.299, 0.587, 0.114)

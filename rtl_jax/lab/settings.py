@@ -10,22 +10,10 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Optional
 
-from rtl_jax.errors import UserError
+from rtl_jax.errors import UserError, require
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
-
-
-def require(condition: bool, key: str, expected: str, value: object) -> None:
-    """Raise UserError, naming the setting, what it takes and what it got, unless `condition`."""
-    if not condition:
-        raise UserError(f"{key}: expected {expected}, received {value!r}")
-
-
-def require_choice(value: object, choices: Any, key: str) -> None:
-    """`require` that a value is one of a Literal's."""
-    options = typing.get_args(choices)
-    require(value in options, key, f"one of {', '.join(map(repr, options))}", value)
 
 
 def editable(settings: Any) -> "ConfigDict":

@@ -11,8 +11,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from rtl_jax.errors import UserError
-from rtl_jax.lab.config import Precision
 from rtl_jax.runtime.paths import cache_path
+from rtl_jax.runtime.precision import Precision
 
 
 def enable_compilation_cache() -> None:

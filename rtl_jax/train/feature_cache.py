@@ -18,13 +18,14 @@ import numpy as np
 from jax import lax
 
 from rtl_jax.data import ImageSet
+from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.errors import UserError
-from rtl_jax.lab.config import Augmentation, Transfer
 from rtl_jax.models.resnet import Variables
 from rtl_jax.runtime import resources
 from rtl_jax.runtime.paths import cache_path
 from rtl_jax.runtime.progress import bar
 from rtl_jax.train import features as prefix
+from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.split import CutNetwork
 
 Place = Literal["device", "host", "disk"]
@@ -83,11 +84,11 @@ def image_store(images: ImageSet, members: np.ndarray) -> Store:
 class Room:
     """Where features may go: on the device up to `device` bytes, in `settings`' order."""
 
-    settings: Transfer
+    settings: Recipe
     device: int
 
     @classmethod
-    def of(cls, settings: Transfer) -> "Room":
+    def of(cls, settings: Recipe) -> "Room":
         """All of `transfer.feature_cache_mib`."""
         return cls(settings, settings.feature_cache_mib * 2**20)
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
-from rtl_jax.lab.config import Augmentation
 from rtl_jax.models.layers import BN_MOMENTUM
 from rtl_jax.models.resnet import (
     ResNet,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax
 import optax
 
-from rtl_jax.lab.config import Transfer
+from rtl_jax.train.recipe import Recipe
 
 
 def step_schedule(
@@ -32,7 +32,7 @@ def sgd(
 
 
 def optimizer(
-    settings: Transfer, mask: Mapping[str, bool], *, epochs: int, steps_per_epoch: int
+    settings: Recipe, mask: Mapping[str, bool], *, epochs: int, steps_per_epoch: int
 ) -> optax.GradientTransformation:
     """`sgd` on the trainable parameters; frozen ones own no state.
 

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from rtl_jax.data.transforms import prepare
-from rtl_jax.lab.config import FrozenBatchNorm, Transfer
 from rtl_jax.models.architecture import Architecture
 from rtl_jax.models.layers import choose_convolution
 from rtl_jax.models.resnet import (
@@ -19,6 +18,7 @@ from rtl_jax.models.resnet import (
     definition,
 )
 from rtl_jax.train.freeze import combine, cut_for
+from rtl_jax.train.recipe import FrozenBatchNorm, Recipe
 
 
 class Frozen(NamedTuple):
@@ -47,7 +47,7 @@ class CutNetwork:
     own_params: bool = False
 
     @classmethod
-    def of(cls, architecture: Architecture, settings: Transfer, image_size: int) -> "CutNetwork":
+    def of(cls, architecture: Architecture, settings: Recipe, image_size: int) -> "CutNetwork":
         """As the settings cut it; UserError where the network has fewer blocks."""
         cut_for(architecture, settings.blocks)
         return cls(architecture, settings.blocks, settings.frozen_batch_norm, image_size)

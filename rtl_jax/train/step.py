@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
-from rtl_jax.lab.config import Augmentation, Transfer
 from rtl_jax.models.resnet import Variables
 from rtl_jax.train.freeze import mask, partition, trainable
 from rtl_jax.train.optimizers import optimizer
+from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.split import CutNetwork, Frozen, moved
 
 
@@ -108,7 +109,7 @@ class Program:
     """
 
     network: CutNetwork
-    settings: Transfer
+    settings: Recipe
     augmentation: Augmentation
     epochs: int
 

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from rtl_jax.data import transforms
+from rtl_jax.data.augmentation import Augmentation, augmentation
 from rtl_jax.data.crop import DRAWS, crop_box
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
 from rtl_jax.errors import UserError
-from rtl_jax.lab.config import Augmentation, augmentation
 
 GREY_LEVEL = 1 / 255
 # PIL rounds after each of two passes: where both are ties it is exactly one grey level off.

@@ -7,13 +7,15 @@ import jax
 import numpy as np
 import pytest
 
-from rtl_jax.lab.config import PRESETS, Attack, Experiment, Pretraining, Source, Target, Transfer
+from rtl_jax.data.augmentation import PRESETS
+from rtl_jax.lab.config import Attack, Experiment, Pretraining, Source, Target
 from rtl_jax.lab.finetune.task import finetune
 from rtl_jax.lab.pretrain.task import pretrain
 from rtl_jax.models.architecture import architecture
 from rtl_jax.models.layers import choose_convolution
 from rtl_jax.models.resnet import bind, definition, initialize
 from rtl_jax.runtime import devices
+from rtl_jax.train.recipe import Recipe
 
 pytestmark = [
     pytest.mark.gpu,
@@ -53,7 +55,7 @@ def test_a_whole_run(tmp_path: Path, mode: str, precision: str):
         source=Source("random", "resnet50"),
         target=Target("digits", image_size=64, num_images=100, num_test_images=200),
         augmentation=PRESETS["paper"],
-        transfer=Transfer(epochs=5, frozen_batch_norm=mode, precision=precision),
+        transfer=Recipe(epochs=5, frozen_batch_norm=mode, precision=precision),
     )
     rows = finetune(settings, tmp_path)
     assert set(rows["platform"]) == {jax.default_backend()}

@@ -11,22 +11,11 @@ from typing import Any
 import pytest
 from ml_collections import ConfigDict
 
+from rtl_jax.data.augmentation import PRESETS, Augmentation, augmentation
 from rtl_jax.errors import UserError
 from rtl_jax.lab import settings
-from rtl_jax.lab.config import (
-    GROUPS,
-    PRESETS,
-    Augmentation,
-    Experiment,
-    Source,
-    Sweep,
-    Target,
-    Transfer,
-    augmentation,
-    defaults,
-    freeze,
-    preset,
-)
+from rtl_jax.lab.config import GROUPS, Experiment, Source, Sweep, Target, defaults, freeze, preset
+from rtl_jax.train.recipe import Recipe
 
 
 def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -62,7 +51,7 @@ def frozen(key: str, value: Any) -> Any:
 
 
 def test_defaults_are_the_papers() -> None:
-    transfer = Transfer()
+    transfer = Recipe()
     assert (transfer.learning_rate, transfer.momentum, transfer.weight_decay) == (0.1, 0.9, 5e-4)
     assert (transfer.batch_size, transfer.blocks, transfer.learning_rate_drop) == (128, 3, 0.1)
     assert transfer.frozen_batch_norm == "batch"
@@ -85,21 +74,21 @@ def test_the_papers_grid_has_the_papers_number_of_runs(rule: str, total: int) ->
     ("num_images", "epochs"), [(1, 100), (100, 100), (1600, 100), (1601, 150), (12800, 150)]
 )
 def test_epochs_by_the_number_of_images(num_images: int, epochs: int) -> None:
-    assert Transfer().epochs_for(num_images) == epochs
-    assert Transfer(epochs=7).epochs_for(num_images) == 7
+    assert Recipe().epochs_for(num_images) == epochs
+    assert Recipe(epochs=7).epochs_for(num_images) == 7
 
 
 def test_evaluation_epochs_are_the_papers() -> None:
-    assert Transfer().eval_epochs(100) == [1, 21, 41, 61, 81, 100]
+    assert Recipe().eval_epochs(100) == [1, 21, 41, 61, 81, 100]
     every_ten = [1, 11, 21, 31, 41, 51, 61, 71, 81, 91, 101, 111, 121, 131, 141, 150]
-    assert Transfer().eval_epochs(150) == every_ten
+    assert Recipe().eval_epochs(150) == every_ten
 
 
 def test_evaluation_epochs_of_other_lengths() -> None:
-    assert Transfer().eval_epochs(1) == [1]
-    assert Transfer().eval_epochs(21) == [1, 21]
-    assert Transfer(eval_every=3).eval_epochs(8) == [1, 4, 7, 8]
-    assert Transfer(eval_every=1).eval_epochs(3) == [1, 2, 3]
+    assert Recipe().eval_epochs(1) == [1]
+    assert Recipe().eval_epochs(21) == [1, 21]
+    assert Recipe(eval_every=3).eval_epochs(8) == [1, 4, 7, 8]
+    assert Recipe(eval_every=1).eval_epochs(3) == [1, 2, 3]
 
 
 def test_augmentation_presets() -> None:
@@ -358,9 +347,9 @@ def test_what_is_no_config(config: Any) -> None:
 
 def test_direct_construction_is_checked_too() -> None:
     with pytest.raises(UserError, match="transfer.batch_size"):
-        Transfer(batch_size=0)
+        Recipe(batch_size=0)
     with pytest.raises(UserError, match="transfer.weight_decay"):
-        Transfer(weight_decay=float("inf"))
+        Recipe(weight_decay=float("inf"))
     with pytest.raises(UserError, match="augmentation.flip"):
         Augmentation(flip=1)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="augmentation.crop_padding"):
@@ -403,7 +392,7 @@ def test_defaults_do_not_share_state() -> None:
 
 def test_a_partial_config_keeps_the_other_defaults() -> None:
     settings = freeze(ConfigDict({"transfer": {"blocks": 1}}))
-    assert settings == Experiment(transfer=Transfer(blocks=1))
+    assert settings == Experiment(transfer=Recipe(blocks=1))
     # The default augmentation is the paper's, and not that of Augmentation().
     settings = freeze({"augmentation": {"flip": False}})
     paper = dataclasses.replace(PRESETS["paper"], flip=False)
@@ -471,13 +460,13 @@ def test_l1_is_for_autoattack() -> None:
 
 def test_a_setting_added_later_that_does_nothing_leaves_runs_their_names() -> None:
     fields = [("limit", int | None, None), ("fast", bool, False), ("names", tuple, ())]
-    later = dataclasses.make_dataclass("Later", fields, bases=(Transfer,), frozen=True)
+    later = dataclasses.make_dataclass("Later", fields, bases=(Recipe,), frozen=True)
     before = Experiment().fingerprint()
     assert Experiment(transfer=later()).fingerprint() == before
     for name, value in (("limit", 0), ("fast", True), ("names", ("a",))):
         assert Experiment(transfer=later(**{name: value})).fingerprint() != before
     # Nothing is not 0: every block against none.
-    every, head = (Experiment(transfer=Transfer(blocks=blocks)) for blocks in (None, 0))
+    every, head = (Experiment(transfer=Recipe(blocks=blocks)) for blocks in (None, 0))
     assert every.fingerprint() != head.fingerprint()
 
 

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from rtl_jax.data import ImageSet
-from rtl_jax.lab.config import Augmentation, Transfer
+from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.models.architecture import Architecture
 from rtl_jax.models.resnet import bind, definition
 from rtl_jax.train.feature_cache import image_store
 from rtl_jax.train.freeze import combine
+from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.split import CutNetwork, Frozen
 from rtl_jax.train.step import Program, TrainState
 from rtl_jax.train.trainer import Stores, Training
@@ -55,8 +56,8 @@ def trains(name: str, blocks: int | None) -> bool:
     return any(name.startswith(block) for block in order[len(order) - blocks :])
 
 
-def settings(blocks: int | None) -> Transfer:
-    return Transfer(
+def settings(blocks: int | None) -> Recipe:
+    return Recipe(
         blocks=blocks, frozen_batch_norm="batch", batch_size=24, epochs=7, learning_rate=0.1
     )
 

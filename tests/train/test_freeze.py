@@ -6,11 +6,12 @@ import numpy as np
 import optax
 import pytest
 
+from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.errors import UserError
-from rtl_jax.lab.config import Augmentation, Transfer
 from rtl_jax.models.architecture import architecture
 from rtl_jax.models.resnet import BEFORE_STEM, variable_shapes
 from rtl_jax.train.freeze import combine, cut_for, mask, partition
+from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.split import CutNetwork
 from rtl_jax.train.step import Program
 
@@ -50,7 +51,7 @@ def test_a_path_that_no_rule_covers_is_an_error():
             mask(RESNET50, [path], 3)
 
 
-def program_of(settings: Transfer) -> Program:
+def program_of(settings: Recipe) -> Program:
     return Program(CutNetwork.of(RESNET50, settings, 32), settings, Augmentation(), epochs=10)
 
 
@@ -58,7 +59,7 @@ def program_of(settings: Transfer) -> Program:
 def test_frozen_parameters_own_no_optimizer_memory(blocks: int | None):
     params = {path: jnp.zeros(shape.shape) for path, shape in PARAMS.items()}
     stats = {path: jnp.zeros(shape.shape) for path, shape in STATS.items()}
-    program = program_of(Transfer(blocks=blocks))
+    program = program_of(Recipe(blocks=blocks))
     (selected, _), frozen = program.divide(params, stats)
     momenta = [leaf for leaf in jax.tree.leaves(program.fresh(selected)) if leaf.ndim]
     sizes = {path: int(np.prod(PARAMS[path].shape)) for path in PARAMS}
@@ -73,7 +74,7 @@ def test_frozen_parameters_own_no_optimizer_memory(blocks: int | None):
 def test_which_statistics_move(mode: str, all_move: bool):
     params = {path: jnp.zeros(shape.shape) for path, shape in PARAMS.items()}
     stats = {path: jnp.zeros(shape.shape) for path, shape in STATS.items()}
-    settings = Transfer(blocks=3, frozen_batch_norm=mode)
+    settings = Recipe(blocks=3, frozen_batch_norm=mode)
     (_, moved), frozen = program_of(settings).divide(params, stats)
     moving = set(STATS) if all_move else {path for path in STATS if path.startswith("layer4/")}
     assert set(moved) == moving

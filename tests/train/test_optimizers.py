@@ -7,8 +7,8 @@ import optax
 import pytest
 import torch
 
-from rtl_jax.lab.config import Transfer
 from rtl_jax.train.optimizers import optimizer, step_schedule
+from rtl_jax.train.recipe import Recipe
 
 
 @pytest.mark.parametrize(("epochs", "steps_per_epoch"), [(100, 1), (150, 3), (2, 2)])
@@ -42,7 +42,7 @@ def test_sgd_equals_torchs(momentum: float):
         [torch_params["a"], torch_params["b"]], lr=0.1, momentum=momentum, weight_decay=5e-2
     )
     step_lr = torch.optim.lr_scheduler.StepLR(sgd, step_size=1, gamma=0.1)
-    settings = Transfer(momentum=momentum, weight_decay=5e-2)
+    settings = Recipe(momentum=momentum, weight_decay=5e-2)
     mask = {"a": True, "b": True, "frozen": False}
     with jax.enable_x64(True):
         transformation = optimizer(settings, mask, epochs=3, steps_per_epoch=3)

@@ -5,8 +5,8 @@ turns the result, with the command line's overrides, into frozen dataclasses. `N
 `none` on the command line. Importing this package imports neither JAX nor ml_collections.
 """
 
+from rtl_jax.data.augmentation import PRESETS, Augmentation, augmentation
 from rtl_jax.lab.config.attack import Attack, AttackName
-from rtl_jax.lab.config.augmentations import PRESETS, Augmentation, augmentation
 from rtl_jax.lab.config.experiment import (
     FIRST_SEED,
     GROUPS,
@@ -21,13 +21,13 @@ from rtl_jax.lab.config.experiment import (
 )
 from rtl_jax.lab.config.images import MyImages, Predict
 from rtl_jax.lab.config.influence import Influence
-from rtl_jax.lab.config.precision import Precision
 from rtl_jax.lab.config.pretraining import Pretraining
 from rtl_jax.lab.config.source import Source
 from rtl_jax.lab.config.sweep import Sweep
 from rtl_jax.lab.config.target import Target
-from rtl_jax.lab.config.transfer import FeatureStore, FrozenBatchNorm, Transfer
 from rtl_jax.lab.config.visualize import Visualize
+from rtl_jax.runtime.precision import Precision
+from rtl_jax.train.recipe import FeatureStore, FrozenBatchNorm, Recipe
 
 __all__ = [
     "FIRST_SEED",
@@ -45,11 +45,11 @@ __all__ = [
     "Precision",
     "Predict",
     "Pretraining",
+    "Recipe",
     "Source",
     "Sweep",
     "Target",
     "Task",
-    "Transfer",
     "Visualize",
     "augmentation",
     "defaults",

@@ -6,19 +6,18 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from rtl_jax.errors import UserError
+from rtl_jax.data.augmentation import PRESETS, Augmentation, augmentation
+from rtl_jax.errors import UserError, require, require_choice
 from rtl_jax.lab import settings
 from rtl_jax.lab.config.attack import Attack
-from rtl_jax.lab.config.augmentations import PRESETS, Augmentation, augmentation
 from rtl_jax.lab.config.images import MyImages, Predict
 from rtl_jax.lab.config.influence import Influence
 from rtl_jax.lab.config.pretraining import Pretraining
 from rtl_jax.lab.config.source import Source
 from rtl_jax.lab.config.sweep import Sweep
 from rtl_jax.lab.config.target import Target
-from rtl_jax.lab.config.transfer import Transfer
 from rtl_jax.lab.config.visualize import Visualize
-from rtl_jax.lab.settings import require, require_choice
+from rtl_jax.train.recipe import Recipe
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -69,7 +68,7 @@ class Experiment:
     source: Source = dataclasses.field(default_factory=Source)
     target: Target = dataclasses.field(default_factory=Target)
     augmentation: Augmentation = dataclasses.field(default_factory=lambda: PRESETS["paper"])
-    transfer: Transfer = dataclasses.field(default_factory=Transfer)
+    transfer: Recipe = dataclasses.field(default_factory=Recipe)
     attack: Attack = dataclasses.field(default_factory=Attack)
     pretraining: Pretraining = dataclasses.field(default_factory=Pretraining)
     influence: Influence = dataclasses.field(default_factory=Influence)

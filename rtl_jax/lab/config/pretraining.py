@@ -4,8 +4,8 @@ import dataclasses
 import typing
 from typing import Literal
 
-from rtl_jax.lab.config.precision import Precision
-from rtl_jax.lab.settings import require, require_choice
+from rtl_jax.errors import require, require_choice
+from rtl_jax.runtime.precision import Precision
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import dataclasses
 import typing
 from typing import Literal
 
-from rtl_jax.lab.settings import require, require_choice
+from rtl_jax.errors import require, require_choice
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,9 +15,10 @@ import optax
 
 from rtl_jax.attacks.gaussian import Gaussian
 from rtl_jax.attacks.pgd import PGD
+from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.data.batches import Batch
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
-from rtl_jax.lab.config import Augmentation, Pretraining
+from rtl_jax.lab.config import Pretraining
 from rtl_jax.models.architecture import Architecture
 from rtl_jax.models.functions import network_logits
 from rtl_jax.models.resnet import ResNet, Variables, batch_stats_of, bind, definition

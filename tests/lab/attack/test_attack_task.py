@@ -12,19 +12,21 @@ import pytest
 from rtl_jax.attacks import PGD, attack, network_logits
 from rtl_jax.attacks import batch_cache as store
 from rtl_jax.data import draw_test_subset, load_dataset
+from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
 from rtl_jax.lab.attack import task as robustness
 from rtl_jax.lab.attack.plots import interval
 from rtl_jax.lab.attack.task import measure_robustness
-from rtl_jax.lab.config import PRESETS, Attack, Experiment, Source, Sweep, Target, Transfer
+from rtl_jax.lab.config import Attack, Experiment, Source, Sweep, Target
 from rtl_jax.lab.finetune.task import finetune
 from rtl_jax.lab.sweep.table import last_epochs
 from rtl_jax.lab.sweep.task import sweep
 from rtl_jax.lab.tasks import run
 from rtl_jax.models.checkpoint import load_network, save_network
 from rtl_jax.models.sources import load_source
+from rtl_jax.train.recipe import Recipe
 
 TARGET = Target("digits", image_size=8, num_images=200, num_test_images=50)
 EPS = (0.0, 0.02, 0.1)
@@ -39,7 +41,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             source=Source("random", "resnet18", "small", (1, 1), (8, 16)),
             target=TARGET,
             augmentation=PRESETS["none"],
-            transfer=Transfer(blocks=None, head="uniform", epochs=12, batch_size=40),
+            transfer=Recipe(blocks=None, head="uniform", epochs=12, batch_size=40),
         ),
         workdir,
     )
@@ -168,7 +170,7 @@ def test_every_network_of_a_work_directory_is_attacked_as_by_itself(tmp_path: Pa
         source=Source("random", "resnet18", "small", (1, 1), (8, 16)),
         target=TARGET,
         augmentation=PRESETS["none"],
-        transfer=Transfer(head="uniform", frozen_batch_norm="source", epochs=6, batch_size=40),
+        transfer=Recipe(head="uniform", frozen_batch_norm="source", epochs=6, batch_size=40),
         sweep=Sweep(blocks=(0, 1), num_images=(100,), seeds=2, keep_networks=True),
     )
     tuned = last_epochs(sweep(grid, tmp_path / "tuned")).set_index(["blocks", "seed"])

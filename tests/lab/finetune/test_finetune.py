@@ -13,14 +13,16 @@ import pandas as pd
 import pytest
 import torch
 
+from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
-from rtl_jax.lab.config import PRESETS, Experiment, Source, Target, Transfer
+from rtl_jax.lab.config import Experiment, Source, Target
 from rtl_jax.lab.finetune import task as module
 from rtl_jax.lab.finetune.job import Pair, prepare
 from rtl_jax.lab.finetune.task import finetune
 from rtl_jax.models.checkpoint import TrainingCheckpoints, load_network
 from rtl_jax.train import features as prefix
+from rtl_jax.train.recipe import Recipe
 from tests.torch_networks import nchw, random_torch, variables_of
 
 SOURCE = Source("random", "resnet50", "small", stage_sizes=(1, 1), stage_widths=(4, 6))
@@ -32,7 +34,7 @@ def experiment(**transfer) -> Experiment:
         source=SOURCE,
         target=Target("digits", image_size=8, num_images=40, num_test_images=50),
         augmentation=PRESETS["none"],
-        transfer=Transfer(**{**settings, **transfer}),
+        transfer=Recipe(**{**settings, **transfer}),
         seed=7,
     )
 

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.data.transforms import prepare as transform
 from rtl_jax.errors import UserError
 from rtl_jax.influence.head import Head
 from rtl_jax.influence.scores import read_scores
-from rtl_jax.lab.config import PRESETS, Experiment, Influence, Source, Target, Transfer
+from rtl_jax.lab.config import Experiment, Influence, Source, Target
 from rtl_jax.lab.finetune.job import prepare
 from rtl_jax.lab.influence import explain, finetuned
 from rtl_jax.lab.influence.table import summarize
@@ -24,6 +25,7 @@ from rtl_jax.lab.results import read_rows
 from rtl_jax.models.architecture import architecture
 from rtl_jax.models.checkpoint import load_network, save_network
 from rtl_jax.models.resnet import bind, definition, initialize
+from rtl_jax.train.recipe import Recipe
 from tests.influence.problems import gradients, hessian
 
 ARCH = architecture("resnet18", stem="small", stage_sizes=(1, 1), stage_widths=(8, 16)).replace(
@@ -47,7 +49,7 @@ def experiment(workdir: Path, **settings) -> Experiment:
         source=Source(str(workdir / "robust")),
         target=Target("digits", image_size=8, num_images=60, num_test_images=30, classes=(0, 1, 2)),
         augmentation=PRESETS["none"],
-        transfer=Transfer(
+        transfer=Recipe(
             blocks=1, frozen_batch_norm="source", head="uniform", epochs=6, batch_size=20
         ),
         influence=Influence(**settings),

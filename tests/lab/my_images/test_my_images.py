@@ -11,9 +11,9 @@ import pytest
 from etils import epath
 from scipy.special import softmax
 
+from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.errors import UserError
 from rtl_jax.lab.config import (
-    PRESETS,
     Attack,
     Experiment,
     Influence,
@@ -22,7 +22,6 @@ from rtl_jax.lab.config import (
     Source,
     Sweep,
     Target,
-    Transfer,
 )
 from rtl_jax.lab.finetune.task import finetune
 from rtl_jax.lab.influence.finetuned import explained
@@ -41,6 +40,7 @@ from rtl_jax.models.architecture import architecture
 from rtl_jax.models.checkpoint import load_network, save_network
 from rtl_jax.models.resnet import initialize
 from rtl_jax.models.sources import load_source
+from rtl_jax.train.recipe import Recipe
 from tests.influence.problems import gradients, hessian
 from tests.lab.my_images.pictures import photos, picture
 
@@ -66,7 +66,7 @@ def experiment(root: Path, **changes) -> Experiment:
         task="my_images",
         target=Target(f"folder:{root / 'photos'}", image_size=8, folds=3),
         augmentation=PRESETS["none"],
-        transfer=Transfer(
+        transfer=Recipe(
             frozen_batch_norm="source", head="uniform", epochs=5, eval_every=5, batch_size=16,
             eval_batch_size=16,
         ),

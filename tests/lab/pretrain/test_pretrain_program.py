@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from convert.torch_pgd import pgd
+from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.data.batches import Batch
-from rtl_jax.lab.config import Augmentation, Pretraining
+from rtl_jax.lab.config import Pretraining
 from rtl_jax.lab.pretrain.program import Program, Weights, smoothed_cross_entropy
 from rtl_jax.models.architecture import Architecture
 from tests.torch_networks import nchw, random_torch, variables_of

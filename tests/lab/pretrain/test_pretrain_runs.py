@@ -17,19 +17,12 @@ from PIL import Image
 
 from rtl_jax.attacks.adversarial import robustness_curve
 from rtl_jax.data import draw_test_subset, load_dataset
+from rtl_jax.data.augmentation import PRESETS, Augmentation
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
 from rtl_jax.lab.attack.task import method
-from rtl_jax.lab.config import (
-    PRESETS,
-    Attack,
-    Augmentation,
-    Experiment,
-    Pretraining,
-    Source,
-    Target,
-)
+from rtl_jax.lab.config import Attack, Experiment, Pretraining, Source, Target
 from rtl_jax.lab.pretrain.task import pretrain
 from rtl_jax.models.checkpoint import TrainingCheckpoints, load_network
 from rtl_jax.models.functions import network_logits

@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from rtl_jax.lab import results
-from rtl_jax.lab.config import FIRST_SEED, Experiment, Source, Target, Transfer
+from rtl_jax.lab.config import FIRST_SEED, Experiment, Source, Target
+from rtl_jax.train.recipe import Recipe
 
 NATURAL = "checkpoints/resnet50-19c8e357.pth"
 L2 = "checkpoints/imagenet_l2_3_0.pt"
@@ -31,7 +32,7 @@ def finetuning(
     experiment = Experiment(
         source=Source(source),
         target=Target(dataset, num_images=size),
-        transfer=Transfer(blocks=blocks, **(settings or {})),
+        transfer=Recipe(blocks=blocks, **(settings or {})),
         seed=seed,
     )
     name = f"{source} {dataset} {size} {blocks} {seed} {settings}"

@@ -15,10 +15,11 @@ from etils import epath
 import run
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
-from rtl_jax.lab.config import Experiment, Source, Target, Transfer
+from rtl_jax.lab.config import Experiment, Source, Target
 from rtl_jax.lab.report import task
 from rtl_jax.lab.report.elements import Figure, Report
 from rtl_jax.lab.tasks import run as run_task
+from rtl_jax.train.recipe import Recipe
 from tests.lab.report import chromium
 from tests.lab.report.samples import NASTY, nasty_report
 
@@ -34,7 +35,7 @@ def finetuning(
     experiment = Experiment(
         source=Source(checkpoint=source),
         target=Target(dataset=dataset, num_images=size),
-        transfer=Transfer(blocks=2, epochs=3),
+        transfer=Recipe(blocks=2, epochs=3),
         seed=seed,
     )
     values = {"accuracy": 50.0 + seed % 7, "loss": 1.0, "train_accuracy": 90.0, "train_loss": 0.1}

@@ -11,13 +11,15 @@ import jax
 import numpy as np
 import pytest
 
+from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.errors import UserError
-from rtl_jax.lab.config import PRESETS, Experiment, Source, Target, Transfer
+from rtl_jax.lab.config import Experiment, Source, Target
 from rtl_jax.lab.finetune.job import Job, assemble, load
 from rtl_jax.lab.finetune.task import finetune
 from rtl_jax.runtime import resources
 from rtl_jax.train import feature_cache as store_module
 from rtl_jax.train.feature_cache import Room
+from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.trainer import Stores, begin, stores_for
 from tests.processes import on_devices
 
@@ -32,7 +34,7 @@ def experiment(augmentation: str = "none", num_images: int = 40, **transfer) -> 
         source=SOURCE,
         target=Target("digits", image_size=8, num_images=num_images, num_test_images=50),
         augmentation=PRESETS[augmentation],
-        transfer=Transfer(**{**settings, "eval_batch_size": 32, **transfer}),
+        transfer=Recipe(**{**settings, "eval_batch_size": 32, **transfer}),
         seed=SEEDS[0],
     )
 
@@ -167,14 +169,14 @@ def test_views_are_drawn_once_and_shared_by_seeds():
 
 
 def test_features_go_to_the_nearest_place_with_room(monkeypatch: pytest.MonkeyPatch):
-    room = Room.of(Transfer(feature_cache_mib=1))
+    room = Room.of(Recipe(feature_cache_mib=1))
     monkeypatch.setattr(resources, "host_free", lambda: 4 << 20)
     monkeypatch.setattr(resources, "disk_free", lambda directory: 8 << 20)
     assert room.place(600 << 10) == "device"
     assert room.place(600 << 10) == "host"  # the device's is partly taken
     assert [room.place(size << 20) for size in (2, 3, 4, 5)] == ["host", "disk", "disk", None]
-    assert Room.of(Transfer(feature_store="none")).place(1) is None
-    assert Room.of(Transfer(feature_store="disk")).place(1) == "disk"
+    assert Room.of(Recipe(feature_store="none")).place(1) is None
+    assert Room.of(Recipe(feature_store="disk")).place(1) == "disk"
 
 
 def test_a_full_disk_is_said_before_it_is_written(monkeypatch: pytest.MonkeyPatch):

@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
-from rtl_jax.lab.config import FIRST_SEED, PRESETS, Experiment, Source, Sweep, Target, Transfer
+from rtl_jax.lab.config import FIRST_SEED, Experiment, Source, Sweep, Target
 from rtl_jax.lab.sweep import cells as cells_module
 from rtl_jax.lab.sweep.estimate import flops
 from rtl_jax.lab.sweep.grid import cells, groups
@@ -26,6 +27,7 @@ from rtl_jax.lab.sweep.table import mean_interval, short_names, summarize
 from rtl_jax.lab.sweep.task import in_order, minutes_left, sweep
 from rtl_jax.lab.tasks import run
 from rtl_jax.models import sources as zoo
+from rtl_jax.train.recipe import Recipe
 
 SOURCE = Source("random", "resnet50", "small", stage_sizes=(1, 1), stage_widths=(4, 6))
 ROOT = Path(__file__).parents[3]
@@ -38,7 +40,7 @@ def experiment(**grid) -> Experiment:
         source=SOURCE,
         target=Target("digits", image_size=8, num_images=20, num_test_images=30),
         augmentation=PRESETS["none"],
-        transfer=Transfer(
+        transfer=Recipe(
             blocks=0,
             frozen_batch_norm="source",
             epochs=3,

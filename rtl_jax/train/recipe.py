@@ -3,15 +3,15 @@
 import dataclasses
 from typing import Literal
 
-from rtl_jax.lab.config.precision import Precision
-from rtl_jax.lab.settings import require, require_choice
+from rtl_jax.errors import require, require_choice
+from rtl_jax.runtime.precision import Precision
 
 FrozenBatchNorm = Literal["batch", "source", "adapt"]
 FeatureStore = Literal["auto", "device", "host", "disk", "none"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Transfer:
+class Recipe:
     """How the network is fine-tuned (paper, section 3.2 and appendix A.4)."""
 
     blocks: int | None = 3  # the last residual blocks to train beside the head; none: everything

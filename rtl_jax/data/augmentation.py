@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from rtl_jax.lab.settings import require
+from rtl_jax.errors import require
 
 
 @dataclasses.dataclass(frozen=True)
