@@ -1,26 +1,16 @@
 """Run an experiment: python run.py --config configs/svhn_l2.py --workdir runs/svhn_l2."""
 
 import sys
-from pathlib import Path
 
 from rtl_jax.errors import Incomplete, UserError
-from rtl_jax.lab import cli
-from rtl_jax.lab import tasks as experiment
+from rtl_jax.lab import cli, tasks
 from rtl_jax.runtime.interruption import Stopped
-from rtl_jax.runtime.paths import cache_path
-
-
-def convert(source: str) -> Path:
-    """Convert a torch file or hf:REPO/FILE once and keep the result; see the package `convert`."""
-    from convert import ensure_converted
-
-    return ensure_converted(source, cache_path() / "converted")
 
 
 def main(arguments: list[str]) -> int:
     """Run what the command line asks for.
 
-    Returns 0, 2 for what the user can mend, 3 where some of the inputs were broken and the others
+    Returns 0, 2 for user-fixable errors, 3 where some of the inputs were broken and the others
     are done, 130 or 143 for SIGINT or SIGTERM.
     """
     if not arguments or {"-h", "--help"} & set(arguments):
@@ -28,7 +18,7 @@ def main(arguments: list[str]) -> int:
         return 0 if arguments else 2
     try:
         settings, workdir = cli.parse(arguments)
-        experiment.run(settings, workdir, convert)
+        tasks.run(settings, workdir)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

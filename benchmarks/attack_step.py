@@ -31,7 +31,7 @@ from rtl_jax.attacks.losses import judge
 from rtl_jax.attacks.pgd import PGD, LogitsFn
 from rtl_jax.attacks.threat import THREATS
 from rtl_jax.models.architecture import architecture
-from rtl_jax.models.functions import network_logits
+from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from tests.torch_networks import nchw, random_torch, variables_of
 
@@ -65,7 +65,7 @@ class Case:
     def logits_fn(self, dtype: jnp.dtype = jnp.float32) -> LogitsFn:
         """The network in JAX, its weights on the device."""
         variables = jax.tree.map(jnp.asarray, variables_of(self.network))
-        return network_logits(self.network.architecture, *variables, dtype=dtype)
+        return Network(self.network.architecture, *variables).logits_fn(dtype=dtype)
 
     def torch_pgd(self, steps: int, device: str, dtype: torch.dtype) -> Callable[[], torch.Tensor]:
         """The attack in torch, whose result is on the device when it returns."""

@@ -22,12 +22,13 @@ import torch
 from benchmarks import machine
 from convert.export import state_dict
 from convert.torch_resnet import TorchResNet, torch_resnet
-from rtl_jax.attacks import AutoAttack, attack, autoattack, network_logits
+from rtl_jax.attacks import AutoAttack, attack, autoattack
 from rtl_jax.attacks.batches import CPU_BATCH
 from rtl_jax.attacks.pgd import LogitsFn
 from rtl_jax.data import draw_test_subset, load_dataset
 from rtl_jax.data.transforms import prepare
 from rtl_jax.models import bundled
+from rtl_jax.models.network import Network
 from tests.torch_networks import nchw
 
 TORCH_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
@@ -41,7 +42,7 @@ def load(source: str, dataset: str, number: int) -> tuple[LogitsFn, TorchResNet,
     theirs = torch_resnet(network.architecture).eval().requires_grad_(False)
     theirs.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
     variables = jax.tree.map(jnp.asarray, (network.params, network.batch_stats))
-    ours = network_logits(network.architecture, *variables)
+    ours = Network(network.architecture, *variables).logits_fn()
     # The first classes of the set are those that the network knows.
     classes = range(network.architecture.num_classes)
     data = load_dataset(dataset, data_dir=None, image_size=32, classes=classes)

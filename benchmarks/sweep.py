@@ -33,14 +33,14 @@ from rtl_jax.data import Dataset, ImageSet, seed_for
 from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.lab import cli
 from rtl_jax.lab.config import Experiment, Source, Sweep, Target
-from rtl_jax.lab.finetune.job import Job, Pair, assemble
+from rtl_jax.lab.finetune.job import Inputs, Job, assemble
 from rtl_jax.lab.plotting import canvas, save
 from rtl_jax.lab.sweep.cells import in_one_program
 from rtl_jax.lab.sweep.estimate import flops
 from rtl_jax.lab.sweep.plan import plan
 from rtl_jax.models.architecture import Architecture, architecture
-from rtl_jax.models.checkpoint import Network
-from rtl_jax.models.resnet import initialize
+from rtl_jax.models.model import initialize
+from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.trainer import begin, stores_for
@@ -79,7 +79,7 @@ class Clock:
         return time.perf_counter() - self._wall, time.process_time() - self._cpu
 
 
-def pair_of(size: Size) -> Pair:
+def pair_of(size: Size) -> Inputs:
     """A random network and noise, which cost what any others do."""
     rng = np.random.default_rng(0)
 
@@ -92,10 +92,10 @@ def pair_of(size: Size) -> Pair:
     dataset = Dataset("noise", noise(5000), noise(size.tests), names, "original")
     arch = architecture(size.arch)
     variables = jax.tree.map(np.asarray, initialize(arch, jax.random.key(0)))
-    return Pair(Network(arch, *variables, {"kind": "random"}), dataset)
+    return Inputs(Network(arch, *variables, {"kind": "random"}), dataset)
 
 
-def jobs_of(size: Size, mode: str, blocks: int, pair: Pair) -> list[Job]:
+def jobs_of(size: Size, mode: str, blocks: int, pair: Inputs) -> list[Job]:
     """A job for each seed, without augmentation."""
     experiment = Experiment(
         task="sweep",
@@ -111,7 +111,7 @@ def jobs_of(size: Size, mode: str, blocks: int, pair: Pair) -> list[Job]:
     return [assemble(dataclasses.replace(experiment, seed=seed), pair) for seed in seeds]
 
 
-def ours(size: Size, mode: str, blocks: int, pair: Pair, epochs: int) -> None:
+def ours(size: Size, mode: str, blocks: int, pair: Inputs, epochs: int) -> None:
     """Features, trainings and evaluations of all seeds, for the first so many epochs."""
     with devices.matmul_precision(size.precision):
         _ours(size, jobs_of(size, mode, blocks, pair), epochs)
@@ -129,7 +129,7 @@ def _ours(size: Size, jobs: Sequence[Job], epochs: int) -> None:
         jax.block_until_ready(state)
 
 
-def torchs(size: Size, blocks: int, pair: Pair, epochs: int) -> None:
+def torchs(size: Size, blocks: int, pair: Inputs, epochs: int) -> None:
     """The paper's loop: everything in train mode, frozen layers without gradients."""
     import torch
 
@@ -190,7 +190,7 @@ def needed(size: Size, jobs: Sequence[Job]) -> float:
         return suffix + size.seeds * before * (size.images * epochs + looks * size.tests)
     if network.own_statistics:  # a pass for the statistics, and one for the features
         return suffix + size.seeds * before * (2 * size.images + size.tests)
-    distinct = len(np.unique(np.concatenate([job.train_rows for job in jobs])))
+    distinct = len(np.unique(np.concatenate([job.train_indices for job in jobs])))
     return suffix + before * (distinct + size.tests)
 
 

@@ -19,7 +19,8 @@ from convert import hub, layout, network
 from convert.checkpoint import open_checkpoint, translated
 from convert.pickles import shown
 from rtl_jax.errors import UserError
-from rtl_jax.models.checkpoint import is_network, load_network, save_network
+from rtl_jax.models.network import Network
+from rtl_jax.models.storage import is_network
 
 # Part of the manifest and of the cache's keys: raise it when the same file gives other values.
 VERSION = 1
@@ -72,12 +73,8 @@ def convert(
         "placeholders": list(checkpoint.placeholders),
         "converter": VERSION,
     }
-    save_network(
-        destination.absolute(),
-        arch_found,
-        variables["params"],
-        variables["batch_stats"],
-        provenance,
+    Network(arch_found, variables["params"], variables["batch_stats"], provenance).save(
+        destination.absolute()
     )
     report(f"wrote {destination}")
     return destination
@@ -139,7 +136,7 @@ def _is_whole(destination: Path, digest: str) -> bool:
     if not destination.exists():
         return False
     try:
-        return load_network(destination).provenance.get("sha256") == digest
+        return Network.load(destination).provenance.get("sha256") == digest
     except UserError as error:
         print(f"converting anew: {error}")
         return False

@@ -2,9 +2,9 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from safetensors import SafetensorError
@@ -16,7 +16,7 @@ from convert.network import METADATA_KEY
 from convert.torch_needed import import_torch
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.checkpoint import load_network
+from rtl_jax.models.network import Network
 from rtl_jax.runtime.paths import complete_or_absent
 
 
@@ -26,30 +26,33 @@ def export(
     *,
     report: Callable[[str], Any] = print,
 ) -> Path:
+    """`export_network` of a network's directory."""
+    destination = _free(destination)
+    return export_network(Network.load(expanded(checkpoint).absolute()), destination, report=report)
+
+
+def export_network(
+    network: Network, destination: str | os.PathLike, *, report: Callable[[str], Any] = print
+) -> Path:
     """Write a network as .safetensors or .pth, every value unchanged; return `destination`.
 
     The file is a flat state dict that torchvision's model loads with strict=True. Only .pth
-    needs torch. Raises UserError for another ending, a destination that exists, or a
-    checkpoint that is not one.
+    needs torch. Raises UserError for another ending, a destination that exists, and a network
+    that is not one.
     """
-    destination = expanded(destination)
-    if destination.suffix not in (".safetensors", ".pth", ".pt"):
-        raise UserError(f"{destination}: expected an ending .safetensors, .pth or .pt")
-    if destination.exists() or destination.is_symlink():
-        raise UserError(f"{destination} exists already: remove it or choose another destination")
+    destination = _free(destination)
     torch = None if destination.suffix == ".safetensors" else import_torch("exporting to .pth")
-    network = load_network(expanded(checkpoint).absolute())
-    state = state_dict(network.architecture, network.params, network.batch_stats)
+    arch = cast(Architecture, network.architecture)
+    state = state_dict(arch, network.params, network.batch_stats)
     with complete_or_absent(destination.absolute()) as temporary:
         try:
             if torch is None:
-                save_file(state, temporary, metadata=_metadata(network.architecture))
+                save_file(state, temporary, metadata=_metadata(arch))
             else:
                 torch.save({name: torch.from_numpy(v) for name, v in state.items()}, temporary)
         except (SafetensorError, RuntimeError) as error:  # how both report a full disk
             reason = str(error).splitlines()[0]
             raise UserError(f"cannot write {destination}; is there room? ({reason})") from error
-    arch = network.architecture
     report(f"wrote {destination}: {arch.name}, {arch.num_classes} classes, torchvision's names")
     report(
         f"its input is normalised outside the file: clamp to [0, 1], mean {arch.mean}, "
@@ -58,8 +61,18 @@ def export(
     return destination
 
 
+def _free(destination: str | os.PathLike) -> Path:
+    """The place of a new file; UserError for another ending, and where there is one already."""
+    place = expanded(destination)
+    if place.suffix not in (".safetensors", ".pth", ".pt"):
+        raise UserError(f"{place}: expected an ending .safetensors, .pth or .pt")
+    if place.exists() or place.is_symlink():
+        raise UserError(f"{place} exists already: remove it or choose another destination")
+    return place
+
+
 def state_dict(
-    architecture: Architecture, params: dict[str, Any], batch_stats: dict[str, Any]
+    architecture: Architecture, params: Mapping[str, Any], batch_stats: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     """torchvision's state dict of a network: float32, BatchNorm's counters as int64 zeros."""
     variables = {"params": params, "batch_stats": batch_stats}

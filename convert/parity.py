@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ from convert.checkpoint import open_checkpoint, translated
 from convert.layout import COUNTER
 from convert.torch_needed import import_torch
 from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.checkpoint import load_network
-from rtl_jax.models.resnet import bind, definition
+from rtl_jax.models.model import bind, definition
+from rtl_jax.models.network import Network
 
 if TYPE_CHECKING:
     from convert.torch_resnet import TorchResNet
@@ -78,8 +78,8 @@ def differences(
     small stem). Reports a line per stage.
     """
     torch = import_torch("--check")
-    stored = load_network(hub.expanded(converted).absolute())
-    arch = stored.architecture
+    stored = Network.load(hub.expanded(converted).absolute())
+    arch = cast(Architecture, stored.architecture)
     if images is None:
         size = image_size(arch)
         images = np.random.default_rng(0).random((4, size, size, 3), np.float32)

@@ -7,7 +7,7 @@ code; the last iterate is compared, since a choice among iterates could hide a d
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,12 @@ from tqdm import tqdm
 from convert import hub
 from convert.parity import image_size, torch_network
 from convert.torch_needed import import_torch
-from rtl_jax.attacks import PGD, attack, network_logits
+from rtl_jax.attacks import PGD, attack
 from rtl_jax.data import draw_test_subset, load_dataset
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.checkpoint import Network, load_network
+from rtl_jax.models.network import Network
 
 STEPS = 20
 RELATIVE_STEP = 2.5
@@ -126,12 +126,12 @@ def compare_robustness(
     data's own with `true_labels`, if there are as many classes as the network has, and otherwise
     what torch predicts for the clean images: its clean accuracy is then 100 % by definition.
     """
-    network = load_network(hub.expanded(converted).absolute())
-    classes = network.architecture.num_classes
-    in_torch = _in_torch(source, network.architecture)
+    network = Network.load(hub.expanded(converted).absolute())
+    arch = cast(Architecture, network.architecture)
+    in_torch, classes = _in_torch(source, arch), arch.num_classes
     in_jax = _in_jax(network)
     # Resizing may leave [0, 1] by a rounding error.
-    images = np.clip(prepare(pictures.images, size or image_size(network.architecture)), 0, 1)
+    images = np.clip(prepare(pictures.images, size or image_size(arch)), 0, 1)
     _, said_torch = in_torch(images, pictures.labels, None)
     _, said_jax = in_jax(images, pictures.labels, None)
     true_labels = true_labels and pictures.num_classes == classes
@@ -202,8 +202,7 @@ def _in_torch(source: str | os.PathLike, arch: Architecture) -> Attack:
 
 def _in_jax(network: Network) -> Attack:
     """The attack on the converted weights in JAX."""
-    params, batch_stats = jax.tree.map(jnp.asarray, (network.params, network.batch_stats))
-    logits_fn = network_logits(network.architecture, params, batch_stats)
+    logits_fn = network.logits_fn()
     predict = jax.jit(lambda logits_fn, images: logits_fn(images).argmax(-1))
 
     def run(images: np.ndarray, labels: np.ndarray, ball: Ball | None) -> tuple:

@@ -7,7 +7,6 @@ from rtl_jax.attacks.fab import FAB
 from rtl_jax.attacks.gaussian import Gaussian
 from rtl_jax.attacks.pgd import FGSM, PAPER_PGD1, PAPER_PGD20, PGD
 from rtl_jax.attacks.square import Square
-from rtl_jax.models.functions import network_logits
 
 __all__ = [
     "APGD",
@@ -23,7 +22,6 @@ __all__ = [
     "Square",
     "attack",
     "autoattack",
-    "network_logits",
     "reevaluate",
     "robustness_curve",
 ]

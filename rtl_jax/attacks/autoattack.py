@@ -26,10 +26,10 @@ from rtl_jax.attacks.runs import Runs
 from rtl_jax.attacks.square import Square
 from rtl_jax.attacks.threat import Ball
 from rtl_jax.errors import UserError, require, require_choice
-from rtl_jax.lab.config import AttackName
-from rtl_jax.models.checkpoint import digest
+from rtl_jax.runtime.digest import digest
 from rtl_jax.runtime.paths import absolute
 
+AttackName = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
 Version = Literal["standard", "plus", "rand"]
 
 # Square comes last, for the honesty check; the order of the others is the authors'.

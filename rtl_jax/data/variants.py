@@ -22,27 +22,32 @@ from rtl_jax.data.dataset import Dataset, Decoded, ImageSet
 from rtl_jax.data.pictures import allocate
 from rtl_jax.data.transforms import resize_weights
 from rtl_jax.errors import UserError
-from rtl_jax.lab.config import Target
 from rtl_jax.runtime.progress import bar
 
 _BATCH = 64
 
 
-def vary(dataset: Dataset, target: Target, cache_dir: Path) -> Dataset:
-    """The variant of a data set that the settings name; the set itself if they name none.
+def vary(
+    dataset: Dataset,
+    *,
+    image_size: int,
+    low_resolution: int | None = None,
+    zeroed_frequencies: int = 0,
+    cache_dir: Path,
+) -> Dataset:
+    """A variant of a data set; the set itself where nothing is to be done.
 
-    `low_resolution` leaves images of so many pixels, which the network's own transform enlarges
-    as it does all images; a low-pass leaves images of the network's size. Of both, the
-    resolution is lowered first. A low-pass is kept in the cache.
+    `low_resolution` leaves images of that many pixels, which the network's own transform enlarges
+    as it does all images; a low-pass leaves images of the network's `image_size`. Where both are
+    given, the resolution is lowered first. A low-pass is kept in the cache.
 
     Raises UserError where images have fewer pixels than their resolution shall be lowered to.
     """
-    if target.low_resolution is not None:
-        dataset = _each_half(dataset, partial(_shrunk, pixels=target.low_resolution))
-    zeroed = target.zeroed_frequencies
+    if low_resolution is not None:
+        dataset = _each_half(dataset, partial(_shrunk, pixels=low_resolution))
+    size, zeroed = image_size, zeroed_frequencies
     if not zeroed:
         return dataset
-    size = target.image_size
     key = cache.key(dataset.name, files=(), settings=(size, zeroed, _content(dataset)))
 
     def compute() -> Decoded:

@@ -17,9 +17,9 @@ from jax.flatten_util import ravel_pytree
 
 from rtl_jax.errors import UserError
 from rtl_jax.influence.arnoldi import LowRank, arnoldi
-from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.checkpoint import Network
-from rtl_jax.models.resnet import bind, definition
+from rtl_jax.models.model import bind, definition
+from rtl_jax.models.network import Network
+from rtl_jax.models.registry import Architecture
 from rtl_jax.runtime import resources
 from rtl_jax.train.features import Progress
 from rtl_jax.train.freeze import combine, cut_for, mask, partition

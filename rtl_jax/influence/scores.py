@@ -18,7 +18,7 @@ from etils import epath
 from rtl_jax.errors import UserError
 from rtl_jax.influence.head import Examples
 from rtl_jax.influence.solve import Solver
-from rtl_jax.models.checkpoint import digest
+from rtl_jax.runtime.digest import digest
 from rtl_jax.train.features import Progress
 
 CONVENTION = "g_test^T H^-1 g_train; positive: the training image lowers the test image's loss"

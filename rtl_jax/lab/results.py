@@ -89,6 +89,9 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "time": ("string", "when the row was made, UTC, ISO 8601"),
 }
 
+# What tells the rows of a run apart.
+_UNIQUE = ["run", "method", "source", "epoch", "eps", "inspected"]
+
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -193,7 +196,9 @@ def read_rows(workdir: epath.PathLike) -> pd.DataFrame:
     return (
         joined.reindex(columns=[*SCHEMA, *unknown])
         .astype({column: dtype for column, (dtype, _) in SCHEMA.items()})
-        .sort_values(["run", "method", "epoch", "eps"], ignore_index=True)
+        .sort_values(["run", "method", "epoch", "eps"])
+        # A run that two processes have done, or that was done again to keep more, counts once.
+        .drop_duplicates(_UNIQUE, ignore_index=True)
     )
 
 

@@ -15,6 +15,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
 
+# A split point counts the blocks before it; this one leaves everything behind it.
+BEFORE_STEM = -1
+
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
@@ -67,6 +70,31 @@ class Architecture:
     def num_features(self) -> int:
         """Width of the pooled features that the head sees."""
         return self.stage_widths[-1] * EXPANSION[self.block]
+
+    @property
+    def head(self) -> tuple[str, str]:
+        """The paths of the last layer's kernel [features, classes] and bias [classes]."""
+        return "fc/kernel", "fc/bias"
+
+    @property
+    def has_batch_stats(self) -> bool:
+        """Whether there are running statistics, which can be adapted."""
+        return True
+
+    def block_of(self, path: str) -> int:
+        """The number of the block that a variable belongs to, from the input.
+
+        The stem's is BEFORE_STEM, the head's `num_blocks`. Raises UserError for a path that
+        belongs to no part of the network.
+        """
+        if path in self.head:
+            return self.num_blocks
+        if path.split("/")[0] in ("conv1", "bn1"):
+            return BEFORE_STEM
+        block, names = "/".join(path.split("/")[:2]), self.block_names()
+        if block not in names:
+            raise UserError(f"no freezing rule covers {path!r} of {self.name}")
+        return names.index(block)
 
     def block_names(self) -> list[str]:
         """The blocks from input to output, as 'layer1/0', ..., 'layer4/2'."""

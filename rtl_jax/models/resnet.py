@@ -1,19 +1,11 @@
 """ResNet v1.5 in Flax NNX, cut at any block boundary, and its variables as flat dictionaries.
 
-Conventions of the whole package: `images` are NHWC float in [0, 1], `features` what flows
-between blocks, `logits` [N, classes]; `params` and `batch_stats` are flat dictionaries from
-a path such as 'layer4/2/conv1/kernel' to an array, so that freezing, checkpoints, `vmap`
-over seeds and Hessians work on plain pytrees. NNX objects live inside a step only.
-
 A cut counts the blocks before it: 0 is just behind the stem, `num_blocks` behind the last
 block and the global pool, where features are [N, num_features]; BEFORE_STEM (-1) leaves
 everything to the suffix. `suffix(prefix(images, cut), cut)` is the network, for every cut.
 """
 
 import math
-from collections.abc import Mapping
-from functools import lru_cache, partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +13,10 @@ import numpy as np
 from flax import nnx
 
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.layers import BatchNorm, Conv, ConvMethod, choose_convolution, max_pool
+from rtl_jax.models.architecture import BEFORE_STEM, Architecture
+from rtl_jax.models.layers import BatchNorm, Conv, ConvMethod, max_pool
 
 Variables = dict[str, jax.Array]
-
-BEFORE_STEM = -1
-
-HEAD = ("fc/kernel", "fc/bias")
 
 
 class Block(nnx.Module):
@@ -174,60 +162,17 @@ class ResNet(nnx.Module):
         return self.suffix(images, BEFORE_STEM, train=train)
 
 
-def definition(
-    architecture: Architecture,
-    *,
-    dtype: jnp.dtype = jnp.float32,
-    method: ConvMethod | None = None,
-) -> nnx.GraphDef:
-    """The static part of a network, hashable; `bind` adds the variables.
-
-    `dtype` is what blocks compute in (float32 or bfloat16; variables stay float32);
-    `method` the convolution's form, by default the backend's.
-    """
-    return _definition(architecture, jnp.dtype(dtype), method or choose_convolution())
-
-
-@lru_cache(maxsize=64)
-def _definition(architecture: Architecture, dtype: jnp.dtype, method: ConvMethod) -> nnx.GraphDef:
-    return nnx.graphdef(nnx.eval_shape(lambda: ResNet(architecture, dtype=dtype, method=method)))
-
-
-def bind(graphdef: nnx.GraphDef, params: Mapping, batch_stats: Mapping) -> ResNet:
-    """A network with these variables, for use inside a step; the dictionaries stay untouched."""
-
-    def state(variables: Mapping) -> nnx.State:
-        # JAX arrays: NNX would write new statistics into a NumPy array, the caller's own.
-        leaves: Any = {_unflatten(path): jnp.asarray(leaf) for path, leaf in variables.items()}
-        return nnx.from_flat_state(leaves)
-
-    return nnx.merge(graphdef, state(params), state(batch_stats), copy=True)
-
-
-def batch_stats_of(network: ResNet) -> Variables:
-    """The running statistics as a flat dictionary, after a call with `train` for instance."""
-    return _flatten(nnx.state(network, nnx.BatchStat))
-
-
-def variable_shapes(architecture: Architecture) -> tuple[Variables, Variables]:
-    """Shape and dtype of every parameter and statistic, without computing anything."""
-
-    def create() -> tuple[Variables, Variables]:
-        network = ResNet(architecture)
-        return _flatten(nnx.state(network, nnx.Param)), batch_stats_of(network)
-
-    return jax.eval_shape(create)
-
-
-@partial(jax.jit, static_argnums=0)
-def initialize(architecture: Architecture, key: jax.Array) -> tuple[Variables, Variables]:
+def initialize(
+    architecture: Architecture, key: jax.Array, shapes: Variables, stats: Variables
+) -> tuple[Variables, Variables]:
     """Random parameters and fresh statistics (mean 0, variance 1), distributed as torchvision's.
+
+    `shapes` and `stats` describe every parameter and statistic.
 
     Convolutions are normal with He's variance by their outputs, the head uniform within
     1 / sqrt(features), scales 1, biases 0.
     """
-    shapes, stats = variable_shapes(architecture)
-    kernels = [path for path in shapes if path.endswith("kernel") and path != "fc/kernel"]
+    kernels = [path for path in shapes if path.endswith("kernel") and path not in architecture.head]
     sizes = [math.prod(shapes[path].shape) for path in kernels]
     key, head_key = jax.random.split(key)
     # One draw cut in pieces: a draw per kernel would compile for seconds.
@@ -238,7 +183,7 @@ def initialize(architecture: Architecture, key: jax.Array) -> tuple[Variables, V
     for path, draw in zip(kernels, draws, strict=True):
         height, width, _, outputs = shapes[path].shape
         params[path] = draw.reshape(shapes[path].shape) * math.sqrt(2 / (height * width * outputs))
-    for path, part in zip(HEAD, jax.random.split(head_key), strict=True):
+    for path, part in zip(architecture.head, jax.random.split(head_key), strict=True):
         bound = 1 / math.sqrt(architecture.num_features)
         params[path] = jax.random.uniform(part, shapes[path].shape, minval=-bound, maxval=bound)
     batch_stats = {
@@ -246,11 +191,3 @@ def initialize(architecture: Architecture, key: jax.Array) -> tuple[Variables, V
         for path, shape in stats.items()
     }
     return params, batch_stats
-
-
-def _flatten(state: nnx.State) -> Variables:
-    return {"/".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(state)}
-
-
-def _unflatten(path: str) -> tuple[str | int, ...]:
-    return tuple(int(part) if part.isdigit() else part for part in path.split("/"))

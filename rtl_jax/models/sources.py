@@ -1,22 +1,24 @@
-"""From the setting `source.checkpoint` to a network: random, converted, trained or from torch."""
+"""From the name of a checkpoint to a network: random, bundled, converted, trained or from torch."""
 
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
 from rtl_jax.errors import UserError
-from rtl_jax.lab.config import Source
 from rtl_jax.models import bundled
-from rtl_jax.models.architecture import Architecture, architecture
-from rtl_jax.models.checkpoint import Network, is_network, load_network, networks_in
-from rtl_jax.models.resnet import initialize
+from rtl_jax.models.architecture import architecture
+from rtl_jax.models.model import initialize
+from rtl_jax.models.network import Network
+from rtl_jax.models.storage import is_network, networks_in
+from rtl_jax.runtime.paths import cache_path
 
-# Turns a torch file or hf:REPO/FILE into a network's directory. It is handed in, since
-# conversion lies outside this package.
-Convert = Callable[[str], Path]
+# Turns a torch file or hf:REPO/FILE into a network's directory, inside a cache directory.
+Convert = Callable[[str, Path], Path]
 
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".tar", ".safetensors", ".bin")
 
@@ -28,52 +30,71 @@ _WHERE = {
 }
 
 
-def load_source(settings: Source, *, seed: int = 0, convert: Convert | None = None) -> Network:
-    """The network that `source.checkpoint` names, with NumPy variables.
+def load_source(checkpoint: str, *, arch: str = "", seed: int = 0, **shape: Any) -> Network:
+    """The network that a checkpoint's name says, with NumPy variables.
 
-    `seed` draws a random network; `convert` reads torch files and hf: names. Raises
-    UserError where there is no such checkpoint (saying where to get it), where it is
-    damaged, or where it is not of the architecture `source.arch`.
+    Args:
+      checkpoint: a network's directory, a work directory with one finished network, a torch file
+        (.pt .pth .ckpt .safetensors), hf:REPO/FILE, bundled:NAME, or random.
+      arch: the name of an architecture: what to draw with 'random', else a check of what the
+        checkpoint holds; empty: whatever it holds.
+      seed: of a random network.
+      shape: of a random network: `stem`, `stage_sizes`, `stage_widths`; see `architecture`.
+
+    Raises:
+      UserError: there is no such checkpoint (the message says where to get it), it is damaged, or
+        it is not of the architecture `arch`.
     """
-    checkpoint = settings.checkpoint
     if checkpoint == "random":
-        return _random(settings, seed)
+        return random_network(arch, seed=seed, **shape)
     path = epath.Path(checkpoint).expanduser()
     if checkpoint.startswith("bundled:"):
         network = bundled.load(checkpoint.removeprefix("bundled:"))
     elif path.is_dir():
-        network = load_network(_network_directory(path))
+        network = Network.load(_network_directory(path))
     elif checkpoint.startswith("hf:") or path.is_file():
+        convert = converter()
         if convert is None:
             raise UserError(
                 f"source.checkpoint: {checkpoint} is to be converted first: "
                 f"python -m convert {checkpoint} DESTINATION"
             )
-        network = load_network(convert(checkpoint))
+        network = Network.load(convert(checkpoint, cache_path() / "converted"))
     else:
         raise UserError(_absent(path))
     found = network.architecture.name
-    if settings.arch and settings.arch != found:
+    if arch and arch != found:
         raise UserError(
-            f"source.arch: expected {settings.arch!r}, and {checkpoint} holds {found!r}; "
+            f"source.arch: expected {arch!r}, and {checkpoint} holds {found!r}; "
             "set source.arch to that, or to nothing"
         )
     return network
 
 
-def _random(settings: Source, seed: int) -> Network:
-    changes = {
-        name: value
-        for name in ("stage_sizes", "stage_widths")
-        if (value := getattr(settings, name)) is not None
-    }
-    if not settings.arch:
+def converter() -> Convert | None:
+    """What is installed beside this package to convert torch files, of whose formats it knows
+    nothing; None: nothing."""
+    return next((entry.load() for entry in entry_points(group="rtl_jax.converters")), None)
+
+
+def random_network(
+    arch: str,
+    *,
+    seed: int = 0,
+    stem: str = "imagenet",
+    stage_sizes: tuple[int, ...] | None = None,
+    stage_widths: tuple[int, ...] | None = None,
+) -> Network:
+    """A network drawn by a seed. Raises UserError for an unknown architecture or stem."""
+    given = {"stage_sizes": stage_sizes, "stage_widths": stage_widths}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if not arch:
         raise UserError("source.arch: a random source needs an architecture, such as resnet50")
-    arch: Architecture = architecture(settings.arch, stem=settings.stem, **changes)
+    chosen = architecture(arch, stem=stem, **changes)
     if "stage_widths" in changes:
-        arch = arch.replace(stem_width=changes["stage_widths"][0])
-    params, batch_stats = jax.tree.map(np.asarray, initialize(arch, jax.random.key(seed)))
-    return Network(arch, params, batch_stats, {"kind": "random", "seed": seed})
+        chosen = chosen.replace(stem_width=changes["stage_widths"][0])
+    params, batch_stats = jax.tree.map(np.asarray, initialize(chosen, jax.random.key(seed)))
+    return Network(chosen, params, batch_stats, {"kind": "random", "seed": seed})
 
 
 def _network_directory(path: epath.Path) -> epath.Path:

@@ -20,7 +20,7 @@ from jax import lax
 from rtl_jax.data import ImageSet
 from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.errors import UserError
-from rtl_jax.models.resnet import Variables
+from rtl_jax.models.registry import Variables
 from rtl_jax.runtime import resources
 from rtl_jax.runtime.paths import cache_path
 from rtl_jax.runtime.progress import bar

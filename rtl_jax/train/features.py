@@ -15,14 +15,9 @@ import numpy as np
 from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
 from rtl_jax.models.layers import BN_MOMENTUM
-from rtl_jax.models.resnet import (
-    ResNet,
-    Variables,
-    batch_stats_of,
-    bind,
-    definition,
-    variable_shapes,
-)
+from rtl_jax.models.model import batch_stats_of, bind, definition, variable_shapes
+from rtl_jax.models.registry import Variables
+from rtl_jax.models.resnet import ResNet
 from rtl_jax.train.freeze import trainable
 from rtl_jax.train.split import CutNetwork
 

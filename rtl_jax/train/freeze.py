@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import optax
 
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.resnet import BEFORE_STEM, HEAD
+from rtl_jax.models.architecture import BEFORE_STEM
+from rtl_jax.models.registry import Architecture
 
 T = TypeVar("T")
 
@@ -37,16 +37,7 @@ def trainable(architecture: Architecture, path: str, blocks: int | None) -> bool
 
     Raises UserError for a path that belongs to no part of the network.
     """
-    cut = cut_for(architecture, blocks)
-    if path in HEAD:
-        return True
-    if path.split("/")[0] in ("conv1", "bn1"):
-        return cut == BEFORE_STEM
-    names = architecture.block_names()
-    block = "/".join(path.split("/")[:2])
-    if block not in names:
-        raise UserError(f"no freezing rule covers {path!r} of {architecture.name}")
-    return names.index(block) >= cut
+    return architecture.block_of(path) >= cut_for(architecture, blocks)
 
 
 def mask(

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.checkpoint import Network
+from rtl_jax.models.network import Network
+from rtl_jax.models.registry import Architecture
 
 
 def new_head(source: Network, architecture: Architecture, kind: str, seed: int) -> Network:
@@ -27,5 +27,5 @@ def new_head(source: Network, architecture: Architecture, kind: str, seed: int) 
         kernel_key, bias_key = jax.random.split(key)
         kernel = jax.random.uniform(kernel_key, (features, classes), minval=-bound, maxval=bound)
         bias = jax.random.uniform(bias_key, (classes,), minval=-bound, maxval=bound)
-    params = {**source.params, "fc/kernel": np.asarray(kernel), "fc/bias": np.asarray(bias)}
-    return source._replace(architecture=architecture, params=params)
+    new = dict(zip(architecture.head, (np.asarray(kernel), np.asarray(bias)), strict=True))
+    return source.replace(architecture=architecture, params={**source.params, **new})

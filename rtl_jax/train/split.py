@@ -7,16 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from rtl_jax.data.transforms import prepare
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import BEFORE_STEM
 from rtl_jax.models.layers import choose_convolution
-from rtl_jax.models.resnet import (
-    BEFORE_STEM,
-    ResNet,
-    Variables,
-    batch_stats_of,
-    bind,
-    definition,
-)
+from rtl_jax.models.model import batch_stats_of, bind, definition
+from rtl_jax.models.registry import Architecture, Variables
+from rtl_jax.models.resnet import ResNet
 from rtl_jax.train.freeze import combine, cut_for
 from rtl_jax.train.recipe import FrozenBatchNorm, Recipe
 

@@ -17,7 +17,7 @@ import optax
 
 from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
-from rtl_jax.models.resnet import Variables
+from rtl_jax.models.registry import Variables
 from rtl_jax.train.freeze import mask, partition, trainable
 from rtl_jax.train.optimizers import optimizer
 from rtl_jax.train.recipe import Recipe

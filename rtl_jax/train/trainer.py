@@ -13,12 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rtl_jax.lab.finetune.job import Job
-from rtl_jax.models.resnet import Variables
+from rtl_jax.data.batching import padded_batches
+from rtl_jax.errors import UserError
+from rtl_jax.models.network import Network
+from rtl_jax.models.registry import Variables
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
 from rtl_jax.train import features as prefix
 from rtl_jax.train.feature_cache import Room, Store, feature_store, image_store
+from rtl_jax.train.finetuning import FineTuning
 from rtl_jax.train.freeze import combine
 from rtl_jax.train.split import CutNetwork, Frozen
 from rtl_jax.train.step import (
@@ -27,6 +30,7 @@ from rtl_jax.train.step import (
     Metrics,
     Program,
     TrainState,
+    all_finite,
     evaluate_batch,
     logits_batch,
     train_step,
@@ -40,7 +44,7 @@ class Stores:
     """The training and the test images, which runs of one source, target and cut may share."""
 
     train: Store
-    test: Store
+    test: Store | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,7 +89,7 @@ class Training:
 
         The last batch is padded and the padding weighed with 0, so that one shape is compiled.
         """
-        store, seeds = self.stores.test, len(self.train_rows)
+        store, seeds = self._test_store, len(self.train_rows)
         network = _reading(self.program, store).network
         trained = Frozen(state.params, state.batch_stats)
         sums = devices.seeds_apart(Metrics.zero(seeds), seeds)
@@ -95,7 +99,7 @@ class Training:
 
     def logits(self, state: TrainState) -> np.ndarray:
         """Logits of every seed on the test images, float32 [S, M, C], as `evaluate` sees them."""
-        store, parts = self.stores.test, []
+        store, parts = self._test_store, []
         network = _reading(self.program, store).network
         trained = Frozen(state.params, state.batch_stats)
         for inputs, _, weights in self._test_batches():
@@ -105,17 +109,28 @@ class Training:
 
     def _test_batches(self) -> Iterator[tuple[jax.Array, np.ndarray, np.ndarray]]:
         """Inputs, labels and weights of the test images, batch by batch."""
-        store, seeds = self.stores.test, len(self.train_rows)
+        store, seeds = self._test_store, len(self.train_rows)
         total = self.test_rows.shape[-1]
-        size = min(self.program.settings.eval_batch_size, total)
         with bar("testing", total) as progress:
-            for start in range(0, total, size):
-                weights = np.arange(start, start + size) < total
-                rows = self.test_rows[..., np.minimum(np.arange(start, start + size), total - 1)]
+            for batch in padded_batches(total, self.program.settings.eval_batch_size):
+                rows = self.test_rows[..., batch.rows]
                 axis = None if store.shared else 0
                 inputs = devices.seeds_apart(store.take(rows), seeds, axis)
-                yield inputs, store.labels[rows if store.shared else rows[0]], weights
-                progress.update(int(weights.sum()))
+                yield inputs, store.labels[rows if store.shared else rows[0]], batch.inside
+                progress.update(batch.number)
+
+    @property
+    def _test_store(self) -> Store:
+        if self.stores.test is None:
+            raise ValueError("these fine-tunings have no test images")
+        return self.stores.test
+
+    def network(self, state: TrainState, tuning: FineTuning, seed: int) -> Network:
+        """The fine-tuned network of the `seed`-th seed, whose fine-tuning is `tuning`."""
+        params, batch_stats = self.variables(state, seed)
+        return tuning.network.replace(
+            params=params, batch_stats=batch_stats, provenance=tuning.provenance()
+        )
 
     def variables(self, state: TrainState, seed: int) -> tuple[Arrays, Arrays]:
         """The whole network's parameters and statistics, those of the `seed`-th seed."""
@@ -123,6 +138,28 @@ class Training:
         params, batch_stats = (_pick(part, 0, seed) for part in state[:2])
         still = [_pick(part, axis, seed) for part, axis in zip(self.frozen, axes, strict=True)]  # type: ignore[arg-type]
         return combine(params, still[0]), {**still[1], **batch_stats}
+
+
+def fit(tunings: Sequence[FineTuning]) -> list[Network]:
+    """Train fine-tunings that differ by seed alone, in one program; their networks, in order.
+
+    Raises UserError where one diverges.
+    """
+    program, total = tunings[0].program, len(tunings[0].train_indices) * len(tunings)
+    with devices.matmul_precision(program.settings.precision):
+        training, state = begin(tunings)
+        with bar("fine-tuning", total * program.epochs) as progress:
+            for epoch in range(1, program.epochs + 1):
+                state, _ = training.epoch(state, epoch)
+                progress.update(total)
+    finite = all_finite(state)
+    if not finite.all():
+        diverged = [tuning.seed for tuning, good in zip(tunings, finite, strict=True) if not good]
+        raise UserError(
+            f"fine-tuning diverged, with the seeds {diverged}: a parameter is not a finite number. "
+            "Lower the learning rate"
+        )
+    return [training.network(state, tuning, index) for index, tuning in enumerate(tunings)]
 
 
 def _pick(tree: Any, axis: int | None, seed: int) -> Any:
@@ -146,71 +183,86 @@ def _draw(keys: jax.Array, epoch: jax.Array, total: int, views: int) -> tuple[ja
     return jax.vmap(one)(keys)
 
 
-def begin(jobs: Sequence[Job], stores: Stores | None = None) -> tuple[Training, TrainState]:
-    """The training of jobs that differ by seed alone, and its state before the first step.
+def begin(
+    tunings: Sequence[FineTuning], stores: Stores | None = None
+) -> tuple[Training, TrainState]:
+    """The training of fine-tunings that differ by seed alone, and its state before the first step.
 
-    `stores` hold the images of these jobs and perhaps of others; None: made here.
+    `stores` hold the images of these fine-tunings and perhaps of others; None: made here.
     """
-    program = _lockstep(jobs)
-    variables = _variables(jobs, program)
+    program = _lockstep(tunings)
+    variables = _variables(tunings, program)
     own = program.network.own_statistics
     if stores is None or own:
-        stores = _stores(jobs, program.network, variables if own else variables[:1])
+        stores = _stores(tunings, program.network, variables if own else variables[:1])
     state, frozen = _start(program, variables)
-    keys = jnp.stack([jax.random.split(job.key) for job in jobs])
-    test = np.stack([stores.test.rows(i, job.test_rows) for i, job in enumerate(jobs)])
+    keys = jnp.stack([jax.random.split(tuning.key) for tuning in tunings])
+    tested = stores.test or stores.train
+    test = np.stack([tested.rows(i, tuning.test_indices) for i, tuning in enumerate(tunings)])
     training = Training(
         program,
-        devices.seeds_apart(frozen, len(jobs), program.network.frozen_axes),
-        devices.seeds_apart(keys, len(jobs)),
+        devices.seeds_apart(frozen, len(tunings), program.network.frozen_axes),
+        devices.seeds_apart(keys, len(tunings)),
         stores,
-        np.stack([stores.train.rows(i, job.train_rows) for i, job in enumerate(jobs)]),
-        test[0] if stores.test.shared else test,
+        np.stack([stores.train.rows(i, tuning.train_indices) for i, tuning in enumerate(tunings)]),
+        test[0] if tested.shared else test,
     )
-    return training, devices.seeds_apart(state, len(jobs))
+    return training, devices.seeds_apart(state, len(tunings))
 
 
-def _lockstep(jobs: Sequence[Job]) -> Program:
-    """The one program of jobs that differ by seed alone."""
-    program = jobs[0].program
-    assert all(job.program == program for job in jobs)
-    own = any(job.pair.source is not jobs[0].pair.source for job in jobs)
-    return program.replace(network=program.network.replace(many=len(jobs) > 1, own_params=own))
+def _lockstep(tunings: Sequence[FineTuning]) -> Program:
+    """The one program of fine-tunings that differ by seed alone."""
+    program = tunings[0].program
+    assert all(tuning.program == program for tuning in tunings)
+    own = any(tuning.source is not tunings[0].source for tuning in tunings)
+    return program.replace(network=program.network.replace(many=len(tunings) > 1, own_params=own))
 
 
-def _variables(jobs: Sequence[Job], program: Program) -> list[tuple[Variables, Variables]]:
-    """Every job's parameters and statistics before training, on the device.
+def _variables(
+    tunings: Sequence[FineTuning], program: Program
+) -> list[tuple[Variables, Variables]]:
+    """Every fine-tuning's parameters and statistics before training, on the device.
 
-    Arrays that jobs have in common, as the same object, are there once.
+    Arrays that fine-tunings have in common, as the same object, are there once.
     """
     placed: dict[int, jax.Array] = {}
 
     def place(leaf: Any) -> jax.Array:
         return placed.setdefault(id(leaf), jnp.asarray(leaf))
 
-    variables = [jax.tree.map(place, (job.network.params, job.network.batch_stats)) for job in jobs]
+    variables = [
+        jax.tree.map(place, (tuning.network.params, tuning.network.batch_stats))
+        for tuning in tunings
+    ]
     if program.network.frozen_batch_norm != "adapt":
         return variables
     adapted = []
-    with bar("adapting statistics", sum(len(job.train_rows) for job in jobs)) as progress:
-        for job, (params, batch_stats) in zip(jobs, variables, strict=True):
-            arguments = (params, batch_stats, job.train.images, program.settings.batch_size)
+    with bar(
+        "adapting statistics", sum(len(tuning.train_indices) for tuning in tunings)
+    ) as progress:
+        for tuning, (params, batch_stats) in zip(tunings, variables, strict=True):
+            arguments = (
+                params,
+                batch_stats,
+                tuning.training_images.images,
+                program.settings.batch_size,
+            )
             moved = prefix.adapt(program.network, *arguments, progress.update)
             adapted.append((params, moved))
     return adapted
 
 
-def stores_for(jobs: Sequence[Job], room: Room | None = None) -> Stores:
-    """The stores of jobs that share their source, target and cut, of any sizes and seeds.
+def stores_for(tunings: Sequence[FineTuning], room: Room | None = None) -> Stores:
+    """The stores of fine-tunings that share their source, target and cut, of any sizes and seeds.
 
-    Not for jobs whose frozen part is their own, which `begin` makes by itself.
+    Not for fine-tunings whose frozen part is their own, which `begin` makes by itself.
     """
-    program = jobs[0].program
-    return _stores(jobs, program.network, _variables(jobs[:1], program), room)
+    program = tunings[0].program
+    return _stores(tunings, program.network, _variables(tunings[:1], program), room)
 
 
 def _stores(
-    jobs: Sequence[Job],
+    tunings: Sequence[FineTuning],
     network: CutNetwork,
     variables: Sequence[tuple[Variables, Variables]],
     room: Room | None = None,
@@ -219,26 +271,28 @@ def _stores(
 
     With statistics that do not move they do, and for training images without augmentation, or
     with stored views of it. Test features come first, which are read at every evaluation.
-    `variables` are those of every owner of a frozen part: one, or one for each job.
+    `variables` are those of every owner of a frozen part: one, or one for each fine-tuning.
     """
-    job = jobs[0]
-    room = room or Room.of(job.program.settings)
-    augmentation = None if job.program.augmentation.is_identity else job.program.augmentation
-    dataset, owned = job.pair.dataset, len(variables) > 1
-    drawn = [other.train_rows for other in jobs]
-    tested = [other.test_rows for other in jobs]  # of other folds, other images
+    tuning = tunings[0]
+    room = room or Room.of(tuning.program.settings)
+    augmentation = None if tuning.program.augmentation.is_identity else tuning.program.augmentation
+    owned = len(variables) > 1
+    drawn = [other.train_indices for other in tunings]
+    tested = [other.test_indices for other in tunings]  # of other folds, other images
     every_train, every_test = (np.unique(np.concatenate(rows)) for rows in (drawn, tested))
     train_rows = [np.unique(rows) for rows in drawn] if owned else [every_train]
     train = test = None
+    test_set = tuning.test
     if network.constant_prefix:
         test_rows = tested if owned else [every_test]
-        test = feature_store(network, variables, dataset.test, test_rows, room)
-        if job.program.trains_on_features:
-            arguments = (network, variables, dataset.train, train_rows, room, augmentation)
+        if test_set is not None:
+            test = feature_store(network, variables, test_set, test_rows, room)
+        if tuning.program.trains_on_features:
+            arguments = (network, variables, tuning.train, train_rows, room, augmentation)
             train = feature_store(*arguments)
     return Stores(
-        train or image_store(dataset.train, every_train),
-        test or image_store(dataset.test, every_test),
+        train or image_store(tuning.train, every_train),
+        test or (None if test_set is None else image_store(test_set, every_test)),
     )
 
 

@@ -9,10 +9,11 @@ import pytest
 from flax import nnx
 from jax.tree_util import Partial
 
-from rtl_jax.attacks import PGD, Adversarial, Gaussian, attack, network_logits, robustness_curve
+from rtl_jax.attacks import PGD, Adversarial, Gaussian, attack, robustness_curve
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.resnet import bind, definition, initialize
+from rtl_jax.models.model import bind, definition, initialize
+from rtl_jax.models.network import Network
 from tests.attacks.models import _mlp, distance, mlp, pictures
 
 KEY = jax.random.key(3)
@@ -82,7 +83,7 @@ def test_the_packages_networks_and_vmap_over_their_seeds() -> None:
     settings = PGD("linf", steps=2)
 
     def run(params: dict, stats: dict) -> Adversarial:
-        return attack(network_logits(NETWORK, params, stats), IMAGES, LABELS, 0.1, settings)
+        return attack(Network(NETWORK, params, stats).logits_fn(), IMAGES, LABELS, 0.1, settings)
 
     found = jax.vmap(run)(params, stats)
     for seed in range(2):
@@ -90,7 +91,7 @@ def test_the_packages_networks_and_vmap_over_their_seeds() -> None:
         close(jax.tree.map(lambda leaf, seed=seed: leaf[seed], found), run(*own), 1e-4)
         logits = logits_of(*own, found.images[seed])
         np.testing.assert_array_equal(found.success[seed], logits.argmax(1) != LABELS)
-    half = network_logits(NETWORK, *own, dtype=jnp.bfloat16)
+    half = Network(NETWORK, *own).logits_fn(dtype=jnp.bfloat16)
     result = attack(half, IMAGES, LABELS, 0.1, settings)
     assert result.images.dtype == result.losses.dtype == jnp.float32
     assert distance(result.images, IMAGES, "linf").max() <= 0.1 + 1e-6
@@ -99,7 +100,7 @@ def test_the_packages_networks_and_vmap_over_their_seeds() -> None:
 def test_black_and_white_pixels_have_their_whole_gradient() -> None:
     """As in torch, whose clamp passes the gradient on its bounds; JAX's clip halves it."""
     params, stats = initialize(NETWORK, KEY)
-    model = network_logits(NETWORK, params, stats)
+    model = Network(NETWORK, params, stats).logits_fn()
 
     @jax.jit
     def slope(image: jax.Array) -> jax.Array:

@@ -16,8 +16,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from convert.torch_resnet import TorchResNet
-from rtl_jax.attacks import PGD, attack, network_logits
+from rtl_jax.attacks import PGD, attack
 from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.network import Network
 from tests.torch_networks import nchw, random_torch, variables_of
 
 ARCH = Architecture(
@@ -125,7 +126,7 @@ def test_image_by_image_in_float64(norm: str, keep: str, targeted: bool) -> None
         targeted=targeted,
     )
     with jax.enable_x64(True):
-        model = network_logits(ARCH, *variables_of(network), dtype=np.float64)
+        model = Network(ARCH, *variables_of(network)).logits_fn(dtype=np.float64)
         settings = PGD(norm, steps=steps, keep=keep, targeted=targeted)
         found = attack(model, images, labels, eps, settings)
         np.testing.assert_allclose(
@@ -169,7 +170,7 @@ def test_robust_accuracy_of_1000_images(other: Callable, norm: str, random_start
     images, labels = (part[:1000] for part in digits())
     inputs, targets = nchw(images), torch.from_numpy(labels).long()
     assert accuracy(network, inputs, labels) > 85
-    model = network_logits(ARCH, *variables_of(network))
+    model = Network(ARCH, *variables_of(network)).logits_fn()
     settings = PGD(norm, random_start=random_start, keep="last")
     eps, ours, theirs = EPS[norm], [], []
     for seed in range(3 if random_start else 1):

@@ -19,12 +19,11 @@ from rtl_jax.attacks.fab import FAB
 from rtl_jax.attacks.honesty import outdone, worse
 from rtl_jax.errors import UserError
 from rtl_jax.lab.attack.table import summarize
-from rtl_jax.lab.attack.task import measure_robustness
+from rtl_jax.lab.attack.task import run_attack
 from rtl_jax.lab.config import Attack, Experiment, Source, Target
 from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.checkpoint import save_network
-from rtl_jax.models.functions import network_logits
-from rtl_jax.models.resnet import initialize
+from rtl_jax.models.model import initialize
+from rtl_jax.models.network import Network
 from tests.attacks.models import _mlp, mlp, pictures
 from tests.processes import on_devices
 from tests.torch_networks import nchw
@@ -316,7 +315,7 @@ NETWORK = Architecture(
 def test_rows_of_the_task(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """One for each radius, as any attack's; the adversarial images, if asked for."""
     variables = initialize(NETWORK, jax.random.key(1))
-    save_network(tmp_path / "network", NETWORK, *variables, {})
+    Network(NETWORK, *variables, {}).save(tmp_path / "network")
     experiment = Experiment(
         task="attack",
         source=Source(str(tmp_path / "network")),
@@ -330,7 +329,7 @@ def test_rows_of_the_task(tmp_path: Path, capsys: pytest.CaptureFixture) -> None
             num_shown=2,
         ),
     )
-    rows = measure_robustness(experiment, tmp_path / "run")
+    rows = run_attack(experiment, tmp_path / "run")
     assert list(rows["method"]) == ["autoattack"] * 2 and list(rows["eps"]) == [0.0, 0.3]
     clean, robust = rows["accuracy"]
     assert 0 < robust < clean
@@ -342,7 +341,7 @@ def test_rows_of_the_task(tmp_path: Path, capsys: pytest.CaptureFixture) -> None
         "images.png",
     }
     kept = np.load(directory / "adversarial.npz")
-    logits_fn = network_logits(NETWORK, *jax.tree.map(jnp.asarray, variables))
+    logits_fn = Network(NETWORK, *jax.tree.map(jnp.asarray, variables)).logits_fn()
     judge = APGD("l2", steps=1)
     again = reevaluate(
         logits_fn, kept["images"][0], kept["labels"], 0.3, judge, kept["images"][1], KEY

@@ -1,6 +1,5 @@
 """`--check --attack`: the same robust accuracy from two implementations that share no code."""
 
-import dataclasses
 import re
 
 import numpy as np
@@ -12,7 +11,6 @@ from convert import robustness as comparison
 from convert.__main__ import main
 from convert.torch_pgd import pgd
 from convert.torch_resnet import randomize, torch_resnet
-from rtl_jax.attacks import network_logits
 
 
 @pytest.fixture
@@ -77,11 +75,13 @@ def test_predictions_if_the_classes_disagree(tmp_path, capsys, source):
 
 
 def test_a_wrong_normalisation_in_jax_is_seen(tmp_path, capsys, monkeypatch, source):
-    def wrong_logits(arch, params, batch_stats):
-        arch = dataclasses.replace(arch, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-        return network_logits(arch, params, batch_stats)
+    logits_fn = comparison.Network.logits_fn
 
-    monkeypatch.setattr(comparison, "network_logits", wrong_logits)
+    def wrong_logits(network):
+        arch = network.architecture.replace(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+        return logits_fn(network.replace(architecture=arch))
+
+    monkeypatch.setattr(comparison.Network, "logits_fn", wrong_logits)
     attacks = ["--attack", "l2:0.3", "--image-size", "16"]
     assert run(source, tmp_path / "out", *attacks) == 1
     printed = capsys.readouterr()

@@ -15,7 +15,8 @@ from torch_files import BASIC, robustness, save, state
 from convert import convert, converter, ensure_converted
 from convert.__main__ import main
 from rtl_jax.errors import UserError
-from rtl_jax.models.checkpoint import is_network, load_network
+from rtl_jax.models.network import Network
+from rtl_jax.models.storage import is_network
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_file_is_converted_once(tmp_path, monkeypatch):
     path, cache = save(state(BASIC), tmp_path / "a.pt"), tmp_path / "cache"
     first = ensure_converted(str(path), cache)
-    assert load_network(first).architecture.num_classes == BASIC.num_classes
+    assert Network.load(first).architecture.num_classes == BASIC.num_classes
     monkeypatch.setattr(converter, "convert", None)
     hashed = []
     real = converter.file_sha256
@@ -54,7 +55,7 @@ def test_a_damaged_entry_and_remains_of_a_kill_are_replaced(tmp_path, capsys):
     (remains / "variables").mkdir(parents=True)
     assert ensure_converted(str(path), cache) == place
     assert "converting anew" in capsys.readouterr().out
-    load_network(place)
+    Network.load(place)
     assert not remains.exists()
     shutil.rmtree(place)
     place.mkdir()

@@ -14,7 +14,7 @@ from convert import convert
 from convert.__main__ import main
 from convert.torch_resnet import torch_resnet
 from rtl_jax.models.architecture import IMAGENET_MEAN, IMAGENET_STD
-from rtl_jax.models.checkpoint import load_network
+from rtl_jax.models.network import Network
 
 CONV, BLOCK_CONV = "conv1.weight", "layer2.1.conv2.weight"
 
@@ -22,7 +22,7 @@ CONV, BLOCK_CONV = "conv1.weight", "layer2.1.conv2.weight"
 def check(path, weights, architecture, lines=None, **options):
     """Convert, read back, and compare a tensor of every kind with torch's own layout."""
     lines = [] if lines is None else lines
-    network = load_network(convert(path, path.with_suffix(".out"), report=lines.append, **options))
+    network = Network.load(convert(path, path.with_suffix(".out"), report=lines.append, **options))
     arch, params, stats = network.architecture, network.params, network.batch_stats
     for field in ("block", "stage_sizes", "stage_widths", "inner_factor", "stem_width"):
         assert getattr(arch, field) == getattr(architecture, field)
@@ -174,7 +174,7 @@ def test_given_normalisation_overrules_the_file(tmp_path):
     path = save(robustness(state()), tmp_path / "a.pt")
     arguments = [str(path), str(tmp_path / "out"), "--mean", "0,0,0", "--std", "1,1,1"]
     assert main([*arguments, "--stem", "small"]) == 0
-    arch = load_network(tmp_path / "out").architecture
+    arch = Network.load(tmp_path / "out").architecture
     assert (arch.mean, arch.std) == ((0, 0, 0), (1, 1, 1))
     assert (arch.stem_kernel, arch.stem_stride, arch.stem_pool) == (7, 1, False)
 
@@ -194,7 +194,7 @@ def test_views_of_one_storage_and_other_strides(tmp_path):
     )
     for legacy in (False, True):
         path = save(views, tmp_path / f"{legacy}.pt", legacy)
-        network = load_network(convert(path, tmp_path / f"{legacy}", report=lambda _: None))
+        network = Network.load(convert(path, tmp_path / f"{legacy}", report=lambda _: None))
         got = network.params["layer2/1/conv2/kernel"]
         np.testing.assert_array_equal(got, weights[BLOCK_CONV].permute(2, 3, 1, 0).numpy())
         np.testing.assert_array_equal(network.params["fc/kernel"], weights["fc.weight"].t().numpy())

@@ -32,7 +32,7 @@ from convert.__main__ import main
 from convert.denylist import refused
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.checkpoint import load_network
+from rtl_jax.models.network import Network
 
 
 def refuse(path, tmp_path, capsys) -> str:
@@ -148,7 +148,7 @@ def test_other_classes_become_placeholders_and_are_listed(tmp_path, capsys, lega
     assert not Schedule.ran
     name = f"{Schedule.__module__}.Schedule"
     assert f"placeholders: never run: {name}" in capsys.readouterr().out
-    assert load_network(tmp_path / "out").provenance["placeholders"] == [name]
+    assert Network.load(tmp_path / "out").provenance["placeholders"] == [name]
 
 
 # {'x': dill's pickle of `lambda epoch: 0.1`}, its code object included.

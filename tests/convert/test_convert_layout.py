@@ -10,8 +10,8 @@ from convert.__main__ import main
 from convert.torch_resnet import torch_resnet
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import ARCHITECTURES, Architecture, architecture
-from rtl_jax.models.checkpoint import load_network
-from rtl_jax.models.resnet import variable_shapes
+from rtl_jax.models.model import variable_shapes
+from rtl_jax.models.network import Network
 
 OTHERS = [
     BASIC,
@@ -122,7 +122,7 @@ def test_a_stem_that_shapes_do_not_tell(tmp_path, capsys):
     assert "--stem" in refuse(state(arch), tmp_path, capsys)
     path = tmp_path / "a.pt"
     assert main([str(path), str(tmp_path / "out"), "--stem", "small", "--check"]) == 0
-    assert load_network(tmp_path / "out").architecture.stem_kernel == 5
+    assert Network.load(tmp_path / "out").architecture.stem_kernel == 5
 
 
 def test_normalisations_that_cannot_be_used(tmp_path, capsys):

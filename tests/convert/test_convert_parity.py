@@ -10,7 +10,7 @@ from convert import convert, parity
 from convert.__main__ import main
 from convert.torch_resnet import torch_resnet
 from rtl_jax.models.architecture import Architecture, architecture
-from rtl_jax.models.checkpoint import load_network, save_network
+from rtl_jax.models.network import Network
 
 WIDE = Architecture(
     "tiny", "bottleneck", (1, 1, 1, 1), (4, 4, 4, 4), inner_factor=2, stem_width=8, num_classes=3
@@ -35,9 +35,9 @@ def test_check_of_a_counter_of_another_shape(tmp_path):
 
 def test_check_sees_a_wrong_weight(tmp_path, capsys):
     path = save(state(BASIC), tmp_path / "a.pt")
-    network = load_network(convert(path, tmp_path / "out", report=lambda _: None))
+    network = Network.load(convert(path, tmp_path / "out", report=lambda _: None))
     network.params["layer2/0/conv1/kernel"][0, 0, 0, 0] += 1
-    save_network(tmp_path / "wrong", *network)
+    Network(*network).save(tmp_path / "wrong")
     rows = parity.differences(path, tmp_path / "wrong", report=lambda _: None)
     relative = {row.stage: row.relative for row in rows}
     assert relative["layer1/0"] < 1e-5 and relative["layer2/0"] > parity.TOLERANCE
@@ -48,7 +48,7 @@ def test_check_sees_a_wrong_weight(tmp_path, capsys):
 def test_round_trip_is_exact(tmp_path, ending, legacy):
     weights = state(BASIC)
     source = save(robustness(weights), tmp_path / "a.pt", legacy)
-    first = load_network(convert(source, tmp_path / "first", report=lambda _: None))
+    first = Network.load(convert(source, tmp_path / "first", report=lambda _: None))
     out = tmp_path / f"out.{ending}"
     assert main(["export", str(tmp_path / "first"), str(out)]) == 0
     if ending == "pth":
@@ -59,7 +59,7 @@ def test_round_trip_is_exact(tmp_path, ending, legacy):
     for name, value in weights.items():
         assert exported[name].dtype == value.dtype and torch.equal(exported[name], value), name
     torch_resnet(first.architecture).load_state_dict(exported, strict=True)
-    second = load_network(convert(out, tmp_path / "second", report=lambda _: None))
+    second = Network.load(convert(out, tmp_path / "second", report=lambda _: None))
     for one, other in ((first.params, second.params), (first.batch_stats, second.batch_stats)):
         assert one.keys() == other.keys()
         for path in one:

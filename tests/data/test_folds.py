@@ -11,7 +11,7 @@ from rtl_jax.data.folds import deal
 from rtl_jax.data.listing import plan_list, write_list
 from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Target
-from rtl_jax.lab.targets import draw_rows, load_target
+from rtl_jax.lab.inputs import draw_rows, load_target
 
 LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [17, 4, 2])).astype(np.int32)
 

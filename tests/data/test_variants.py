@@ -14,7 +14,7 @@ from rtl_jax.data.transforms import prepare
 from rtl_jax.data.variants import descending, low_pass
 from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Target
-from rtl_jax.lab.targets import load_target
+from rtl_jax.lab.inputs import load_target
 
 DIGITS = load_dataset("digits", data_dir=None, image_size=8)
 

@@ -9,11 +9,11 @@ import pytest
 
 from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.lab.config import Attack, Experiment, Pretraining, Source, Target
-from rtl_jax.lab.finetune.task import finetune
-from rtl_jax.lab.pretrain.task import pretrain
+from rtl_jax.lab.finetune.task import run_finetune
+from rtl_jax.lab.pretrain.task import run_pretrain
 from rtl_jax.models.architecture import architecture
 from rtl_jax.models.layers import choose_convolution
-from rtl_jax.models.resnet import bind, definition, initialize
+from rtl_jax.models.model import bind, definition, initialize
 from rtl_jax.runtime import devices
 from rtl_jax.train.recipe import Recipe
 
@@ -57,10 +57,10 @@ def test_a_whole_run(tmp_path: Path, mode: str, precision: str):
         augmentation=PRESETS["paper"],
         transfer=Recipe(epochs=5, frozen_batch_norm=mode, precision=precision),
     )
-    rows = finetune(settings, tmp_path)
+    rows = run_finetune(settings, tmp_path)
     assert set(rows["platform"]) == {jax.default_backend()}
     assert np.isfinite(rows["train_loss"]).all()
-    again = finetune(dataclasses.replace(settings, seed=1), tmp_path)
+    again = run_finetune(dataclasses.replace(settings, seed=1), tmp_path)
     assert again["run"].iloc[0] != rows["run"].iloc[0]
 
 
@@ -78,6 +78,6 @@ def test_a_source_trains(tmp_path: Path, perturbation: str, precision: str):
         ),
         attack=Attack(norm="l2", eps=(0.5,), precision=precision),
     )  # fmt: skip
-    rows = pretrain(settings, tmp_path)
+    rows = run_pretrain(settings, tmp_path)
     assert np.isfinite(rows["train_loss"]).all()
     assert rows[rows["method"] == "pretrain"]["accuracy"].max() > 50

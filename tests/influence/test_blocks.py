@@ -11,8 +11,8 @@ from rtl_jax.influence.arnoldi import LowRank, arnoldi
 from rtl_jax.influence.blocks import TrainablePart
 from rtl_jax.influence.head import Head
 from rtl_jax.models.architecture import architecture
-from rtl_jax.models.checkpoint import Network
-from rtl_jax.models.resnet import initialize
+from rtl_jax.models.model import initialize
+from rtl_jax.models.network import Network
 from tests.influence.problems import gradients, hessian
 
 ARCH = architecture("resnet18", stem="small", stage_sizes=(1, 1), stage_widths=(2, 3)).replace(

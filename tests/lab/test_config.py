@@ -415,18 +415,19 @@ def test_frozen_means_frozen() -> None:
 # ---- Fingerprints --------------------------------------------------------------------------------
 
 
-WITHOUT_EFFECT = (
-    "target.data_dir",
-    "transfer.checkpoint_seconds",
-    "attack.runs",  # a run is of one network, whose content is in its name
-    "pretraining.checkpoint_seconds",
-    "pretraining.memory_mib",
-    "pretraining.decoding_threads",
-    "influence.memory_gib",
-)
+# Tasks whose runs have names, a sweep's being those of its fine-tunings.
+NAMED = [task for task, groups in GROUPS.items() if groups and task != "sweep"]
 
 
-@pytest.mark.parametrize("task", GROUPS)
+def test_settings_without_effect_are_settings() -> None:
+    assert set(WITHOUT_EFFECT) <= set(KEYS)
+    # The three of these that a fine-tuning's own words say change nothing.
+    assert {"transfer.feature_store", "transfer.eval_batch_size", "transfer.baseline"} <= set(
+        WITHOUT_EFFECT
+    )
+
+
+@pytest.mark.parametrize("task", NAMED)
 def test_fingerprint_changes_with_every_setting_that_matters(task: str) -> None:
     base = freeze({"task": task}).fingerprint()
     seen = {base}
@@ -446,7 +447,14 @@ def test_fingerprint_changes_with_every_setting_that_matters(task: str) -> None:
 
 
 def test_fingerprints_of_tasks_differ() -> None:
-    assert len({freeze({"task": task}).fingerprint() for task in GROUPS}) == len(GROUPS)
+    assert len({freeze({"task": task}).fingerprint() for task in NAMED}) == len(NAMED)
+
+
+def test_a_fine_tuning_has_one_name_by_itself_and_in_a_sweep() -> None:
+    one, other = freeze({"task": "finetune"}), freeze({"task": "sweep"})
+    assert one.fingerprint(network="a") == other.fingerprint(network="a")
+    # The name that published rows have.
+    assert freeze({"task": "sweep"}).fingerprint() == "6c47356d337f8c00"
 
 
 def test_restarts_need_random_starts() -> None:

@@ -10,13 +10,12 @@ import pytest
 
 import rtl_jax
 from rtl_jax.errors import UserError
-from rtl_jax.lab.config import Source, freeze
+from rtl_jax.lab.config import freeze
 from rtl_jax.models import bundled
 from rtl_jax.models.architecture import Architecture
 from rtl_jax.models.bundled.__main__ import main
-from rtl_jax.models.checkpoint import Network
-from rtl_jax.models.functions import network_logits
-from rtl_jax.models.resnet import initialize
+from rtl_jax.models.model import initialize
+from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
 
 ARCH = Architecture(
@@ -43,7 +42,7 @@ def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Network:
 
 
 def test_what_is_written_is_read(network: Network):
-    found = load_source(Source("bundled:tiny"))
+    found = load_source("bundled:tiny")
     assert found.architecture == ARCH and found.provenance == CARD == bundled.card("tiny")
     for path, value in network.params.items():
         expected = value.astype(np.float16) if path.endswith("kernel") else value
@@ -52,13 +51,15 @@ def test_what_is_written_is_read(network: Network):
     for path, value in network.batch_stats.items():
         np.testing.assert_array_equal(found.batch_stats[path], value)
     images = np.random.default_rng(0).uniform(size=(8, 16, 16, 3)).astype(np.float32)
-    ours, before = (network_logits(ARCH, n.params, n.batch_stats)(images) for n in (found, network))
+    ours, before = (
+        Network(ARCH, n.params, n.batch_stats).logits_fn()(images) for n in (found, network)
+    )
     np.testing.assert_allclose(ours, before, atol=2e-3 * np.abs(before).max())
 
 
 def test_an_unknown_name_lists_those_there_are(network: Network):
     with pytest.raises(UserError, match="there is no bundled:l2: expected one of tiny"):
-        load_source(Source("bundled:l2"))
+        load_source("bundled:l2")
 
 
 @pytest.mark.parametrize("place", [20, -20])  # in the header, in a tensor

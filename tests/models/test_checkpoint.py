@@ -21,14 +21,10 @@ from etils import epath
 
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.checkpoint import (
-    FORMAT_VERSION,
-    TrainingCheckpoints,
-    is_network,
-    load_network,
-    save_network,
-)
-from rtl_jax.models.resnet import variable_shapes
+from rtl_jax.models.model import variable_shapes
+from rtl_jax.models.network import Network
+from rtl_jax.models.storage import FORMAT_VERSION, is_network
+from rtl_jax.train.checkpoints import TrainingCheckpoints
 
 Variables = dict[str, np.ndarray]
 
@@ -74,7 +70,7 @@ def contents(directory: Path) -> list[Path]:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    save_network(tmp_path / "net", TINY, *random_variables(TINY), PROVENANCE)
+    Network(TINY, *random_variables(TINY), PROVENANCE).save(tmp_path / "net")
     return tmp_path / "net"
 
 
@@ -105,8 +101,8 @@ def test_round_trip_keeps_every_bit(tmp_path: Path, architecture: Architecture) 
     params["fc/kernel"].reshape(-1)[:6] = special
     params["fc/kernel"].reshape(-1).view(np.uint32)[3] = 0x7FC12345  # a NaN with a payload
     params["fc/bias"][:] = -0.0
-    save_network(tmp_path / "a" / "net", architecture, params, stats, PROVENANCE)
-    network = load_network(tmp_path / "a" / "net")
+    Network(architecture, params, stats, PROVENANCE).save(tmp_path / "a" / "net")
+    network = Network.load(tmp_path / "a" / "net")
     assert network.architecture == architecture
     assert hash(network.architecture) == hash(architecture)
     assert network.provenance == PROVENANCE
@@ -119,8 +115,8 @@ def test_round_trip_keeps_every_bit(tmp_path: Path, architecture: Architecture) 
 def test_jax_arrays_are_written_too(tmp_path: Path) -> None:
     params, stats = random_variables(TINY)
     place = epath.Path(tmp_path) / "net #1 é"
-    save_network(place, TINY, *jax.tree.map(jnp.asarray, (params, stats)), {})
-    assert equal_bits(load_network(str(place)).params, params)
+    Network(TINY, *jax.tree.map(jnp.asarray, (params, stats)), {}).save(place)
+    assert equal_bits(Network.load(str(place)).params, params)
 
 
 def test_is_network(saved: Path, tmp_path: Path) -> None:
@@ -132,14 +128,14 @@ def test_is_network(saved: Path, tmp_path: Path) -> None:
 def test_an_existing_destination_is_left_alone(tmp_path: Path, kind: str) -> None:
     place = tmp_path / "net"
     if kind == "network":
-        save_network(place, TINY, *random_variables(TINY), {"first": True})
+        Network(TINY, *random_variables(TINY), {"first": True}).save(place)
     elif kind == "directory":
         place.mkdir()
     else:
         place.write_text("precious")
     before = {path: path.read_bytes() for path in contents(tmp_path)}
     with pytest.raises(UserError, match=f"{re.escape(str(place))} exists already"):
-        save_network(place, TINY, *random_variables(TINY, 1), {})
+        Network(TINY, *random_variables(TINY, 1), {}).save(place)
     assert {path: path.read_bytes() for path in contents(tmp_path)} == before
 
 
@@ -151,7 +147,7 @@ def test_every_variable_that_does_not_fit_is_listed(tmp_path: Path) -> None:
     del stats["bn1/mean"]
     stats["bn1/var"] = np.ones((2, 4), np.float32)
     with pytest.raises(UserError) as caught:
-        save_network(tmp_path / "net", TINY, params, stats, {})
+        Network(TINY, params, stats, {}).save(tmp_path / "net")
     heading, *lines = str(caught.value).splitlines()
     assert "tiny with 3 classes" in heading
     assert [line.strip() for line in lines] == [
@@ -167,7 +163,7 @@ def test_every_variable_that_does_not_fit_is_listed(tmp_path: Path) -> None:
 def test_no_network(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "absent"):
         with pytest.raises(UserError, match=r"holds no network.*python -m convert"):
-            load_network(place)
+            Network.load(place)
 
 
 # ---- Damaged networks ----------------------------------------------------------------------------
@@ -231,7 +227,7 @@ def test_damaged_manifests(saved: Path, change: Callable[[bytes], bytes], expect
     manifest = saved / "manifest.json"
     manifest.write_bytes(change(manifest.read_bytes()))
     with pytest.raises(UserError, match=expected) as caught:
-        load_network(saved)
+        Network.load(saved)
     assert str(saved) in str(caught.value)
     assert len(str(caught.value).splitlines()[0]) < 700
 
@@ -239,13 +235,13 @@ def test_damaged_manifests(saved: Path, change: Callable[[bytes], bytes], expect
 def test_a_manifest_without_a_digest_is_read(saved: Path) -> None:
     manifest = saved / "manifest.json"
     manifest.write_bytes(without("digest")(manifest.read_bytes()))
-    assert equal_bits(load_network(saved).params, random_variables(TINY)[0])
+    assert equal_bits(Network.load(saved).params, random_variables(TINY)[0])
 
 
 def test_a_manifest_that_is_a_directory(tmp_path: Path) -> None:
     (tmp_path / "net" / "manifest.json").mkdir(parents=True)
     with pytest.raises(UserError, match="is damaged"):
-        load_network(tmp_path / "net")
+        Network.load(tmp_path / "net")
 
 
 DAMAGE: dict[str, Callable[[Path], Any]] = {
@@ -269,7 +265,7 @@ def test_a_damaged_file_never_gives_other_values(
 ) -> None:
     """Every file, one at a time. Orbax leaves files behind that nothing reads: those may go."""
     params, stats = random_variables(architecture)
-    save_network(tmp_path / "net", architecture, params, stats, {})
+    Network(architecture, params, stats, {}).save(tmp_path / "net")
     refused = 0
     names = [path.relative_to(tmp_path / "net") for path in contents(tmp_path / "net")]
     for name in names:
@@ -277,7 +273,7 @@ def test_a_damaged_file_never_gives_other_values(
         shutil.copytree(tmp_path / "net", copy)
         DAMAGE[damage](copy / name)
         try:
-            network = load_network(copy)
+            network = Network.load(copy)
         except UserError as error:
             assert str(copy) in str(error)
             assert "\n" not in str(error)
@@ -291,17 +287,17 @@ def test_a_damaged_file_never_gives_other_values(
 
 
 def test_the_variables_of_another_network_are_refused(saved: Path, tmp_path: Path) -> None:
-    save_network(tmp_path / "other", TINY, *random_variables(TINY, 1), {})
+    Network(TINY, *random_variables(TINY, 1), {}).save(tmp_path / "other")
     shutil.rmtree(saved / "variables")
     shutil.copytree(tmp_path / "other" / "variables", saved / "variables")
     with pytest.raises(UserError, match="not those that were written"):
-        load_network(saved)
+        Network.load(saved)
 
 
 def test_no_variables(saved: Path) -> None:
     shutil.rmtree(saved / "variables")
     with pytest.raises(UserError, match="the variables in .* are damaged"):
-        load_network(saved)
+        Network.load(saved)
 
 
 # ---- Whole or not there --------------------------------------------------------------------------
@@ -310,7 +306,7 @@ def test_no_variables(saved: Path) -> None:
 def test_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        save_network(tmp_path / "file" / "net", TINY, *random_variables(TINY), {})
+        Network(TINY, *random_variables(TINY), {}).save(tmp_path / "file" / "net")
 
 
 def test_a_full_disk_is_seen_before_anything_is_written(
@@ -320,7 +316,7 @@ def test_a_full_disk_is_seen_before_anything_is_written(
     with monkeypatch.context() as patch, TrainingCheckpoints(tmp_path / "c") as checkpoints:
         fill_disk(patch)
         with pytest.raises(UserError, match=r"cannot write .*net: .*the disk has 1,000 left"):
-            save_network(tmp_path / "net", TINY, *random_variables(TINY), {})
+            Network(TINY, *random_variables(TINY), {}).save(tmp_path / "net")
         with pytest.raises(UserError, match=r"epoch 2 .*the disk has 1,000 left.*make room"):
             checkpoints.save(2, state(2), record(2))
         assert checkpoints.latest() == 1
@@ -337,10 +333,10 @@ REFUSED = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWa
 def test_a_full_disk_leaves_no_network(tmp_path: Path) -> None:
     variables = random_variables(WIDE)
     with pytest.raises(UserError, match="cannot write .*net: "), largest_file(32 << 10):
-        save_network(tmp_path / "net", WIDE, *variables, {})
+        Network(WIDE, *variables, {}).save(tmp_path / "net")
     assert list(tmp_path.iterdir()) == []
-    save_network(tmp_path / "net", WIDE, *variables, {})
-    assert equal_bits(load_network(tmp_path / "net").params, variables[0])
+    Network(WIDE, *variables, {}).save(tmp_path / "net")
+    assert equal_bits(Network.load(tmp_path / "net").params, variables[0])
     gc.collect()
 
 
@@ -358,7 +354,7 @@ with complete_or_absent(sys.argv[1]) as temporary:
     assert done.returncode == 9
     assert not (tmp_path / "net").exists()
     assert [path.name[:5] for path in tmp_path.iterdir()] == [".net."]  # hidden, in nobody's way
-    save_network(tmp_path / "net", TINY, *random_variables(TINY), {})
+    Network(TINY, *random_variables(TINY), {}).save(tmp_path / "net")
     assert is_network(tmp_path / "net")
 
 
@@ -489,7 +485,7 @@ def test_a_kill_while_saving_keeps_the_epoch_before(tmp_path: Path) -> None:
 import os, sys
 from pathlib import Path
 from tests.models.test_checkpoint import record, state
-from rtl_jax.models.checkpoint import TrainingCheckpoints
+from rtl_jax.train.checkpoints import TrainingCheckpoints
 checkpoints = TrainingCheckpoints(sys.argv[1])
 checkpoints.save(1, state(1), record(1))
 def die(event, arguments):

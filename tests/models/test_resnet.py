@@ -7,16 +7,9 @@ import pytest
 import torch
 
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import ARCHITECTURES, Architecture, architecture
+from rtl_jax.models.architecture import ARCHITECTURES, BEFORE_STEM, Architecture, architecture
 from rtl_jax.models.layers import choose_convolution, conv2d
-from rtl_jax.models.resnet import (
-    BEFORE_STEM,
-    batch_stats_of,
-    bind,
-    definition,
-    initialize,
-    variable_shapes,
-)
+from rtl_jax.models.model import batch_stats_of, bind, definition, initialize, variable_shapes
 from tests.torch_networks import nchw, random_torch, variables_of
 
 SMALL = Architecture(

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from rtl_jax.errors import UserError
-from rtl_jax.lab.config import Source
+from rtl_jax.models import sources
 from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.checkpoint import Network, save_network
-from rtl_jax.models.resnet import variable_shapes
+from rtl_jax.models.model import variable_shapes
+from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
+from rtl_jax.runtime.paths import cache_path
 
 TINY = Architecture(
     "tiny",
@@ -23,7 +24,7 @@ TINY = Architecture(
     stem_pool=False,
     num_classes=3,
 )
-RANDOM = Source(arch="resnet18", stem="small", stage_sizes=(1,), stage_widths=(4,))
+RANDOM = {"arch": "resnet18", "stem": "small", "stage_sizes": (1,), "stage_widths": (4,)}
 
 
 def save_constant(place: Path, value: float) -> Path:
@@ -32,7 +33,7 @@ def save_constant(place: Path, value: float) -> Path:
         {path: np.full(leaf.shape, value, np.float32) for path, leaf in tree.items()}
         for tree in variable_shapes(TINY)
     )
-    save_network(place, TINY, *variables, {"value": value})
+    Network(TINY, *variables, {"value": value}).save(place)
     return place
 
 
@@ -42,7 +43,7 @@ def value_of(network: Network) -> float:
 
 def error_of(checkpoint: str | Path, **settings: str) -> str:
     with pytest.raises(UserError) as caught:
-        load_source(Source(checkpoint=str(checkpoint), **settings))
+        load_source(str(checkpoint), **settings)
     return str(caught.value)
 
 
@@ -50,7 +51,7 @@ def error_of(checkpoint: str | Path, **settings: str) -> str:
 
 
 def test_random_networks_are_drawn_by_the_seed() -> None:
-    first, again, other = (load_source(RANDOM, seed=seed) for seed in (5, 5, 6))
+    first, again, other = (load_source("random", seed=seed, **RANDOM) for seed in (5, 5, 6))
     assert all(type(array) is np.ndarray for array in first.params.values())
     for path, array in first.params.items():
         assert array.tobytes() == again.params[path].tobytes()
@@ -60,8 +61,8 @@ def test_random_networks_are_drawn_by_the_seed() -> None:
 
 
 def test_random_networks_have_the_shape_that_is_asked_for() -> None:
-    settings = Source(arch="resnet50", stem="small", stage_sizes=(1, 2), stage_widths=(4, 8))
-    network = load_source(settings)
+    settings = {"stem": "small", "stage_sizes": (1, 2), "stage_widths": (4, 8)}
+    network = load_source("random", arch="resnet50", **settings)
     arch = network.architecture
     assert (arch.block, arch.stage_sizes, arch.stage_widths) == ("bottleneck", (1, 2), (4, 8))
     assert (arch.stem_kernel, arch.stem_stride, arch.stem_pool, arch.stem_width) == (3, 1, False, 4)
@@ -72,8 +73,8 @@ def test_random_networks_have_the_shape_that_is_asked_for() -> None:
 
 
 def test_the_imagenet_stem_is_the_default() -> None:
-    settings = Source(arch="resnet18", stage_sizes=(1,), stage_widths=(4,))
-    arch = load_source(settings).architecture
+    settings = {"stage_sizes": (1,), "stage_widths": (4,)}
+    arch = load_source("random", arch="resnet18", **settings).architecture
     assert (arch.stem_kernel, arch.stem_stride, arch.stem_pool) == (7, 2, True)
 
 
@@ -87,7 +88,7 @@ def test_the_imagenet_stem_is_the_default() -> None:
 )
 def test_random_networks_that_cannot_be(settings: dict, expected: str) -> None:
     with pytest.raises(UserError) as caught:
-        load_source(Source(**settings))
+        load_source("random", **settings)
     assert expected in str(caught.value)
 
 
@@ -95,7 +96,7 @@ def test_random_networks_that_cannot_be(settings: dict, expected: str) -> None:
 
 
 def test_a_network(tmp_path: Path) -> None:
-    network = load_source(Source(checkpoint=str(save_constant(tmp_path / "net", 2.0))))
+    network = load_source(str(save_constant(tmp_path / "net", 2.0)))
     assert value_of(network) == 2.0
     assert network.architecture == TINY
     assert network.provenance == {"value": 2.0}
@@ -105,7 +106,7 @@ def test_the_only_network_of_a_work_directory(tmp_path: Path) -> None:
     save_constant(tmp_path / "runs" / "abc" / "network", 3.0)
     (tmp_path / "runs" / "def" / "checkpoints").mkdir(parents=True)  # not finished
     (tmp_path / "rows").mkdir()
-    assert value_of(load_source(Source(checkpoint=str(tmp_path)))) == 3.0
+    assert value_of(load_source(str(tmp_path))) == 3.0
 
 
 def test_several_networks_are_listed(tmp_path: Path) -> None:
@@ -133,14 +134,14 @@ def test_a_damaged_network_is_named(tmp_path: Path) -> None:
 def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     save_constant(tmp_path / "net", 4.0)
-    assert value_of(load_source(Source(checkpoint="~/net"))) == 4.0
+    assert value_of(load_source("~/net")) == 4.0
     assert str(tmp_path / "absent") in error_of("~/absent")
 
 
 def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save_constant(tmp_path / "net", 5.0)
-    assert value_of(load_source(Source(checkpoint="net"))) == 5.0
+    assert value_of(load_source("net")) == 5.0
 
 
 # ---- The architecture is checked -----------------------------------------------------------------
@@ -148,7 +149,7 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_expected_architecture(tmp_path: Path) -> None:
     place = str(save_constant(tmp_path / "net", 1.0))
-    assert load_source(Source(checkpoint=place, arch="tiny")).architecture == TINY
+    assert load_source(place, arch="tiny").architecture == TINY
     message = error_of(place, arch="resnet50")
     assert message.startswith("source.arch: expected 'resnet50'")
     assert "'tiny'" in message and place in message
@@ -157,40 +158,53 @@ def test_the_expected_architecture(tmp_path: Path) -> None:
 # ---- Torch files, and names that a converter reads -----------------------------------------------
 
 
-def test_torch_files_need_a_converter(tmp_path: Path) -> None:
+def test_torch_files_need_a_converter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "entry_points", lambda group: ())
     file = tmp_path / "weights.pt"
     file.write_bytes(b"x")
     for source in (str(file), "hf:madrylab/robust-imagenet-models/resnet50_l2_eps3.ckpt"):
         assert f"python -m convert {source} DESTINATION" in error_of(source)
 
 
-def test_the_converter_is_given_the_source(tmp_path: Path) -> None:
+def test_the_converter_is_given_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = save_constant(tmp_path / "net", 6.0)
     file = tmp_path / "weights.pt"
     file.write_bytes(b"x")
     received = []
 
-    def convert(source: str) -> Path:
+    def convert(source: str, cache_dir: Path) -> Path:
         received.append(source)
+        assert cache_dir == cache_path() / "converted"
         return place
 
+    monkeypatch.setattr(sources, "converter", lambda: convert)
     for source in (str(file), "hf:owner/repo/file.ckpt"):
-        network = load_source(Source(checkpoint=source), convert=convert)
+        network = load_source(source)
         assert value_of(network) == 6.0
     assert received == [str(file), "hf:owner/repo/file.ckpt"]
     with pytest.raises(UserError, match=r"source\.arch: expected 'resnet50'"):
-        load_source(Source(checkpoint=str(file), arch="resnet50"), convert=convert)
+        load_source(str(file), arch="resnet50")
 
 
-def test_the_converter_is_not_called_without_need(tmp_path: Path) -> None:
-    def convert(source: str) -> Path:
-        raise AssertionError(source)
+def test_the_converter_of_this_project_is_found() -> None:
+    from convert import ensure_converted
+
+    assert sources.converter() is ensure_converted
+
+
+def test_the_converter_is_not_called_without_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def converter() -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(sources, "converter", converter)
 
     place = save_constant(tmp_path / "net", 7.0)
-    assert value_of(load_source(Source(checkpoint=str(place)), convert=convert)) == 7.0
+    assert value_of(load_source(str(place))) == 7.0
     with pytest.raises(UserError, match="there is no absent"):
-        load_source(Source(checkpoint="absent.pt"), convert=convert)
-    load_source(RANDOM, convert=convert)
+        load_source("absent.pt")
+    load_source("random", **RANDOM)
 
 
 # ---- What is not there ---------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import torch
 from rtl_jax.data import ImageSet
 from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.resnet import bind, definition
+from rtl_jax.models.model import bind, definition
 from rtl_jax.train.feature_cache import image_store
 from rtl_jax.train.freeze import combine
 from rtl_jax.train.recipe import Recipe

@@ -8,8 +8,8 @@ import pytest
 
 from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import architecture
-from rtl_jax.models.resnet import BEFORE_STEM, variable_shapes
+from rtl_jax.models.architecture import BEFORE_STEM, architecture
+from rtl_jax.models.model import variable_shapes
 from rtl_jax.train.freeze import combine, cut_for, mask, partition
 from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.split import CutNetwork

@@ -8,8 +8,9 @@ from etils import epath
 
 from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Experiment, freeze
-from rtl_jax.models.checkpoint import Network, load_network, networks_in
-from rtl_jax.models.sources import Convert, load_source
+from rtl_jax.lab.inputs import load_network
+from rtl_jax.models.network import Network
+from rtl_jax.models.storage import networks_in
 
 
 class Subject(NamedTuple):
@@ -25,7 +26,7 @@ class Subject(NamedTuple):
     columns: dict[str, Any]
 
 
-def subjects(experiment: Experiment, convert: Convert | None) -> Iterator[Subject]:
+def subjects(experiment: Experiment) -> Iterator[Subject]:
     """The network of `source`, or with `attack.runs` each fine-tuned one of that work directory.
 
     The latter keep the settings of their fine-tuning, target and seed included, but for
@@ -33,7 +34,7 @@ def subjects(experiment: Experiment, convert: Convert | None) -> Iterator[Subjec
     Raises UserError where there is no such network.
     """
     if experiment.attack.runs is None:
-        network = load_source(experiment.source, seed=experiment.seed, convert=convert)
+        network = load_network(experiment.source, experiment.seed)
         yield Subject(experiment.source.checkpoint, network, experiment, {})
         return
     workdir = epath.Path(experiment.attack.runs).expanduser()
@@ -48,7 +49,7 @@ def subjects(experiment: Experiment, convert: Convert | None) -> Iterator[Subjec
 
 
 def _fine_tuned(place: epath.Path, experiment: Experiment) -> Subject:
-    network = load_network(place)
+    network = Network.load(place)
     known = network.provenance
     if known.get("kind") != "fine-tuned":
         raise UserError(

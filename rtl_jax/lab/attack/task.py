@@ -1,7 +1,7 @@
 """The task `attack`: how many test images a network still gets right, radius by radius."""
 
 import time
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +15,18 @@ from rtl_jax.attacks.autoattack import AutoAttack, Evaluation, autoattack
 from rtl_jax.attacks.gaussian import Gaussian
 from rtl_jax.attacks.pgd import PGD, LogitsFn
 from rtl_jax.data import Dataset, ImageSet, draw_test_subset
+from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.lab import config, results
 from rtl_jax.lab.attack.networks import Subject, subjects
 from rtl_jax.lab.attack.plots import draw_curve, draw_images
 from rtl_jax.lab.config import Experiment
-from rtl_jax.lab.targets import load_target
-from rtl_jax.models.checkpoint import Network, digest
-from rtl_jax.models.functions import network_logits
-from rtl_jax.models.sources import Convert
+from rtl_jax.lab.inputs import load_target
+from rtl_jax.lab.run import Run, open_run
+from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
-from rtl_jax.runtime.paths import absolute
+from rtl_jax.runtime.digest import digest
 from rtl_jax.runtime.progress import bar
 
 
@@ -65,9 +65,7 @@ def method(settings: config.Attack) -> Attack:
     )
 
 
-def measure_robustness(
-    experiment: Experiment, workdir: epath.PathLike, convert: Convert | None = None
-) -> pd.DataFrame:
+def run_attack(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Attack the test images with every radius of `attack.eps`; return a row for each.
 
     The network is `source.checkpoint`, its classes those of `target.dataset`; with `attack.runs`
@@ -77,55 +75,55 @@ def measure_robustness(
 
     Raises UserError for what the user can mend, a network with other classes included.
     """
-    workdir = absolute(workdir)
     with devices.matmul_precision(experiment.attack.precision):
-        runs = [_measure_one(one, workdir) for one in subjects(experiment, convert)]
+        runs = [measure(one, *_load(one), workdir).name for one in subjects(experiment)]
     table = results.read_rows(workdir)
     return table[table["run"].isin(runs)].reset_index(drop=True)
 
 
-def _measure_one(subject: Subject, workdir: epath.Path) -> str:
-    """Attack one network, unless its rows are there; the name of the run."""
+def measure(subject: Subject, images: ImageSet, order: str, workdir: epath.PathLike) -> Run:
+    """Attack images with one network, unless its rows are there; the finished run.
+
+    `order` is that of the images' data set, as rows have it.
+    """
+    run_name = subject.experiment.fingerprint(
+        network=subject.network.digest, images=digest((images.images, images.labels))
+    )
+    with open_run(workdir, run_name) as run:
+        if run.pending:
+            run.finish(_rows(subject, images, order, run), scratch="batches")
+    print(f"figures are in {run.directory}")
+    return run
+
+
+def _rows(subject: Subject, images: ImageSet, order: str, run: Run) -> list[dict[str, Any]]:
+    """Attack the images, draw the figures, and make a row for each radius."""
     _, network, experiment, columns = subject
     settings = experiment.attack
-    images, order = _load(subject)
-    run = experiment.fingerprint(
-        network=digest((network.params, network.batch_stats)),
-        images=digest((images.images, images.labels)),
-    )
-    directory, path = workdir / "runs" / run, results.rows_path(workdir, run)
-    if path.exists():
-        print(f"run {run} is finished; its rows are in {path}")
-    else:
-        measured, seconds, warnings = _measure(experiment, network, images, directory)
-        rows = [
-            results.row(
-                experiment,
-                run=run,
-                method=settings.method,
-                source_sha256=network.provenance.get("sha256"),
-                architecture=network.architecture.name,
-                data_order=order,
-                num_classes=network.architecture.num_classes,
-                num_test_images=len(images),
-                norm=settings.norm,
-                eps=eps,
-                warnings=warnings[index],
-                accuracy=100 * (1 - float(measured.success[index].mean())),
-                loss=float(measured.losses[index].mean()),
-                seconds=seconds,
-                **columns,
-                **devices.describe(),
-            )
-            for index, eps in enumerate(settings.eps)
-        ]
-        if settings.num_shown:
-            draw_images(directory / "images.png", settings, measured.shown, measured.success)
-        draw_curve(directory / "curve.png", settings, results.frame(rows))
-        results.write_rows(workdir, run, rows)
-        (directory / "batches").rmtree()
-    print(f"figures are in {directory}")
-    return run
+    measured, seconds, warnings = _measure(experiment, network, images, run.directory)
+    rows = [
+        results.row(
+            experiment,
+            run=run.name,
+            method=settings.method,
+            data_order=order,
+            num_test_images=len(images),
+            norm=settings.norm,
+            eps=eps,
+            warnings=warnings[index],
+            accuracy=100 * (1 - float(measured.success[index].mean())),
+            loss=float(measured.losses[index].mean()),
+            seconds=seconds,
+            **network.columns(),
+            **columns,
+            **devices.describe(),
+        )
+        for index, eps in enumerate(settings.eps)
+    ]
+    if settings.num_shown:
+        draw_images(run.directory / "images.png", settings, measured.shown, measured.success)
+    draw_curve(run.directory / "curve.png", settings, results.frame(rows))
+    return rows
 
 
 def require_classes(network: Network, checkpoint: str, dataset: Dataset) -> None:
@@ -160,12 +158,7 @@ def _measure(
 ) -> tuple[Measured, float, list[str | None]]:
     """What was found, in how many seconds, and for each radius the names of warnings."""
     settings = experiment.attack
-    logits_fn = network_logits(
-        network.architecture,
-        jax.tree.map(jnp.asarray, network.params),
-        jax.tree.map(jnp.asarray, network.batch_stats),
-        dtype=devices.compute_dtype(settings.precision),
-    )
+    logits_fn = network.logits_fn(dtype=devices.compute_dtype(settings.precision))
     key, batches = jax.random.key(experiment.seed), directory / "batches"
     if settings.method != "autoattack":
         measured, seconds = _attack(experiment, logits_fn, images, key, batches)
@@ -229,14 +222,11 @@ def _attack(
 ) -> tuple[Measured, float]:
     """All images, batch by batch; those in `directory` are not attacked again."""
     settings, total = experiment.attack, len(images)
-    size = min(settings.batch_size, total)
     parts: list[Measured] = []
     seconds = 0.0
     with bar("attacking", total, leave=True) as progress:
-        for start in range(0, total, size):
-            # The last batch is filled up, for one shape to be compiled, and cut again.
-            rows = np.minimum(np.arange(start, start + size), total - 1)
-            number = min(size, total - start)
+        for rows, number, _ in padded_batches(total, settings.batch_size):
+            start = int(rows[0])
             path = directory / f"{start:08d}.npz"
             if not path.exists():
                 began = time.monotonic()

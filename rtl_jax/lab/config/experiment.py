@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 FIRST_SEED = 20_000_000  # the authors' seeds are 20000000 + 100000 i
 
-# The groups of settings that a task reads, beside `task` and `seed`. A run of a sweep is a
-# fine-tuning, whatever the grid that it is part of; a report is no run, and reads none.
+# The tasks, and the groups of settings that name a run of each, beside `task` and `seed`. A run of
+# a sweep is a fine-tuning, whatever the grid around it; some tasks make no runs of their own.
 GROUPS = {
     "finetune": ("source", "target", "augmentation", "transfer"),
     "sweep": ("source", "target", "augmentation", "transfer"),
@@ -33,30 +33,27 @@ GROUPS = {
     "influence": ("source", "target", "augmentation", "transfer", "influence"),
     "pretrain": ("source", "target", "augmentation", "pretraining", "attack"),
     "visualize": ("source", "target", "visualize"),
+    "my_images": (),
+    "predict": (),
+    "report": (),
 }
 
-# Settings that say where data lie and how often work is kept, but change no number.
-_WITHOUT_EFFECT = (
-    ("target", "data_dir"),
-    ("transfer", "checkpoint_seconds"),
-    ("attack", "runs"),
-    ("pretraining", "checkpoint_seconds"),
-    ("pretraining", "memory_mib"),
-    ("pretraining", "decoding_threads"),
-    ("influence", "memory_gib"),
+# Settings that say where data lie, how work is divided and how often it is kept, but change no
+# number: a run has the same name whatever they are.
+WITHOUT_EFFECT = (
+    "target.data_dir",
+    "transfer.checkpoint_seconds",
+    "transfer.feature_store",
+    "transfer.feature_cache_mib",
+    "transfer.eval_batch_size",
+    "transfer.baseline",
+    "attack.runs",
+    "pretraining.checkpoint_seconds",
+    "pretraining.memory_mib",
+    "pretraining.decoding_threads",
+    "influence.memory_gib",
 )
 
-Task = Literal[
-    "finetune",
-    "sweep",
-    "attack",
-    "pretrain",
-    "influence",
-    "report",
-    "visualize",
-    "my_images",
-    "predict",
-]
 Executor = Literal["local", "ray"]
 
 
@@ -64,7 +61,7 @@ Executor = Literal["local", "ray"]
 class Experiment:
     """One run of `run.py`."""
 
-    task: Task = "finetune"
+    task: str = "finetune"  # one of GROUPS
     source: Source = dataclasses.field(default_factory=Source)
     target: Target = dataclasses.field(default_factory=Target)
     augmentation: Augmentation = dataclasses.field(default_factory=lambda: PRESETS["paper"])
@@ -83,7 +80,7 @@ class Experiment:
     executor: Executor = "local"
 
     def __post_init__(self) -> None:
-        require_choice(self.task, Task, "task")
+        require(self.task in GROUPS, "task", f"one of {', '.join(map(repr, GROUPS))}", self.task)
         require_choice(self.executor, Executor, "executor")
         # JAX's keys are made of 32 bits: a larger seed would repeat a smaller one's.
         require(0 <= self.seed < 2**32, "seed", "a number from 0 to 2**32 - 1", self.seed)
@@ -95,17 +92,25 @@ class Experiment:
     def fingerprint(self, **extra: Any) -> str:
         """16 hex digits of sha256 over the settings that can change a result, and `extra`.
 
-        Where data lie and how often checkpoints are written cannot, nor can the groups that the
-        task does not read. What is None, False or empty is left out: a setting that later
-        versions add, and that does nothing until it is set, leaves runs their names.
+        Settings WITHOUT_EFFECT cannot, nor can the groups that the task does not read. What is
+        None, False or empty is left out: a setting that later versions add, and that does nothing
+        until it is set, leaves runs their names.
         """
-        every = self.to_dict()
-        read = {name: every[name] for name in ("task", "seed", *GROUPS[self.task])}
-        for group, name in _WITHOUT_EFFECT:
-            read.get(group, {}).pop(name, None)
+        every, usual = self.to_dict(), Experiment().to_dict()
+        read = {name: every[name] for name in ("seed", *GROUPS[self.task])}
+        # A fine-tuning is the same run by itself and in a sweep.
+        read["task"] = "sweep" if self.task == "finetune" else self.task
+        for key in WITHOUT_EFFECT:
+            group, _, name = key.partition(".")
+            if group in read:
+                # At its default where names that are published contain it.
+                read[group][name] = usual[group][name] if key in _NAMED else None
         said = _without_nothing(read)
         text = json.dumps({"settings": said, "extra": extra}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_NAMED = ("transfer.feature_store", "transfer.feature_cache_mib", "transfer.eval_batch_size")
 
 
 def _without_nothing(group: Mapping[str, Any]) -> dict[str, Any]:

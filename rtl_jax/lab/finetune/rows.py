@@ -27,12 +27,9 @@ def evaluation_row(
         job.experiment,
         run=job.run,
         method=method,
-        source_sha256=job.network.provenance.get("sha256"),
-        architecture=job.network.architecture.name,
-        data_order=job.pair.dataset.order,
-        num_classes=job.network.architecture.num_classes,
-        num_images=len(job.train_rows),
-        num_test_images=len(job.test_rows),
+        data_order=job.dataset.order,
+        num_images=len(job.train_indices),
+        num_test_images=len(job.test_indices),
         blocks=transfer.blocks,
         frozen_batch_norm=transfer.frozen_batch_norm,
         epoch=epoch,
@@ -42,6 +39,7 @@ def evaluation_row(
         train_accuracy=train["accuracy"],
         train_loss=train["loss"],
         seconds=seconds,
+        **job.network.columns(),
         **devices.describe(),
     )
 
@@ -49,7 +47,7 @@ def evaluation_row(
 def baseline_row(job: Job) -> dict[str, Any]:
     """The row of a linear classifier on the raw pixels of a job's images."""
     started = time.monotonic()
-    measured = linear_pixels(job.train, job.test)
+    measured = linear_pixels(job.training_images, job.test_images)
     train = {name: measured[f"train_{name}"] for name in ("accuracy", "loss")}
     seconds = time.monotonic() - started
     return evaluation_row(job, job.program.epochs, measured, train, seconds, method="linear_pixels")

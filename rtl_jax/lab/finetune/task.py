@@ -12,22 +12,18 @@ import pandas as pd
 from etils import epath
 
 from rtl_jax.errors import UserError
-from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.finetune.job import Job, prepare
 from rtl_jax.lab.finetune.rows import baseline_row, evaluation_row
-from rtl_jax.models.checkpoint import TrainingCheckpoints, save_network
-from rtl_jax.models.sources import Convert
+from rtl_jax.lab.run import open_run
 from rtl_jax.runtime import devices
-from rtl_jax.runtime.paths import absolute
 from rtl_jax.runtime.progress import bar
+from rtl_jax.train.checkpoints import TrainingCheckpoints
 from rtl_jax.train.step import TrainState, all_finite
 from rtl_jax.train.trainer import Training, begin
 
 
-def finetune(
-    experiment: Experiment, workdir: epath.PathLike, convert: Convert | None = None
-) -> pd.DataFrame:
+def run_finetune(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Run one experiment, or what is left of it, and return its rows.
 
     Rows go to WORKDIR/rows, checkpoints and the fine-tuned network to WORKDIR/runs/RUN. A
@@ -36,23 +32,24 @@ def finetune(
 
     Raises UserError for what the user can mend, a training that diverges included.
     """
-    workdir = absolute(workdir)
-    with devices.matmul_precision(experiment.transfer.precision):
-        job = prepare(experiment, convert)
-        print(job.describe())
-        path = results.rows_path(workdir, job.run)
-        directory = workdir / "runs" / job.run
-        if path.exists() and (directory / "network").exists():
-            print(f"run {job.run} is finished; its rows are in {path}")
-        else:
-            rows = _train(job, directory)
+    return finetune_job(prepare(experiment), workdir)
+
+
+def finetune_job(job: Job, workdir: epath.PathLike) -> pd.DataFrame:
+    """`run_finetune` on images that are loaded already."""
+    print(job.describe())
+    experiment = job.experiment
+    with (
+        devices.matmul_precision(experiment.transfer.precision),
+        open_run(workdir, job.run, keeps="network") as run,
+    ):
+        if run.pending:
+            rows = _train(job, run.directory)
             if experiment.transfer.baseline:
                 rows.append(baseline_row(job))
-            results.write_rows(workdir, job.run, rows)
             # The network and the rows hold all that a finished run is asked for.
-            (directory / "checkpoints").rmtree()
-    table = results.read_rows(workdir)
-    return table[table["run"] == job.run].reset_index(drop=True)
+            run.finish(rows, scratch="checkpoints")
+    return run.rows()
 
 
 def _train(job: Job, directory: epath.Path) -> list[dict[str, Any]]:
@@ -65,7 +62,7 @@ def _train(job: Job, directory: epath.Path) -> list[dict[str, Any]]:
         state, done, rows, seconds = _restore(job, checkpoints, state)
         started -= seconds
         saved, saved_at = done, time.monotonic()
-        total = len(job.train_rows)
+        total = len(job.train_indices)
         with bar("fine-tuning", total * epochs, done=total * done, leave=True) as progress:
             for epoch in range(done + 1, epochs + 1):
                 state, sums = training.epoch(state, epoch)
@@ -118,8 +115,7 @@ def _named(job: Job, state: TrainState) -> dict[str, Any]:
 
 
 def _save_network(job: Job, training: Training, state: TrainState, directory: epath.Path) -> None:
-    params, batch_stats = training.variables(state, 0)
-    save_network(directory, job.network.architecture, params, batch_stats, job.provenance())
+    training.network(state, job, 0).save(directory)
 
 
 def _divergence(epoch: int, loss: float, saved: int, directory: epath.Path) -> str:

@@ -11,13 +11,13 @@ from etils import epath
 from rtl_jax.influence.blocks import TrainablePart
 from rtl_jax.influence.head import Examples
 from rtl_jax.influence.scores import Scores, gradient_kernel, score, top_k, write_scores
-from rtl_jax.lab import config, results
+from rtl_jax.lab import config
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.influence.finetuned import Finetuned, explained, name_run
 from rtl_jax.lab.influence.method import solver_for
 from rtl_jax.lab.influence.plots import draw_examples, draw_matches, draw_matrices
-from rtl_jax.models.checkpoint import digest
-from rtl_jax.models.sources import Convert
+from rtl_jax.lab.run import open_run
+from rtl_jax.runtime.digest import digest
 from rtl_jax.runtime.paths import absolute
 from rtl_jax.runtime.progress import bar
 
@@ -38,9 +38,7 @@ class Ranked(NamedTuple):
     scores: Scores | None
 
 
-def explain_predictions(
-    experiment: Experiment, workdir: epath.PathLike, convert: Convert | None = None
-) -> pd.DataFrame:
+def explain_predictions(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Score the training images on the test images for each source; return a row for each way.
 
     Rows go to WORKDIR/rows; scores (memory-mapped, see `scores`) and Figures 6, 7a and 7b to
@@ -48,39 +46,35 @@ def explain_predictions(
     killed. Raises UserError for what the user can mend.
     """
     workdir, started = absolute(workdir), time.monotonic()
-    found = explained(experiment, workdir, convert)
-    run = name_run(experiment, found)
-    directory, path = workdir / "runs" / run, results.rows_path(workdir, run)
-    if path.exists():
-        print(f"run {run} is finished; its rows are in {path}")
-    else:
-        ranked = [
-            way for one in found for way in _rank(one, experiment.influence, directory / one.name)
-        ]
-        _draw(directory, ranked, experiment.influence.num_shown)
-        seconds = time.monotonic() - started
-        rows = [
-            way.finetuned.row(
-                experiment,
-                run,
-                way.method,
-                accuracy=100 * float((way.test.probabilities.argmax(1) == way.test.labels).mean()),
-                loss=float(way.test.losses.mean()),
-                seconds=seconds,
-                **_matches(way),
-            )
-            for way in ranked
-        ]
-        results.write_rows(workdir, run, rows)
-    print(f"scores and figures are in {directory}")
-    table = results.read_rows(workdir)
-    return table[table["run"] == run].reset_index(drop=True)
+    found, settings = explained(experiment, workdir), experiment.influence
+    with open_run(workdir, name_run(experiment, found)) as run:
+        if run.pending:
+            places = {one: run.directory / one.name for one in found}
+            ranked = [way for one in found for way in _rank(one, settings, places[one])]
+            _draw(run.directory, ranked, settings.num_shown)
+            seconds = time.monotonic() - started
+            run.finish(_row(experiment, run.name, way, seconds) for way in ranked)
+    print(f"scores and figures are in {run.directory}")
+    return run.rows()
+
+
+def _row(experiment: Experiment, run: str, way: Ranked, seconds: float) -> dict[str, Any]:
+    hits = way.test.probabilities.argmax(1) == way.test.labels
+    return way.finetuned.row(
+        experiment,
+        run,
+        way.method,
+        accuracy=100 * float(hits.mean()),
+        loss=float(way.test.losses.mean()),
+        seconds=seconds,
+        **_matches(way),
+    )
 
 
 def _rank(one: Finetuned, settings: config.Influence, directory: epath.Path) -> Iterator[Ranked]:
     """By the head's influence, by the gradient alone and, if asked for, by all that trained."""
-    train = one.examples(one.job.train, f"{one.name}: training images")
-    test = one.examples(one.job.test, f"{one.name}: test images")
+    train = one.examples(one.job.training_images, f"{one.name}: training images")
+    test = one.examples(one.job.test_images, f"{one.name}: test images")
     count = min(TOP, train.num_examples)
     solver = solver_for(settings, one.head, train)
     names = ("curvature", "hessian", "solver", "damping", "cutoff", "cutoff_kind", "tolerance")
@@ -116,7 +110,7 @@ def _score_trainable(one: Finetuned, settings: config.Influence, directory: epat
         part.batches(
             one.features(images, blocks, f"{one.name}: in front of the cut"), images.labels
         )
-        for images in (one.job.train, one.job.test)
+        for images in (one.job.training_images, one.job.test_images)
     )
     steps = 2 * settings.rank
     with bar("Hessian products", steps) as progress:
@@ -146,7 +140,7 @@ def _score_trainable(one: Finetuned, settings: config.Influence, directory: epat
 
 def _matching(way: Ranked) -> np.ndarray:
     """Whether the label of each most influential training image is the test image's, [T, k]."""
-    return way.finetuned.job.train.labels[way.top] == way.test.labels[:, None]
+    return way.finetuned.job.training_images.labels[way.top] == way.test.labels[:, None]
 
 
 def _matches(way: Ranked) -> dict[str, float]:
@@ -159,7 +153,7 @@ def _matches(way: Ranked) -> dict[str, float]:
 
 def _draw(directory: epath.Path, ranked: list[Ranked], num_shown: int) -> None:
     one = ranked[0].finetuned.job
-    train, test, names = one.train, one.test, one.pair.dataset.class_names
+    train, test, names = one.training_images, one.test_images, one.dataset.class_names
     kept = [way for way in ranked if way.scores is not None]
     # One test image of each class, the first of those that there are.
     shown = np.array(

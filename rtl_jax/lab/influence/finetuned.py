@@ -15,11 +15,12 @@ from rtl_jax.data import ImageSet
 from rtl_jax.errors import UserError
 from rtl_jax.influence.head import Examples, Head
 from rtl_jax.lab import config, results
-from rtl_jax.lab.config import Experiment, Source, freeze
+from rtl_jax.lab.config import Experiment, freeze
 from rtl_jax.lab.finetune.job import Job, prepare
-from rtl_jax.lab.finetune.task import finetune
-from rtl_jax.models.checkpoint import Network, digest, is_network, load_network
-from rtl_jax.models.sources import Convert, load_source
+from rtl_jax.lab.finetune.task import finetune_job
+from rtl_jax.models.network import Network
+from rtl_jax.models.sources import load_source
+from rtl_jax.models.storage import is_network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
 from rtl_jax.train import features as prefix
@@ -61,7 +62,7 @@ class Finetuned:
     @property
     def head(self) -> Head:
         """The network's last layer."""
-        return Head(self.network.params["fc/kernel"], self.network.params["fc/bias"])
+        return Head(*self.network.head)
 
     def examples(self, images: ImageSet, what: str) -> Examples:
         """The images as the head sees them."""
@@ -75,14 +76,12 @@ class Finetuned:
             dataclasses.replace(experiment, **groups),
             run=run,
             method=method,
-            source_sha256=self.job.pair.source.provenance.get("sha256"),
-            architecture=self.network.architecture.name,
-            data_order=self.job.pair.dataset.order,
-            num_classes=self.network.architecture.num_classes,
-            num_images=len(self.job.train_rows),
-            num_test_images=len(self.job.test_rows),
+            data_order=self.job.dataset.order,
+            num_images=len(self.job.train_indices),
+            num_test_images=len(self.job.test_indices),
             blocks=tuned.transfer.blocks,
             frozen_batch_norm=tuned.transfer.frozen_batch_norm,
+            **self.network.columns(),
             **columns,
             **devices.describe(),
         )
@@ -92,13 +91,11 @@ def name_run(experiment: Experiment, found: Sequence[Finetuned]) -> str:
     """Identifies an explanation by its settings and by the networks and images explained."""
     return experiment.fingerprint(
         runs=[one.job.run for one in found],
-        networks=[digest((one.network.params, one.network.batch_stats)) for one in found],
+        networks=[one.network.digest for one in found],
     )
 
 
-def explained(
-    experiment: Experiment, workdir: epath.Path, convert: Convert | None
-) -> list[Finetuned]:
+def explained(experiment: Experiment, workdir: epath.Path) -> list[Finetuned]:
     """The networks that the settings name, fine-tuned first where `workdir` holds none.
 
     One is `influence.run` or, without it, made of `source`, `target`, `augmentation` and
@@ -107,13 +104,13 @@ def explained(
     """
     chosen = experiment.influence
     if chosen.run is None:
-        found = [of_settings(dataclasses.replace(experiment, task="finetune"), workdir, convert)]
+        found = [of_settings(dataclasses.replace(experiment, task="finetune"), workdir)]
     else:
-        found = [_of_run(chosen.run, convert)]
+        found = [_of_run(chosen.run)]
     if chosen.compare is not None:
         first = found[0].job.experiment
         other = dataclasses.replace(first.source, checkpoint=chosen.compare)
-        found.append(of_settings(dataclasses.replace(first, source=other), workdir, convert))
+        found.append(of_settings(dataclasses.replace(first, source=other), workdir))
         if found[0].name == found[1].name:
             raise UserError(
                 f"influence.compare: expected a source of another name than {found[0].name!r}, "
@@ -122,21 +119,31 @@ def explained(
     return found
 
 
-def of_settings(settings: Experiment, workdir: epath.Path, convert: Convert | None) -> Finetuned:
+def of_settings(settings: Experiment, workdir: epath.Path) -> Finetuned:
     """The fine-tuning that `workdir` holds of these settings, or a new one."""
-    job = prepare(settings, convert)
-    directory = workdir / "runs" / job.run / "network"
+    job = prepare(settings)
+    if not is_network(_network_of(job, workdir)):
+        _require_no_older(settings, workdir)
+    return of_job(job, workdir)
+
+
+def of_job(job: Job, workdir: epath.Path) -> Finetuned:
+    """The fine-tuning that `workdir` holds of a job, or a new one."""
+    directory = _network_of(job, workdir)
     if is_network(directory):
         print(f"run {job.run} is explained: {job.describe()}")
     else:
-        _require_no_older(settings, workdir)
-        finetune(settings, workdir, convert)
-    return Finetuned(job, load_network(directory))
+        finetune_job(job, workdir)
+    return Finetuned(job, Network.load(directory))
 
 
-def _of_run(run: str, convert: Convert | None) -> Finetuned:
+def _network_of(job: Job, workdir: epath.Path) -> epath.Path:
+    return workdir / "runs" / job.run / "network"
+
+
+def _of_run(run: str) -> Finetuned:
     """A finished fine-tuning by its work directory or its network's."""
-    network = load_source(Source(run))
+    network = load_source(run)
     provenance = network.provenance
     if provenance.get("kind") != "fine-tuned":
         raise UserError(
@@ -144,7 +151,7 @@ def _of_run(run: str, convert: Convert | None) -> Finetuned:
             f"{provenance.get('kind', 'of another kind')!r}: name the work directory of a "
             "finished run, or leave it empty and set source.checkpoint"
         )
-    job = prepare(freeze(provenance["settings"]), convert)
+    job = prepare(freeze(provenance["settings"]))
     if job.run != provenance["run"]:
         raise _changed(f"{run} was fine-tuned as run {provenance['run']}", job.experiment)
     print(f"run {job.run} is explained: {job.describe()}")
@@ -154,12 +161,14 @@ def _of_run(run: str, convert: Convert | None) -> Finetuned:
 def _require_no_older(settings: Experiment, workdir: epath.Path) -> None:
     """Raise UserError if `workdir` holds a run of these settings on other images."""
     for directory in workdir.glob("runs/*/network"):
-        provenance = load_network(directory).provenance
+        provenance = Network.load(directory).provenance
         try:
             older = freeze(provenance["settings"])
         except (KeyError, UserError):  # another version's settings, so not these
             continue
-        if older.fingerprint() == settings.fingerprint():
+        # Label noise makes other images of the same settings, and says so.
+        noise = older.influence.flip_labels
+        if not noise and older.fingerprint() == settings.fingerprint():
             raise _changed(f"{directory} was fine-tuned with these settings", settings)
 
 

@@ -3,10 +3,6 @@
 import random
 
 import numpy as np
-from etils import epath
-
-from rtl_jax.data import ImageSet
-from rtl_jax.runtime.paths import complete_or_absent
 
 
 def flip_labels(
@@ -27,17 +23,3 @@ def recall(flipped: np.ndarray, ranking: np.ndarray, inspected: float) -> float:
     """Percent of the flipped that are among the first `inspected` percent of a ranking [N]."""
     first = ranking[: round(len(ranking) * inspected / 100)]
     return 100 * int(flipped[first].sum()) / int(flipped.sum())
-
-
-def write_set(path: epath.Path, train: ImageSet, test: ImageSet) -> None:
-    """Both halves as a file that `npz:PATH` reads; nothing is done where there is one."""
-    if path.exists():
-        return
-    with complete_or_absent(path) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            x_train=train.images,
-            y_train=train.labels,
-            x_test=test.images,
-            y_test=test.labels,
-        )

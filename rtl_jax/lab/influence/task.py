@@ -6,13 +6,10 @@ from etils import epath
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.influence.explain import explain_predictions
 from rtl_jax.lab.influence.wrong_labels import find_wrong_labels
-from rtl_jax.models.sources import Convert
 
 _QUESTIONS = {"predictions": explain_predictions, "wrong_labels": find_wrong_labels}
 
 
-def influence(
-    experiment: Experiment, workdir: epath.PathLike, convert: Convert | None = None
-) -> pd.DataFrame:
+def run_influence(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Answer `influence.question` and return the rows; raise UserError as it does."""
-    return _QUESTIONS[experiment.influence.question](experiment, workdir, convert)
+    return _QUESTIONS[experiment.influence.question](experiment, workdir)

@@ -6,6 +6,7 @@ that the others do not predict, as images with a wrong label are.
 
 import dataclasses
 import time
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,14 +16,14 @@ from rtl_jax.data.sources import training_files
 from rtl_jax.errors import UserError
 from rtl_jax.influence.head import Examples
 from rtl_jax.influence.scores import self_gradient, self_influence
-from rtl_jax.lab import results
-from rtl_jax.lab.config import Experiment, Target
+from rtl_jax.lab import config
+from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.finetune.job import Job, prepare
-from rtl_jax.lab.influence.finetuned import Finetuned, explained, name_run, of_settings
-from rtl_jax.lab.influence.label_noise import flip_labels, recall, write_set
+from rtl_jax.lab.influence.finetuned import Finetuned, explained, name_run, of_job
+from rtl_jax.lab.influence.label_noise import flip_labels, recall
 from rtl_jax.lab.influence.method import solver_for
 from rtl_jax.lab.influence.plots import draw_recall, draw_suspects
-from rtl_jax.models.sources import Convert
+from rtl_jax.lab.run import open_run
 from rtl_jax.runtime.paths import absolute, complete_or_absent
 from rtl_jax.runtime.progress import bar
 
@@ -30,72 +31,74 @@ INSPECTED = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50)  # percent of the training ima
 SUSPECTS = 32  # images in the figure
 
 
-def find_wrong_labels(
-    experiment: Experiment, workdir: epath.PathLike, convert: Convert | None = None
-) -> pd.DataFrame:
+def find_wrong_labels(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Rank the training images; the most suspicious come first in WORKDIR/runs/RUN.
 
     training_images.csv lists all of them, suspects.png shows the first. With
     `influence.flip_labels` a share of labels is made wrong before fine-tuning, and the rows say
-    what share of these each ranking finds. Raises UserError for what the user can mend.
+    what share of these each ranking finds. Raises UserError for user-fixable errors.
     """
-    workdir, started, flips = absolute(workdir), time.monotonic(), experiment.influence.flip_labels
+    workdir, started = absolute(workdir), time.monotonic()
     if experiment.influence.compare is not None:
         raise UserError("influence.compare: expected none with influence.question=wrong_labels")
     flipped: np.ndarray | None = None
-    if flips:
-        one, original, flipped = _with_flips(experiment, workdir, convert)
+    if experiment.influence.flip_labels:
+        one, flipped = _with_label_noise(experiment, workdir)
     else:
-        (one,) = explained(experiment, workdir, convert)
-        original = one.job
-    run = name_run(experiment, [one])
-    directory, path = workdir / "runs" / run, results.rows_path(workdir, run)
-    if path.exists():
-        print(f"run {run} is finished; its rows are in {path}")
-    else:
-        train = one.examples(one.job.train, "training images")
-        ranked = _rankings(experiment, one, train)
-        table = _table(original, one, train, ranked, flipped)
-        _write_table(directory / "training_images.csv", table)
-        _draw_suspects(directory / "suspects.png", one, table)
-        rows = _rows(experiment, run, one, ranked, flipped, time.monotonic() - started)
-        if flipped is not None:
-            draw_recall(directory / "recall.png", pd.DataFrame(rows))
-        results.write_rows(workdir, run, rows)
-    print(f"the ranking is in {directory / 'training_images.csv'}")
-    found = results.read_rows(workdir)
-    return found[found["run"] == run].reset_index(drop=True)
+        (one,) = explained(experiment, workdir)
+    with open_run(workdir, name_run(experiment, [one])) as run:
+        if run.pending:
+            ranked = rank(experiment.influence, one)
+            table = suspects(one, ranked, flipped)
+            _write_table(run.directory / "training_images.csv", table)
+            draw_first(run.directory / "suspects.png", one, table)
+            seconds = time.monotonic() - started
+            rows = _rows(experiment, run.name, one, ranked, flipped, seconds)
+            if flipped is not None:
+                draw_recall(run.directory / "recall.png", pd.DataFrame(rows))
+            run.finish(rows)
+    print(f"the ranking is in {run.directory / 'training_images.csv'}")
+    return run.rows()
 
 
-def _with_flips(
-    experiment: Experiment, workdir: epath.Path, convert: Convert | None
-) -> tuple[Finetuned, Job, np.ndarray]:
-    """Fine-tune on the subset with some labels flipped; that, the job without, and which ones."""
+class Ranked(NamedTuple):
+    """The training images as the head sees them, and what each method ranks them by, [N]: the
+    larger, the more suspicious."""
+
+    train: Examples
+    values: dict[str, np.ndarray]
+
+
+def _with_label_noise(experiment: Experiment, workdir: epath.Path) -> tuple[Finetuned, np.ndarray]:
+    """Fine-tune on the subset with some labels flipped; that, and which ones, bool [N]."""
     if experiment.influence.run is not None:
         raise UserError(
             "influence.run: expected none with influence.flip_labels, for labels are flipped "
             "before a fine-tuning: set source.checkpoint and target instead"
         )
-    settings = dataclasses.replace(experiment, task="finetune")
-    job = prepare(settings, convert)
+    job = prepare(dataclasses.replace(experiment, task="finetune"))
     labels, flipped = flip_labels(
-        job.train.labels,
+        job.training_images.labels,
         experiment.influence.flip_labels,
-        job.pair.dataset.num_classes,
+        job.dataset.num_classes,
         experiment.seed,
     )
-    path = workdir / "flipped" / f"{job.run}-{experiment.influence.flip_labels:g}.npz"
-    write_set(path, dataclasses.replace(job.train, labels=labels), job.test)
-    target = Target(f"npz:{path}", image_size=settings.target.image_size)
-    return of_settings(dataclasses.replace(settings, target=target), workdir, convert), job, flipped
+    whole = job.train.labels.copy()
+    whole[job.train_indices] = labels
+    train = dataclasses.replace(job.train, labels=whole)
+    inputs = dataclasses.replace(job.inputs, dataset=dataclasses.replace(job.dataset, train=train))
+    noisy = dataclasses.replace(job, inputs=inputs, train=train)
+    return of_job(noisy, workdir), flipped
 
 
-def _rankings(experiment: Experiment, one: Finetuned, train: Examples) -> dict[str, np.ndarray]:
-    """What each method ranks by, [N]: the larger, the more suspicious."""
-    solver = solver_for(experiment.influence, one.head, train)
+def rank(settings: config.Influence, one: Finetuned) -> Ranked:
+    """Rank the training images by self-influence, by the gradient alone, and by their loss."""
+    train = one.examples(one.job.training_images, "training images")
+    solver = solver_for(settings, one.head, train)
     with bar("self-influence", train.num_examples) as progress:
         influence = self_influence(solver, train, progress.update)
-    return {"influence": influence, "gradient": self_gradient(train), "loss": train.losses}
+    values = {"influence": influence, "gradient": self_gradient(train), "loss": train.losses}
+    return Ranked(train, values)
 
 
 def _order(values: np.ndarray) -> np.ndarray:
@@ -106,7 +109,7 @@ def _rows(
     experiment: Experiment,
     run: str,
     one: Finetuned,
-    ranked: dict[str, np.ndarray],
+    ranked: Ranked,
     flipped: np.ndarray | None,
     seconds: float,
 ) -> list[dict]:
@@ -121,33 +124,27 @@ def _rows(
             recall=recall(flipped, _order(values), inspected),
             seconds=seconds,
         )
-        for method, values in ranked.items()
+        for method, values in ranked.values.items()
         for inspected in INSPECTED
     ]
 
 
-def _table(
-    original: Job,
-    one: Finetuned,
-    train: Examples,
-    ranked: dict[str, np.ndarray],
-    flipped: np.ndarray | None,
-) -> pd.DataFrame:
+def suspects(one: Finetuned, ranked: Ranked, flipped: np.ndarray | None = None) -> pd.DataFrame:
     """The training images, the most suspicious first; `image` counts in the data set's own."""
-    names = np.array(original.pair.dataset.class_names)
-    predicted = train.probabilities.argmax(1)
+    train, job = ranked.train, one.job
+    names = np.array(job.dataset.class_names)
     columns = {
         "row": np.arange(train.num_examples),
-        "image": original.train_rows,
-        "file": image_files(original),
+        "image": job.train_indices,
+        "file": image_files(job),
         "label": names[train.labels],
-        "prediction": names[predicted],
+        "prediction": names[train.probabilities.argmax(1)],
         "probability": train.probabilities[np.arange(train.num_examples), train.labels],
-        **ranked,
+        **ranked.values,
         "flipped": flipped,
     }
     kept = {name: column for name, column in columns.items() if column is not None}
-    return pd.DataFrame(kept).iloc[_order(ranked["influence"])]
+    return pd.DataFrame(kept).iloc[_order(ranked.values["influence"])]
 
 
 def image_files(job: Job) -> list[str] | None:
@@ -157,7 +154,7 @@ def image_files(job: Job) -> list[str] | None:
         return None
     classes = job.experiment.target.classes
     files = [str(file) for file, label in pairs if classes is None or label in classes]
-    return [files[row] for row in job.train_rows]
+    return [files[row] for row in job.train_indices]
 
 
 def _write_table(path: epath.Path, table: pd.DataFrame) -> None:
@@ -165,8 +162,9 @@ def _write_table(path: epath.Path, table: pd.DataFrame) -> None:
         temporary.write_text(table.to_csv(index=False))
 
 
-def _draw_suspects(path: epath.Path, one: Finetuned, table: pd.DataFrame) -> None:
+def draw_first(path: epath.Path, one: Finetuned, table: pd.DataFrame) -> None:
+    """Draw the first images of `suspects`' table, as PNG."""
     first = table.iloc[:SUSPECTS]
-    images = one.job.train.images[first["row"]]
+    images = one.job.training_images.images[first["row"]]
     flipped = first["flipped"].to_numpy() if "flipped" in first else None
     draw_suspects(path, images, list(first["label"]), list(first["prediction"]), flipped)

@@ -13,8 +13,7 @@ from rtl_jax.lab.my_images.survey import Survey
 from rtl_jax.lab.report import learning_curve
 from rtl_jax.lab.report.learning_curve import LearningCurve
 from rtl_jax.lab.sweep.table import last_epochs
-from rtl_jax.lab.sweep.task import sweep
-from rtl_jax.models.sources import Convert
+from rtl_jax.lab.sweep.task import run_sweep
 
 # Blocks and seeds that are tried where the settings do not say.
 ON_CPU: tuple[tuple[int, ...], int] = (0, 1), 1
@@ -55,15 +54,13 @@ def of_choice(settings: Experiment, chosen: HeldOut) -> Experiment:
     )
 
 
-def curve(
-    settings: Experiment, divided: Batches, workdir: epath.Path, convert: Convert | None
-) -> LearningCurve | None:
+def curve(settings: Experiment, divided: Batches, workdir: epath.Path) -> LearningCurve | None:
     """The chosen candidate on smaller parts of the folds; None where three sizes are not there."""
     sizes = (*divided.smaller, divided.num_images)
     if len(sizes) < learning_curve.LEAST:
         return None
     sizes_grid = dataclasses.replace(settings.sweep, num_images=sizes)
-    rows = last_epochs(sweep(dataclasses.replace(settings, sweep=sizes_grid), workdir, convert))
+    rows = last_epochs(run_sweep(dataclasses.replace(settings, sweep=sizes_grid), workdir))
     return learning_curve.fit(_by_size(rows))
 
 

@@ -6,10 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rtl_jax.lab.finetune.job import Pair, assemble, load
+from rtl_jax.lab.finetune.job import Inputs, assemble, load_inputs
 from rtl_jax.lab.sweep.grid import Cell
 from rtl_jax.lab.sweep.measure import measure
-from rtl_jax.models.sources import Convert
 
 
 class Batches(NamedTuple):
@@ -57,23 +56,23 @@ class Forecast:
         )
 
 
-def forecast(cells: Sequence[Cell], smaller: Sequence[int], convert: Convert | None) -> Forecast:
+def forecast(cells: Sequence[Cell], smaller: Sequence[int]) -> Forecast:
     """Time a step of each source and number of blocks; UserError as `load`.
 
     Most of what that takes is compilation, which the work itself does about once more.
     """
     started = time.monotonic()
-    pairs: dict[str, Pair] = {}
+    pairs: dict[str, Inputs] = {}
     comparison: dict[tuple, float] = {}
     curve, final = [0.0], [0.0]
     for cell in cells:
         one = cell.experiment
         kind = one.source.checkpoint, one.transfer.blocks
         if one.source.checkpoint not in pairs:
-            pairs[one.source.checkpoint] = load(one, convert)
+            pairs[one.source.checkpoint] = load_inputs(one)
         job = assemble(one, pairs[one.source.checkpoint])
-        images, tested = len(job.train_rows), len(job.test_rows)
-        step, every = measure(job.program, 1), len(job.pair.dataset.train)
+        images, tested = len(job.train_indices), len(job.test_indices)
+        step, every = measure(job.program, 1), len(job.dataset.train)
         run = step.run(job.program, images, tested)
         once = 2 * every * step.prefix  # as training and as test images
         comparison[kind] = comparison.get(kind, once) + len(cell.seeds) * run

@@ -6,19 +6,19 @@ from collections import Counter
 import numpy as np
 from etils import epath
 
-from rtl_jax.lab.attack.task import measure_robustness
-from rtl_jax.lab.config import Experiment, Source, Sweep, Target
-from rtl_jax.lab.finetune.job import prepare
-from rtl_jax.lab.influence.label_noise import write_set
+from rtl_jax.lab.attack.networks import Subject
+from rtl_jax.lab.attack.task import measure
+from rtl_jax.lab.config import Experiment, Source, Sweep
+from rtl_jax.lab.finetune.job import Job, assemble, load_inputs
 from rtl_jax.lab.my_images.findings import Accuracy
 from rtl_jax.lab.my_images.held_out import HeldOut
 from rtl_jax.lab.sweep.table import last_epochs
-from rtl_jax.lab.sweep.task import sweep
-from rtl_jax.models.sources import Convert
+from rtl_jax.lab.sweep.task import run_sweep
+from rtl_jax.models.network import Network
 
 
 def held_out_robustness(
-    experiment: Experiment, chosen: HeldOut, workdir: epath.Path, convert: Convert | None
+    experiment: Experiment, chosen: HeldOut, workdir: epath.Path
 ) -> dict[float, Accuracy]:
     """Attack each fold's images with the network that trained without them; accuracy by radius.
 
@@ -26,40 +26,26 @@ def held_out_robustness(
     trained again, to be kept, in `workdir`: a comparison keeps none.
     """
     grid = Sweep(folds=tuple(np.unique(chosen.folds).tolist()), seeds=1, keep_networks=True)
-    rows = last_epochs(sweep(dataclasses.replace(experiment, sweep=grid), workdir, convert))
+    rows = last_epochs(run_sweep(dataclasses.replace(experiment, sweep=grid), workdir))
+    inputs = load_inputs(experiment)
     right: Counter[float] = Counter()
     images = 0
     for run, fold in zip(rows["run"], rows["fold"], strict=True):
-        attacked = _attack(experiment, str(run), int(fold), workdir, convert)
-        right.update(attacked.right)
-        images += attacked.images
+        target = dataclasses.replace(experiment.target, fold=int(fold))
+        one = dataclasses.replace(experiment, task="finetune", target=target)
+        job = assemble(one, inputs)
+        right.update(_withstood(job, str(run), workdir))
+        images += len(job.test_indices)
     return {eps: Accuracy.counted(right[eps], images) for eps in experiment.attack.eps}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Attacked:
-    right: dict[float, int]  # images that withstand, by radius
-    images: int
-
-
-def _attack(
-    experiment: Experiment, run: str, fold: int, workdir: epath.Path, convert: Convert | None
-) -> _Attacked:
-    """One fold, as a set of arrays: an attack knows nothing of folds."""
-    target = dataclasses.replace(experiment.target, fold=fold)
-    job = prepare(dataclasses.replace(experiment, task="finetune", target=target), convert)
-    path = workdir / "folds" / f"{run}.npz"
-    write_set(path, job.train, job.test)
-    attack = dataclasses.replace(
-        experiment,
-        task="attack",
-        source=Source(str(workdir / "runs" / run / "network")),
-        target=Target(f"npz:{path}", image_size=target.image_size),
-    )
-    rows = measure_robustness(attack, workdir, convert)
-    number = len(job.test)
-    right = {
-        eps: round(percent / 100 * number)
+def _withstood(job: Job, run: str, workdir: epath.Path) -> dict[float, int]:
+    """How many images of a fold its network still gets right, by radius."""
+    place = workdir / "runs" / run / "network"
+    settings = dataclasses.replace(job.experiment, task="attack", source=Source(str(place)))
+    subject = Subject(f"fold {job.experiment.target.fold}", Network.load(place), settings, {})
+    rows = measure(subject, job.test_images, job.dataset.order, workdir).rows()
+    return {
+        eps: round(percent / 100 * len(job.test_indices))
         for eps, percent in zip(rows["eps"], rows["accuracy"], strict=True)
     }
-    return _Attacked(right, number)

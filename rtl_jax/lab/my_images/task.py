@@ -28,14 +28,11 @@ from rtl_jax.lab.predict.calibration import calibrate
 from rtl_jax.lab.report.task import write_report
 from rtl_jax.lab.sweep.grid import cells
 from rtl_jax.lab.sweep.table import last_epochs
-from rtl_jax.lab.sweep.task import sweep
-from rtl_jax.models.sources import Convert
+from rtl_jax.lab.sweep.task import run_sweep
 from rtl_jax.runtime.paths import absolute
 
 
-def my_images(
-    experiment: Experiment, workdir: epath.PathLike, convert: Convert | None = None
-) -> pd.DataFrame:
+def run_my_images(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Go the whole way from `target.dataset`, a folder, and return the comparison's rows.
 
     Leaves WORKDIR/network, WORKDIR/report/index.html, survey.csv, images.csv and suspects.csv. A
@@ -47,12 +44,12 @@ def my_images(
     print(survey.describe())
     dataset = f"list:{survey.write(workdir)}"
     settings, divided = comparison.grid(experiment, survey, dataset)
-    print(forecast(cells(settings), divided.smaller, convert).describe())
+    print(forecast(cells(settings), divided.smaller).describe())
     if experiment.dry_run:
         return results.frame([])
-    rows = sweep(settings, workdir, convert)
+    rows = run_sweep(settings, workdir)
     candidates = gather(last_epochs(rows), workdir)
-    found = _find(settings, divided, survey, candidates, workdir, convert)
+    found = _find(settings, divided, survey, candidates, workdir)
     write_report(workdir / "report", compose(found))
     minutes = (time.monotonic() - started) / 60
     print(f"accuracy on pictures it has not seen: {found.accuracy}; {minutes:.1f} minutes in all")
@@ -76,7 +73,6 @@ def _find(
     survey: Survey,
     candidates: list[HeldOut],
     workdir: epath.Path,
-    convert: Convert | None,
 ) -> Findings:
     """Choose among the candidates, train the final network, and measure what the page tells."""
     margin = settings.my_images.margin
@@ -84,25 +80,23 @@ def _find(
     print(f"chosen: {chosen.name}, {chosen.accuracy:.1f} % held out")
     calibration = calibrate(*chosen.pooled)
     settings = comparison.of_choice(settings, chosen)
-    job, tested = final.train(settings, survey.divided, workdir, convert)
+    job, tested = final.train(settings, survey.divided, workdir)
     network = final.publish(job, calibration, workdir)
-    suspects, shown = final.suspects(
-        settings, network, chosen, calibration.temperature, workdir, convert
-    )
+    suspects, shown = final.suspects(job, chosen, calibration.temperature, workdir)
     robustness = None
     if settings.my_images.robustness:
-        robustness = held_out_robustness(settings, chosen, workdir / "robustness", convert)
+        robustness = held_out_robustness(settings, chosen, workdir / "robustness")
     held_out = Accuracy.of(honest_hits(candidates, margin))
-    curve = comparison.curve(settings, divided, workdir, convert)
+    curve = comparison.curve(settings, divided, workdir)
     return Findings(
         survey=survey,
         settings=settings,
-        class_names=job.pair.dataset.class_names,
+        class_names=job.dataset.class_names,
         files=[file for file, _ in training_files(settings.target.dataset) or ()],
         candidates=candidates,
         chosen=chosen,
         held_out=held_out,
-        accuracy=held_out.with_more(curve, len(job.train_rows)),
+        accuracy=held_out.with_more(curve, len(job.train_indices)),
         tested=tested,
         calibration=calibration,
         curve=curve,
@@ -119,10 +113,10 @@ def _draw_wrong(workdir: epath.Path, job: Job, chosen: HeldOut, temperature: flo
     images = confidently_wrong(chosen, temperature, job.experiment.my_images.num_shown)
     if not len(images):
         return None
-    names = job.pair.dataset.class_names
+    names = job.dataset.class_names
     probabilities = chosen.probabilities(temperature)[images]
     named = [f"{names[row.argmax()]}, {row.max():.0%}" for row in probabilities]
     labels = [names[label] for label in chosen.labels[images]]
     path = workdir / "wrong.png"
-    draw_suspects(path, job.pair.dataset.train.images[images], labels, named, None)
+    draw_suspects(path, job.dataset.train.images[images], labels, named, None)
     return Path(path)

@@ -15,7 +15,6 @@ from rtl_jax.lab.influence.finetuned import explained
 from rtl_jax.lab.influence.method import solver_for
 from rtl_jax.lab.influence.wrong_labels import image_files
 from rtl_jax.lab.predict.predictor import Predictor
-from rtl_jax.models.sources import Convert
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,7 +34,6 @@ class Explainer:
         experiment: Experiment,
         predictor: Predictor,
         workdir: epath.Path,
-        convert: Convert | None,
     ) -> "Explainer":
         """The training images of the network that `source.checkpoint` names.
 
@@ -45,15 +43,15 @@ class Explainer:
             experiment.influence, run=experiment.source.checkpoint, compare=None
         )
         try:
-            (one,) = explained(dataclasses.replace(experiment, influence=run), workdir, convert)
+            (one,) = explained(dataclasses.replace(experiment, influence=run), workdir)
         except UserError as error:
             raise UserError(
                 "predict.explain: expected a network whose training images are here (0 explains "
                 f"nothing): {error}"
             ) from error
-        train = one.examples(one.job.train, "training images")
-        files = image_files(one.job) or [f"row {row}" for row in one.job.train_rows]
-        labels = [predictor.class_names[label] for label in one.job.train.labels]
+        train = one.examples(one.job.training_images, "training images")
+        files = image_files(one.job) or [f"row {row}" for row in one.job.train_indices]
+        labels = [predictor.class_names[label] for label in one.job.training_images.labels]
         number = min(experiment.predict.explain, len(labels))
         solver = solver_for(experiment.influence, one.head, train)
         return cls(predictor, train, solver, files, labels, number)

@@ -3,18 +3,12 @@
 import dataclasses
 from functools import cached_property
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from scipy.special import softmax
 
 from rtl_jax.influence.head import Head
 from rtl_jax.lab.config import Experiment
-from rtl_jax.models.checkpoint import Network
-from rtl_jax.models.sources import Convert, load_source
-from rtl_jax.runtime import devices
-from rtl_jax.train import features as prefix
-from rtl_jax.train.split import CutNetwork
+from rtl_jax.lab.inputs import load_network
+from rtl_jax.models.network import Network
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,61 +18,50 @@ class Predictor:
     network: Network
     image_size: int
     class_names: tuple[str, ...]
-    temperature: float
-    calibration_error: float | None  # percent; None: no temperature was fitted
     batch_size: int
 
     @classmethod
-    def load(cls, experiment: Experiment, convert: Convert | None) -> "Predictor":
+    def load(cls, experiment: Experiment) -> "Predictor":
         """The network that `source.checkpoint` names.
 
-        A network that was fine-tuned here knows its image size and its classes; of another the
-        size is `target.image_size` and classes are numbers. Raises UserError as `load_source`.
+        Where it does not say its image size, that is `target.image_size`; where it does not name
+        its classes, they are numbers. Raises UserError as `load_source`.
         """
-        network = load_source(experiment.source, seed=experiment.seed, convert=convert)
-        known = network.provenance
-        target = known.get("settings", {}).get("target", {})
-        numbers = map(str, range(network.architecture.num_classes))
-        calibration = known.get("calibration")
+        network = load_network(experiment.source, experiment.seed)
         return cls(
             network,
-            target.get("image_size", experiment.target.image_size),
-            tuple(known.get("class_names", numbers)),
-            calibration["temperature"] if calibration else 1.0,
-            calibration["after"] if calibration else None,
+            network.image_size or experiment.target.image_size,
+            network.class_names or tuple(map(str, range(network.num_classes))),
             experiment.predict.batch_size,
         )
 
     def describe(self) -> str:
         """What its probabilities are worth, in a sentence."""
-        if self.calibration_error is None:
+        calibration = self.network.provenance.get("calibration")
+        if not calibration:
             return (
                 "no temperature was fitted for this network, so it is 1 and probabilities are as "
                 "sure of themselves as its training left them"
             )
         return (
-            f"probabilities at temperature {self.temperature:.3f}, fitted on held-out folds; their "
-            f"expected calibration error there is {self.calibration_error:.1f} %"
+            f"probabilities at temperature {self.network.temperature:.3f}, fitted on held-out "
+            "folds; their expected calibration error there is "
+            f"{calibration['after']:.1f} %"
         )
 
     @cached_property
     def head(self) -> Head:
         """The network's last layer."""
-        return Head(self.network.params["fc/kernel"], self.network.params["fc/bias"])
-
-    @cached_property
-    def _variables(self) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        return jax.tree.map(jnp.asarray, (self.network.params, self.network.batch_stats))
+        return Head(*self.network.head)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """What the head sees, float32 [N, d], of up to a batch of images, uint8 [N, S, S, 3]."""
         rows = np.minimum(np.arange(self.batch_size), len(images) - 1)
-        cut = CutNetwork(self.network.architecture, 0, "source", self.image_size)
-        with devices.matmul_precision("float32"):
-            found = prefix.features(cut, *self._variables, images, rows, self.batch_size)
-            return np.asarray(next(found))[: len(images)]
+        found = self.network.features(
+            images[rows], image_size=self.image_size, batch_size=self.batch_size
+        )
+        return found[: len(images)]
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """Of the classes, float64 [N, C], at the temperature."""
-        logits = self.head.inputs(features) @ self.head.weights.T
-        return softmax(logits / self.temperature, axis=1)
+        """The classes' probabilities, float64 [N, C], of features [N, d], at the temperature."""
+        return self.network.probabilities(features)

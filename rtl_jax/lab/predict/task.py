@@ -16,15 +16,12 @@ from rtl_jax.lab.predict.explain import Explainer
 from rtl_jax.lab.predict.inputs import Decoded, decoded, look_through, paths
 from rtl_jax.lab.predict.output import ENDINGS, Pieces, schema
 from rtl_jax.lab.predict.predictor import Predictor
-from rtl_jax.models.checkpoint import digest
-from rtl_jax.models.sources import Convert
+from rtl_jax.runtime.digest import digest
 from rtl_jax.runtime.paths import absolute
 from rtl_jax.runtime.progress import bar
 
 
-def predict(
-    experiment: Experiment, workdir: epath.PathLike, convert: Convert | None = None
-) -> pd.DataFrame:
+def run_predict(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Write the classes of all pictures that `predict.images` names to `predict.output`.
 
     Pictures are decoded and computed batch by batch, so memory does not grow with their number,
@@ -37,11 +34,11 @@ def predict(
     if output.suffix not in ENDINGS:
         raise UserError(f"predict.output: expected a .csv or .parquet file, received {output}")
     number, listing = look_through(settings.images)
-    predictor = Predictor.load(experiment, convert)
+    predictor = Predictor.load(experiment)
     print(f"{number:,} pictures at {predictor.image_size} px; {predictor.describe()}")
     explainer = None
     if settings.explain:
-        explainer = Explainer.load(experiment, predictor, workdir, convert)
+        explainer = Explainer.load(experiment, predictor, workdir)
     top = min(settings.top, len(predictor.class_names))
     shown = explainer.number if explainer else 0
     pieces = Pieces(
@@ -62,19 +59,13 @@ def predict(
     return pd.DataFrame([{"output": str(output), "pictures": number, "seconds": seconds}])
 
 
-def summarize(rows: pd.DataFrame) -> str:
-    """Where the predictions are."""
-    (row,) = rows.itertuples()
-    return f"predicted {row.pictures:,} pictures in {row.seconds:.1f} s: {row.output}"
-
-
 def _identity(predictor: Predictor, listing: str, top: int, shown: int) -> str:
     """16 hex digits of all that rows depend on: a changed picture starts again."""
     network = predictor.network
     return digest(
         (network.params, network.batch_stats),
         {"files": listing, "top": top, "explain": shown, "size": predictor.image_size,
-         "temperature": predictor.temperature, "names": list(predictor.class_names)},
+         "temperature": network.temperature, "names": list(predictor.class_names)},
     )[:16]  # fmt: skip
 
 

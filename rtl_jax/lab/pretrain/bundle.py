@@ -24,13 +24,12 @@ from rtl_jax.data import ImageSet, draw_test_subset
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.lab import cli, results
-from rtl_jax.lab.config import Experiment, Source, freeze
-from rtl_jax.lab.targets import load_target
+from rtl_jax.lab.config import Experiment, freeze
+from rtl_jax.lab.inputs import load_target
 from rtl_jax.lab.visualize.plots import Row, draw_rows
 from rtl_jax.lab.visualize.saliency import gradients, prepared, total_variation, visible
 from rtl_jax.models import bundled
-from rtl_jax.models.checkpoint import Network
-from rtl_jax.models.functions import network_logits
+from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
 from rtl_jax.runtime.progress import bar
 
@@ -141,7 +140,7 @@ def _bundle(given: argparse.Namespace) -> None:
     if not (given.config and given.workdir and given.machine):
         raise UserError("--config, --workdir and --machine are needed to bundle a source")
     experiment, _ = cli.parse(["--config", given.config])
-    network = load_source(Source(given.workdir))
+    network = load_source(given.workdir)
     _require_trained_by(experiment, network, given)
     stored = Network(
         network.architecture,
@@ -152,7 +151,7 @@ def _bundle(given: argparse.Namespace) -> None:
     command = f"python run.py --config {given.config}"
     known = card(experiment, given.workdir, stored, command, given.machine)
     bundled.write(
-        bundled.DIRECTORY / f"{given.name}.safetensors", network._replace(provenance=known)
+        bundled.DIRECTORY / f"{given.name}.safetensors", network.replace(provenance=known)
     )
     print(f"bundled:{given.name}", *(f"  {name}: {known[name]}" for name in _SHOWN), sep="\n")
 
@@ -203,7 +202,7 @@ def _logits_fn(network: Network) -> Any:
         {path: jnp.asarray(leaf, jnp.float32) for path, leaf in tree.items()}
         for tree in (network.params, network.batch_stats)
     )
-    return network_logits(network.architecture, params, stats)
+    return Network(network.architecture, params, stats).logits_fn()
 
 
 def _batches(experiment: Experiment, images: ImageSet) -> Iterator[tuple[jax.Array, jax.Array]]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import cached_property
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -11,12 +12,12 @@ from rtl_jax.data.stream import Stream, decoded_bytes, open_stream
 from rtl_jax.errors import UserError
 from rtl_jax.lab import config
 from rtl_jax.lab.config import Experiment
+from rtl_jax.lab.inputs import load_network, load_target
 from rtl_jax.lab.pretrain.inputs import Feed, InMemory, Streamed, steps_per_epoch
 from rtl_jax.lab.pretrain.program import Program
-from rtl_jax.lab.targets import load_target
-from rtl_jax.models import sources as zoo
-from rtl_jax.models.checkpoint import Network, digest
+from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
+from rtl_jax.runtime.digest import digest, image_digests
 from rtl_jax.train.head import new_head
 
 
@@ -42,7 +43,7 @@ class Job:
         streamed = isinstance(self.train, Stream)
         train = self.num_images if isinstance(self.train, Stream) else _digest(self.train)
         return self.experiment.fingerprint(
-            network=digest((self.network.params, self.network.batch_stats)),
+            network=self.network.digest,
             images=[streamed, train, _digest(self.validation)],
         )
 
@@ -62,6 +63,20 @@ class Job:
         order, steps, validation = jax.random.split(key, 3)
         return order, steps, validation
 
+    def provenance(self) -> dict[str, Any]:
+        """What the trained network knows of itself; of streamed images there are too many."""
+        return {
+            "kind": "pretrained",
+            "run": self.run,
+            "source": dict(self.network.provenance),
+            "settings": self.experiment.to_dict(),
+            "image_size": self.program.image_size,
+            "class_names": list(self.class_names),
+            "training_images": (
+                None if isinstance(self.train, Stream) else image_digests(self.train.images)
+            ),
+        }
+
     def feed(self, mesh: Mesh) -> Feed:
         """The training images in batches."""
         settings = self.program.settings
@@ -78,10 +93,10 @@ class Job:
         return Streamed(batches, mesh)
 
 
-def prepare(experiment: Experiment, convert: zoo.Convert | None = None) -> Job:
+def prepare(experiment: Experiment) -> Job:
     """Load what training starts from and the data; open a stream where they are too large."""
     target, settings = experiment.target, experiment.pretraining
-    source = zoo.load_source(experiment.source, seed=experiment.seed, convert=convert)
+    source = load_network(experiment.source, experiment.seed)
     size = decoded_bytes(target.dataset, data_dir=target.data_dir, image_size=target.image_size)
     streamed = size > settings.memory_mib * 2**20
     augmentation = experiment.augmentation

@@ -19,9 +19,10 @@ from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.data.batches import Batch
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
 from rtl_jax.lab.config import Pretraining
-from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.functions import network_logits
-from rtl_jax.models.resnet import ResNet, Variables, batch_stats_of, bind, definition
+from rtl_jax.models.model import batch_stats_of, bind, definition
+from rtl_jax.models.network import Network
+from rtl_jax.models.registry import Architecture, Variables
+from rtl_jax.models.resnet import ResNet
 from rtl_jax.train.optimizers import sgd, step_schedule
 from rtl_jax.train.step import Metrics, measure
 
@@ -112,7 +113,7 @@ class Program:
             random_start=settings.random_start,
             keep=settings.keep,
         )
-        logits_fn = network_logits(self.architecture, *weights, dtype=self.dtype)
+        logits_fn = Network(self.architecture, *weights).logits_fn(dtype=self.dtype)
         return attack.search(logits_fn, images, labels, eps, keys).images
 
     def step(self, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:

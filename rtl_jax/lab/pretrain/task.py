@@ -21,18 +21,15 @@ from rtl_jax.lab.pretrain import validation
 from rtl_jax.lab.pretrain.inputs import Feed
 from rtl_jax.lab.pretrain.job import Job, prepare
 from rtl_jax.lab.pretrain.program import State
-from rtl_jax.models.checkpoint import TrainingCheckpoints, named, save_network, unnamed
-from rtl_jax.models.sources import Convert
+from rtl_jax.lab.run import Run, open_run
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.interruption import Stopped, asked_to_stop
-from rtl_jax.runtime.paths import absolute
 from rtl_jax.runtime.progress import bar
+from rtl_jax.train.checkpoints import TrainingCheckpoints, named, unnamed
 from rtl_jax.train.step import Metrics
 
 
-def pretrain(
-    experiment: Experiment, workdir: epath.PathLike, convert: Convert | None = None
-) -> pd.DataFrame:
+def run_pretrain(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Train one source, or what is left of it, and return its rows.
 
     Rows go to WORKDIR/rows, checkpoints and the trained network to WORKDIR/runs/RUN. A finished
@@ -42,24 +39,20 @@ def pretrain(
 
     Raises UserError for what the user can mend, a training that diverges included.
     """
-    workdir = absolute(workdir)
     with devices.matmul_precision(experiment.pretraining.precision):
-        job = prepare(experiment, convert)
-        path, directory = results.rows_path(workdir, job.run), workdir / "runs" / job.run
-        if path.exists() and (directory / "network").exists():
-            print(f"run {job.run} is finished; its rows are in {path}")
-        else:
-            _Training(job, directory).run(workdir)
-            devices.wait_for_hosts("rows are written")
-    table = results.read_rows(workdir)
-    return table[table["run"] == job.run].reset_index(drop=True)
+        job = prepare(experiment)
+        with open_run(workdir, job.run, keeps="network") as run:
+            if run.pending:
+                _Training(job, run).train()
+                devices.wait_for_hosts("rows are written")
+    return run.rows()
 
 
 class _Training:
     """One run while it goes on: the state on the devices, the rows so far, the clock."""
 
-    def __init__(self, job: Job, directory: epath.Path):
-        self.job, self.directory = job, directory
+    def __init__(self, job: Job, run: Run):
+        self.job, self.run, self.directory = job, run, run.directory
         self.mesh: Mesh = devices.batch_mesh()
         self.feed: Feed = job.feed(self.mesh)
         _, self.key, self.attack_key = job.keys()
@@ -75,7 +68,7 @@ class _Training:
         """Since the beginning, all sessions together."""
         return time.monotonic() - self.started
 
-    def run(self, workdir: epath.Path) -> None:
+    def train(self) -> None:
         """Train to the end and write rows and network."""
         with (
             contextlib.closing(self.feed),
@@ -83,7 +76,7 @@ class _Training:
             asked_to_stop() as stop,
         ):
             self._steps(self._restore(checkpoints), checkpoints, stop)
-        self._finish(workdir)
+        self._finish()
 
     def _steps(self, done: int, checkpoints: TrainingCheckpoints, stop: Callable[[], bool]) -> None:
         job, program = self.job, self.job.program
@@ -171,29 +164,19 @@ class _Training:
         print(f"run {self.job.run} goes on after step {step} of {self.job.steps}")
         return step
 
-    def _finish(self, workdir: epath.Path) -> None:
+    def _finish(self) -> None:
         """The network first, the rows last: a run with rows is finished."""
         job = self.job
         if jax.process_index() != 0:
             return
         if not (self.directory / "network").exists():
             weights = jax.tree.map(np.asarray, self.state.result)
-            provenance = {
-                "kind": "pretrained",
-                "run": job.run,
-                "source": job.network.provenance,
-                "settings": job.experiment.to_dict(),
-                "class_names": list(job.class_names),
-            }
-            save_network(
-                self.directory / "network",
-                job.program.architecture,
-                weights.params,
-                weights.batch_stats,
-                provenance,
-            )
-        results.write_rows(workdir, job.run, self.rows)
-        (self.directory / "checkpoints").rmtree()
+            job.network.replace(
+                params=weights.params,
+                batch_stats=weights.batch_stats,
+                provenance=job.provenance(),
+            ).save(self.directory / "network")
+        self.run.finish(self.rows, scratch="checkpoints")
 
     def _row(
         self, epoch: int, measured: Mapping[str, Any], trained: Mapping[str, float]
@@ -205,10 +188,7 @@ class _Training:
             job.experiment,
             run=job.run,
             method=attack.method if attacked else "pretrain",
-            source_sha256=job.network.provenance.get("sha256"),
-            architecture=job.program.architecture.name,
             data_order=job.data_order,
-            num_classes=job.program.architecture.num_classes,
             num_images=job.num_images,
             num_test_images=len(images),
             epoch=epoch,
@@ -220,5 +200,6 @@ class _Training:
             norm=attack.norm if attacked else None,
             eps=measured["eps"],
             seconds=self.seconds,
+            **job.network.columns(),
             **devices.describe(),
         )

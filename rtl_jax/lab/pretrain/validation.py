@@ -17,7 +17,7 @@ from rtl_jax.errors import UserError
 from rtl_jax.lab import config
 from rtl_jax.lab.attack.task import method
 from rtl_jax.lab.pretrain.program import Program, Weights
-from rtl_jax.models.functions import network_logits
+from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
 from rtl_jax.train.step import Metrics, measure
@@ -33,7 +33,7 @@ class Attacked(NamedTuple):
 
 @partial(jax.jit, static_argnums=0)
 def _measure(program: Program, weights: Weights, batch: Batch, inside: jax.Array) -> Metrics:
-    logits_fn = network_logits(program.architecture, *weights, dtype=program.dtype)
+    logits_fn = Network(program.architecture, *weights).logits_fn(dtype=program.dtype)
     logits = logits_fn(prepare(batch.images, program.image_size))
     return measure(logits, batch.labels, inside)
 
@@ -48,7 +48,7 @@ def _attack(
     key: jax.Array,
 ) -> Attacked:
     found = robustness_curve(
-        network_logits(program.architecture, *weights, dtype=program.dtype),
+        Network(program.architecture, *weights).logits_fn(dtype=program.dtype),
         prepare(batch.images, program.image_size),
         batch.labels,
         jnp.asarray(settings.eps),

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from rtl_jax.errors import UserError
+from rtl_jax.lab.config import WITHOUT_EFFECT
 from rtl_jax.lab.report import names, published
 from rtl_jax.lab.report.names import paper_source, paper_target, target_name
 
@@ -29,7 +30,8 @@ _TARGET = ["dataset", "test_dataset", "variant"]
 _ELSEWHERE = {
     *("source.checkpoint", "target.dataset", "target.num_images", "transfer.blocks"),
     *("target.test_dataset", "target.low_resolution", "target.low_pass", "target.low_pass_share"),
-    *("target.fold", "target.data_dir", "transfer.checkpoint_seconds", "transfer.baseline"),
+    "target.fold",
+    *WITHOUT_EFFECT,
 }
 
 

@@ -1,7 +1,6 @@
 """The task `report`: a work directory's rows as a page, figures and tables; without JAX."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pandas as pd
 from etils import epath
@@ -23,7 +22,7 @@ _FORMATS: dict[str, Callable[[Table], str]] = {
 }
 
 
-def report(experiment: Experiment, workdir: epath.PathLike, convert: Any = None) -> pd.DataFrame:
+def run_report(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Write WORKDIR/report from WORKDIR's rows, which are returned, and the figures of its runs.
 
     No setting of the experiment matters. Raises UserError where there are no rows or some cannot
@@ -51,11 +50,6 @@ def write_report(directory: epath.Path, report: Report) -> None:
         elif isinstance(element, Figure):
             draw_figure(directory / "figures", element, looks)
     _write(directory / "index.html", render(report))
-
-
-def summarize(rows: pd.DataFrame) -> str:
-    """How much the report was made from."""
-    return f"it shows {len(rows):,} rows of {rows['run'].nunique():,} runs"
 
 
 def _write(path: epath.Path, text: str) -> None:

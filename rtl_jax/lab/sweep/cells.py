@@ -14,13 +14,13 @@ from etils import epath
 
 from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment, Sweep
-from rtl_jax.lab.finetune.job import Job, Pair, assemble, load
+from rtl_jax.lab.finetune.job import Inputs, Job, assemble, load_inputs
 from rtl_jax.lab.finetune.rows import baseline_row, evaluation_row
+from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.sweep.estimate import seeds_at_once
 from rtl_jax.lab.sweep.events import write_events
 from rtl_jax.lab.sweep.grid import Cell
-from rtl_jax.models import sources as zoo
-from rtl_jax.models.checkpoint import save_network
+from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.paths import complete_or_absent
 from rtl_jax.runtime.progress import bar
@@ -32,7 +32,6 @@ def run_cells(
     cells: Sequence[Cell],
     sweep: Sweep,
     workdir: epath.PathLike,
-    convert: zoo.Convert | None = None,
 ) -> list[str]:
     """Run what is missing of cells that share source, target and cut; the names of all runs.
 
@@ -41,30 +40,43 @@ def run_cells(
     first = cells[0].experiment
     devices.enable_compilation_cache()  # a worker's process has not done so
     with devices.matmul_precision(first.transfer.precision):
-        pairs = _Pairs(load(first, convert), convert)
+        pairs = _Pairs(load_inputs(first))
         runs = {
             member.fingerprint(**pairs.of(member).digests): member
             for cell in cells
             for member in map(cell.member, cell.seeds)
         }
-        missing = {run: runs[run] for run in runs.keys() - results.finished(workdir)}
-        wanted = [member for run, member in runs.items() if run in missing]
+        finished = results.finished(workdir)
+        wanted = [
+            member
+            for run, member in runs.items()
+            if run not in finished or not _kept(run, sweep, workdir)
+        ]
         if wanted:
             _run([assemble(member, pairs.of(member)) for member in wanted], sweep, workdir)
     return list(runs)
+
+
+def _kept(run: str, sweep: Sweep, workdir: epath.PathLike) -> bool:
+    """Whether a run with rows has left what this sweep keeps besides."""
+    network = epath.Path(workdir) / "runs" / run / "network"
+    logits = logits_path(workdir, run)
+    return not (
+        (sweep.keep_networks and not network.exists())
+        or (sweep.keep_logits and not logits.exists())
+    )
 
 
 @dataclasses.dataclass
 class _Pairs:
     """The loaded pair of each run: the same one, but that a random source is drawn by the seed."""
 
-    first: Pair
-    convert: zoo.Convert | None
+    first: Inputs
 
-    def of(self, member: Experiment) -> Pair:
+    def of(self, member: Experiment) -> Inputs:
         if member.source.checkpoint != "random":
             return self.first
-        source = zoo.load_source(member.source, seed=member.seed, convert=self.convert)
+        source = load_network(member.source, member.seed)
         return dataclasses.replace(self.first, source=source)
 
 
@@ -73,7 +85,7 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
     experiment = jobs[0].experiment
     own = experiment.source.checkpoint == "random" or jobs[0].program.network.own_statistics
     stores = None if own else stores_for(jobs)
-    images = sum(len(job.train_rows) * job.program.epochs for job in jobs)
+    images = sum(len(job.train_indices) * job.program.epochs for job in jobs)
     blocks = experiment.transfer.blocks
     what = f"{experiment.source.checkpoint} -> {experiment.target.dataset}, {blocks} blocks"
     with bar(what, images, leave=True) as progress:
@@ -101,7 +113,7 @@ def in_one_program(jobs: Sequence[Job], sweep: Sweep) -> Iterator[Sequence[Job]]
 
 
 def _kind(job: Job) -> tuple[int, int | None]:
-    return len(job.train_rows), job.experiment.target.fold
+    return len(job.train_indices), job.experiment.target.fold
 
 
 def _train(
@@ -109,7 +121,7 @@ def _train(
 ) -> tuple[Training, TrainState, list[dict[str, Any]]]:
     """Train jobs of one size in lockstep; the rows of all their evaluations."""
     started = time.monotonic()
-    program, size = jobs[0].program, len(jobs[0].train_rows)
+    program, size = jobs[0].program, len(jobs[0].train_indices)
     evaluations = program.settings.eval_epochs(program.epochs)
     training, state = begin(jobs, stores)
     rows = []
@@ -139,7 +151,7 @@ def _save_networks(
         directory = epath.Path(workdir) / "runs" / job.run / "network"
         if not directory.exists():
             variables = training.variables(state, index)
-            save_network(directory, job.network.architecture, *variables, job.provenance())
+            Network(job.network.architecture, *variables, job.provenance()).save(directory)
 
 
 def _save_logits(
@@ -149,7 +161,7 @@ def _save_logits(
     for job, logits in zip(jobs, training.logits(state), strict=True):
         path = logits_path(workdir, job.run)
         with complete_or_absent(path, replace=True) as temporary, temporary.open("wb") as file:
-            np.savez(file, rows=job.test_rows, labels=job.test.labels, logits=logits)
+            np.savez(file, rows=job.test_indices, labels=job.test_images.labels, logits=logits)
 
 
 def logits_path(workdir: epath.PathLike, run: str) -> epath.Path:

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rtl_jax.data.transforms import prepare
-from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.resnet import Variables, bind, definition, variable_shapes
+from rtl_jax.models.model import bind, definition, variable_shapes
+from rtl_jax.models.registry import Architecture, Variables
 from rtl_jax.runtime import resources
 from rtl_jax.train.features import feature_shape
 from rtl_jax.train.step import Program

@@ -14,7 +14,6 @@ from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Sweep
 from rtl_jax.lab.sweep.cells import run_cells
 from rtl_jax.lab.sweep.grid import Cell
-from rtl_jax.models.sources import Convert
 
 Groups = Sequence[Sequence[Cell]]
 
@@ -24,9 +23,7 @@ RETRIES = 5
 CORES = 1
 
 
-def local(
-    groups: Groups, sweep: Sweep, workdir: str, convert: Convert | None
-) -> Iterator[tuple[int, list[str]]]:
+def local(groups: Groups, sweep: Sweep, workdir: str) -> Iterator[tuple[int, list[str]]]:
     """Run the groups one after the other; yield each one's place and the names of its runs."""
     blocks = None
     for index, cells in enumerate(groups):
@@ -34,12 +31,10 @@ def local(
             # Programs of other shapes are not needed any more, and each takes memory maps, of
             # which a process may have 65,530.
             jax.clear_caches()
-        yield index, run_cells(cells, sweep, workdir, convert)
+        yield index, run_cells(cells, sweep, workdir)
 
 
-def ray(
-    groups: Groups, sweep: Sweep, workdir: str, convert: Convert | None
-) -> Iterator[tuple[int, list[str]]]:
+def ray(groups: Groups, sweep: Sweep, workdir: str) -> Iterator[tuple[int, list[str]]]:
     """Give the groups to the Ray cluster at RAY_ADDRESS, or to one started here.
 
     Each task has an accelerator, or a core where the cluster has none. A task whose worker is
@@ -60,7 +55,7 @@ def ray(
         accelerated = cluster.cluster_resources().get("GPU", 0) > 0
         needs: dict[str, Any] = {"num_gpus": 1} if accelerated else {"num_cpus": CORES}
         task = cluster.remote(max_retries=RETRIES, **needs)(run_cells)
-        waiting = [task.remote(cells, sweep, workdir, convert) for cells in groups]
+        waiting = [task.remote(cells, sweep, workdir) for cells in groups]
         places = {each: index for index, each in enumerate(waiting)}
         while waiting:
             finished, waiting = cluster.wait(waiting, num_returns=1)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax.lab.sweep.estimate import Costs
-from rtl_jax.models.resnet import initialize
+from rtl_jax.models.model import initialize
 from rtl_jax.train import features as prefix
 from rtl_jax.train.split import Frozen
 from rtl_jax.train.step import (

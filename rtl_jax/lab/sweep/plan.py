@@ -15,11 +15,11 @@ from rtl_jax.data import originals, tfds
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment, Source, Target, freeze
+from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.sweep.estimate import Costs, operations, seed_bytes, seeds_at_once
 from rtl_jax.lab.sweep.grid import Cell, cells
 from rtl_jax.lab.sweep.measure import measure
-from rtl_jax.models import sources as zoo
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.registry import Architecture
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.paths import data_path
 from rtl_jax.train.split import CutNetwork
@@ -183,7 +183,7 @@ def _architecture(source: Source) -> Architecture | None:
     named = dataclasses.replace(source, checkpoint="random")
     for one in (source, named):
         try:
-            return zoo.load_source(one).architecture
+            return load_network(one).architecture
         except UserError:
             continue  # absent, or not converted, or no architecture is named
     return None

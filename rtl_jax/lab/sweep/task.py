@@ -15,13 +15,10 @@ from rtl_jax.lab.sweep.executors import EXECUTORS
 from rtl_jax.lab.sweep.grid import Cell, cells, groups
 from rtl_jax.lab.sweep.plan import Plan, member_of, plan
 from rtl_jax.lab.sweep.plots import draw_sweep
-from rtl_jax.models.sources import Convert
 from rtl_jax.runtime.paths import absolute
 
 
-def sweep(
-    experiment: Experiment, workdir: epath.PathLike, convert: Convert | None = None
-) -> pd.DataFrame:
+def run_sweep(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Run the grid of `experiment.sweep`, or what is left of it, and return its rows.
 
     A dry run only says what there is to do, and returns the rows that there are. Otherwise
@@ -37,7 +34,7 @@ def sweep(
     parts = groups(planned.present() if experiment.sweep.skip_missing else cells(experiment))
     if not parts:
         raise UserError(f"nothing of this sweep is there: {', '.join(planned.absent)}")
-    runs = _execute(parts, planned, experiment, workdir, convert)
+    runs = _execute(parts, planned, experiment, workdir)
     rows = _rows(workdir)
     rows = in_order(rows[rows["run"].isin(runs)], experiment.sweep.sources)
     if draw_sweep(workdir / "sweep.png", rows):
@@ -50,7 +47,6 @@ def _execute(
     planned: Plan,
     experiment: Experiment,
     workdir: epath.Path,
-    convert: Convert | None,
 ) -> set[str]:
     """Run groups of cells, say how far that is, and return the names of all runs."""
     runs: set[str] = set()
@@ -58,7 +54,7 @@ def _execute(
     remaining = {index: _sum(works[cell] for cell in part) for index, part in enumerate(parts)}
     whole, started = _sum(remaining.values()), time.monotonic()
     execute = EXECUTORS[experiment.executor]
-    for index, names in execute(parts, experiment.sweep, os.fspath(workdir), convert):
+    for index, names in execute(parts, experiment.sweep, os.fspath(workdir)):
         runs |= set(names)
         del remaining[index]
         minutes = (time.monotonic() - started) / 60

@@ -15,9 +15,8 @@ import numpy as np
 from rtl_jax.attacks import PGD, attack
 from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Visualize
-from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.checkpoint import Network
-from rtl_jax.models.functions import network_features
+from rtl_jax.models.network import Network
+from rtl_jax.models.registry import Architecture
 
 
 class Raised(NamedTuple):
@@ -47,8 +46,7 @@ def raise_features(
     Raises UserError as `require_units` does.
     """
     require_units(network.architecture, settings, name)
-    params, batch_stats = jax.tree.map(jnp.asarray, (network.params, network.batch_stats))
-    features_fn = network_features(network.architecture, params, batch_stats)
+    features_fn = network.features_fn()
     seen = np.asarray(jax.jit(lambda look, images: look(images))(features_fn, originals))
     units = choose_units(network, seen, settings)
     search = PGD(
@@ -101,6 +99,6 @@ def choose_units(network: Network, seen: np.ndarray, settings: Visualize) -> np.
     elif settings.label is None:
         chosen = np.argsort(-seen, axis=1, kind="stable")[:, :number]
     else:
-        weights = network.params["fc/kernel"][:, settings.label]
+        weights = network.head.kernel[:, settings.label]
         chosen = np.tile(np.argsort(-weights, kind="stable")[:number], (len(seen), 1))
     return chosen.T.astype(np.int32)

@@ -16,15 +16,15 @@ from rtl_jax.data.transforms import prepare
 from rtl_jax.lab import results
 from rtl_jax.lab.attack.task import require_classes
 from rtl_jax.lab.config import Experiment, Visualize
-from rtl_jax.lab.targets import load_target
+from rtl_jax.lab.inputs import load_network, load_target
+from rtl_jax.lab.run import open_run
 from rtl_jax.lab.visualize import saliency
 from rtl_jax.lab.visualize.features import raise_features, require_units
 from rtl_jax.lab.visualize.plots import Row, draw_rows
-from rtl_jax.models.checkpoint import Network, digest
-from rtl_jax.models.functions import network_logits
-from rtl_jax.models.sources import Convert, load_source
+from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
-from rtl_jax.runtime.paths import absolute, complete_or_absent, short_names
+from rtl_jax.runtime.digest import digest
+from rtl_jax.runtime.paths import complete_or_absent, short_names
 from rtl_jax.runtime.progress import bar
 
 
@@ -40,55 +40,42 @@ class Seen(NamedTuple):
     roughness: float
 
 
-def visualize(
-    experiment: Experiment, workdir: epath.PathLike, convert: Convert | None = None
-) -> pd.DataFrame:
+def run_visualize(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Draw what each of `visualize.sources` sees in the target's test images; a row for each.
 
     Rows go to WORKDIR/rows; the figure, and the arrays that it shows, to WORKDIR/runs/RUN. A
     finished run is not repeated. Raises UserError for what the user can mend.
     """
-    workdir, started = absolute(workdir), time.monotonic()
+    started = time.monotonic()
     with devices.matmul_precision("float32"):
-        networks = _load_sources(experiment, convert)
+        networks = _load_sources(experiment)
         dataset = load_target(experiment.target)
         images = _draw(experiment, dataset)
-        run = experiment.fingerprint(
-            networks=[digest((one.params, one.batch_stats)) for one in networks.values()],
+        name = experiment.fingerprint(
+            networks=[one.digest for one in networks.values()],
             images=digest((images.images, images.labels)),
         )
-        directory, path = workdir / "runs" / run, results.rows_path(workdir, run)
-        if path.exists():
-            print(f"run {run} is finished; its rows are in {path}")
-        else:
-            seen = _look(experiment, networks, dataset, images)
-            _write(directory, experiment, dataset, images, seen)
-            rows = [
-                _row(
-                    experiment,
-                    run,
-                    source,
-                    one,
-                    data_order=dataset.order,
-                    num_test_images=len(images),
-                    seconds=time.monotonic() - started,
-                )
-                for source, one in zip(networks.items(), seen, strict=True)
-            ]
-            results.write_rows(workdir, run, rows)
-        print(f"pictures are in {directory}")
-    table = results.read_rows(workdir)
-    return table[table["run"] == run].reset_index(drop=True)
+        with open_run(workdir, name) as run:
+            if run.pending:
+                seen = _look(experiment, networks, dataset, images)
+                _write(run.directory, experiment, dataset, images, seen)
+                known = {
+                    "run": run.name,
+                    "data_order": dataset.order,
+                    "num_test_images": len(images),
+                    "seconds": time.monotonic() - started,
+                }
+                pairs = zip(networks.items(), seen, strict=True)
+                run.finish(_row(experiment, source, one, **known) for source, one in pairs)
+        print(f"pictures are in {run.directory}")
+    return run.rows()
 
 
-def _load_sources(experiment: Experiment, convert: Convert | None) -> dict[str, Network]:
+def _load_sources(experiment: Experiment) -> dict[str, Network]:
     """The networks by `source.checkpoint`, in the order of the settings."""
     names = experiment.visualize.sources or (experiment.source.checkpoint,)
     sources = {name: dataclasses.replace(experiment.source, checkpoint=name) for name in names}
-    return {
-        name: load_source(source, seed=experiment.seed, convert=convert)
-        for name, source in sources.items()
-    }
+    return {name: load_network(source, experiment.seed) for name, source in sources.items()}
 
 
 def _draw(experiment: Experiment, dataset: Dataset) -> ImageSet:
@@ -142,8 +129,7 @@ def _gradients(
     settings: Visualize, size: int, network: Network, images: ImageSet, name: str
 ) -> Seen:
     """The gradients of the network's loss by the pixels of its first images; of all, how rough."""
-    params, batch_stats = jax.tree.map(jnp.asarray, (network.params, network.batch_stats))
-    logits_fn = network_logits(network.architecture, params, batch_stats)
+    logits_fn = network.logits_fn()
     kept: list[np.ndarray] = []
     values: list[jax.Array] = []
     for part in saliency.gradients(logits_fn, saliency.prepared(images, size), settings.loss):
@@ -176,20 +162,17 @@ def _write(
 
 
 def _row(
-    experiment: Experiment, run: str, source: tuple[str, Network], seen: Seen, **columns: Any
+    experiment: Experiment, source: tuple[str, Network], seen: Seen, **columns: Any
 ) -> dict[str, Any]:
     """A source's row."""
     (name, network), settings = source, experiment.visualize
     ball = {"norm": "l2", "eps": settings.eps} if settings.show == "features" else {}
     return results.row(
         experiment,
-        run=run,
         method=settings.show,
         source=name,
-        source_sha256=network.provenance.get("sha256"),
-        architecture=network.architecture.name,
-        num_classes=network.architecture.num_classes,
         roughness=seen.roughness,
+        **network.columns(),
         **ball,
         **columns,
         **devices.describe(),

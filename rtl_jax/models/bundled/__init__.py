@@ -18,7 +18,9 @@ import numpy as np
 
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.checkpoint import Network, check_variables, digest
+from rtl_jax.models.model import check_variables
+from rtl_jax.models.network import Network
+from rtl_jax.runtime.digest import digest
 from rtl_jax.runtime.paths import complete_or_absent
 
 FORMAT = "rtl_jax bundled 1"
@@ -43,7 +45,7 @@ def load(name: str) -> Network:
     return read(path)
 
 
-def card(name: str) -> dict[str, Any]:
+def card(name: str) -> Mapping[str, Any]:
     """What is known of a bundled source: settings, accuracies, cost."""
     return load(name).provenance
 

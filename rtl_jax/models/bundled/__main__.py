@@ -1,6 +1,7 @@
 """List the bundled sources with their cards: python -m rtl_jax.models.bundled [NAME ...]."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from rtl_jax.errors import UserError
@@ -39,7 +40,7 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def whole(name: str, card: dict[str, Any]) -> str:
+def whole(name: str, card: Mapping[str, Any]) -> str:
     """A card, a line for each entry."""
     return "\n".join([f"bundled:{name}", *(f"  {key}: {value}" for key, value in card.items())])
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rtl_jax.attacks import PGD, attack, network_logits
+from rtl_jax.attacks import PGD, attack
 from rtl_jax.attacks import batch_cache as store
 from rtl_jax.data import draw_test_subset, load_dataset
 from rtl_jax.data.augmentation import PRESETS
@@ -18,13 +18,13 @@ from rtl_jax.errors import UserError
 from rtl_jax.lab import results
 from rtl_jax.lab.attack import task as robustness
 from rtl_jax.lab.attack.plots import interval
-from rtl_jax.lab.attack.task import measure_robustness
+from rtl_jax.lab.attack.task import run_attack
 from rtl_jax.lab.config import Attack, Experiment, Source, Sweep, Target
-from rtl_jax.lab.finetune.task import finetune
+from rtl_jax.lab.finetune.task import run_finetune
 from rtl_jax.lab.sweep.table import last_epochs
-from rtl_jax.lab.sweep.task import sweep
+from rtl_jax.lab.sweep.task import run_sweep
 from rtl_jax.lab.tasks import run
-from rtl_jax.models.checkpoint import load_network, save_network
+from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
 from rtl_jax.train.recipe import Recipe
 
@@ -36,7 +36,7 @@ EPS = (0.0, 0.02, 0.1)
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The work directory of a small fine-tuning that tells digits apart."""
     workdir = tmp_path_factory.mktemp("trained")
-    finetune(
+    run_finetune(
         Experiment(
             source=Source("random", "resnet18", "small", (1, 1), (8, 16)),
             target=TARGET,
@@ -61,14 +61,14 @@ def measured(rows: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_rows_are_what_the_library_finds(trained: Path, tmp_path: Path, norm: str):
-    rows = measure_robustness(experiment(trained, norm=norm), tmp_path)
+    rows = run_attack(experiment(trained, norm=norm), tmp_path)
     (found,) = trained.glob("runs/*/network")
-    network = load_network(found)
+    network = Network.load(found)
     dataset = load_dataset("digits", data_dir=None, image_size=8)
     test = dataset.test.take(draw_test_subset(dataset.test.labels, 50, 10))
-    logits_fn = network_logits(
+    logits_fn = Network(
         network.architecture, *jax.tree.map(jnp.asarray, (network.params, network.batch_stats))
-    )
+    ).logits_fn()
     for eps, row in zip(EPS, rows.itertuples(), strict=True):
         images, labels = prepare(test.images, 8), jnp.asarray(test.labels)
         one = attack(logits_fn, images, labels, eps, PGD(norm, steps=4))
@@ -82,20 +82,18 @@ def test_rows_are_what_the_library_finds(trained: Path, tmp_path: Path, norm: st
 
 
 def test_figures_are_left_and_batches_are_not(trained: Path, tmp_path: Path):
-    measure_robustness(experiment(trained), tmp_path)
+    run_attack(experiment(trained), tmp_path)
     (directory,) = tmp_path.glob("runs/*")
     assert {path.name for path in directory.iterdir()} == {"curve.png", "images.png"}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in directory.iterdir())
-    measure_robustness(experiment(trained, num_shown=0), tmp_path / "none")
+    run_attack(experiment(trained, num_shown=0), tmp_path / "none")
     assert [path.name for path in (tmp_path / "none").glob("runs/*/*")] == ["curve.png"]
 
 
 def test_the_batch_size_changes_nothing(trained: Path, tmp_path: Path):
     for random_start in (False, True):
         one, other = (
-            measure_robustness(
-                experiment(trained, batch_size=size, random_start=random_start), tmp_path
-            )
+            run_attack(experiment(trained, batch_size=size, random_start=random_start), tmp_path)
             for size in (20, 50)
         )
         pd.testing.assert_frame_equal(measured(one), measured(other), rtol=1e-3)
@@ -109,7 +107,7 @@ def test_a_killed_attack_goes_on_and_ends_the_same(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     settings = experiment(trained)
-    whole = measure_robustness(settings, tmp_path / "whole")
+    whole = run_attack(settings, tmp_path / "whole")
     keep, attacked = store.keep, []
 
     def keep_and_die(path, arrays):
@@ -120,12 +118,12 @@ def test_a_killed_attack_goes_on_and_ends_the_same(
 
     monkeypatch.setattr(store, "keep", keep_and_die)
     with pytest.raises(Killed):
-        measure_robustness(settings, tmp_path / "killed")
+        run_attack(settings, tmp_path / "killed")
     assert not list((tmp_path / "killed").glob("rows/*"))
-    rows = measure_robustness(settings, tmp_path / "killed")
+    rows = run_attack(settings, tmp_path / "killed")
     assert attacked == ["00000000.npz", "00000020.npz", "00000040.npz"]  # none of them twice
     pd.testing.assert_frame_equal(measured(rows), measured(whole), check_exact=True)
-    again = measure_robustness(settings, tmp_path / "killed")
+    again = run_attack(settings, tmp_path / "killed")
     assert len(attacked) == 3
     pd.testing.assert_frame_equal(rows, again)
 
@@ -136,23 +134,21 @@ def test_a_damaged_batch_is_named(trained: Path, tmp_path: Path, monkeypatch):
 
     monkeypatch.setattr(robustness, "draw_curve", die)
     with pytest.raises(Killed):
-        measure_robustness(experiment(trained), tmp_path)
+        run_attack(experiment(trained), tmp_path)
     monkeypatch.undo()
     first = min(tmp_path.glob("runs/*/batches/*"))
     first.write_bytes(first.read_bytes()[:100])
     with pytest.raises(UserError, match=f"{first.name} is damaged.*remove it"):
-        measure_robustness(experiment(trained), tmp_path)
+        run_attack(experiment(trained), tmp_path)
     first.unlink()
-    assert len(measure_robustness(experiment(trained), tmp_path)) == 3
+    assert len(run_attack(experiment(trained), tmp_path)) == 3
 
 
 def test_gaussian_noise_of_the_same_size_does_less(trained: Path, tmp_path: Path):
-    noise = measure_robustness(experiment(trained, method="gaussian", norm="l2"), tmp_path)
-    pgd = measure_robustness(experiment(trained, norm="l2", eps=(0.0, 0.5)), tmp_path)
+    noise = run_attack(experiment(trained, method="gaussian", norm="l2"), tmp_path)
+    pgd = run_attack(experiment(trained, norm="l2", eps=(0.0, 0.5)), tmp_path)
     assert set(noise["method"]) == {"gaussian"}
-    same = measure_robustness(
-        experiment(trained, method="gaussian", norm="l2", eps=(0.5,)), tmp_path
-    )
+    same = run_attack(experiment(trained, method="gaussian", norm="l2", eps=(0.5,)), tmp_path)
     assert same["accuracy"].iloc[0] > pgd["accuracy"].iloc[1]
 
 
@@ -160,7 +156,7 @@ def test_other_classes_are_the_users_mistake(trained: Path, tmp_path: Path):
     settings = experiment(trained)
     target = dataclasses.replace(TARGET, classes=(0, 1, 2))
     with pytest.raises(UserError, match=r"tells 10 classes apart and digits has 3"):
-        measure_robustness(dataclasses.replace(settings, target=target), tmp_path)
+        run_attack(dataclasses.replace(settings, target=target), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -173,7 +169,7 @@ def test_every_network_of_a_work_directory_is_attacked_as_by_itself(tmp_path: Pa
         transfer=Recipe(head="uniform", frozen_batch_norm="source", epochs=6, batch_size=40),
         sweep=Sweep(blocks=(0, 1), num_images=(100,), seeds=2, keep_networks=True),
     )
-    tuned = last_epochs(sweep(grid, tmp_path / "tuned")).set_index(["blocks", "seed"])
+    tuned = last_epochs(run_sweep(grid, tmp_path / "tuned")).set_index(["blocks", "seed"])
     chosen = Attack(eps=EPS, steps=4, batch_size=50, num_shown=0, runs=str(tmp_path / "tuned"))
     every = Experiment(task="attack", attack=chosen)
     rows = run(every, tmp_path / "attacked")
@@ -186,27 +182,27 @@ def test_every_network_of_a_work_directory_is_attacked_as_by_itself(tmp_path: Pa
         assert group["accuracy"].iloc[0] == pytest.approx(own.accuracy)
         network = tmp_path / "tuned" / "runs" / str(own.run)
         settings = dataclasses.replace(chosen, runs=None)
-        alone = measure_robustness(
+        alone = run_attack(
             Experiment(task="attack", source=Source(str(network)), target=TARGET, attack=settings),
             tmp_path / "alone",
         )
         np.testing.assert_array_equal(alone["accuracy"], group["accuracy"])
     assert rows[rows["eps"] == 0.1]["accuracy"].mean() < rows[rows["eps"] == 0]["accuracy"].mean()
     fewer = dataclasses.replace(every, target=Target(num_test_images=20))
-    assert set(measure_robustness(fewer, tmp_path / "fewer")["num_test_images"]) == {20}
+    assert set(run_attack(fewer, tmp_path / "fewer")["num_test_images"]) == {20}
 
 
 def test_a_work_directory_without_fine_tuned_networks_is_named(tmp_path: Path):
     settings = Experiment(task="attack", attack=Attack(runs=str(tmp_path)))
     with pytest.raises(UserError, match=r"attack\.runs: .* holds no networks: .*keep_networks"):
-        measure_robustness(settings, tmp_path / "out")
-    network = load_source(Source("bundled:l2"))
+        run_attack(settings, tmp_path / "out")
+    network = load_source("bundled:l2")
     place = tmp_path / "runs" / "source" / "network"
-    save_network(
-        place, network.architecture, network.params, network.batch_stats, network.provenance
+    Network(network.architecture, network.params, network.batch_stats, network.provenance).save(
+        place
     )
     with pytest.raises(UserError, match=r"attack\.runs: .*source/network is not a .*fine-tuned"):
-        measure_robustness(settings, tmp_path / "out")
+        run_attack(settings, tmp_path / "out")
 
 
 def test_intervals_are_wilsons():

@@ -18,10 +18,11 @@ from rtl_jax.errors import UserError
 from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment, Source, Target
 from rtl_jax.lab.finetune import task as module
-from rtl_jax.lab.finetune.job import Pair, prepare
-from rtl_jax.lab.finetune.task import finetune
-from rtl_jax.models.checkpoint import TrainingCheckpoints, load_network
+from rtl_jax.lab.finetune.job import Inputs, prepare
+from rtl_jax.lab.finetune.task import run_finetune
+from rtl_jax.models.network import Network
 from rtl_jax.train import features as prefix
+from rtl_jax.train.checkpoints import TrainingCheckpoints
 from rtl_jax.train.recipe import Recipe
 from tests.torch_networks import nchw, random_torch, variables_of
 
@@ -46,7 +47,7 @@ def measured(rows: pd.DataFrame) -> pd.DataFrame:
 
 def network_of(workdir: Path):
     (found,) = workdir.glob("runs/*/network")
-    return load_network(found)
+    return Network.load(found)
 
 
 def assert_same_end(one: Path, other: Path) -> None:
@@ -86,14 +87,14 @@ def test_resuming_equals_an_uninterrupted_run_bit_for_bit(
         experiment(frozen_batch_norm=mode, checkpoint_seconds=0.0, batch_size=16),
         augmentation=PRESETS[augmentation],
     )
-    finetune(settings, tmp_path / "whole")
+    run_finetune(settings, tmp_path / "whole")
     for epoch in (1, 3):
         with monkeypatch.context() as patch:
             kill_after(patch, epoch)
             with pytest.raises(Killed):
-                finetune(settings, tmp_path / "resumed")
+                run_finetune(settings, tmp_path / "resumed")
         assert not list((tmp_path / "resumed").glob("rows/*"))
-    finetune(settings, tmp_path / "resumed")
+    run_finetune(settings, tmp_path / "resumed")
     assert_same_end(tmp_path / "whole", tmp_path / "resumed")
 
 
@@ -158,17 +159,17 @@ def newest(workdir: Path) -> int:
 
 
 def test_a_finished_run_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    rows = finetune(experiment(), tmp_path)
+    rows = run_finetune(experiment(), tmp_path)
     monkeypatch.setattr(module, "_train", lambda *_: pytest.fail("trained again"))
-    again = finetune(experiment(), tmp_path)
+    again = run_finetune(experiment(), tmp_path)
     pd.testing.assert_frame_equal(rows, again)
     assert rows["epoch"].tolist() == [1, 3, 4]
     assert not list(tmp_path.glob("runs/*/checkpoints"))
 
 
 def test_another_setting_is_another_run_beside_it(tmp_path: Path):
-    finetune(experiment(), tmp_path)
-    finetune(experiment(learning_rate=0.02), tmp_path)
+    run_finetune(experiment(), tmp_path)
+    run_finetune(experiment(learning_rate=0.02), tmp_path)
     assert results.read_rows(tmp_path)["run"].nunique() == 2
 
 
@@ -177,7 +178,7 @@ def test_another_setting_is_another_run_beside_it(tmp_path: Path):
 def test_kept_features_change_nothing(tmp_path: Path, mode: str, blocks: int):
     kept = experiment(frozen_batch_norm=mode, blocks=blocks)
     cold = experiment(frozen_batch_norm=mode, blocks=blocks, feature_store="none")
-    one, other = finetune(kept, tmp_path / "kept"), finetune(cold, tmp_path / "cold")
+    one, other = run_finetune(kept, tmp_path / "kept"), run_finetune(cold, tmp_path / "cold")
     # The same numbers from other programs: equal up to rounding, which training amplifies.
     np.testing.assert_allclose(one["train_loss"], other["train_loss"], rtol=2e-3)
     np.testing.assert_allclose(one["loss"], other["loss"], rtol=2e-3)
@@ -187,7 +188,7 @@ def test_kept_features_change_nothing(tmp_path: Path, mode: str, blocks: int):
 def test_frozen_values_stay_and_frozen_statistics_follow_the_mode(tmp_path: Path, mode: str):
     settings = experiment(frozen_batch_norm=mode)
     source = prepare(settings).network
-    finetune(settings, tmp_path)
+    run_finetune(settings, tmp_path)
     tuned = network_of(tmp_path)
     for path, value in source.params.items():
         frozen = path.startswith(("conv1", "bn1", "layer1"))
@@ -202,13 +203,13 @@ def test_adapted_statistics_are_the_training_images_own():
     job = prepare(experiment(frozen_batch_norm="adapt", batch_size=20))
     network = random_torch(job.network.architecture)
     params, stats = variables_of(network)
-    adapted = prefix.adapt(job.program.network, params, stats, job.train.images, 20)
+    adapted = prefix.adapt(job.program.network, params, stats, job.training_images.images, 20)
     for part in network.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.reset_running_stats()
             part.momentum = None
     network.train()
-    pixels = np.repeat(job.train.images, 3, axis=-1).astype(np.float32) / 255
+    pixels = np.repeat(job.training_images.images, 3, axis=-1).astype(np.float32) / 255
     with torch.no_grad():
         for start in (0, 20):
             network(nchw(pixels[start : start + 20]))
@@ -221,7 +222,7 @@ def test_adapted_statistics_are_the_training_images_own():
 
 
 def test_from_scratch_everything_trains(tmp_path: Path):
-    rows = finetune(experiment(blocks=None, head="uniform", epochs=12), tmp_path)
+    rows = run_finetune(experiment(blocks=None, head="uniform", epochs=12), tmp_path)
     tuned, source = network_of(tmp_path), prepare(experiment(blocks=None, head="uniform")).network
     assert all(not np.array_equal(tuned.params[p], source.params[p]) for p in source.params)
     assert rows["blocks"].isna().all()
@@ -231,7 +232,7 @@ def test_from_scratch_everything_trains(tmp_path: Path):
 def test_accuracy_and_loss_are_the_saved_networks(tmp_path: Path):
     """The last row against torch, with the saved weights; 50 images are no multiple of 16."""
     settings = experiment(eval_batch_size=16)
-    rows = finetune(settings, tmp_path)
+    rows = run_finetune(settings, tmp_path)
     job, tuned = prepare(settings), network_of(tmp_path)
     network = random_torch(tuned.architecture)
     state = network.state_dict()
@@ -241,8 +242,8 @@ def test_accuracy_and_loss_are_the_saved_networks(tmp_path: Path):
         ours = getattr(tuned, entry.collection)[entry.path]
         state[entry.torch_name] = torch.from_numpy(entry.to_torch(ours))
     network.load_state_dict(state)
-    pixels = np.repeat(job.test.images, 3, axis=-1).astype(np.float32) / 255
-    labels = torch.from_numpy(job.test.labels.astype(np.int64))
+    pixels = np.repeat(job.test_images.images, 3, axis=-1).astype(np.float32) / 255
+    labels = torch.from_numpy(job.test_images.labels.astype(np.int64))
     with torch.no_grad():
         logits = network.eval()(nchw(pixels))
     loss = torch.nn.functional.cross_entropy(logits, labels).item()
@@ -280,19 +281,19 @@ def test_the_seed_draws_the_subset_the_head_and_the_batches():
 
 def test_a_run_is_named_by_content():
     job = prepare(experiment())
-    pair, dataset = job.pair, job.pair.dataset
+    pair, dataset = job.inputs, job.dataset
     params = {**pair.source.params, "conv1/kernel": pair.source.params["conv1/kernel"] + 1e-3}
-    other_network = Pair(pair.source._replace(params=params), dataset)
+    other_network = Inputs(pair.source.replace(params=params), dataset)
     fewer = dataclasses.replace(dataset, test=dataset.test.take(range(599)))
-    for changed in (other_network, Pair(pair.source, fewer)):
-        assert dataclasses.replace(job, pair=changed).run != job.run
-    assert dataclasses.replace(job, pair=Pair(pair.source, dataset)).run == job.run
+    for changed in (other_network, Inputs(pair.source, fewer)):
+        assert dataclasses.replace(job, inputs=changed).run != job.run
+    assert dataclasses.replace(job, inputs=Inputs(pair.source, dataset)).run == job.run
 
 
 def test_divergence_stops_the_run_and_keeps_what_was_good(tmp_path: Path):
     settings = experiment(checkpoint_seconds=0.0, learning_rate=1e30, epochs=8)
     with pytest.raises(UserError, match=r"diverged in epoch \d.*learning_rate"):
-        finetune(settings, tmp_path)
+        run_finetune(settings, tmp_path)
     assert not list(tmp_path.glob("rows/*")) and not list(tmp_path.glob("runs/*/network"))
 
 
@@ -301,12 +302,12 @@ def test_divergence_names_the_last_good_checkpoint(tmp_path: Path, monkeypatch):
     calls = iter([True, True, False])
     monkeypatch.setattr(module, "all_finite", lambda state: next(calls) & real(state))
     with pytest.raises(UserError, match=r"epoch 3.*last good checkpoint is epoch 2.*checkpoints"):
-        finetune(experiment(checkpoint_seconds=0.0), tmp_path)
+        run_finetune(experiment(checkpoint_seconds=0.0), tmp_path)
     assert newest(tmp_path) == 2
 
 
 def test_a_large_finite_loss_is_no_divergence(tmp_path: Path):
-    rows = finetune(experiment(learning_rate=0.5), tmp_path)
+    rows = run_finetune(experiment(learning_rate=0.5), tmp_path)
     assert len(rows) == 3 and np.isfinite(rows["train_loss"]).all()
 
 
@@ -323,15 +324,15 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(ocp.CheckpointManager, "save", save)
         with pytest.raises(UserError, match=r"No space left.*make room"):
-            finetune(experiment(checkpoint_seconds=0.0), tmp_path / "full")
+            run_finetune(experiment(checkpoint_seconds=0.0), tmp_path / "full")
     assert newest(tmp_path / "full") == 1
-    finetune(experiment(checkpoint_seconds=0.0), tmp_path / "full")
-    finetune(experiment(checkpoint_seconds=0.0), tmp_path / "whole")
+    run_finetune(experiment(checkpoint_seconds=0.0), tmp_path / "full")
+    run_finetune(experiment(checkpoint_seconds=0.0), tmp_path / "whole")
     assert_same_end(tmp_path / "full", tmp_path / "whole")
 
 
 def test_the_linear_baseline_is_a_row_of_its_own(tmp_path: Path):
-    rows = finetune(experiment(baseline=True), tmp_path)
+    rows = run_finetune(experiment(baseline=True), tmp_path)
     (line,) = rows[rows["method"] == "linear_pixels"].itertuples()
     assert line.train_accuracy == 100  # 40 images in 64 dimensions are separable
     assert 50 < line.accuracy < 95
@@ -340,14 +341,14 @@ def test_the_linear_baseline_is_a_row_of_its_own(tmp_path: Path):
 
 def test_too_many_blocks_is_the_users_mistake(tmp_path: Path):
     with pytest.raises(UserError, match="has 2 blocks, received 3"):
-        finetune(experiment(blocks=3), tmp_path)
+        run_finetune(experiment(blocks=3), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
 def test_lower_precision_stays_close_and_keeps_float32_variables(tmp_path: Path, precision: str):
-    full = finetune(experiment(), tmp_path / "full")
-    low = finetune(experiment(precision=precision), tmp_path / "low")
+    full = run_finetune(experiment(), tmp_path / "full")
+    low = run_finetune(experiment(precision=precision), tmp_path / "low")
     np.testing.assert_allclose(low["train_loss"], full["train_loss"], rtol=0.01)
     tuned = network_of(tmp_path / "low")
     assert {value.dtype for value in tuned.params.values()} == {np.dtype(np.float32)}

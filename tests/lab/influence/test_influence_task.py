@@ -19,12 +19,12 @@ from rtl_jax.lab.config import Experiment, Influence, Source, Target
 from rtl_jax.lab.finetune.job import prepare
 from rtl_jax.lab.influence import explain, finetuned
 from rtl_jax.lab.influence.table import summarize
-from rtl_jax.lab.influence.task import influence
+from rtl_jax.lab.influence.task import run_influence
 from rtl_jax.lab.influence.wrong_labels import image_files
 from rtl_jax.lab.results import read_rows
 from rtl_jax.models.architecture import architecture
-from rtl_jax.models.checkpoint import load_network, save_network
-from rtl_jax.models.resnet import bind, definition, initialize
+from rtl_jax.models.model import bind, definition, initialize
+from rtl_jax.models.network import Network
 from rtl_jax.train.recipe import Recipe
 from tests.influence.problems import gradients, hessian
 
@@ -39,7 +39,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("influence")
     for index, name in enumerate(("robust", "natural")):
         variables = jax.tree.map(np.asarray, initialize(ARCH, jax.random.key(index)))
-        save_network(directory / name, ARCH, *variables, {"kind": "random"})
+        Network(ARCH, *variables, {"kind": "random"}).save(directory / name)
     return directory
 
 
@@ -62,27 +62,27 @@ def compared(workdir: Path) -> tuple[pd.DataFrame, Path]:
     settings = experiment(
         workdir, compare=str(workdir / "natural"), parameters="trainable", rank=3, damping=0.5
     )
-    rows = influence(settings, workdir)
+    rows = run_influence(settings, workdir)
     return rows, workdir / "runs" / rows["run"].iloc[0]
 
 
 def test_scores_are_those_of_the_network_on_its_own_images(workdir: Path, compared):
     rows, directory = compared
     job = prepare(dataclasses.replace(experiment(workdir), task="finetune"))
-    network = load_network(workdir / "runs" / job.run / "network")
+    network = Network.load(workdir / "runs" / job.run / "network")
     graphdef = definition(network.architecture)
     whole = bind(graphdef, network.params, network.batch_stats)
     head = Head(network.params["fc/kernel"], network.params["fc/bias"])
     train, test = (
         head.examples(whole.prefix(transform(jnp.asarray(half.images), 8), 2), half.labels)
-        for half in (job.train, job.test)
+        for half in (job.training_images, job.test_images)
     )
     wanted = gradients(test) @ np.linalg.solve(hessian(train, 0.5), gradients(train).T)
     found = read_scores(directory / "robust" / "head")
     np.testing.assert_allclose(found.values, wanted, rtol=1e-3, atol=1e-4 * abs(wanted).max())
     row = rows[(rows["method"] == "influence") & rows["source"].str.endswith("robust")].iloc[0]
     best = np.argsort(-found.values, axis=1, kind="stable")
-    matching = job.train.labels[best] == job.test.labels[:, None]
+    matching = job.training_images.labels[best] == job.test_images.labels[:, None]
     assert row.top1_match == pytest.approx(100 * matching[:, 0].mean())
     assert row.top5_match == pytest.approx(100 * (matching[:, :5].sum(1) > 2).mean())
     tuned = read_rows(workdir)
@@ -117,7 +117,7 @@ def test_a_finished_explanation_is_not_repeated(workdir: Path, compared, monkeyp
     settings = experiment(
         workdir, compare=str(workdir / "natural"), parameters="trainable", rank=3, damping=0.5
     )
-    pd.testing.assert_frame_equal(influence(settings, workdir), compared[0])
+    pd.testing.assert_frame_equal(run_influence(settings, workdir), compared[0])
 
 
 def test_a_finished_run_is_explained_by_its_own_settings(workdir: Path, compared, tmp_path: Path):
@@ -126,7 +126,7 @@ def test_a_finished_run_is_explained_by_its_own_settings(workdir: Path, compared
     settings = dataclasses.replace(
         Experiment(task="influence"), influence=Influence(run=run, damping=0.5)
     )
-    rows = influence(settings, tmp_path)
+    rows = run_influence(settings, tmp_path)
     assert set(rows["dataset"]) == {"digits"} and set(rows["num_images"]) == {60}
     values = read_scores(tmp_path / "runs" / rows["run"][0] / "robust" / "head").values
     np.testing.assert_array_equal(
@@ -135,7 +135,7 @@ def test_a_finished_run_is_explained_by_its_own_settings(workdir: Path, compared
     assert not list(tmp_path.glob("runs/*/network"))
     wrong = dataclasses.replace(settings, influence=Influence(run=str(workdir / "robust")))
     with pytest.raises(UserError, match=r"expected a network that rtl_jax fine-tuned.*'random'"):
-        influence(wrong, tmp_path)
+        run_influence(wrong, tmp_path)
 
 
 def test_data_that_changed_since_are_an_error(workdir: Path, tmp_path: Path):
@@ -149,22 +149,22 @@ def test_data_that_changed_since_are_an_error(workdir: Path, tmp_path: Path):
     write()
     target = Target(f"npz:{tmp_path / 'set.npz'}", image_size=8)
     settings = dataclasses.replace(experiment(workdir), target=target)
-    influence(settings, tmp_path)
+    run_influence(settings, tmp_path)
     images[3, 2, 2] ^= 1
     write()
     with pytest.raises(UserError, match=r"fine-tuned with these settings, but npz:.*has changed"):
-        influence(settings, tmp_path)
+        run_influence(settings, tmp_path)
     run = dataclasses.replace(settings, influence=Influence(run=str(tmp_path)))
     with pytest.raises(UserError, match=r"fine-tuned as run .*has changed since.*Bring them back"):
-        influence(run, tmp_path)
+        run_influence(run, tmp_path)
     images[3, 2, 2] ^= 1
     write()
-    assert len(influence(run, tmp_path)) == 2
+    assert len(run_influence(run, tmp_path)) == 2
 
 
 def test_the_same_source_twice_is_no_comparison(workdir: Path):
     with pytest.raises(UserError, match=r"influence.compare: expected a source of another name"):
-        influence(experiment(workdir, compare=str(workdir / "robust")), workdir)
+        run_influence(experiment(workdir, compare=str(workdir / "robust")), workdir)
 
 
 def test_flipped_labels_are_found(workdir: Path):
@@ -174,7 +174,7 @@ def test_flipped_labels_are_found(workdir: Path):
         target=dataclasses.replace(settings.target, num_images=None),
         transfer=dataclasses.replace(settings.transfer, epochs=8),
     )
-    rows = influence(settings, workdir)
+    rows = run_influence(settings, workdir)
     assert set(rows["method"]) == {"influence", "gradient", "loss"}
     found = rows[rows["method"] == "influence"].set_index("inspected")["recall"]
     assert found[20.0] >= 90 and found.is_monotonic_increasing
@@ -184,7 +184,7 @@ def test_flipped_labels_are_found(workdir: Path):
     }  # fmt: skip
     table = pd.read_csv(directory / "training_images.csv")
     job = prepare(dataclasses.replace(settings, task="finetune"))
-    original = job.pair.dataset.train.labels[table["image"]]
+    original = job.dataset.train.labels[table["image"]]
     np.testing.assert_array_equal(table["label"] != original, table["flipped"])
     assert table["influence"].is_monotonic_decreasing
     first = round(0.2 * len(table))
@@ -193,7 +193,7 @@ def test_flipped_labels_are_found(workdir: Path):
     assert "of the flipped labels found" in summarize(rows)
     refused = dataclasses.replace(settings.influence, run="runs/x")
     with pytest.raises(UserError, match=r"influence.run: expected none with influence.flip_labels"):
-        influence(dataclasses.replace(settings, influence=refused), workdir)
+        run_influence(dataclasses.replace(settings, influence=refused), workdir)
 
 
 def test_files_of_a_folder_are_named(workdir: Path, tmp_path: Path):
@@ -207,6 +207,8 @@ def test_files_of_a_folder_are_named(workdir: Path, tmp_path: Path):
     job = prepare(dataclasses.replace(experiment(workdir), task="finetune", target=target))
     files = image_files(job)
     assert files is not None and len(files) == 7
-    for file, image, label in zip(files, job.train.images, job.train.labels, strict=True):
+    for file, image, label in zip(
+        files, job.training_images.images, job.training_images.labels, strict=True
+    ):
         np.testing.assert_array_equal(np.asarray(Image.open(file)), image[..., 0])
         assert Path(file).parent.name == ("eel", "cat")[label]

@@ -23,22 +23,22 @@ from rtl_jax.lab.config import (
     Sweep,
     Target,
 )
-from rtl_jax.lab.finetune.task import finetune
+from rtl_jax.lab.finetune.task import run_finetune
 from rtl_jax.lab.influence.finetuned import explained
 from rtl_jax.lab.my_images import forecast as forecasts
 from rtl_jax.lab.my_images.comparison import grid
 from rtl_jax.lab.my_images.held_out import gather
 from rtl_jax.lab.my_images.survey import look_over
-from rtl_jax.lab.my_images.task import my_images
+from rtl_jax.lab.my_images.task import run_my_images
 from rtl_jax.lab.predict.output import read
-from rtl_jax.lab.predict.task import predict
+from rtl_jax.lab.predict.task import run_predict
 from rtl_jax.lab.sweep.cells import logits_path
 from rtl_jax.lab.sweep.estimate import Costs
 from rtl_jax.lab.sweep.grid import cells
 from rtl_jax.lab.sweep.table import last_epochs
 from rtl_jax.models.architecture import architecture
-from rtl_jax.models.checkpoint import load_network, save_network
-from rtl_jax.models.resnet import initialize
+from rtl_jax.models.model import initialize
+from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
 from rtl_jax.train.recipe import Recipe
 from tests.influence.problems import gradients, hessian
@@ -55,7 +55,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("images")
     for index, name in enumerate(("one", "other")):
         variables = jax.tree.map(np.asarray, initialize(ARCH, jax.random.key(index)))
-        save_network(directory / name, ARCH, *variables, {"kind": "random"})
+        Network(ARCH, *variables, {"kind": "random"}).save(directory / name)
     photos(directory / "photos", {"red": 17, "blue": 16, "green": 15})
     (directory / "photos/red/broken.png").write_bytes(b"")
     return directory
@@ -80,7 +80,7 @@ def experiment(root: Path, **changes) -> Experiment:
 def done(root: Path) -> tuple[epath.Path, pd.DataFrame]:
     """The work directory and the comparison's rows."""
     workdir = epath.Path(root / "run")
-    return workdir, my_images(experiment(root, my_images=MyImages(robustness=True)), workdir)
+    return workdir, run_my_images(experiment(root, my_images=MyImages(robustness=True)), workdir)
 
 
 def test_kept_logits_are_what_rows_measure(done) -> None:
@@ -112,7 +112,7 @@ def test_a_fold_is_a_fine_tuning_like_any_other(root: Path, done, tmp_path: Path
         transfer=dataclasses.replace(experiment(root).transfer, blocks=0, batch_size=8),
         sweep=Sweep(),
     )
-    (found,) = last_epochs(finetune(alone, tmp_path)).itertuples()
+    (found,) = last_epochs(run_finetune(alone, tmp_path)).itertuples()
     assert found.num_images == row.num_images == 32 and found.num_test_images == 16
     assert found.accuracy == row.accuracy and found.loss == pytest.approx(row.loss, rel=1e-4)
     assert found.train_loss == pytest.approx(row.train_loss, rel=1e-4)
@@ -131,15 +131,15 @@ def test_every_image_is_held_out_once(done) -> None:
 
 def test_the_network_carries_what_its_use_takes(root: Path, done) -> None:
     workdir, _ = done
-    network = load_network(workdir / "network")
+    network = Network.load(workdir / "network")
     known = network.provenance
     assert known["class_names"] == ["blue", "green", "red"]
     assert known["settings"]["target"]["image_size"] == 8
     assert known["settings"]["target"]["num_images"] is None  # all of them
     assert known["calibration"]["temperature"] > 0 and known["calibration"]["images"] == 96
-    found = load_source(Source(str(workdir)))
+    found = load_source(str(workdir))
     assert found.provenance == known
-    final = load_network(next((workdir / "final" / "runs").glob("*/network")))
+    final = Network.load(next((workdir / "final" / "runs").glob("*/network")))
     assert final.params.keys() == network.params.keys()
     for name, value in final.params.items():
         np.testing.assert_array_equal(value, network.params[name])
@@ -178,7 +178,7 @@ def test_the_same_command_finds_it_all_and_a_changed_folder_does_not(
 ) -> None:
     workdir, rows = done
     before = (workdir / "network" / "manifest.json").stat().mtime
-    again = my_images(experiment(root, my_images=MyImages(robustness=True)), workdir)
+    again = run_my_images(experiment(root, my_images=MyImages(robustness=True)), workdir)
     assert set(again["run"]) == set(rows["run"])
     assert set(again["time"]) == set(rows["time"])  # nothing was trained again
     assert (workdir / "network" / "manifest.json").stat().mtime == before
@@ -187,7 +187,7 @@ def test_the_same_command_finds_it_all_and_a_changed_folder_does_not(
     capsys.readouterr()
     settings = experiment(root, dry_run=True)
     target = dataclasses.replace(settings.target, dataset=f"folder:{tmp_path / 'photos'}")
-    assert my_images(dataclasses.replace(settings, target=target), tmp_path / "dry").empty
+    assert run_my_images(dataclasses.replace(settings, target=target), tmp_path / "dry").empty
     out = capsys.readouterr().out
     assert "50 pictures, 49 of them used" in out and "this takes about 1 minute here" in out
     assert not (tmp_path / "dry" / "network").exists()
@@ -205,16 +205,16 @@ def test_predictions_are_explained_by_training_images(root: Path, done, tmp_path
             images=str(root / "photos/blue"), explain=4, output=str(tmp_path / "p.csv")
         ),
     )
-    predict(asked, tmp_path)
+    run_predict(asked, tmp_path)
     found = read(tmp_path / "p.csv")
     run = Influence(run=source.checkpoint)
     (one,) = explained(Experiment(task="influence", influence=run), epath.Path(tmp_path), None)
-    train = one.examples(one.job.train, "training images")
+    train = one.examples(one.job.training_images, "training images")
     files = list(pd.read_csv(workdir / "images.csv")["file"])
     inverse = np.linalg.inv(hessian(train) + damping * np.eye(train.num_parameters))
     for row in found.itertuples():
         image = files.index(row.file)
-        predicted = one.job.pair.dataset.class_names.index(row.class_1)
+        predicted = one.job.dataset.class_names.index(row.class_1)
         inputs = train.inputs[[image], : one.head.kernel.shape[0]]
         test = one.head.examples(inputs, np.array([predicted]))
         scores = (gradients(test) @ inverse @ gradients(train).T)[0]
@@ -226,7 +226,7 @@ def test_predictions_are_explained_by_training_images(root: Path, done, tmp_path
         assert row.training_label_1 == Path(row.training_image_1).parent.name
     elsewhere = dataclasses.replace(asked, source=Source(str(root / "one")))
     with pytest.raises(UserError, match=r"predict.explain: expected a network whose training"):
-        predict(elsewhere, tmp_path)
+        run_predict(elsewhere, tmp_path)
 
 
 def test_the_forecast_adds_up(root: Path, done, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,4 +252,4 @@ def test_the_forecast_adds_up(root: Path, done, monkeypatch: pytest.MonkeyPatch)
 )
 def test_what_is_no_folder_is_refused(root: Path, tmp_path: Path, target, message) -> None:
     with pytest.raises(UserError, match=message):
-        my_images(experiment(root, target=target), tmp_path)
+        run_my_images(experiment(root, target=target), tmp_path)

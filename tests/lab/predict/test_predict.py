@@ -19,11 +19,11 @@ from rtl_jax.lab.config import Experiment, Predict, Source
 from rtl_jax.lab.predict import inputs, output
 from rtl_jax.lab.predict.output import read
 from rtl_jax.lab.predict.predictor import Predictor
-from rtl_jax.lab.predict.task import predict, summarize
+from rtl_jax.lab.predict.table import summarize
+from rtl_jax.lab.predict.task import run_predict
 from rtl_jax.models.architecture import architecture
-from rtl_jax.models.checkpoint import load_network, save_network
-from rtl_jax.models.functions import network_logits
-from rtl_jax.models.resnet import initialize
+from rtl_jax.models.model import initialize
+from rtl_jax.models.network import Network
 
 CONFIG = Path(__file__).parents[3] / "configs" / "predict.py"
 NAMES = ["ant", "bee", "cat", "dog"]
@@ -43,8 +43,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "settings": {"target": {"image_size": 12}},
         "calibration": {"temperature": TEMPERATURE, "before": 9.0, "after": 2.0, "images": 5},
     }
-    save_network(directory / "network", ARCH, *variables, provenance)
-    save_network(directory / "bare", ARCH, *variables, {})
+    Network(ARCH, *variables, provenance).save(directory / "network")
+    Network(ARCH, *variables, {}).save(directory / "bare")
     (directory / "new" / "deep").mkdir(parents=True)
     draw = np.random.default_rng(0)
     for index in range(10):
@@ -66,8 +66,8 @@ def experiment(root: Path, images: str, **settings) -> Experiment:
 
 def expected(root: Path, file: str) -> np.ndarray:
     """The probabilities of one picture, by the network as a whole."""
-    network = load_network(root / "network")
-    logits_fn = network_logits(ARCH, network.params, network.batch_stats)
+    network = Network.load(root / "network")
+    logits_fn = Network(ARCH, network.params, network.batch_stats).logits_fn()
     pixels = pictures.decode(Path(file), 12)[None] / np.float32(255)
     return softmax(np.asarray(logits_fn(jnp.asarray(pixels)))[0] / TEMPERATURE)
 
@@ -89,7 +89,7 @@ def check(root: Path, table: pd.DataFrame) -> None:
 def test_rows_are_each_picture_s_own(root: Path, tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"out.{ending}"
     with pytest.raises(Incomplete, match=r"1 of 11 pictures could not be read.*out\."):
-        predict(experiment(root, str(root / "new"), top=3, output=str(path)), tmp_path)
+        run_predict(experiment(root, str(root / "new"), top=3, output=str(path)), tmp_path)
     table = read(path)
     names = [str(Path(file).relative_to(root / "new")) for file in table["file"]]
     assert names == ["0.png", "2.png", "4.png", "5_broken.jpg", "6.png", "8.png",
@@ -101,18 +101,18 @@ def test_rows_are_each_picture_s_own(root: Path, tmp_path: Path, ending: str) ->
 
 
 def test_patterns_lists_and_single_pictures(root: Path, tmp_path: Path) -> None:
-    rows = predict(experiment(root, str(root / "new/**/[0-9].png"), top=3), tmp_path)
+    rows = run_predict(experiment(root, str(root / "new/**/[0-9].png"), top=3), tmp_path)
     assert rows["pictures"].tolist() == [10]
     assert "predicted 10 pictures in " in summarize(rows)
     whole = read(tmp_path / "predictions.csv")
     check(root, whole)
     listed = root / "some.txt"
     listed.write_text("new/deep/3.png\n\nnew/0.png\n")
-    predict(experiment(root, str(listed), top=3), tmp_path)
+    run_predict(experiment(root, str(listed), top=3), tmp_path)
     some = read(tmp_path / "predictions.csv")
     assert [Path(file).name for file in some["file"]] == ["3.png", "0.png"]
     check(root, some)
-    predict(experiment(root, str(root / "new/2.png"), top=9), tmp_path)
+    run_predict(experiment(root, str(root / "new/2.png"), top=9), tmp_path)
     one = read(tmp_path / "predictions.csv")
     assert len(one) == 1 and one["probability_4"].notna().all()  # there are four classes
     assert one.filter(like="probability").sum(axis=1).tolist() == pytest.approx([1.0])
@@ -147,18 +147,18 @@ def test_an_interrupted_prediction_goes_on(
 
     monkeypatch.setattr(Predictor, "features", counted)
     with pytest.raises(KeyboardInterrupt):
-        predict(settings, tmp_path)
+        run_predict(settings, tmp_path)
     assert not (tmp_path / "predictions.csv").exists()
-    predict(settings, tmp_path)
+    run_predict(settings, tmp_path)
     assert seen == [4, 4, 2, 2]  # two pieces were there, and were not computed again
     check(root, read(tmp_path / "predictions.csv"))
     # A changed picture is another prediction.
     with pytest.raises(KeyboardInterrupt):
         seen.clear()
-        predict(settings, tmp_path)
+        run_predict(settings, tmp_path)
     (piece,) = (tmp_path / "predicting").iterdir()
     (root / "new/0.png").touch()
-    predict(settings, tmp_path)
+    run_predict(settings, tmp_path)
     assert piece.exists() and len(seen) == 6
 
 
@@ -184,7 +184,7 @@ def test_a_network_without_a_temperature_says_so(
     settings = experiment(root, str(root / "new/0.png"))
     bare = dataclasses.replace(settings, source=Source(str(root / "bare")))
     bare = dataclasses.replace(bare, target=dataclasses.replace(bare.target, image_size=12))
-    predict(bare, tmp_path)
+    run_predict(bare, tmp_path)
     assert "no temperature was fitted for this network" in capsys.readouterr().out
     (row,) = read(tmp_path / "predictions.csv").itertuples()
     truth = expected(root, str(root / "new/0.png")) ** TEMPERATURE
@@ -194,8 +194,8 @@ def test_a_network_without_a_temperature_says_so(
 
 def test_bad_outputs_and_nothing_to_do(root: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"predict.output: expected a .csv or .parquet"):
-        predict(experiment(root, str(root / "new"), output="x.txt"), tmp_path)
+        run_predict(experiment(root, str(root / "new"), output="x.txt"), tmp_path)
     with pytest.raises(UserError, match=r"predict.images: expected a folder, .* no ''"):
-        predict(experiment(root, ""), tmp_path)
+        run_predict(experiment(root, ""), tmp_path)
     with pytest.raises(UserError, match=r"expected pictures, and .* has none"):
-        predict(experiment(root, str(root / "new/*.tiff")), tmp_path)
+        run_predict(experiment(root, str(root / "new/*.tiff")), tmp_path)

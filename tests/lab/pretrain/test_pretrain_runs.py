@@ -23,9 +23,9 @@ from rtl_jax.errors import UserError
 from rtl_jax.lab import results
 from rtl_jax.lab.attack.task import method
 from rtl_jax.lab.config import Attack, Experiment, Pretraining, Source, Target
-from rtl_jax.lab.pretrain.task import pretrain
-from rtl_jax.models.checkpoint import TrainingCheckpoints, load_network
-from rtl_jax.models.functions import network_logits
+from rtl_jax.lab.pretrain.task import run_pretrain
+from rtl_jax.models.network import Network
+from rtl_jax.train.checkpoints import TrainingCheckpoints
 from tests.processes import on_devices
 
 ROOT = Path(__file__).parents[3]
@@ -59,7 +59,7 @@ def experiment(source: Source = SOURCE, **pretraining) -> Experiment:
 
 def network_of(workdir: Path):
     (found,) = workdir.glob("runs/*/network")
-    return load_network(found)
+    return Network.load(found)
 
 
 def assert_same_weights(one: Path, other: Path, rtol: float = 0) -> None:
@@ -72,7 +72,7 @@ def assert_same_weights(one: Path, other: Path, rtol: float = 0) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("undisturbed")
-    pretrain(experiment(), workdir)
+    run_pretrain(experiment(), workdir)
     return workdir
 
 
@@ -85,7 +85,7 @@ def test_rows_are_what_the_network_left_does(undisturbed: Path):
     data = load_dataset("digits", data_dir=None, image_size=8)
     assert len(network.provenance["class_names"]) == data.num_classes == 10
     shown = data.test.take(draw_test_subset(data.test.labels, 50, 10))
-    logits_fn = network_logits(network.architecture, network.params, network.batch_stats)
+    logits_fn = Network(network.architecture, network.params, network.batch_stats).logits_fn()
     images = prepare(shown.images, 8)
     hits = np.asarray(jax.jit(logits_fn)(images)).argmax(1) == shown.labels
     assert last.loc["pretrain", "accuracy"] == pytest.approx(100 * hits.mean())
@@ -98,7 +98,7 @@ def test_rows_are_what_the_network_left_does(undisturbed: Path):
 
 
 def test_a_finished_run_is_not_repeated(undisturbed: Path, capsys: pytest.CaptureFixture):
-    again = pretrain(experiment(checkpoint_seconds=1.0, memory_mib=9000), undisturbed)
+    again = run_pretrain(experiment(checkpoint_seconds=1.0, memory_mib=9000), undisturbed)
     assert "is finished" in capsys.readouterr().out and len(again) == 6
 
 
@@ -118,8 +118,8 @@ def test_a_killed_run_ends_with_the_same_weights(undisturbed, tmp_path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(TrainingCheckpoints, "save", save_and_die)
         with pytest.raises(Killed):
-            pretrain(experiment(checkpoint_seconds=0.0), tmp_path)
-    rows = pretrain(experiment(), tmp_path).drop(columns=["seconds", "time", "config"])
+            run_pretrain(experiment(checkpoint_seconds=0.0), tmp_path)
+    rows = run_pretrain(experiment(), tmp_path).drop(columns=["seconds", "time", "config"])
     assert_same_weights(undisturbed, tmp_path)
     expected = results.read_rows(undisturbed).drop(columns=["seconds", "time", "config"])
     pd.testing.assert_frame_equal(rows, expected, check_exact=True)
@@ -216,7 +216,7 @@ def streamed(photos: Path, **pretraining) -> Experiment:
 
 
 def test_a_streamed_run_goes_on_at_the_same_image(photos: Path, tmp_path: Path, monkeypatch):
-    pretrain(streamed(photos), tmp_path / "whole")
+    run_pretrain(streamed(photos), tmp_path / "whole")
     save = TrainingCheckpoints.save
 
     def save_and_die(self, number, arrays, record):
@@ -227,15 +227,15 @@ def test_a_streamed_run_goes_on_at_the_same_image(photos: Path, tmp_path: Path, 
     with monkeypatch.context() as patch:
         patch.setattr(TrainingCheckpoints, "save", save_and_die)
         with pytest.raises(Killed):
-            pretrain(streamed(photos, checkpoint_seconds=0.0), tmp_path / "parts")
-    pretrain(streamed(photos), tmp_path / "parts")
+            run_pretrain(streamed(photos, checkpoint_seconds=0.0), tmp_path / "parts")
+    run_pretrain(streamed(photos), tmp_path / "parts")
     assert_same_weights(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_a_trained_source_can_be_trained_on(undisturbed: Path, tmp_path: Path):
     start = Source(str(undisturbed))
     still = {"learning_rate": 1e-9, "weight_decay": 0.0, "average_decay": None}
-    pretrain(experiment(start, **still, perturbation="none", num_attacked=0), tmp_path)
+    run_pretrain(experiment(start, **still, perturbation="none", num_attacked=0), tmp_path)
     ours, before = network_of(tmp_path), network_of(undisturbed)
     for path in before.params:
         np.testing.assert_allclose(ours.params[path], before.params[path], atol=1e-6)
@@ -254,7 +254,7 @@ def test_a_trained_source_can_be_trained_on(undisturbed: Path, tmp_path: Path):
 )
 def test_what_the_user_can_mend(tmp_path: Path, changes: dict, message: str):
     with pytest.raises(UserError, match=message):
-        pretrain(experiment(**changes), tmp_path)
+        run_pretrain(experiment(**changes), tmp_path)
 
 
 def test_a_stream_is_taken_whole(photos: Path, tmp_path: Path):
@@ -262,13 +262,13 @@ def test_a_stream_is_taken_whole(photos: Path, tmp_path: Path):
         streamed(photos), target=Target(f"folder:{photos}", image_size=8, num_images=5)
     )
     with pytest.raises(UserError, match="target.num_images: a set that is streamed"):
-        pretrain(wrong, tmp_path)
+        run_pretrain(wrong, tmp_path)
     for given in ({"low_resolution": 4}, {"test_dataset": "digits"}):
         wrong = dataclasses.replace(
             streamed(photos), target=Target(f"folder:{photos}", image_size=8, **given)
         )
         with pytest.raises(UserError, match="is not to be had of a set that is streamed"):
-            pretrain(wrong, tmp_path)
+            run_pretrain(wrong, tmp_path)
 
 
 def test_presets_leave_room_for_the_resized_crop():

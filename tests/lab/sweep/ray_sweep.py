@@ -13,7 +13,7 @@ import numpy as np
 
 from rtl_jax.lab.sweep import executors
 from rtl_jax.lab.sweep.cells import run_cells
-from rtl_jax.lab.sweep.task import sweep
+from rtl_jax.lab.sweep.task import run_sweep
 from tests.lab.sweep.test_sweep import experiment
 
 
@@ -39,7 +39,7 @@ def main(workdir: Path) -> None:
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     executors.run_cells = announced
     grid = experiment(targets=("digits", f"npz:{workdir / 'noise.npz'}"))
-    rows = sweep(dataclasses.replace(grid, executor="ray"), workdir)
+    rows = run_sweep(dataclasses.replace(grid, executor="ray"), workdir)
     assert rows["dataset"].nunique() == 2
 
 

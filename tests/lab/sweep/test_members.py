@@ -14,8 +14,8 @@ import pytest
 from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Experiment, Source, Target
-from rtl_jax.lab.finetune.job import Job, assemble, load
-from rtl_jax.lab.finetune.task import finetune
+from rtl_jax.lab.finetune.job import Job, assemble, load_inputs
+from rtl_jax.lab.finetune.task import run_finetune
 from rtl_jax.runtime import resources
 from rtl_jax.train import feature_cache as store_module
 from rtl_jax.train.feature_cache import Room
@@ -41,7 +41,7 @@ def experiment(augmentation: str = "none", num_images: int = 40, **transfer) -> 
 
 def jobs_of(settings: Experiment, seeds: Sequence[int] = SEEDS) -> list[Job]:
     """One job a seed, all from the network that the first seed draws."""
-    pair = load(settings)
+    pair = load_inputs(settings)
     return [assemble(dataclasses.replace(settings, seed=seed), pair) for seed in seeds]
 
 
@@ -89,7 +89,7 @@ def test_seeds_divided_over_devices_are_the_same():
 def test_a_member_equals_the_finetune_task(tmp_path: Path):
     """Random sources differ by seed: then the frozen part, too, has an axis of seeds."""
     settings = experiment(frozen_batch_norm="source", blocks=1)
-    pairs = [load(dataclasses.replace(settings, seed=seed)) for seed in SEEDS[:2]]
+    pairs = [load_inputs(dataclasses.replace(settings, seed=seed)) for seed in SEEDS[:2]]
     pairs[1] = dataclasses.replace(pairs[1], dataset=pairs[0].dataset)
     jobs = [
         assemble(dataclasses.replace(settings, seed=seed), pair)
@@ -98,7 +98,7 @@ def test_a_member_equals_the_finetune_task(tmp_path: Path):
     together = losses(jobs)
     for row, job in zip(together[1:], jobs[1:], strict=True):
         alone = dataclasses.replace(job.experiment, task="finetune")
-        rows = finetune(alone, tmp_path)
+        rows = run_finetune(alone, tmp_path)
         np.testing.assert_allclose(row[[0, 2]], rows["train_loss"], rtol=1e-4)
         np.testing.assert_allclose(row[-2], rows["loss"].iloc[-1], rtol=1e-4)
         assert row[-1] == pytest.approx(rows["accuracy"].iloc[-1], abs=1e-9)
@@ -119,13 +119,13 @@ def test_sizes_and_seeds_share_the_union_of_their_images():
     small = jobs_of(experiment(frozen_batch_norm="source", num_images=20))
     large = jobs_of(experiment(frozen_batch_norm="source", num_images=40))
     stores = stores_for([*small, *large])
-    union = set().union(*(job.train_rows.tolist() for job in [*small, *large]))
-    assert len(stores.train.labels) == len(union) < sum(map(len, (j.train_rows for j in large)))
+    union = set().union(*(job.train_indices.tolist() for job in [*small, *large]))
+    assert len(stores.train.labels) == len(union) < sum(map(len, (j.train_indices for j in large)))
     for jobs in (small, large):
         np.testing.assert_allclose(losses(jobs, stores), losses(jobs), rtol=1e-5)
         training, _ = begin(jobs, stores)
-        labels = stores.train.labels[training.train_rows]
-        np.testing.assert_array_equal(labels, [job.train.labels for job in jobs])
+        labels = stores.train.labels[training.train_indices]
+        np.testing.assert_array_equal(labels, [job.training_images.labels for job in jobs])
 
 
 def test_frozen_weights_are_there_once_and_trained_ones_for_each_seed():

@@ -19,14 +19,14 @@ from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
 from rtl_jax.lab.config import FIRST_SEED, Experiment, Source, Sweep, Target
+from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.sweep import cells as cells_module
 from rtl_jax.lab.sweep.estimate import flops
 from rtl_jax.lab.sweep.grid import cells, groups
 from rtl_jax.lab.sweep.plan import plan
 from rtl_jax.lab.sweep.table import mean_interval, short_names, summarize
-from rtl_jax.lab.sweep.task import in_order, minutes_left, sweep
+from rtl_jax.lab.sweep.task import in_order, minutes_left, run_sweep
 from rtl_jax.lab.tasks import run
-from rtl_jax.models import sources as zoo
 from rtl_jax.train.recipe import Recipe
 
 SOURCE = Source("random", "resnet50", "small", stage_sizes=(1, 1), stage_widths=(4, 6))
@@ -142,7 +142,7 @@ def test_a_plan_says_what_memory_and_time_it_takes(tmp_path: Path):
 
 def test_work_counts_the_products_of_convolutions():
     """A network of two blocks, counted by hand: each kernel's weights times its places."""
-    architecture = zoo.load_source(SOURCE).architecture.replace(num_classes=10)
+    architecture = load_network(SOURCE).architecture.replace(num_classes=10)
     before, behind = flops(architecture, 8, 2)
     stem = 2 * 8 * 8 * 27 * 4
     # Bottlenecks of widths 4 and 6 (the second of stride 2 in its middle), with projections.
@@ -170,7 +170,7 @@ def test_time_left_is_told_once_some_work_is_done():
 
 
 def test_a_sweep_says_what_is_left(tmp_path: Path, capsys):
-    sweep(experiment(blocks=(0, 1), seeds=1, num_images=(20,)), tmp_path)
+    run_sweep(experiment(blocks=(0, 1), seeds=1, num_images=(20,)), tmp_path)
     first, last = (line for line in capsys.readouterr().out.splitlines() if "finished" in line)
     assert re.fullmatch(r"1 of 2 groups .* after \d+\.\d min, about \d+\.\d min left", first)
     assert re.fullmatch(r"2 of 2 groups .* after \d+\.\d min", last)
@@ -183,7 +183,7 @@ def test_a_sweep_says_what_is_left(tmp_path: Path, capsys):
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
     """A sweep that nothing disturbed, and its rows."""
     workdir = tmp_path_factory.mktemp("whole")
-    return workdir, sweep(experiment(), workdir)
+    return workdir, run_sweep(experiment(), workdir)
 
 
 def test_a_sweep_leaves_the_rows_of_all_its_runs(whole):
@@ -199,9 +199,9 @@ def test_a_sweep_leaves_the_rows_of_all_its_runs(whole):
 def test_a_finished_sweep_is_not_repeated(whole, monkeypatch: pytest.MonkeyPatch, capsys):
     workdir, rows = whole
     monkeypatch.setattr(cells_module, "_train", lambda *_: pytest.fail("trained again"))
-    pd.testing.assert_frame_equal(sweep(experiment(), workdir), rows)
+    pd.testing.assert_frame_equal(run_sweep(experiment(), workdir), rows)
     assert "6 runs, 6 done, 0 to do" in capsys.readouterr().out
-    fewer = sweep(experiment(seeds=2, num_images=(40,)), workdir)
+    fewer = run_sweep(experiment(seeds=2, num_images=(40,)), workdir)
     assert sorted(set(fewer["seed"])) == [FIRST_SEED, FIRST_SEED + 100_000]
 
 
@@ -211,8 +211,8 @@ def test_more_seeds_run_only_what_is_missing(whole, tmp_path: Path, monkeypatch)
     monkeypatch.setattr(
         cells_module, "_train", lambda jobs, *rest: (trained.extend(jobs), real(jobs, *rest))[1]
     )
-    sweep(experiment(seeds=2, num_images=(20,), seeds_at_once=1), tmp_path)
-    rows = sweep(experiment(num_images=(20,), seeds_at_once=1), tmp_path)
+    run_sweep(experiment(seeds=2, num_images=(20,), seeds_at_once=1), tmp_path)
+    rows = run_sweep(experiment(num_images=(20,), seeds_at_once=1), tmp_path)
     assert [job.experiment.seed - FIRST_SEED for job in trained] == [0, 100_000, 200_000]
     # One after the other instead of side by side: the same runs.
     _, side_by_side = whole
@@ -247,8 +247,8 @@ def test_a_sweep_killed_anywhere_ends_with_the_same_rows(whole, tmp_path: Path, 
             patch.setattr(cells_module.Training, "epoch", epoch)
             patch.setattr(results, "write_rows", write)
             with pytest.raises(Killed):
-                sweep(experiment(), tmp_path)
-    rows = sweep(experiment(), tmp_path)
+                run_sweep(experiment(), tmp_path)
+    rows = run_sweep(experiment(), tmp_path)
     pd.testing.assert_frame_equal(measured(rows), measured(whole[1]), check_exact=True)
 
 
@@ -264,7 +264,7 @@ def test_another_source_under_the_same_name_is_another_run(whole, monkeypatch):
         return dataclasses.replace(pair, dataset=dataclasses.replace(pair.dataset, test=test))
 
     monkeypatch.setattr(cells_module, "load", changed)
-    other = sweep(experiment(), workdir)
+    other = run_sweep(experiment(), workdir)
     assert not set(other["run"]) & set(rows["run"]) and len(other) == len(rows)
 
 
@@ -273,21 +273,21 @@ def test_a_diverging_run_leaves_rows_and_does_not_stop_the_others(tmp_path: Path
     wild = dataclasses.replace(
         grid, transfer=dataclasses.replace(grid.transfer, learning_rate=1e30)
     )
-    rows = sweep(wild, tmp_path)
+    rows = run_sweep(wild, tmp_path)
     assert rows["run"].nunique() == 2 and not np.isfinite(rows["train_loss"]).all()
     assert "diverged on 20 images" in capsys.readouterr().out
     assert "2 runs diverged" in summarize(rows)
 
 
 def test_networks_are_kept_if_asked_for(tmp_path: Path):
-    rows = sweep(experiment(seeds=1, num_images=(20,), keep_networks=True), tmp_path)
+    rows = run_sweep(experiment(seeds=1, num_images=(20,), keep_networks=True), tmp_path)
     (network,) = tmp_path.glob("runs/*/network")
     assert network.parent.name == rows["run"].iloc[0]
 
 
 def test_what_is_missing_is_the_users_to_mend(tmp_path: Path):
     with pytest.raises(UserError, match="source.checkpoint: there is no"):
-        sweep(experiment(sources=("nothing.pt",)), tmp_path)
+        run_sweep(experiment(sources=("nothing.pt",)), tmp_path)
 
 
 def test_what_is_missing_is_named_and_skipped_if_asked_for(
@@ -295,7 +295,7 @@ def test_what_is_missing_is_named_and_skipped_if_asked_for(
 ):
     monkeypatch.setenv("RTL_JAX_DATA_DIR", str(tmp_path / "nothing"))
     some = {"seeds": 1, "num_images": (20,), "skip_missing": True}
-    rows = sweep(
+    rows = run_sweep(
         experiment(
             sources=("nothing.pt", "random"), targets=("tfds:svhn_cropped", "digits"), **some
         ),
@@ -306,7 +306,7 @@ def test_what_is_missing_is_named_and_skipped_if_asked_for(
     assert set(rows["source"]) == {"random"} and set(rows["dataset"]) == {"digits"}
     assert rows["run"].nunique() == 1
     with pytest.raises(UserError, match="nothing of this sweep is there: source nothing.pt"):
-        sweep(experiment(sources=("nothing.pt",), **some), tmp_path)
+        run_sweep(experiment(sources=("nothing.pt",), **some), tmp_path)
 
 
 # ---- The table -----------------------------------------------------------------------------------

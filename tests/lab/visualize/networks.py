@@ -4,8 +4,8 @@ import jax
 import numpy as np
 
 from rtl_jax.models.architecture import architecture
-from rtl_jax.models.checkpoint import Network
-from rtl_jax.models.resnet import initialize
+from rtl_jax.models.model import initialize
+from rtl_jax.models.network import Network
 
 ARCH = architecture("resnet18", stem="small", stage_sizes=(1, 1), stage_widths=(8, 16)).replace(
     stem_width=8, num_classes=3

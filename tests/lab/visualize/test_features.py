@@ -10,7 +10,7 @@ from rtl_jax.attacks import PGD, attack
 from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Visualize
 from rtl_jax.lab.visualize.features import choose_units, raise_features, require_units
-from rtl_jax.models.resnet import bind, definition
+from rtl_jax.models.model import bind, definition
 from tests.lab.visualize.networks import ARCH, tiny
 
 RNG = np.random.default_rng(1)

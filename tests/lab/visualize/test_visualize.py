@@ -13,13 +13,13 @@ from rtl_jax.attacks.losses import cross_entropy
 from rtl_jax.data import draw_test_subset
 from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Experiment, Target, Visualize
-from rtl_jax.lab.targets import load_target
+from rtl_jax.lab.inputs import load_target
 from rtl_jax.lab.visualize import task as module
 from rtl_jax.lab.visualize.saliency import total_variation
 from rtl_jax.lab.visualize.table import summarize
-from rtl_jax.lab.visualize.task import visualize
-from rtl_jax.models.checkpoint import save_network
-from rtl_jax.models.resnet import bind, definition
+from rtl_jax.lab.visualize.task import run_visualize
+from rtl_jax.models.model import bind, definition
+from rtl_jax.models.network import Network
 from tests.lab.visualize.networks import ARCH, tiny
 
 
@@ -28,7 +28,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two sources, `natural` and `robust` by name alone."""
     directory = tmp_path_factory.mktemp("visualize")
     for index, name in enumerate(("natural", "robust")):
-        save_network(directory / name, *tiny(index))
+        Network(*tiny(index)).save(directory / name)
     return directory
 
 
@@ -50,7 +50,7 @@ def archive(workdir: Path, rows: pd.DataFrame, name: str) -> dict[str, np.ndarra
 
 def test_features_of_two_sources(workdir: Path, monkeypatch: pytest.MonkeyPatch):
     settings = experiment(workdir)
-    rows = visualize(settings, workdir)
+    rows = run_visualize(settings, workdir)
     assert [Path(name).name for name in rows["source"]] == ["natural", "robust"]
     assert set(rows["method"]) == {"features"} and set(rows["num_test_images"]) == {3}
     assert set(rows["norm"]) == {"l2"} and set(rows["eps"]) == {0.5}
@@ -73,14 +73,14 @@ def test_features_of_two_sources(workdir: Path, monkeypatch: pytest.MonkeyPatch)
     assert table.count("features") == 2 and f"{rows['roughness'][1]:.2f}" in table
 
     monkeypatch.setattr(module, "_look", lambda *_: pytest.fail("looked again"))
-    pd.testing.assert_frame_equal(visualize(settings, workdir), rows)
+    pd.testing.assert_frame_equal(run_visualize(settings, workdir), rows)
     with pytest.raises(pytest.fail.Exception):
-        visualize(dataclasses.replace(settings, seed=1), workdir)
+        run_visualize(dataclasses.replace(settings, seed=1), workdir)
 
 
 def test_gradients_of_two_sources(workdir: Path):
     settings = experiment(workdir, show="gradients")
-    rows = visualize(settings, workdir)
+    rows = run_visualize(settings, workdir)
     assert set(rows["num_test_images"]) == {12} and rows["eps"].isna().all()
     found = archive(workdir, rows, "gradients")
     assert found["gradients"].shape == (2, 3, 8, 8, 3)
@@ -109,9 +109,9 @@ def test_a_feature_that_is_off_everywhere_is_told(workdir: Path, tmp_path: Path,
     network = tiny(0)
     network.params["layer2/0/bn2/scale"][7] = 0
     network.params["layer2/0/bn2/bias"][7] = -1e3
-    save_network(tmp_path / "dead", *network)
+    Network(*network).save(tmp_path / "dead")
     settings = experiment(workdir, sources=(str(tmp_path / "dead"),), units=(7,))
-    rows = visualize(settings, tmp_path)
+    rows = run_visualize(settings, tmp_path)
     assert "3 of 3 pictures are as before, for their feature is 0" in capsys.readouterr().out
     assert rows["roughness"].isna().all()
     found = archive(tmp_path, rows, "features")
@@ -132,4 +132,4 @@ def test_what_the_user_can_mend(workdir: Path, settings: dict, target: dict, mes
     wrong = experiment(workdir, **settings)
     wrong = dataclasses.replace(wrong, target=dataclasses.replace(wrong.target, **target))
     with pytest.raises(UserError, match=message):
-        visualize(wrong, workdir)
+        run_visualize(wrong, workdir)

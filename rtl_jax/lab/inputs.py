@@ -1,5 +1,6 @@
-"""From the settings of a target to its data set: loaded, tested elsewhere, varied."""
+"""From settings to a network and a data set."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,18 @@ from rtl_jax.data.folds import deal
 from rtl_jax.data.sources import load_dataset
 from rtl_jax.data.subset import draw_subset, draw_test_subset
 from rtl_jax.data.variants import vary
-from rtl_jax.lab.config import Target
+from rtl_jax.lab.config import Source, Target
+from rtl_jax.models.network import Network
+from rtl_jax.models.sources import load_source
 from rtl_jax.runtime.paths import cache_path
+
+
+def load_network(source: Source, seed: int = 0) -> Network:
+    """The network that the group `source` describes; `seed` draws a random one.
+
+    Raises UserError as `load_source` does.
+    """
+    return load_source(**dataclasses.asdict(source), seed=seed)
 
 
 def load_target(target: Target, cache_dir: str | Path | None = None) -> Dataset:
@@ -27,7 +38,13 @@ def load_target(target: Target, cache_dir: str | Path | None = None) -> Dataset:
         test=target.test_dataset,
         test_on_train=target.folds is not None,
     )
-    return vary(dataset, target, cache_path(cache_dir))
+    return vary(
+        dataset,
+        image_size=target.image_size,
+        low_resolution=target.low_resolution,
+        zeroed_frequencies=target.zeroed_frequencies,
+        cache_dir=cache_path(cache_dir),
+    )
 
 
 def draw_rows(target: Target, dataset: Dataset, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,8 @@
+"""What a report says on the terminal."""
+
+import pandas as pd
+
+
+def summarize(rows: pd.DataFrame) -> str:
+    """How much the report was made from."""
+    return f"it shows {len(rows):,} rows of {rows['run'].nunique():,} runs"

@@ -1,0 +1,64 @@
+"""The skeleton of every run: found again by its name, done once, its rows written last.
+
+A run has a name by content (`Experiment.fingerprint`), rows in WORKDIR/rows and files of its own in
+WORKDIR/runs/NAME. What has rows is finished, and is not done again:
+
+    with open_run(workdir, name) as run:
+        if run.pending:
+            run.finish(compute(run.directory))
+    return run.rows()
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+from etils import epath
+
+from rtl_jax.lab import results
+from rtl_jax.runtime.paths import absolute
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run in a work directory; `pending` unless it has left all that it is asked for."""
+
+    name: str
+    workdir: epath.Path
+    pending: bool
+
+    @property
+    def directory(self) -> epath.Path:
+        """Where its files are."""
+        return self.workdir / "runs" / self.name
+
+    def finish(self, rows: Iterable[Mapping[str, Any]], scratch: str | None = None) -> None:
+        """Write its rows; then what only served to resume it, a folder in its own, is removed."""
+        results.write_rows(self.workdir, self.name, rows)
+        if scratch is not None:
+            (self.directory / scratch).rmtree()
+
+    def rows(self) -> pd.DataFrame:
+        """Its rows, as they were written."""
+        table = results.read_rows(self.workdir)
+        return table[table["run"] == self.name].reset_index(drop=True)
+
+
+@contextlib.contextmanager
+def open_run(workdir: epath.PathLike, name: str, *, keeps: str | None = None) -> Iterator[Run]:
+    """The run of that name in a work directory.
+
+    It is finished where it has rows and, with `keeps`, has left a file or folder of that name in
+    its directory.
+    """
+    place = absolute(workdir)
+    path = results.rows_path(place, name)
+    kept = keeps is None or (place / "runs" / name / keeps).exists()
+    # The rows of a sweep's runs lie in files of several.
+    known = kept and (path.exists() or name in results.finished(place))
+    run = Run(name, place, pending=not known)
+    if not run.pending:
+        print(f"run {name} is finished; its rows are in {path.parent}")
+    yield run

@@ -1,0 +1,107 @@
+"""Networks of any family as pure functions of flat dictionaries.
+
+Conventions of the whole package: `images` are NHWC float in [0, 1], `features` what flows between
+blocks, `logits` [N, classes]; `params` and `batch_stats` are flat dictionaries from a path such as
+'layer4/2/conv1/kernel' to an array, so that freezing, checkpoints, `vmap` over seeds and Hessians
+work on plain pytrees. NNX objects live inside a step only.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from rtl_jax.errors import UserError
+from rtl_jax.models.layers import ConvMethod, choose_convolution
+from rtl_jax.models.registry import Architecture, Variables, family_of
+
+
+def definition(
+    architecture: Architecture,
+    *,
+    dtype: jnp.dtype = jnp.float32,
+    method: ConvMethod | None = None,
+) -> nnx.GraphDef:
+    """The static part of a network, hashable; `bind` adds the variables.
+
+    `dtype` is what blocks compute in (float32 or bfloat16; variables stay float32);
+    `method` the convolution's form, by default the backend's.
+    """
+    return _definition(architecture, jnp.dtype(dtype), method or choose_convolution())
+
+
+@lru_cache(maxsize=64)
+def _definition(architecture: Architecture, dtype: jnp.dtype, method: ConvMethod) -> nnx.GraphDef:
+    return nnx.graphdef(nnx.eval_shape(lambda: _build(architecture, dtype, method)))
+
+
+def bind(graphdef: nnx.GraphDef, params: Mapping, batch_stats: Mapping) -> Any:
+    """A network with these variables, for use inside a step; the dictionaries stay untouched."""
+
+    def state(variables: Mapping) -> nnx.State:
+        # JAX arrays: NNX would write new statistics into a NumPy array, the caller's own.
+        leaves: Any = {_unflatten(path): jnp.asarray(leaf) for path, leaf in variables.items()}
+        return nnx.from_flat_state(leaves)
+
+    return nnx.merge(graphdef, state(params), state(batch_stats), copy=True)
+
+
+def batch_stats_of(network: Any) -> Variables:
+    """The running statistics as a flat dictionary, after a call with `train` for instance."""
+    return _flatten(nnx.state(network, nnx.BatchStat))
+
+
+def variable_shapes(architecture: Architecture) -> tuple[Variables, Variables]:
+    """Shape and dtype of every parameter and statistic, without computing anything."""
+
+    def create() -> tuple[Variables, Variables]:
+        network = _build(architecture, jnp.dtype(jnp.float32), "xla")
+        return _flatten(nnx.state(network, nnx.Param)), batch_stats_of(network)
+
+    return jax.eval_shape(create)
+
+
+@partial(jax.jit, static_argnums=0)
+def initialize(architecture: Architecture, key: jax.Array) -> tuple[Variables, Variables]:
+    """Random parameters and fresh statistics, as the architecture's family draws them."""
+    shapes = variable_shapes(architecture)
+    return family_of(architecture).initialize(architecture, key, *shapes)
+
+
+def check_variables(
+    architecture: Architecture, params: Mapping, batch_stats: Mapping, where: str
+) -> None:
+    """Raise UserError naming every variable that is missing, left over or of the wrong shape."""
+    wanted_params, wanted_stats = variable_shapes(architecture)
+    problems = []
+    for wanted, received in ((wanted_params, params), (wanted_stats, batch_stats)):
+        problems += [f"missing: {path} {wanted[path].shape}" for path in wanted.keys() - received]
+        problems += [
+            f"left over: {path} {np.shape(received[path])}" for path in received.keys() - wanted
+        ]
+        problems += [
+            f"{path}: expected {wanted[path].shape}, received {np.shape(received[path])}"
+            for path in wanted.keys() & received
+            if wanted[path].shape != np.shape(received[path])
+        ]
+    if problems:
+        raise UserError(
+            f"{where} does not fit {architecture.name} with {architecture.num_classes} classes:\n  "
+            + "\n  ".join(sorted(problems))
+        )
+
+
+def _build(architecture: Architecture, dtype: jnp.dtype, method: ConvMethod) -> Any:
+    return family_of(architecture).module(architecture, dtype=dtype, method=method)
+
+
+def _flatten(state: nnx.State) -> Variables:
+    return {"/".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(state)}
+
+
+def _unflatten(path: str) -> tuple[str | int, ...]:
+    return tuple(int(part) if part.isdigit() else part for part in path.split("/"))

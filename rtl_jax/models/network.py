@@ -1,0 +1,243 @@
+"""A network: its architecture, its variables, and what it knows of itself."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from flax import nnx
+from scipy.special import softmax
+
+from rtl_jax.data.batching import padded_batches
+from rtl_jax.data.transforms import prepare
+from rtl_jax.errors import UserError
+from rtl_jax.models import registry, storage
+from rtl_jax.models.layers import ConvMethod
+from rtl_jax.models.model import bind, check_variables, definition, variable_shapes
+from rtl_jax.runtime import devices
+from rtl_jax.runtime.digest import digest
+from rtl_jax.runtime.paths import absolute
+
+# What a network sees that does not say what it was made for: ImageNet's size.
+DEFAULT_IMAGE_SIZE = 224
+
+LogitsFn = Callable[[jax.Array], jax.Array]
+
+
+class LinearHead(NamedTuple):
+    """The last layer: kernel [features, classes] and bias [classes]."""
+
+    kernel: np.ndarray
+    bias: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """A network and what it knows of itself.
+
+    `params` and `batch_stats` are flat dictionaries of float32 arrays by path; `provenance` is what
+    its writer knew and JSON can hold: source file, sha256, how it was trained, and, where they
+    are known, the entries that the properties below read.
+
+    Example:
+        >>> import rtl_jax as rtl
+        >>> network = rtl.load("bundled:l2")
+        >>> network.architecture.name, network.image_size, len(network.class_names)
+        ('resnet26', 32, 100)
+    """
+
+    architecture: registry.Architecture
+    params: Mapping[str, Any]
+    batch_stats: Mapping[str, Any]
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    # ---- What it knows ----------------------------------------------------------------------
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes that it tells apart."""
+        return self.architecture.num_classes
+
+    @property
+    def image_size(self) -> int | None:
+        """The pixels of the images that it was trained on; None: it does not say."""
+        target = self.provenance.get("settings", {}).get("target", {})
+        return self.provenance.get("image_size") or target.get("image_size")
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of its classes, by label; None: it does not say."""
+        names = self.provenance.get("class_names")
+        return None if names is None else tuple(names)
+
+    @property
+    def training_images(self) -> frozenset[str] | None:
+        """The `image_digests` of all images that it was trained on; None: it does not say."""
+        every = self.provenance.get("training_images")
+        return None if every is None else frozenset(every)
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by for calibrated probabilities; 1 unless one was fitted."""
+        calibration = self.provenance.get("calibration")
+        return calibration["temperature"] if calibration else 1.0
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256, in hex, of all variables: what names it in the names of runs."""
+        return digest((dict(self.params), dict(self.batch_stats)))
+
+    def columns(self) -> dict[str, Any]:
+        """What a row of results says of it."""
+        source = self.provenance.get("source", {})
+        return {
+            "source_sha256": self.provenance.get("sha256") or source.get("sha256"),
+            "architecture": self.architecture.name,
+            "num_classes": self.architecture.num_classes,
+        }
+
+    # ---- What it computes -------------------------------------------------------------------
+
+    @property
+    def head(self) -> LinearHead:
+        """The last, linear layer."""
+        return LinearHead(*(self.params[path] for path in self.architecture.head))
+
+    def logits_fn(
+        self, *, dtype: Any = jnp.float32, method: ConvMethod | None = None
+    ) -> jax.tree_util.Partial:
+        """Images [N, H, W, 3] in [0, 1] to logits [N, classes], in evaluation mode.
+
+        A pytree whose arrays are arguments of any program that it is passed to. `dtype` is what
+        blocks compute in. Variables with a leading axis (many seeds) go through `jax.vmap` over
+        the result; then `method='dot'` is the convolution to choose, see `models.layers`.
+        """
+        graphdef = definition(self.architecture, dtype=dtype, method=method)
+        return jax.tree_util.Partial(_logits, graphdef, *self._on_device)
+
+    def features_fn(self, split: int | None = None) -> jax.tree_util.Partial:
+        """Images [N, H, W, 3] to the features at a split point, by default what the head sees."""
+        split = self.architecture.num_blocks if split is None else split
+        graphdef = definition(self.architecture)
+        # The split point is a constant of the program, as the structure is.
+        return jax.tree_util.Partial(partial(_features, graphdef, split), *self._on_device)
+
+    def features(
+        self, images: np.ndarray, *, image_size: int | None = None, batch_size: int = 64
+    ) -> np.ndarray:
+        """What the head sees of images [N, H, W, 1 or 3], uint8 or float in [0, 1]; [N, d] float32.
+
+        Images are resized to the network's own size, or to `image_size`, and computed in full
+        float32 precision, in batches that are padded to one size, so that one program is compiled.
+        """
+        size = image_size or self.image_size or DEFAULT_IMAGE_SIZE
+        with devices.matmul_precision("float32"):
+            return np.concatenate(list(self._features(images, size, batch_size)))
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """The classes' probabilities, float64 [N, classes], of features [N, d] of the head."""
+        kernel, bias = (np.asarray(part, np.float64) for part in self.head)
+        logits = np.asarray(features, np.float64) @ kernel + bias
+        return softmax(logits / self.temperature, axis=1)
+
+    def predict_proba(self, images: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
+        """The classes' probabilities, float64 [N, classes], at the network's temperature.
+
+        Example:
+            >>> import numpy as np, rtl_jax as rtl
+            >>> network = rtl.load("bundled:l2")
+            >>> network.predict_proba(np.zeros((2, 32, 32, 3), np.uint8)).shape
+            (2, 100)
+        """
+        return self.probabilities(self.features(images, batch_size=batch_size))
+
+    # ---- From and to files ------------------------------------------------------------------
+
+    def replace(self, **changes: Any) -> "Network":
+        """The same network with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def save(self, directory: epath.PathLike) -> None:
+        """Write it to a directory that does not exist; complete or not at all.
+
+        Raises UserError where something exists already, where a variable is missing, left over or
+        of another shape, and where the disk refuses.
+        """
+        storage.require_absent(absolute(directory))
+        check_variables(self.architecture, self.params, self.batch_stats, str(absolute(directory)))
+        known = {
+            "architecture": registry.to_dict(self.architecture),
+            "provenance": dict(self.provenance),
+        }
+        storage.write_network(directory, known, self._trees)
+
+    @classmethod
+    def load(cls, directory: epath.PathLike) -> "Network":
+        """Read what `save` wrote.
+
+        Raises UserError where it is absent, damaged or does not fit together.
+        """
+        manifest, variables = storage.read_network(directory, _shapes)
+        architecture = registry.from_dict(manifest["architecture"])
+        trees = variables["params"], variables["batch_stats"]
+        check_variables(architecture, *trees, str(absolute(directory)))
+        return cls(architecture, *trees, manifest["provenance"])
+
+    def export(self, destination: str | Path) -> Path:
+        """Write it for PyTorch, under torchvision's names: .safetensors, or .pth with torch.
+
+        Raises UserError for another ending, and for a destination that exists.
+        """
+        for entry in entry_points(group="rtl_jax.exporters"):
+            return entry.load()(self, destination)
+        raise UserError(
+            "exporting needs the package `convert`, which is installed beside rtl_jax: "
+            "pip install rtl_jax again"
+        )
+
+    @property
+    def _trees(self) -> storage.Trees:
+        return {
+            collection: {path: np.asarray(value, np.float32) for path, value in tree.items()}
+            for collection, tree in (("params", self.params), ("batch_stats", self.batch_stats))
+        }
+
+    @cached_property
+    def _on_device(self) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        return jax.tree.map(jnp.asarray, (dict(self.params), dict(self.batch_stats)))
+
+    def _features(self, images: np.ndarray, size: int, batch_size: int) -> Iterator[np.ndarray]:
+        features_fn = self.features_fn()
+        for batch in padded_batches(len(images), batch_size):
+            found = _prepared_features(features_fn, images[batch.rows], size)
+            yield np.asarray(found)[: batch.number]
+
+
+def _shapes(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    params, batch_stats = variable_shapes(registry.from_dict(manifest["architecture"]))
+    return {"params": params, "batch_stats": batch_stats}
+
+
+def _logits(
+    graphdef: nnx.GraphDef, params: Mapping, batch_stats: Mapping, images: jax.Array
+) -> jax.Array:
+    return bind(graphdef, params, batch_stats)(images)
+
+
+def _features(
+    graphdef: nnx.GraphDef, split: int, params: Mapping, batch_stats: Mapping, images: jax.Array
+) -> jax.Array:
+    return bind(graphdef, params, batch_stats).prefix(images, split)
+
+
+@partial(jax.jit, static_argnums=2)
+def _prepared_features(
+    features_fn: jax.tree_util.Partial, images: jax.Array, size: int
+) -> jax.Array:
+    return features_fn(prepare(images, size))

@@ -1,0 +1,104 @@
+"""The families of networks: adding one is a file beside `resnet` and an entry in `FAMILIES`.
+
+An architecture is data, a frozen and hashable dataclass; a module is built from it. What the rest
+of the package asks of them is written down in `Architecture` and `Module`, and the contract test
+`check_model` holds every family to it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+
+from rtl_jax.errors import UserError
+from rtl_jax.models import architecture, resnet
+
+Variables = dict[str, jax.Array]
+
+
+class Architecture(Protocol):
+    """What a network looks like, as data.
+
+    name: such as 'resnet50'. num_classes: of the head. mean, std: of the normalisation inside.
+    num_blocks: split points run from -1, before the stem, to this. num_features: what the head
+    sees. head: paths of its kernel [features, classes] and bias. has_batch_stats: whether there are
+    running statistics. block_of(path): the block of a variable, -1 for the stem, `num_blocks` for
+    the head. to_dict(): what JSON can hold, read back by the class method `from_dict`.
+    """
+
+    def __hash__(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def mean(self) -> tuple[float, float, float]: ...
+    @property
+    def std(self) -> tuple[float, float, float]: ...
+    @property
+    def num_blocks(self) -> int: ...
+    @property
+    def num_features(self) -> int: ...
+    @property
+    def head(self) -> tuple[str, str]: ...
+    @property
+    def has_batch_stats(self) -> bool: ...
+    def block_of(self, path: str) -> int: ...
+    def replace(self, **changes: Any) -> Any: ...
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+class Module(Protocol):
+    """A network with its variables, for use inside a step; `images` are [N, H, W, 3] in [0, 1].
+
+    `suffix(prefix(images, split), split)` is the network, for every split point; with `train` batch
+    statistics normalise, and the running ones move.
+    """
+
+    def prefix(self, images: jax.Array, split: int, *, train: bool = False) -> jax.Array: ...
+    def suffix(self, features: jax.Array, split: int, *, train: bool = False) -> jax.Array: ...
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """architecture: the dataclass. module: called with it, `dtype` and `method`, gives the network.
+    initialize: called with it, a key and the shapes of parameters and statistics, draws both.
+    named: its architectures by name.
+    """
+
+    architecture: Any
+    module: Callable[..., Any]
+    initialize: Callable[..., tuple[Variables, Variables]]
+    named: Mapping[str, Any]
+
+
+FAMILIES: dict[str, Family] = {
+    "resnet": Family(
+        architecture.Architecture, resnet.ResNet, resnet.initialize, architecture.ARCHITECTURES
+    ),
+}
+
+
+def family_of(arch: Any) -> Family:
+    """The family that an architecture belongs to."""
+    return next(one for one in FAMILIES.values() if isinstance(arch, one.architecture))
+
+
+def to_dict(arch: Any) -> dict[str, Any]:
+    """An architecture as JSON can hold it, its family among the fields."""
+    name = next(name for name, one in FAMILIES.items() if isinstance(arch, one.architecture))
+    return {"family": name, **arch.to_dict()}
+
+
+def from_dict(fields: Mapping[str, Any]) -> Any:
+    """Read `to_dict`'s dictionary; what names no family is a ResNet.
+
+    Raises UserError for an unknown family, and for unknown or missing fields.
+    """
+    fields = dict(fields)
+    name = fields.pop("family", "resnet")
+    if name not in FAMILIES:
+        raise UserError(f"unknown family {name!r}: expected one of {', '.join(FAMILIES)}")
+    return FAMILIES[name].architecture.from_dict(fields)

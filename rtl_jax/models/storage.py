@@ -1,0 +1,185 @@
+"""Networks on disk: a manifest and variables, written by Orbax.
+
+A network is a directory: `manifest.json` (architecture, provenance) beside `variables/` (Orbax,
+flat dictionaries `params` and `batch_stats`). `Network.save` and `Network.load` are the interface;
+any path that `etils.epath` opens works.
+"""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore as ts
+from etils import epath
+
+from rtl_jax.errors import UserError
+from rtl_jax.runtime.digest import digest
+from rtl_jax.runtime.paths import absolute, complete_or_absent
+
+FORMAT = "rtl_jax network"
+FORMAT_VERSION = 1
+_MANIFEST = "manifest.json"
+
+Trees = dict[str, dict[str, np.ndarray]]  # 'params' and 'batch_stats'
+
+
+def is_network(directory: epath.PathLike) -> bool:
+    """Whether a directory holds a network that `Network.load` can read."""
+    return (epath.Path(directory) / _MANIFEST).exists()
+
+
+def networks_in(workdir: epath.PathLike) -> list[epath.Path]:
+    """The directories of the networks that finished runs left in a work directory, sorted."""
+    found = epath.Path(workdir).glob("runs/*/network")
+    return sorted(directory for directory in found if is_network(directory))
+
+
+def write_network(directory: epath.PathLike, known: Mapping[str, Any], variables: Trees) -> None:
+    """Write variables and a manifest of what is `known`; complete or not at all.
+
+    On multiple hosts, only the first writes. Raises UserError where something exists already, and
+    where the disk refuses.
+    """
+    if jax.process_index() != 0:
+        return
+    directory = absolute(directory)
+    require_absent(directory)
+    manifest = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        **known,
+        "digest": digest(variables),
+    }
+    with complete_or_absent(directory) as temporary:
+        require_room(temporary.parent, variables)
+        temporary.mkdir(parents=True)
+        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        try:
+            with ocp.StandardCheckpointer(
+                multiprocessing_options=this_host_alone()
+            ) as checkpointer:
+                checkpointer.save(temporary / "variables", variables)
+        except ValueError as error:  # how tensorstore reports a full disk
+            raise UserError(f"cannot write {directory}: {error}") from error
+
+
+def require_absent(directory: epath.Path) -> None:
+    """Raise UserError where something exists already."""
+    if directory.exists():
+        raise UserError(f"{directory} exists already: remove it or choose another destination")
+
+
+def read_network(
+    directory: epath.PathLike, shapes: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> tuple[dict[str, Any], Trees]:
+    """The manifest and the variables of a directory.
+
+    `shapes` maps the manifest to the variables' names and shapes, {'params': {...}, 'batch_stats':
+    {...}}. Raises UserError where the network is absent, damaged or not what was written.
+    """
+    directory = absolute(directory)
+    path = directory / _MANIFEST
+    if not path.exists():
+        raise UserError(
+            f"{directory} holds no network: expected {_MANIFEST} in it. "
+            "Convert a torch checkpoint with: python -m convert SOURCE DESTINATION"
+        )
+    try:
+        manifest = json.loads(path.read_text())
+        if manifest["format"] != FORMAT:
+            raise UserError(f"{path} describes a {manifest['format']!r}, expected {FORMAT!r}")
+        if manifest["version"] > FORMAT_VERSION:
+            raise UserError(
+                f"{path} has version {manifest['version']}, this code reads up to "
+                f"{FORMAT_VERSION}: update rtl_jax"
+            )
+        manifest["provenance"] = dict(manifest["provenance"])
+        wanted = {name: _specs(tree) for name, tree in _shapes(shapes, manifest, path).items()}
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}: {first_line(error)}): "
+            "convert or train it again"
+        ) from error
+    try:
+        verify(directory / "variables")
+        variables = _restore(directory / "variables", wanted)
+    except Exception as error:
+        raise UserError(
+            f"the variables in {directory} are damaged or do not fit its manifest "
+            f"({first_line(error)}): convert or train it again"
+        ) from error
+    if manifest.get("digest") not in (None, digest(variables)):
+        raise UserError(
+            f"the variables in {directory} are damaged: they are not those that were written "
+            "(the digest differs). Convert or train it again"
+        )
+    return manifest, variables
+
+
+def _shapes(
+    shapes: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    manifest: Mapping[str, Any],
+    path: epath.Path,
+) -> Mapping[str, Any]:
+    try:
+        return shapes(manifest)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def this_host_alone() -> ocp.options.MultiprocessingOptions:
+    """No barriers: what is written is the same on every host, and one host writes it."""
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=own,
+        active_processes={own} if jax.process_count() > 1 else None,
+        barrier_sync_key_prefix=f"host{own}" if jax.process_count() > 1 else None,
+    )
+
+
+def require_room(directory: epath.Path, arrays: Any) -> None:
+    """Raise OSError if the disk is too full for `arrays`: Orbax would say so at great length."""
+    if "://" in os.fspath(directory):
+        return
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + (1 << 20)
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"{needed:,} bytes are needed and the disk has {free:,} left")
+
+
+def verify(path: epath.Path) -> None:
+    """Read all arrays that Orbax wrote to `path`, one after the other; ValueError if one fails.
+
+    Orbax reads them all at once; where one is damaged, the others end in background threads
+    that print a traceback each.
+    """
+    place = os.fspath(path)
+    base = place if "://" in place else {"driver": "file", "path": os.path.join(place, "")}
+    store = {"driver": "ocdbt", "base": base}
+    keys = [key.decode() for key in ts.KvStore.open(store).result().list().result()]
+    names = [key.removesuffix(".zarray") for key in keys if key.endswith("/.zarray")]
+    if not names:
+        raise ValueError("it holds no arrays")
+    for name in names:
+        ts.open({"driver": "zarr", "kvstore": {**store, "path": name}}).result().read().result()
+
+
+def _specs(tree: Mapping[str, Any]) -> dict[str, ocp.RestoreArgs]:
+    return {path: ocp.RestoreArgs(restore_type=np.ndarray, dtype=np.float32) for path in tree}
+
+
+def _restore(path: epath.Path, restore_args: Any) -> Any:
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        return checkpointer.restore(path, ocp.args.PyTreeRestore(restore_args=restore_args))
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,109 @@
+"""One fine-tuning as plain objects: a source, images, a recipe and a seed."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from rtl_jax.data.augmentation import Augmentation
+from rtl_jax.data.dataset import ImageSet
+from rtl_jax.models.network import Network
+from rtl_jax.runtime import devices
+from rtl_jax.runtime.digest import image_digests
+from rtl_jax.train.head import new_head
+from rtl_jax.train.recipe import Recipe
+from rtl_jax.train.split import CutNetwork
+from rtl_jax.train.step import Program
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class FineTuning:
+    """What one fine-tuning starts from.
+
+    source: the network whose frozen part fine-tunings from the same one share.
+    network: the source, its head replaced by one for `class_names`.
+    train, test: the images that `train_indices`, int [N], in the order drawn, and `test_indices`,
+        int [M], ascending, choose from; `test` may be None.
+    program: the static part. seed: of the head, the batches and the augmentation.
+    """
+
+    source: Network
+    network: Network
+    program: Program
+    train: ImageSet
+    train_indices: np.ndarray
+    test: ImageSet | None
+    test_indices: np.ndarray
+    class_names: Sequence[str]
+    seed: int
+
+    @property
+    def key(self) -> jax.Array:
+        """The key of the batches and the augmentation."""
+        return jax.random.fold_in(jax.random.key(self.seed), 1)
+
+    @property
+    def training_images(self) -> ImageSet:
+        """The images that it trains on."""
+        return self.train.take(self.train_indices)
+
+    @property
+    def test_images(self) -> ImageSet:
+        """The images that it is tested on; only where there are any."""
+        assert self.test is not None
+        return self.test.take(self.test_indices)
+
+    def provenance(self) -> dict[str, Any]:
+        """What the fine-tuned network knows of itself."""
+        return {
+            "kind": "fine-tuned",
+            "source": dict(self.network.provenance),
+            "image_size": self.program.network.image_size,
+            "class_names": list(self.class_names),
+            "training_images": image_digests(self.training_images.images),
+        }
+
+
+def start(
+    source: Network,
+    train: ImageSet,
+    *,
+    class_names: Sequence[str],
+    image_size: int,
+    recipe: Recipe,
+    augmentation: Augmentation,
+    seed: int,
+    train_indices: np.ndarray | None = None,
+    test: ImageSet | None = None,
+    test_indices: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """The fields of a `FineTuning`, with a new head drawn by the seed.
+
+    Indices choose among the images, by default all. Raises UserError where the network has fewer
+    blocks than the recipe trains.
+    """
+    architecture = source.architecture.replace(num_classes=len(class_names))
+    # Too many blocks fail here, before any work.
+    network = CutNetwork.of(architecture, recipe, image_size)
+    train_indices = np.arange(len(train)) if train_indices is None else train_indices
+    if test_indices is None:
+        test_indices = np.arange(0 if test is None else len(test))
+    program = Program(
+        network.replace(dtype=devices.compute_dtype(recipe.precision)),
+        recipe,
+        augmentation,
+        recipe.epochs_for(len(train_indices)),
+    )
+    return {
+        "source": source,
+        "network": new_head(source, architecture, recipe.head, seed),
+        "program": program,
+        "train": train,
+        "train_indices": train_indices,
+        "test": test,
+        "test_indices": test_indices,
+        "class_names": class_names,
+        "seed": seed,
+    }
