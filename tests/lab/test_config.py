@@ -14,7 +14,17 @@ from ml_collections import ConfigDict
 from rtl_jax.data.augmentation import PRESETS, Augmentation, augmentation
 from rtl_jax.errors import UserError
 from rtl_jax.lab import settings
-from rtl_jax.lab.config import GROUPS, Experiment, Source, Sweep, Target, defaults, freeze, preset
+from rtl_jax.lab.config import (
+    GROUPS,
+    WITHOUT_EFFECT,
+    Experiment,
+    Source,
+    Sweep,
+    Target,
+    defaults,
+    freeze,
+    preset,
+)
 from rtl_jax.train.recipe import Recipe
 
 
