@@ -1,3 +1,76 @@
-"""Transfer learning from adversarially trained networks, in JAX (Utrera et al., ICLR 2021)."""
+"""Transfer learning from adversarially trained networks, in JAX (Utrera et al., ICLR 2021).
+
+    import rtl_jax as rtl
+
+    source = rtl.load("bundled:l2")
+    network = rtl.finetune(source, images, labels, blocks=1)
+    network.predict_proba(new_images)
+    rtl.attack(network, images, labels, 0.5, rtl.PGD("l2"))
+    rtl.influence(network, (images, labels), (new_images, new_labels))
+    network.save("mine")
+
+`rtl_jax.sklearn` has the same as a scikit-learn classifier. Names are imported when they are used:
+reading rows needs no JAX.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rtl_jax import sklearn
+    from rtl_jax.api import FEW_LABELS, attack, autoattack, finetune, influence, load
+    from rtl_jax.attacks import APGD, FAB, PGD, AutoAttack, Gaussian, Square
+    from rtl_jax.data.augmentation import Augmentation
+    from rtl_jax.errors import UserError
+    from rtl_jax.lab.results import read_rows
+    from rtl_jax.models.network import Network
+    from rtl_jax.train.recipe import Recipe
 
 __version__ = "0.1.0"
+
+_PLACES = {
+    "rtl_jax.api": ("FEW_LABELS", "attack", "autoattack", "finetune", "influence", "load"),
+    "rtl_jax.attacks": ("APGD", "FAB", "PGD", "AutoAttack", "Gaussian", "Square"),
+    "rtl_jax.data.augmentation": ("Augmentation",),
+    "rtl_jax.errors": ("UserError",),
+    "rtl_jax.lab.results": ("read_rows",),
+    "rtl_jax.models.network": ("Network",),
+    "rtl_jax.train.recipe": ("Recipe",),
+}
+
+__all__ = [
+    "APGD",
+    "FAB",
+    "FEW_LABELS",
+    "PGD",
+    "Augmentation",
+    "AutoAttack",
+    "Gaussian",
+    "Network",
+    "Recipe",
+    "Square",
+    "UserError",
+    "attack",
+    "autoattack",
+    "finetune",
+    "influence",
+    "load",
+    "read_rows",
+    "sklearn",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "sklearn":
+        return import_module("rtl_jax.sklearn")
+    for module, names in _PLACES.items():
+        if name in names:
+            # Kept, since a package of that name may be imported later and take its place.
+            value = getattr(import_module(module), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'rtl_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, "__version__"})

@@ -1,0 +1,270 @@
+"""The library's front door: arrays in, networks and arrays out; `import rtl_jax as rtl`."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rtl_jax import attacks
+from rtl_jax import influence as influences
+from rtl_jax.attacks import Adversarial, AutoAttack, Evaluation
+from rtl_jax.data.arrays import as_uint8, class_names_of, encode_labels
+from rtl_jax.data.augmentation import Augmentation, augmentation
+from rtl_jax.data.batching import padded_batches
+from rtl_jax.data.dataset import ImageSet
+from rtl_jax.data.transforms import prepare
+from rtl_jax.errors import UserError
+from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, Network
+from rtl_jax.models.sources import load_source
+from rtl_jax.train.finetuning import FineTuning, start
+from rtl_jax.train.recipe import Recipe
+from rtl_jax.train.trainer import fit
+
+Labelled = tuple[Any, Any]  # images and labels
+
+# For few labels: frozen blocks keep their statistics, so that their features are computed once.
+# `Recipe()` is the paper's, which takes 100 epochs and batch statistics.
+FEW_LABELS = Recipe(
+    blocks=1,
+    frozen_batch_norm="source",
+    epochs=30,
+    batch_size=32,
+    learning_rate=0.03,
+    head="uniform",
+)
+
+
+def load(checkpoint: str, *, arch: str = "", seed: int = 0, **shape: Any) -> Network:
+    """Load a network.
+
+    Args:
+      checkpoint: 'bundled:NAME' (natural, l2, linf4, ...), a network's directory or a finished
+        run's, a PyTorch file (.pt .pth .ckpt .safetensors), 'hf:OWNER/REPO/FILE' on the Hugging
+        Face hub, or 'random'.
+      arch: the architecture to draw at random, or that the file must hold.
+      seed: of a random network.
+      shape: of a random network: `stem`, `stage_sizes`, `stage_widths`.
+
+    Raises:
+      UserError: it is not there (the message says where to get it), damaged, or another one.
+
+    Example:
+        >>> import rtl_jax as rtl
+        >>> rtl.load("bundled:l2").architecture.num_blocks
+        8
+    """
+    return load_source(checkpoint, arch=arch, seed=seed, **shape)
+
+
+@overload
+def finetune(
+    source: Network, images: Any, labels: Any, *, seeds: int = 0, **settings: Any
+) -> Network: ...
+@overload
+def finetune(
+    source: Network, images: Any, labels: Any, *, seeds: Iterable[int], **settings: Any
+) -> list[Network]: ...
+def finetune(
+    source: Network,
+    images: Any,
+    labels: Any,
+    *,
+    seeds: int | Iterable[int] = 0,
+    class_names: Sequence[str] | None = None,
+    image_size: int | None = None,
+    augment: str | Augmentation = "none",
+    recipe: Recipe = FEW_LABELS,
+    **changes: Any,
+) -> Network | list[Network]:
+    """Fine-tune a source on labelled images: a new head and the last blocks (paper, section 3.2).
+
+    Args:
+      source: the network to start from.
+      images: uint8, or float in [0, 1], [N, H, W, 3] or [N, H, W, 1] or [N, H, W].
+      labels: [N], of any type: the different ones are the classes.
+      seeds: of the head and the order of the batches. Several train side by side in one compiled
+        program, and a list of networks comes back.
+      class_names: the classes in the order of their numbers; by default the sorted labels.
+      image_size: what images are resized to; by default what the source was trained at.
+      augment: 'none', 'paper', or an `Augmentation`.
+      recipe: everything else; by default `FEW_LABELS`. `rtl.Recipe()` is the paper's.
+      changes: fields of the recipe to change: `blocks`, `epochs`, `learning_rate`, `batch_size`...
+
+    Returns:
+      The fine-tuned network, which knows its classes, its image size and its training images; or
+      one for each of the seeds.
+
+    Raises:
+      UserError: images, labels or settings are not as above, or training diverges.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> labels = ["cat", "dog"] * 4
+        >>> network = rtl.finetune(rtl.load("bundled:l2"), images, labels, blocks=0, epochs=2)
+        >>> network.class_names, network.predict_proba(images).shape
+        (('cat', 'dog'), (8, 2))
+        >>> len(rtl.finetune(rtl.load("bundled:l2"), images, labels, seeds=range(3), epochs=1))
+        3
+    """
+    alone = isinstance(seeds, int | np.integer)
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    if unknown := sorted(changes.keys() - fields):
+        raise UserError(f"finetune: there is no setting {', '.join(unknown)}: see rtl.Recipe")
+    names = class_names_of(labels) if class_names is None else tuple(class_names)
+    train = ImageSet(as_uint8(images), encode_labels(labels, names))
+    chosen = dataclasses.replace(recipe, **changes)
+    tunings = [
+        FineTuning(
+            **start(
+                source,
+                train,
+                class_names=names,
+                image_size=image_size or source.image_size or DEFAULT_IMAGE_SIZE,
+                recipe=chosen,
+                augmentation=augmentation(augment) if isinstance(augment, str) else augment,
+                seed=int(seed),
+            )
+        )
+        for seed in ([seeds] if alone else seeds)  # type: ignore[list-item,union-attr]
+    ]
+    if not tunings:
+        raise UserError("finetune: seeds: expected one or more, received none")
+    networks = fit(tunings)
+    return networks[0] if alone else networks
+
+
+def attack(
+    model: Network | attacks.LogitsFn,
+    images: Any,
+    labels: Any,
+    eps: float,
+    settings: Any,
+    *,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> Adversarial:
+    """Search within a ball around each image for one that is misclassified (paper, section 3).
+
+    Args:
+      model: a network, or any function from images in [0, 1] to logits.
+      images: as for `finetune`; a network resizes them to its own size.
+      labels: the true classes: names or numbers for a network, numbers for a function.
+      eps: the radius, for pixels in [0, 1].
+      settings: such as `rtl.PGD("l2")`.
+      seed: of what is random.
+      batch_size: images in a program.
+
+    Returns:
+      NumPy arrays: the images found, which of them succeed, and `robust_accuracy`.
+
+    Raises:
+      UserError: the arguments do not fit, or logits are not finite.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+        >>> found = rtl.attack(rtl.load("bundled:l2"), images, [0] * 4, 0.5, rtl.PGD("l2", steps=2))
+        >>> found.images.shape, bool((found.norms <= 0.5).all())
+        ((4, 32, 32, 3), True)
+    """
+    logits_fn, pixels, classes = _subject(model, images, labels)
+    key, parts = jax.random.key(seed), []
+    for rows, number, _ in padded_batches(len(classes), batch_size):
+        found = attacks.attack(
+            logits_fn,
+            jnp.asarray(pixels[rows]),
+            jnp.asarray(classes[rows]),
+            eps,
+            settings,
+            key,
+            indices=jnp.asarray(rows),
+        )
+        parts.append(jax.tree.map(lambda leaf, n=number: np.asarray(leaf)[:n], found))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def autoattack(
+    model: Network | attacks.LogitsFn,
+    images: Any,
+    labels: Any,
+    eps: float,
+    settings: AutoAttack,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> Evaluation:
+    """Evaluate robust accuracy as AutoAttack does (Croce and Hein, 2020).
+
+    Arguments as for `attack`; `settings` such as `rtl.AutoAttack("linf")`.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+        >>> settings = rtl.AutoAttack("linf", attacks=("apgd-ce",), steps=2)
+        >>> found = rtl.autoattack(rtl.load("bundled:l2"), images, [0, 1], 1 / 255, settings)
+        >>> 0 <= found.robust_accuracy <= 1
+        True
+    """
+    subject = _subject(model, images, labels)
+    return attacks.autoattack(*subject, eps, settings, jax.random.key(seed), batch_size=batch_size)
+
+
+def influence(
+    network: Network, train: Labelled, test: Labelled, *, damping: float = 1e-3, **settings: Any
+) -> np.ndarray:
+    """Score every training image on every test image, through the head (paper, section 6).
+
+    Args:
+      network: usually fine-tuned on the training images.
+      train: their images and labels.
+      test: images and labels that are to be explained.
+      damping: added to the mean loss's Hessian.
+      settings: of `rtl_jax.influence.solver_for`: `solver`, `curvature`, `cutoff`...
+
+    Returns:
+      float64 [test, train]: g_test^T H^-1 g_train. Positive: the training image lowers the test
+      image's loss, which would rise by the score over the number of training images without it.
+
+    Raises:
+      UserError: labels that the network does not know, a singular Hessian, too little memory.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> labels = np.array([0, 1] * 4)
+        >>> network = rtl.finetune(rtl.load("bundled:l2"), images, labels, blocks=0, epochs=2)
+        >>> rtl.influence(network, (images, labels), (images[:3], labels[:3])).shape
+        (3, 8)
+    """
+    head = influences.Head(*network.head)
+    names = network.class_names or tuple(map(str, range(network.num_classes)))
+    seen_train, seen_test = (
+        head.examples(network.features(as_uint8(images)), encode_labels(labels, names))
+        for images, labels in (train, test)
+    )
+    solver = influences.solver_for(head, seen_train, damping=damping, **settings)
+    return influences.influence_scores(solver, seen_test, seen_train)
+
+
+def _subject(
+    model: Network | attacks.LogitsFn, images: Any, labels: Any
+) -> tuple[attacks.LogitsFn, np.ndarray, np.ndarray]:
+    """What attacks take: a function, float images and int labels."""
+    if not isinstance(model, Network):
+        return model, np.asarray(images), np.asarray(labels)
+    names = model.class_names or tuple(map(str, range(model.num_classes)))
+    array = np.asarray(images)
+    whole = as_uint8(array)  # checks shape and range; floats stay as they are
+    pixels = whole if array.dtype == np.uint8 else np.clip(array, 0, 1).reshape(whole.shape)
+    size = model.image_size or DEFAULT_IMAGE_SIZE
+    parts = [
+        np.asarray(prepare(jnp.asarray(pixels[start : start + 256]), size))
+        for start in range(0, len(pixels), 256)
+    ]
+    # Resizing may leave [0, 1] by a rounding error.
+    prepared = np.clip(np.concatenate(parts), 0, 1)
+    return model.logits_fn(), prepared, encode_labels(labels, names)
