@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from rtl_jax.influence import (
+from rtl_jax.influence_functions import (
     Cholesky,
     ConjugateGradient,
     Examples,
@@ -127,7 +127,7 @@ def retraining(removed: int = 60) -> dict[str, Any]:
     (on pixels, L2 1e-3) is trained again to convergence without one of `removed` images."""
     from sklearn.datasets import load_digits
 
-    from tests.influence.test_retraining import L2, trained
+    from tests.influence_functions.test_retraining import L2, trained
 
     digits = load_digits()
     pixels, targets = digits.data / 16.0, digits.target

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax import attacks
-from rtl_jax import influence as influences
+from rtl_jax import influence_functions as influences
 from rtl_jax.attacks import Adversarial, AutoAttack, Evaluation
 from rtl_jax.data.arrays import as_uint8, class_names_of, encode_labels
 from rtl_jax.data.augmentation import Augmentation, augmentation
@@ -17,7 +17,7 @@ from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.dataset import ImageSet
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
-from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, Network
+from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, LogitsFn, Network
 from rtl_jax.models.sources import load_source
 from rtl_jax.train.finetuning import FineTuning, start
 from rtl_jax.train.recipe import Recipe
@@ -110,7 +110,6 @@ def finetune(
         >>> len(rtl.finetune(rtl.load("bundled:l2"), images, labels, seeds=range(3), epochs=1))
         3
     """
-    alone = isinstance(seeds, int | np.integer)
     fields = {field.name for field in dataclasses.fields(Recipe)}
     if unknown := sorted(changes.keys() - fields):
         raise UserError(f"finetune: there is no setting {', '.join(unknown)}: see rtl.Recipe")
@@ -129,16 +128,16 @@ def finetune(
                 seed=int(seed),
             )
         )
-        for seed in ([seeds] if alone else seeds)  # type: ignore[list-item,union-attr]
+        for seed in (seeds if isinstance(seeds, Iterable) else [seeds])
     ]
     if not tunings:
         raise UserError("finetune: seeds: expected one or more, received none")
     networks = fit(tunings)
-    return networks[0] if alone else networks
+    return networks if isinstance(seeds, Iterable) else networks[0]
 
 
 def attack(
-    model: Network | attacks.LogitsFn,
+    model: Network | LogitsFn,
     images: Any,
     labels: Any,
     eps: float,
@@ -188,7 +187,7 @@ def attack(
 
 
 def autoattack(
-    model: Network | attacks.LogitsFn,
+    model: Network | LogitsFn,
     images: Any,
     labels: Any,
     eps: float,
@@ -223,7 +222,7 @@ def influence(
       train: their images and labels.
       test: images and labels that are to be explained.
       damping: added to the mean loss's Hessian.
-      settings: of `rtl_jax.influence.solver_for`: `solver`, `curvature`, `cutoff`...
+      settings: of `rtl_jax.influence_functions.solver_for`: `solver`, `curvature`, `cutoff`...
 
     Returns:
       float64 [test, train]: g_test^T H^-1 g_train. Positive: the training image lowers the test
@@ -251,8 +250,8 @@ def influence(
 
 
 def _subject(
-    model: Network | attacks.LogitsFn, images: Any, labels: Any
-) -> tuple[attacks.LogitsFn, np.ndarray, np.ndarray]:
+    model: Network | LogitsFn, images: Any, labels: Any
+) -> tuple[LogitsFn, np.ndarray, np.ndarray]:
     """What attacks take: a function, float images and int labels."""
     if not isinstance(model, Network):
         return model, np.asarray(images), np.asarray(labels)

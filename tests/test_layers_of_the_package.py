@@ -18,7 +18,7 @@ LIBRARY = [
     ["rtl_jax.data"],
     ["rtl_jax.models"],
     ["rtl_jax.attacks", "rtl_jax.train"],
-    ["rtl_jax.influence"],
+    ["rtl_jax.influence_functions"],
     ["rtl_jax.api", "rtl_jax.sklearn"],
     ["rtl_jax"],
 ]
@@ -121,8 +121,8 @@ def test_there_is_something_to_check() -> None:
 
 def test_the_check_sees_what_is_wrong() -> None:
     assert climbs("rtl_jax.data.sources", "rtl_jax.train.step")
-    assert climbs("rtl_jax.train.step", "rtl_jax.influence.head")
-    assert climbs("rtl_jax.influence.head", "rtl_jax.lab.results")
+    assert climbs("rtl_jax.train.step", "rtl_jax.influence_functions.head")
+    assert climbs("rtl_jax.influence_functions.head", "rtl_jax.lab.results")
     assert climbs("rtl_jax.data.subset", "rtl_jax.models.resnet")
     assert not climbs("rtl_jax.train.step", "rtl_jax.train.trainer")
     assert not climbs("rtl_jax.models.sources", "rtl_jax.models.storage")

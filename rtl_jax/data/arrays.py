@@ -33,7 +33,7 @@ def as_uint8(images: Any) -> np.ndarray:
     if not np.issubdtype(array.dtype, np.floating):
         raise UserError(f"images: expected uint8, or floats in [0, 1]; received {array.dtype}")
     low, high = float(array.min()), float(array.max())
-    if not (-_ROUNDING <= low and high <= 1 + _ROUNDING):
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
         raise UserError(
             f"images: expected pixels in [0, 1], found {low:g} to {high:g}: divide them by their "
             "largest possible value, and leave normalisation to the network"
@@ -55,7 +55,7 @@ def encode_labels(labels: Any, class_names: Sequence[str]) -> np.ndarray:
     if not unknown:
         return np.array([numbers[str(label)] for label in array.tolist()], np.int32)
     whole = np.issubdtype(array.dtype, np.integer)
-    if whole and len(array) and 0 <= array.min() and array.max() < len(class_names):
+    if whole and len(array) and array.min() >= 0 and array.max() < len(class_names):
         return array.astype(np.int32)
     raise UserError(
         f"labels: {', '.join(unknown[:5])} {'is' if len(unknown) == 1 else 'are'} not among the "

@@ -129,14 +129,16 @@ class Network:
         return jax.tree_util.Partial(partial(_features, graphdef, split), *self._on_device)
 
     def features(
-        self, images: np.ndarray, *, image_size: int | None = None, batch_size: int = 64
+        self, images: np.ndarray, *, image_size: int | None = None, batch_size: int = 128
     ) -> np.ndarray:
         """What the head sees of images [N, H, W, 1 or 3], uint8 or float in [0, 1]; [N, d] float32.
 
         Images are resized to the network's own size, or to `image_size`, and computed in full
         float32 precision, in batches that are padded to one size, so that one program is compiled.
         """
-        size = image_size or self.image_size or DEFAULT_IMAGE_SIZE
+        images, size = np.asarray(images), image_size or self.image_size or DEFAULT_IMAGE_SIZE
+        if images.ndim == 3:
+            images = images[..., None]
         with devices.matmul_precision("float32"):
             return np.concatenate(list(self._features(images, size, batch_size)))
 
@@ -146,7 +148,7 @@ class Network:
         logits = np.asarray(features, np.float64) @ kernel + bias
         return softmax(logits / self.temperature, axis=1)
 
-    def predict_proba(self, images: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
+    def predict_proba(self, images: np.ndarray, *, batch_size: int = 128) -> np.ndarray:
         """The classes' probabilities, float64 [N, classes], at the network's temperature.
 
         Example:

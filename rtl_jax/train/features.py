@@ -4,7 +4,6 @@ With statistics that do not move ('source', and 'adapt' after its pass) the pref
 constant function, so its features can be kept.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -33,12 +32,6 @@ def feature_shape(network: CutNetwork) -> jax.ShapeDtypeStruct:
 
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     return jax.eval_shape(one, *variable_shapes(network.architecture), images)
-
-
-def feature_bytes(network: CutNetwork) -> int:
-    """What the features of one image take."""
-    shape = feature_shape(network)
-    return math.prod(shape.shape) * shape.dtype.itemsize
 
 
 def _bound(network: CutNetwork, params: Variables, batch_stats: Variables) -> ResNet:

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from rtl_jax.influence.blocks import TrainablePart
-from rtl_jax.influence.head import Examples
-from rtl_jax.influence.scores import Scores, gradient_kernel, score, top_k, write_scores
+from rtl_jax.influence_functions.blocks import TrainablePart
+from rtl_jax.influence_functions.head import Examples
+from rtl_jax.influence_functions.method import solver_for
+from rtl_jax.influence_functions.scores import Scores, gradient_kernel, score, top_k, write_scores
 from rtl_jax.lab import config
 from rtl_jax.lab.config import Experiment
-from rtl_jax.lab.influence.finetuned import Finetuned, explained, name_run
-from rtl_jax.lab.influence.method import solver_for
+from rtl_jax.lab.influence.finetuned import METHOD, Finetuned, explained, method, name_run
 from rtl_jax.lab.influence.plots import draw_examples, draw_matches, draw_matrices
 from rtl_jax.lab.run import open_run
 from rtl_jax.runtime.digest import digest
@@ -76,9 +76,8 @@ def _rank(one: Finetuned, settings: config.Influence, directory: epath.Path) -> 
     train = one.examples(one.job.training_images, f"{one.name}: training images")
     test = one.examples(one.job.test_images, f"{one.name}: test images")
     count = min(TOP, train.num_examples)
-    solver = solver_for(settings, one.head, train)
-    names = ("curvature", "hessian", "solver", "damping", "cutoff", "cutoff_kind", "tolerance")
-    record = {name: getattr(settings, name) for name in names}
+    solver = solver_for(one.head, train, **method(settings))
+    record = {name: getattr(settings, name) for name in METHOD}
     with bar(f"{one.name}: scores", min(train.num_examples, test.num_examples)) as progress:
         scores = score(directory / "head", solver, test, train, record, progress.update)
     del solver  # its Hessian's memory

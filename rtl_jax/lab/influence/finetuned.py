@@ -13,7 +13,7 @@ from etils import epath
 
 from rtl_jax.data import ImageSet
 from rtl_jax.errors import UserError
-from rtl_jax.influence.head import Examples, Head
+from rtl_jax.influence_functions.head import Examples, Head
 from rtl_jax.lab import config, results
 from rtl_jax.lab.config import Experiment, freeze
 from rtl_jax.lab.finetune.job import Job, prepare
@@ -85,6 +85,15 @@ class Finetuned:
             **columns,
             **devices.describe(),
         )
+
+
+METHOD = ("curvature", "hessian", "solver", "damping", "cutoff", "cutoff_kind", "tolerance")
+
+
+def method(settings: config.Influence) -> dict[str, Any]:
+    """The settings of `solver_for`."""
+    names = (*METHOD, "batch_size", "memory_gib")
+    return {name: getattr(settings, name) for name in names}
 
 
 def name_run(experiment: Experiment, found: Sequence[Finetuned]) -> str:

@@ -14,14 +14,14 @@ from etils import epath
 
 from rtl_jax.data.sources import training_files
 from rtl_jax.errors import UserError
-from rtl_jax.influence.head import Examples
-from rtl_jax.influence.scores import self_gradient, self_influence
+from rtl_jax.influence_functions.head import Examples
+from rtl_jax.influence_functions.method import solver_for
+from rtl_jax.influence_functions.scores import self_gradient, self_influence
 from rtl_jax.lab import config
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.finetune.job import Job, prepare
-from rtl_jax.lab.influence.finetuned import Finetuned, explained, name_run, of_job
+from rtl_jax.lab.influence.finetuned import Finetuned, explained, method, name_run, of_job
 from rtl_jax.lab.influence.label_noise import flip_labels, recall
-from rtl_jax.lab.influence.method import solver_for
 from rtl_jax.lab.influence.plots import draw_recall, draw_suspects
 from rtl_jax.lab.run import open_run
 from rtl_jax.runtime.paths import absolute, complete_or_absent
@@ -94,7 +94,7 @@ def _with_label_noise(experiment: Experiment, workdir: epath.Path) -> tuple[Fine
 def rank(settings: config.Influence, one: Finetuned) -> Ranked:
     """Rank the training images by self-influence, by the gradient alone, and by their loss."""
     train = one.examples(one.job.training_images, "training images")
-    solver = solver_for(settings, one.head, train)
+    solver = solver_for(one.head, train, **method(settings))
     with bar("self-influence", train.num_examples) as progress:
         influence = self_influence(solver, train, progress.update)
     values = {"influence": influence, "gradient": self_gradient(train), "loss": train.losses}

@@ -7,12 +7,12 @@ import numpy as np
 from etils import epath
 
 from rtl_jax.errors import UserError
-from rtl_jax.influence.head import Examples
-from rtl_jax.influence.scores import influence_kernel, top_k
-from rtl_jax.influence.solve import Solver
+from rtl_jax.influence_functions.head import Examples
+from rtl_jax.influence_functions.method import solver_for
+from rtl_jax.influence_functions.scores import influence_kernel, top_k
+from rtl_jax.influence_functions.solve import Solver
 from rtl_jax.lab.config import Experiment
-from rtl_jax.lab.influence.finetuned import explained
-from rtl_jax.lab.influence.method import solver_for
+from rtl_jax.lab.influence.finetuned import explained, method
 from rtl_jax.lab.influence.wrong_labels import image_files
 from rtl_jax.lab.predict.predictor import Predictor
 
@@ -53,7 +53,7 @@ class Explainer:
         files = image_files(one.job) or [f"row {row}" for row in one.job.train_indices]
         labels = [predictor.class_names[label] for label in one.job.training_images.labels]
         number = min(experiment.predict.explain, len(labels))
-        solver = solver_for(experiment.influence, one.head, train)
+        solver = solver_for(one.head, train, **method(experiment.influence))
         return cls(predictor, train, solver, files, labels, number)
 
     def rows(self, features: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rtl_jax.influence.head import Head
+from rtl_jax.influence_functions.head import Head
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.models.network import Network

@@ -13,8 +13,8 @@ from PIL import Image
 from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.data.transforms import prepare as transform
 from rtl_jax.errors import UserError
-from rtl_jax.influence.head import Head
-from rtl_jax.influence.scores import read_scores
+from rtl_jax.influence_functions.head import Head
+from rtl_jax.influence_functions.scores import read_scores
 from rtl_jax.lab.config import Experiment, Influence, Source, Target
 from rtl_jax.lab.finetune.job import prepare
 from rtl_jax.lab.influence import explain, finetuned
@@ -26,7 +26,7 @@ from rtl_jax.models.architecture import architecture
 from rtl_jax.models.model import bind, definition, initialize
 from rtl_jax.models.network import Network
 from rtl_jax.train.recipe import Recipe
-from tests.influence.problems import gradients, hessian
+from tests.influence_functions.problems import gradients, hessian
 
 ARCH = architecture("resnet18", stem="small", stage_sizes=(1, 1), stage_widths=(8, 16)).replace(
     stem_width=8, num_classes=3

@@ -41,7 +41,7 @@ from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
 from rtl_jax.train.recipe import Recipe
-from tests.influence.problems import gradients, hessian
+from tests.influence_functions.problems import gradients, hessian
 from tests.lab.my_images.pictures import photos, picture
 
 ARCH = architecture("resnet18", stem="small", stage_sizes=(1, 1), stage_widths=(8, 16)).replace(

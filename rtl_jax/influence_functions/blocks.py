@@ -16,7 +16,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from rtl_jax.errors import UserError
-from rtl_jax.influence.arnoldi import LowRank, arnoldi
+from rtl_jax.influence_functions.arnoldi import LowRank, arnoldi
 from rtl_jax.models.model import bind, definition
 from rtl_jax.models.network import Network
 from rtl_jax.models.registry import Architecture

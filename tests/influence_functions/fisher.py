@@ -8,7 +8,7 @@ hold the fast ones against.
 
 import numpy as np
 
-from rtl_jax.influence.head import Examples
+from rtl_jax.influence_functions.head import Examples
 
 
 def expected_fisher(examples: Examples) -> np.ndarray:

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rtl_jax.influence.head import Examples, Head
-from rtl_jax.influence.memory import require_memory
+from rtl_jax.influence_functions.head import Examples, Head
+from rtl_jax.influence_functions.memory import require_memory
 from rtl_jax.runtime import devices
 
 

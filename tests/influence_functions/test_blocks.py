@@ -7,13 +7,13 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from rtl_jax.errors import UserError
-from rtl_jax.influence.arnoldi import LowRank, arnoldi
-from rtl_jax.influence.blocks import TrainablePart
-from rtl_jax.influence.head import Head
+from rtl_jax.influence_functions.arnoldi import LowRank, arnoldi
+from rtl_jax.influence_functions.blocks import TrainablePart
+from rtl_jax.influence_functions.head import Head
 from rtl_jax.models.architecture import architecture
 from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
-from tests.influence.problems import gradients, hessian
+from tests.influence_functions.problems import gradients, hessian
 
 ARCH = architecture("resnet18", stem="small", stage_sizes=(1, 1), stage_widths=(2, 3)).replace(
     stem_width=2, num_classes=3

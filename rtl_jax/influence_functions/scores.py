@@ -16,8 +16,8 @@ import numpy as np
 from etils import epath
 
 from rtl_jax.errors import UserError
-from rtl_jax.influence.head import Examples
-from rtl_jax.influence.solve import Solver
+from rtl_jax.influence_functions.head import Examples
+from rtl_jax.influence_functions.solve import Solver
 from rtl_jax.runtime.digest import digest
 from rtl_jax.train.features import Progress
 
@@ -88,21 +88,36 @@ def score(
     `record` says what else than the examples the scores depend on. `progress` is told how many of
     the smaller set's examples are done.
     """
-    kernel, by_train = influence_kernel(solver), train.num_examples <= test.num_examples
-
-    def block(rows: slice) -> np.ndarray:
-        return kernel(test, train.take(rows)) if by_train else kernel(train, test.take(rows)).T
-
+    block, axis = _blocks(solver, test, train)
     return write_scores(
         directory,
         block,
         (test.num_examples, train.num_examples),
-        axis=int(by_train),
+        axis=axis,
         chunk=solver.chunk,
         identity=digest((*test, *train), dict(record)),
         record=lambda: {**record, **solver.record},
         progress=progress,
     )
+
+
+def influence_scores(solver: Solver, test: Examples, train: Examples) -> np.ndarray:
+    """The scores, float64 [T, n], in memory; equal to what `score` writes."""
+    block, axis = _blocks(solver, test, train)
+    total = (test, train)[axis].num_examples
+    return np.concatenate([block(rows) for rows in _chunks(total, solver.chunk)], axis)
+
+
+def _blocks(
+    solver: Solver, test: Examples, train: Examples
+) -> tuple[Callable[[slice], np.ndarray], int]:
+    """Scores of some examples of the smaller set with all of the other, and that set's axis."""
+    kernel, by_train = influence_kernel(solver), train.num_examples <= test.num_examples
+
+    def block(rows: slice) -> np.ndarray:
+        return kernel(test, train.take(rows)) if by_train else kernel(train, test.take(rows)).T
+
+    return block, int(by_train)
 
 
 def write_scores(

@@ -4,25 +4,18 @@ Each is a symmetric positive definite map of residuals [D, M, C] whose classes s
 those of softmax gradients do, to others of that kind.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import linalg
 
-from rtl_jax.influence.curvature import Curvature
+from rtl_jax.influence_functions.curvature import Curvature
 from rtl_jax.runtime.resources import device_free, host_free
 
 # Of free memory, inverted blocks take no more than this: the right-hand sides need room too.
 _SHARE = 0.4
-
-
-class Preconditioner(Protocol):
-    """A pytree of arrays, so that programs take it as an argument."""
-
-    def apply(self, residuals: jax.Array) -> jax.Array:
-        """Of residuals [D, M, C], for M right-hand sides; float64."""
 
 
 class Classwise(NamedTuple):

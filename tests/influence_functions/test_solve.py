@@ -7,13 +7,17 @@ import pytest
 from scipy import linalg
 
 from rtl_jax.errors import UserError
-from rtl_jax.influence.conjugate import ConjugateGradient
-from rtl_jax.influence.curvature import Curvature, empirical_fisher_curvature, hessian_curvature
-from rtl_jax.influence.head import contrasts
-from rtl_jax.influence.precondition import Classwise, Kronecker, preconditioner_for
-from rtl_jax.influence.scores import influence_kernel, self_influence
-from rtl_jax.influence.solve import Cholesky, PseudoInverse, factorize_in_place
-from tests.influence.problems import gradients, hessian, problem
+from rtl_jax.influence_functions.conjugate import ConjugateGradient
+from rtl_jax.influence_functions.curvature import (
+    Curvature,
+    empirical_fisher_curvature,
+    hessian_curvature,
+)
+from rtl_jax.influence_functions.head import contrasts
+from rtl_jax.influence_functions.precondition import Classwise, Kronecker, preconditioner_for
+from rtl_jax.influence_functions.scores import influence_kernel, self_influence
+from rtl_jax.influence_functions.solve import Cholesky, PseudoInverse, factorize_in_place
+from tests.influence_functions.problems import gradients, hessian, problem
 
 DAMPING = 1e-3
 

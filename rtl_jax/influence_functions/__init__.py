@@ -1,18 +1,20 @@
 """Influence functions: which training images made a prediction, and which labels are wrong."""
 
-from rtl_jax.influence.conjugate import ConjugateGradient
-from rtl_jax.influence.curvature import empirical_fisher_curvature, hessian_curvature
-from rtl_jax.influence.head import Examples, Head
-from rtl_jax.influence.scores import (
+from rtl_jax.influence_functions.conjugate import ConjugateGradient
+from rtl_jax.influence_functions.curvature import empirical_fisher_curvature, hessian_curvature
+from rtl_jax.influence_functions.head import Examples, Head
+from rtl_jax.influence_functions.method import solver_for
+from rtl_jax.influence_functions.scores import (
     gradient_kernel,
     influence_kernel,
+    influence_scores,
     read_scores,
     score,
     self_gradient,
     self_influence,
     top_k,
 )
-from rtl_jax.influence.solve import Cholesky, PseudoInverse
+from rtl_jax.influence_functions.solve import Cholesky, PseudoInverse
 
 __all__ = [
     "Cholesky",
@@ -24,9 +26,11 @@ __all__ = [
     "gradient_kernel",
     "hessian_curvature",
     "influence_kernel",
+    "influence_scores",
     "read_scores",
     "score",
     "self_gradient",
     "self_influence",
+    "solver_for",
     "top_k",
 ]

@@ -12,9 +12,9 @@ import numpy as np
 from scipy import linalg
 
 from rtl_jax.errors import UserError
-from rtl_jax.influence.curvature import Curvature
-from rtl_jax.influence.head import Examples, contrasts
-from rtl_jax.influence.memory import require_memory
+from rtl_jax.influence_functions.curvature import Curvature
+from rtl_jax.influence_functions.head import Examples, contrasts
+from rtl_jax.influence_functions.memory import require_memory
 
 BLOCK = 1024  # columns that a factorisation works on at a time
 

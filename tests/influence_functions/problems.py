@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rtl_jax.influence.head import Examples, Head
+from rtl_jax.influence_functions.head import Examples, Head
 
 
 def problem(

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from rtl_jax.errors import UserError
-from rtl_jax.influence import fisher
-from rtl_jax.influence.curvature import empirical_fisher_curvature, hessian_curvature
-from rtl_jax.influence.head import contrasts
-from rtl_jax.influence.hessian import autodiff_bytes, autodiff_hessian
-from tests.influence.problems import gradients, hessian, problem
+from rtl_jax.influence_functions.curvature import empirical_fisher_curvature, hessian_curvature
+from rtl_jax.influence_functions.head import contrasts
+from rtl_jax.influence_functions.hessian import autodiff_bytes, autodiff_hessian
+from tests.influence_functions import fisher
+from tests.influence_functions.problems import gradients, hessian, problem
 from tests.processes import on_devices
 
 
@@ -74,8 +74,8 @@ SCRIPT = """
 import sys
 import jax
 import numpy as np
-from rtl_jax.influence.hessian import autodiff_hessian
-from tests.influence.problems import hessian, problem
+from rtl_jax.influence_functions.hessian import autodiff_hessian
+from tests.influence_functions.problems import hessian, problem
 head, train, _ = problem()
 every = jax.local_devices()
 for number in (1, 2, 4):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from rtl_jax.errors import UserError
-from rtl_jax.influence.head import Head, contrasts
-from tests.influence.problems import gradients, problem
+from rtl_jax.influence_functions.head import Head, contrasts
+from tests.influence_functions.problems import gradients, problem
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rtl_jax.influence.head import Examples
+from rtl_jax.influence_functions.head import Examples
 
 
 class Curvature(NamedTuple):

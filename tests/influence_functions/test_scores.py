@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from rtl_jax.errors import UserError
-from rtl_jax.influence import scores as module
-from rtl_jax.influence.curvature import hessian_curvature
-from rtl_jax.influence.scores import (
+from rtl_jax.influence_functions import scores as module
+from rtl_jax.influence_functions.curvature import hessian_curvature
+from rtl_jax.influence_functions.scores import (
     gradient_kernel,
     influence_kernel,
     read_scores,
@@ -17,8 +17,8 @@ from rtl_jax.influence.scores import (
     self_gradient,
     top_k,
 )
-from rtl_jax.influence.solve import Cholesky
-from tests.influence.problems import gradients, problem
+from rtl_jax.influence_functions.solve import Cholesky
+from tests.influence_functions.problems import gradients, problem
 
 HEAD, TRAIN, TEST = problem()
 

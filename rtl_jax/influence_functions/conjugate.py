@@ -13,9 +13,9 @@ import numpy as np
 from jax import lax
 
 from rtl_jax.errors import UserError
-from rtl_jax.influence.curvature import Curvature
-from rtl_jax.influence.head import Examples
-from rtl_jax.influence.precondition import Classwise, Kronecker, preconditioner_for
+from rtl_jax.influence_functions.curvature import Curvature
+from rtl_jax.influence_functions.head import Examples
+from rtl_jax.influence_functions.precondition import Classwise, Kronecker, preconditioner_for
 
 
 class _System(NamedTuple):

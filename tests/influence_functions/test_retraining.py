@@ -3,10 +3,10 @@
 import numpy as np
 from sklearn.datasets import load_digits
 
-from rtl_jax.influence.curvature import hessian_curvature
-from rtl_jax.influence.head import Head
-from rtl_jax.influence.scores import gradient_kernel, influence_kernel
-from rtl_jax.influence.solve import Cholesky
+from rtl_jax.influence_functions.curvature import hessian_curvature
+from rtl_jax.influence_functions.head import Head
+from rtl_jax.influence_functions.scores import gradient_kernel, influence_kernel
+from rtl_jax.influence_functions.solve import Cholesky
 
 L2 = 1e-3
 

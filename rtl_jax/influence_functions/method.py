@@ -1,0 +1,66 @@
+"""From the names of a method to a solver that is prepared with the training examples."""
+
+import numpy as np
+
+from rtl_jax.errors import UserError
+from rtl_jax.influence_functions.conjugate import ConjugateGradient
+from rtl_jax.influence_functions.curvature import CURVATURES
+from rtl_jax.influence_functions.head import Examples, Head
+from rtl_jax.influence_functions.hessian import autodiff_hessian
+from rtl_jax.influence_functions.solve import Cholesky, Cutoff, PseudoInverse, Solver
+
+
+def solver_for(
+    head: Head,
+    train: Examples,
+    *,
+    solver: str = "cholesky",
+    curvature: str = "hessian",
+    hessian: str = "closed_form",
+    damping: float = 1e-3,
+    cutoff: float = 1e-20,
+    cutoff_kind: Cutoff = "absolute",
+    tolerance: float = 1e-7,
+    batch_size: int = 5,
+    memory_gib: int | None = None,
+) -> Solver:
+    """A solver of (H + damping I) s = g, prepared with the training examples.
+
+    Args:
+      head: the last layer, at whose weights the loss is expanded.
+      train: its training examples.
+      solver: 'cholesky', 'pseudo_inverse' (with `cutoff`, absolute or relative to the largest
+        singular value, in damping's place) or 'conjugate_gradient' (to `tolerance`).
+      curvature: 'hessian', which is the expected Fisher too, or 'empirical_fisher'.
+      hessian: 'closed_form', or 'autodiff' in batches of `batch_size`, as in the paper.
+      damping: added to the mean loss's Hessian.
+      memory_gib: what a Hessian and its solver may take; None: what is free.
+
+    Raises:
+      UserError: an unknown name, too little memory, or a singular Hessian.
+    """
+    if curvature not in CURVATURES:
+        raise UserError(f"curvature: expected one of {', '.join(CURVATURES)}; got {curvature!r}")
+    if solver not in ("cholesky", "pseudo_inverse", "conjugate_gradient"):
+        raise UserError(
+            f"solver: expected cholesky, pseudo_inverse or conjugate_gradient; got {solver!r}"
+        )
+    if hessian == "autodiff":
+        damped = solver == "cholesky"
+        matrix = autodiff_hessian(
+            head,
+            train,
+            l2=damping if damped else 0.0,
+            batch_size=batch_size,
+            memory_gib=memory_gib,
+        )
+        basis = np.eye(train.num_classes)
+        if damped:
+            return Cholesky.of_matrix(matrix, basis)
+        return PseudoInverse.of_matrix(matrix, basis, cutoff, cutoff_kind)
+    prepared = CURVATURES[curvature](train)
+    if solver == "cholesky":
+        return Cholesky.of(prepared, damping, memory_gib=memory_gib)
+    if solver == "pseudo_inverse":
+        return PseudoInverse.of(prepared, cutoff, cutoff_kind, memory_gib=memory_gib)
+    return ConjugateGradient.of(prepared, damping, tolerance=tolerance)

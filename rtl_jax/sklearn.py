@@ -1,0 +1,94 @@
+"""Fine-tuning as a scikit-learn classifier, for `cross_val_score`, `GridSearchCV`, a `Pipeline`."""
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from rtl_jax import api
+from rtl_jax.models.network import Network
+
+
+class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A new head and the last blocks of a robust network, fine-tuned on images.
+
+    Args:
+      source: a `Network`, or what `rtl.load` takes.
+      blocks: residual blocks that train beside the head; None: everything.
+      epochs, learning_rate, batch_size: of the fine-tuning.
+      image_size: what images are resized to; None: what the source was trained at.
+      augment: 'none', 'paper', or an `rtl_jax.Augmentation`.
+      seed: of the head and the order of the batches.
+
+    Attributes:
+      classes_: the different labels, sorted, [C].
+      network_: the fine-tuned `Network`.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> labels = np.array(["cat", "dog"] * 4)
+        >>> model = rtl.sklearn.TransferClassifier("bundled:l2", blocks=0, epochs=2)
+        >>> model.fit(images, labels).predict(images).shape
+        (8,)
+    """
+
+    def __init__(
+        self,
+        source: str | Network = "bundled:l2",
+        *,
+        blocks: int | None = 1,
+        epochs: int = 30,
+        learning_rate: float = 0.03,
+        batch_size: int = 32,
+        image_size: int | None = None,
+        augment: Any = "none",
+        seed: int = 0,
+    ):
+        self.source = source
+        self.blocks = blocks
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.image_size = image_size
+        self.augment = augment
+        self.seed = seed
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Fine-tune on images X, as `rtl_jax.finetune` takes them, and labels y, [N].
+
+        Raises UserError as `rtl_jax.finetune` does.
+        """
+        source = api.load(self.source) if isinstance(self.source, str) else self.source
+        labels = np.asarray(y)
+        self.classes_ = np.unique(labels)
+        self.network_ = api.finetune(
+            source,
+            X,
+            labels,
+            seeds=self.seed,
+            image_size=self.image_size,
+            augment=self.augment,
+            blocks=self.blocks,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+        )
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The classes' probabilities, float64 [N, C], in the order of `classes_`."""
+        check_is_fitted(self)
+        return self.network_.predict_proba(X)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class of each image, [N], as labels were given."""
+        return self.classes_[self.predict_proba(X).argmax(1)]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # Images: arrays of four dimensions, of which scikit-learn has no tag.
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        return tags
