@@ -1,0 +1,197 @@
+"""The Python door: its examples run, and it computes what the tasks compute, bit for bit."""
+
+import dataclasses
+import doctest
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rtl_jax as rtl
+from rtl_jax.data.sources import load_dataset
+from rtl_jax.data.subset import draw_subset, draw_test_subset
+from rtl_jax.lab.attack.task import run_attack
+from rtl_jax.lab.config import Attack, Experiment, Influence, Source, Target
+from rtl_jax.lab.finetune.task import run_finetune
+from rtl_jax.lab.influence.task import run_influence
+from rtl_jax.models.storage import networks_in
+
+SOURCE = {"arch": "resnet18", "stem": "small", "stage_sizes": (1, 1), "stage_widths": (4, 8)}
+RECIPE = rtl.Recipe(
+    blocks=1,
+    frozen_batch_norm="source",
+    epochs=3,
+    batch_size=16,
+    learning_rate=0.05,
+    head="uniform",
+)
+SEED = 7
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_dataset("digits", data_dir=None, image_size=8)
+
+
+@pytest.fixture(scope="module")
+def source() -> rtl.Network:
+    network = rtl.load("random", seed=1, **SOURCE)
+    return network.replace(provenance={**network.provenance, "image_size": 8})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, source: rtl.Network) -> tuple[Path, Path]:
+    """The work directory of a fine-tuning on 40 digits, and its network's."""
+    workdir = tmp_path_factory.mktemp("door")
+    source.save(workdir / "source")
+    run_finetune(experiment(workdir), workdir)
+    (place,) = networks_in(workdir)
+    return workdir, Path(place)
+
+
+def experiment(workdir: Path, **changes: object) -> Experiment:
+    return dataclasses.replace(
+        Experiment(
+            source=Source(str(workdir / "source")),
+            target=Target("digits", image_size=8, num_images=40, num_test_images=30),
+            augmentation=rtl.Augmentation(),
+            transfer=RECIPE,
+            seed=SEED,
+        ),
+        **changes,
+    )
+
+
+def test_every_name_is_there_and_says_what_it_is() -> None:
+    assert set(rtl.__all__) <= set(dir(rtl))
+    for name in rtl.__all__:
+        assert getattr(rtl, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'fine_tune'"):
+        rtl.fine_tune  # noqa: B018
+
+
+@pytest.mark.parametrize("module", ["api", "sklearn", "models.network"])
+def test_the_examples_of_docstrings_run(module: str) -> None:
+    found = doctest.testmod(importlib.import_module(f"rtl_jax.{module}"))
+    assert found.attempted > 4 and found.failed == 0
+
+
+def test_reading_rows_needs_no_jax() -> None:
+    script = "import sys, rtl_jax as rtl; rtl.read_rows; print('jax' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
+
+
+def test_a_fine_tuning_equals_the_task(digits, source, trained) -> None:
+    drawn = digits.train.take(draw_subset(digits.train.labels, 40, SEED, 10))
+    network = rtl.finetune(source, drawn.images, drawn.labels, seeds=SEED, recipe=RECIPE)
+    other = rtl.Network.load(trained[1])
+    for mine, its in ((network.params, other.params), (network.batch_stats, other.batch_stats)):
+        assert mine.keys() == its.keys()
+        for path, leaf in mine.items():
+            np.testing.assert_array_equal(leaf, its[path], err_msg=path)
+    assert network.class_names == other.class_names == tuple("0123456789")
+    assert network.image_size == other.image_size == 8
+    assert network.training_images == other.training_images and len(network.training_images) == 40
+
+
+def test_many_seeds_are_networks_of_their_own(digits, source) -> None:
+    few = digits.train.take(np.arange(40))
+    several = rtl.finetune(source, few.images, few.labels, seeds=[3, SEED], recipe=RECIPE)
+    alone = rtl.finetune(source, few.images, few.labels, seeds=SEED, recipe=RECIPE)
+    for path, leaf in alone.params.items():
+        np.testing.assert_allclose(several[1].params[path], leaf, atol=2e-5, err_msg=path)
+    assert not np.allclose(several[0].head.kernel, several[1].head.kernel)
+    # What is frozen is the source's own.
+    np.testing.assert_array_equal(alone.params["conv1/kernel"], source.params["conv1/kernel"])
+
+
+def test_an_attack_equals_the_task(digits, trained) -> None:
+    workdir, place = trained
+    settings = Attack(norm="l2", eps=(0.5,), steps=4, batch_size=16)
+    asked = experiment(workdir, task="attack", source=Source(str(place)), attack=settings)
+    (row,) = run_attack(asked, workdir / "attack").itertuples()
+    tested = digits.test.take(draw_test_subset(digits.test.labels, 30, 10))
+    found = rtl.attack(
+        rtl.load(str(place)), tested.images, tested.labels, 0.5, rtl.PGD("l2", steps=4),
+        batch_size=16,
+    )  # fmt: skip
+    assert row.accuracy == pytest.approx(100 * float(found.robust_accuracy), abs=1e-9)
+    assert row.loss == float(np.asarray(found.losses, np.float32).mean())
+    assert found.images.shape == (30, 8, 8, 3)
+
+
+def test_influence_equals_the_task(digits, trained) -> None:
+    workdir, place = trained
+    asked = experiment(workdir, task="influence", influence=Influence(run=str(place), damping=0.01))
+    rows = run_influence(asked, workdir)
+    scores = np.load(next((workdir / "runs" / rows["run"].iloc[0]).rglob("scores.npy")))
+    drawn = digits.train.take(draw_subset(digits.train.labels, 40, SEED, 10))
+    tested = digits.test.take(draw_test_subset(digits.test.labels, 30, 10))
+    found = rtl.influence(
+        rtl.load(str(place)),
+        (drawn.images, drawn.labels),
+        (tested.images, tested.labels),
+        damping=0.01,
+    )
+    np.testing.assert_array_equal(found, scores)
+
+
+def test_floats_words_and_grey_images(digits, source) -> None:
+    """Images as floats without channels and labels as words: the same network."""
+    few = digits.train.take(np.arange(30))
+    words = np.array(list("abcdefghij"))[few.labels]
+    settings = dict(recipe=RECIPE, seeds=1, epochs=2)
+    one = rtl.finetune(source, few.images, few.labels, class_names="0123456789", **settings)
+    floats = few.images[..., 0] / 255.0
+    other = rtl.finetune(source, floats, words, class_names="abcdefghij", **settings)
+    np.testing.assert_array_equal(one.head.kernel, other.head.kernel)
+    assert one.training_images == other.training_images
+    np.testing.assert_allclose(
+        other.predict_proba(floats), one.predict_proba(few.images), atol=1e-6
+    )
+    with pytest.raises(rtl.UserError, match=r"labels: z is not among the 10 classes"):
+        rtl.attack(other, floats[:1], ["z"], 0.1, rtl.PGD("l2"))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "settings", "message"),
+    [
+        (np.zeros((4, 3, 8, 8)), [0, 1] * 2, {}, "channels come last"),
+        (np.full((4, 8, 8, 3), 255.0), [0, 1] * 2, {}, r"pixels in \[0, 1\], found 255"),
+        (np.full((4, 8, 8, 3), np.nan), [0, 1] * 2, {}, r"pixels in \[0, 1\]"),
+        (np.zeros((4, 8, 8, 3), np.int64), [0, 1] * 2, {}, "expected uint8, or floats"),
+        (np.zeros((4, 8, 8, 3)), [0] * 4, {}, "two classes or more"),
+        (np.zeros((4, 8, 8, 3)), [0, 1, 0], {}, r"labels must be int32 \[4\]"),
+        (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"lr": 1}, "there is no setting lr"),
+        (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"blocks": 9}, "has 2 blocks, received 9"),
+        (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"seeds": []}, "seeds: expected one or more"),
+        (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"augment": "strong"}, "augmentation: expected one"),
+    ],
+)
+def test_what_does_not_fit_is_said(source, images, labels, settings, message) -> None:
+    with pytest.raises(rtl.UserError, match=message):
+        rtl.finetune(source, images, labels, **settings)
+
+
+def test_divergence_names_the_seeds(digits, source) -> None:
+    few = digits.train.take(np.arange(30))
+    with pytest.raises(rtl.UserError, match=r"diverged, with the seeds \[1, 2\]"):
+        rtl.finetune(source, few.images, few.labels, seeds=(1, 2), learning_rate=1e30)
+
+
+def test_a_network_goes_to_a_file_and_to_torch(tmp_path: Path, digits, source) -> None:
+    few = digits.train.take(np.arange(30))
+    network = rtl.finetune(source, few.images, few.labels, recipe=RECIPE, epochs=1)
+    network.save(tmp_path / "mine")
+    again = rtl.load(str(tmp_path / "mine"))
+    assert again.digest == network.digest and again.class_names == network.class_names
+    np.testing.assert_array_equal(
+        again.predict_proba(few.images), network.predict_proba(few.images)
+    )
+    assert network.export(tmp_path / "mine.safetensors").exists()
