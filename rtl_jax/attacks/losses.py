@@ -59,8 +59,8 @@ def pick(logits: jax.Array, classes: jax.Array) -> jax.Array:
     return jnp.take_along_axis(logits, classes[:, None], axis=-1)[:, 0]
 
 
-def rivals(logits: jax.Array, labels: jax.Array, number: int) -> jax.Array:
-    """The likeliest classes other than the label, the likeliest first, int [N, number]."""
+def top_other_classes(logits: jax.Array, labels: jax.Array, number: int) -> jax.Array:
+    """The `number` likeliest classes other than the label, likeliest first, int [N, number]."""
     own = jnp.arange(logits.shape[-1]) == labels[:, None]
     return jax.lax.top_k(jnp.where(own, -jnp.inf, logits), number)[1]
 

@@ -23,7 +23,6 @@ from rtl_jax.analysis.saliency import gradients, prepared, total_variation, visi
 from rtl_jax.attacks.adversarial import attack
 from rtl_jax.attacks.network import network_logits
 from rtl_jax.attacks.pgd import PGD
-from rtl_jax.attacks.threat import Norm
 from rtl_jax.checkpoint import Network
 from rtl_jax.config import Experiment, Source, freeze
 from rtl_jax.data import ImageSet, draw_test_subset, load_target
@@ -32,7 +31,7 @@ from rtl_jax.errors import UserError
 from rtl_jax.models.zoo import load_source
 from rtl_jax.progress import bar
 
-COMMON: tuple[Norm, float] = ("l2", 0.5)  # what all are attacked by, beside their own ball
+COMMON: tuple[str, float] = ("l2", 0.5)  # what all are attacked by, beside their own ball
 NUM_ATTACKED = 1000
 NUM_GRADIENTS = 256
 
@@ -48,7 +47,7 @@ def card(
     few = images.take(
         draw_test_subset(images.labels, NUM_ATTACKED, network.architecture.num_classes)
     )
-    own: tuple[Norm, float] = (settings.norm, settings.eps)
+    own: tuple[str, float] = (settings.norm, settings.eps)
     if settings.perturbation == "none":
         own = COMMON
     robust = robust_accuracy(network, experiment, few, *COMMON)
@@ -86,7 +85,7 @@ def clean_accuracy(network: Network, experiment: Experiment, images: ImageSet) -
 
 
 def robust_accuracy(
-    network: Network, experiment: Experiment, images: ImageSet, norm: Norm, eps: float
+    network: Network, experiment: Experiment, images: ImageSet, norm: str, eps: float
 ) -> float:
     """Top-1 under PGD(20) from the image, the best iterate of each, in percent."""
     logits_fn, settings = _logits_fn(network), PGD(norm, steps=20)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rtl_jax.attacks.base import Problem
 from rtl_jax.attacks.gaussian import Gaussian
 from rtl_jax.attacks.network import network_logits
 from rtl_jax.attacks.pgd import PGD
@@ -112,7 +113,7 @@ class Program:
             keep=settings.keep,
         )
         logits_fn = network_logits(self.architecture, *weights, dtype=self.dtype)
-        return attack.search(logits_fn, images, labels, eps, keys).images
+        return attack.search(Problem(logits_fn, images, labels, eps, keys)).images
 
     def step(self, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
         """One step of SGD on a batch; metrics are those of the changed images."""

@@ -42,7 +42,7 @@ def close(ours: Adversarial, theirs: Adversarial, tolerance: float = 1e-5) -> No
 
 
 @pytest.mark.parametrize(
-    ("settings", "together"),
+    ("settings", "num_parallel"),
     [
         (PGD("linf", steps=4), 5),
         (PGD("l2", steps=4, keep="last"), 2),
@@ -52,9 +52,9 @@ def close(ours: Adversarial, theirs: Adversarial, tolerance: float = 1e-5) -> No
         (Gaussian("l2"), 1),
     ],
 )
-def test_a_curve_equals_separate_calls(settings: PGD, together: int | None) -> None:
+def test_a_curve_equals_separate_calls(settings: PGD, num_parallel: int | None) -> None:
     eps = [0.0, 0.01, 0.05, 0.2, 0.8]
-    curve = robustness_curve(mlp(), IMAGES, LABELS, eps, settings, KEY, together=together)
+    curve = robustness_curve(mlp(), IMAGES, LABELS, eps, settings, KEY, num_parallel=num_parallel)
     assert curve.images.shape == (5, 12, 4, 4, 3) and curve.robust_accuracy.shape == (5,)
     for index, one in enumerate(eps):
         alone = attack(mlp(), IMAGES, LABELS, one, settings, KEY)
@@ -243,7 +243,8 @@ def test_a_gradient_that_is_not_finite_is_an_error() -> None:
         (dict(indices=np.arange(3)), "indices"),
         (dict(logits_fn=3), "callable"),
         (dict(logits_fn=lambda x: x), "logits_fn must map"),
-        (dict(together=0), "together"),
+        (dict(num_parallel=0), "num_parallel"),
+        (dict(restart_indices=np.arange(2)), "restart_indices"),
     ],
 )
 def test_wrong_arguments(change: dict, message: str) -> None:
