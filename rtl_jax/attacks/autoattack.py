@@ -131,7 +131,7 @@ class AutoAttack:
                 f"AutoAttack: {needs}, and the network has {num_classes}: choose other attacks, "
                 f"such as {choice}"
             )
-        message = f"{needs}, and the network has {num_classes}: ran {', '.join(kept)} without it"
+        message = f"{needs}, and the network has {num_classes}: only {', '.join(kept)} were run"
         return kept, [EvaluationWarning("reduced_ensemble", message)]
 
 

@@ -191,7 +191,7 @@ class PatternPatches(Patches):
 
 
 class L2Patches(PatternPatches):
-    """Of Andriushchenko et al. (2020)."""
+    """The patterns of Andriushchenko et al. (2020)."""
 
     p = 2
     decay = 2
@@ -204,7 +204,7 @@ class L2Patches(PatternPatches):
 
 
 class L1Patches(PatternPatches):
-    """Of Croce and Hein (2021), section 4."""
+    """The patterns of Croce and Hein (2021), section 4."""
 
     p = 1
     decay = 4

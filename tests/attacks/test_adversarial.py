@@ -128,6 +128,23 @@ def test_an_image_does_not_know_its_batch(settings: PGD) -> None:
 def test_a_curve_of_one_example() -> None:
     curve = robustness_curve(mlp(), IMAGES[0], LABELS[0], [0.1, 0.2], PGD("l2", steps=1))
     assert curve.images.shape == (2, 4, 4, 3) and curve.success.shape == (2,)
+    np.testing.assert_array_equal(curve.robust_accuracy, 1 - np.asarray(curve.success, float))
+
+
+@pytest.mark.parametrize("label", [np.int64(2), 2, jnp.asarray(2), np.array(2)])
+def test_the_robust_accuracy_of_one_example_is_a_number(label: int) -> None:
+    """0 or 1, whatever its label is written as."""
+    settings, image = PGD("linf", steps=2), IMAGES[2]
+    right = int(np.asarray(mlp()(image[None])).argmax())
+    for shift, expected in ((0, 1.0), (1, 0.0)):
+        model = Partial(_mlp, {**mlp().args[0], "second": _turned(right + shift, int(label))})
+        found = attack(model, image, label, 0.0, settings)
+        assert float(found.robust_accuracy) == expected and found.robust_accuracy.shape == ()
+
+
+def _turned(source: int, destination: int) -> np.ndarray:
+    """The second layer, whose class `source` has become `destination`."""
+    return np.roll(mlp().args[0]["second"], destination - source, axis=1)
 
 
 def test_an_eps_for_every_image() -> None:

@@ -25,7 +25,7 @@ from rtl_jax.config import Attack, Experiment, Source, Target
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
 from rtl_jax.models.resnet import initialize
-from tests.attacks.models import _mlp, mlp, pictures
+from tests.attacks.models import _mlp, linear, mlp, pictures
 from tests.processes import on_devices
 from tests.torch_networks import nchw
 
@@ -374,6 +374,49 @@ def test_versions() -> None:
     assert list(rand.values()) == [APGD("linf", passes=20), APGD("linf", "dlr", passes=20)]
     assert AutoAttack("l1").members()["apgd-t"].num_restarts(10) == 5
     assert AutoAttack("l2", attacks=("fab",)).members() == {"fab": FAB("l2", targets=0)}
+
+
+@pytest.mark.parametrize(
+    ("version", "classes", "left_out"),
+    [
+        ("standard", 2, {"apgd-t"}),
+        ("standard", 3, {"apgd-t"}),
+        ("standard", 4, set()),
+        ("plus", 2, {"apgd-t", "apgd-dlr"}),
+        ("plus", 3, {"apgd-t"}),
+        ("rand", 2, {"apgd-dlr"}),
+    ],
+)
+def test_a_version_leaves_out_what_needs_more_classes(
+    version: str, classes: int, left_out: set[str]
+) -> None:
+    settings = AutoAttack("linf", version)
+    members, warnings = settings.members_for(classes)
+    assert list(members) == [name for name in settings.members() if name not in left_out]
+    assert [warning.name for warning in warnings] == ["reduced_ensemble"] * bool(left_out)
+    for name in left_out:
+        assert f"{name} needs" in warnings[0].message
+        with pytest.raises(UserError, match=f"{name} needs . classes, and the network has"):
+            AutoAttack("linf", version, attacks=(name,)).members_for(classes)
+
+
+def test_two_classes() -> None:
+    """A linear model, of which the ensemble breaks exactly what can be broken."""
+    w = np.random.default_rng(3).normal(size=(8, 8, 3)).astype(np.float32)
+    w -= w.mean()
+    model = linear(w, 0.0)
+    images = pictures(24, 8, 0.3, 0.7)
+    score = images.astype(np.float64).reshape(24, -1) @ w.ravel()
+    eps = float(np.median(np.abs(score)) / np.abs(w).sum())
+    settings = AutoAttack("linf", steps=20, queries=50)
+    found = autoattack(model, images, (score > 0).astype(int), eps, settings, KEY, batch_size=24)
+    assert list(found.accuracies) == ["clean", "apgd-ce", "fab-t", "square"]
+    assert [warning.name for warning in found.warnings] == ["reduced_ensemble"]
+    worst = np.abs(score) - eps * np.abs(w).sum()
+    clear = np.abs(worst) > 1e-3
+    broken = np.array([name != "" for name in found.broken_by])
+    np.testing.assert_array_equal(broken[clear], worst[clear] < 0)
+    assert clear.sum() > 20 and found.robust_accuracy == pytest.approx(0.5, abs=0.05)
 
 
 def test_what_is_wrong() -> None:
