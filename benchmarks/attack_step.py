@@ -27,9 +27,9 @@ from benchmarks.interleaved import medians
 from convert.torch_pgd import pgd
 from convert.torch_resnet import TorchResNet
 from rtl_jax.attacks.adversarial import attack, robustness_curve
+from rtl_jax.attacks.base import LogitsFn
 from rtl_jax.attacks.losses import judge
-from rtl_jax.attacks.pgd import PGD, LogitsFn
-from rtl_jax.attacks.threat import THREATS
+from rtl_jax.attacks.pgd import PGD
 from rtl_jax.models.architecture import architecture
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
@@ -116,13 +116,13 @@ def resnet50(batch: int) -> Case:
 @jax.jit
 def step(logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> jax.Array:
     """The first of PGD(20)'s steps, from the images."""
-    threat = THREATS["l2"]
+    threat = PGD20.threat
     eps = jnp.full(len(labels), EPS)
 
     def total(x: jax.Array) -> jax.Array:
         return judge(logits_fn(x), labels, "cross_entropy", False)[0].sum()
 
-    x = images + jax.vmap(threat.step)(jax.grad(total)(images), PGD20.sizes(eps))
+    x = images + jax.vmap(threat.step)(jax.grad(total)(images), PGD20.step_sizes(eps))
     return jax.vmap(threat.project)(x, images, eps)
 
 

@@ -23,15 +23,14 @@ from benchmarks import machine
 from convert.export import state_dict
 from convert.torch_resnet import TorchResNet, torch_resnet
 from rtl_jax.attacks import AutoAttack, attack, autoattack
+from rtl_jax.attacks.base import LogitsFn
 from rtl_jax.attacks.batches import CPU_BATCH
-from rtl_jax.attacks.pgd import LogitsFn
 from rtl_jax.data import draw_test_subset, load_dataset
 from rtl_jax.data.transforms import prepare
 from rtl_jax.models import bundled
 from rtl_jax.models.network import Network
 from tests.torch_networks import nchw
 
-TORCH_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 Row = dict[str, Any]
 
 
@@ -68,8 +67,8 @@ def compile_seconds(
             member,
             key,
             indices=rows,
-            together=1,
-            runs=jnp.arange(1),
+            num_parallel=1,
+            restart_indices=jnp.arange(1),
         )
     return time.process_time() - began
 
@@ -94,7 +93,7 @@ def in_torch(
     version = "custom" if settings.attacks else settings.version
     chosen = list(settings.attacks) or None
     theirs = Theirs(
-        network, norm=TORCH_NORMS[settings.norm], eps=eps, seed=0, version=version, attacks=chosen
+        network, norm=settings.threat.display_name, eps=eps, seed=0, version=version, attacks=chosen
     )
     theirs.square.n_queries = settings.queries
     if settings.attacks:  # as in 'standard'
@@ -117,8 +116,8 @@ def compare(
 
     def jax_run() -> np.ndarray:
         found = autoattack(ours, images, labels, eps, settings, jax.random.key(0))
-        for doubt in found.warnings:
-            print(f"warning: {doubt.name}: {doubt.message}", flush=True)
+        for warning in found.warnings:
+            print(f"warning: {warning.name}: {warning.message}", flush=True)
         return np.asarray(found.broken_by) == ""
 
     ours_found = timed(jax_run)
@@ -140,7 +139,7 @@ def compare(
 def main() -> None:
     """Measure, print, and write JSON if asked, after every row."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.autoattack", description=__doc__)
-    parser.add_argument("norm", choices=TORCH_NORMS)
+    parser.add_argument("norm", choices=("linf", "l2", "l1"))
     parser.add_argument("eps", type=float)
     parser.add_argument("--source", default="l2", metavar="NAME", help="of a bundled network")
     parser.add_argument("--dataset", default="tfds:tiny_imagenet32", metavar="NAME")

@@ -6,8 +6,8 @@
 Runs apgd-ce, apgd-t, fab-t and square one after the other on what the network gets right, as
 RobustBench does; their settings are fixed. An image is robust if it withstands all of them, and
 what makes that doubtful is printed and kept in the row. The network's classes must be the data
-set's, four at least; with fewer choose --config.attack.attacks=apgd-ce,fab-t,square. For each image
-that withstands, 1,700 gradients and 5,900 evaluations: on a CPU choose a small network and
+set's; with fewer than four, apgd-t is left out, with a warning. An image that withstands costs
+1,700 gradients and 5,900 evaluations: on a CPU choose a small network and
 --config.target.num_test_images.
 """
 

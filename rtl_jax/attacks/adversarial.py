@@ -10,69 +10,22 @@ not compile again, and `jax.vmap` maps over them. A plain function is a constant
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rtl_jax.attacks.losses import Loss, judge
+from rtl_jax.attacks.base import Attack, Diagnostics, Iterate, LogitsFn, Problem
+from rtl_jax.attacks.losses import judge
 from rtl_jax.attacks.parallel import map_attacks
-from rtl_jax.attacks.pgd import Iterate, LogitsFn, Signs
 from rtl_jax.attacks.randomised import Randomised
-from rtl_jax.attacks.threat import THREATS, Norm
+from rtl_jax.attacks.restarts import RestartedAttack
 from rtl_jax.errors import UserError
 
 
-class Attack(Protocol):
-    """What `attack` runs: `PGD`, `Gaussian`, or any hashable with these."""
-
-    @property
-    def norm(self) -> Norm:
-        """Whose ball eps is the radius of."""
-
-    @property
-    def loss(self) -> Loss:
-        """What to report."""
-
-    @property
-    def targeted(self) -> bool:
-        """Whether labels are targets."""
-
-    @property
-    def needs_key(self) -> bool:
-        """Whether anything is random."""
-
-    @property
-    def step_size(self) -> float | None:
-        """The step in pixel units, if it does not follow from eps."""
-
-    @property
-    def unroll(self) -> bool:
-        """Whether to compile without loops."""
-
-    @property
-    def passes(self) -> int | None:
-        """How many draws of a randomised network to average; None: it is not."""
-
-    def begin(self, logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> Any:
-        """What searches with several eps share."""
-
-    def search(
-        self,
-        logits_fn: LogitsFn,
-        images: jax.Array,
-        labels: jax.Array,
-        eps: jax.Array,
-        keys: jax.Array | None,
-        shared: Any = None,
-        together: int | None = None,
-    ) -> Iterate:
-        """The perturbed images, each within eps [N] of its original."""
-
-
 class Adversarial(NamedTuple):
-    """An attack's result; `robustness_curve` puts an axis for eps in front.
+    """The result of an attack on N images; on one image every leading axis [N] is absent.
 
     images: [N, ...], like the originals, within the ball and [0, 1].
     success: bool [N]: these images, evaluated once more, are misclassified (targeted: classified
@@ -82,7 +35,7 @@ class Adversarial(NamedTuple):
     valid: bool [N]: the pixels given lie in [0, 1], the label is a class, and every logit and
         gradient on the way was finite. Outside of `jit` and `vmap` anything else has raised an
         error; inside, look at it. What is not valid is never a success.
-    signs: what makes the attack doubtful, if it looks for that (`APGD`).
+    diagnostics: signs of masked gradients, if the attack collects them (`APGD`).
     """
 
     images: jax.Array
@@ -90,12 +43,23 @@ class Adversarial(NamedTuple):
     norms: jax.Array
     losses: jax.Array
     valid: jax.Array
-    signs: Signs | None = None
+    diagnostics: Diagnostics | None = None
 
     @property
     def robust_accuracy(self) -> jax.Array:
-        """The share of images that the attack did not break, in [0, 1]; [E] for a curve."""
-        return 1 - self.success.mean(-1)
+        """The share of images that the attack did not break, in [0, 1]; of one image, 0 or 1."""
+        return 1 - self.success.mean(-1 if self.success.ndim else None)
+
+
+class Curve(Adversarial):
+    """The results at E radii: every array has a leading axis [E]."""
+
+    __slots__ = ()
+
+    @property
+    def robust_accuracy(self) -> jax.Array:
+        """The share of images that the attack did not break at each radius, in [0, 1], [E]."""
+        return 1 - self.success.mean(-1 if self.success.ndim > 1 else ())
 
 
 def attack(
@@ -107,8 +71,8 @@ def attack(
     key: jax.Array | None = None,
     *,
     indices: jax.Array | None = None,
-    together: int | None = None,
-    runs: jax.Array | None = None,
+    num_parallel: int | None = None,
+    restart_indices: jax.Array | None = None,
 ) -> Adversarial:
     """Attack images and confirm what was found.
 
@@ -122,25 +86,29 @@ def attack(
       labels: int [N], or []; the targets of a targeted attack.
       eps: the radius, in units of pixels in [0, 1]; one for all, or one per image [N]. None for
         'unconstrained'.
-      settings: a `PGD`, a `Gaussian`, an `APGD`, a `FAB` or a `Square`.
+      settings: a `PGD`, a `Gaussian`, an `APGD`, a `FAB`, a `Square` or any other `Attack`.
       key: needed if the attack is random.
       indices: int [N], the number of each image in its data set (default: in this batch). With
-        the key it decides the image's random numbers, whatever batch it comes in.
-      together: how many restarts run side by side under `vmap`, at so many times the memory;
-        by default all, on a CPU as many as pay. No number changes but for rounding.
-      runs: int [M], of an attack of several runs (`APGD`, `FAB`, `Square`) the numbers of those
-        to make; by default all.
+        the key it determines the image's random numbers, whatever batch it comes in.
+      num_parallel: how many restarts to run in parallel under `vmap`, at as many times the
+        memory; by default all, on a CPU as many as pay. No number changes but for rounding.
+      restart_indices: int [M], which restarts of an `APGD`, a `FAB` or a `Square` to run; by
+        default all.
 
     Raises:
       UserError: an argument is not as above, or a logit or a gradient is not finite.
     """
-    program = _prepare(logits_fn, images, labels, settings, key, indices, together)
+    model, inputs = _prepare(logits_fn, images, labels, settings, key=key, indices=indices)
+    program = _Program(settings, model, _require_parallel(num_parallel))
     radius = _radius(eps, settings)
     if radius.ndim > 0 and radius.shape != np.shape(labels):
         raise UserError(
             f"eps: expected one, or one per image {np.shape(labels)}; got {radius.shape}"
         )
-    return _checked(_run(*program, radius, runs), settings, logits_fn, images, labels)
+    if restart_indices is not None and not isinstance(settings, RestartedAttack):
+        raise UserError(f"restart_indices: {settings.display_name} has no restarts to choose from")
+    result = _run(program, inputs, radius, restart_indices)
+    return _checked(result, program, inputs)
 
 
 def reevaluate(
@@ -150,19 +118,20 @@ def reevaluate(
     eps: float,
     settings: Attack,
     found: jax.Array,
-    key: jax.Array | None = None,
     *,
+    key: jax.Array | None = None,
     indices: jax.Array | None = None,
 ) -> Adversarial:
-    """What images `found` by an attack, or read from a file, are worth: as `attack`'s result.
+    """Evaluate images `found` by an attack, or read from a file, as `attack` does its own.
 
     A success has to lie in its ball, to 1e-6, and in [0, 1], and to be misclassified now.
     """
-    program = _prepare(logits_fn, images, labels, settings, key, indices, None)
+    model, inputs = _prepare(logits_fn, images, labels, settings, key=key, indices=indices)
     if np.shape(found) != np.shape(images):
         raise UserError(f"found: expected {np.shape(images)}, as images; got {np.shape(found)}")
-    result = _run_again(*program, _radius(eps, settings), jnp.asarray(found))
-    return _checked(result, settings, logits_fn, images, labels)
+    program = _Program(settings, model, None)
+    result = _run_reevaluation(program, inputs, _radius(eps, settings), jnp.asarray(found))
+    return _checked(result, program, inputs)
 
 
 def robustness_curve(
@@ -174,25 +143,26 @@ def robustness_curve(
     key: jax.Array | None = None,
     *,
     indices: jax.Array | None = None,
-    together: int | None = None,
-) -> Adversarial:
+    num_parallel: int | None = None,
+) -> Curve:
     """`attack` at every eps of a list [E], in one compiled call.
 
     Equal to separate calls with the same key, to rounding; what they share (the gradient at the
-    originals) is computed once. Everything in the result has a leading axis [E]. Another list of
+    originals) is computed once. Every array in the result has a leading axis [E]. Another list of
     the same length does not compile again.
 
     Args:
-      together: how many eps run side by side under `vmap`, at so many times the memory; by
-        default all, on a CPU as many as pay.
+      num_parallel: how many radii to run in parallel under `vmap`, at as many times the memory;
+        by default all, on a CPU as many as pay.
     """
-    program = _prepare(logits_fn, images, labels, settings, key, indices, together)
-    if settings.norm == "unconstrained":
+    model, inputs = _prepare(logits_fn, images, labels, settings, key=key, indices=indices)
+    program = _Program(settings, model, _require_parallel(num_parallel))
+    if not settings.threat.has_radius:
         raise UserError("a robustness curve needs a norm: without one there is no eps")
     radii = _radius(eps, settings)
     if radii.ndim != 1 or len(radii) == 0:
         raise UserError(f"eps: expected a list of numbers; got shape {radii.shape}")
-    return _checked(_run_curve(*program, radii, None), settings, logits_fn, images, labels)
+    return Curve(*_checked(_run_curve(program, inputs, radii, None), program, inputs))
 
 
 def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
@@ -203,132 +173,14 @@ def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
 # ---- The compiled program ----------------------------------------------------------------------
 
 
-def _attack(
-    settings: Attack,
-    static: "_Static",
-    together: int | None,
-    arrays: list,
-    images: jax.Array,
-    labels: jax.Array,
-    keys: jax.Array | None,
-    eps: jax.Array,
-    runs: jax.Array | None,
-) -> Adversarial:
-    """One radius, or one per image."""
-    eps = jnp.broadcast_to(eps.astype(images.dtype), labels.shape)
-    logits_fn = _bound(static.join(arrays), settings, keys)
-    chosen = {} if runs is None else {"numbers": runs}
-    found = settings.search(logits_fn, images, labels, eps, keys, None, together, **chosen)
-    return _confirmed(settings, logits_fn, images, labels, found)
-
-
-def _again(
-    settings: Attack,
-    static: "_Static",
-    together: None,
-    arrays: list,
-    images: jax.Array,
-    labels: jax.Array,
-    keys: jax.Array | None,
-    eps: jax.Array,
-    found: jax.Array,
-) -> Adversarial:
-    """No attack: images found before, looked at."""
-    logits_fn = _bound(static.join(arrays), settings, keys)
-    yes = jnp.ones(labels.shape, bool)
-    iterate = Iterate(found.reshape(images.shape).astype(images.dtype), yes, yes, yes)
-    result = _confirmed(settings, logits_fn, images, labels, iterate)
-    box = ((result.images >= 0) & (result.images <= 1)).reshape(len(labels), -1).all(-1)
-    inside = box & (result.norms <= eps + 1e-6)
-    return result._replace(success=result.success & inside)
-
-
-def _curve(
-    settings: Attack,
-    static: "_Static",
-    together: int | None,
-    arrays: list,
-    images: jax.Array,
-    labels: jax.Array,
-    keys: jax.Array | None,
-    radii: jax.Array,
-    _: None,
-) -> Adversarial:
-    """Every radius [E] in turn, or together."""
-    logits_fn = _bound(static.join(arrays), settings, keys)
-    shared = settings.begin(logits_fn, images, labels)
-
-    def one(eps: jax.Array) -> Adversarial:
-        eps = jnp.full(labels.shape, eps, images.dtype)
-        found = settings.search(logits_fn, images, labels, eps, keys, shared)
-        return _confirmed(settings, logits_fn, images, labels, found)
-
-    together = len(radii) if settings.unroll else together
-    return map_attacks(one, radii, len(labels), together)
-
-
-def _confirmed(
-    settings: Attack, logits_fn: LogitsFn, images: jax.Array, labels: jax.Array, found: Iterate
-) -> Adversarial:
-    """What the network says of the images found, asked once more."""
-    logits = logits_fn(found.images)
-    verdict = judge(logits, labels, settings.loss, settings.targeted)
-    inside = ((images >= 0) & (images <= 1)).reshape(len(labels), -1).all(-1)
-    known = (labels >= 0) & (labels < logits.shape[-1])
-    valid = found.finite & verdict.finite & inside & known
-    norms = jax.vmap(THREATS[settings.norm].norm)(found.images - images)
-    success = verdict.success & valid
-    return Adversarial(found.images, success, norms, verdict.losses, valid, found.signs)
-
-
-def _bound(logits_fn: Callable, settings: Attack, keys: jax.Array | None) -> LogitsFn:
-    """The model as a function of images alone, where it takes a key besides."""
-    if settings.passes is None or keys is None:
-        return logits_fn
-    return Randomised(logits_fn, keys, settings.passes)
-
-
-def _compiled(program: Callable[..., Adversarial], axis: int) -> Callable[..., Adversarial]:
-    """`program` on what users pass: one image or many, any float type, one key for all."""
-
-    def run(
-        settings: Attack,
-        static: "_Static",
-        together: int | None,
-        arrays: list,
-        images: jax.Array,
-        labels: jax.Array,
-        key: jax.Array | None,
-        indices: jax.Array | None,
-        eps: jax.Array,
-        more: jax.Array | None,
-    ) -> Adversarial:
-        single = labels.ndim == 0
-        if single:
-            images, labels = images[None], labels[None]
-        # Balls are drawn in float32 at least: bfloat16 has no numbers near their edges.
-        images = images.astype(jnp.promote_types(images.dtype, jnp.float32))
-        indices = jnp.arange(len(labels)) if indices is None else indices.reshape(-1)
-        keys = example_keys(key, indices) if settings.needs_key and key is not None else None
-        result = program(settings, static, together, arrays, images, labels, keys, eps, more)
-        return jax.tree.map(lambda leaf: leaf.squeeze(axis), result) if single else result
-
-    # The settings and the model's structure are constants of the program.
-    return jax.jit(run, static_argnums=(0, 1, 2))
-
-
-_run, _run_again = _compiled(_attack, axis=0), _compiled(_again, axis=0)
-_run_curve = _compiled(_curve, axis=1)
-
-
-class _Static(NamedTuple):
-    """A model without its arrays: what a compiled program is made for."""
+class _Model(NamedTuple):
+    """A model without its arrays: what a program is compiled for."""
 
     structure: Any
     rest: tuple[Hashable, ...]
 
     @classmethod
-    def split(cls, logits_fn: LogitsFn) -> tuple["_Static", list]:
+    def split(cls, logits_fn: LogitsFn) -> tuple["_Model", list]:
         leaves, structure = jax.tree.flatten(logits_fn)
         arrays = [leaf if isinstance(leaf, jax.Array | np.ndarray) else None for leaf in leaves]
         pairs = zip(arrays, leaves, strict=True)
@@ -341,6 +193,119 @@ class _Static(NamedTuple):
         return jax.tree.unflatten(self.structure, leaves)
 
 
+class _Program(NamedTuple):
+    """The constants of a compiled program: hashable."""
+
+    settings: Attack
+    model: _Model
+    num_parallel: int | None
+
+
+class _Inputs(NamedTuple):
+    """The arrays of a call: the model's, and what users pass."""
+
+    arrays: list
+    images: jax.Array
+    labels: jax.Array
+    key: jax.Array | None
+    indices: jax.Array | None
+
+    @property
+    def single(self) -> bool:
+        """Whether this is one image, without a leading axis."""
+        return self.labels.ndim == 0
+
+    def batch(self) -> "_Inputs":
+        """One image as a batch of one, indices for all, and images in float32 at least."""
+        one = self
+        if self.single:
+            one = one._replace(images=self.images[None], labels=self.labels[None])
+        # Balls are drawn in float32 at least: bfloat16 has no numbers near their edges.
+        dtype = jnp.promote_types(one.images.dtype, jnp.float32)
+        indices = jnp.arange(len(one.labels)) if self.indices is None else self.indices.reshape(-1)
+        return one._replace(images=one.images.astype(dtype), indices=indices)
+
+
+def _attack(settings: Attack, problem: Problem, restart_indices: jax.Array | None) -> Adversarial:
+    """One radius, or one per image."""
+    found = settings.search(_each(problem)._replace(restart_indices=restart_indices))
+    return _confirmed(settings, problem, found)
+
+
+def _reevaluation(settings: Attack, problem: Problem, found: jax.Array) -> Adversarial:
+    """No attack: evaluate images found before."""
+    _, images, labels, eps, *_ = _each(problem)
+    yes = jnp.ones(labels.shape, bool)
+    iterate = Iterate(found.reshape(images.shape).astype(images.dtype), yes, yes, yes)
+    result = _confirmed(settings, problem, iterate)
+    box = ((result.images >= 0) & (result.images <= 1)).reshape(len(labels), -1).all(-1)
+    inside = box & (result.norms <= eps + 1e-6)
+    return result._replace(success=result.success & inside)
+
+
+def _curve(settings: Attack, problem: Problem, _: None) -> Adversarial:
+    """Every radius [E], some of them in parallel."""
+    radii, num_parallel = problem.eps, problem.num_parallel
+    alone = problem._replace(num_parallel=None)
+    shared = settings.prepare(alone)
+
+    def one(eps: jax.Array) -> Adversarial:
+        eps = jnp.full(problem.labels.shape, eps, problem.images.dtype)
+        found = settings.search(alone._replace(eps=eps, shared=shared))
+        return _confirmed(settings, problem, found)
+
+    num_parallel = len(radii) if settings.unroll else num_parallel
+    return map_attacks(one, radii, len(problem.labels), num_parallel)
+
+
+def _confirmed(settings: Attack, problem: Problem, found: Iterate) -> Adversarial:
+    """Evaluate the images found once more."""
+    _, images, labels, *_ = problem
+    logits = problem.logits_fn(found.images)
+    verdict = judge(logits, labels, settings.loss, settings.targeted)
+    inside = ((images >= 0) & (images <= 1)).reshape(len(labels), -1).all(-1)
+    known = (labels >= 0) & (labels < logits.shape[-1])
+    valid = found.finite & verdict.finite & inside & known
+    norms = jax.vmap(settings.threat.norm)(found.images - images)
+    success = verdict.success & valid
+    return Adversarial(found.images, success, norms, verdict.losses, valid, found.diagnostics)
+
+
+def _each(problem: Problem) -> Problem:
+    """The same with one radius per image."""
+    eps = problem.eps.astype(problem.images.dtype)
+    return problem._replace(eps=jnp.broadcast_to(eps, problem.labels.shape))
+
+
+def _bound(logits_fn: Callable, settings: Attack, keys: jax.Array | None) -> LogitsFn:
+    """The model as a function of images alone, where it takes a key besides."""
+    if settings.passes is None or keys is None:
+        return logits_fn
+    return Randomised(logits_fn, keys, settings.passes)
+
+
+def _compiled(search: Callable[..., Adversarial], axis: int) -> Callable[..., Adversarial]:
+    """Compile `search` for what users pass; `axis` is that of the images in its result."""
+
+    def run(program: _Program, inputs: _Inputs, eps: jax.Array, more: Any) -> Adversarial:
+        settings, batch = program.settings, inputs.batch()
+        keys = None
+        if settings.needs_key and batch.key is not None and batch.indices is not None:
+            keys = example_keys(batch.key, batch.indices)
+        logits_fn = _bound(program.model.join(batch.arrays), settings, keys)
+        problem = Problem(logits_fn, batch.images, batch.labels, eps, keys)
+        result = search(settings, problem._replace(num_parallel=program.num_parallel), more)
+        if inputs.single:
+            result = jax.tree.map(lambda leaf: leaf.squeeze(axis), result)
+        return result
+
+    return jax.jit(run, static_argnums=0)
+
+
+_run, _run_reevaluation = _compiled(_attack, axis=0), _compiled(_reevaluation, axis=0)
+_run_curve = _compiled(_curve, axis=1)
+
+
 # ---- Checks ------------------------------------------------------------------------------------
 
 
@@ -349,11 +314,11 @@ def _prepare(
     images: jax.Array,
     labels: jax.Array,
     settings: Attack,
+    *,
     key: jax.Array | None,
     indices: jax.Array | None,
-    together: int | None,
-) -> tuple:
-    """The arguments of `_attack` but eps, checked as far as shapes and types go."""
+) -> tuple[_Model, _Inputs]:
+    """Check arguments, as far as shapes and types go, and split the model from its arrays."""
     if not callable(logits_fn):
         raise UserError(f"logits_fn: expected a callable; got {type(logits_fn).__name__}")
     images, labels = jnp.asarray(images), jnp.asarray(labels)
@@ -374,24 +339,29 @@ def _prepare(
         indices = jnp.asarray(indices)
         if indices.shape != labels.shape:
             raise UserError(f"indices: expected {labels.shape}, as labels; got {indices.shape}")
-    if together is not None and together < 1:
-        raise UserError(f"together: expected 1 or more; got {together}")
-    static, arrays = _Static.split(logits_fn)
+    model, arrays = _Model.split(logits_fn)
     try:
-        hash(static)
+        hash(model)
     except TypeError as error:
         raise UserError(f"logits_fn cannot be hashed ({error}): wrap it in a function") from error
-    return settings, static, together, arrays, images, labels, key, indices
+    return model, _Inputs(arrays, images, labels, key, indices)
+
+
+def _require_parallel(number: int | None) -> int | None:
+    if number is not None and number < 1:
+        raise UserError(f"num_parallel: expected 1 or more; got {number}")
+    return number
 
 
 def _radius(eps: Any, settings: Attack) -> jax.Array:
-    """eps as an array, checked if it is known; for 'unconstrained' the step's size."""
-    if settings.norm == "unconstrained":
+    """eps as an array, checked if it is known; for a threat without a radius the step's size."""
+    if not settings.threat.has_radius:
         if eps is not None:
-            raise UserError("eps: 'unconstrained' has none; give None (and step_size to PGD)")
+            name = repr(str(settings.threat))
+            raise UserError(f"eps: {name} has none; give None (and step_size to PGD)")
         return jnp.asarray(settings.step_size, float)
     if eps is None:
-        raise UserError(f"eps: {settings.norm!r} needs a radius")
+        raise UserError(f"eps: {str(settings.threat)!r} needs a radius")
     if not isinstance(eps, jax.core.Tracer):
         values = np.asarray(eps, float)
         if not (np.isfinite(values).all() and (values >= 0).all()):
@@ -399,28 +369,22 @@ def _radius(eps: Any, settings: Attack) -> jax.Array:
     return jnp.asarray(eps, float)
 
 
-def _checked(
-    result: Adversarial,
-    settings: Attack,
-    logits_fn: LogitsFn,
-    images: jax.Array,
-    labels: jax.Array,
-) -> Adversarial:
-    """`result`, or an error that says what was wrong; while tracing nothing is known yet."""
+def _checked(result: Adversarial, program: _Program, inputs: _Inputs) -> Adversarial:
+    """Return `result`, or raise an error for what was wrong; while tracing nothing is known."""
     if isinstance(result.valid, jax.core.Tracer):
         return result
     bad = ~np.asarray(result.valid)
     if not bad.any():
         return result
-    pixels, classes = np.asarray(images, np.float32), np.asarray(labels)
+    pixels, classes = np.asarray(inputs.images, np.float32), np.asarray(inputs.labels)
     if not (pixels.min() >= 0 and pixels.max() <= 1):
         raise UserError(
             f"images: expected pixels in [0, 1], found {pixels.min():g} to {pixels.max():g}: "
             "scale them, and leave normalisation to logits_fn"
         )
-    batch = images if classes.ndim else jnp.asarray(images)[None]
-    arguments = (batch,) if settings.passes is None else (batch, jax.random.key(0))
-    number = jax.eval_shape(logits_fn, *arguments).shape[-1]
+    key = () if program.settings.passes is None else (jax.random.key(0),)
+    logits_fn = program.model.join(inputs.arrays)
+    number = jax.eval_shape(logits_fn, inputs.batch().images, *key).shape[-1]
     if not (classes.min() >= 0 and classes.max() < number):
         raise UserError(
             f"labels: expected 0 to {number - 1}, found {classes.min()} to {classes.max()}"

@@ -12,65 +12,65 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rtl_jax.attacks.losses import LOSSES, dlr_targeted, rivals
-from rtl_jax.attacks.pace import SCHEDULES, Pace, Peak, Stage
-from rtl_jax.attacks.pgd import Iterate, LogitsFn, Signs
+from rtl_jax.attacks.base import Diagnostics, Iterate, Problem
+from rtl_jax.attacks.losses import LOSSES, Loss, dlr_targeted, top_other_classes
 from rtl_jax.attacks.randomised import Randomised
-from rtl_jax.attacks.runs import Fall, Runs
-from rtl_jax.attacks.threat import L1, THREATS
+from rtl_jax.attacks.registry import register
+from rtl_jax.attacks.restarts import Found, RestartedAttack
+from rtl_jax.attacks.schedules import SCHEDULES, Balls, Maximum, Stage, StepSize
+from rtl_jax.attacks.threats import Threat
 from rtl_jax.errors import UserError, require_choice
 
 AscentLoss = Literal["cross_entropy", "dlr"]
 
 
-class Look(NamedTuple):
-    """What the network says of images: what is raised [N], its gradient, and logits [N, C]."""
+class Evaluated(NamedTuple):
+    """The network at some images: losses [N], their gradients, and logits [N, C]."""
 
-    value: jax.Array
+    loss: jax.Array
     gradient: jax.Array
     logits: jax.Array
 
 
-class Task(NamedTuple):
-    """What a run is about: how to look at images at a step, the originals, labels and eps [N]."""
-
-    look: Callable[[jax.Array, jax.Array], Look]
-    images: jax.Array
-    labels: jax.Array
-    eps: jax.Array
+Evaluate = Callable[[jax.Array, jax.Array], Evaluated]  # of images, at a step
 
 
-class Climb(NamedTuple):
-    """The state of a run: the images, where they were a step before, and what has been seen.
+class State(NamedTuple):
+    """Where a restart is: the current and the previous iterates, and what it has seen.
 
-    last, first: what is raised, at the last look and at the first. flat: no gradient at the first.
+    loss, first_loss: at the last evaluation and at the first.
+    zero_gradient: whether the first gradient was zero in every pixel.
     """
 
     x: jax.Array
-    before: jax.Array
-    last: jax.Array
-    first: jax.Array
-    flat: jax.Array
-    peak: Peak
-    pace: Pace
-    fall: Fall
+    previous: jax.Array
+    loss: jax.Array
+    first_loss: jax.Array
+    zero_gradient: jax.Array
+    maximum: Maximum
+    step_size: StepSize
+    found: Found
 
 
+@register("apgd-t", loss="dlr", targets=9)
+@register("apgd-dlr", loss="dlr")
+@register("apgd-ce", loss="cross_entropy")
 @dataclasses.dataclass(frozen=True)
-class APGD(Runs):
-    """Auto-PGD, hashable and used like `PGD`; it has no step size to choose, and needs a key.
+class APGD(RestartedAttack):
+    """Auto-PGD; it has no step size to choose, and needs a key.
 
     norm: 'linf', 'l2' or 'l1'.
     loss: 'cross_entropy' or 'dlr'.
-    targets: raise the targeted DLR loss instead, towards so many of the likeliest other classes
-        (at most all of them), one run each. 0: none.
-    steps: k, of each run.
-    restarts: runs from so many random starts (towards each target).
-    passes: the network draws random numbers, `logits_fn(images, key)`; loss and gradient are
-        means over so many draws, and so are the logits that decide. None: it does not.
+    targets: maximise the targeted DLR loss instead, in separate restarts towards this number of
+        the likeliest other classes (at most all of them). 0: untargeted.
+    steps: k, of each restart.
+    restarts: the number of random starts (towards each target class).
+    passes: the network draws random numbers, `logits_fn(images, key)`; loss, gradient and the
+        logits that decide are means over this number of draws. None: it does not.
     """
 
-    loss: AscentLoss = "cross_entropy"
+    norm: Threat | str
+    loss: Loss = "cross_entropy"
     targets: int = 0
     steps: int = 100
     restarts: int = 1
@@ -83,164 +83,147 @@ class APGD(Runs):
         if self.targets and self.loss != "dlr":
             raise UserError("APGD: targets: expected loss='dlr', which alone has a targeted form")
 
-    def runs(self, classes: int) -> int:
-        """One for each target and restart."""
-        return self.restarts * (min(self.targets, classes - 1) or 1)
+    @classmethod
+    def supports(cls, threat: Threat) -> bool:
+        """Those with a step-size schedule."""
+        return type(threat) in SCHEDULES
 
-    def run(
-        self,
-        logits_fn: LogitsFn,
-        images: jax.Array,
-        labels: jax.Array,
-        eps: jax.Array,
-        keys: jax.Array,
-        clean: jax.Array,
-        number: jax.Array,
+    @property
+    def display_name(self) -> str:
+        """As AutoAttack calls it."""
+        untargeted = "apgd-ce" if self.loss == "cross_entropy" else "apgd-dlr"
+        return "apgd-t" if self.targets else untargeted
+
+    @property
+    def min_classes(self) -> int:
+        """The targeted DLR loss has four logits in it."""
+        return 4 if self.targets else super().min_classes
+
+    def num_restarts(self, num_classes: int) -> int:
+        """`restarts` towards each target class."""
+        return self.restarts * (min(self.targets, num_classes - 1) or 1)
+
+    def restart(
+        self, problem: Problem, clean_logits: jax.Array, keys: jax.Array, index: jax.Array
     ) -> Iterate:
-        """As `Runs.run`: from a random start up, through every stage's radius."""
-        goals = self._goals(clean, labels, number)
-        task = Task(partial(self._look, logits_fn, labels, goals), images, labels, eps)
+        """Ascend from a random start, through all stages; see `RestartedAttack.restart`."""
+        target_classes = self._target_classes(problem, clean_logits, index)
+        evaluate = partial(self._evaluate, problem, target_classes)
 
-        def climb(carry: tuple[jax.Array, Fall], stage: Stage) -> tuple[tuple, Signs]:
-            end = self._climb(task, stage, *carry)
-            worse = ~end.fall.best.success & (end.last < end.first)
-            return (end.peak.images, end.fall), Signs(end.flat, worse)
+        def ascend(carry: tuple[jax.Array, Found], stage: Stage) -> tuple[tuple, Diagnostics]:
+            end = self._ascend(problem, evaluate, stage, carry)
+            worse = ~end.found.best.success & (end.loss < end.first_loss)
+            return (end.maximum.x, end.found), Diagnostics(end.zero_gradient, worse)
 
-        start = images + jax.vmap(THREATS[self.norm].random_change)(keys, images, eps)
-        fall = Fall.of(images, labels, clean, self.loss)
-        (_, fall), signs = lax.scan(climb, (start, fall), SCHEDULES[self.norm].stages(self.steps))
-        signs = jax.tree.map(lambda sign: sign[-1].astype(int), signs)
-        return fall.best._replace(signs=signs)
+        change = jax.vmap(self.threat.random_change)(keys, problem.images, problem.eps)
+        start = problem.images + change, Found.initial(problem, clean_logits, self.loss)
+        stages = SCHEDULES[type(self.threat)].stages(self.steps)
+        (_, found), diagnostics = lax.scan(ascend, start, stages)
+        diagnostics = jax.tree.map(lambda leaf: leaf[-1].astype(int), diagnostics)
+        return found.best._replace(diagnostics=diagnostics)
 
-    def _goals(self, clean: jax.Array, labels: jax.Array, number: jax.Array) -> jax.Array | None:
-        """The class that each image shall be taken for, int [N]."""
+    def _target_classes(
+        self, problem: Problem, clean_logits: jax.Array, index: jax.Array
+    ) -> jax.Array | None:
+        """The class that each image is moved towards in this restart, int [N]."""
         if not self.targets:
             return None
-        count = min(self.targets, clean.shape[-1] - 1)
-        return rivals(clean, labels, count)[:, number // self.restarts]
+        count = min(self.targets, clean_logits.shape[-1] - 1)
+        return top_other_classes(clean_logits, problem.labels, count)[:, index // self.restarts]
 
-    def _look(
-        self,
-        logits_fn: LogitsFn,
-        labels: jax.Array,
-        goals: jax.Array | None,
-        x: jax.Array,
-        step: jax.Array,
-    ) -> Look:
-        """At x [N, ...], at a step of the run: every image's own loss and gradient."""
+    def _evaluate(
+        self, problem: Problem, target_classes: jax.Array | None, x: jax.Array, step: jax.Array
+    ) -> Evaluated:
+        """Compute each image's own loss and gradient at x [N, ...], at a step of the restart."""
 
-        def total(x: jax.Array, logits_fn: LogitsFn) -> tuple[jax.Array, tuple]:
+        def total(x: jax.Array, logits_fn: Callable) -> tuple[jax.Array, tuple]:
             logits = logits_fn(x)
             logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-            if goals is None:
-                values = LOSSES[self.loss](logits, labels)
+            if target_classes is None:
+                losses = LOSSES[self.loss](logits, problem.labels)
             else:
-                values = dlr_targeted(logits, labels, goals)
-            return values.sum(), (values.astype(x.dtype), logits)
+                losses = dlr_targeted(logits, problem.labels, target_classes)
+            return losses.sum(), (losses.astype(x.dtype), logits)
 
-        def once(logits_fn: LogitsFn) -> Look:
-            gradient, (values, logits) = jax.grad(total, has_aux=True)(x, logits_fn)
-            return Look(values, gradient, logits)
+        def once(logits_fn: Callable) -> Evaluated:
+            gradient, (losses, logits) = jax.grad(total, has_aux=True)(x, logits_fn)
+            return Evaluated(losses, gradient, logits)
 
-        if not isinstance(logits_fn, Randomised):
-            return once(logits_fn)
+        network = problem.logits_fn
+        if not isinstance(network, Randomised):
+            return once(network)
 
-        def draw(number: jax.Array) -> Look:
-            return once(lambda x: logits_fn.draw(x, step + 1, number))
+        def draw(number: jax.Array) -> Evaluated:
+            return once(lambda x: network.draw(x, step + 1, number))
 
-        draws = jnp.arange(logits_fn.passes)
+        draws = jnp.arange(network.passes)
         shapes = jax.eval_shape(draw, draws[0])
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         sums, _ = lax.scan(
             lambda sums, number: (jax.tree.map(jnp.add, sums, draw(number)), None), nothing, draws
         )
-        return jax.tree.map(lambda leaf: leaf / logits_fn.passes, sums)
+        return jax.tree.map(lambda leaf: leaf / network.passes, sums)
 
-    def _climb(self, task: Task, stage: Stage, x: jax.Array, fall: Fall) -> Climb:
-        """One stage, from x [N, ...] brought into its ball: look, remember, pace, step."""
-        images, schedule = task.images, SCHEDULES[self.norm]
-        radius = task.eps * stage.factor.astype(task.eps.dtype)
-        x = jax.vmap(THREATS[self.norm].project)(x, images, radius)
+    def _ascend(
+        self, problem: Problem, evaluate: Evaluate, stage: Stage, start: tuple[jax.Array, Found]
+    ) -> State:
+        """One stage, from the start's projection: evaluate, record, set the step size, step."""
+        schedule = SCHEDULES[type(self.threat)]
+        radii = problem.eps * stage.factor.astype(problem.eps.dtype)
+        balls = Balls(self.threat, problem.images, radii)
+        x, found = balls.project(start[0]), start[1]
 
-        def unfinished(carry: tuple[jax.Array, Climb]) -> jax.Array:
-            step, climb = carry
-            return (step <= stage.steps) & ~climb.fall.done.all()
+        def unfinished(carry: tuple[jax.Array, State]) -> jax.Array:
+            step, state = carry
+            return (step <= stage.steps) & ~state.found.done.all()
 
-        def go(carry: tuple[jax.Array, Climb]) -> tuple[jax.Array, Climb]:
-            step, climb = carry
-            here = task.look(climb.x, step)
-            climb = self._seen(climb, here, task.labels, step == 0, stage.factor == 1)
-            window = stage.windows[step]
-            pace, back = schedule.checkpoint(climb.pace, window, climb.peak, images, radius)
-            pace = jax.tree.map(partial(jnp.where, window > 0), pace, climb.pace)
-            peak = _choose(
-                back & (window > 0), climb.peak, Peak(climb.x, here.value, here.gradient)
-            )
-            weight = jnp.where(step == 0, 1, schedule.momentum)
-            new = self._step(peak, peak.images - climb.before, weight, pace, images, radius)
-            return step + 1, climb._replace(x=new, before=peak.images, pace=pace)
+        def go(carry: tuple[jax.Array, State]) -> tuple[jax.Array, State]:
+            step, state = carry
+            here = evaluate(state.x, step)
+            state = self._record(problem, state, here, first=step == 0, inside=stage.factor == 1)
+            interval = stage.checkpoints[step]
+            new, reset = schedule.checkpoint(state.step_size, interval, state.maximum, balls)
+            step_size = jax.tree.map(partial(jnp.where, interval > 0), new, state.step_size)
+            current = Maximum(state.x, here.loss, here.gradient)
+            current = _choose(reset & (interval > 0), state.maximum, current)
+            x = schedule.move(current, state.previous, step == 0, step_size, balls)
+            return step + 1, state._replace(x=x, previous=current.x, step_size=step_size)
 
         lowest = jnp.full(len(x), -jnp.inf, x.dtype)
-        peak = Peak(x, lowest, jnp.zeros_like(x))
-        pace = schedule.begin(x, images, radius)
-        begun = Climb(x, x, -lowest, lowest, jnp.zeros(len(x), bool), peak, pace, fall)
+        maximum = Maximum(x, lowest, jnp.zeros_like(x))
+        no, step_size = jnp.zeros(len(x), bool), schedule.initial(x, balls)
+        begun = State(x, x, -lowest, lowest, no, maximum, step_size, found)
         return lax.while_loop(unfinished, go, (jnp.zeros((), int), begun))[1]
 
-    def _seen(
-        self, climb: Climb, here: Look, labels: jax.Array, start: jax.Array, counts: jax.Array
-    ) -> Climb:
-        """After a look at `climb.x`; `counts` says whether it lies within eps."""
-        value, gradient = here.value, here.gradient
-        finite = jnp.isfinite(gradient).reshape(len(value), -1).all(-1)
-        flat = (gradient == 0).reshape(len(value), -1).all(-1)
-        rises = climb.pace.rises + (value > climb.last)
-        # A gradient that is not finite says as little as such logits do.
+    def _record(
+        self,
+        problem: Problem,
+        state: State,
+        here: Evaluated,
+        *,
+        first: jax.Array,
+        inside: jax.Array,
+    ) -> State:
+        """Take the evaluation at `state.x` into account; `inside`: it lies within eps."""
+        loss, gradient = here.loss, here.gradient
+        finite = jnp.isfinite(gradient).reshape(len(loss), -1).all(-1)
+        zero = (gradient == 0).reshape(len(loss), -1).all(-1)
+        increases = state.step_size.increases + (loss > state.loss)
+        # A gradient that is not finite discredits the logits too.
         logits = jnp.where(finite[:, None], here.logits, jnp.nan)
-        return climb._replace(
-            last=value,
-            first=jnp.where(start, value, climb.first),
-            flat=jnp.where(start, flat, climb.flat),
-            peak=_choose(value > climb.peak.value, Peak(climb.x, value, gradient), climb.peak),
-            pace=climb.pace._replace(rises=rises),
-            fall=climb.fall.met(
-                climb.x, labels, logits, self.loss, counts, certain=self.passes is None
+        current, certain = Maximum(state.x, loss, gradient), self.passes is None
+        return state._replace(
+            loss=loss,
+            first_loss=jnp.where(first, loss, state.first_loss),
+            zero_gradient=jnp.where(first, zero, state.zero_gradient),
+            maximum=_choose(loss > state.maximum.loss, current, state.maximum),
+            step_size=state.step_size._replace(increases=increases),
+            found=state.found.update(
+                state.x, problem.labels, logits, self.loss, inside=inside, certain=certain
             ),
         )
 
-    def _step(
-        self,
-        here: Peak,
-        change: jax.Array,
-        weight: jax.Array,
-        pace: Pace,
-        images: jax.Array,
-        radius: jax.Array,
-    ) -> jax.Array:
-        """A step along the gradient, projected; then mixed with the last change and projected."""
-        threat = THREATS[self.norm]
 
-        def one(
-            x: jax.Array,
-            gradient: jax.Array,
-            change: jax.Array,
-            size: jax.Array,
-            share: jax.Array,
-            image: jax.Array,
-            radius: jax.Array,
-        ) -> jax.Array:
-            # However short the gradient is, its direction counts.
-            gradient /= jnp.maximum(jnp.abs(gradient).max(), jnp.finfo(x.dtype).tiny)
-            if self.norm == "l1":  # without momentum
-                return L1.project(x + L1.step(gradient, size, share), image, radius)
-            new = threat.project(x + threat.step(gradient, size), image, radius)
-            new = x + weight * (new - x) + (1 - weight) * change
-            return threat.project(new, image, radius)
-
-        return jax.vmap(one)(
-            here.images, here.gradient, change, pace.size, pace.share, images, radius
-        )
-
-
-def _choose(take: jax.Array, new: Peak, old: Peak) -> Peak:
+def _choose(take: jax.Array, new: Maximum, old: Maximum) -> Maximum:
     """The new where `take` [N], the old elsewhere."""
     return jax.tree.map(lambda new, old: jax.vmap(jnp.where)(take, new, old), new, old)

@@ -11,28 +11,28 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from rtl_jax.attacks import batch_cache as store
+from rtl_jax.attacks import batch_cache
 from rtl_jax.attacks.adversarial import Adversarial, attack, reevaluate
-from rtl_jax.attacks.apgd import APGD
-from rtl_jax.attacks.pgd import LogitsFn
+from rtl_jax.attacks.base import Attack, LogitsFn
 from rtl_jax.attacks.randomised import RandomLogitsFn
-from rtl_jax.attacks.runs import Runs
+from rtl_jax.attacks.restarts import RestartedAttack
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
 
-CPU_BATCH, ACCELERATOR_BATCH = 16, 256  # on two cores larger ones are no faster an image
-SIDE_BY_SIDE = 1024  # images in a program on an accelerator, over the runs that share it
+CPU_BATCH, ACCELERATOR_BATCH = 16, 256  # on two cores larger ones take as long per image
+MAX_PARALLEL = 1024  # images in a program on an accelerator, over the restarts that share it
 
 
 class Outcome(NamedTuple):
-    """What an attack did to M images that it was given.
+    """What an attack did to the M images that it was given.
 
-    fallen: int [K], the rows of those that it broke. images: [K, ...], what they fell to.
-    zero_gradient: int [M]; ended_worse: int [M - K], of those that withstood: see `Signs`.
+    broken: int [K], the indices of those that it broke. images: [K, ...], adversarial ones.
+    zero_gradient: int [M]; ended_worse: int [M - K], of those that withstood: `Diagnostics`, 0 if
+        the attack collects none.
     seconds: that it took, in this session or an earlier one.
     """
 
-    fallen: np.ndarray
+    broken: np.ndarray
     images: np.ndarray
     zero_gradient: np.ndarray
     ended_worse: np.ndarray
@@ -44,9 +44,9 @@ class Batches:
     """A model and the images to attack it with.
 
     logits_fn: the model; with `passes`, one that takes a key too.
-    images: float32 [N, ...]. labels: int [N]. eps: the radius. key: of everything random.
-    judge: by its norm, loss and passes success and losses are told.
-    size: images in a batch. together: runs side by side; None: as many as pay.
+    images: float32 [N, ...]. labels: int [N]. eps: the radius. key: of all random numbers.
+    judge: its norm, loss and passes decide success and losses.
+    size: images in a batch. num_parallel: restarts in parallel; None: as many as pay.
     directory: where batches are kept; None: nowhere.
     """
 
@@ -55,14 +55,14 @@ class Batches:
     labels: np.ndarray
     eps: float
     key: jax.Array
-    judge: APGD
-    size: int
-    together: int | None
-    directory: epath.Path | None
+    judge: Attack
+    size: int = CPU_BATCH
+    num_parallel: int | None = None
+    directory: epath.Path | None = None
 
     @cached_property
-    def classes(self) -> int:
-        """How many the model tells apart."""
+    def num_classes(self) -> int:
+        """The number of classes of the model."""
         keys = () if self.judge.passes is None else (self.key,)
         return jax.eval_shape(self.logits_fn, jnp.asarray(self.images[:1]), *keys).shape[-1]
 
@@ -83,29 +83,36 @@ class Batches:
         return jax.tree.unflatten(structure, leaves)
 
     def reevaluate(self, found: np.ndarray, rows: np.ndarray | None = None) -> Adversarial:
-        """What images `found` [M, ...] for these rows, by default all, are worth; NumPy arrays."""
+        """Evaluate images `found` [M, ...] for these rows, by default all; NumPy arrays."""
         rows = np.arange(len(self.labels)) if rows is None else rows
         parts = []
         for start, number in self._starts(len(rows)):
             place = np.minimum(np.arange(start, start + self.size), len(rows) - 1)
             images, labels, indices, again = self._put(rows[place], found[place])
             part = reevaluate(
-                self.model, images, labels, self.eps, self.judge, again, self.key, indices=indices
+                self.model,
+                images,
+                labels,
+                self.eps,
+                self.judge,
+                again,
+                key=self.key,
+                indices=indices,
             )
             parts.append(jax.tree.map(lambda leaf, n=number: np.asarray(leaf)[:n], part))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
-    def attack(self, name: str, settings: Runs, rows: np.ndarray) -> Outcome:
-        """Attack rows, run after run: what has fallen leaves, and the rest fill batches again."""
+    def attack(self, name: str, settings: RestartedAttack, rows: np.ndarray) -> Outcome:
+        """Attack rows restart by restart; those that remain are packed into full batches again."""
         parts: list[dict[str, np.ndarray]] = []
         zero, worse = (np.zeros(len(self.labels), int) for _ in range(2))
-        left, blocks = rows, self._blocks(settings.runs(self.classes))
-        with bar(name, len(rows) * len(blocks)) as progress:
-            for numbers in blocks:
+        left, groups = rows, self._groups(settings.num_restarts(self.num_classes))
+        with bar(name, len(rows) * len(groups)) as progress:
+            for restarts in groups:
                 standing = [left[:0]]
                 progress.update(len(rows) - len(left))
                 for start, number in self._starts(len(left)):
-                    part = self._kept(name, settings, numbers, left, start)
+                    part = self._batch(name, settings, restarts, left, start)
                     parts.append(part)
                     zero[part["rows"]] += part["zero_gradient"]
                     worse[part["rows"]] += part["ended_worse"]
@@ -120,37 +127,42 @@ class Batches:
             float(sum(part["seconds"] for part in parts)),
         )
 
-    def _blocks(self, runs: int) -> list[np.ndarray]:
-        """The numbers of the runs, those that go side by side together, in equal parts.
+    def _groups(self, num_restarts: int) -> list[np.ndarray]:
+        """Divide restarts into groups of one size that run in parallel.
 
-        The last part is filled up with the last number, so that one program does for all.
+        The last group is filled up with its last member, so that one program is enough.
         """
         on_cpu = jax.default_backend() == "cpu"
-        most = self.together or (1 if on_cpu else max(1, SIDE_BY_SIDE // self.size))
-        parts = -(-runs // most)
-        size = -(-runs // parts)
-        return list(np.minimum(np.arange(parts * size), runs - 1).reshape(parts, size))
+        most = self.num_parallel or (1 if on_cpu else max(1, MAX_PARALLEL // self.size))
+        number = -(-num_restarts // most)
+        size = -(-num_restarts // number)
+        return list(np.minimum(np.arange(number * size), num_restarts - 1).reshape(number, size))
 
-    def _kept(
-        self, name: str, settings: Runs, numbers: np.ndarray, left: np.ndarray, start: int
+    def _batch(
+        self,
+        name: str,
+        settings: RestartedAttack,
+        restarts: np.ndarray,
+        left: np.ndarray,
+        start: int,
     ) -> dict[str, np.ndarray]:
         """A batch of `left`, from disk if it is there; its images evaluated before they count."""
         rows = left[start : start + self.size]
-        path = self.directory and self.directory / f"{name}-{numbers[0]:03d}-{start:08d}.npz"
-        part = store.read(path) if path and path.exists() else None
+        path = self.directory and self.directory / f"{name}-{restarts[0]:03d}-{start:08d}.npz"
+        part = batch_cache.read(path) if path and path.exists() else None
         if part is None or not np.array_equal(part["rows"], rows):  # of another batch size
-            part = self._attacked(settings, numbers, rows)
+            part = self._attacked(settings, restarts, rows)
             if path:
-                store.keep(path, part)
+                batch_cache.keep(path, part)
         images = self.images[rows]
         images[part["success"]] = part["images"]
         success = part["success"] & self.reevaluate(images, rows).success
         return {**part, "success": success, "images": images[success]}
 
     def _attacked(
-        self, settings: Runs, numbers: np.ndarray, rows: np.ndarray
+        self, settings: RestartedAttack, restarts: np.ndarray, rows: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """These runs on a batch: success and signs for each image, images of those that fell."""
+        """Attack a batch: success and diagnostics of each image, images of those that it broke."""
         began, number = time.monotonic(), len(rows)
         place = np.minimum(np.arange(self.size), number - 1)
         images, labels, indices, _ = self._put(rows[place], self.images[rows[place]])
@@ -162,13 +174,13 @@ class Batches:
             settings,
             self.key,
             indices=indices,
-            together=len(numbers),
-            runs=jnp.asarray(numbers),
+            num_parallel=len(restarts),
+            restart_indices=jnp.asarray(restarts),
         )
         success = np.asarray(found.success)[:number]
         none = np.zeros(number, int)
-        signs = (none, none) if found.signs is None else found.signs
-        zero, worse = (np.asarray(sign)[:number] for sign in signs)
+        diagnostics = (none, none) if found.diagnostics is None else found.diagnostics
+        zero, worse = (np.asarray(counts)[:number] for counts in diagnostics)
         return {
             "rows": rows,
             "success": success,
@@ -179,7 +191,7 @@ class Batches:
         }
 
     def _put(self, rows: np.ndarray, found: np.ndarray) -> tuple[jax.Array, ...]:
-        """Images, labels and numbers of rows, and what was found, divided over the devices."""
+        """Images, labels and indices of rows, and what was found, divided over the devices."""
         parts = self.images[rows], self.labels[rows], rows, found
         if not self.divided:
             return tuple(map(jnp.asarray, parts))

@@ -1,4 +1,4 @@
-"""What an attack raises, and when it has succeeded: functions of logits [N, C], labels [N]."""
+"""The losses that attacks maximise, and their success, for logits [N, C] and labels [N]."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -27,8 +27,8 @@ def margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def dlr(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Difference of logits ratio: the margin over z_(1) - z_(3), the largest less the third, [N].
 
-    Croce and Hein (2020), equation 6. Unlike cross-entropy it neither vanishes where a network
-    is sure of itself nor changes when all logits are scaled. Needs three classes.
+    Croce and Hein (2020), equation 6. Unlike cross-entropy it does not vanish for confident
+    predictions, and does not change when all logits are scaled. Needs three classes.
     """
     if logits.shape[-1] < 3:
         raise UserError(
@@ -59,21 +59,21 @@ def pick(logits: jax.Array, classes: jax.Array) -> jax.Array:
     return jnp.take_along_axis(logits, classes[:, None], axis=-1)[:, 0]
 
 
-def rivals(logits: jax.Array, labels: jax.Array, number: int) -> jax.Array:
-    """The likeliest classes other than the label, the likeliest first, int [N, number]."""
+def top_other_classes(logits: jax.Array, labels: jax.Array, number: int) -> jax.Array:
+    """The `number` likeliest classes other than the label, likeliest first, int [N, number]."""
     own = jnp.arange(logits.shape[-1]) == labels[:, None]
     return jax.lax.top_k(jnp.where(own, -jnp.inf, logits), number)[1]
 
 
 def beyond_rounding(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Whether another class wins by more than another compilation may change, bool [N]."""
+    """Whether another class wins by more than rounding in another compilation, bool [N]."""
     return margin(logits, labels) > 1e-5 * jnp.abs(logits).max(-1)
 
 
 def logit(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """-z_y, [N]: a targeted attack raises the target's logit, whatever becomes of the others.
+    """-z_y, [N]: a targeted attack maximises the target's logit alone.
 
-    So it raises any output of any function, such as one feature of a network.
+    It can maximise any output of any function in this way, such as one feature of a network.
     """
     return -pick(logits, labels)
 
@@ -87,7 +87,7 @@ LOSSES: dict[Loss, Callable[[jax.Array, jax.Array], jax.Array]] = {
 
 
 class Verdict(NamedTuple):
-    """What logits say, [N] each: the loss, whether the attack succeeded, all logits finite."""
+    """Losses, whether the attack succeeded, and whether all logits are finite, [N] each."""
 
     losses: jax.Array
     success: jax.Array
@@ -95,10 +95,10 @@ class Verdict(NamedTuple):
 
 
 def judge(logits: jax.Array, labels: jax.Array, loss: Loss, targeted: bool) -> Verdict:
-    """Loss and success of logits [N, C] of any float type, computed in float32 at least.
+    """Compute loss and success of logits [N, C] of any float type, in float32 at least.
 
     Success is a class other than the label, or the label itself where it is a target. Logits
-    that are not finite say nothing, and are never a success.
+    that are not finite are never a success.
     """
     if logits.ndim != 2 or len(logits) != len(labels):
         raise UserError(

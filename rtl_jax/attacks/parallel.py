@@ -1,4 +1,4 @@
-"""Many attacks on the same images in one program: side by side or one after the other."""
+"""Several searches on the same images in one program: in parallel or one after the other."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,22 +6,22 @@ from typing import Any
 import jax
 from jax import lax
 
-# On two CPU cores ResNets were as fast an image, or faster, in batches of about so many.
+# On two CPU cores ResNets process an image no faster in batches larger than about this.
 CPU_BATCH = 16
 
 
 def map_attacks(
-    function: Callable[[Any], Any], values: jax.Array, examples: int, together: int | None
+    function: Callable[[Any], Any], values: jax.Array, batch_size: int, num_parallel: int | None
 ) -> Any:
-    """`function` of each of `values` [M], the results stacked.
+    """Apply `function` to each of `values` [M] and stack the results.
 
-    `together` of them run side by side, at so many times the memory. By default all do on an
-    accelerator; on a CPU, where larger batches only miss the caches, so many as make up about
-    `CPU_BATCH` images with `examples` in each.
+    `num_parallel` of them run in parallel under `vmap`, at as many times the memory. By default
+    all of them do on an accelerator; on a CPU, where larger batches only miss the caches, as many
+    as make up about `CPU_BATCH` images, with `batch_size` images in each.
     """
-    if together is None:
+    if num_parallel is None:
         on_cpu = jax.default_backend() == "cpu"
-        together = max(1, CPU_BATCH // examples) if on_cpu else len(values)
-    if together >= len(values):
+        num_parallel = max(1, CPU_BATCH // batch_size) if on_cpu else len(values)
+    if num_parallel >= len(values):
         return jax.vmap(function)(values)
-    return lax.map(function, values, batch_size=together if together > 1 else None)
+    return lax.map(function, values, batch_size=num_parallel if num_parallel > 1 else None)

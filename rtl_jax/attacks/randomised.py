@@ -12,10 +12,10 @@ RandomLogitsFn = Callable[[jax.Array, jax.Array], jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Randomised:
-    """A network that takes a key, seen through its mean logits over `passes` draws.
+    """A network that takes a key, represented by its mean logits over `passes` draws.
 
-    logits_fn: images [N, ...] and one key to logits [N, C]. It is called for every image by
-        itself, with a key of the image's own, so that no draw depends on the batch.
+    logits_fn: images [N, ...] and one key to logits [N, C]. It is called for each image
+        separately, with the image's own key, so that no draw depends on the batch.
     keys: one per image, [N].
     """
 
@@ -24,12 +24,12 @@ class Randomised:
     passes: int
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """The mean logits [N, C], with the same draws in every call."""
+        """Compute the mean logits [N, C], with the same draws in every call."""
         draws = jnp.arange(self.passes)
         return lax.map(lambda number: self.draw(images, 0, number), draws).mean(0)
 
     def draw(self, images: jax.Array, step: jax.Array | int, number: jax.Array | int) -> jax.Array:
-        """Logits [N, C] of one draw, by its number within an attack's step (0: none)."""
+        """Compute the logits [N, C] of one draw, by its number within a step (0: no step)."""
 
         def one(image: jax.Array, key: jax.Array) -> jax.Array:
             key = jax.random.fold_in(jax.random.fold_in(key, step), number)

@@ -1,4 +1,4 @@
-"""Square: a random search that asks the network for logits alone.
+"""Square: a random search that uses the network's logits alone.
 
 Andriushchenko et al. (2020), algorithm 1 with 2 (Linf) and 3 (L2); for L1 Croce and Hein (2021),
 section 4.
@@ -10,22 +10,26 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rtl_jax.attacks.base import Iterate, Problem
 from rtl_jax.attacks.losses import judge
-from rtl_jax.attacks.pgd import Iterate, LogitsFn
-from rtl_jax.attacks.runs import Fall, Runs
-from rtl_jax.attacks.windows import Windows
+from rtl_jax.attacks.patches import PATCHES
+from rtl_jax.attacks.registry import register
+from rtl_jax.attacks.restarts import Found, RestartedAttack
+from rtl_jax.attacks.threats import Threat
 from rtl_jax.errors import UserError
 
 
+@register("square")
 @dataclasses.dataclass(frozen=True)
-class Square(Runs):
-    """Square, hashable and used like `PGD`, for images [N, H, W, C] alone; it needs a key.
+class Square(RestartedAttack):
+    """Square, for images [N, H, W, C]; it needs a key.
 
     norm: 'linf', 'l2' or 'l1'.
-    queries: changes that are tried, one after the other.
-    restarts: runs from so many random starts.
+    queries: the number of proposals, one after the other.
+    restarts: the number of random starts.
     """
 
+    norm: Threat | str
     queries: int = 5000
     restarts: int = 1
 
@@ -33,44 +37,49 @@ class Square(Runs):
         super().__post_init__()
         self._require_counts("queries", "restarts")
 
-    def runs(self, classes: int) -> int:
-        """One for each restart."""
+    @classmethod
+    def supports(cls, threat: Threat) -> bool:
+        """Those for which `patches` has proposals."""
+        return type(threat) in PATCHES
+
+    @property
+    def display_name(self) -> str:
+        """As AutoAttack calls it."""
+        return "square"
+
+    def num_restarts(self, num_classes: int) -> int:
+        """`restarts`."""
         return self.restarts
 
-    def run(
-        self,
-        logits_fn: LogitsFn,
-        images: jax.Array,
-        labels: jax.Array,
-        eps: jax.Array,
-        keys: jax.Array,
-        clean: jax.Array,
-        number: jax.Array,
+    def restart(
+        self, problem: Problem, clean_logits: jax.Array, keys: jax.Array, index: jax.Array
     ) -> Iterate:
-        """As `Runs.run`: change a window, and keep the change where the margin has risen."""
+        """Propose patches; keep those that raise the margin. See `RestartedAttack.restart`."""
+        images, labels, eps = problem.images, problem.labels, problem.eps
         if images.ndim != 4:
             raise UserError(f"Square: expected images [N, H, W, C], received {images.shape}")
-        windows = Windows((images.shape[1], images.shape[2], images.shape[3]), self.norm)
+        shape = images.shape[1], images.shape[2], images.shape[3]
+        patches = PATCHES[type(self.threat)](shape, self.threat)
 
         def unfinished(carry: tuple) -> jax.Array:
-            query, *_, fall = carry
-            return (query <= self.queries) & ~fall.done.all()
+            query, *_, found = carry
+            return (query <= self.queries) & ~found.done.all()
 
         def go(carry: tuple) -> tuple:
-            query, x, best, value, fall = carry
-            logits = logits_fn(x)
+            query, x, best, value, found = carry
+            logits = problem.logits_fn(x)
             losses, success, _ = judge(logits, labels, self.loss, False)
             better = (losses > value) | success
             best = jax.vmap(jnp.where)(better, x, best)
             value = jnp.where(better, losses, value).astype(value.dtype)
-            fall = fall.met(x, labels, logits, self.loss)
+            found = found.update(x, labels, logits, self.loss)
             new = jax.vmap(jax.random.fold_in, (0, None))(keys, query + 1)
-            x = jax.vmap(windows.change, (0, None, 0, 0, 0))(new, query, best, images, eps)
-            return query + 1, x, best, value, fall
+            x = jax.vmap(patches.propose, (0, None, 0, 0, 0))(new, query, best, images, eps)
+            return query + 1, x, best, value, found
 
         first = jax.vmap(jax.random.fold_in, (0, None))(keys, 0)
-        x = jax.vmap(windows.start)(first, images, eps)
+        x = jax.vmap(patches.start)(first, images, eps)
         nothing = jnp.full(len(x), -jnp.inf, x.dtype)
-        fall = Fall.of(images, labels, clean, self.loss)
-        begun = jnp.zeros((), int), x, x, nothing, fall
+        found = Found.initial(problem, clean_logits, self.loss)
+        begun = jnp.zeros((), int), x, x, nothing, found
         return lax.while_loop(unfinished, go, begun)[-1].best

@@ -43,7 +43,7 @@ def close(ours: Adversarial, theirs: Adversarial, tolerance: float = 1e-5) -> No
 
 
 @pytest.mark.parametrize(
-    ("settings", "together"),
+    ("settings", "num_parallel"),
     [
         (PGD("linf", steps=4), 5),
         (PGD("l2", steps=4, keep="last"), 2),
@@ -53,9 +53,9 @@ def close(ours: Adversarial, theirs: Adversarial, tolerance: float = 1e-5) -> No
         (Gaussian("l2"), 1),
     ],
 )
-def test_a_curve_equals_separate_calls(settings: PGD, together: int | None) -> None:
+def test_a_curve_equals_separate_calls(settings: PGD, num_parallel: int | None) -> None:
     eps = [0.0, 0.01, 0.05, 0.2, 0.8]
-    curve = robustness_curve(mlp(), IMAGES, LABELS, eps, settings, KEY, together=together)
+    curve = robustness_curve(mlp(), IMAGES, LABELS, eps, settings, KEY, num_parallel=num_parallel)
     assert curve.images.shape == (5, 12, 4, 4, 3) and curve.robust_accuracy.shape == (5,)
     for index, one in enumerate(eps):
         alone = attack(mlp(), IMAGES, LABELS, one, settings, KEY)
@@ -129,6 +129,23 @@ def test_an_image_does_not_know_its_batch(settings: PGD) -> None:
 def test_a_curve_of_one_example() -> None:
     curve = robustness_curve(mlp(), IMAGES[0], LABELS[0], [0.1, 0.2], PGD("l2", steps=1))
     assert curve.images.shape == (2, 4, 4, 3) and curve.success.shape == (2,)
+    np.testing.assert_array_equal(curve.robust_accuracy, 1 - np.asarray(curve.success, float))
+
+
+@pytest.mark.parametrize("label", [np.int64(2), 2, jnp.asarray(2), np.array(2)])
+def test_the_robust_accuracy_of_one_example_is_a_number(label: int) -> None:
+    """0 or 1, whatever its label is written as."""
+    settings, image = PGD("linf", steps=2), IMAGES[2]
+    right = int(np.asarray(mlp()(image[None])).argmax())
+    for shift, expected in ((0, 1.0), (1, 0.0)):
+        model = Partial(_mlp, {**mlp().args[0], "second": _turned(right + shift, int(label))})
+        found = attack(model, image, label, 0.0, settings)
+        assert float(found.robust_accuracy) == expected and found.robust_accuracy.shape == ()
+
+
+def _turned(source: int, destination: int) -> np.ndarray:
+    """The second layer, whose class `source` has become `destination`."""
+    return np.roll(mlp().args[0]["second"], destination - source, axis=1)
 
 
 def test_an_eps_for_every_image() -> None:
@@ -244,7 +261,8 @@ def test_a_gradient_that_is_not_finite_is_an_error() -> None:
         (dict(indices=np.arange(3)), "indices"),
         (dict(logits_fn=3), "callable"),
         (dict(logits_fn=lambda x: x), "logits_fn must map"),
-        (dict(together=0), "together"),
+        (dict(num_parallel=0), "num_parallel"),
+        (dict(restart_indices=np.arange(2)), "restart_indices"),
     ],
 )
 def test_wrong_arguments(change: dict, message: str) -> None:

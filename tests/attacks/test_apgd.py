@@ -8,9 +8,9 @@ from jax.tree_util import Partial
 from scipy.optimize import minimize
 
 from rtl_jax.attacks import APGD, PGD, attack
-from rtl_jax.attacks.losses import dlr_targeted, rivals
-from rtl_jax.attacks.pace import Halving, Pace, Peak, Sparsening
-from rtl_jax.attacks.threat import L1
+from rtl_jax.attacks.losses import dlr_targeted, top_other_classes
+from rtl_jax.attacks.schedules import AdaptiveSparsity, Balls, Halving, Maximum, StepSize
+from rtl_jax.attacks.threats import L1, Linf
 from rtl_jax.errors import UserError
 from tests.attacks.models import distance, linear, mlp, pictures
 
@@ -37,7 +37,7 @@ def test_the_nearest_point_of_ball_and_box(eps: float) -> None:
         )
         expected = original + solved.x[:6] - solved.x[6:]
         image, base = jnp.asarray(wanted, jnp.float32), jnp.asarray(original, jnp.float32)
-        found = L1.project(image, base, jnp.asarray(eps, jnp.float32))
+        found = L1().project(image, base, jnp.asarray(eps, jnp.float32))
         np.testing.assert_allclose(found, expected, atol=2e-4)
         assert np.abs(np.float64(found) - np.float64(base)).sum() <= eps
 
@@ -45,13 +45,13 @@ def test_the_nearest_point_of_ball_and_box(eps: float) -> None:
 def test_what_lies_inside_stays() -> None:
     images = pictures(3)
     moved = np.clip(images + 0.01, 0, 1)
-    found = jax.vmap(L1.project, (0, 0, None))(moved, images, jnp.asarray(5.0))
+    found = jax.vmap(L1().project, (0, 0, None))(moved, images, jnp.asarray(5.0))
     np.testing.assert_allclose(found, moved, atol=1e-6)
 
 
 def test_a_step_moves_the_steepest_pixels() -> None:
     gradient = jnp.asarray([0.1, -4.0, 3.0, 0.0, -0.2, 0.3, 0.5, -1.0, 0.6, 0.7])
-    step = L1.step(gradient, jnp.asarray(2.0), 0.2)
+    step = L1().sparse_step(gradient, jnp.asarray(2.0), 0.2)
     np.testing.assert_allclose(step, [0, -1, 1, 0, 0, 0, 0, 0, 0, 0])
 
 
@@ -60,33 +60,33 @@ def test_a_step_moves_the_steepest_pixels() -> None:
 
 def test_checkpoints_are_the_papers() -> None:
     """p_j of section 3.1 of Croce and Hein (2020), for 100 steps: 0.22, 0.41, 0.57, ..."""
-    windows = np.asarray(Halving.stages(100).windows[0])
-    np.testing.assert_array_equal(np.flatnonzero(windows), [22, 41, 57, 70, 80, 87, 93, 99])
-    np.testing.assert_array_equal(windows[windows > 0], [22, 19, 16, 13, 10, 7, 6, 6])
-    l1 = Sparsening.stages(100)
+    checkpoints = np.asarray(Halving().stages(100).checkpoints[0])
+    np.testing.assert_array_equal(np.flatnonzero(checkpoints), [22, 41, 57, 70, 80, 87, 93, 99])
+    np.testing.assert_array_equal(checkpoints[checkpoints > 0], [22, 19, 16, 13, 10, 7, 6, 6])
+    l1 = AdaptiveSparsity().stages(100)
     assert list(l1.factor) == [3, 2, 1] and list(l1.steps) == [30, 30, 40]
 
 
 def test_a_step_is_halved_by_either_condition() -> None:
     """Too few steps upwards; or a peak that has not moved since a checkpoint that did not halve."""
-    rises = jnp.asarray([6.0, 7.0, 8.0, 8.0, 8.0])  # of 8: 0.75 are 6
-    slowed = jnp.asarray([False, False, False, True, False])
+    increases = jnp.asarray([6.0, 7.0, 8.0, 8.0, 8.0])  # of 8: 0.75 are 6
+    reduced = jnp.asarray([False, False, False, True, False])
     before = jnp.asarray([0.0, 0.0, 1.0, 1.0, 0.5])
     now = jnp.ones(5)
-    pace = Pace(jnp.full(5, 0.4), jnp.zeros(5), rises, slowed, before)
+    step = StepSize(jnp.full(5, 0.4), jnp.zeros(5), increases, reduced, before)
     nothing = jnp.zeros((5, 1))
-    window = jnp.asarray(8)
-    after, back = Halving.checkpoint(pace, window, Peak(nothing, now, nothing), nothing, now)
+    maximum, balls = Maximum(nothing, now, nothing), Balls(Linf(), nothing, now)
+    after, back = Halving().checkpoint(step, jnp.asarray(8), maximum, balls)
     np.testing.assert_array_equal(back, [True, False, True, False, False])
     np.testing.assert_allclose(after.size, [0.2, 0.4, 0.2, 0.4, 0.4])
-    np.testing.assert_array_equal(after.slowed, back)
-    np.testing.assert_array_equal(after.rises, np.zeros(5))
+    np.testing.assert_array_equal(after.reduced, back)
+    np.testing.assert_array_equal(after.increases, np.zeros(5))
 
 
 def test_targeted_dlr_is_equation_7() -> None:
     logits = np.random.default_rng(1).normal(size=(5, 6))
     labels = np.array([0, 1, 2, 3, 4])
-    goals = np.asarray(rivals(jnp.asarray(logits), jnp.asarray(labels), 3))[:, 2]
+    goals = np.asarray(top_other_classes(jnp.asarray(logits), jnp.asarray(labels), 3))[:, 2]
     for row, label, goal in zip(logits, labels, goals, strict=True):
         others = np.delete(row, label)
         assert row[goal] == np.sort(others)[-3]

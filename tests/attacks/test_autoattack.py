@@ -1,4 +1,4 @@
-"""The ensemble: against pyautoattack, its promises about batches, and its honesty checks."""
+"""The ensemble: against pyautoattack, its promises about batches, and its checks."""
 
 import dataclasses
 import subprocess
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from rtl_jax.attacks import PGD, AutoAttack, Evaluation, attack, autoattack, batches, reevaluate
 from rtl_jax.attacks.apgd import APGD
+from rtl_jax.attacks.checks import check_ascent, check_square
 from rtl_jax.attacks.fab import FAB
-from rtl_jax.attacks.honesty import outdone, worse
 from rtl_jax.errors import UserError
 from rtl_jax.lab.attack.table import summarize
 from rtl_jax.lab.attack.task import run_attack
@@ -24,7 +24,7 @@ from rtl_jax.lab.config import Attack, Experiment, Source, Target
 from rtl_jax.models.architecture import Architecture
 from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
-from tests.attacks.models import _mlp, mlp, pictures
+from tests.attacks.models import _mlp, linear, mlp, pictures
 from tests.processes import on_devices
 from tests.torch_networks import nchw
 
@@ -129,11 +129,11 @@ def test_an_image_does_not_know_its_batch(tmp_path: Path) -> None:
     assert {"apgd-ce", "square", ""} == set(whole.broken_by)
 
 
-def test_runs_side_by_side() -> None:
+def test_restarts_in_parallel() -> None:
     """Four targets at a time, as on an accelerator, find what one at a time finds."""
     one = evaluate("linf", attacks=("apgd-t",))
     settings = AutoAttack("linf", attacks=("apgd-t",))
-    four = autoattack(MODEL, IMAGES, LABELS, 0.05, settings, KEY, batch_size=64, together=4)
+    four = autoattack(MODEL, IMAGES, LABELS, 0.05, settings, KEY, batch_size=64, num_parallel=4)
     assert one.broken_by == four.broken_by and 0.2 < one.robust_accuracy < 0.8
 
 
@@ -209,11 +209,11 @@ def every_device() -> list[str]:
     return list(found.broken_by)
 
 
-# ---- Honesty ------------------------------------------------------------------------------------
+# ---- Checks -------------------------------------------------------------------------------------
 
 
 def names(found: Evaluation) -> set[str]:
-    return {doubt.name for doubt in found.warnings}
+    return {warning.name for warning in found.warnings}
 
 
 def test_a_network_that_shouts_has_no_gradients() -> None:
@@ -288,13 +288,19 @@ def test_probabilities_and_dice_are_noticed() -> None:
 
 def test_what_the_checks_say() -> None:
     withstood = np.array([0, 2, 0, 0, 1])
-    assert [doubt.name for doubt in worse("apgd-t", withstood, 9)] == ["ended_worse"]  # 3 of 45
-    assert not worse("apgd-t", withstood, 90)
-    assert not worse("apgd-t", withstood[:0], 9)
+    assert [warning.name for warning in check_ascent("apgd-t", withstood, 9)] == [
+        "ended_worse"
+    ]  # 3 of 45
+    assert not check_ascent("apgd-t", withstood, 90)
+    assert not check_ascent("apgd-t", withstood[:0], 9)
     broken = ["", "square", "square", "apgd-ce"]
-    assert [doubt.name for doubt in outdone(broken, ["apgd-ce", "square"])] == ["square_stronger"]
-    assert not outdone(broken, ["square"]) and not outdone(broken[:2], ["apgd-ce", "square"])
-    assert not outdone(["square"] * 2 + [""] * 999, ["apgd-ce", "square"])
+    assert [warning.name for warning in check_square(broken, ["apgd-ce", "square"])] == [
+        "square_stronger"
+    ]
+    assert not check_square(broken, ["square"]) and not check_square(
+        broken[:2], ["apgd-ce", "square"]
+    )
+    assert not check_square(["square"] * 2 + [""] * 999, ["apgd-ce", "square"])
 
 
 # ---- The task -----------------------------------------------------------------------------------
@@ -344,7 +350,7 @@ def test_rows_of_the_task(tmp_path: Path, capsys: pytest.CaptureFixture) -> None
     logits_fn = Network(NETWORK, *jax.tree.map(jnp.asarray, variables)).logits_fn()
     judge = APGD("l2", steps=1)
     again = reevaluate(
-        logits_fn, kept["images"][0], kept["labels"], 0.3, judge, kept["images"][1], KEY
+        logits_fn, kept["images"][0], kept["labels"], 0.3, judge, kept["images"][1], key=KEY
     )
     assert 100 * float(again.robust_accuracy) == pytest.approx(robust)
     assert "eps 0.3: clean" in capsys.readouterr().out
@@ -360,19 +366,65 @@ def test_versions() -> None:
     standard, plus = AutoAttack("linf").members(), AutoAttack("l2", "plus").members()
     assert tuple(standard) == STANDARD
     assert set(plus) == {*STANDARD, "apgd-dlr", "fab"} and list(plus)[-1] == "square"
-    assert standard["apgd-t"].runs(10) == standard["fab-t"].runs(10) == 9
-    assert standard["apgd-t"].runs(4) == 3 and standard["apgd-ce"].runs(10) == 1
-    assert plus["apgd-dlr"].runs(10) == plus["fab"].runs(10) == 5
+    assert standard["apgd-t"].num_restarts(10) == standard["fab-t"].num_restarts(10) == 9
+    assert standard["apgd-t"].num_restarts(4) == 3 and standard["apgd-ce"].num_restarts(10) == 1
+    assert plus["apgd-dlr"].num_restarts(10) == plus["fab"].num_restarts(10) == 5
     rand = AutoAttack("linf", "rand").members()
     assert list(rand.values()) == [APGD("linf", passes=20), APGD("linf", "dlr", passes=20)]
-    assert AutoAttack("l1").members()["apgd-t"].runs(10) == 5
+    assert AutoAttack("l1").members()["apgd-t"].num_restarts(10) == 5
     assert AutoAttack("l2", attacks=("fab",)).members() == {"fab": FAB("l2", targets=0)}
+
+
+@pytest.mark.parametrize(
+    ("version", "classes", "left_out"),
+    [
+        ("standard", 2, {"apgd-t"}),
+        ("standard", 3, {"apgd-t"}),
+        ("standard", 4, set()),
+        ("plus", 2, {"apgd-t", "apgd-dlr"}),
+        ("plus", 3, {"apgd-t"}),
+        ("rand", 2, {"apgd-dlr"}),
+    ],
+)
+def test_a_version_leaves_out_what_needs_more_classes(
+    version: str, classes: int, left_out: set[str]
+) -> None:
+    settings = AutoAttack("linf", version)
+    members, warnings = settings.members_for(classes)
+    assert list(members) == [name for name in settings.members() if name not in left_out]
+    assert [warning.name for warning in warnings] == ["reduced_ensemble"] * bool(left_out)
+    for name in left_out:
+        assert f"{name} needs" in warnings[0].message
+        with pytest.raises(UserError, match=f"{name} needs . classes, and the network has"):
+            AutoAttack("linf", version, attacks=(name,)).members_for(classes)
+
+
+def test_two_classes() -> None:
+    """A linear model, of which the ensemble breaks exactly what can be broken."""
+    w = np.random.default_rng(3).normal(size=(8, 8, 3)).astype(np.float32)
+    w -= w.mean()
+    model = linear(w, 0.0)
+    images = pictures(24, 8, 0.3, 0.7)
+    score = images.astype(np.float64).reshape(24, -1) @ w.ravel()
+    eps = float(np.median(np.abs(score)) / np.abs(w).sum())
+    settings = AutoAttack("linf", steps=20, queries=50)
+    found = autoattack(model, images, (score > 0).astype(int), eps, settings, KEY, batch_size=24)
+    assert list(found.accuracies) == ["clean", "apgd-ce", "fab-t", "square"]
+    assert [warning.name for warning in found.warnings] == ["reduced_ensemble"]
+    worst = np.abs(score) - eps * np.abs(w).sum()
+    clear = np.abs(worst) > 1e-3
+    broken = np.array([name != "" for name in found.broken_by])
+    np.testing.assert_array_equal(broken[clear], worst[clear] < 0)
+    assert clear.sum() > 20 and found.robust_accuracy == pytest.approx(0.5, abs=0.05)
 
 
 def test_what_is_wrong() -> None:
     two = mlp(pixels=192, classes=2)
     for change, message in (
-        (dict(logits_fn=two, labels=LABELS % 2), "apgd-t needs 4 classes.*fab-t,square"),
+        (
+            dict(logits_fn=two, labels=LABELS % 2, settings=AutoAttack("linf", attacks=STANDARD)),
+            "apgd-t needs 4 classes.*apgd-ce,fab-t,square",
+        ),
         (dict(labels=LABELS[:5]), "labels"),
         (dict(eps=-1.0), "eps"),
         (dict(batch_size=0), "batch_size"),
@@ -398,8 +450,8 @@ def test_images_from_elsewhere_are_looked_at() -> None:
     """Misclassified is not enough: they have to lie in the ball and the box."""
     other, labels = np.roll(IMAGES, 1, axis=0), (LABELS + 5) % 10  # far away, and another class
     judge = APGD("linf", steps=1)
-    near = reevaluate(MODEL, IMAGES, labels, 0.05, judge, other, KEY)
-    far = reevaluate(MODEL, IMAGES, labels, 1.0, judge, other, KEY)
+    near = reevaluate(MODEL, IMAGES, labels, 0.05, judge, other, key=KEY)
+    far = reevaluate(MODEL, IMAGES, labels, 1.0, judge, other, key=KEY)
     assert not near.success.any() and far.success.mean() > 0.5
-    outside = reevaluate(MODEL, IMAGES, labels, 2.0, judge, other + 1, KEY)
+    outside = reevaluate(MODEL, IMAGES, labels, 2.0, judge, other + 1, key=KEY)
     assert not outside.success.any()

@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "attacks.md"
 
 
 def test_the_examples_run() -> None:
-    first, second = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    first, second, third = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     model = mlp()
     names = {
         "apply": model.func,
@@ -24,6 +24,9 @@ def test_the_examples_run() -> None:
     assert found.images.shape == (12, 4, 4, 3) and found.norms.max() <= 8 / 255 + 1e-6
     exec(second, names)
     assert names["curve"].robust_accuracy.shape == (6,)
+    exec(third, names)
+    change = np.abs(names["red"].images - names["images"])
+    assert change[..., 0].max() > 0.2 and not change[..., 1:].any()
     lines = [line for line in first.splitlines() if line.strip()]
     assert len(lines) == 5
 

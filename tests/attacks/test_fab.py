@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import linprog, minimize
 
 from rtl_jax.attacks import FAB, attack
-from rtl_jax.attacks.hyperplane import nearest
+from rtl_jax.attacks.threats import THREATS
 from rtl_jax.errors import UserError
 from tests.attacks.models import distance, linear, pictures
 
@@ -47,13 +47,13 @@ def solved(norm: str, point: np.ndarray, normal: np.ndarray, gap: float) -> floa
 def test_the_nearest_point_of_a_hyperplane(norm: str) -> None:
     """Against linear and quadratic programs; some pixels on the edge, some without a weight."""
     rng = np.random.default_rng(3)
-    find = jax.jit(nearest, static_argnums=0)
+    find = jax.jit(THREATS[norm].to_hyperplane)
     for number in range(8):
         point, normal = rng.uniform(size=7).round(1), rng.normal(size=7)
         normal[number % 7] = 0
         most = (np.where(normal > 0, point, 1 - point) * np.abs(normal)).sum()
         gap = float(rng.uniform(0.05, 0.9) * most)
-        change = np.asarray(find(norm, jnp.asarray(point), jnp.asarray(normal), jnp.asarray(gap)))
+        change = np.asarray(find(jnp.asarray(point), jnp.asarray(normal), jnp.asarray(gap)))
         assert (point + change >= -1e-6).all() and (point + change <= 1 + 1e-6).all()
         np.testing.assert_allclose(normal @ change, -gap, rtol=1e-4)
         expected = solved(norm, point, normal, gap)
@@ -64,7 +64,7 @@ def test_a_hyperplane_out_of_reach_is_approached() -> None:
     """To the corner that is nearest to it."""
     point, normal = jnp.asarray([0.2, 0.7, 0.5]), jnp.asarray([1.0, -2.0, 0.0])
     for norm in ORDERS:
-        change = nearest(norm, point, normal, jnp.asarray(5.0))
+        change = THREATS[norm].to_hyperplane(point, normal, jnp.asarray(5.0))
         np.testing.assert_allclose(change[:2], [-0.2, 0.3], atol=1e-6)
 
 

@@ -80,8 +80,8 @@ def test_the_papers_single_step_goes_two_eps_and_back() -> None:
     found = attack(linear(w, 0.0), images, np.ones(1, int), 3.0, PAPER_PGD1)
     expected = images - 3 * w / np.linalg.norm(w)
     np.testing.assert_allclose(found.images, expected, atol=1e-6)
-    assert PAPER_PGD1.sizes(jnp.asarray(3.0)) == 6
-    assert PAPER_PGD20.sizes(jnp.asarray(3.0)) == 0.375
+    assert PAPER_PGD1.step_sizes(jnp.asarray(3.0)) == 6
+    assert PAPER_PGD20.step_sizes(jnp.asarray(3.0)) == 0.375
 
 
 # ---- Inside the ball and the box ---------------------------------------------------------------
@@ -218,9 +218,10 @@ def test_every_restart_counts(keep: str) -> None:
     model = Partial(_gate, jnp.ones(6) / 6)
     settings = PGD("linf", steps=1, random_start=True, keep=keep)
 
-    def succeeds(restarts: int, together: int | None = None) -> np.ndarray:
+    def succeeds(restarts: int, num_parallel: int | None = None) -> np.ndarray:
         now = settings.replace(restarts=restarts)
-        return np.asarray(attack(model, images, labels, 0.2, now, KEY, together=together).success)
+        found = attack(model, images, labels, 0.2, now, KEY, num_parallel=num_parallel)
+        return np.asarray(found.success)
 
     alone = succeeds(1)
     assert 0.02 < alone.mean() < 0.3
@@ -233,7 +234,7 @@ def test_every_restart_counts(keep: str) -> None:
     expected = 1 - (1 - alone.mean()) ** 8
     assert abs(previous.mean() - expected) < 0.15
     if keep == "best":
-        np.testing.assert_array_equal(succeeds(8, together=3), previous)
+        np.testing.assert_array_equal(succeeds(8, num_parallel=3), previous)
 
 
 def test_no_image_becomes_right_by_being_attacked() -> None:

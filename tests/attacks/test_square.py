@@ -1,4 +1,4 @@
-"""Square: its windows and patterns, and that it needs no gradient."""
+"""Square: its patches and patterns, and that it needs no gradient."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,8 @@ import pytest
 from jax.tree_util import Partial
 
 from rtl_jax.attacks import PGD, Square, attack
-from rtl_jax.attacks.windows import Windows, _pattern
+from rtl_jax.attacks.patches import L1Patches, L2Patches, LinfPatches
+from rtl_jax.attacks.threats import L1, L2, Linf
 from rtl_jax.errors import UserError
 from tests.attacks.models import linear, pictures
 
@@ -32,29 +33,30 @@ def written_out(side: int, power: int) -> np.ndarray:
 
 @pytest.mark.parametrize("side", [1, 2, 3, 6, 7, 21])
 def test_patterns(side: int) -> None:
-    np.testing.assert_allclose(_pattern(side, "l2"), written_out(side, 2), atol=1e-6)
-    np.testing.assert_allclose(_pattern(side, "l1"), written_out(side, 4), atol=1e-6)
+    l2, l1 = L2Patches((32, 32, 3), L2()), L1Patches((32, 32, 3), L1())
+    np.testing.assert_allclose(l2.pattern(side), written_out(side, 2), atol=1e-6)
+    np.testing.assert_allclose(l1.pattern(side), written_out(side, 4), atol=1e-6)
 
 
-def test_windows_shrink_as_the_authors_do() -> None:
+def test_patches_shrink_as_the_authors_do() -> None:
     """sqrt(0.8 / 2^k) of 32 px, rounded; for L2 made odd."""
-    assert [Windows((32, 32, 3), "linf").side(k) for k in range(10)] == [
+    assert [LinfPatches((32, 32, 3), Linf()).side(k) for k in range(10)] == [
         29, 20, 14, 10, 7, 5, 4, 3, 2, 1,
     ]  # fmt: skip
-    assert [Windows((32, 32, 3), "l2").side(k) for k in range(10)] == [
+    assert [L2Patches((32, 32, 3), L2()).side(k) for k in range(10)] == [
         29, 21, 15, 11, 7, 5, 5, 3, 3, 3,
     ]  # fmt: skip
 
 
-def test_a_change_is_one_window_of_full_contrast() -> None:
+def test_a_proposal_is_one_patch_of_full_contrast() -> None:
     """Linf: within it every pixel has moved to an end of the ball, outside none has."""
-    windows, image = Windows((16, 16, 3), "linf"), jnp.full((16, 16, 3), 0.5)
+    patches, image = LinfPatches((16, 16, 3), Linf()), jnp.full((16, 16, 3), 0.5)
     eps = jnp.asarray(0.1)
-    change = jax.jit(windows.change)
+    propose = jax.jit(patches.propose)
     for number in range(5):
-        new = np.asarray(change(jax.random.key(number), jnp.asarray(100), image, image, eps)) - 0.5
+        new = np.asarray(propose(jax.random.key(number), jnp.asarray(100), image, image, eps)) - 0.5
         rows, columns = (np.flatnonzero(np.abs(new).sum(axis=axes)) for axes in ((1, 2), (0, 2)))
-        assert len(rows) == len(columns) == windows.side(2) == 7
+        assert len(rows) == len(columns) == patches.side(2) == 7
         assert rows[-1] - rows[0] == columns[-1] - columns[0] == 6
         inside = new[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         np.testing.assert_allclose(np.abs(inside), 0.1, rtol=1e-5)

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
+from rtl_jax.attacks.registry import display_name
+from rtl_jax.attacks.threats import THREATS
 from rtl_jax.lab.config import Attack
 from rtl_jax.lab.plotting import canvas, save
-
-_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
 
 def draw_curve(path: epath.Path, settings: Attack, rows: pd.DataFrame) -> None:
@@ -20,10 +20,9 @@ def draw_curve(path: epath.Path, settings: Attack, rows: pd.DataFrame) -> None:
     axes.fill_between(rows["eps"], low, high, alpha=0.2, linewidth=0)
     axes.plot(rows["eps"], rows["accuracy"], marker="o")
     axes.set_ylim(0, 100)
-    axes.set_xlabel(f"{_NORMS[settings.norm]} eps, pixels in [0, 1]")
+    axes.set_xlabel(f"{THREATS[settings.norm].display_name} eps, pixels in [0, 1]")
     axes.set_ylabel("robust accuracy, %")
-    names = {"pgd": f"PGD({settings.steps})", "gaussian": "Gaussian noise"}
-    name = names.get(settings.method, "AutoAttack")
+    name = display_name(settings.method, **vars(settings))
     axes.set_title(f"{name}, {int(rows['num_test_images'].iloc[0])} images")
     axes.grid(alpha=0.3)
     save(figure, path)

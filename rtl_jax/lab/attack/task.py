@@ -1,7 +1,7 @@
 """The task `attack`: how many test images a network still gets right, radius by radius."""
 
 import time
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,10 @@ import pandas as pd
 from etils import epath
 
 from rtl_jax.attacks import batch_cache as store
-from rtl_jax.attacks.adversarial import Attack, robustness_curve
-from rtl_jax.attacks.autoattack import AutoAttack, Evaluation, autoattack
-from rtl_jax.attacks.gaussian import Gaussian
-from rtl_jax.attacks.pgd import PGD, LogitsFn
+from rtl_jax.attacks.adversarial import robustness_curve
+from rtl_jax.attacks.autoattack import Evaluation, autoattack
+from rtl_jax.attacks.base import Attack, LogitsFn
+from rtl_jax.attacks.registry import make_attack
 from rtl_jax.data import Dataset, ImageSet, draw_test_subset
 from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.transforms import prepare
@@ -52,17 +52,7 @@ def method(settings: config.Attack) -> Attack:
             "attack.method: 'autoattack' is no single attack, and the task 'attack' alone runs it: "
             "expected 'pgd' or 'gaussian' here"
         )
-    if settings.method == "gaussian":
-        return Gaussian(settings.norm, sigma=settings.sigma, loss=settings.loss)
-    return PGD(
-        settings.norm,
-        steps=settings.steps,
-        relative_step=settings.relative_step,
-        random_start=settings.random_start,
-        restarts=settings.restarts,
-        loss=settings.loss,
-        keep=settings.keep,
-    )
+    return make_attack(settings.method, **vars(settings))
 
 
 def run_attack(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
@@ -169,7 +159,7 @@ def _measure(
         broken = np.stack([one.adversarial.success for one in found])
         arrays = {"images": every, "success": broken, "labels": images.labels}
         store.keep(directory / "adversarial.npz", {"eps": np.asarray(settings.eps), **arrays})
-    warnings = [",".join(sorted({doubt.name for doubt in one.warnings})) for one in found]
+    warnings = [",".join(sorted({warning.name for warning in one.warnings})) for one in found]
     return _gathered(found, settings), sum(one.seconds for one in found), list(warnings)
 
 
@@ -182,8 +172,7 @@ def _autoattack(
 ) -> list[Evaluation]:
     """AutoAttack at every radius, and what it says on the way."""
     settings, found = experiment.attack, []
-    names = cast(tuple[config.AttackName, ...], settings.attacks)
-    ensemble = AutoAttack(settings.norm, settings.version, names)
+    ensemble = make_attack("autoattack", **vars(settings))
     pixels = np.asarray(prepare(images.images, experiment.target.image_size))
     for eps in settings.eps:
         one = autoattack(
@@ -198,8 +187,8 @@ def _autoattack(
         )
         steps = [f"{name} {100 * share:.1f}%" for name, share in one.accuracies.items()]
         print(f"eps {eps:.4g}: {', '.join(steps)}")
-        for doubt in one.warnings:
-            print(f"warning: {doubt.name}: {doubt.message}")
+        for warning in one.warnings:
+            print(f"warning: {warning.name}: {warning.message}")
         found.append(one)
     return found
 

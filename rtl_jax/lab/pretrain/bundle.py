@@ -19,7 +19,6 @@ from etils import epath
 
 from rtl_jax.attacks.adversarial import attack
 from rtl_jax.attacks.pgd import PGD
-from rtl_jax.attacks.threat import Norm
 from rtl_jax.data import ImageSet, draw_test_subset
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
@@ -33,7 +32,7 @@ from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
 from rtl_jax.runtime.progress import bar
 
-COMMON: tuple[Norm, float] = ("l2", 0.5)  # what all are attacked by, beside their own ball
+COMMON: tuple[str, float] = ("l2", 0.5)  # what all are attacked by, beside their own ball
 NUM_ATTACKED = 1000
 NUM_GRADIENTS = 256
 
@@ -49,7 +48,7 @@ def card(
     few = images.take(
         draw_test_subset(images.labels, NUM_ATTACKED, network.architecture.num_classes)
     )
-    own: tuple[Norm, float] = (settings.norm, settings.eps)
+    own: tuple[str, float] = (settings.norm, settings.eps)
     if settings.perturbation == "none":
         own = COMMON
     robust = robust_accuracy(network, experiment, few, *COMMON)
@@ -87,7 +86,7 @@ def clean_accuracy(network: Network, experiment: Experiment, images: ImageSet) -
 
 
 def robust_accuracy(
-    network: Network, experiment: Experiment, images: ImageSet, norm: Norm, eps: float
+    network: Network, experiment: Experiment, images: ImageSet, norm: str, eps: float
 ) -> float:
     """Top-1 under PGD(20) from the image, the best iterate of each, in percent."""
     logits_fn, settings = _logits_fn(network), PGD(norm, steps=20)

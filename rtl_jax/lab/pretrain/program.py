@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rtl_jax.attacks.base import Problem
 from rtl_jax.attacks.gaussian import Gaussian
 from rtl_jax.attacks.pgd import PGD
 from rtl_jax.data.augmentation import Augmentation
@@ -114,7 +115,7 @@ class Program:
             keep=settings.keep,
         )
         logits_fn = Network(self.architecture, *weights).logits_fn(dtype=self.dtype)
-        return attack.search(logits_fn, images, labels, eps, keys).images
+        return attack.search(Problem(logits_fn, images, labels, eps, keys)).images
 
     def step(self, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
         """One step of SGD on a batch; metrics are those of the changed images."""

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rtl_jax.attacks.base import LogitsFn
 from rtl_jax.attacks.losses import LOSSES, Loss
-from rtl_jax.attacks.pgd import LogitsFn
 from rtl_jax.data import ImageSet
 from rtl_jax.data.transforms import prepare
 

@@ -1,0 +1,108 @@
+"""AutoAttack's checks of a network and of the attacks on it: why a result may be too high.
+
+A defence that masks its gradients, or draws random numbers, withstands attacks that rely on
+neither. No check proves that it does; each names what it has seen.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from rtl_jax.attacks.base import LogitsFn
+
+# The largest relative difference of the logits of two calls (AutoAttack's).
+SAME = 1e-4
+# The largest share of unsuccessful restarts that may end with a lower loss than they began with.
+ENDED_WORSE = 0.05
+# The largest share of images that Square alone may break (AutoAttack's); one is always allowed.
+SQUARE_ALONE = 0.002
+
+
+class EvaluationWarning(NamedTuple):
+    """A check that failed: its name, and what it saw and means."""
+
+    name: str
+    message: str
+
+
+def check_network(logits_fn: LogitsFn, images: np.ndarray) -> list[EvaluationWarning]:
+    """Check on a few images [N, ...] that a network is deterministic and returns logits.
+
+    It is called twice outside of any compiled program, where random numbers that would be
+    constants of a program are drawn again.
+    """
+    first, second = (np.asarray(logits_fn(jnp.asarray(images)), np.float32) for _ in range(2))
+    warnings = []
+    difference = np.linalg.norm(first - second, axis=-1)
+    change = float((difference / (np.linalg.norm(first, axis=-1) + 1e-10)).max())
+    if change > SAME:
+        warnings.append(
+            EvaluationWarning(
+                "randomised",
+                f"two calls with the same images differ by {change:.1e} of the logits' length: "
+                "write the network as logits_fn(images, key) and take the version 'rand'",
+            )
+        )
+    sums = np.abs(first.sum(-1) - 1)
+    if first.min() > -1e-5 and first.max() < 1 + 1e-5 and sums.max() < 1e-5:
+        warnings.append(
+            EvaluationWarning(
+                "not_logits",
+                "the outputs are probabilities, whose losses have vanishing gradients: return "
+                "what comes before the softmax",
+            )
+        )
+    return warnings
+
+
+def check_gradients(attack: str, zero_gradient: np.ndarray) -> list[EvaluationWarning]:
+    """Check that no image's gradient was zero; int [N], in how many of its restarts it was."""
+    images = int((zero_gradient > 0).sum())
+    if not images:
+        return []
+    return [
+        EvaluationWarning(
+            "zero_gradients",
+            f"{attack}: {images} of {len(zero_gradient)} images have a gradient that is zero in "
+            "every pixel: attacks that follow it do not find what is there",
+        )
+    ]
+
+
+def check_ascent(
+    attack: str, ended_worse: np.ndarray, num_restarts: int
+) -> list[EvaluationWarning]:
+    """Check that restarts raised the loss.
+
+    ended_worse: int [N], for each image that withstood, how many of its restarts did not.
+    """
+    share = float(ended_worse.sum()) / max(len(ended_worse) * num_restarts, 1)
+    if share <= ENDED_WORSE:
+        return []
+    return [
+        EvaluationWarning(
+            "ended_worse",
+            f"{attack}: {100 * share:.0f} % of its restarts ended with a lower loss than they "
+            "began with: the gradient does not point upwards",
+        )
+    ]
+
+
+def check_square(broken_by: Sequence[str], attacks: Sequence[str]) -> list[EvaluationWarning]:
+    """Check that Square broke nothing that gradients should have.
+
+    broken_by: [N], the attack that broke each image. attacks: all of them, in their order.
+    """
+    before = attacks[: attacks.index("square")] if "square" in attacks else []
+    alone = sum(name == "square" for name in broken_by)
+    if not before or alone < 2 or alone / len(broken_by) <= SQUARE_ALONE:
+        return []
+    return [
+        EvaluationWarning(
+            "square_stronger",
+            f"square, which sees logits alone, broke {alone} images that {', '.join(before)} "
+            "did not: gradients mislead them, and robust accuracy may be lower still",
+        )
+    ]

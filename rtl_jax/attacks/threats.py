@@ -1,0 +1,286 @@
+"""Threat models: what an attacker may change, as objects, written for one image.
+
+`image` and `original` are float arrays of any one shape with values in [0, 1]; `eps` is the
+radius of the ball around `original`, in the same units, and `size` the length of a step.
+A batch is `jax.vmap` of these.
+
+A new threat model is a frozen dataclass that derives from `Threat`; its fields are its parameters.
+`PGD` and `Gaussian` take its instances at once, and an entry in `THREATS` gives one a name.
+"""
+
+import abc
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rtl_jax.attacks.projection import project_l1, project_l2, project_linf
+from rtl_jax.errors import UserError
+
+# Bisections of an interval: float32's 24 bits, and a few for the length of its beginning.
+_BISECTIONS = 32
+
+
+class Threat(abc.ABC):
+    """A set of allowed changes, of a radius eps, and how to search within it.
+
+    name: what settings call it. display_name: what figures and tables call it.
+    has_radius: whether there is an eps. If not, methods receive the step's size in its place.
+    """
+
+    name: ClassVar[str]
+    display_name: ClassVar[str]
+    has_radius: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        """The name, with the values of all parameters if there are any."""
+        names = [one.name for one in dataclasses.fields(self)]  # type: ignore[arg-type]
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"{self.name}({values})" if values else self.name
+
+    @abc.abstractmethod
+    def norm(self, change: jax.Array) -> jax.Array:
+        """The size of a change, a scalar: what eps limits."""
+
+    @abc.abstractmethod
+    def step(self, gradient: jax.Array, size: jax.Array) -> jax.Array:
+        """The change made by one ascent step of this size along the gradient."""
+
+    @abc.abstractmethod
+    def project(self, image: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
+        """Project `image` onto the ball around `original` and onto [0, 1].
+
+        What lies in both stays as it is, up to rounding.
+        """
+
+    @abc.abstractmethod
+    def random_change(self, key: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
+        """Draw a random change of `original`, which may lie outside the ball and [0, 1]."""
+
+    def random_start(self, key: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
+        """Draw a random image within the ball and [0, 1]."""
+        return self.project(original + self.random_change(key, original, eps), original, eps)
+
+
+class NormBall(Threat):
+    """The ball of an l_p norm: it has a dual norm, and a nearest point on each hyperplane."""
+
+    dual_order: ClassVar[float]
+
+    def dual_norm(self, gradient: jax.Array) -> jax.Array:
+        """The largest increase of a linear function with this gradient, per unit of eps."""
+        return jnp.linalg.norm(gradient.ravel(), self.dual_order)
+
+    @abc.abstractmethod
+    def to_hyperplane(self, point: jax.Array, normal: jax.Array, gap: jax.Array) -> jax.Array:
+        """The smallest change that moves `point` onto a hyperplane within [0, 1].
+
+        gap: normal . point less the hyperplane's offset, a scalar. See `projection`.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class L2(NormBall):
+    """The Euclidean ball."""
+
+    name: ClassVar[str] = "l2"
+    display_name: ClassVar[str] = "L2"
+    dual_order: ClassVar[float] = 2
+
+    def norm(self, change: jax.Array) -> jax.Array:
+        """The square root of the sum of squares, to a few units in the last place.
+
+        The sum is pairwise. A plain one in float32 over the 150,528 values of a 224 px image
+        may be off by more than the 1e-6 by which no image may leave its ball.
+        """
+        return jnp.sqrt(_sum(jnp.square(change)))
+
+    def step(self, gradient: jax.Array, size: jax.Array) -> jax.Array:
+        """g / (||g|| + 1e-10) * size."""
+        return gradient * (size / (self.norm(gradient) + 1e-10))
+
+    def project(self, image: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
+        """Scale the change down to length eps, if it is longer; clamp to [0, 1].
+
+        Clamping cannot leave the ball: it moves every pixel towards `original`'s. All rounding is
+        inwards: pixels near 1 have steps of 6e-8 in float32, and as many of them as an image has
+        could leave a small ball by more than 1e-5.
+        """
+        change = image - original
+        norm = self.norm(change)
+        limit = _just_inside(eps, change)
+        change *= jnp.minimum(1, limit / jnp.maximum(norm, jnp.finfo(change.dtype).tiny))
+        return jnp.clip(_add(original, change), 0, 1)
+
+    def random_change(self, key: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
+        """A point on the sphere: a Gaussian direction of length eps."""
+        direction = jax.random.normal(key, original.shape, original.dtype)
+        return direction * (eps / self.norm(direction))
+
+    def to_hyperplane(self, point: jax.Array, normal: jax.Array, gap: jax.Array) -> jax.Array:
+        """See `project_l2`."""
+        return project_l2(point, normal, gap)
+
+
+@dataclasses.dataclass(frozen=True)
+class Linf(NormBall):
+    """The box of +-eps."""
+
+    name: ClassVar[str] = "linf"
+    display_name: ClassVar[str] = "Linf"
+    dual_order: ClassVar[float] = 1
+
+    def norm(self, change: jax.Array) -> jax.Array:
+        """The largest absolute value."""
+        return jnp.abs(change).max()
+
+    def step(self, gradient: jax.Array, size: jax.Array) -> jax.Array:
+        """sign(g) * size."""
+        return jnp.sign(gradient) * size
+
+    def project(self, image: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
+        """Clamp the change to +-eps, the result to [0, 1]."""
+        return jnp.clip(original + jnp.clip(image - original, -eps, eps), 0, 1)
+
+    def random_change(self, key: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
+        """Uniform in +-eps, independently for every pixel."""
+        return eps * jax.random.uniform(key, original.shape, original.dtype, -1, 1)
+
+    def to_hyperplane(self, point: jax.Array, normal: jax.Array, gap: jax.Array) -> jax.Array:
+        """See `project_linf`."""
+        return project_linf(point, normal, gap)
+
+
+@dataclasses.dataclass(frozen=True)
+class L1(NormBall):
+    """The cross-polytope: the sum of the changes of all pixels is limited."""
+
+    name: ClassVar[str] = "l1"
+    display_name: ClassVar[str] = "L1"
+    dual_order: ClassVar[float] = float("inf")
+
+    def norm(self, change: jax.Array) -> jax.Array:
+        """The sum of absolute values, to a few units in the last place."""
+        return _sum(jnp.abs(change))
+
+    def step(self, gradient: jax.Array, size: jax.Array) -> jax.Array:
+        """sign(g), scaled to an L1 norm of `size`: the same change for every pixel."""
+        return self.sparse_step(gradient, size, 1.0)
+
+    def sparse_step(
+        self, gradient: jax.Array, size: jax.Array, fraction: jax.Array | float
+    ) -> jax.Array:
+        """`size` divided equally over the `fraction` of pixels with the largest gradients.
+
+        The steepest step changes a single pixel, too sparse to be of use (Croce and Hein, 2021,
+        section 3.2).
+        """
+        magnitudes = jnp.abs(gradient).ravel()
+        place = jnp.asarray((1 - fraction) * magnitudes.size, int).clip(0, magnitudes.size - 1)
+        chosen = jnp.abs(gradient) >= jnp.sort(magnitudes)[place]
+        signs = jnp.where(chosen, jnp.sign(gradient), 0)
+        return signs * (size / jnp.maximum(jnp.abs(signs).sum(), 1))
+
+    def project(self, image: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
+        """The nearest image, in L2, in the intersection of the ball and [0, 1].
+
+        Every change is shortened by the same amount, at most to zero, and clamped (Croce and
+        Hein, 2021, proposition 2.2); the amount is found by bisection.
+        """
+        change = image - original
+        signs, sizes = jnp.sign(change), jnp.abs(change)
+        room = jnp.where(change > 0, 1 - original, original)
+        limit = _just_inside(eps, change)
+
+        def shortened(amount: jax.Array) -> jax.Array:
+            return jnp.clip(sizes - amount, 0, room)
+
+        def bisect(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            low, high = ends
+            middle = (low + high) / 2
+            fits = shortened(middle).sum() <= limit
+            return jnp.where(fits, low, middle), jnp.where(fits, middle, high)
+
+        zero = jnp.zeros((), sizes.dtype)
+        _, amount = lax.fori_loop(0, _BISECTIONS, bisect, (zero, sizes.max()))
+        change = shortened(jnp.where(self.norm(shortened(zero)) <= limit, zero, amount))
+        # A plain sum may have rounded down.
+        norm = jnp.maximum(self.norm(change), jnp.finfo(change.dtype).tiny)
+        change *= jnp.minimum(1, limit / norm)
+        return jnp.clip(_add(original, signs * change), 0, 1)
+
+    def random_change(self, key: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
+        """N(0, 1) for every pixel, usually far outside the ball."""
+        return jax.random.normal(key, original.shape, original.dtype)
+
+    def to_hyperplane(self, point: jax.Array, normal: jax.Array, gap: jax.Array) -> jax.Array:
+        """See `project_l1`."""
+        return project_l1(point, normal, gap)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unconstrained(Threat):
+    """All images in [0, 1]. Steps follow the raw gradient, and the norm is the Euclidean one."""
+
+    name: ClassVar[str] = "unconstrained"
+    display_name: ClassVar[str] = "unconstrained"
+    has_radius: ClassVar[bool] = False
+
+    def norm(self, change: jax.Array) -> jax.Array:
+        """The Euclidean length."""
+        return L2().norm(change)
+
+    def step(self, gradient: jax.Array, size: jax.Array) -> jax.Array:
+        """g * size."""
+        return gradient * size
+
+    def project(self, image: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
+        """Clamp to [0, 1]."""
+        return jnp.clip(image, 0, 1)
+
+    def random_change(self, key: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
+        """A Gaussian direction, one step long."""
+        return L2().random_change(key, original, eps)
+
+
+# What settings may call by name.
+THREATS: dict[str, Threat] = {one.name: one for one in (L2(), Linf(), L1(), Unconstrained())}
+
+
+def as_threat(norm: Threat | str, key: str = "norm") -> Threat:
+    """Return a threat model, given as itself or by its name in `THREATS`.
+
+    Raises UserError, which says that it concerns `key`, for any other name.
+    """
+    if isinstance(norm, Threat):
+        return norm
+    if norm not in THREATS:
+        names = ", ".join(map(repr, THREATS))
+        raise UserError(f"{key}: expected one of {names}, or a Threat, received {norm!r}")
+    return THREATS[norm]
+
+
+def _sum(values: jax.Array) -> jax.Array:
+    """The sum of all values, pairwise: its error does not grow with their number."""
+    values = values.ravel()
+    while values.size > 1:
+        values = jnp.pad(values, (0, -values.size % 64)).reshape(64, -1)
+        for half in (32, 16, 8, 4, 2, 1):
+            values = values[:half] + values[half:]
+        # XLA would otherwise fuse the whole tree into one very long expression.
+        values = lax.optimization_barrier(values[0])
+    return values[0]
+
+
+def _just_inside(eps: jax.Array, change: jax.Array) -> jax.Array:
+    """eps, less the rounding error of a norm."""
+    return eps * (1 - 4 * jnp.finfo(change.dtype).eps)
+
+
+def _add(original: jax.Array, change: jax.Array) -> jax.Array:
+    """original + change, every pixel rounded towards `original`."""
+    image = original + change
+    too_far = jnp.abs(image - original) > jnp.abs(change)
+    return jnp.where(too_far, jnp.nextafter(image, original), image)
