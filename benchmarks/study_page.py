@@ -29,7 +29,7 @@ from rtl_jax.lab.report.palette import styles
 from rtl_jax.lab.report.runs import EVERY, Finetunings, blocks_name, finetunings
 from rtl_jax.lab.report.runs import Cell as Place
 from rtl_jax.lab.results import read_rows
-from rtl_jax.lab.sweep.table import mean_interval
+from rtl_jax.lab.statistics import mean_interval
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "study.md"

@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rtl_jax import sklearn
+    import rtl_jax.sklearn as sklearn
     from rtl_jax.api import FEW_LABELS, attack, autoattack, finetune, influence, load
     from rtl_jax.attacks import APGD, FAB, PGD, AutoAttack, Gaussian, Square
     from rtl_jax.data.augmentation import Augmentation

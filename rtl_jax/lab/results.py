@@ -264,3 +264,8 @@ def _read(path: epath.Path, schema: "pyarrow.Schema") -> "pyarrow.Table":
 def as_json(value: Mapping[str, Any]) -> str:
     """Compact JSON with sorted keys, as the columns `config` and `versions` hold it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def last_epochs(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the fine-tunings' last evaluations."""
+    return rows[(rows["method"] == "transfer") & (rows["epoch"] == rows["epochs"])]

@@ -8,13 +8,14 @@ from rtl_jax.attacks.registry import display_name
 from rtl_jax.attacks.threats import THREATS
 from rtl_jax.lab.config import Attack
 from rtl_jax.lab.plotting import canvas, save
+from rtl_jax.lab.statistics import wilson_interval
 
 
 def draw_curve(path: epath.Path, settings: Attack, rows: pd.DataFrame) -> None:
     """Robust accuracy against eps, with 95 % Wilson intervals, as PNG at `path`."""
     rows = rows.sort_values("eps")
     pairs = zip(rows["accuracy"], rows["num_test_images"], strict=True)
-    low, high = np.transpose([interval(*pair) for pair in pairs])
+    low, high = np.transpose([wilson_interval(*pair) for pair in pairs])
     figure, grid = canvas(5, 3.5)
     axes = grid[0, 0]
     axes.fill_between(rows["eps"], low, high, alpha=0.2, linewidth=0)
@@ -42,12 +43,3 @@ def draw_images(path: epath.Path, settings: Attack, shown: np.ndarray, success: 
                 spine.set(color="red" if success[row, column] else "none", linewidth=2)
         grid[row, 0].set_ylabel(f"{eps:.3g}")
     save(figure, path)
-
-
-def interval(accuracy: float, number: int) -> tuple[float, float]:
-    """The 95 % Wilson interval (low, high), in percent, of an accuracy in percent."""
-    # Imported here, for it takes half a second.
-    from scipy.stats import binomtest
-
-    ends = binomtest(round(accuracy / 100 * number), number).proportion_ci(method="wilson")
-    return 100 * float(ends.low), 100 * float(ends.high)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from rtl_jax.lab.attack.plots import interval
+from rtl_jax.lab.statistics import wilson_interval
 
 
 def summarize(rows: pd.DataFrame) -> str:
@@ -25,7 +25,7 @@ def summarize(rows: pd.DataFrame) -> str:
 def _table(rows: pd.DataFrame) -> str:
     lines = [f"{'eps':>10}{'robust accuracy':>18}{'95 % interval':>18}{'loss':>10}"]
     for _, row in rows.sort_values("eps").iterrows():
-        low, high = interval(row.accuracy, row.num_test_images)
+        low, high = wilson_interval(row.accuracy, row.num_test_images)
         ends = f"{low:.1f} to {high:.1f}"
         lines.append(f"{row.eps:10.4g}{row.accuracy:17.2f}%{ends:>18}{row.loss:10.4g}")
     doubtful = rows[rows["warnings"].fillna("") != ""].sort_values("eps")

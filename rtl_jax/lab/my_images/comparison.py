@@ -12,7 +12,7 @@ from rtl_jax.lab.my_images.held_out import HeldOut
 from rtl_jax.lab.my_images.survey import Survey
 from rtl_jax.lab.report import learning_curve
 from rtl_jax.lab.report.learning_curve import LearningCurve
-from rtl_jax.lab.sweep.table import last_epochs
+from rtl_jax.lab.results import last_epochs
 from rtl_jax.lab.sweep.task import run_sweep
 
 # Blocks and seeds that are tried where the settings do not say.

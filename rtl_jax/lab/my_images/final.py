@@ -13,7 +13,7 @@ from rtl_jax.lab.influence.finetuned import of_job
 from rtl_jax.lab.my_images.findings import Accuracy
 from rtl_jax.lab.my_images.held_out import HeldOut
 from rtl_jax.lab.predict.calibration import Calibration
-from rtl_jax.lab.sweep.table import last_epochs
+from rtl_jax.lab.results import last_epochs
 from rtl_jax.models.network import Network
 from rtl_jax.models.storage import is_network
 from rtl_jax.runtime.paths import complete_or_absent

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rtl_jax.lab.attack.plots import interval
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.my_images.held_out import HeldOut
 from rtl_jax.lab.my_images.survey import Survey
 from rtl_jax.lab.predict.calibration import Calibration
 from rtl_jax.lab.report.learning_curve import LearningCurve
+from rtl_jax.lab.statistics import wilson_interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Accuracy:
     def counted(cls, right: float, images: int) -> "Accuracy":
         """Of so many right among so many images, one or more."""
         percent = 100 * right / images
-        return cls(percent, *interval(percent, images), images)
+        return cls(percent, *wilson_interval(percent, images), images)
 
     def with_more(self, curve: LearningCurve | None, size: int) -> "Accuracy":
         """Of networks trained on `size` images rather than the learning curve's last size.

@@ -18,7 +18,7 @@ from rtl_jax.lab.report.elements import (
     Table,
     Text,
 )
-from rtl_jax.lab.sweep.table import mean_interval, paired_difference
+from rtl_jax.lab.statistics import mean_interval, paired_difference
 
 _MATRIX = 30  # classes; a larger matrix cannot be read
 _SUSPECTS = 30  # rows in the table; the file has all

@@ -12,7 +12,7 @@ from rtl_jax.lab.config import Experiment, Source, Sweep
 from rtl_jax.lab.finetune.job import Job, assemble, load_inputs
 from rtl_jax.lab.my_images.findings import Accuracy
 from rtl_jax.lab.my_images.held_out import HeldOut
-from rtl_jax.lab.sweep.table import last_epochs
+from rtl_jax.lab.results import last_epochs
 from rtl_jax.lab.sweep.task import run_sweep
 from rtl_jax.models.network import Network
 

@@ -26,8 +26,8 @@ from rtl_jax.lab.my_images.robustness import held_out_robustness
 from rtl_jax.lab.my_images.survey import Survey, look_over
 from rtl_jax.lab.predict.calibration import calibrate
 from rtl_jax.lab.report.task import write_report
+from rtl_jax.lab.results import last_epochs
 from rtl_jax.lab.sweep.grid import cells
-from rtl_jax.lab.sweep.table import last_epochs
 from rtl_jax.lab.sweep.task import run_sweep
 from rtl_jax.runtime.paths import absolute
 

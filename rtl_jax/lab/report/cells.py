@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rtl_jax.lab.report.elements import MISSING, Cell, Point
-from rtl_jax.lab.sweep.table import mean_interval
+from rtl_jax.lab.statistics import mean_interval
 
 NOTHING = Cell("")
 INTERVALS = "Means over seeds with 95 % intervals by Student's t; one seed gives none."

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from rtl_jax.lab.sweep.table import CONFIDENCE, mean_interval
+from rtl_jax.lab.statistics import CONFIDENCE, mean_interval
 
 
 class Difference(NamedTuple):

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from rtl_jax.lab.report.elements import Point
-from rtl_jax.lab.sweep.table import CONFIDENCE, mean_interval
+from rtl_jax.lab.statistics import CONFIDENCE, mean_interval
 
 SIZES = 4  # how many of the largest are fitted
 LEAST = 3  # a line goes through any two points

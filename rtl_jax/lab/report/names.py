@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from rtl_jax.lab.report import published
-from rtl_jax.lab.sweep.table import short_names
+from rtl_jax.runtime.paths import short_names
 
 _ENDINGS = re.compile(r"(\.(pt|pth|ckpt|tar|safetensors))+$")
 

@@ -5,7 +5,9 @@ import pandas as pd
 from etils import epath
 
 from rtl_jax.lab.plotting import canvas, save
-from rtl_jax.lab.sweep.table import last_epochs, mean_interval, short_names
+from rtl_jax.lab.results import last_epochs
+from rtl_jax.lab.statistics import mean_interval
+from rtl_jax.runtime.paths import short_names
 
 
 def draw_sweep(path: epath.Path, rows: pd.DataFrame) -> bool:

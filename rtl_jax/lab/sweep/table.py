@@ -1,38 +1,13 @@
 """A sweep's table: mean test accuracy over seeds with its interval, and sources compared."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit  # scipy.stats takes most of a second to import
 
+from rtl_jax.lab.results import last_epochs
+from rtl_jax.lab.statistics import mean_interval, paired_difference
 from rtl_jax.runtime.paths import short_names
 
-CONFIDENCE = 0.95
-
 _CELL = ["dataset", "blocks", "num_images"]
-
-
-def mean_interval(
-    values: Sequence[float] | pd.Series | np.ndarray, confidence: float = CONFIDENCE
-) -> tuple[float, float]:
-    """The mean and half the width of its interval by Student's t, 95 %; nan for one value."""
-    numbers = np.asarray(values, float)
-    if len(numbers) < 2:
-        return float(numbers.mean()), float("nan")
-    error = numbers.std(ddof=1) / np.sqrt(len(numbers))
-    return float(numbers.mean()), float(stdtrit(len(numbers) - 1, (1 + confidence) / 2) * error)
-
-
-def paired_difference(one: pd.Series, other: pd.Series) -> tuple[float, float]:
-    """`mean_interval` of other - one over the seeds, the index, that both have."""
-    difference = (other - one).dropna()
-    return mean_interval(difference) if len(difference) else (float("nan"), float("nan"))
-
-
-def last_epochs(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the fine-tunings' last evaluations."""
-    return rows[(rows["method"] == "transfer") & (rows["epoch"] == rows["epochs"])]
 
 
 def summarize(rows: pd.DataFrame) -> str:

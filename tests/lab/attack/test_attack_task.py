@@ -17,11 +17,11 @@ from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
 from rtl_jax.lab.attack import task as robustness
-from rtl_jax.lab.attack.plots import interval
 from rtl_jax.lab.attack.task import run_attack
 from rtl_jax.lab.config import Attack, Experiment, Source, Sweep, Target
 from rtl_jax.lab.finetune.task import run_finetune
-from rtl_jax.lab.sweep.table import last_epochs
+from rtl_jax.lab.results import last_epochs
+from rtl_jax.lab.statistics import wilson_interval
 from rtl_jax.lab.sweep.task import run_sweep
 from rtl_jax.lab.tasks import run
 from rtl_jax.models.network import Network
@@ -210,4 +210,6 @@ def test_intervals_are_wilsons():
     z = 1.959964
     centre, half = (0.8 + z**2 / 20) / (1 + z**2 / 10), z / (1 + z**2 / 10)
     half *= np.sqrt(0.8 * 0.2 / 10 + z**2 / 400)
-    assert interval(80.0, 10) == pytest.approx((100 * (centre - half), 100 * (centre + half)), 1e-4)
+    assert wilson_interval(80.0, 10) == pytest.approx(
+        (100 * (centre - half), 100 * (centre + half)), 1e-4
+    )

@@ -273,9 +273,9 @@ def test_the_papers_head_and_torchs():
 def test_the_seed_draws_the_subset_the_head_and_the_batches():
     one, same, other = (prepare(dataclasses.replace(experiment(), seed=seed)) for seed in (7, 7, 8))
     assert one.run == same.run != other.run
-    np.testing.assert_array_equal(one.train.labels, same.train.labels)
-    assert not np.array_equal(one.train.images, other.train.images)
-    np.testing.assert_array_equal(one.test.images, other.test.images)
+    np.testing.assert_array_equal(one.training_images.labels, same.training_images.labels)
+    assert not np.array_equal(one.training_images.images, other.training_images.images)
+    np.testing.assert_array_equal(one.test_images.images, other.test_images.images)
     assert not np.array_equal(jax.random.key_data(one.key), jax.random.key_data(other.key))
 
 

@@ -32,10 +32,10 @@ from rtl_jax.lab.my_images.survey import look_over
 from rtl_jax.lab.my_images.task import run_my_images
 from rtl_jax.lab.predict.output import read
 from rtl_jax.lab.predict.task import run_predict
+from rtl_jax.lab.results import last_epochs
 from rtl_jax.lab.sweep.cells import logits_path
 from rtl_jax.lab.sweep.estimate import Costs
 from rtl_jax.lab.sweep.grid import cells
-from rtl_jax.lab.sweep.table import last_epochs
 from rtl_jax.models.architecture import architecture
 from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network

@@ -124,14 +124,14 @@ def test_sizes_and_seeds_share_the_union_of_their_images():
     for jobs in (small, large):
         np.testing.assert_allclose(losses(jobs, stores), losses(jobs), rtol=1e-5)
         training, _ = begin(jobs, stores)
-        labels = stores.train.labels[training.train_indices]
+        labels = stores.train.labels[training.train_rows]
         np.testing.assert_array_equal(labels, [job.training_images.labels for job in jobs])
 
 
 def test_frozen_weights_are_there_once_and_trained_ones_for_each_seed():
     jobs = jobs_of(experiment(frozen_batch_norm="source", blocks=1))
     training, state = begin(jobs)
-    source = jobs[0].pair.source.params
+    source = jobs[0].source.params
     for path, leaf in training.frozen.params.items():
         assert leaf.shape == source[path].shape, path
     trained = {path: leaf for path, leaf in state.params.items() if jax.tree.leaves(leaf)}

@@ -20,13 +20,15 @@ from rtl_jax.errors import UserError
 from rtl_jax.lab import results
 from rtl_jax.lab.config import FIRST_SEED, Experiment, Source, Sweep, Target
 from rtl_jax.lab.inputs import load_network
+from rtl_jax.lab.statistics import mean_interval
 from rtl_jax.lab.sweep import cells as cells_module
 from rtl_jax.lab.sweep.estimate import flops
 from rtl_jax.lab.sweep.grid import cells, groups
 from rtl_jax.lab.sweep.plan import plan
-from rtl_jax.lab.sweep.table import mean_interval, short_names, summarize
+from rtl_jax.lab.sweep.table import summarize
 from rtl_jax.lab.sweep.task import in_order, minutes_left, run_sweep
 from rtl_jax.lab.tasks import run
+from rtl_jax.runtime.paths import short_names
 from rtl_jax.train.recipe import Recipe
 
 SOURCE = Source("random", "resnet50", "small", stage_sizes=(1, 1), stage_widths=(4, 6))
