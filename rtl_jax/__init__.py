@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from rtl_jax.attacks import APGD, FAB, PGD, AutoAttack, Gaussian, Square
     from rtl_jax.data.augmentation import Augmentation
     from rtl_jax.errors import UserError
-    from rtl_jax.lab.results import read_rows
     from rtl_jax.models.network import Network
     from rtl_jax.train.recipe import Recipe
 
