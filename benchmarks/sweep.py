@@ -43,7 +43,7 @@ from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from rtl_jax.train.recipe import Recipe
-from rtl_jax.train.trainer import begin, stores_for
+from rtl_jax.train.trainer import begin, caches_for
 
 CLASSES = 10
 
@@ -119,7 +119,7 @@ def ours(size: Size, mode: str, blocks: int, pair: Inputs, epochs: int) -> None:
 
 def _ours(size: Size, jobs: Sequence[Job], epochs: int) -> None:
     shared = not jobs[0].program.network.own_statistics
-    stores = stores_for(jobs) if shared else None
+    stores = caches_for(jobs) if shared else None
     for together in in_one_program(jobs, Sweep(seeds_at_once=size.together)):
         training, state = begin(together, stores)
         for epoch in range(1, epochs + 1):
@@ -182,7 +182,7 @@ def timed(run: Callable[[int], None], epochs: int) -> tuple[tuple[float, float],
 def needed(size: Size, jobs: Sequence[Job]) -> float:
     """Floating-point operations that the mode needs: a backward pass counts as two forward."""
     network = jobs[0].program.network
-    before, behind = flops(network.architecture, size.pixels, network.cut)
+    before, behind = flops(network.architecture, size.pixels, network.split)
     epochs = jobs[0].program.epochs
     looks = len(size.evaluations)
     suffix = size.seeds * behind * (3 * size.images * epochs + looks * size.tests)

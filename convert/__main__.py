@@ -16,7 +16,7 @@ The way back: python -m convert export CHECKPOINT OUT.safetensors|OUT.pth
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, or 2 for what the user can mend, 1 for a defect of ours.
+    """Run one command; return 0, or 2 for user-fixable errors, 1 for a defect of ours.
 
     A check that finds a difference is such a defect.
     """

@@ -1,8 +1,8 @@
 """Influence of everything that was trained: Hessian-vector products through the blocks.
 
-The loss is a function of the trainable parameters alone, on features at the cut; what lies in
-front of it is bound beforehand. Statistics are the running ones, as everywhere in evaluation.
-All in float64.
+The loss is a function of the trainable parameters alone, on features at the split point; what
+lies in front of it is bound beforehand. Statistics are the running ones, as everywhere in
+evaluation. All in float64.
 """
 
 import dataclasses
@@ -22,20 +22,20 @@ from rtl_jax.models.network import Network
 from rtl_jax.models.registry import Architecture
 from rtl_jax.runtime import resources
 from rtl_jax.train.features import Progress
-from rtl_jax.train.freeze import combine, cut_for, mask, partition
+from rtl_jax.train.freeze import combine, mask, partition, split_point
 
 
 @dataclasses.dataclass(frozen=True)
 class Suffix:
-    """The static part of the network behind the cut, hashable, so that it compiles once."""
+    """The static part of the network behind the split point, hashable, so that it compiles once."""
 
     architecture: Architecture
-    cut: int
+    split: int
 
     def losses(
         self, trained: dict, fixed: Mapping, batch: tuple[jax.Array, jax.Array]
     ) -> jax.Array:
-        """Cross-entropy [N] of features at the cut and labels, in nats."""
+        """Cross-entropy [N] of features at the split point and labels, in nats."""
         params = combine(trained, fixed["params"])
         network = bind(
             # Differentiated forward over reverse, which not every convolution can be.
@@ -43,7 +43,7 @@ class Suffix:
             params,
             fixed["batch_stats"],
         )
-        logits = network.suffix(batch[0], self.cut)
+        logits = network.suffix(batch[0], self.split)
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1])
 
 
@@ -84,11 +84,11 @@ def _slopes(
 
 
 class TrainablePart:
-    """The parameters of a network behind a cut, as a point at which losses are differentiated."""
+    """The parameters behind a split point, as a point at which losses are differentiated."""
 
     def __init__(self, network: Network, blocks: int | None, batch_size: int = 64):
         arch = network.architecture
-        self.suffix, self.batch_size = Suffix(arch, cut_for(arch, blocks)), batch_size
+        self.suffix, self.batch_size = Suffix(arch, split_point(arch, blocks)), batch_size
         with jax.enable_x64(True):
             params, batch_stats = jax.tree.map(
                 lambda leaf: jnp.asarray(leaf, jnp.float64), (network.params, network.batch_stats)
@@ -100,7 +100,7 @@ class TrainablePart:
         self.num_parameters = flat.size
 
     def batches(self, features: np.ndarray, labels: np.ndarray) -> tuple[jax.Array, ...]:
-        """Features at the cut, labels and weights, [batches, batch, ...]; the filling weighs 0."""
+        """Features at the split point, labels, weights [batches, batch, ...]; filling weighs 0."""
         number, size = len(labels), min(self.batch_size, len(labels))
         rows = np.arange(-(-number // size) * size)
         inside, rows = (rows < number).astype(np.float64), np.minimum(rows, number - 1)

@@ -30,7 +30,7 @@ DEFAULT_IMAGE_SIZE = 224
 LogitsFn = Callable[[jax.Array], jax.Array]
 
 
-class LinearHead(NamedTuple):
+class HeadWeights(NamedTuple):
     """The last layer: kernel [features, classes] and bias [classes]."""
 
     kernel: np.ndarray
@@ -105,9 +105,9 @@ class Network:
     # ---- What it computes -------------------------------------------------------------------
 
     @property
-    def head(self) -> LinearHead:
+    def head(self) -> HeadWeights:
         """The last, linear layer."""
-        return LinearHead(*(self.params[path] for path in self.architecture.head))
+        return HeadWeights(*(self.params[path] for path in self.architecture.head))
 
     def logits_fn(
         self, *, dtype: Any = jnp.float32, method: ConvMethod | None = None

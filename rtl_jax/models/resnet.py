@@ -1,8 +1,9 @@
-"""ResNet v1.5 in Flax NNX, cut at any block boundary, and its variables as flat dictionaries.
+"""ResNet v1.5 in Flax NNX, split at any block boundary, and its variables as flat dictionaries.
 
-A cut counts the blocks before it: 0 is just behind the stem, `num_blocks` behind the last
+A split point counts the blocks before it: 0 is just behind the stem, `num_blocks` behind the last
 block and the global pool, where features are [N, num_features]; BEFORE_STEM (-1) leaves
-everything to the suffix. `suffix(prefix(images, cut), cut)` is the network, for every cut.
+everything to the suffix. `suffix(prefix(images, split), split)` is the network, for
+every split point.
 """
 
 import math
@@ -126,7 +127,7 @@ class ResNet(nnx.Module):
         return features
 
     def _run(self, features: jax.Array, start: int, stop: int, train: bool) -> jax.Array:
-        """From the cut `start` to the cut `stop`; pooled if `stop` is the last one."""
+        """From split point `start` to split point `stop`; pooled if `stop` is the last."""
         if start == BEFORE_STEM and stop > BEFORE_STEM:
             features = self._stem(features, train)
         for block in self.blocks()[max(start, 0) : max(stop, 0)]:
@@ -136,25 +137,25 @@ class ResNet(nnx.Module):
             features = features.mean((1, 2), dtype=jnp.promote_types(features.dtype, jnp.float32))
         return features
 
-    def _check(self, cut: int) -> None:
-        if not BEFORE_STEM <= cut <= self.architecture.num_blocks:
+    def _check(self, split: int) -> None:
+        if not BEFORE_STEM <= split <= self.architecture.num_blocks:
             raise UserError(
-                f"{self.architecture.name} can be cut from {BEFORE_STEM} to "
-                f"{self.architecture.num_blocks}, not at {cut}"
+                f"{self.architecture.name} can be split at {BEFORE_STEM} to "
+                f"{self.architecture.num_blocks}, not at {split}"
             )
 
-    def prefix(self, images: jax.Array, cut: int, *, train: bool = False) -> jax.Array:
-        """Map images [N, H, W, 3] to the features at a cut.
+    def prefix(self, images: jax.Array, split: int, *, train: bool = False) -> jax.Array:
+        """Map images [N, H, W, 3] to the features at a split point.
 
         With `train`, batch statistics normalise and the running ones move.
         """
-        self._check(cut)
-        return self._run(images, BEFORE_STEM, cut, train)
+        self._check(split)
+        return self._run(images, BEFORE_STEM, split, train)
 
-    def suffix(self, features: jax.Array, cut: int, *, train: bool = False) -> jax.Array:
-        """Map the features at a cut to logits [N, classes]."""
-        self._check(cut)
-        features = self._run(features, cut, self.architecture.num_blocks, train)
+    def suffix(self, features: jax.Array, split: int, *, train: bool = False) -> jax.Array:
+        """Map the features at a split point to logits [N, classes]."""
+        self._check(split)
+        features = self._run(features, split, self.architecture.num_blocks, train)
         return self.fc(features)
 
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Images that runs read again and again, kept once: as stored, or as features at the cut.
+"""Images that runs read again and again, kept once: as stored, or as features at the split point.
 
 Features lie on the device while they take no more than `transfer.feature_cache_mib`, else in
 host memory, else on disk, memory-mapped. Runs with different subsets of one data set share
@@ -26,7 +26,7 @@ from rtl_jax.runtime.paths import cache_path
 from rtl_jax.runtime.progress import bar
 from rtl_jax.train import features as prefix
 from rtl_jax.train.recipe import Recipe
-from rtl_jax.train.split import CutNetwork
+from rtl_jax.train.split import SplitNetwork
 
 Place = Literal["device", "host", "disk"]
 
@@ -35,7 +35,7 @@ _SHARE = 0.5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Store:
+class FeatureCache:
     """Images of a data set and their labels, for one owner or several.
 
     `members[o]` are the data set's indices, ascending, of what the owner o has; `data` holds
@@ -74,10 +74,10 @@ def _gather(data: jax.Array, rows: jax.Array, dtype: np.dtype) -> jax.Array:
     return data[rows].astype(dtype)
 
 
-def image_store(images: ImageSet, members: np.ndarray) -> Store:
+def cache_images(images: ImageSet, members: np.ndarray) -> FeatureCache:
     """The images at the indices `members`, ascending, as they are stored, on the device."""
     data = jnp.asarray(images.images[members])
-    return Store(data, images.labels[members], (members,), data.dtype, features=False)
+    return FeatureCache(data, images.labels[members], (members,), data.dtype, features=False)
 
 
 @dataclasses.dataclass
@@ -111,14 +111,14 @@ def _features_path() -> Path:
     return cache_path() / "features"
 
 
-def feature_store(
-    network: CutNetwork,
+def cache_features(
+    network: SplitNetwork,
     variables: Sequence[tuple[Variables, Variables]],
     images: ImageSet,
     members: Sequence[np.ndarray],
     room: Room,
     augmentation: Augmentation | None = None,
-) -> Store | None:
+) -> FeatureCache | None:
     """Features of `members[o]` under the owner o's (parameters, statistics); None without room.
 
     With an augmentation, `transfer.views` draws of it for each image.
@@ -149,7 +149,7 @@ def feature_store(
     )
     data = _fill(batches, shape, dtype, place)
     labels = np.concatenate([images.labels[rows] for rows in members])
-    return Store(data, labels, tuple(members), one.dtype, features=True, views=views)
+    return FeatureCache(data, labels, tuple(members), one.dtype, features=True, views=views)
 
 
 def _fill(

@@ -1,4 +1,4 @@
-"""The frozen prefix, computed once: features at the cut, and re-estimated statistics.
+"""The frozen prefix, computed once: features at the split point, and re-estimated statistics.
 
 With statistics that do not move ('source', and 'adapt' after its pass) the prefix is a
 constant function, so its features can be kept.
@@ -18,29 +18,29 @@ from rtl_jax.models.model import batch_stats_of, bind, definition, variable_shap
 from rtl_jax.models.registry import Variables
 from rtl_jax.models.resnet import ResNet
 from rtl_jax.train.freeze import trainable
-from rtl_jax.train.split import CutNetwork
+from rtl_jax.train.split import SplitNetwork
 
 Progress = Callable[[int], None]
 
 
-def feature_shape(network: CutNetwork) -> jax.ShapeDtypeStruct:
+def feature_shape(network: SplitNetwork) -> jax.ShapeDtypeStruct:
     """Shape and dtype of one image's features; nothing is computed."""
     size = network.image_size
 
     def one(params: Variables, batch_stats: Variables, images: jax.Array) -> jax.Array:
-        return _bound(network, params, batch_stats).prefix(images, network.cut)[0]
+        return _bound(network, params, batch_stats).prefix(images, network.split)[0]
 
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     return jax.eval_shape(one, *variable_shapes(network.architecture), images)
 
 
-def _bound(network: CutNetwork, params: Variables, batch_stats: Variables) -> ResNet:
+def _bound(network: SplitNetwork, params: Variables, batch_stats: Variables) -> ResNet:
     return bind(definition(network.architecture, dtype=network.dtype), params, batch_stats)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _features(
-    network: CutNetwork,
+    network: SplitNetwork,
     augmentation: Augmentation,
     params: Variables,
     batch_stats: Variables,
@@ -48,11 +48,11 @@ def _features(
     keys: jax.Array,
 ) -> jax.Array:
     pixels = augment_batch(keys, prepare(images, network.image_size), augmentation)
-    return _bound(network, params, batch_stats).prefix(pixels, network.cut)
+    return _bound(network, params, batch_stats).prefix(pixels, network.split)
 
 
 def features(
-    network: CutNetwork,
+    network: SplitNetwork,
     params: Variables,
     batch_stats: Variables,
     images: np.ndarray,
@@ -62,7 +62,7 @@ def features(
     augmentation: Augmentation | None = None,
     view: int = 0,
 ) -> Iterator[jax.Array]:
-    """Features at the cut of the images (uint8 [N, H, W, C]) at `rows`, batch by batch.
+    """Features at the split point of the images (uint8 [N, H, W, C]) at `rows`, batch by batch.
 
     Each is [batch, height, width, channels] in the network's dtype, or [batch, num_features]
     behind the last block. With an augmentation, they are of the `view`-th draw for each image,
@@ -81,11 +81,11 @@ def features(
 
 @partial(jax.jit, static_argnums=0)
 def _batch_statistics(
-    network: CutNetwork, params: Variables, batch_stats: Variables, images: jax.Array
+    network: SplitNetwork, params: Variables, batch_stats: Variables, images: jax.Array
 ) -> Variables:
-    """What each layer in front of the cut measures on one batch, in train mode."""
+    """What each layer in front of the split point measures on one batch, in train mode."""
     bound = _bound(network, params, batch_stats)
-    bound.prefix(prepare(images, network.image_size), network.cut, train=True)
+    bound.prefix(prepare(images, network.image_size), network.split, train=True)
     # The running statistics moved by BN_MOMENTUM of the way to the batch's: undo that.
     return jax.tree.map(
         lambda new, old: old + (new - old) / BN_MOMENTUM, batch_stats_of(bound), batch_stats
@@ -93,7 +93,7 @@ def _batch_statistics(
 
 
 def adapt(
-    network: CutNetwork,
+    network: SplitNetwork,
     params: Variables,
     batch_stats: Variables,
     images: np.ndarray,
@@ -104,7 +104,7 @@ def adapt(
 
     One pass in train mode over stored images (uint8 [N, H, W, C]), unaugmented, in their
     order; means and unbiased variances are averaged over batches by the images in them.
-    Layers behind the cut keep theirs.
+    Layers behind the split point keep theirs.
     """
     zero = {path: jnp.zeros_like(leaf) for path, leaf in batch_stats.items()}
     total = zero

@@ -14,7 +14,7 @@ from rtl_jax.runtime import devices
 from rtl_jax.runtime.digest import image_digests
 from rtl_jax.train.head import new_head
 from rtl_jax.train.recipe import Recipe
-from rtl_jax.train.split import CutNetwork
+from rtl_jax.train.split import SplitNetwork
 from rtl_jax.train.step import Program
 
 
@@ -86,7 +86,7 @@ def start(
     """
     architecture = source.architecture.replace(num_classes=len(class_names))
     # Too many blocks fail here, before any work.
-    network = CutNetwork.of(architecture, recipe, image_size)
+    network = SplitNetwork.of(architecture, recipe, image_size)
     train_indices = np.arange(len(train)) if train_indices is None else train_indices
     if test_indices is None:
         test_indices = np.arange(0 if test is None else len(test))

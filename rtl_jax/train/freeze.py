@@ -1,6 +1,6 @@
 """The one freezing mask: which variables train, by the number of blocks.
 
-It drives the optimizer's mask, the gradient's argument, the prefix's cut and what is
+It drives the optimizer's mask, the gradient's argument, the split point and what is
 checkpointed. The last k blocks train, beside the head; a block includes its batch
 normalisation's scale and bias (paper, section 3.2). `blocks` None trains everything.
 """
@@ -17,8 +17,8 @@ from rtl_jax.models.registry import Architecture
 T = TypeVar("T")
 
 
-def cut_for(architecture: Architecture, blocks: int | None) -> int:
-    """The cut before the last `blocks` blocks; BEFORE_STEM for None.
+def split_point(architecture: Architecture, blocks: int | None) -> int:
+    """The split point before the last `blocks` blocks; BEFORE_STEM for None.
 
     Raises UserError where the network has fewer blocks.
     """
@@ -33,17 +33,17 @@ def cut_for(architecture: Architecture, blocks: int | None) -> int:
 
 
 def trainable(architecture: Architecture, path: str, blocks: int | None) -> bool:
-    """Whether the variable at `path` lies behind the cut.
+    """Whether the variable at `path` lies behind the split point.
 
     Raises UserError for a path that belongs to no part of the network.
     """
-    return architecture.block_of(path) >= cut_for(architecture, blocks)
+    return architecture.block_of(path) >= split_point(architecture, blocks)
 
 
 def mask(
     architecture: Architecture, variables: Mapping[str, Any], blocks: int | None
 ) -> dict[str, bool]:
-    """True for every variable (parameter or statistic) that lies behind the cut."""
+    """True for every variable (parameter or statistic) that lies behind the split point."""
     return {path: trainable(architecture, path, blocks) for path in variables}
 
 

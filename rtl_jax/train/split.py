@@ -1,4 +1,4 @@
-"""The network cut where training begins: a frozen prefix, and a suffix that trains."""
+"""The network split where training begins: a frozen prefix, and a suffix that trains."""
 
 import dataclasses
 from typing import NamedTuple
@@ -12,22 +12,22 @@ from rtl_jax.models.layers import choose_convolution
 from rtl_jax.models.model import batch_stats_of, bind, definition
 from rtl_jax.models.registry import Architecture, Variables
 from rtl_jax.models.resnet import ResNet
-from rtl_jax.train.freeze import combine, cut_for
+from rtl_jax.train.freeze import combine, split_point
 from rtl_jax.train.recipe import FrozenBatchNorm, Recipe
 
 
 class Frozen(NamedTuple):
-    """What training leaves as it is: parameters and statistics in front of the cut."""
+    """What training leaves as it is: parameters and statistics in front of the split point."""
 
     params: Variables
     batch_stats: Variables
 
 
 @dataclasses.dataclass(frozen=True)
-class CutNetwork:
+class SplitNetwork:
     """The static part of the network, hashable; what depends on it alone compiles once.
 
-    With `features` its inputs are the features at the cut, computed before; otherwise images.
+    With `features` its inputs are features at the split point, otherwise images.
     Seeds that run together may share what is frozen: `own_params` says that each has its own
     (they start from different networks), `own_statistics` that each has adapted them.
     """
@@ -38,19 +38,19 @@ class CutNetwork:
     image_size: int
     dtype: jnp.dtype = dataclasses.field(default_factory=lambda: jnp.dtype(jnp.float32))
     features: bool = False
-    many: bool = False  # several seeds: kernels behind the cut have a leading axis
+    many: bool = False  # several seeds: kernels behind the split point have a leading axis
     own_params: bool = False
 
     @classmethod
-    def of(cls, architecture: Architecture, settings: Recipe, image_size: int) -> "CutNetwork":
-        """As the settings cut it; UserError where the network has fewer blocks."""
-        cut_for(architecture, settings.blocks)
+    def of(cls, architecture: Architecture, settings: Recipe, image_size: int) -> "SplitNetwork":
+        """Split it as the settings say; UserError where the network has fewer blocks."""
+        split_point(architecture, settings.blocks)
         return cls(architecture, settings.blocks, settings.frozen_batch_norm, image_size)
 
     @property
-    def cut(self) -> int:
+    def split(self) -> int:
         """Where what trains begins."""
-        return cut_for(self.architecture, self.blocks)
+        return split_point(self.architecture, self.blocks)
 
     @property
     def moving_prefix(self) -> bool:
@@ -64,11 +64,11 @@ class CutNetwork:
 
     @property
     def constant_prefix(self) -> bool:
-        """Whether features at the cut stay valid during training.
+        """Whether features at the split point stay valid during training.
 
         For test images that is enough; training images must not be augmented anew, either.
         """
-        return not self.moving_prefix and self.cut > BEFORE_STEM
+        return not self.moving_prefix and self.split > BEFORE_STEM
 
     @property
     def frozen_axes(self) -> Frozen:
@@ -77,12 +77,12 @@ class CutNetwork:
         statistics = 0 if self.own_statistics else None
         return Frozen(params, statistics)  # type: ignore[arg-type]
 
-    def replace(self, **changes: object) -> "CutNetwork":
+    def replace(self, **changes: object) -> "SplitNetwork":
         """The same network with some fields changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
     def front(self, params: dict, batch_stats: Variables, frozen: Frozen) -> ResNet:
-        """The whole network, to run its prefix; kernels in front of the cut are shared."""
+        """The whole network, to run its prefix; kernels in front of the split point are shared."""
         return self._bind(params, batch_stats, frozen, self.many and self.own_params)
 
     def back(self, params: dict, batch_stats: Variables, frozen: Frozen) -> ResNet:
@@ -103,8 +103,8 @@ class CutNetwork:
         """Logits [N, C] of stored images or features, with the running statistics."""
         if not self.features:
             images = prepare(inputs, self.image_size)
-            inputs = self.front(params, batch_stats, frozen).prefix(images, self.cut)
-        return self.back(params, batch_stats, frozen).suffix(inputs, self.cut)
+            inputs = self.front(params, batch_stats, frozen).prefix(images, self.split)
+        return self.back(params, batch_stats, frozen).suffix(inputs, self.split)
 
 
 def moved(network: ResNet, batch_stats: Variables) -> Variables:

@@ -21,7 +21,7 @@ from rtl_jax.models.registry import Variables
 from rtl_jax.train.freeze import mask, partition, trainable
 from rtl_jax.train.optimizers import optimizer
 from rtl_jax.train.recipe import Recipe
-from rtl_jax.train.split import CutNetwork, Frozen, moved
+from rtl_jax.train.split import Frozen, SplitNetwork, moved
 
 
 class TrainState(NamedTuple):
@@ -29,7 +29,7 @@ class TrainState(NamedTuple):
 
     `params` has every path, with optax.MaskedNode() where frozen; `batch_stats` holds the
     statistics that move: all of them where frozen layers use batch statistics, else those
-    behind the cut.
+    behind the split point.
     """
 
     params: dict
@@ -108,7 +108,7 @@ class Program:
     How many images there are is no part of it: subsets of any size share a program.
     """
 
-    network: CutNetwork
+    network: SplitNetwork
     settings: Recipe
     augmentation: Augmentation
     epochs: int
@@ -160,9 +160,9 @@ class Program:
         features: jax.Array,
         labels: jax.Array,
     ) -> tuple[jax.Array, tuple[Variables, Metrics]]:
-        """Mean cross-entropy on features at the cut; beside it moved statistics and metrics."""
+        """Mean cross-entropy on features at the split point, moved statistics, metrics."""
         back = self.network.back(params, batch_stats, frozen)
-        logits = back.suffix(features, self.network.cut, train=True)
+        logits = back.suffix(features, self.network.split, train=True)
         metrics = measure(logits, labels)
         return metrics.loss / len(labels), (moved(back, batch_stats), metrics)
 
@@ -182,7 +182,7 @@ class Program:
         net, batch_stats = self.network, state.batch_stats
         if not net.features:
             front = net.front(state.params, batch_stats, frozen)
-            inputs = front.prefix(inputs, net.cut, train=net.moving_prefix)
+            inputs = front.prefix(inputs, net.split, train=net.moving_prefix)
             batch_stats = moved(front, batch_stats)
 
         gradient, (batch_stats, metrics) = jax.grad(self.objective, has_aux=True)(
@@ -244,7 +244,7 @@ def train_step(
 
 @partial(jax.jit, static_argnums=(0, 1))
 def evaluate_batch(
-    network: CutNetwork,
+    network: SplitNetwork,
     shared: bool,
     trained: Frozen,
     frozen: Frozen,
@@ -264,7 +264,7 @@ def evaluate_batch(
 
 @partial(jax.jit, static_argnums=(0, 1))
 def logits_batch(
-    network: CutNetwork, shared: bool, trained: Frozen, frozen: Frozen, inputs: jax.Array
+    network: SplitNetwork, shared: bool, trained: Frozen, frozen: Frozen, inputs: jax.Array
 ) -> jax.Array:
     """Logits [S, N, C] of a batch; arguments as those of `evaluate_batch`."""
 

@@ -20,10 +20,10 @@ from rtl_jax.models.registry import Variables
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
 from rtl_jax.train import features as prefix
-from rtl_jax.train.feature_cache import Room, Store, feature_store, image_store
+from rtl_jax.train.feature_cache import FeatureCache, Room, cache_features, cache_images
 from rtl_jax.train.finetuning import FineTuning
 from rtl_jax.train.freeze import combine
-from rtl_jax.train.split import CutNetwork, Frozen
+from rtl_jax.train.split import Frozen, SplitNetwork
 from rtl_jax.train.step import (
     Batch,
     Clock,
@@ -40,11 +40,11 @@ Arrays = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Stores:
-    """The training and the test images, which runs of one source, target and cut may share."""
+class FeatureCaches:
+    """Training and test images, shared by runs of one source, target and split point."""
 
-    train: Store
-    test: Store | None
+    train: FeatureCache
+    test: FeatureCache | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class Training:
     program: Program
     frozen: Frozen
     keys: jax.Array  # [S, 2]: of the order of the batches, and of the augmentation
-    stores: Stores
+    stores: FeatureCaches
     train_rows: np.ndarray  # int [S, N], in the training store
     test_rows: np.ndarray  # int [M], or [S, M] where each seed has features of its own
 
@@ -120,7 +120,7 @@ class Training:
                 progress.update(batch.number)
 
     @property
-    def _test_store(self) -> Store:
+    def _test_store(self) -> FeatureCache:
         if self.stores.test is None:
             raise ValueError("these fine-tunings have no test images")
         return self.stores.test
@@ -166,7 +166,7 @@ def _pick(tree: Any, axis: int | None, seed: int) -> Any:
     return jax.tree.map(lambda leaf: np.asarray(leaf if axis is None else leaf[seed]), tree)
 
 
-def _reading(program: Program, store: Store) -> Program:
+def _reading(program: Program, store: FeatureCache) -> Program:
     """The program, told what a store holds."""
     return program.replace(network=program.network.replace(features=store.features))
 
@@ -184,7 +184,7 @@ def _draw(keys: jax.Array, epoch: jax.Array, total: int, views: int) -> tuple[ja
 
 
 def begin(
-    tunings: Sequence[FineTuning], stores: Stores | None = None
+    tunings: Sequence[FineTuning], stores: FeatureCaches | None = None
 ) -> tuple[Training, TrainState]:
     """The training of fine-tunings that differ by seed alone, and its state before the first step.
 
@@ -252,8 +252,8 @@ def _variables(
     return adapted
 
 
-def stores_for(tunings: Sequence[FineTuning], room: Room | None = None) -> Stores:
-    """The stores of fine-tunings that share their source, target and cut, of any sizes and seeds.
+def caches_for(tunings: Sequence[FineTuning], room: Room | None = None) -> FeatureCaches:
+    """The stores of fine-tunings that share source, target and split point.
 
     Not for fine-tunings whose frozen part is their own, which `begin` makes by itself.
     """
@@ -263,10 +263,10 @@ def stores_for(tunings: Sequence[FineTuning], room: Room | None = None) -> Store
 
 def _stores(
     tunings: Sequence[FineTuning],
-    network: CutNetwork,
+    network: SplitNetwork,
     variables: Sequence[tuple[Variables, Variables]],
     room: Room | None = None,
-) -> Stores:
+) -> FeatureCaches:
     """Features where they stay valid and there is room for them; else images, as stored.
 
     With statistics that do not move they do, and for training images without augmentation, or
@@ -286,13 +286,13 @@ def _stores(
     if network.constant_prefix:
         test_rows = tested if owned else [every_test]
         if test_set is not None:
-            test = feature_store(network, variables, test_set, test_rows, room)
+            test = cache_features(network, variables, test_set, test_rows, room)
         if tuning.program.trains_on_features:
             arguments = (network, variables, tuning.train, train_rows, room, augmentation)
-            train = feature_store(*arguments)
-    return Stores(
-        train or image_store(tuning.train, every_train),
-        test or (None if test_set is None else image_store(test_set, every_test)),
+            train = cache_features(*arguments)
+    return FeatureCaches(
+        train or cache_images(tuning.train, every_train),
+        test or (None if test_set is None else cache_images(test_set, every_test)),
     )
 
 

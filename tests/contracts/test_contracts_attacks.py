@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rtl_jax import config
 from rtl_jax.attacks import PGD, Attack, AutoAttack, Gaussian, Threat, attack, make_attack
 from rtl_jax.attacks.registry import ATTACKS, attack_names, display_name, register
 from rtl_jax.attacks.restarts import RestartedAttack
 from rtl_jax.attacks.threats import L2, THREATS, Linf, as_threat
 from rtl_jax.errors import UserError
+from rtl_jax.lab import config
 from tests.contracts.attacks import IMAGES, KEY, LABELS, MODEL, check_attack, check_curve
 from tests.contracts.threats import check_threat
 

@@ -37,7 +37,7 @@ def test_check_sees_a_wrong_weight(tmp_path, capsys):
     path = save(state(BASIC), tmp_path / "a.pt")
     network = Network.load(convert(path, tmp_path / "out", report=lambda _: None))
     network.params["layer2/0/conv1/kernel"][0, 0, 0, 0] += 1
-    Network(*network).save(tmp_path / "wrong")
+    network.save(tmp_path / "wrong")
     rows = parity.differences(path, tmp_path / "wrong", report=lambda _: None)
     relative = {row.stage: row.relative for row in rows}
     assert relative["layer1/0"] < 1e-5 and relative["layer2/0"] > parity.TOLERANCE

@@ -1,4 +1,4 @@
-"""Logits, cuts and initial values against torch, for every architecture."""
+"""Logits, split points and initial values against torch, for every architecture."""
 
 import jax
 import jax.numpy as jnp
@@ -105,13 +105,13 @@ def test_every_cut_equals_the_whole_and_torchs_stages():
     with torch.no_grad():
         stages = dict(network.stages_of(nchw(pixels)))
     whole = logits(SMALL, variables, pixels)
-    cuts = range(SMALL.num_blocks + 1)
+    split_points = range(SMALL.num_blocks + 1)
 
     @jax.jit
     def everywhere(params, batch_stats, pixels):
         ours = bind(definition(SMALL), params, batch_stats)
-        features = [ours.prefix(pixels, cut) for cut in cuts]
-        return features, [ours.suffix(part, cut) for cut, part in enumerate(features)]
+        features = [ours.prefix(pixels, split) for split in split_points]
+        return features, [ours.suffix(part, split) for split, part in enumerate(features)]
 
     parts, ends = everywhere(*variables, pixels)
     names = ["stem", *SMALL.block_names()[:-1], "pool"]
@@ -124,9 +124,9 @@ def test_every_cut_equals_the_whole_and_torchs_stages():
         np.testing.assert_allclose(end, whole, rtol=1e-4, atol=1e-5)
     ours = bind(definition(SMALL), *variables)
     np.testing.assert_array_equal(ours.prefix(pixels, BEFORE_STEM), pixels)
-    for cut in (-2, SMALL.num_blocks + 1):
-        with pytest.raises(UserError, match=f"not at {cut}"):
-            ours.prefix(pixels, cut)
+    for split in (-2, SMALL.num_blocks + 1):
+        with pytest.raises(UserError, match=f"not at {split}"):
+            ours.prefix(pixels, split)
 
 
 def test_training_mode_moves_statistics_as_torch_does():

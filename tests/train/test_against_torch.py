@@ -16,12 +16,12 @@ from rtl_jax.data import ImageSet
 from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.models.architecture import Architecture
 from rtl_jax.models.model import bind, definition
-from rtl_jax.train.feature_cache import image_store
+from rtl_jax.train.feature_cache import cache_images
 from rtl_jax.train.freeze import combine
 from rtl_jax.train.recipe import Recipe
-from rtl_jax.train.split import CutNetwork, Frozen
+from rtl_jax.train.split import Frozen, SplitNetwork
 from rtl_jax.train.step import Program, TrainState
-from rtl_jax.train.trainer import Stores, Training
+from rtl_jax.train.trainer import FeatureCaches, Training
 from tests.torch_networks import nchw, random_torch, variables_of
 
 # ResNet-50's last two stages, which 0, 1, 3 and 9 blocks reach into, and few channels.
@@ -84,7 +84,7 @@ def torch_training(network, blocks, data) -> list[float]:
 
 def program_of(blocks: int | None, dtype: type = np.float32) -> Program:
     transfer = settings(blocks)
-    network = CutNetwork.of(ARCH, transfer, SIZE).replace(dtype=jnp.dtype(dtype))
+    network = SplitNetwork.of(ARCH, transfer, SIZE).replace(dtype=jnp.dtype(dtype))
     return Program(network, transfer, Augmentation(), epochs=7)
 
 
@@ -165,11 +165,11 @@ def test_an_epoch_is_its_steps_with_the_partial_batch_last():
     images = rng.integers(0, 256, (57, SIZE, SIZE, 3), dtype=np.uint8)
     labels = rng.integers(0, 5, 57).astype(np.int32)
     program, variables = program_of(1), variables_of(random_torch(ARCH))
-    store = image_store(ImageSet(images, labels), np.arange(57))
+    store = cache_images(ImageSet(images, labels), np.arange(57))
     state, frozen = start(program, variables)
     keys = jax.random.split(jax.random.key(5))
     rows = np.arange(57)
-    training = Training(program, frozen, keys[None], Stores(store, store), rows[None], rows)
+    training = Training(program, frozen, keys[None], FeatureCaches(store, store), rows[None], rows)
     one_seed = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], state)
     whole, sums = training.epoch(one_seed, 4)
     order = jax.random.permutation(jax.random.fold_in(keys[0], 4), 57)

@@ -1,4 +1,4 @@
-"""One mask: what trains, what is cut, what owns optimizer memory."""
+"""One mask: what trains, what is frozen, what owns optimizer memory."""
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,9 @@ from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import BEFORE_STEM, architecture
 from rtl_jax.models.model import variable_shapes
-from rtl_jax.train.freeze import combine, cut_for, mask, partition
+from rtl_jax.train.freeze import combine, mask, partition, split_point
 from rtl_jax.train.recipe import Recipe
-from rtl_jax.train.split import CutNetwork
+from rtl_jax.train.split import SplitNetwork
 from rtl_jax.train.step import Program
 
 RESNET50 = architecture("resnet50", num_classes=10)
@@ -39,10 +39,10 @@ def test_the_papers_block_counts_name_the_papers_layers():
 
 
 def test_the_cut_lies_before_the_last_blocks():
-    assert [cut_for(RESNET50, blocks) for blocks in (0, 1, 3, 9, 16)] == [16, 15, 13, 7, 0]
-    assert cut_for(RESNET50, None) == BEFORE_STEM
+    assert [split_point(RESNET50, blocks) for blocks in (0, 1, 3, 9, 16)] == [16, 15, 13, 7, 0]
+    assert split_point(RESNET50, None) == BEFORE_STEM
     with pytest.raises(UserError, match="16 blocks, received 17"):
-        cut_for(RESNET50, 17)
+        split_point(RESNET50, 17)
 
 
 def test_a_path_that_no_rule_covers_is_an_error():
@@ -52,7 +52,7 @@ def test_a_path_that_no_rule_covers_is_an_error():
 
 
 def program_of(settings: Recipe) -> Program:
-    return Program(CutNetwork.of(RESNET50, settings, 32), settings, Augmentation(), epochs=10)
+    return Program(SplitNetwork.of(RESNET50, settings, 32), settings, Augmentation(), epochs=10)
 
 
 @pytest.mark.parametrize("blocks", [0, 3, None])

@@ -13,7 +13,7 @@ from rtl_jax.models.network import Network
 from rtl_jax.models.storage import networks_in
 
 
-class Subject(NamedTuple):
+class NetworkUnderAttack(NamedTuple):
     """A network, the settings that its attack has, and what its rows say beside them.
 
     name: for messages.
@@ -26,7 +26,7 @@ class Subject(NamedTuple):
     columns: dict[str, Any]
 
 
-def subjects(experiment: Experiment) -> Iterator[Subject]:
+def networks_under_attack(experiment: Experiment) -> Iterator[NetworkUnderAttack]:
     """The network of `source`, or with `attack.runs` each fine-tuned one of that work directory.
 
     The latter keep the settings of their fine-tuning, target and seed included, but for
@@ -35,7 +35,7 @@ def subjects(experiment: Experiment) -> Iterator[Subject]:
     """
     if experiment.attack.runs is None:
         network = load_network(experiment.source, experiment.seed)
-        yield Subject(experiment.source.checkpoint, network, experiment, {})
+        yield NetworkUnderAttack(experiment.source.checkpoint, network, experiment, {})
         return
     workdir = epath.Path(experiment.attack.runs).expanduser()
     found = networks_in(workdir)
@@ -48,7 +48,7 @@ def subjects(experiment: Experiment) -> Iterator[Subject]:
         yield _fine_tuned(place, experiment)
 
 
-def _fine_tuned(place: epath.Path, experiment: Experiment) -> Subject:
+def _fine_tuned(place: epath.Path, experiment: Experiment) -> NetworkUnderAttack:
     network = Network.load(place)
     known = network.provenance
     if known.get("kind") != "fine-tuned":
@@ -79,4 +79,4 @@ def _fine_tuned(place: epath.Path, experiment: Experiment) -> Subject:
     }
     blocks = "every block" if tuned.transfer.blocks is None else f"{tuned.transfer.blocks} blocks"
     name = f"{tuned.source.checkpoint}, {blocks}, seed {tuned.seed}"
-    return Subject(name, network, settings, columns)
+    return NetworkUnderAttack(name, network, settings, columns)

@@ -19,7 +19,7 @@ from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.lab import config, results
-from rtl_jax.lab.attack.networks import Subject, subjects
+from rtl_jax.lab.attack.networks import NetworkUnderAttack, networks_under_attack
 from rtl_jax.lab.attack.plots import draw_curve, draw_images
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.inputs import load_target
@@ -63,15 +63,19 @@ def run_attack(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     WORKDIR/rows; a curve and a grid of perturbed images to WORKDIR/runs/RUN. Images are attacked
     in batches, each kept when it is done, so that the same command goes on where it was killed.
 
-    Raises UserError for what the user can mend, a network with other classes included.
+    Raises UserError for user-fixable errors, a network with other classes included.
     """
     with devices.matmul_precision(experiment.attack.precision):
-        runs = [measure(one, *_load(one), workdir).name for one in subjects(experiment)]
+        runs = [
+            measure(one, *_load(one), workdir).name for one in networks_under_attack(experiment)
+        ]
     table = results.read_rows(workdir)
     return table[table["run"].isin(runs)].reset_index(drop=True)
 
 
-def measure(subject: Subject, images: ImageSet, order: str, workdir: epath.PathLike) -> Run:
+def measure(
+    subject: NetworkUnderAttack, images: ImageSet, order: str, workdir: epath.PathLike
+) -> Run:
     """Attack images with one network, unless its rows are there; the finished run.
 
     `order` is that of the images' data set, as rows have it.
@@ -86,7 +90,9 @@ def measure(subject: Subject, images: ImageSet, order: str, workdir: epath.PathL
     return run
 
 
-def _rows(subject: Subject, images: ImageSet, order: str, run: Run) -> list[dict[str, Any]]:
+def _rows(
+    subject: NetworkUnderAttack, images: ImageSet, order: str, run: Run
+) -> list[dict[str, Any]]:
     """Attack the images, draw the figures, and make a row for each radius."""
     _, network, experiment, columns = subject
     settings = experiment.attack
@@ -127,7 +133,7 @@ def require_classes(network: Network, checkpoint: str, dataset: Dataset) -> None
         )
 
 
-def _load(subject: Subject) -> tuple[ImageSet, str]:
+def _load(subject: NetworkUnderAttack) -> tuple[ImageSet, str]:
     """The test images to attack, and the order of their data set."""
     name, network, experiment, _ = subject
     target = experiment.target

@@ -30,7 +30,7 @@ def run_finetune(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFram
     finished run is not repeated; an interrupted one goes on from its last checkpoint and
     ends as if it had not been interrupted. `convert` turns torch checkpoints into networks.
 
-    Raises UserError for what the user can mend, a training that diverges included.
+    Raises UserError for user-fixable errors, a training that diverges included.
     """
     return finetune_job(prepare(experiment), workdir)
 

@@ -43,7 +43,7 @@ def explain_predictions(experiment: Experiment, workdir: epath.PathLike) -> pd.D
 
     Rows go to WORKDIR/rows; scores (memory-mapped, see `scores`) and Figures 6, 7a and 7b to
     WORKDIR/runs/RUN. Scores are kept chunk by chunk, so that the same command goes on where it was
-    killed. Raises UserError for what the user can mend.
+    killed. Raises UserError for user-fixable errors.
     """
     workdir, started = absolute(workdir), time.monotonic()
     found, settings = explained(experiment, workdir), experiment.influence
@@ -107,7 +107,7 @@ def _score_trainable(one: Finetuned, settings: config.Influence, directory: epat
     part = TrainablePart(one.network, blocks)
     train, test = (
         part.batches(
-            one.features(images, blocks, f"{one.name}: in front of the cut"), images.labels
+            one.features(images, blocks, f"{one.name}: in front of the split point"), images.labels
         )
         for images in (one.job.training_images, one.job.test_images)
     )

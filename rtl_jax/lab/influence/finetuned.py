@@ -24,7 +24,7 @@ from rtl_jax.models.storage import is_network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
 from rtl_jax.train import features as prefix
-from rtl_jax.train.split import CutNetwork
+from rtl_jax.train.split import SplitNetwork
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,14 +47,16 @@ class Finetuned:
         Test transform, running statistics, full float32 precision.
         """
         settings = self.job.experiment
-        cut = CutNetwork(self.network.architecture, blocks, "source", settings.target.image_size)
+        split = SplitNetwork(
+            self.network.architecture, blocks, "source", settings.target.image_size
+        )
         params = jax.tree.map(jnp.asarray, self.network.params)
         batch_stats = jax.tree.map(jnp.asarray, self.network.batch_stats)
         parts = []
         size = settings.transfer.eval_batch_size
         with devices.matmul_precision("float32"), bar(what, len(images)) as progress:
             rows = np.arange(len(images))
-            for part in prefix.features(cut, params, batch_stats, images.images, rows, size):
+            for part in prefix.features(split, params, batch_stats, images.images, rows, size):
                 parts.append(np.asarray(part))
                 progress.update(len(part))
         return np.concatenate(parts)

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 from etils import epath
 
-from rtl_jax.lab.attack.networks import Subject
+from rtl_jax.lab.attack.networks import NetworkUnderAttack
 from rtl_jax.lab.attack.task import measure
 from rtl_jax.lab.config import Experiment, Source, Sweep
 from rtl_jax.lab.finetune.job import Job, assemble, load_inputs
@@ -43,7 +43,9 @@ def _withstood(job: Job, run: str, workdir: epath.Path) -> dict[float, int]:
     """How many images of a fold its network still gets right, by radius."""
     place = workdir / "runs" / run / "network"
     settings = dataclasses.replace(job.experiment, task="attack", source=Source(str(place)))
-    subject = Subject(f"fold {job.experiment.target.fold}", Network.load(place), settings, {})
+    subject = NetworkUnderAttack(
+        f"fold {job.experiment.target.fold}", Network.load(place), settings, {}
+    )
     rows = measure(subject, job.test_images, job.dataset.order, workdir).rows()
     return {
         eps: round(percent / 100 * len(job.test_indices))

@@ -26,7 +26,7 @@ def run_predict(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame
 
     Pictures are decoded and computed batch by batch, so memory does not grow with their number,
     and rows are kept piece by piece under WORKDIR, where the same command goes on. Returns one
-    row: output, pictures, seconds. Raises UserError for what the user can mend, and Incomplete,
+    row: output, pictures, seconds. Raises UserError for user-fixable errors, and Incomplete,
     after all is written, where pictures were broken.
     """
     started, settings, workdir = time.monotonic(), experiment.predict, absolute(workdir)

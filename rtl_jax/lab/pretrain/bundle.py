@@ -116,7 +116,7 @@ def draw_gradients(path: str, names: list[str], number: int = 6) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Bundle a run, or draw the figure; return 0, or 2 for what the user can mend."""
+    """Bundle a run, or draw the figure; return 0, or 2 for user-fixable errors."""
     parser = argparse.ArgumentParser(prog="python -m rtl_jax.lab.pretrain.bundle")
     parser.add_argument("name", nargs="?", help="what bundled:NAME will be")
     parser.add_argument("--config", help="the config file that trained it")

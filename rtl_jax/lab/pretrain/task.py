@@ -37,7 +37,7 @@ def run_pretrain(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFram
     written at once (it then raises `Stopped`), and ends with the same weights as if it had not
     been interrupted. With several hosts (`devices.join_hosts`) WORKDIR is one they all see.
 
-    Raises UserError for what the user can mend, a training that diverges included.
+    Raises UserError for user-fixable errors, a training that diverges included.
     """
     with devices.matmul_precision(experiment.pretraining.precision):
         job = prepare(experiment)

@@ -50,7 +50,7 @@ def import_log(log: Path, mapping: LogMapping, workdir: Path) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Import what the command line names; return 0, or 2 for what the user can mend."""
+    """Import what the command line names; return 0, or 2 for user-fixable errors."""
     parser = argparse.ArgumentParser("python -m rtl_jax.lab.report.importer", description=__doc__)
     parser.add_argument("log", metavar="LOG.csv", type=Path)
     parser.add_argument("--mapping", metavar="FILE.toml", type=Path, required=True)

@@ -1,4 +1,4 @@
-"""Run cells that share a source, a target and a cut: features once, seeds side by side.
+"""Run cells that share a source, a target and a split point: features once, seeds side by side.
 
 Rows are written when their seeds have finished, all at once: whatever ends the process, a
 finished run is found again by its name, and a half-finished one has left nothing.
@@ -25,7 +25,7 @@ from rtl_jax.runtime import devices
 from rtl_jax.runtime.paths import complete_or_absent
 from rtl_jax.runtime.progress import bar
 from rtl_jax.train.step import TrainState, all_finite
-from rtl_jax.train.trainer import Stores, Training, begin, stores_for
+from rtl_jax.train.trainer import FeatureCaches, Training, begin, caches_for
 
 
 def run_cells(
@@ -33,7 +33,7 @@ def run_cells(
     sweep: Sweep,
     workdir: epath.PathLike,
 ) -> list[str]:
-    """Run what is missing of cells that share source, target and cut; the names of all runs.
+    """Run what is missing of cells that share source, target and split point; name all runs.
 
     Raises UserError where the source or the target is missing or does not fit the settings.
     """
@@ -81,10 +81,10 @@ class _Pairs:
 
 
 def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
-    """Run jobs that share source, target and cut, seeds of one size side by side."""
+    """Run jobs that share source, target and split point, seeds of one size side by side."""
     experiment = jobs[0].experiment
     own = experiment.source.checkpoint == "random" or jobs[0].program.network.own_statistics
-    stores = None if own else stores_for(jobs)
+    stores = None if own else caches_for(jobs)
     images = sum(len(job.train_indices) * job.program.epochs for job in jobs)
     blocks = experiment.transfer.blocks
     what = f"{experiment.source.checkpoint} -> {experiment.target.dataset}, {blocks} blocks"
@@ -117,7 +117,7 @@ def _kind(job: Job) -> tuple[int, int | None]:
 
 
 def _train(
-    jobs: Sequence[Job], stores: Stores | None, progress: Any
+    jobs: Sequence[Job], stores: FeatureCaches | None, progress: Any
 ) -> tuple[Training, TrainState, list[dict[str, Any]]]:
     """Train jobs of one size in lockstep; the rows of all their evaluations."""
     started = time.monotonic()

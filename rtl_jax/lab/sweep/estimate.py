@@ -34,8 +34,8 @@ def seed_bytes(program: Program) -> int:
     network, size = program.network, program.settings.batch_size
     params, batch_stats = variable_shapes(network.architecture)
     (trained, moving), frozen = program.divide(params, batch_stats)
-    one = feature_shape(network) if network.cut >= 0 else _images(program, 1)
-    shape = one.shape[1:] if network.cut < 0 else one.shape
+    one = feature_shape(network) if network.split >= 0 else _images(program, 1)
+    shape = one.shape[1:] if network.split < 0 else one.shape
     inputs = jax.ShapeDtypeStruct((size, *shape), one.dtype)
     labels = jax.ShapeDtypeStruct((size,), jnp.int32)
 
@@ -58,13 +58,13 @@ def _images(program: Program, number: int) -> jax.ShapeDtypeStruct:
 def _prefix_bytes(program: Program) -> int:
     """The two largest arrays of a prefix that runs in every step; 0 where features are kept."""
     network = program.network
-    if network.cut < 0 or program.trains_on_features:
+    if network.split < 0 or program.trains_on_features:
         return 0
 
     def one(params: Variables, batch_stats: Variables, images: jax.Array) -> jax.Array:
         front = network.front(params, batch_stats, program.divide(params, batch_stats)[1])
         pixels = prepare(images, network.image_size)
-        return front.prefix(pixels, network.cut, train=network.moving_prefix)
+        return front.prefix(pixels, network.split, train=network.moving_prefix)
 
     images = _images(program, program.settings.batch_size)
     equations = jax.make_jaxpr(one)(*variable_shapes(network.architecture), images).eqns
@@ -73,7 +73,7 @@ def _prefix_bytes(program: Program) -> int:
 
 
 class Costs(NamedTuple):
-    """Of one image and seed: a training step, a test, and once, the features at the cut."""
+    """Of one image and seed: a training step, a test, and once, the features at the split point."""
 
     train: float
     test: float
@@ -89,7 +89,7 @@ class Costs(NamedTuple):
 def operations(program: Program) -> Costs:
     """Floating-point operations, a multiply-add being 2; a backward pass counts as two forward."""
     network = program.network
-    before, behind = flops(network.architecture, network.image_size, network.cut)
+    before, behind = flops(network.architecture, network.image_size, network.split)
     once = network.constant_prefix
     return Costs(
         3 * behind + (0 if program.trains_on_features else before),
@@ -99,15 +99,15 @@ def operations(program: Program) -> Costs:
 
 
 @lru_cache(maxsize=64)
-def flops(architecture: Architecture, pixels: int, cut: int) -> tuple[float, float]:
-    """Operations of one image's forward pass before the cut and behind it; 0 where not known."""
+def flops(architecture: Architecture, pixels: int, split: int) -> tuple[float, float]:
+    """One image's operations before the split point and behind it; 0 where not known."""
     network = definition(architecture, method="xla")
 
     def front(params: Variables, batch_stats: Variables, images: jax.Array) -> jax.Array:
-        return bind(network, params, batch_stats).prefix(images, cut)
+        return bind(network, params, batch_stats).prefix(images, split)
 
     def back(params: Variables, batch_stats: Variables, features: jax.Array) -> jax.Array:
-        return bind(network, params, batch_stats).suffix(features, cut)
+        return bind(network, params, batch_stats).suffix(features, split)
 
     variables = variable_shapes(architecture)
     images = jax.ShapeDtypeStruct((1, pixels, pixels, 3), jnp.float32)

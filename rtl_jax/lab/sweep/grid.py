@@ -21,7 +21,7 @@ class Cell:
 
     @property
     def group(self) -> tuple[str, str, int | None]:
-        """What cells have in common that share features: the source, the target and the cut."""
+        """What cells that share features have in common: source, target and split point."""
         return (*self.pair, self.experiment.transfer.blocks)
 
     @property

@@ -22,7 +22,7 @@ from rtl_jax.lab.sweep.measure import measure
 from rtl_jax.models.registry import Architecture
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.paths import data_path
-from rtl_jax.train.split import CutNetwork
+from rtl_jax.train.split import SplitNetwork
 from rtl_jax.train.step import Program
 
 
@@ -201,7 +201,7 @@ def _priced(one: Planned, architecture: Architecture, experiment: Experiment) ->
     classes = settings.target.classes
     # The head of an unknown number of classes hardly counts.
     num_classes = len(classes) if classes else (sizes.classes if sizes else 10)
-    network = CutNetwork.of(
+    network = SplitNetwork.of(
         architecture.replace(num_classes=num_classes), settings.transfer, settings.target.image_size
     ).replace(dtype=devices.compute_dtype(settings.transfer.precision))
     epochs = settings.transfer.epochs_for(number)

@@ -24,7 +24,7 @@ def run_sweep(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     A dry run only says what there is to do, and returns the rows that there are. Otherwise
     finished runs are not repeated, and one that was interrupted starts again. With
     `sweep.skip_missing` it goes on without the sources and targets that are not there.
-    Raises UserError for what the user can mend.
+    Raises UserError for user-fixable errors.
     """
     workdir = absolute(workdir)
     planned = plan(experiment, workdir)

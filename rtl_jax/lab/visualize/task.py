@@ -44,7 +44,7 @@ def run_visualize(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFra
     """Draw what each of `visualize.sources` sees in the target's test images; a row for each.
 
     Rows go to WORKDIR/rows; the figure, and the arrays that it shows, to WORKDIR/runs/RUN. A
-    finished run is not repeated. Raises UserError for what the user can mend.
+    finished run is not repeated. Raises UserError for user-fixable errors.
     """
     started = time.monotonic()
     with devices.matmul_precision("float32"):

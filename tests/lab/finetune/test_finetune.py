@@ -217,7 +217,7 @@ def test_adapted_statistics_are_the_training_images_own():
     for path, value in adapted.items():
         if path.startswith(("bn1", "layer1")):
             np.testing.assert_allclose(value, expected[path], rtol=1e-4, atol=1e-5, err_msg=path)
-        else:  # behind the cut nothing is adapted
+        else:  # behind the split point nothing is adapted
             np.testing.assert_array_equal(value, stats[path])
 
 

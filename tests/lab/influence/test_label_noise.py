@@ -1,11 +1,8 @@
 """Labels made wrong, and how many are found."""
 
-from pathlib import Path
-
 import numpy as np
 
-from rtl_jax.data import ImageSet, load_dataset
-from rtl_jax.lab.influence.label_noise import flip_labels, recall, write_set
+from rtl_jax.lab.influence.label_noise import flip_labels, recall
 
 
 def test_a_share_of_labels_becomes_another_class():
@@ -27,20 +24,3 @@ def test_recall_counts_those_among_the_first():
     assert recall(flipped, ranking, 30) == 200 / 3
     assert recall(flipped, ranking, 90) == 200 / 3
     assert recall(flipped, ranking, 100) == 100
-
-
-def test_a_written_set_is_read_back(tmp_path: Path):
-    draw = np.random.default_rng(0)
-    halves = [
-        ImageSet(
-            draw.integers(0, 256, (number, 5, 5, 1), dtype=np.uint8),
-            (np.arange(number) % 3).astype(np.int32),
-        )
-        for number in (7, 4)
-    ]
-    path = tmp_path / "deep" / "set.npz"
-    write_set(path, *halves)
-    found = load_dataset(f"npz:{path}", data_dir=None, image_size=5)
-    for mine, theirs in zip(halves, (found.train, found.test), strict=True):
-        np.testing.assert_array_equal(mine.images, theirs.images)
-        np.testing.assert_array_equal(mine.labels, theirs.labels)

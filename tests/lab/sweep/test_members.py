@@ -20,7 +20,7 @@ from rtl_jax.runtime import resources
 from rtl_jax.train import feature_cache as store_module
 from rtl_jax.train.feature_cache import Room
 from rtl_jax.train.recipe import Recipe
-from rtl_jax.train.trainer import Stores, begin, stores_for
+from rtl_jax.train.trainer import FeatureCaches, begin, caches_for
 from tests.processes import on_devices
 
 SEEDS = (20_000_000, 20_100_000, 20_200_000)
@@ -45,7 +45,7 @@ def jobs_of(settings: Experiment, seeds: Sequence[int] = SEEDS) -> list[Job]:
     return [assemble(dataclasses.replace(settings, seed=seed), pair) for seed in seeds]
 
 
-def losses(jobs: Sequence[Job], stores: Stores | None = None) -> np.ndarray:
+def losses(jobs: Sequence[Job], stores: FeatureCaches | None = None) -> np.ndarray:
     """Training losses and the last test loss and accuracy of each seed, [S, epochs + 2]."""
     training, state = begin(jobs, stores)
     columns = []
@@ -118,7 +118,7 @@ def test_features_are_the_same_wherever_they_are_kept(mode: str, place: str):
 def test_sizes_and_seeds_share_the_union_of_their_images():
     small = jobs_of(experiment(frozen_batch_norm="source", num_images=20))
     large = jobs_of(experiment(frozen_batch_norm="source", num_images=40))
-    stores = stores_for([*small, *large])
+    stores = caches_for([*small, *large])
     union = set().union(*(job.train_indices.tolist() for job in [*small, *large]))
     assert len(stores.train.labels) == len(union) < sum(map(len, (j.train_indices for j in large)))
     for jobs in (small, large):
@@ -142,7 +142,7 @@ def test_frozen_weights_are_there_once_and_trained_ones_for_each_seed():
 def test_half_the_bits_keep_three_digits():
     full = losses(jobs_of(experiment(frozen_batch_norm="source")))
     jobs = jobs_of(experiment(frozen_batch_norm="source", feature_bits=16))
-    stores = stores_for(jobs)
+    stores = caches_for(jobs)
     assert stores.train.data.dtype == stores.test.data.dtype == np.float16
     np.testing.assert_allclose(losses(jobs, stores)[:, :-1], full[:, :-1], rtol=5e-3)
 
@@ -156,7 +156,7 @@ def test_features_too_large_for_half_the_bits_are_refused(monkeypatch: pytest.Mo
 def test_views_are_drawn_once_and_shared_by_seeds():
     settings = experiment("paper", frozen_batch_norm="source", views=3)
     jobs = jobs_of(settings)
-    stores = stores_for(jobs)
+    stores = caches_for(jobs)
     total = len(stores.train.labels)
     assert stores.train.data.shape[0] == 3 * total
     pairs = np.asarray(stores.train.data).reshape(3, total, -1)

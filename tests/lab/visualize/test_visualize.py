@@ -19,7 +19,6 @@ from rtl_jax.lab.visualize.saliency import total_variation
 from rtl_jax.lab.visualize.table import summarize
 from rtl_jax.lab.visualize.task import run_visualize
 from rtl_jax.models.model import bind, definition
-from rtl_jax.models.network import Network
 from tests.lab.visualize.networks import ARCH, tiny
 
 
@@ -28,7 +27,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two sources, `natural` and `robust` by name alone."""
     directory = tmp_path_factory.mktemp("visualize")
     for index, name in enumerate(("natural", "robust")):
-        Network(*tiny(index)).save(directory / name)
+        tiny(index).save(directory / name)
     return directory
 
 
@@ -109,7 +108,7 @@ def test_a_feature_that_is_off_everywhere_is_told(workdir: Path, tmp_path: Path,
     network = tiny(0)
     network.params["layer2/0/bn2/scale"][7] = 0
     network.params["layer2/0/bn2/bias"][7] = -1e3
-    Network(*network).save(tmp_path / "dead")
+    network.save(tmp_path / "dead")
     settings = experiment(workdir, sources=(str(tmp_path / "dead"),), units=(7,))
     rows = run_visualize(settings, tmp_path)
     assert "3 of 3 pictures are as before, for their feature is 0" in capsys.readouterr().out
