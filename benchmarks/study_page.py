@@ -26,8 +26,7 @@ from rtl_jax.lab.report.elements import Chart, Figure, Report, Section, Series, 
 from rtl_jax.lab.report.formats import to_markdown
 from rtl_jax.lab.report.names import target_name
 from rtl_jax.lab.report.palette import styles
-from rtl_jax.lab.report.runs import EVERY, Finetunings, blocks_name, finetunings
-from rtl_jax.lab.report.runs import Cell as Place
+from rtl_jax.lab.report.runs import EVERY, Condition, Finetunings, blocks_name, finetunings
 from rtl_jax.lab.results import read_rows
 from rtl_jax.lab.statistics import mean_interval
 
@@ -233,10 +232,12 @@ def by_blocks(found: Finetunings) -> Table:
     """Accuracy over the number of blocks, and from scratch; the natural and the L2 source."""
     lines = []
     for target, source, size in itertools.product(found.targets, PAIR, (100, 400, 1600)):
-        each = [found.at(Place(target, source, blocks, size)) for blocks in (*SHALLOW, NEARLY_ALL)]
+        each = [
+            found.at(Condition(target, source, blocks, size)) for blocks in (*SHALLOW, NEARLY_ALL)
+        ]
         if not len(each[-1]):
             continue
-        scratch = found.at(Place(target, published.SCRATCH, EVERY, size))
+        scratch = found.at(Condition(target, published.SCRATCH, EVERY, size))
         less = (each[-2] - each[-1]).dropna()
         means = map(cells.mean, (*each, scratch))
         lines.append([cells.text(target), cells.count(size), cells.text(source), *means,
@@ -250,7 +251,7 @@ def by_epochs(found: Finetunings) -> Table:
     """L2 - natural after some epochs on 100 images, and the epochs that L2 saves."""
     lines = []
     for target, blocks in itertools.product(found.targets, SHALLOW):
-        natural, robust = (found.by_epoch(Place(target, name, blocks, 100)) for name in PAIR)
+        natural, robust = (found.by_epoch(Condition(target, name, blocks, 100)) for name in PAIR)
         if natural.empty or robust.empty:
             continue
         differences = [(robust.loc[epoch] - natural.loc[epoch]).dropna() for epoch in EPOCHS]
@@ -281,7 +282,7 @@ def by_rates(rows: pd.DataFrame) -> Table:
     lines = []
     for target, blocks in itertools.product(next(iter(found.values())).targets, SHALLOW):
         by_rate = {
-            rate: [each.at(Place(target, name, blocks, 100)) for name in PAIR]
+            rate: [each.at(Condition(target, name, blocks, 100)) for name in PAIR]
             for rate, each in found.items()
         }
         if any(values.empty for pair in by_rate.values() for values in pair):

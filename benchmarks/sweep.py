@@ -34,7 +34,7 @@ from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.lab import cli
 from rtl_jax.lab.config import Experiment, Source, Sweep, Target
 from rtl_jax.lab.finetune.job import Inputs, Job, assemble
-from rtl_jax.lab.plotting import canvas, save
+from rtl_jax.lab.plotting import save, subplots
 from rtl_jax.lab.sweep.cells import in_one_program
 from rtl_jax.lab.sweep.estimate import flops
 from rtl_jax.lab.sweep.plan import plan
@@ -289,7 +289,7 @@ def _exponent(costs: Sequence[Cost]) -> float:
 
 def _draw(found: Mapping[str, Sequence[Cost]], title: str, path: Path) -> None:
     """Processor seconds and memory over seeds and over images, on logarithmic axes."""
-    drawing, grid = canvas(8, 5, 2, 2)
+    drawing, grid = subplots(8, 5, 2, 2)
     for (upper, lower), (name, costs) in zip(grid.T, found.items(), strict=True):
         values, _, seconds, gib = zip(*costs, strict=True)
         for axes, numbers, label in ((upper, seconds, "CPU seconds"), (lower, gib, "GiB at most")):

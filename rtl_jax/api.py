@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax import attacks
-from rtl_jax import influence_functions as influences
 from rtl_jax.attacks import Adversarial, AutoAttack, Evaluation
 from rtl_jax.data.arrays import as_uint8, class_names_of, encode_labels
 from rtl_jax.data.augmentation import Augmentation, augmentation
@@ -17,6 +16,7 @@ from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.dataset import ImageSet
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
+from rtl_jax.influence_functions import Head, influence_scores, solver_for
 from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, LogitsFn, Network
 from rtl_jax.models.sources import load_source
 from rtl_jax.train.finetuning import FineTuning, start
@@ -239,14 +239,14 @@ def influence(
         >>> rtl.influence(network, (images, labels), (images[:3], labels[:3])).shape
         (3, 8)
     """
-    head = influences.Head(*network.head)
+    head = Head(*network.head)
     names = network.class_names or tuple(map(str, range(network.num_classes)))
     seen_train, seen_test = (
         head.examples(network.features(as_uint8(images)), encode_labels(labels, names))
         for images, labels in (train, test)
     )
-    solver = influences.solver_for(head, seen_train, damping=damping, **settings)
-    return influences.influence_scores(solver, seen_test, seen_train)
+    solver = solver_for(head, seen_train, damping=damping, **settings)
+    return influence_scores(solver, seen_test, seen_train)
 
 
 def _subject(

@@ -5,7 +5,7 @@ from typing import Any
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: a missing file, a wrong key, a bad checkpoint.
+    """A user-fixable error: a missing file, a wrong key, a bad checkpoint.
 
     The message is one clear sentence or a few that say what was expected, what was
     received and what to do. The command lines print it without a traceback and exit

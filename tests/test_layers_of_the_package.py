@@ -164,6 +164,15 @@ def test_no_import_goes_round_in_a_circle(module: str) -> None:
     assert module not in reached
 
 
+@pytest.mark.parametrize("module", PACKAGE)
+def test_no_function_takes_more_than_six_arguments_by_position(module: str) -> None:
+    for node in ast.walk(ast.parse(PACKAGE[module].read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names = [each.arg for each in (*node.args.posonlyargs, *node.args.args)]
+            given = [name for name in names if name not in ("self", "cls")]
+            assert len(given) <= 6, f"{node.name}: {given}"
+
+
 REPORT = [name for name in PACKAGE if name.startswith("rtl_jax.lab.report")]
 
 

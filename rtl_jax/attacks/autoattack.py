@@ -17,7 +17,7 @@ from rtl_jax.attacks import checks
 from rtl_jax.attacks.adversarial import Adversarial
 from rtl_jax.attacks.apgd import APGD
 from rtl_jax.attacks.base import LogitsFn
-from rtl_jax.attacks.batches import ACCELERATOR_BATCH, CPU_BATCH, Batches
+from rtl_jax.attacks.batches import ACCELERATOR_BATCH, CPU_BATCH, AttackBatches
 from rtl_jax.attacks.checks import EvaluationWarning
 from rtl_jax.attacks.randomised import RandomLogitsFn
 from rtl_jax.attacks.registry import attack_names, make_attack, register
@@ -226,7 +226,7 @@ def _batches(
     eps: float,
     settings: AutoAttack,
     key: jax.Array,
-) -> Batches:
+) -> AttackBatches:
     """Check the arguments of `autoattack`, as far as the attacks do not."""
     images, labels = np.asarray(images, np.float32), np.asarray(labels)
     if labels.ndim != 1 or images.ndim < 2 or len(images) != len(labels) or not len(labels):
@@ -236,16 +236,16 @@ def _batches(
         )
     require(0 <= eps < float("inf"), "autoattack: eps", "a radius of 0 or more", eps)
     judge = APGD(settings.norm, passes=settings.passes)
-    return Batches(logits_fn, images, labels, eps, key, judge=judge)
+    return AttackBatches(logits_fn, images, labels, eps, key, judge=judge)
 
 
 def _placed(
-    batches: Batches,
+    batches: AttackBatches,
     settings: AutoAttack,
     batch_size: int | None,
     num_parallel: int | None,
     directory: epath.PathLike | None,
-) -> Batches:
+) -> AttackBatches:
     """Choose the size of batches and the directory where they are kept."""
     for name, value in (("batch_size", batch_size), ("num_parallel", num_parallel)):
         require(value is None or value >= 1, f"autoattack: {name}", "1 or more", value)
@@ -258,7 +258,7 @@ def _placed(
     return dataclasses.replace(batches, size=size, num_parallel=num_parallel, directory=directory)
 
 
-def _content(batches: Batches, settings: AutoAttack) -> str:
+def _content(batches: AttackBatches, settings: AutoAttack) -> str:
     """A name by content, so that another model or another image never meets these files."""
     leaves, kinds = jax.tree.leaves(batches.logits_fn), jax.Array | np.ndarray
     weights = [leaf for leaf in leaves if isinstance(leaf, kinds)]

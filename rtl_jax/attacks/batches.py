@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from rtl_jax.attacks.adversarial import Adversarial, attack, reevaluate
 from rtl_jax.attacks.base import Attack, LogitsFn
 from rtl_jax.attacks.randomised import RandomLogitsFn
 from rtl_jax.attacks.restarts import RestartedAttack
+from rtl_jax.data.batching import padded_rows
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
 
@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Batches:
+class AttackBatches:
     """A model and the images to attack it with.
 
     logits_fn: the model; with `passes`, one that takes a key too.
@@ -86,8 +86,8 @@ class Batches:
         """Evaluate images `found` [M, ...] for these rows, by default all; NumPy arrays."""
         rows = np.arange(len(self.labels)) if rows is None else rows
         parts = []
-        for start, number in self._starts(len(rows)):
-            place = np.minimum(np.arange(start, start + self.size), len(rows) - 1)
+        for start in range(0, len(rows), self.size):
+            place, number, _ = padded_rows(len(rows), self.size, start)
             images, labels, indices, again = self._put(rows[place], found[place])
             part = reevaluate(
                 self.model,
@@ -111,13 +111,13 @@ class Batches:
             for restarts in groups:
                 standing = [left[:0]]
                 progress.update(len(rows) - len(left))
-                for start, number in self._starts(len(left)):
+                for start in range(0, len(left), self.size):
                     part = self._batch(name, settings, restarts, left, start)
                     parts.append(part)
                     zero[part["rows"]] += part["zero_gradient"]
                     worse[part["rows"]] += part["ended_worse"]
                     standing.append(part["rows"][~part["success"]])
-                    progress.update(number)
+                    progress.update(len(part["rows"]))
                 left = np.concatenate(standing)
         return Outcome(
             np.concatenate([rows[:0], *(part["rows"][part["success"]] for part in parts)]),
@@ -163,8 +163,8 @@ class Batches:
         self, settings: RestartedAttack, restarts: np.ndarray, rows: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Attack a batch: success and diagnostics of each image, images of those that it broke."""
-        began, number = time.monotonic(), len(rows)
-        place = np.minimum(np.arange(self.size), number - 1)
+        began = time.monotonic()
+        place, number, _ = padded_rows(len(rows), self.size)
         images, labels, indices, _ = self._put(rows[place], self.images[rows[place]])
         found = attack(
             self.model,
@@ -196,8 +196,3 @@ class Batches:
         if not self.divided:
             return tuple(map(jnp.asarray, parts))
         return devices.divide(devices.batch_mesh(), parts)
-
-    def _starts(self, total: int) -> Iterator[tuple[int, int]]:
-        """Where batches begin, and how many images are in each."""
-        for start in range(0, total, self.size):
-            yield start, min(self.size, total - start)

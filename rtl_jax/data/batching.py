@@ -17,10 +17,20 @@ class PaddedBatch(NamedTuple):
     inside: np.ndarray
 
 
-def padded_batches(total: int, size: int, *, start: int = 0) -> Iterator[PaddedBatch]:
-    """The rows `start` .. `total` - 1 in batches of `size`, or of all rows where that is fewer."""
-    size = min(size, total - start)
-    for first in range(start, total, max(size, 1)):
-        rows = np.arange(first, first + size)
-        inside = rows < total
-        yield PaddedBatch(np.minimum(rows, total - 1), int(inside.sum()), inside)
+def padded_batches(total: int, size: int, *, multiple: int = 1) -> Iterator[PaddedBatch]:
+    """Batches over the rows 0 .. `total` - 1.
+
+    Each has `size` rows, or all of them where that is fewer, rounded up to a `multiple`: of the
+    number of devices that share it.
+    """
+    size = max(min(size, total), 1)
+    size += -size % multiple
+    for first in range(0, total, size):
+        yield padded_rows(total, size, first)
+
+
+def padded_rows(total: int, size: int, first: int = 0) -> PaddedBatch:
+    """The `size` rows from `first` on, of `total`."""
+    rows = np.arange(first, first + size)
+    inside = rows < total
+    return PaddedBatch(np.minimum(rows, total - 1), int(inside.sum()), inside)

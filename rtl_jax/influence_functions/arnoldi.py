@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax.errors import UserError
-from rtl_jax.train.features import Progress
+from rtl_jax.runtime.progress import Progress
 
 Product = Callable[[jax.Array], jax.Array]
 

@@ -15,13 +15,14 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
+from rtl_jax.data.batching import padded_rows
 from rtl_jax.errors import UserError
 from rtl_jax.influence_functions.arnoldi import LowRank, arnoldi
 from rtl_jax.models.model import bind, definition
 from rtl_jax.models.network import Network
 from rtl_jax.models.registry import Architecture
 from rtl_jax.runtime import resources
-from rtl_jax.train.features import Progress
+from rtl_jax.runtime.progress import Progress
 from rtl_jax.train.freeze import combine, mask, partition, split_point
 
 
@@ -102,8 +103,8 @@ class TrainablePart:
     def batches(self, features: np.ndarray, labels: np.ndarray) -> tuple[jax.Array, ...]:
         """Features at the split point, labels, weights [batches, batch, ...]; filling weighs 0."""
         number, size = len(labels), min(self.batch_size, len(labels))
-        rows = np.arange(-(-number // size) * size)
-        inside, rows = (rows < number).astype(np.float64), np.minimum(rows, number - 1)
+        rows, _, counted = padded_rows(number, number + -number % size)
+        inside = counted.astype(np.float64)
         with jax.enable_x64(True):
             whole = (np.asarray(features, np.float64)[rows], np.asarray(labels)[rows], inside)
             return tuple(jnp.asarray(part.reshape(-1, size, *part.shape[1:])) for part in whole)

@@ -28,7 +28,7 @@ class _System(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class ConjugateGradient:
-    """Iterative, of the damped Hessian, many right-hand sides together.
+    """Iterative, of the damped Hessian, many right-hand sides at once.
 
     `residual` and `iterations` are the largest so far.
     """
@@ -54,7 +54,7 @@ class ConjugateGradient:
     ) -> "ConjugateGradient":
         """Prepare H + damping I; `tolerance` is of each relative residual.
 
-        `chunk` examples are solved together, by default as many as take about 1 GiB; the
+        `chunk` examples are solved at once, by default as many as take about 1 GiB; the
         preconditioner is by default the best that memory has room for. Raises UserError without
         a positive damping.
         """

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from rtl_jax.data.batching import padded_rows
 from rtl_jax.influence_functions.head import Examples, Head
 from rtl_jax.influence_functions.memory import require_memory
 from rtl_jax.runtime import devices
@@ -67,8 +68,8 @@ def _shards(examples: Examples, batch_size: int, num_devices: int) -> tuple[np.n
     """
     number = examples.num_examples
     batches = -(-number // (batch_size * num_devices))
-    rows = np.arange(num_devices * batches * batch_size)
-    inside, rows = (rows < number).astype(np.float64), np.minimum(rows, number - 1)
+    rows, _, counted = padded_rows(number, num_devices * batches * batch_size)
+    inside = counted.astype(np.float64)
     shape = (num_devices, batches, batch_size)
     inputs = examples.inputs[rows].reshape(*shape, -1)
     return inputs, examples.labels[rows].reshape(shape), inside.reshape(shape)

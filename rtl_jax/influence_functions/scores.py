@@ -19,7 +19,7 @@ from rtl_jax.errors import UserError
 from rtl_jax.influence_functions.head import Examples
 from rtl_jax.influence_functions.solve import Solver
 from rtl_jax.runtime.digest import digest
-from rtl_jax.train.features import Progress
+from rtl_jax.runtime.progress import Progress
 
 CONVENTION = "g_test^T H^-1 g_train; positive: the training image lowers the test image's loss"
 FORMAT = "rtl_jax influence scores"

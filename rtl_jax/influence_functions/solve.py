@@ -23,7 +23,7 @@ class Solver(Protocol):
     """What scores need of a solver.
 
     basis: [C, K], orthonormal, of the class space that solutions are written in.
-    chunk: how many examples it likes to solve together.
+    chunk: how many examples to solve at once.
     """
 
     basis: np.ndarray

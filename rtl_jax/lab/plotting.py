@@ -1,4 +1,4 @@
-"""Figures: a canvas without a screen, and files that are whole or absent."""
+"""Figures without a screen, and files that are whole or absent."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from etils import epath
 from rtl_jax.runtime.paths import complete_or_absent
 
 
-def canvas(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
-    """A matplotlib figure of so many inches, and its axes [rows, columns], an array always."""
+def subplots(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+    """A matplotlib figure, width and height in inches, and its axes as an array [rows, columns]."""
     # Imported here, for it takes a second; without pyplot, which would look for a screen.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -61,7 +61,7 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "train_loss": ("float64", "mean during that epoch, nats"),
     "norm": ("string", "of an attack: linf, l2, l1 or unconstrained"),
     "eps": ("float64", "of an attack: its radius in that norm, for pixels in [0, 1]"),
-    "warnings": ("string", "of AutoAttack: the honesty checks that failed, between commas"),
+    "warnings": ("string", "AutoAttack's checks that failed, comma-separated"),
     "top1_match": (
         "float64",
         "of influence: test images whose most influential training image has their label, percent",
@@ -89,7 +89,7 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "time": ("string", "when the row was made, UTC, ISO 8601"),
 }
 
-# What tells the rows of a run apart.
+# What identifies a row within a run.
 _UNIQUE = ["run", "method", "source", "epoch", "eps", "inspected"]
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")

@@ -8,7 +8,7 @@ work on plain pytrees. NNX objects live inside a step only.
 
 from collections.abc import Mapping
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,13 @@ from flax import nnx
 from rtl_jax.errors import UserError
 from rtl_jax.models.layers import ConvMethod, choose_convolution
 from rtl_jax.models.registry import Architecture, Variables, family_of
+
+
+class Weights(NamedTuple):
+    """A network's variables, or part of them: flat parameters and running statistics."""
+
+    params: Variables
+    batch_stats: Variables
 
 
 def definition(

@@ -61,7 +61,7 @@ class Network:
 
     @property
     def num_classes(self) -> int:
-        """The number of classes that it tells apart."""
+        """The number of classes."""
         return self.architecture.num_classes
 
     @property

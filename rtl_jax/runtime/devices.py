@@ -124,7 +124,7 @@ def _put(sharding: NamedSharding, tree: Any) -> Any:
 
 
 def seeds_apart(tree: Any, seeds: int, axes: Any = 0) -> Any:
-    """Divide a pytree's first axis, of so many seeds, over this host's devices.
+    """Divide a pytree's first axis, the seeds, over this host's devices.
 
     `axes` is a prefix of the tree with 0 where there is such an axis and None where there is
     none; what has none is copied to every device. Nothing happens where there is one device,

@@ -1,8 +1,11 @@
 """The progress bars of a run, all in images."""
 
 import sys
+from collections.abc import Callable
 
 from tqdm import tqdm
+
+Progress = Callable[[int], None]  # told how many more are done
 
 
 def bar(what: str, total: int, *, done: int = 0, leave: bool = False) -> tqdm:

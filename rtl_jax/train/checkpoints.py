@@ -18,7 +18,7 @@ class TrainingCheckpoints:
     """The checkpoints of one training: arrays and a JSON record per epoch, the newest two kept.
 
     An epoch (or a step, as `unit` calls it) is there whole or not at all, whenever the process is
-    killed. Of several hosts, all of which have the same state, the first writes, and all read.
+    killed. On multiple hosts, which all have the same state, only the first writes, and all read.
     """
 
     def __init__(self, directory: epath.PathLike, unit: str = "epoch"):

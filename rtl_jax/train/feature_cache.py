@@ -24,7 +24,7 @@ from rtl_jax.models.registry import Variables
 from rtl_jax.runtime import resources
 from rtl_jax.runtime.paths import cache_path
 from rtl_jax.runtime.progress import bar
-from rtl_jax.train import features as prefix
+from rtl_jax.train.features import feature_shape, prefix_features
 from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.split import SplitNetwork
 
@@ -124,7 +124,7 @@ def cache_features(
     With an augmentation, `transfer.views` draws of it for each image.
     """
     settings = room.settings
-    one = prefix.feature_shape(network)
+    one = feature_shape(network)
     dtype = np.dtype(np.float16) if settings.feature_bits == 16 else one.dtype
     views = 1 if augmentation is None else settings.views or 1
     total = sum(map(len, members))
@@ -136,7 +136,7 @@ def cache_features(
         batch
         for view in range(views)
         for (params, batch_stats), rows in zip(variables, members, strict=True)
-        for batch in prefix.features(
+        for batch in prefix_features(
             network,
             params,
             batch_stats,

@@ -4,7 +4,7 @@ With statistics that do not move ('source', and 'adapt' after its pass) the pref
 constant function, so its features can be kept.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax.data.augmentation import Augmentation
+from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
 from rtl_jax.models.layers import BN_MOMENTUM
 from rtl_jax.models.model import batch_stats_of, bind, definition, variable_shapes
 from rtl_jax.models.registry import Variables
 from rtl_jax.models.resnet import ResNet
+from rtl_jax.runtime.progress import Progress
 from rtl_jax.train.freeze import trainable
 from rtl_jax.train.split import SplitNetwork
-
-Progress = Callable[[int], None]
 
 
 def feature_shape(network: SplitNetwork) -> jax.ShapeDtypeStruct:
@@ -51,7 +51,7 @@ def _features(
     return _bound(network, params, batch_stats).prefix(pixels, network.split)
 
 
-def features(
+def prefix_features(
     network: SplitNetwork,
     params: Variables,
     batch_stats: Variables,
@@ -68,15 +68,14 @@ def features(
     behind the last block. With an augmentation, they are of the `view`-th draw for each image,
     which depends on its row alone, whatever the seed of a run and the images beside it.
     """
-    size = min(batch_size, len(rows))
     key = jax.random.key(0)
-    for start in range(0, len(rows), size):
-        padded = rows[np.minimum(np.arange(start, start + size), len(rows) - 1)]
+    for part in padded_batches(len(rows), batch_size):
+        padded = rows[part.rows]
         keys = example_keys(key, view, jnp.asarray(padded))
         batch = _features(
             network, augmentation or Augmentation(), params, batch_stats, images[padded], keys
         )
-        yield batch[: len(rows) - start]
+        yield batch[: part.number]
 
 
 @partial(jax.jit, static_argnums=0)
@@ -92,7 +91,7 @@ def _batch_statistics(
     )
 
 
-def adapt(
+def adapt_statistics(
     network: SplitNetwork,
     params: Variables,
     batch_stats: Variables,

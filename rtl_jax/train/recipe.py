@@ -37,7 +37,7 @@ class Recipe:
     feature_cache_mib: int = 2048
     feature_store: FeatureStore = "auto"
     feature_bits: int = 32  # 16 halves what they take
-    # With augmentation: so many views of each image are drawn and kept, all seeds alike, and an
+    # With augmentation: this many views of each image are drawn and kept, all seeds alike, and an
     # epoch takes one of them. None: a new view in every epoch, through the frozen blocks.
     views: int | None = None
     checkpoint_seconds: float = 60.0  # of work that a kill may cost
@@ -68,7 +68,7 @@ class Recipe:
         require(0 <= self.momentum < 1, "transfer.momentum", "0 <= m < 1", self.momentum)
 
     def epochs_for(self, num_images: int) -> int:
-        """Epochs of a training on so many images (paper, Table 4)."""
+        """Epochs of a training on `num_images` images (paper, Table 4)."""
         return self.epochs or (100 if num_images <= 1600 else 150)
 
     def eval_epochs(self, epochs: int) -> list[int]:

@@ -1,7 +1,6 @@
 """The network split where training begins: a frozen prefix, and a suffix that trains."""
 
 import dataclasses
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,18 +8,11 @@ import jax.numpy as jnp
 from rtl_jax.data.transforms import prepare
 from rtl_jax.models.architecture import BEFORE_STEM
 from rtl_jax.models.layers import choose_convolution
-from rtl_jax.models.model import batch_stats_of, bind, definition
+from rtl_jax.models.model import Weights, batch_stats_of, bind, definition
 from rtl_jax.models.registry import Architecture, Variables
 from rtl_jax.models.resnet import ResNet
 from rtl_jax.train.freeze import combine, split_point
 from rtl_jax.train.recipe import FrozenBatchNorm, Recipe
-
-
-class Frozen(NamedTuple):
-    """What training leaves as it is: parameters and statistics in front of the split point."""
-
-    params: Variables
-    batch_stats: Variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +20,7 @@ class SplitNetwork:
     """The static part of the network, hashable; what depends on it alone compiles once.
 
     With `features` its inputs are features at the split point, otherwise images.
-    Seeds that run together may share what is frozen: `own_params` says that each has its own
+    Seeds that run in parallel may share what is frozen: `own_params` says that each has its own
     (they start from different networks), `own_statistics` that each has adapted them.
     """
 
@@ -71,25 +63,25 @@ class SplitNetwork:
         return not self.moving_prefix and self.split > BEFORE_STEM
 
     @property
-    def frozen_axes(self) -> Frozen:
+    def frozen_axes(self) -> Weights:
         """The seed axis of what is frozen, as `vmap` wants it; None where seeds share it."""
         params = 0 if self.own_params else None
         statistics = 0 if self.own_statistics else None
-        return Frozen(params, statistics)  # type: ignore[arg-type]
+        return Weights(params, statistics)  # type: ignore[arg-type]
 
     def replace(self, **changes: object) -> "SplitNetwork":
         """The same network with some fields changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
-    def front(self, params: dict, batch_stats: Variables, frozen: Frozen) -> ResNet:
+    def front(self, params: dict, batch_stats: Variables, frozen: Weights) -> ResNet:
         """The whole network, to run its prefix; kernels in front of the split point are shared."""
         return self._bind(params, batch_stats, frozen, self.many and self.own_params)
 
-    def back(self, params: dict, batch_stats: Variables, frozen: Frozen) -> ResNet:
+    def back(self, params: dict, batch_stats: Variables, frozen: Weights) -> ResNet:
         """The whole network, to run its suffix."""
         return self._bind(params, batch_stats, frozen, self.many)
 
-    def _bind(self, params: dict, batch_stats: Variables, frozen: Frozen, batched: bool) -> ResNet:
+    def _bind(self, params: dict, batch_stats: Variables, frozen: Weights, batched: bool) -> ResNet:
         method = choose_convolution(batched_weights=batched)
         return bind(
             definition(self.architecture, dtype=self.dtype, method=method),
@@ -98,7 +90,7 @@ class SplitNetwork:
         )
 
     def logits(
-        self, params: dict, batch_stats: Variables, frozen: Frozen, inputs: jax.Array
+        self, params: dict, batch_stats: Variables, frozen: Weights, inputs: jax.Array
     ) -> jax.Array:
         """Logits [N, C] of stored images or features, with the running statistics."""
         if not self.features:

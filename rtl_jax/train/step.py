@@ -17,11 +17,12 @@ import optax
 
 from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
+from rtl_jax.models.model import Weights
 from rtl_jax.models.registry import Variables
 from rtl_jax.train.freeze import mask, partition, trainable
 from rtl_jax.train.optimizers import optimizer
 from rtl_jax.train.recipe import Recipe
-from rtl_jax.train.split import Frozen, SplitNetwork, moved
+from rtl_jax.train.split import SplitNetwork, moved
 
 
 class TrainState(NamedTuple):
@@ -40,7 +41,7 @@ class TrainState(NamedTuple):
 class Metrics(NamedTuple):
     """Sums over examples, to be divided once: float loss, int correct, int number.
 
-    Of several seeds, each has a leading axis.
+    With several seeds, every array has a leading seed axis.
     """
 
     loss: jax.Array
@@ -83,7 +84,7 @@ def measure(logits: jax.Array, labels: jax.Array, weights: jax.Array | None = No
     )
 
 
-class Batch(NamedTuple):
+class TrainBatch(NamedTuple):
     """One seed's batch: stored images (uint8 [N, H, W, C]) or features, and int labels [N].
 
     `indices` [N], each image's place in the training subset, key its augmentation.
@@ -136,7 +137,7 @@ class Program:
 
     def divide(
         self, params: Variables, batch_stats: Variables
-    ) -> tuple[tuple[dict, Variables], Frozen]:
+    ) -> tuple[tuple[dict, Variables], Weights]:
         """A network's variables as (parameters, statistics) that training changes, and the rest."""
         arch, blocks = self.network.architecture, self.network.blocks
         trained, frozen = partition(params, mask(arch, params, blocks))
@@ -146,7 +147,7 @@ class Program:
             if self.network.moving_prefix or trainable(arch, path, blocks)
         }
         still = {path: leaf for path, leaf in batch_stats.items() if path not in moving}
-        return (trained, moving), Frozen(frozen, still)
+        return (trained, moving), Weights(frozen, still)
 
     def fresh(self, params: dict) -> optax.OptState:
         """The optimizer's state before the first step on `divide`'s parameters."""
@@ -156,7 +157,7 @@ class Program:
         self,
         params: dict,
         batch_stats: Variables,
-        frozen: Frozen,
+        frozen: Weights,
         features: jax.Array,
         labels: jax.Array,
     ) -> tuple[jax.Array, tuple[Variables, Metrics]]:
@@ -169,7 +170,7 @@ class Program:
     def step(
         self,
         state: TrainState,
-        frozen: Frozen,
+        frozen: Weights,
         inputs: jax.Array,
         labels: jax.Array,
         steps_per_epoch: int | jax.Array,
@@ -195,7 +196,7 @@ class Program:
         return TrainState(params, batch_stats, opt_state), metrics
 
     def step_on(
-        self, state: TrainState, frozen: Frozen, batch: Batch, key: jax.Array, clock: Clock
+        self, state: TrainState, frozen: Weights, batch: TrainBatch, key: jax.Array, clock: Clock
     ) -> tuple[TrainState, Metrics]:
         """`step` on a batch as it is stored: images are resized and augmented first."""
         inputs = batch.inputs
@@ -226,9 +227,10 @@ def train_step(
     program: Program,
     state: TrainState,
     sums: Metrics,
-    frozen: Frozen,
-    batch: Batch,
+    frozen: Weights,
+    batch: TrainBatch,
     keys: jax.Array,
+    *,
     clock: Clock,
 ) -> tuple[TrainState, Metrics]:
     """`Program.step_on` for seeds side by side: every argument but `clock` has their axis.
@@ -246,10 +248,11 @@ def train_step(
 def evaluate_batch(
     network: SplitNetwork,
     shared: bool,
-    trained: Frozen,
-    frozen: Frozen,
+    trained: Weights,
+    frozen: Weights,
     inputs: jax.Array,
     labels: jax.Array,
+    *,
     weights: jax.Array,
 ) -> Metrics:
     """Metrics of a batch of stored images or features for seeds side by side.
@@ -264,11 +267,11 @@ def evaluate_batch(
 
 @partial(jax.jit, static_argnums=(0, 1))
 def logits_batch(
-    network: SplitNetwork, shared: bool, trained: Frozen, frozen: Frozen, inputs: jax.Array
+    network: SplitNetwork, shared: bool, trained: Weights, frozen: Weights, inputs: jax.Array
 ) -> jax.Array:
     """Logits [S, N, C] of a batch; arguments as those of `evaluate_batch`."""
 
-    def one(trained: Frozen, frozen: Frozen, inputs: jax.Array) -> jax.Array:
+    def one(trained: Weights, frozen: Weights, inputs: jax.Array) -> jax.Array:
         return network.logits(*trained, frozen, inputs)
 
     axes = (0, network.frozen_axes, None if shared else 0)

@@ -15,20 +15,21 @@ import numpy as np
 
 from rtl_jax.data.batching import padded_batches
 from rtl_jax.errors import UserError
+from rtl_jax.models.model import Weights
 from rtl_jax.models.network import Network
 from rtl_jax.models.registry import Variables
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
-from rtl_jax.train import features as prefix
 from rtl_jax.train.feature_cache import FeatureCache, Room, cache_features, cache_images
+from rtl_jax.train.features import adapt_statistics
 from rtl_jax.train.finetuning import FineTuning
 from rtl_jax.train.freeze import combine
-from rtl_jax.train.split import Frozen, SplitNetwork
+from rtl_jax.train.split import SplitNetwork
 from rtl_jax.train.step import (
-    Batch,
     Clock,
     Metrics,
     Program,
+    TrainBatch,
     TrainState,
     all_finite,
     evaluate_batch,
@@ -52,7 +53,7 @@ class Training:
     """Seeds in lockstep: what does not change while they train. Arrays lead with their axis."""
 
     program: Program
-    frozen: Frozen
+    frozen: Weights
     keys: jax.Array  # [S, 2]: of the order of the batches, and of the augmentation
     stores: FeatureCaches
     train_rows: np.ndarray  # int [S, N], in the training store
@@ -74,14 +75,14 @@ class Training:
         sums = devices.seeds_apart(Metrics.zero(seeds), seeds)
         for start in range(0, total, size):
             part = np.s_[:, start : start + size]
-            batch = Batch(
+            batch = TrainBatch(
                 store.take(rows[part], views[part]),
                 jnp.asarray(store.labels[rows[part]]),
                 jnp.asarray(orders[part]),
             )
             batch = devices.seeds_apart(batch, seeds)
-            arguments = (self.frozen, batch, self.keys[:, 1], clock)
-            state, sums = train_step(program, state, sums, *arguments)
+            arguments = (program, state, sums, self.frozen, batch, self.keys[:, 1])
+            state, sums = train_step(*arguments, clock=clock)
         return state, sums
 
     def evaluate(self, state: TrainState) -> Metrics:
@@ -91,17 +92,18 @@ class Training:
         """
         store, seeds = self._test_store, len(self.train_rows)
         network = _reading(self.program, store).network
-        trained = Frozen(state.params, state.batch_stats)
+        trained = Weights(state.params, state.batch_stats)
         sums = devices.seeds_apart(Metrics.zero(seeds), seeds)
-        for data in self._test_batches():
-            sums = sums.add(evaluate_batch(network, store.shared, trained, self.frozen, *data))
+        for inputs, labels, inside in self._test_batches():
+            arguments = (network, store.shared, trained, self.frozen, inputs, labels)
+            sums = sums.add(evaluate_batch(*arguments, weights=inside))
         return sums
 
     def logits(self, state: TrainState) -> np.ndarray:
         """Logits of every seed on the test images, float32 [S, M, C], as `evaluate` sees them."""
         store, parts = self._test_store, []
         network = _reading(self.program, store).network
-        trained = Frozen(state.params, state.batch_stats)
+        trained = Weights(state.params, state.batch_stats)
         for inputs, _, weights in self._test_batches():
             found = logits_batch(network, store.shared, trained, self.frozen, inputs)
             parts.append(np.asarray(found)[:, : int(weights.sum())])
@@ -247,7 +249,7 @@ def _variables(
                 tuning.training_images.images,
                 program.settings.batch_size,
             )
-            moved = prefix.adapt(program.network, *arguments, progress.update)
+            moved = adapt_statistics(program.network, *arguments, progress.update)
             adapted.append((params, moved))
     return adapted
 
@@ -298,7 +300,7 @@ def _stores(
 
 def _start(
     program: Program, variables: Sequence[tuple[Variables, Variables]]
-) -> tuple[TrainState, Frozen]:
+) -> tuple[TrainState, Weights]:
     """The state with a leading axis of seeds, and what is frozen with one where it is own."""
     trained, frozen = zip(*(program.divide(*one) for one in variables), strict=True)
     params, batch_stats = jax.tree.map(_stack, *trained)
@@ -308,7 +310,7 @@ def _start(
         parts[0] if axis is None else jax.tree.map(_stack, *parts)
         for axis, parts in zip(axes, zip(*frozen, strict=True), strict=True)
     )
-    return state, Frozen(*kept)
+    return state, Weights(*kept)
 
 
 def _stack(*leaves: jax.Array) -> jax.Array:

@@ -15,11 +15,11 @@ import torch
 from rtl_jax.data import ImageSet
 from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.models.architecture import Architecture
-from rtl_jax.models.model import bind, definition
+from rtl_jax.models.model import Weights, bind, definition
 from rtl_jax.train.feature_cache import cache_images
 from rtl_jax.train.freeze import combine
 from rtl_jax.train.recipe import Recipe
-from rtl_jax.train.split import Frozen, SplitNetwork
+from rtl_jax.train.split import SplitNetwork
 from rtl_jax.train.step import Program, TrainState
 from rtl_jax.train.trainer import FeatureCaches, Training
 from tests.torch_networks import nchw, random_torch, variables_of
@@ -88,7 +88,7 @@ def program_of(blocks: int | None, dtype: type = np.float32) -> Program:
     return Program(network, transfer, Augmentation(), epochs=7)
 
 
-def start(program: Program, variables) -> tuple[TrainState, Frozen]:
+def start(program: Program, variables) -> tuple[TrainState, Weights]:
     """A network's variables as one seed's state, and what is frozen."""
     (params, stats), frozen = program.divide(*jax.tree.map(jnp.asarray, variables))
     return TrainState(params, stats, program.fresh(params)), frozen

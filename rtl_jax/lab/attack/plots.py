@@ -7,7 +7,7 @@ from etils import epath
 from rtl_jax.attacks.registry import display_name
 from rtl_jax.attacks.threats import THREATS
 from rtl_jax.lab.config import Attack
-from rtl_jax.lab.plotting import canvas, save
+from rtl_jax.lab.plotting import save, subplots
 from rtl_jax.lab.statistics import wilson_interval
 
 
@@ -16,7 +16,7 @@ def draw_curve(path: epath.Path, settings: Attack, rows: pd.DataFrame) -> None:
     rows = rows.sort_values("eps")
     pairs = zip(rows["accuracy"], rows["num_test_images"], strict=True)
     low, high = np.transpose([wilson_interval(*pair) for pair in pairs])
-    figure, grid = canvas(5, 3.5)
+    figure, grid = subplots(5, 3.5)
     axes = grid[0, 0]
     axes.fill_between(rows["eps"], low, high, alpha=0.2, linewidth=0)
     axes.plot(rows["eps"], rows["accuracy"], marker="o")
@@ -32,7 +32,7 @@ def draw_curve(path: epath.Path, settings: Attack, rows: pd.DataFrame) -> None:
 def draw_images(path: epath.Path, settings: Attack, shown: np.ndarray, success: np.ndarray) -> None:
     """The first images [E, S, H, W, 3] under every radius, misclassified ones framed in red."""
     radii, number = shown.shape[:2]
-    figure, grid = canvas(1.2 * number, 1.2 * radii + 0.3, radii, number)
+    figure, grid = subplots(1.2 * number, 1.2 * radii + 0.3, radii, number)
     for row, eps in enumerate(settings.eps):
         for column in range(number):
             axes = grid[row, column]

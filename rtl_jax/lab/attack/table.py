@@ -8,7 +8,7 @@ from rtl_jax.lab.statistics import wilson_interval
 def summarize(rows: pd.DataFrame) -> str:
     """Robust accuracy at every radius, with its 95 % interval; and what makes it doubtful.
 
-    Of several networks (`attack.runs`) a table each, beneath its name.
+    With several networks (`attack.runs`), one table each, beneath its name.
     """
     if rows["run"].nunique() == 1:
         return _table(rows)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from rtl_jax.attacks import batch_cache as store
+from rtl_jax.attacks import batch_cache
 from rtl_jax.attacks.adversarial import robustness_curve
 from rtl_jax.attacks.autoattack import Evaluation, autoattack
 from rtl_jax.attacks.base import Attack, LogitsFn
@@ -123,11 +123,11 @@ def _rows(
 
 
 def require_classes(network: Network, checkpoint: str, dataset: Dataset) -> None:
-    """Raise UserError unless a network tells as many classes apart as a data set has."""
+    """Raise UserError unless a network has as many classes as a data set."""
     classes = network.architecture.num_classes
     if dataset.num_classes != classes:
         raise UserError(
-            f"{checkpoint} tells {classes} classes apart and {dataset.name} has "
+            f"{checkpoint} has {classes} classes and {dataset.name} has "
             f"{dataset.num_classes}: name a network that was trained or fine-tuned on these "
             "classes (the work directory of a run will do), or choose them with target.classes"
         )
@@ -164,7 +164,7 @@ def _measure(
         every = np.stack([one.adversarial.images for one in found])
         broken = np.stack([one.adversarial.success for one in found])
         arrays = {"images": every, "success": broken, "labels": images.labels}
-        store.keep(directory / "adversarial.npz", {"eps": np.asarray(settings.eps), **arrays})
+        batch_cache.keep(directory / "adversarial.npz", {"eps": np.asarray(settings.eps), **arrays})
     warnings = [",".join(sorted({warning.name for warning in one.warnings})) for one in found]
     return _gathered(found, settings), sum(one.seconds for one in found), list(warnings)
 
@@ -241,8 +241,8 @@ def _attack(
                     "norms": np.asarray(found.norms, np.float32)[:, :number],
                     "shown": np.asarray(found.images[:, :kept], np.float16),
                 }
-                store.keep(path, {"seconds": np.asarray(time.monotonic() - began), **arrays})
-            stored = store.read(path)
+                batch_cache.keep(path, {"seconds": np.asarray(time.monotonic() - began), **arrays})
+            stored = batch_cache.read(path)
             part = Measured(*(stored[name] for name in Measured._fields))
             parts.append(part)
             seconds += float(stored["seconds"])

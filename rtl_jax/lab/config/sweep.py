@@ -53,7 +53,7 @@ class Sweep:
             require(value is None or value > 0, f"sweep.{name}", "a positive number", value)
 
     def seeds_for(self, num_images: int | None) -> int:
-        """Seeds of a cell with so many training images; None: all of a data set."""
+        """Seeds of a cell with this many training images; None: all of a data set."""
         if self.seeds is not None:
             return self.seeds
         size = float("inf") if num_images is None else num_images

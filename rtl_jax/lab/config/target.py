@@ -19,13 +19,13 @@ class Target:
     # Another set of the same classes, whose test images take the place of these; of a folder that
     # is not divided, every picture is one.
     test_dataset: str | None = None
-    # Cross-validation: the training images are dealt into so many folds, every class evenly. One
+    # Cross-validation: the training images are dealt into this many folds, every class evenly. One
     # of them, counted from 0, is tested on and the others train; none: all train, and are tested
     # on too.
     folds: int | None = None
     fold: int | None = None
-    # What is done to all images, training and test (paper, Table 2): resized to so many pixels;
-    # so many of the image_size x image_size frequencies of each channel, or such a share of them,
+    # What is done to all images, training and test (paper, Table 2): resized to this many pixels;
+    # this many of the image_size x image_size frequencies of each channel, or this share of them,
     # set to zero from the highest down.
     low_resolution: int | None = None
     low_pass: int | None = None

@@ -15,7 +15,7 @@ class Visualize:
     show: Literal["features", "gradients"] = "features"
     sources: tuple[str, ...] = ()  # values of source.checkpoint, side by side; empty: that one
     num_shown: int = 6  # images in the figure
-    # Features by their number in what the head sees. Empty: for each source so many as have the
+    # Features by their number in what the head sees. Empty: for each source as many as have the
     # largest weights for a class of its head, or with none, as are most active at each image.
     units: tuple[int, ...] = ()
     num_units: int = 2

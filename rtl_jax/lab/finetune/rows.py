@@ -18,7 +18,7 @@ def evaluation_row(
     seconds: float,
     method: str = "transfer",
 ) -> dict[str, Any]:
-    """The row of a job's evaluation after an epoch, so many seconds into its run.
+    """The row of a job's evaluation after an epoch, `seconds` into its run.
 
     `test` and `train` hold accuracy (percent) and loss (nats).
     """

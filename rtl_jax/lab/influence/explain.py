@@ -24,7 +24,7 @@ from rtl_jax.runtime.progress import bar
 TOP = 100  # ranks that Figure 7b goes to
 
 
-class Ranked(NamedTuple):
+class RankedImages(NamedTuple):
     """One way to score one network's images: its title in figures, and what it ranks first.
 
     top: [T, k], rows of the training subset; scores: None for the baseline, which is not kept.
@@ -58,7 +58,7 @@ def explain_predictions(experiment: Experiment, workdir: epath.PathLike) -> pd.D
     return run.rows()
 
 
-def _row(experiment: Experiment, run: str, way: Ranked, seconds: float) -> dict[str, Any]:
+def _row(experiment: Experiment, run: str, way: RankedImages, seconds: float) -> dict[str, Any]:
     hits = way.test.probabilities.argmax(1) == way.test.labels
     return way.finetuned.row(
         experiment,
@@ -71,7 +71,9 @@ def _row(experiment: Experiment, run: str, way: Ranked, seconds: float) -> dict[
     )
 
 
-def _rank(one: Finetuned, settings: config.Influence, directory: epath.Path) -> Iterator[Ranked]:
+def _rank(
+    one: Finetuned, settings: config.Influence, directory: epath.Path
+) -> Iterator[RankedImages]:
     """By the head's influence, by the gradient alone and, if asked for, by all that trained."""
     train = one.examples(one.job.training_images, f"{one.name}: training images")
     test = one.examples(one.job.test_images, f"{one.name}: test images")
@@ -82,9 +84,9 @@ def _rank(one: Finetuned, settings: config.Influence, directory: epath.Path) -> 
         scores = score(directory / "head", solver, test, train, record, progress.update)
     del solver  # its Hessian's memory
     found = top_k(scores.values, count)
-    yield Ranked(one.name, "influence", one, test, found, scores)
-    yield Ranked(f"{one.name}, gradient", "gradient", one, test, _top_gradient(test, train, count),
-                 None)  # fmt: skip
+    yield RankedImages(one.name, "influence", one, test, found, scores)
+    nearest = _top_gradient(test, train, count)
+    yield RankedImages(f"{one.name}, gradient", "gradient", one, test, nearest, None)
     if settings.parameters == "trainable":
         whole = _score_trainable(one, settings, directory / "trainable")
         alike = np.corrcoef(np.ravel(whole.values), np.ravel(scores.values))[0, 1]
@@ -93,7 +95,9 @@ def _rank(one: Finetuned, settings: config.Influence, directory: epath.Path) -> 
             f"with {alike:.3f}"
         )
         title = f"{one.name}, all trained"
-        yield Ranked(title, "influence_trainable", one, test, top_k(whole.values, count), whole)
+        yield RankedImages(
+            title, "influence_trainable", one, test, top_k(whole.values, count), whole
+        )
 
 
 def _top_gradient(test: Examples, train: Examples, count: int) -> np.ndarray:
@@ -137,12 +141,12 @@ def _score_trainable(one: Finetuned, settings: config.Influence, directory: epat
     )
 
 
-def _matching(way: Ranked) -> np.ndarray:
+def _matching(way: RankedImages) -> np.ndarray:
     """Whether the label of each most influential training image is the test image's, [T, k]."""
     return way.finetuned.job.training_images.labels[way.top] == way.test.labels[:, None]
 
 
-def _matches(way: Ranked) -> dict[str, float]:
+def _matches(way: RankedImages) -> dict[str, float]:
     matching = _matching(way)
     return {
         "top1_match": 100 * float(matching[:, 0].mean()),
@@ -150,7 +154,7 @@ def _matches(way: Ranked) -> dict[str, float]:
     }
 
 
-def _draw(directory: epath.Path, ranked: list[Ranked], num_shown: int) -> None:
+def _draw(directory: epath.Path, ranked: list[RankedImages], num_shown: int) -> None:
     one = ranked[0].finetuned.job
     train, test, names = one.training_images, one.test_images, one.dataset.class_names
     kept = [way for way in ranked if way.scores is not None]

@@ -23,7 +23,7 @@ from rtl_jax.models.sources import load_source
 from rtl_jax.models.storage import is_network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
-from rtl_jax.train import features as prefix
+from rtl_jax.train.features import prefix_features
 from rtl_jax.train.split import SplitNetwork
 
 
@@ -56,7 +56,7 @@ class Finetuned:
         size = settings.transfer.eval_batch_size
         with devices.matmul_precision("float32"), bar(what, len(images)) as progress:
             rows = np.arange(len(images))
-            for part in prefix.features(split, params, batch_stats, images.images, rows, size):
+            for part in prefix_features(split, params, batch_stats, images.images, rows, size):
                 parts.append(np.asarray(part))
                 progress.update(len(part))
         return np.concatenate(parts)

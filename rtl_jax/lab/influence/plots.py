@@ -8,7 +8,7 @@ import pandas as pd
 from etils import epath
 
 from rtl_jax.data import ImageSet
-from rtl_jax.lab.plotting import canvas, save
+from rtl_jax.lab.plotting import save, subplots
 
 _CELLS = 400  # the most rows and columns of a drawn matrix; more are averaged
 
@@ -28,7 +28,7 @@ def draw_examples(
     """
     sources = [(name, rank) for name, rows in best.items() for rank in range(rows.shape[1])]
     height = 1 + len(sources)
-    figure, grid = canvas(1.1 * len(shown) + 0.4, 1.25 * height, height, len(shown))
+    figure, grid = subplots(1.1 * len(shown) + 0.4, 1.25 * height, height, len(shown))
     for column, row in enumerate(shown):
         label = test.labels[row]
         _image(grid[0][column], test.images[row], class_names[label])
@@ -51,7 +51,7 @@ def draw_matrices(
 ) -> None:
     """Figure 7a: the scores [T, n] of each source, divided by their matrix norm, with test and
     training images sorted by label; darker is larger."""
-    figure, grid = canvas(4.6 * len(scores) + 0.4, 4.4, 1, len(scores))
+    figure, grid = subplots(4.6 * len(scores) + 0.4, 4.4, 1, len(scores))
     rows, columns = (np.argsort(labels, kind="stable") for labels in (test_labels, train_labels))
     for axes, (name, values) in zip(grid[0], scores.items(), strict=True):
         cells = _averaged(values, rows, columns) / np.linalg.norm(values)
@@ -70,7 +70,7 @@ def draw_matrices(
 def draw_matches(path: epath.Path, matches: Mapping[str, np.ndarray], chance: float) -> None:
     """Figure 7b: percent of test images whose k-th most influential training image has their
     label, against k, for each source; `chance` is what a random training image does."""
-    figure, grid = canvas(5, 3.5)
+    figure, grid = subplots(5, 3.5)
     axes = grid[0][0]
     for name, values in matches.items():
         axes.plot(np.arange(1, len(values) + 1), values, label=name)
@@ -94,7 +94,7 @@ def draw_suspects(
     where the label was flipped on purpose."""
     columns = 8
     lines = -(-len(images) // columns)
-    figure, grid = canvas(1.3 * columns, 1.6 * lines, lines, columns)
+    figure, grid = subplots(1.3 * columns, 1.6 * lines, lines, columns)
     for axes in grid.flat:
         axes.axis("off")
     for index, (axes, image) in enumerate(zip(grid.flat, images, strict=False)):
@@ -107,7 +107,7 @@ def draw_suspects(
 
 def draw_recall(path: epath.Path, rows: pd.DataFrame) -> None:
     """Share of the flipped labels that are found against the share of images inspected."""
-    figure, grid = canvas(5, 3.5)
+    figure, grid = subplots(5, 3.5)
     axes = grid[0][0]
     for method, group in rows.groupby("method", sort=False):
         group = group.sort_values("inspected")

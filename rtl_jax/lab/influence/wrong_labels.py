@@ -61,7 +61,7 @@ def find_wrong_labels(experiment: Experiment, workdir: epath.PathLike) -> pd.Dat
     return run.rows()
 
 
-class Ranked(NamedTuple):
+class RankedLabels(NamedTuple):
     """The training images as the head sees them, and what each method ranks them by, [N]: the
     larger, the more suspicious."""
 
@@ -91,14 +91,14 @@ def _with_label_noise(experiment: Experiment, workdir: epath.Path) -> tuple[Fine
     return of_job(noisy, workdir), flipped
 
 
-def rank(settings: config.Influence, one: Finetuned) -> Ranked:
+def rank(settings: config.Influence, one: Finetuned) -> RankedLabels:
     """Rank the training images by self-influence, by the gradient alone, and by their loss."""
     train = one.examples(one.job.training_images, "training images")
     solver = solver_for(one.head, train, **method(settings))
     with bar("self-influence", train.num_examples) as progress:
         influence = self_influence(solver, train, progress.update)
     values = {"influence": influence, "gradient": self_gradient(train), "loss": train.losses}
-    return Ranked(train, values)
+    return RankedLabels(train, values)
 
 
 def _order(values: np.ndarray) -> np.ndarray:
@@ -109,7 +109,7 @@ def _rows(
     experiment: Experiment,
     run: str,
     one: Finetuned,
-    ranked: Ranked,
+    ranked: RankedLabels,
     flipped: np.ndarray | None,
     seconds: float,
 ) -> list[dict]:
@@ -129,7 +129,9 @@ def _rows(
     ]
 
 
-def suspects(one: Finetuned, ranked: Ranked, flipped: np.ndarray | None = None) -> pd.DataFrame:
+def suspects(
+    one: Finetuned, ranked: RankedLabels, flipped: np.ndarray | None = None
+) -> pd.DataFrame:
     """The training images, the most suspicious first; `image` counts in the data set's own."""
     train, job = ranked.train, one.job
     names = np.array(job.dataset.class_names)

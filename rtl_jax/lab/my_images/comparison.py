@@ -7,7 +7,7 @@ import pandas as pd
 from etils import epath
 
 from rtl_jax.lab.config import Experiment
-from rtl_jax.lab.my_images.forecast import Batches, batches
+from rtl_jax.lab.my_images.forecast import BatchPlan, batches
 from rtl_jax.lab.my_images.held_out import HeldOut
 from rtl_jax.lab.my_images.survey import Survey
 from rtl_jax.lab.report import learning_curve
@@ -20,7 +20,7 @@ ON_CPU: tuple[tuple[int, ...], int] = (0, 1), 1
 ON_ACCELERATOR: tuple[tuple[int, ...], int] = (0, 1, 2, 3), 3
 
 
-def grid(experiment: Experiment, survey: Survey, dataset: str) -> tuple[Experiment, Batches]:
+def grid(experiment: Experiment, survey: Survey, dataset: str) -> tuple[Experiment, BatchPlan]:
     """The sweep that compares on a survey's pictures, the data set, and how they are divided."""
     counts = survey.counts()
     images = sum(counts.values())
@@ -54,7 +54,7 @@ def of_choice(settings: Experiment, chosen: HeldOut) -> Experiment:
     )
 
 
-def curve(settings: Experiment, divided: Batches, workdir: epath.Path) -> LearningCurve | None:
+def curve(settings: Experiment, divided: BatchPlan, workdir: epath.Path) -> LearningCurve | None:
     """The chosen candidate on smaller parts of the folds; None where three sizes are not there."""
     sizes = (*divided.smaller, divided.num_images)
     if len(sizes) < learning_curve.LEAST:

@@ -18,7 +18,7 @@ from rtl_jax.lab.statistics import wilson_interval
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """Percent, measured on so many images, with its 95 % interval (Wilson's)."""
+    """A percentage with its 95 % interval (Wilson's) and the number of images behind it."""
 
     percent: float
     low: float
@@ -32,7 +32,7 @@ class Accuracy:
 
     @classmethod
     def counted(cls, right: float, images: int) -> "Accuracy":
-        """Of so many right among so many images, one or more."""
+        """From the number of correct images among all, one or more."""
         percent = 100 * right / images
         return cls(percent, *wilson_interval(percent, images), images)
 

@@ -11,7 +11,7 @@ from rtl_jax.lab.sweep.grid import Cell
 from rtl_jax.lab.sweep.measure import measure
 
 
-class Batches(NamedTuple):
+class BatchPlan(NamedTuple):
     """How training images are divided: their number in each run, the batch, smaller sizes."""
 
     num_images: int
@@ -19,7 +19,7 @@ class Batches(NamedTuple):
     smaller: tuple[int, ...]
 
 
-def batches(least: int, most: int, classes: int) -> Batches:
+def batches(least: int, most: int, classes: int) -> BatchPlan:
     """Whole batches for runs of which the smallest has `least` images, none larger than `most`.
 
     A run of other shapes is compiled anew, which takes longer than it trains: so all folds train on
@@ -31,7 +31,7 @@ def batches(least: int, most: int, classes: int) -> Batches:
     size = least // number
     total = number * size
     smaller = [total * share // pieces for share in (1, 2, 4) if share < pieces]
-    return Batches(total, size, tuple(each for each in smaller if each >= classes))
+    return BatchPlan(total, size, tuple(each for each in smaller if each >= classes))
 
 
 @dataclasses.dataclass(frozen=True)

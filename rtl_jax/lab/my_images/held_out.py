@@ -1,4 +1,4 @@
-"""What networks say of images that they did not see: the folds of a cross-validation, put together.
+"""Held-out predictions: every fold of a cross-validation, joined.
 
 N training images, C classes, S seeds. Each image is in one fold, and its logits are those of the
 networks that trained on the other folds.

@@ -6,7 +6,6 @@ from rtl_jax.lab.my_images.findings import Accuracy, Findings
 from rtl_jax.lab.my_images.held_out import HeldOut, confidently_wrong, confusion
 from rtl_jax.lab.report import cells
 from rtl_jax.lab.report.elements import (
-    Cell,
     Chart,
     Element,
     Figure,
@@ -16,6 +15,7 @@ from rtl_jax.lab.report.elements import (
     Section,
     Series,
     Table,
+    TableCell,
     Text,
 )
 from rtl_jax.lab.statistics import mean_interval, paired_difference
@@ -121,7 +121,7 @@ def _comparison(found: Findings) -> list[Element]:
     ]
 
 
-def _candidate(each: HeldOut, chosen: HeldOut, best: bool) -> list[Cell]:
+def _candidate(each: HeldOut, chosen: HeldOut, best: bool) -> list[TableCell]:
     mine = each is chosen
     return [
         cells.text(each.source),

@@ -19,7 +19,7 @@ from rtl_jax.lab.finetune.job import Job
 from rtl_jax.lab.influence.plots import draw_suspects
 from rtl_jax.lab.my_images import comparison, final
 from rtl_jax.lab.my_images.findings import Accuracy, Findings
-from rtl_jax.lab.my_images.forecast import Batches, forecast
+from rtl_jax.lab.my_images.forecast import BatchPlan, forecast
 from rtl_jax.lab.my_images.held_out import HeldOut, choose, confidently_wrong, gather, honest_hits
 from rtl_jax.lab.my_images.page import compose
 from rtl_jax.lab.my_images.robustness import held_out_robustness
@@ -37,7 +37,7 @@ def run_my_images(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFra
 
     Leaves WORKDIR/network, WORKDIR/report/index.html, survey.csv, images.csv and suspects.csv. A
     dry run looks the folder over and says how long the rest takes. Raises UserError for what the
-    user can mend.
+    user-fixable errors.
     """
     started, workdir = time.monotonic(), absolute(workdir)
     survey = _survey(experiment)
@@ -69,7 +69,7 @@ def _survey(experiment: Experiment) -> Survey:
 
 def _find(
     settings: Experiment,
-    divided: Batches,
+    divided: BatchPlan,
     survey: Survey,
     candidates: list[HeldOut],
     workdir: epath.Path,

@@ -23,7 +23,7 @@ from rtl_jax.errors import UserError
 _AHEAD = 2  # batches that are decoded while one is computed
 
 
-class Decoded(NamedTuple):
+class DecodedFiles(NamedTuple):
     """Files, and for each its pixels, uint8 [S, S, 3], or why there are none."""
 
     files: list[Path]
@@ -71,7 +71,7 @@ def look_through(images: str) -> tuple[int, str]:
     return number, digest.hexdigest()
 
 
-def decoded(files: Iterator[Path], image_size: int, batch_size: int) -> Iterator[Decoded]:
+def decoded(files: Iterator[Path], image_size: int, batch_size: int) -> Iterator[DecodedFiles]:
     """Batches of decoded pictures; the next ones are decoded in threads meanwhile."""
     waiting: deque[tuple[list[Path], list[Future]]] = deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -85,7 +85,7 @@ def decoded(files: Iterator[Path], image_size: int, batch_size: int) -> Iterator
                 if not waiting:
                     return
                 batch, jobs = waiting.popleft()
-                yield Decoded(batch, [job.result() for job in jobs])
+                yield DecodedFiles(batch, [job.result() for job in jobs])
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
+from rtl_jax.data.batching import padded_rows
 from rtl_jax.influence_functions.head import Head
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.inputs import load_network
@@ -56,7 +57,7 @@ class Predictor:
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """What the head sees, float32 [N, d], of up to a batch of images, uint8 [N, S, S, 3]."""
-        rows = np.minimum(np.arange(self.batch_size), len(images) - 1)
+        rows = padded_rows(len(images), self.batch_size).rows
         found = self.network.features(
             images[rows], image_size=self.image_size, batch_size=self.batch_size
         )

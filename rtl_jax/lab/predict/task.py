@@ -13,7 +13,7 @@ from etils import epath
 from rtl_jax.errors import Incomplete, UserError
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.predict.explain import Explainer
-from rtl_jax.lab.predict.inputs import Decoded, decoded, look_through, paths
+from rtl_jax.lab.predict.inputs import DecodedFiles, decoded, look_through, paths
 from rtl_jax.lab.predict.output import ENDINGS, Pieces, schema
 from rtl_jax.lab.predict.predictor import Predictor
 from rtl_jax.runtime.digest import digest
@@ -72,7 +72,7 @@ def _identity(predictor: Predictor, listing: str, top: int, shown: int) -> str:
 def _rows(
     predictor: Predictor,
     explainer: Explainer | None,
-    batches: Iterator[Decoded],
+    batches: Iterator[DecodedFiles],
     top: int,
     progress: Any,
 ) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from rtl_jax.data import ImageSet
 from rtl_jax.data.batches import Batch, Batches
 from rtl_jax.errors import UserError
-from rtl_jax.lab.pretrain.program import Program, State, run_step, run_step_on
+from rtl_jax.lab.pretrain.program import SourceProgram, SourceState, run_step, run_step_on
 from rtl_jax.runtime import devices
 from rtl_jax.train.step import Metrics
 
@@ -22,8 +22,8 @@ class Feed(Protocol):
     """Where batches come from."""
 
     def advance(
-        self, program: Program, state: State, step: int, key: jax.Array
-    ) -> tuple[State, Metrics]:
+        self, program: SourceProgram, state: SourceState, step: int, key: jax.Array
+    ) -> tuple[SourceState, Metrics]:
         """Train on the batch of a step, counted from 0; steps are asked for one after another."""
 
     def position(self) -> dict[str, Any]:
@@ -47,8 +47,8 @@ class InMemory:
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int32))
 
     def advance(
-        self, program: Program, state: State, step: int, key: jax.Array
-    ) -> tuple[State, Metrics]:
+        self, program: SourceProgram, state: SourceState, step: int, key: jax.Array
+    ) -> tuple[SourceState, Metrics]:
         """As `Feed.advance`."""
         epoch, number = divmod(step, program.steps_per_epoch)
         if self._order[0] != epoch:
@@ -75,8 +75,8 @@ class Streamed:
         self._batches, self._mesh = batches, mesh
 
     def advance(
-        self, program: Program, state: State, step: int, key: jax.Array
-    ) -> tuple[State, Metrics]:
+        self, program: SourceProgram, state: SourceState, step: int, key: jax.Array
+    ) -> tuple[SourceState, Metrics]:
         """As `Feed.advance`."""
         batch = devices.assemble(self._mesh, next(self._batches))
         return run_step(program, state, batch, key)

@@ -14,7 +14,7 @@ from rtl_jax.lab import config
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.inputs import load_network, load_target
 from rtl_jax.lab.pretrain.inputs import Feed, InMemory, Streamed, steps_per_epoch
-from rtl_jax.lab.pretrain.program import Program
+from rtl_jax.lab.pretrain.program import SourceProgram
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.digest import digest, image_digests
@@ -22,12 +22,12 @@ from rtl_jax.train.head import new_head
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class SourceTraining:
     """An experiment with its network and its images: everything that a training needs."""
 
     experiment: Experiment
     network: Network  # what training starts from
-    program: Program
+    program: SourceProgram
     train: ImageSet | Stream
     validation: ImageSet
     attacked: ImageSet | None
@@ -93,7 +93,7 @@ class Job:
         return Streamed(batches, mesh)
 
 
-def prepare(experiment: Experiment) -> Job:
+def prepare(experiment: Experiment) -> SourceTraining:
     """Load what training starts from and the data; open a stream where they are too large."""
     target, settings = experiment.target, experiment.pretraining
     source = load_network(experiment.source, experiment.seed)
@@ -111,7 +111,7 @@ def prepare(experiment: Experiment) -> Job:
     # What is trained from scratch, or was trained on other classes, gets a new head.
     if architecture != source.architecture:
         source = new_head(source, architecture, "uniform", experiment.seed)
-    program = Program(
+    program = SourceProgram(
         architecture=architecture,
         settings=settings,
         augmentation=augmentation,
@@ -126,7 +126,7 @@ def prepare(experiment: Experiment) -> Job:
         f"{_perturbation(settings)}"
     )
     attacked = _attacked(validation, settings, len(names))
-    return Job(experiment, source, program, train, validation, attacked, order, names)
+    return SourceTraining(experiment, source, program, train, validation, attacked, order, names)
 
 
 def _load(experiment: Experiment) -> tuple[ImageSet, ImageSet, str, tuple[str, ...]]:

@@ -20,7 +20,7 @@ from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.data.batches import Batch
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
 from rtl_jax.lab.config import Pretraining
-from rtl_jax.models.model import batch_stats_of, bind, definition
+from rtl_jax.models.model import Weights, batch_stats_of, bind, definition
 from rtl_jax.models.network import Network
 from rtl_jax.models.registry import Architecture, Variables
 from rtl_jax.models.resnet import ResNet
@@ -28,14 +28,7 @@ from rtl_jax.train.optimizers import sgd, step_schedule
 from rtl_jax.train.step import Metrics, measure
 
 
-class Weights(NamedTuple):
-    """A network's variables: flat dictionaries of parameters and of running statistics."""
-
-    params: Variables
-    batch_stats: Variables
-
-
-class State(NamedTuple):
+class SourceState(NamedTuple):
     """What training changes; `average` is None unless `average_decay` is set."""
 
     weights: Weights
@@ -50,7 +43,7 @@ class State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class SourceProgram:
     """The static part of a training: plain settings, so that equal ones compile once."""
 
     architecture: Architecture
@@ -80,12 +73,12 @@ class Program:
         """Torch's SGD, on every parameter."""
         return sgd(self.schedule(), self.settings.momentum, self.settings.weight_decay)
 
-    def start(self, params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> State:
+    def start(self, params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> SourceState:
         """The state before the first step."""
         weights = Weights(dict(params), dict(batch_stats))
         # A copy, since the step gives back the memory of all that it is given.
         average = None if self.settings.average_decay is None else jax.tree.map(jnp.copy, weights)
-        return State(
+        return SourceState(
             weights, self.optimizer().init(weights.params), average, jnp.zeros((), jnp.int32)
         )
 
@@ -117,7 +110,7 @@ class Program:
         logits_fn = Network(self.architecture, *weights).logits_fn(dtype=self.dtype)
         return attack.search(Problem(logits_fn, images, labels, eps, keys)).images
 
-    def step(self, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
+    def step(self, state: SourceState, batch: Batch, key: jax.Array) -> tuple[SourceState, Metrics]:
         """One step of SGD on a batch; metrics are those of the changed images."""
         settings = self.settings
         epoch = state.step // self.steps_per_epoch
@@ -140,11 +133,11 @@ class Program:
         )
         weights = Weights(optax.apply_updates(state.weights.params, updates), batch_stats)
         average = self._averaged(state.average, weights, state.step)
-        return State(weights, opt_state, average, state.step + 1), metrics
+        return SourceState(weights, opt_state, average, state.step + 1), metrics
 
     def step_on(
-        self, state: State, data: Batch, rows: jax.Array, key: jax.Array
-    ) -> tuple[State, Metrics]:
+        self, state: SourceState, data: Batch, rows: jax.Array, key: jax.Array
+    ) -> tuple[SourceState, Metrics]:
         """`step` on the rows, int [N], of a whole set that lies on the device."""
         return self.step(state, jax.tree.map(lambda leaf: leaf[rows], data), key)
 
@@ -165,5 +158,5 @@ def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: floa
     return (1 - smoothing) * losses + smoothing * even
 
 
-run_step: Any = partial(jax.jit, static_argnums=0, donate_argnums=1)(Program.step)
-run_step_on: Any = partial(jax.jit, static_argnums=0, donate_argnums=1)(Program.step_on)
+run_step: Any = partial(jax.jit, static_argnums=0, donate_argnums=1)(SourceProgram.step)
+run_step_on: Any = partial(jax.jit, static_argnums=0, donate_argnums=1)(SourceProgram.step_on)

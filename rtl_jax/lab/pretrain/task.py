@@ -19,8 +19,8 @@ from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.pretrain import validation
 from rtl_jax.lab.pretrain.inputs import Feed
-from rtl_jax.lab.pretrain.job import Job, prepare
-from rtl_jax.lab.pretrain.program import State
+from rtl_jax.lab.pretrain.job import SourceTraining, prepare
+from rtl_jax.lab.pretrain.program import SourceState
 from rtl_jax.lab.run import Run, open_run
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.interruption import Stopped, asked_to_stop
@@ -51,13 +51,13 @@ def run_pretrain(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFram
 class _Training:
     """One run while it goes on: the state on the devices, the rows so far, the clock."""
 
-    def __init__(self, job: Job, run: Run):
+    def __init__(self, job: SourceTraining, run: Run):
         self.job, self.run, self.directory = job, run, run.directory
         self.mesh: Mesh = devices.batch_mesh()
         self.feed: Feed = job.feed(self.mesh)
         _, self.key, self.attack_key = job.keys()
         start = job.program.start(job.network.params, job.network.batch_stats)
-        self.state: State = devices.replicate(self.mesh, start)
+        self.state: SourceState = devices.replicate(self.mesh, start)
         self.sums = Metrics.zero()
         self.rows: list[dict[str, Any]] = []
         self.started = time.monotonic()
@@ -65,7 +65,7 @@ class _Training:
 
     @property
     def seconds(self) -> float:
-        """Since the beginning, all sessions together."""
+        """Since the beginning, over all sessions."""
         return time.monotonic() - self.started
 
     def train(self) -> None:

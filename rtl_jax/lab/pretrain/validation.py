@@ -12,11 +12,13 @@ from jax.sharding import Mesh
 from rtl_jax.attacks.adversarial import robustness_curve
 from rtl_jax.data import ImageSet
 from rtl_jax.data.batches import Batch
+from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.lab import config
 from rtl_jax.lab.attack.task import method
-from rtl_jax.lab.pretrain.program import Program, Weights
+from rtl_jax.lab.pretrain.program import SourceProgram
+from rtl_jax.models.model import Weights
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
@@ -32,7 +34,7 @@ class Attacked(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=0)
-def _measure(program: Program, weights: Weights, batch: Batch, inside: jax.Array) -> Metrics:
+def _measure(program: SourceProgram, weights: Weights, batch: Batch, inside: jax.Array) -> Metrics:
     logits_fn = Network(program.architecture, *weights).logits_fn(dtype=program.dtype)
     logits = logits_fn(prepare(batch.images, program.image_size))
     return measure(logits, batch.labels, inside)
@@ -40,7 +42,7 @@ def _measure(program: Program, weights: Weights, batch: Batch, inside: jax.Array
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _attack(
-    program: Program,
+    program: SourceProgram,
     settings: config.Attack,
     weights: Weights,
     batch: Batch,
@@ -60,7 +62,9 @@ def _attack(
     return Attacked(robust, jnp.where(inside, found.losses, 0).sum(1), found.valid.all())
 
 
-def clean(program: Program, weights: Weights, images: ImageSet, mesh: Mesh) -> dict[str, float]:
+def clean(
+    program: SourceProgram, weights: Weights, images: ImageSet, mesh: Mesh
+) -> dict[str, float]:
     """Accuracy (percent) and mean loss (nats) with the running statistics."""
     sums = Metrics.zero()
     with bar("validating", len(images)) as progress:
@@ -71,7 +75,7 @@ def clean(program: Program, weights: Weights, images: ImageSet, mesh: Mesh) -> d
 
 
 def attacked(
-    program: Program,
+    program: SourceProgram,
     settings: config.Attack,
     weights: Weights,
     images: ImageSet,
@@ -99,11 +103,6 @@ def attacked(
 
 def _batches(images: ImageSet, size: int, mesh: Mesh) -> Iterator[tuple[Batch, jax.Array, int]]:
     """Batches of one shape, divided over the devices; which images are no padding; how many."""
-    total = len(images)
-    size = min(size, total)
-    size += -size % mesh.size
-    for start in range(0, total, size):
-        rows = np.arange(start, start + size)
-        inside, rows = rows < total, np.minimum(rows, total - 1)
+    for rows, number, inside in padded_batches(len(images), size, multiple=mesh.size):
         batch = Batch(images.images[rows], images.labels[rows], rows.astype(np.int32))
-        yield (*devices.divide(mesh, (batch, inside)), int(inside.sum()))
+        yield (*devices.divide(mesh, (batch, inside)), number)

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from rtl_jax.lab.report import cells
-from rtl_jax.lab.report.elements import Cell, Element, Table
-from rtl_jax.lab.report.runs import EVERY, Finetunings, blocks_name
-from rtl_jax.lab.report.runs import Cell as Place
+from rtl_jax.lab.report.elements import Element, Table, TableCell
+from rtl_jax.lab.report.runs import EVERY, Condition, Finetunings, blocks_name
 
 LINEAR = "linear on pixels"
 NOTE = (
@@ -68,8 +67,10 @@ def _table(found: Finetunings, blocks: int, linear: dict[tuple[str, int], pd.Ser
     return Table(name, f"{blocks_name(blocks)} trained", heads, rows, NOTE + cells.INTERVALS)
 
 
-def _row(found: Finetunings, target: str, size: int, columns: _Columns) -> list[Cell]:
-    values = {name: found.at(Place(target, name, columns.blocks, size)) for name in columns.sources}
+def _row(found: Finetunings, target: str, size: int, columns: _Columns) -> list[TableCell]:
+    values = {
+        name: found.at(Condition(target, name, columns.blocks, size)) for name in columns.sources
+    }
     best = max(each.mean() for each in values.values() if len(each))
     means = [cells.mean(each, best=each.mean() == best) for each in values.values()]
     differences = [

@@ -29,7 +29,7 @@ class Axis(NamedTuple):
 
 
 def round_ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers that enclose low to high, equally far apart, about so many."""
+    """Round numbers that enclose low to high, equally spaced, approximately `about` of them."""
     if high <= low:
         margin = abs(low) * 0.05 or 1.0
         low, high = low - margin, high + margin

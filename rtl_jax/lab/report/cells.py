@@ -5,44 +5,46 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from rtl_jax.lab.report.elements import MISSING, Cell, Point
+from rtl_jax.lab.report.elements import MISSING, Point, TableCell
 from rtl_jax.lab.statistics import mean_interval
 
-NOTHING = Cell("")
+NOTHING = TableCell("")
 INTERVALS = "Means over seeds with 95 % intervals by Student's t; one seed gives none."
 
 
-def text(words: object, order: float | None = None) -> Cell:
+def text(words: object, order: float | None = None) -> TableCell:
     """Words, sorted by a number if one is given."""
-    return Cell(str(words), order)
+    return TableCell(str(words), order)
 
 
-def count(number: int) -> Cell:
+def count(number: int) -> TableCell:
     """A whole number, grouped by thousands."""
-    return Cell(f"{number:,}", float(number))
+    return TableCell(f"{number:,}", float(number))
 
 
-def number(value: float, digits: int = 2, signed: bool = False, best: bool = False) -> Cell:
+def number(value: float, digits: int = 2, signed: bool = False, best: bool = False) -> TableCell:
     """A number, or nothing for nan and infinity."""
     if not math.isfinite(value):
         return NOTHING
     rounded = round(value, digits) + 0.0  # no minus before a zero
-    return Cell(f"{rounded:{'+' if signed else ''}.{digits}f}", float(value), best)
+    return TableCell(f"{rounded:{'+' if signed else ''}.{digits}f}", float(value), best)
 
 
-def mean(values: Sequence[float] | pd.Series, signed: bool = False, best: bool = False) -> Cell:
+def mean(
+    values: Sequence[float] | pd.Series, signed: bool = False, best: bool = False
+) -> TableCell:
     """A mean over seeds with half its 95 % interval, where there are two seeds or more."""
     if not len(values):
         return NOTHING
     return interval(*mean_interval(values), signed, best)
 
 
-def interval(centre: float, half: float, signed: bool = False, best: bool = False) -> Cell:
+def interval(centre: float, half: float, signed: bool = False, best: bool = False) -> TableCell:
     """A number and half its interval, which is left out where it is nan."""
     if not math.isfinite(centre):
         return NOTHING
     shown = f"{centre:{'+' if signed else ''}.2f}"
-    return Cell(f"{shown} ± {half:.2f}" if math.isfinite(half) else shown, float(centre), best)
+    return TableCell(f"{shown} ± {half:.2f}" if math.isfinite(half) else shown, float(centre), best)
 
 
 def point(x: float, values: Sequence[float] | pd.Series) -> Point:
@@ -52,9 +54,9 @@ def point(x: float, values: Sequence[float] | pd.Series) -> Point:
     return Point(x, *mean_interval(values), number=len(values))
 
 
-def seeds(values: Sequence[Sequence[float] | pd.Series]) -> Cell:
+def seeds(values: Sequence[Sequence[float] | pd.Series]) -> TableCell:
     """How many seeds the means of a row are over: '10', or '5 to 10' where they differ."""
     sizes = sorted({len(each) for each in values if len(each)})
     if not sizes:
         return NOTHING
-    return Cell(str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}", sizes[0])
+    return TableCell(str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}", sizes[0])

@@ -58,7 +58,7 @@ def compare(options: Mapping[str, pd.Series]) -> Comparison | None:
     """Compare accuracies by seed; the best has the highest mean. None for fewer than two options.
 
     The best was chosen by its result, so each of its m differences has an interval of confidence
-    1 - 0.05 / m (Bonferroni): all of them together hold with 95 %.
+    1 - 0.05 / m (Bonferroni): all of them hold jointly with 95 %.
     """
     means = {name: float(values.mean()) for name, values in options.items() if len(values)}
     if len(means) < 2:

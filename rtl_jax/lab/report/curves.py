@@ -8,7 +8,7 @@ import pandas as pd
 
 from rtl_jax.lab.report import cells
 from rtl_jax.lab.report.elements import Chart, Series
-from rtl_jax.lab.report.runs import Cell, Finetunings
+from rtl_jax.lab.report.runs import Condition, Finetunings
 
 SIZE = "training images"
 ACCURACY = "test accuracy, %"
@@ -17,23 +17,23 @@ EPOCHS = "epochs of fine-tuning"
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
-    """What a line of a chart shows: fine-tunings from one source with so many blocks."""
+class Curve:
+    """A line of a chart: fine-tunings from one source with one number of blocks."""
 
     name: str
     source: str
     blocks: int
 
-    def at(self, target: str, size: int) -> Cell:
+    def at(self, target: str, size: int) -> Condition:
         """The cell of a target and a number of images."""
-        return Cell(target, self.source, self.blocks, size)
+        return Condition(target, self.source, self.blocks, size)
 
 
 def over_sizes(
     found: Finetunings,
     name: str,
     target: str,
-    lines: Sequence[Line],
+    lines: Sequence[Curve],
     best: bool = False,
     beside: Sequence[Series] = (),
 ) -> Chart:
@@ -52,7 +52,9 @@ def over_sizes(
     return Chart(name, target, SIZE, ACCURACY, [*known, *beside], **size_axis(sizes), note=note)
 
 
-def differences(found: Finetunings, name: str, one: Line, other: Line, best: bool = False) -> Chart:
+def differences(
+    found: Finetunings, name: str, one: Curve, other: Curve, best: bool = False
+) -> Chart:
     """`one` minus `other` over the number of images, paired by seed, a line for each target."""
     series = []
     for target in found.targets:
@@ -72,7 +74,7 @@ def over_epochs(
     name: str,
     target: str,
     size: int,
-    lines: Sequence[Line],
+    lines: Sequence[Curve],
     marks: Sequence[int],
 ) -> Chart:
     """Accuracy during fine-tuning on one target, `marks` being the epochs to look at."""
@@ -86,7 +88,7 @@ def over_epochs(
 
 
 def differences_over_epochs(
-    found: Finetunings, name: str, one: Line, other: Line, size: int, marks: Sequence[int]
+    found: Finetunings, name: str, one: Curve, other: Curve, size: int, marks: Sequence[int]
 ) -> Chart:
     """`one` minus `other` by epoch, paired by seed, a line for each target."""
     series = []
@@ -124,7 +126,7 @@ def _known(series: Iterable[Series]) -> tuple[list[Series], str]:
     return known, f"not measured: {', '.join(names)}" if names else ""
 
 
-def _sizes(found: Finetunings, targets: Sequence[str], lines: Sequence[Line]) -> list[int]:
+def _sizes(found: Finetunings, targets: Sequence[str], lines: Sequence[Curve]) -> list[int]:
     wanted = {(line.source, line.blocks) for line in lines}
     return sorted(
         {

@@ -5,7 +5,7 @@ from typing import Any
 
 from etils import epath
 
-from rtl_jax.lab.plotting import canvas, save
+from rtl_jax.lab.plotting import save, subplots
 from rtl_jax.lab.report.axes import (
     Axis,
     apart,
@@ -31,7 +31,7 @@ def draw_figure(directory: epath.Path, figure: Figure, looks: Mapping[str, Style
     lines = -(-number // columns)
     # A name with two dollar signs is not a formula.
     with matplotlib.rc_context({"text.parse_math": False, "svg.hashsalt": figure.name}):
-        drawing, grid = canvas(_WIDTH * columns, 2.6 * lines + 0.3, lines, columns)
+        drawing, grid = subplots(_WIDTH * columns, 2.6 * lines + 0.3, lines, columns)
         handles: dict[str, Any] = {}
         for axes in grid.flat[number:]:
             axes.set_visible(False)
@@ -48,7 +48,7 @@ def draw_figure(directory: epath.Path, figure: Figure, looks: Mapping[str, Style
 def _explain(
     where: Any, handles: Mapping[str, Any], every: list[Series], columns: int, **options: Any
 ) -> None:
-    """A legend of some series as wide as so many charts, if there are any."""
+    """A legend of some series, as wide as a row of charts, if there are any."""
     # A space before each name: matplotlib would leave out those that begin with '_'.
     names = [f" {printable(series.name)}" for series in every]
     fitting = int(_WIDTH * columns / (0.6 + 0.09 * max(map(len, names), default=0)))

@@ -16,7 +16,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")  # of a file
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One entry of a table: its text and, of a number, the value that it is sorted by.
 
     `best` marks the winner of its row or group, `missing` what no row tells (shown as such).
@@ -44,7 +44,7 @@ class Table:
     name: str
     title: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[TableCell]]
     note: str = ""
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from rtl_jax.lab.report import published
 from rtl_jax.lab.report.curves import (
-    Line,
+    Curve,
     differences,
     differences_over_epochs,
     over_epochs,
@@ -85,7 +85,7 @@ def _figure2(shown: _Shown) -> Figure:
     return Figure("figure2", title, charts, note)
 
 
-def _by_target(shown: _Shown, name: str, lines: Sequence[Line], blocks: int) -> list[Chart]:
+def _by_target(shown: _Shown, name: str, lines: Sequence[Curve], blocks: int) -> list[Chart]:
     found = shown.found
     charts: list[Chart] = []
     for target in shown.targets([line.source for line in lines], blocks):
@@ -96,7 +96,7 @@ def _by_target(shown: _Shown, name: str, lines: Sequence[Line], blocks: int) -> 
     return charts
 
 
-def _published(found: Finetunings, target: str, line: Line) -> Series:
+def _published(found: Finetunings, target: str, line: Curve) -> Series:
     """Table 7's values for a target and a source, no points if it has none."""
     source, paper = found.paper_sources.get(line.source), found.paper_targets.get(target)
     points: list[Point] = []
@@ -170,7 +170,7 @@ def _by_blocks(shown: _Shown, name: str, sources: Sequence[str]) -> list[Chart]:
         blocks = sorted({cell.blocks for cell in found.having(source=source)})
         if len(blocks) < 2:
             continue
-        lines = [Line(blocks_name(each), source, each) for each in blocks]
+        lines = [Curve(blocks_name(each), source, each) for each in blocks]
         known = {cell.target for cell in found.having(source=source)}
         for target in (target for target in found.targets if target in known):
             chart = over_sizes(found, f"{name}a_{number}_{len(charts) + 1}", target, lines, True)
@@ -215,8 +215,8 @@ def _figure8(shown: _Shown) -> Figure:
     return Figure("figure8", title, charts, note)
 
 
-def _lines(sources: Iterable[str | None], blocks: int) -> list[Line]:
-    return [Line(source, source, blocks) for source in sources if source is not None]
+def _lines(sources: Iterable[str | None], blocks: int) -> list[Curve]:
+    return [Curve(source, source, blocks) for source in sources if source is not None]
 
 
 def _retitled(chart: Chart, title: str) -> Chart:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from rtl_jax.lab.report.elements import Cell, Table
+from rtl_jax.lab.report.elements import Table, TableCell
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -102,15 +102,15 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def _columns(table: Table) -> list[tuple[Cell, ...]]:
+def _columns(table: Table) -> list[tuple[TableCell, ...]]:
     return list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
 
 
-def _numeric(column: Iterable[Cell]) -> bool:
+def _numeric(column: Iterable[TableCell]) -> bool:
     return any(cell.numeric for cell in column)
 
 
-def _needs_numbers(column: Iterable[Cell]) -> bool:
+def _needs_numbers(column: Iterable[TableCell]) -> bool:
     """Whether some number of a column has more than itself in its text."""
     return any(cell.numeric and not _is_float(cell.text) for cell in column)
 
@@ -122,7 +122,7 @@ def _is_float(text: str) -> bool:
         return False
 
 
-def _number(cell: Cell) -> str:
+def _number(cell: TableCell) -> str:
     return f"{cell.value:.9g}" if cell.numeric else ""
 
 
@@ -132,11 +132,11 @@ def _harmless(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-def _latex_cell(cell: Cell) -> str:
+def _latex_cell(cell: TableCell) -> str:
     return rf"\textbf{{{latex(cell.text)}}}" if cell.best else latex(cell.text) or "--"
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: TableCell) -> str:
     return f"**{markdown(cell.text)}**" if cell.best else markdown(cell.text) or "\N{EN DASH}"
 
 

@@ -8,15 +8,14 @@ import pandas as pd
 from rtl_jax.lab.report import cells, learning_curve
 from rtl_jax.lab.report.comparison import Comparison, compare
 from rtl_jax.lab.report.curves import ACCURACY, SIZE, size_axis
-from rtl_jax.lab.report.elements import Cell as Entry
-from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table, Text
+from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table, TableCell, Text
 from rtl_jax.lab.report.learning_curve import LearningCurve
-from rtl_jax.lab.report.runs import Cell, Finetunings, blocks_name
+from rtl_jax.lab.report.runs import Condition, Finetunings, blocks_name
 
 NOTE = (
     "The best source and number of blocks of what was measured, each compared with the next best "
     "while the other stays, by differences paired over seeds. 'Sure': the intervals of the "
-    "differences from every other one exclude zero, all together with 95 % (Bonferroni). "
+    "differences from every other one exclude zero, jointly with 95 % (Bonferroni). "
 )
 CURVE = (
     f"A power law, error = a n^-b, through the last {learning_curve.SIZES} sizes at most, to twice "
@@ -25,9 +24,9 @@ CURVE = (
 
 
 class _Choice(NamedTuple):
-    """The best fine-tuning of a target with so many images, and what it was compared with."""
+    """The best fine-tuning of a target at one size, and what it was compared with."""
 
-    cell: Cell
+    cell: Condition
     values: pd.Series
     sources: Comparison | None
     blocks: Comparison | None
@@ -76,13 +75,13 @@ def _recommendation(found: Finetunings, target: str, number: int) -> list[Elemen
 
 def _choices(found: Finetunings, target: str) -> list[_Choice]:
     """The best of every size, the fewest images first."""
-    places: dict[int, dict[Cell, pd.Series]] = {}
+    places: dict[int, dict[Condition, pd.Series]] = {}
     for cell in found.having(target=target):
         places.setdefault(cell.num_images, {})[cell] = found.at(cell)
     return [_choose(places[size]) for size in sorted(places)]
 
 
-def _choose(values: Mapping[Cell, pd.Series]) -> _Choice:
+def _choose(values: Mapping[Condition, pd.Series]) -> _Choice:
     best = max(values, key=lambda cell: values[cell].mean())
     sources = {cell.source: each for cell, each in values.items() if cell.blocks == best.blocks}
     blocks = {
@@ -153,7 +152,7 @@ def _table(target: str, choices: Sequence[_Choice], number: int) -> Table:
     return Table(f"recommendation_{number}", title, columns, rows, NOTE + cells.INTERVALS)
 
 
-def _compared(outcome: Comparison | None) -> list[Entry]:
+def _compared(outcome: Comparison | None) -> list[TableCell]:
     if outcome is None:
         return [cells.NOTHING] * 3
     ahead, half, _ = outcome.rivals[outcome.rival]
@@ -163,7 +162,7 @@ def _compared(outcome: Comparison | None) -> list[Entry]:
 
 def _figure(
     target: str,
-    cell: Cell,
+    cell: Condition,
     values: Mapping[int, pd.Series],
     curve: LearningCurve,
     number: int,

@@ -35,7 +35,7 @@ _ELSEWHERE = {
 }
 
 
-class Cell(NamedTuple):
+class Condition(NamedTuple):
     """What a mean is taken over the seeds of."""
 
     target: str
@@ -61,18 +61,18 @@ class Finetunings:
     notes: tuple[str, ...]  # what was left out
 
     @functools.cached_property
-    def last(self) -> Mapping[Cell, pd.Series]:
+    def last(self) -> Mapping[Condition, pd.Series]:
         """After the last epoch, as the paper's tables have it."""
         rows = self.evaluations
         return _by_cell(rows[rows["epoch"] == rows["epochs"]])
 
     @functools.cached_property
-    def best(self) -> Mapping[Cell, pd.Series]:
+    def best(self) -> Mapping[Condition, pd.Series]:
         """After each run's best epoch, as the paper's figures by blocks and constraint have it."""
         rows = self.evaluations.sort_values("accuracy", kind="stable")
-        return _by_cell(rows.drop_duplicates([*Cell._fields, "seed"], keep="last"))
+        return _by_cell(rows.drop_duplicates([*Condition._fields, "seed"], keep="last"))
 
-    def by_epoch(self, cell: Cell) -> pd.DataFrame:
+    def by_epoch(self, cell: Condition) -> pd.DataFrame:
         """A row per evaluated epoch, a column per seed, of the most frequent number of epochs."""
         rows = self._groups.get(cell)
         if rows is None:
@@ -83,11 +83,11 @@ class Finetunings:
         )
 
     @functools.cached_property
-    def _groups(self) -> Mapping[Cell, pd.DataFrame]:
-        groups = self.evaluations.groupby(list(Cell._fields), sort=False)
-        return {Cell(*key): rows for key, rows in groups}
+    def _groups(self) -> Mapping[Condition, pd.DataFrame]:
+        groups = self.evaluations.groupby(list(Condition._fields), sort=False)
+        return {Condition(*key): rows for key, rows in groups}
 
-    def at(self, cell: Cell, best: bool = False) -> pd.Series:
+    def at(self, cell: Condition, best: bool = False) -> pd.Series:
         """A cell's accuracy by seed after the last epoch, or the best; empty if there is none."""
         return (self.best if best else self.last).get(cell, _NOTHING)
 
@@ -96,7 +96,7 @@ class Finetunings:
         """The numbers of blocks that were trained."""
         return sorted({cell.blocks for cell in self.last})
 
-    def having(self, **fixed: Any) -> Iterator[Cell]:
+    def having(self, **fixed: Any) -> Iterator[Condition]:
         """The cells whose fields have these values."""
         for cell in self.last:
             if all(getattr(cell, name) == value for name, value in fixed.items()):
@@ -134,7 +134,7 @@ def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
         {path: name for (path, every), name in sources.items() if not every}
     )
     ordered = _in_order(sources.values(), paper_sources, list(published.table7()))
-    columns = [*Cell._fields, "seed", "epoch", "epochs", "accuracy"]
+    columns = [*Condition._fields, "seed", "epoch", "epochs", "accuracy"]
     evaluations = latest[columns].astype({"num_images": int, "epoch": int, "epochs": int})
     return Finetunings(
         evaluations.reset_index(drop=True),
@@ -162,18 +162,18 @@ def blocks_name(blocks: int) -> str:
     return f"{blocks} block" if blocks == 1 else f"{blocks} blocks"
 
 
-def _by_cell(rows: pd.DataFrame) -> dict[Cell, pd.Series]:
-    groups = rows.groupby(list(Cell._fields), sort=False)
-    return {Cell(*key): group.set_index("seed")["accuracy"] for key, group in groups}
+def _by_cell(rows: pd.DataFrame) -> dict[Condition, pd.Series]:
+    groups = rows.groupby(list(Condition._fields), sort=False)
+    return {Condition(*key): group.set_index("seed")["accuracy"] for key, group in groups}
 
 
 def _latest(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of the latest run of every cell and seed."""
     ends = rows.groupby("run", sort=False).agg(
-        {**dict.fromkeys([*Cell._fields, "seed"], "first"), "time": "max"}
+        {**dict.fromkeys([*Condition._fields, "seed"], "first"), "time": "max"}
     )
     ends = ends.sort_values("time", kind="stable", na_position="first")
-    kept = ends.drop_duplicates([*Cell._fields, "seed"], keep="last").index
+    kept = ends.drop_duplicates([*Condition._fields, "seed"], keep="last").index
     rows = rows[rows["run"].isin(kept)]
     return rows.drop_duplicates(["run", "epoch"], keep="last")
 

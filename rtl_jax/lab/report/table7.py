@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 
 from rtl_jax.lab.report import cells, published
-from rtl_jax.lab.report.elements import MISSING, Cell, Element, Table
-from rtl_jax.lab.report.runs import EVERY, Finetunings
-from rtl_jax.lab.report.runs import Cell as Place
+from rtl_jax.lab.report.elements import MISSING, Element, Table, TableCell
+from rtl_jax.lab.report.runs import EVERY, Condition, Finetunings
 
 BLOCKS = 3
 NOTE = (
@@ -74,15 +73,17 @@ def _blocks(paper: str) -> int:
 
 def _row(
     found: Finetunings, target: str, size: int, columns: list[_Column], values: pd.DataFrame
-) -> list[Cell]:
+) -> list[TableCell]:
     expected = values.loc[(found.paper_targets.get(target, target), size)]
-    here = [found.at(Place(target, column.name, _blocks(column.paper), size)) for column in columns]
+    here = [
+        found.at(Condition(target, column.name, _blocks(column.paper), size)) for column in columns
+    ]
     transferred = [column.paper != published.SCRATCH for column in columns]
     means = [each.mean() for each, source in zip(here, transferred, strict=True) if source]
     best = np.nanmax([-np.inf, *means])
     top = expected.drop(published.SCRATCH).max()
 
-    def entries() -> Iterator[Cell]:
+    def entries() -> Iterator[TableCell]:
         for column, accuracy, source in zip(columns, here, transferred, strict=True):
             paper = float(expected[column.paper])
             yield cells.mean(accuracy, best=source and accuracy.mean() == best)

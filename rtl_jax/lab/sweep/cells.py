@@ -89,17 +89,17 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
     blocks = experiment.transfer.blocks
     what = f"{experiment.source.checkpoint} -> {experiment.target.dataset}, {blocks} blocks"
     with bar(what, images, leave=True) as progress:
-        for together in in_one_program(jobs, sweep):
-            training, state, rows = _train(together, stores, progress)
+        for group in in_one_program(jobs, sweep):
+            training, state, rows = _train(group, stores, progress)
             if experiment.transfer.baseline:
-                rows += [baseline_row(job) for job in together]
+                rows += [baseline_row(job) for job in group]
             if sweep.keep_networks:
-                _save_networks(together, training, state, workdir)
+                _save_networks(group, training, state, workdir)
             if sweep.keep_logits:
-                _save_logits(together, training, state, workdir)
+                _save_logits(group, training, state, workdir)
             if sweep.tensorboard:
                 write_events(workdir, rows)
-            results.write_rows(workdir, f"{together[0].run}-{len(together)}", rows)
+            results.write_rows(workdir, f"{group[0].run}-{len(group)}", rows)
 
 
 def in_one_program(jobs: Sequence[Job], sweep: Sweep) -> Iterator[Sequence[Job]]:

@@ -1,4 +1,4 @@
-"""How much memory and work a training takes, and how many seeds therefore run together."""
+"""How much memory and work a training takes, and how many seeds therefore run in one program."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from rtl_jax.runtime import resources
 from rtl_jax.train.features import feature_shape
 from rtl_jax.train.step import Program
 
-# Of free memory, the seeds that run together take no more than this: it is an estimate.
+# The share of free memory that seeds in one program may take: it is an estimate.
 _SHARE = 0.6
 
 
@@ -73,14 +73,14 @@ def _prefix_bytes(program: Program) -> int:
 
 
 class Costs(NamedTuple):
-    """Of one image and seed: a training step, a test, and once, the features at the split point."""
+    """Operations of one image and seed: a training step, a test, its features once."""
 
     train: float
     test: float
     prefix: float
 
     def run(self, program: Program, images: int, tested: int) -> float:
-        """Of training on so many images, with so many to test: all but the features."""
+        """Operations of a training with these numbers of images, without the features."""
         looks = len(program.settings.eval_epochs(program.epochs))
         return images * program.epochs * self.train + looks * tested * self.test
 
@@ -124,7 +124,7 @@ def flops(architecture: Architecture, pixels: int, split: int) -> tuple[float, f
 def seeds_at_once(
     program: Program, seeds: int, free: Callable[[], int] = resources.device_free
 ) -> int:
-    """How many of so many seeds run in one program, where `sweep.seeds_at_once` does not say.
+    """How many of `seeds` run in one program, where `sweep.seeds_at_once` does not say.
 
     On an accelerator as many as memory has room for, times this host's devices, over which they
     are divided. On a CPU, where they gain nothing side by side, one for each device, unless all

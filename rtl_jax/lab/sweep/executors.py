@@ -17,7 +17,7 @@ from rtl_jax.lab.sweep.grid import Cell
 
 Groups = Sequence[Sequence[Cell]]
 
-# Of one task, when the worker that has it is lost.
+# Retries of a task whose worker is lost.
 RETRIES = 5
 # What a task gets on a cluster without accelerators.
 CORES = 1

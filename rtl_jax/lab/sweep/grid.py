@@ -65,5 +65,5 @@ def cells(experiment: Experiment) -> list[Cell]:
 
 
 def groups(cells: list[Cell]) -> list[list[Cell]]:
-    """Cells that share features, together."""
+    """Cells grouped by the features that they share."""
     return [list(group) for _, group in itertools.groupby(cells, key=lambda cell: cell.group)]

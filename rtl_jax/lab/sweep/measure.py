@@ -10,14 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax.lab.sweep.estimate import Costs
-from rtl_jax.models.model import initialize
-from rtl_jax.train import features as prefix
-from rtl_jax.train.split import Frozen
+from rtl_jax.models.model import Weights, initialize
+from rtl_jax.train.features import feature_shape, prefix_features
 from rtl_jax.train.step import (
-    Batch,
     Clock,
     Metrics,
     Program,
+    TrainBatch,
     TrainState,
     evaluate_batch,
     train_step,
@@ -26,7 +25,7 @@ from rtl_jax.train.step import (
 
 @lru_cache(maxsize=64)
 def measure(program: Program, seeds: int) -> Costs:
-    """Seconds of the programs of so many seeds side by side; compilation is not counted."""
+    """Seconds of the programs of `seeds` seeds side by side; compilation is not counted."""
     kept = program.network.constant_prefix
     train = program.replace(network=program.network.replace(features=program.trains_on_features))
     test = program.network.replace(features=kept)
@@ -36,7 +35,7 @@ def measure(program: Program, seeds: int) -> Costs:
     def repeated(tree: Any) -> Any:
         return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], seeds, axis=0), tree)
 
-    frozen = Frozen(
+    frozen = Weights(
         *(
             part if axis is None else repeated(part)
             for part, axis in zip(still, program.network.frozen_axes, strict=True)
@@ -44,28 +43,31 @@ def measure(program: Program, seeds: int) -> Costs:
     )
     size, tested = program.settings.batch_size, program.settings.eval_batch_size
     labels = np.zeros((seeds, size), np.int32)
-    batch = Batch(repeated(_blank(train.network, size)), jnp.asarray(labels), jnp.asarray(labels))
+    batch = TrainBatch(
+        repeated(_blank(train.network, size)), jnp.asarray(labels), jnp.asarray(labels)
+    )
     keys = jax.random.split(jax.random.key(0), seeds)
     clock = Clock(jnp.asarray(1), jnp.asarray(1))
 
     def one_step() -> Any:
         # A state of its own each time, for it is given up.
         state = repeated(TrainState(trained, moving, program.fresh(trained)))
-        return lambda: train_step(train, state, Metrics.zero(seeds), frozen, batch, keys, clock)
+        arguments = (train, state, Metrics.zero(seeds), frozen, batch, keys)
+        return lambda: train_step(*arguments, clock=clock)
 
     shared = not program.network.own_statistics
     images = _blank(test, tested)
     inputs = images if shared or not kept else repeated(images)
-    trained_all = repeated(Frozen(trained, moving))
+    trained_all = repeated(Weights(trained, moving))
     weights = np.ones(tested)
-    seen = (trained_all, frozen, inputs, np.zeros(tested, np.int32), weights)
+    seen = (test, shared or not kept, trained_all, frozen, inputs, np.zeros(tested, np.int32))
     pixels, rows = np.zeros((tested, 32, 32, 3), np.uint8), np.arange(tested)
     alone = program.network.replace(many=False, own_params=False)
     return Costs(
         _time(one_step) / (seeds * size),
-        _time(lambda: lambda: evaluate_batch(test, shared or not kept, *seen)) / (seeds * tested),
+        _time(lambda: lambda: evaluate_batch(*seen, weights=weights)) / (seeds * tested),
         _time(
-            lambda: lambda: next(prefix.features(alone, params, batch_stats, pixels, rows, tested))
+            lambda: lambda: next(prefix_features(alone, params, batch_stats, pixels, rows, tested))
         )
         / tested
         if kept
@@ -74,10 +76,10 @@ def measure(program: Program, seeds: int) -> Costs:
 
 
 def _blank(network: Any, number: int) -> jax.Array:
-    """So many features, or images of 32 pixels, all 0."""
+    """Features, or images of 32 pixels, all 0."""
     if not network.features:
         return jnp.zeros((number, 32, 32, 3), jnp.uint8)
-    one = prefix.feature_shape(network)
+    one = feature_shape(network)
     return jnp.zeros((number, *one.shape), one.dtype)
 
 

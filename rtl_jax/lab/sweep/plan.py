@@ -53,7 +53,7 @@ class Planned:
 
     cell: Cell
     done: int
-    together: int | None = None  # seeds in one program
+    parallel: int | None = None  # seeds in one program
     memory: int | None = None  # bytes, of these
     seconds: float | None = None  # for all that is missing, measured steps extrapolated
     work: float | None = None  # floating-point operations of all that is missing
@@ -115,10 +115,10 @@ class Plan:
 def _cost(members: Sequence[Planned]) -> str:
     """Seeds at once, memory (the largest) and hours (the sum) of cells; '?' where unknown."""
     memory = [one.memory for one in members if one.memory is not None]
-    together = [one.together for one in members if one.together is not None]
+    parallel = [one.parallel for one in members if one.parallel is not None]
     seconds = [one.seconds for one in members if one.seconds is not None]
     return (
-        (f"{max(together):9d}" if together else f"{'?':>9}")
+        (f"{max(parallel):9d}" if parallel else f"{'?':>9}")
         + (f"{max(memory) / 2**30:7.2f} GiB" if memory else f"{'?':>11}")
         + (f"{sum(seconds) / 3600:9.2f}" if len(seconds) == len(members) else f"{'?':>9}")
     )
@@ -211,12 +211,12 @@ def _priced(one: Planned, architecture: Architecture, experiment: Experiment) ->
     )
     if not experiment.dry_run:
         return one
-    together = experiment.sweep.seeds_at_once or seeds_at_once(program, len(one.cell.seeds))
-    priced = dataclasses.replace(one, together=together, memory=together * seed_bytes(program))
+    parallel = experiment.sweep.seeds_at_once or seeds_at_once(program, len(one.cell.seeds))
+    priced = dataclasses.replace(one, parallel=parallel, memory=parallel * seed_bytes(program))
     if not experiment.sweep.measure:
         return priced
     with devices.matmul_precision(settings.transfer.precision):
-        step = measure(program.replace(network=network.replace(many=together > 1)), together)
+        step = measure(program.replace(network=network.replace(many=parallel > 1)), parallel)
     return dataclasses.replace(priced, seconds=_extrapolate(step, priced, program, number, tested))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from rtl_jax.lab.plotting import canvas, save
+from rtl_jax.lab.plotting import save, subplots
 from rtl_jax.lab.results import last_epochs
 from rtl_jax.lab.statistics import mean_interval
 from rtl_jax.runtime.paths import short_names
@@ -20,7 +20,7 @@ def draw_sweep(path: epath.Path, rows: pd.DataFrame) -> bool:
         return False
     sources = list(dict.fromkeys(last["source"]))
     panels = list(last.groupby(["dataset", "blocks"], dropna=False))
-    figure, grid = canvas(4 * len(panels), 3.2, 1, len(panels))
+    figure, grid = subplots(4 * len(panels), 3.2, 1, len(panels))
     for axes, ((dataset, blocks), cell) in zip(grid[0], panels, strict=True):
         for source, name in zip(sources, short_names(sources), strict=True):
             own = cell[cell["source"] == source].groupby("num_images")["accuracy"]

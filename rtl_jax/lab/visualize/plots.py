@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from etils import epath
 
-from rtl_jax.lab.plotting import canvas, save
+from rtl_jax.lab.plotting import save, subplots
 
 
 class Row(NamedTuple):
@@ -21,7 +21,7 @@ def draw_rows(path: epath.Path, rows: Sequence[Row]) -> None:
     """Draw rows of as many pictures each to a file."""
     number = len(rows[0].pictures)
     height = sum(1.3 if row.titles else 1.1 for row in rows)
-    figure, grid = canvas(1.1 * number, height + 0.2, len(rows), number)
+    figure, grid = subplots(1.1 * number, height + 0.2, len(rows), number)
     for line, row in enumerate(rows):
         for column, picture in enumerate(row.pictures):
             axes = grid[line, column]

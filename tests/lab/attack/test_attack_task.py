@@ -34,7 +34,7 @@ EPS = (0.0, 0.02, 0.1)
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The work directory of a small fine-tuning that tells digits apart."""
+    """The work directory of a small fine-tuning of the digits."""
     workdir = tmp_path_factory.mktemp("trained")
     run_finetune(
         Experiment(
@@ -155,7 +155,7 @@ def test_gaussian_noise_of_the_same_size_does_less(trained: Path, tmp_path: Path
 def test_other_classes_are_the_users_mistake(trained: Path, tmp_path: Path):
     settings = experiment(trained)
     target = dataclasses.replace(TARGET, classes=(0, 1, 2))
-    with pytest.raises(UserError, match=r"tells 10 classes apart and digits has 3"):
+    with pytest.raises(UserError, match=r"has 10 classes and digits has 3"):
         run_attack(dataclasses.replace(settings, target=target), tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -12,8 +12,9 @@ from convert.torch_pgd import pgd
 from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.data.batches import Batch
 from rtl_jax.lab.config import Pretraining
-from rtl_jax.lab.pretrain.program import Program, Weights, smoothed_cross_entropy
+from rtl_jax.lab.pretrain.program import SourceProgram, smoothed_cross_entropy
 from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.model import Weights
 from tests.torch_networks import nchw, random_torch, variables_of
 
 ARCH = Architecture(
@@ -34,7 +35,7 @@ SETTINGS = Pretraining(
     label_smoothing=0.1,
     average_decay=0.6,
 )
-PROGRAM = Program(ARCH, SETTINGS, Augmentation(), image_size=8, steps_per_epoch=2)
+PROGRAM = SourceProgram(ARCH, SETTINGS, Augmentation(), image_size=8, steps_per_epoch=2)
 KEY = jax.random.key(3)
 
 
@@ -79,7 +80,7 @@ def test_adversarial_steps_equal_torchs():
             setattr(network, name, constant.view(3, 1, 1))
         program = dataclasses.replace(PROGRAM, dtype=jnp.dtype(jnp.float64))
         state = program.start(*jax.tree.map(jnp.asarray, variables_of(network)))
-        step = jax.jit(Program.step, static_argnums=0)
+        step = jax.jit(SourceProgram.step, static_argnums=0)
         losses, average = [], state.weights
         for number, batch in enumerate(data):
             state, metrics = step(program, state, batch, KEY)
@@ -145,7 +146,7 @@ def test_perturbed_images_stay_in_the_ball(changes: dict, lengths: tuple[float, 
     images = np.random.default_rng(2).uniform(size=(16, 8, 8, 3)).astype(np.float32)
     keys = jax.random.split(KEY, 16)
     labels = jnp.arange(16) % 5
-    found = jax.jit(Program.perturb, static_argnums=0)(program, weights, images, labels, keys)
+    found = jax.jit(SourceProgram.perturb, static_argnums=0)(program, weights, images, labels, keys)
     norms = np.linalg.norm((np.asarray(found) - images).reshape(16, -1), axis=1)
     assert found.min() >= 0 and found.max() <= 1
     assert norms.min() >= lengths[0] and norms.max() <= lengths[1] + 1e-6

@@ -13,7 +13,7 @@ from rtl_jax.lab import results
 from rtl_jax.lab.report import published
 from rtl_jax.lab.report.chapters import compose
 from rtl_jax.lab.report.elements import Figure, Report, Table, Text
-from rtl_jax.lab.report.runs import EVERY, Cell, finetunings
+from rtl_jax.lab.report.runs import EVERY, Condition, finetunings
 from tests.lab.report.rows import L2, NATURAL, cell, finetuning, frame, other, seed
 
 
@@ -45,7 +45,7 @@ def table(report: Report, name: str) -> pd.DataFrame:
 def test_last_and_best_epochs():
     rows = frame(finetuning({1: 10.0, 21: 80.0, 40: 70.0}), finetuning({1: 20.0, 40: 60.0}, seed=7))
     found = finetunings(rows)
-    place = Cell("SVHN", "natural", 3, 100)
+    place = Condition("SVHN", "natural", 3, 100)
     assert found.at(place).to_dict() == {str(seed(0)): 70, "7": 60}
     assert found.at(place, best=True).to_dict() == {str(seed(0)): 80, "7": 60}
     curve = found.by_epoch(place)
@@ -61,7 +61,7 @@ def test_runs_with_other_settings_are_kept_apart():
     )
     found = finetunings(rows)
     assert found.targets == ("SVHN, transfer.epochs=5", "SVHN, transfer.epochs=9", "digits")
-    assert found.at(Cell(found.targets[1], "natural", 3, 100)).tolist() == [60, 61]
+    assert found.at(Condition(found.targets[1], "natural", 3, 100)).tolist() == [60, 61]
     assert set(found.paper_targets.values()) == {"SVHN"}
 
 
@@ -82,7 +82,7 @@ def test_variants_of_the_images_are_other_targets():
 def test_folds_count_like_seeds():
     rows = frame(*(finetuning({1: 50.0 + fold}, fold=fold, run=f"fold {fold}") for fold in (0, 1)))
     found = finetunings(rows)
-    assert found.at(Cell("SVHN", "natural", 3, 100)).to_dict() == {
+    assert found.at(Condition("SVHN", "natural", 3, 100)).to_dict() == {
         f"{seed(0)}/0": 50,
         f"{seed(0)}/1": 51,
     }
@@ -92,14 +92,14 @@ def test_a_repeated_run_counts_once():
     old = finetuning({1: 10.0}, time="2026-01-01T00:00:00+00:00", run="old")
     new = finetuning({1: 30.0}, time="2026-02-01T00:00:00+00:00", run="new")
     found = finetunings(frame(new, old))
-    assert found.at(Cell("SVHN", "natural", 3, 100)).tolist() == [30]
+    assert found.at(Condition("SVHN", "natural", 3, 100)).tolist() == [30]
     assert "a later one with the same settings counts: 1" in " ".join(found.notes)
 
 
 def test_what_was_not_measured_is_left_out_and_said():
     rows = frame(cell([50, np.nan, 52]))
     found = finetunings(rows)
-    assert found.at(Cell("SVHN", "natural", 3, 100)).tolist() == [50, 52]
+    assert found.at(Condition("SVHN", "natural", 3, 100)).tolist() == [50, 52]
     assert "without an accuracy, left out: 1" in " ".join(found.notes)
 
 

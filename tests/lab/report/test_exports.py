@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from rtl_jax.lab.report.drawings import draw_figure
-from rtl_jax.lab.report.elements import Cell, Figure, Report, Section, Table
+from rtl_jax.lab.report.elements import Figure, Report, Section, Table, TableCell
 from rtl_jax.lab.report.formats import latex, markdown, to_csv, to_latex, to_markdown
 from rtl_jax.lab.report.palette import COLORS, styles
 from tests.lab.report.samples import DASH, NASTY, chart, table
@@ -35,12 +35,12 @@ def test_csv_has_texts_and_numbers() -> None:
         ["d", "nan", ""],
         ["", "-5.00", "-5"],
     ]
-    plain = Table("t", "t", ["n"], [[Cell("1.5", 1.5)], [Cell("-2", -2.0)]])
+    plain = Table("t", "t", ["n"], [[TableCell("1.5", 1.5)], [TableCell("-2", -2.0)]])
     assert read(to_csv(plain)) == [["n"], ["1.5"], ["-2"]]
 
 
 def test_csv_keeps_every_text() -> None:
-    rows = read(to_csv(Table("t", "t", ["a"], [[Cell(text)] for text in NASTY])))
+    rows = read(to_csv(Table("t", "t", ["a"], [[TableCell(text)] for text in NASTY])))
     lines = [text.replace("\n", " ").replace("\t", " ") for text in NASTY]
     assert [row[0].removeprefix("'") for row in rows[1:]] == lines
 
@@ -60,14 +60,14 @@ def test_csv_keeps_every_text() -> None:
 )
 def test_csv_disarms_formulas(text: str) -> None:
     shown = [f"'{text.replace(text[0], ' ') if text[0].isspace() else text}"]
-    assert read(to_csv(Table("t", text, [text], [[Cell(text)]]))) == [shown, shown]
+    assert read(to_csv(Table("t", text, [text], [[TableCell(text)]]))) == [shown, shown]
 
 
 @pytest.mark.parametrize(
     "text", ["-2.3 ± 2.8", "+4.4 ± 4.1", "-5", "\N{MINUS SIGN}5", "a=b", "1-2", "-"]
 )
 def test_csv_leaves_numbers_alone(text: str) -> None:
-    assert read(to_csv(Table("t", "t", ["c"], [[Cell(text)]])))[1] == [text]
+    assert read(to_csv(Table("t", "t", ["c"], [[TableCell(text)]])))[1] == [text]
 
 
 def test_latex() -> None:
@@ -104,7 +104,10 @@ def test_latex_has_nothing_special_left() -> None:
 
 def test_markdown_is_read_as_the_same_table() -> None:
     """By a reader of Markdown: same cells, and no tag or link but the table's."""
-    rows = [[Cell(text, float(index)), Cell(text, best=True)] for index, text in enumerate(NASTY)]
+    rows = [
+        [TableCell(text, float(index)), TableCell(text, best=True)]
+        for index, text in enumerate(NASTY)
+    ]
     nasty = Table("t", NASTY[0], [NASTY[5], NASTY[4]], rows, NASTY[2])
     reader = MarkdownIt("commonmark").enable("table")
     tokens = reader.parse(to_markdown(nasty))

@@ -124,7 +124,7 @@ def test_a_feature_that_is_off_everywhere_is_told(workdir: Path, tmp_path: Path,
         ({"units": (16,)}, {}, "visualize.units: expected features from 0 to 15, .*received 16"),
         ({"label": 3}, {}, "visualize.label: expected a class from 0 to 2"),
         ({"num_shown": 13}, {}, "13 test images were asked for and the test set has 12"),
-        ({"show": "gradients"}, {"classes": (1, 2)}, "natural tells 3 classes apart and digits ha"),
+        ({"show": "gradients"}, {"classes": (1, 2)}, "natural has 3 classes and digits ha"),
     ],
 )
 def test_what_the_user_can_mend(workdir: Path, settings: dict, target: dict, message: str):
