@@ -119,9 +119,9 @@ def ours(size: Size, mode: str, blocks: int, pair: Inputs, epochs: int) -> None:
 
 def _ours(size: Size, jobs: Sequence[Job], epochs: int) -> None:
     shared = not jobs[0].program.network.own_statistics
-    stores = caches_for(jobs) if shared else None
+    caches = caches_for(jobs) if shared else None
     for together in in_one_program(jobs, Sweep(seeds_at_once=size.together)):
-        training, state = begin(together, stores)
+        training, state = begin(together, caches)
         for epoch in range(1, epochs + 1):
             state, _ = training.epoch(state, epoch)
             if epoch in size.evaluations:

@@ -16,20 +16,47 @@ reading rows needs no JAX.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rtl_jax.version import __version__
+
 if TYPE_CHECKING:
     import rtl_jax.sklearn as sklearn
     from rtl_jax.api import FEW_LABELS, attack, autoattack, finetune, influence, load
-    from rtl_jax.attacks import APGD, FAB, PGD, AutoAttack, Gaussian, Square
+    from rtl_jax.attacks import (
+        APGD,
+        FAB,
+        FGSM,
+        L1,
+        L2,
+        PGD,
+        Attack,
+        AutoAttack,
+        Gaussian,
+        Linf,
+        Square,
+        Threat,
+    )
     from rtl_jax.data.augmentation import Augmentation
     from rtl_jax.errors import UserError
     from rtl_jax.models.network import Network
     from rtl_jax.train.recipe import Recipe
 
-__version__ = "0.1.0"
 
 _PLACES = {
     "rtl_jax.api": ("FEW_LABELS", "attack", "autoattack", "finetune", "influence", "load"),
-    "rtl_jax.attacks": ("APGD", "FAB", "PGD", "AutoAttack", "Gaussian", "Square"),
+    "rtl_jax.attacks": (
+        "APGD",
+        "FAB",
+        "FGSM",
+        "L1",
+        "L2",
+        "PGD",
+        "Attack",
+        "AutoAttack",
+        "Gaussian",
+        "Linf",
+        "Square",
+        "Threat",
+    ),
     "rtl_jax.data.augmentation": ("Augmentation",),
     "rtl_jax.errors": ("UserError",),
     "rtl_jax.lab.results": ("read_rows",),
@@ -41,14 +68,21 @@ __all__ = [
     "APGD",
     "FAB",
     "FEW_LABELS",
+    "FGSM",
+    "L1",
+    "L2",
     "PGD",
+    "Attack",
     "Augmentation",
     "AutoAttack",
     "Gaussian",
+    "Linf",
     "Network",
     "Recipe",
     "Square",
+    "Threat",
     "UserError",
+    "__version__",
     "attack",
     "autoattack",
     "finetune",
@@ -72,4 +106,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, "__version__"})
+    return sorted(__all__)

@@ -24,6 +24,6 @@ def require(condition: bool, key: str, expected: str, value: object) -> None:
 
 
 def require_choice(value: object, choices: Any, key: str) -> None:
-    """`require` that a value is one of a Literal's."""
-    options = typing.get_args(choices)
+    """`require` that a value is one of a Literal's, or of the names in a registry."""
+    options = typing.get_args(choices) or tuple(choices)
     require(value in options, key, f"one of {', '.join(map(repr, options))}", value)

@@ -1,9 +1,11 @@
 """One direction: a module imports only what lies below it, and only what it may."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -13,13 +15,14 @@ ROOT = Path(__file__).parents[1]
 # imports only from its own layer or from those below; layers on one line do not know each other.
 # The library comes first; the lab is above all of it.
 LIBRARY = [
-    ["rtl_jax.errors"],
+    ["rtl_jax.errors", "rtl_jax.version"],
     ["rtl_jax.runtime"],
     ["rtl_jax.data"],
     ["rtl_jax.models"],
     ["rtl_jax.attacks", "rtl_jax.train"],
     ["rtl_jax.influence_functions"],
-    ["rtl_jax.api", "rtl_jax.sklearn"],
+    ["rtl_jax.api"],
+    ["rtl_jax.sklearn"],
     ["rtl_jax"],
 ]
 LAB = [
@@ -128,6 +131,22 @@ def test_the_check_sees_what_is_wrong() -> None:
     assert not climbs("rtl_jax.models.sources", "rtl_jax.models.storage")
     source = "def f():\n    import torch.nn\n    from rtl_jax import errors\n"
     assert imports("m", source, PACKAGE) == {"torch.nn", "rtl_jax.errors"}
+
+
+def test_the_published_map_is_this_one() -> None:
+    """docs/architecture.md has a line of a table for each layer, from the top to the bottom."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    lines = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `rtl_jax")]
+    published = [re.findall(r"`(rtl_jax[\w.]*)`", line) for line in lines]
+    assert published == LAYERS[::-1]
+
+
+def test_everything_is_where_the_map_says() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    places = re.findall(r"`((?:rtl_jax|convert)[\w.]*:[\w.]+)`", text)
+    assert len(places) > 12
+    for place in places:
+        resolve_name(place)
 
 
 def test_the_library_knows_nothing_of_the_lab() -> None:

@@ -1,13 +1,29 @@
 """From the names of a method to a solver that is prepared with the training examples."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 
-from rtl_jax.errors import UserError
+from rtl_jax.errors import require_choice
 from rtl_jax.influence_functions.conjugate import ConjugateGradient
 from rtl_jax.influence_functions.curvature import CURVATURES
 from rtl_jax.influence_functions.head import Examples, Head
 from rtl_jax.influence_functions.hessian import autodiff_hessian
 from rtl_jax.influence_functions.solve import Cholesky, Cutoff, PseudoInverse, Solver
+
+# Called with a curvature and the settings of `solver_for` that are the solver's own.
+SOLVERS: Mapping[str, Callable[..., Solver]] = {
+    "cholesky": lambda curvature, damping, memory_gib, **_: Cholesky.of(
+        curvature, damping, memory_gib=memory_gib
+    ),
+    "pseudo_inverse": lambda curvature, cutoff, cutoff_kind, memory_gib, **_: PseudoInverse.of(
+        curvature, cutoff, cutoff_kind, memory_gib=memory_gib
+    ),
+    "conjugate_gradient": lambda curvature, damping, tolerance, **_: ConjugateGradient.of(
+        curvature, damping, tolerance=tolerance
+    ),
+}
 
 
 def solver_for(
@@ -39,12 +55,8 @@ def solver_for(
     Raises:
       UserError: an unknown name, too little memory, or a singular Hessian.
     """
-    if curvature not in CURVATURES:
-        raise UserError(f"curvature: expected one of {', '.join(CURVATURES)}; got {curvature!r}")
-    if solver not in ("cholesky", "pseudo_inverse", "conjugate_gradient"):
-        raise UserError(
-            f"solver: expected cholesky, pseudo_inverse or conjugate_gradient; got {solver!r}"
-        )
+    require_choice(curvature, CURVATURES, "curvature")
+    require_choice(solver, SOLVERS, "solver")
     if hessian == "autodiff":
         damped = solver == "cholesky"
         matrix = autodiff_hessian(
@@ -58,9 +70,11 @@ def solver_for(
         if damped:
             return Cholesky.of_matrix(matrix, basis)
         return PseudoInverse.of_matrix(matrix, basis, cutoff, cutoff_kind)
-    prepared = CURVATURES[curvature](train)
-    if solver == "cholesky":
-        return Cholesky.of(prepared, damping, memory_gib=memory_gib)
-    if solver == "pseudo_inverse":
-        return PseudoInverse.of(prepared, cutoff, cutoff_kind, memory_gib=memory_gib)
-    return ConjugateGradient.of(prepared, damping, tolerance=tolerance)
+    settings: dict[str, Any] = {
+        "damping": damping,
+        "cutoff": cutoff,
+        "cutoff_kind": cutoff_kind,
+        "tolerance": tolerance,
+        "memory_gib": memory_gib,
+    }
+    return SOLVERS[solver](CURVATURES[curvature](train), **settings)

@@ -20,6 +20,7 @@ from etils import epath
 
 from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Experiment
+from rtl_jax.version import __version__
 
 if TYPE_CHECKING:
     import pyarrow
@@ -97,8 +98,6 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 def versions() -> dict[str, str]:
     """The versions of Python, of this package and of those that results depend on."""
-    from rtl_jax import __version__
-
     packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {"python": platform.python_version(), "rtl_jax": __version__, **packages}
 

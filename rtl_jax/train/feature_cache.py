@@ -2,7 +2,7 @@
 
 Features lie on the device while they take no more than `transfer.feature_cache_mib`, else in
 host memory, else on disk, memory-mapped. Runs with different subsets of one data set share
-them: a store holds the union of their images, and each run reads its own rows.
+them: a cache holds the union of their images, and each run reads its own rows.
 """
 
 import dataclasses

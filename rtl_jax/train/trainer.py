@@ -55,8 +55,8 @@ class Training:
     program: Program
     frozen: Weights
     keys: jax.Array  # [S, 2]: of the order of the batches, and of the augmentation
-    stores: FeatureCaches
-    train_rows: np.ndarray  # int [S, N], in the training store
+    caches: FeatureCaches
+    train_rows: np.ndarray  # int [S, N], in the training cache
     test_rows: np.ndarray  # int [M], or [S, M] where each seed has features of its own
 
     def epoch(self, state: TrainState, epoch: int) -> tuple[TrainState, Metrics]:
@@ -67,17 +67,17 @@ class Training:
         """
         seeds, total = self.train_rows.shape
         size = self.program.settings.batch_size
-        store = self.stores.train
-        program = _reading(self.program, store)
-        orders, views = map(np.asarray, _draw(self.keys, epoch, total, store.views))
+        cache = self.caches.train
+        program = _reading(self.program, cache)
+        orders, views = map(np.asarray, _draw(self.keys, epoch, total, cache.views))
         rows = np.take_along_axis(self.train_rows, orders, axis=1)
         clock = Clock(jnp.asarray(epoch), jnp.asarray(-(-total // size)))
         sums = devices.seeds_apart(Metrics.zero(seeds), seeds)
         for start in range(0, total, size):
             part = np.s_[:, start : start + size]
             batch = TrainBatch(
-                store.take(rows[part], views[part]),
-                jnp.asarray(store.labels[rows[part]]),
+                cache.take(rows[part], views[part]),
+                jnp.asarray(cache.labels[rows[part]]),
                 jnp.asarray(orders[part]),
             )
             batch = devices.seeds_apart(batch, seeds)
@@ -90,42 +90,42 @@ class Training:
 
         The last batch is padded and the padding weighed with 0, so that one shape is compiled.
         """
-        store, seeds = self._test_store, len(self.train_rows)
-        network = _reading(self.program, store).network
+        cache, seeds = self._test_cache, len(self.train_rows)
+        network = _reading(self.program, cache).network
         trained = Weights(state.params, state.batch_stats)
         sums = devices.seeds_apart(Metrics.zero(seeds), seeds)
         for inputs, labels, inside in self._test_batches():
-            arguments = (network, store.shared, trained, self.frozen, inputs, labels)
+            arguments = (network, cache.shared, trained, self.frozen, inputs, labels)
             sums = sums.add(evaluate_batch(*arguments, weights=inside))
         return sums
 
     def logits(self, state: TrainState) -> np.ndarray:
         """Logits of every seed on the test images, float32 [S, M, C], as `evaluate` sees them."""
-        store, parts = self._test_store, []
-        network = _reading(self.program, store).network
+        cache, parts = self._test_cache, []
+        network = _reading(self.program, cache).network
         trained = Weights(state.params, state.batch_stats)
         for inputs, _, weights in self._test_batches():
-            found = logits_batch(network, store.shared, trained, self.frozen, inputs)
+            found = logits_batch(network, cache.shared, trained, self.frozen, inputs)
             parts.append(np.asarray(found)[:, : int(weights.sum())])
         return np.concatenate(parts, axis=1)
 
     def _test_batches(self) -> Iterator[tuple[jax.Array, np.ndarray, np.ndarray]]:
         """Inputs, labels and weights of the test images, batch by batch."""
-        store, seeds = self._test_store, len(self.train_rows)
+        cache, seeds = self._test_cache, len(self.train_rows)
         total = self.test_rows.shape[-1]
         with bar("testing", total) as progress:
             for batch in padded_batches(total, self.program.settings.eval_batch_size):
                 rows = self.test_rows[..., batch.rows]
-                axis = None if store.shared else 0
-                inputs = devices.seeds_apart(store.take(rows), seeds, axis)
-                yield inputs, store.labels[rows if store.shared else rows[0]], batch.inside
+                axis = None if cache.shared else 0
+                inputs = devices.seeds_apart(cache.take(rows), seeds, axis)
+                yield inputs, cache.labels[rows if cache.shared else rows[0]], batch.inside
                 progress.update(batch.number)
 
     @property
-    def _test_store(self) -> FeatureCache:
-        if self.stores.test is None:
+    def _test_cache(self) -> FeatureCache:
+        if self.caches.test is None:
             raise ValueError("these fine-tunings have no test images")
-        return self.stores.test
+        return self.caches.test
 
     def network(self, state: TrainState, tuning: FineTuning, seed: int) -> Network:
         """The fine-tuned network of the `seed`-th seed, whose fine-tuning is `tuning`."""
@@ -168,9 +168,9 @@ def _pick(tree: Any, axis: int | None, seed: int) -> Any:
     return jax.tree.map(lambda leaf: np.asarray(leaf if axis is None else leaf[seed]), tree)
 
 
-def _reading(program: Program, store: FeatureCache) -> Program:
-    """The program, told what a store holds."""
-    return program.replace(network=program.network.replace(features=store.features))
+def _reading(program: Program, cache: FeatureCache) -> Program:
+    """The program, told what a cache holds."""
+    return program.replace(network=program.network.replace(features=cache.features))
 
 
 @partial(jax.jit, static_argnums=(2, 3))
@@ -186,27 +186,27 @@ def _draw(keys: jax.Array, epoch: jax.Array, total: int, views: int) -> tuple[ja
 
 
 def begin(
-    tunings: Sequence[FineTuning], stores: FeatureCaches | None = None
+    tunings: Sequence[FineTuning], caches: FeatureCaches | None = None
 ) -> tuple[Training, TrainState]:
     """The training of fine-tunings that differ by seed alone, and its state before the first step.
 
-    `stores` hold the images of these fine-tunings and perhaps of others; None: made here.
+    `caches` hold the images of these fine-tunings and perhaps of others; None: made here.
     """
     program = _lockstep(tunings)
     variables = _variables(tunings, program)
     own = program.network.own_statistics
-    if stores is None or own:
-        stores = _stores(tunings, program.network, variables if own else variables[:1])
+    if caches is None or own:
+        caches = _stores(tunings, program.network, variables if own else variables[:1])
     state, frozen = _start(program, variables)
     keys = jnp.stack([jax.random.split(tuning.key) for tuning in tunings])
-    tested = stores.test or stores.train
+    tested = caches.test or caches.train
     test = np.stack([tested.rows(i, tuning.test_indices) for i, tuning in enumerate(tunings)])
     training = Training(
         program,
         devices.seeds_apart(frozen, len(tunings), program.network.frozen_axes),
         devices.seeds_apart(keys, len(tunings)),
-        stores,
-        np.stack([stores.train.rows(i, tuning.train_indices) for i, tuning in enumerate(tunings)]),
+        caches,
+        np.stack([caches.train.rows(i, tuning.train_indices) for i, tuning in enumerate(tunings)]),
         test[0] if tested.shared else test,
     )
     return training, devices.seeds_apart(state, len(tunings))
@@ -255,7 +255,7 @@ def _variables(
 
 
 def caches_for(tunings: Sequence[FineTuning], room: Room | None = None) -> FeatureCaches:
-    """The stores of fine-tunings that share source, target and split point.
+    """The caches of fine-tunings that share source, target and split point.
 
     Not for fine-tunings whose frozen part is their own, which `begin` makes by itself.
     """

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 import jinja2
 from markupsafe import Markup
 
-from rtl_jax import __version__
 from rtl_jax.errors import UserError
 from rtl_jax.lab.report import charts
 from rtl_jax.lab.report.elements import Figure, Picture, Report, Table, Text
 from rtl_jax.lab.report.palette import own, shared, styles
+from rtl_jax.version import __version__
 
 
 def render(report: Report) -> str:

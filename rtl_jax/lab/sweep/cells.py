@@ -84,13 +84,13 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
     """Run jobs that share source, target and split point, seeds of one size side by side."""
     experiment = jobs[0].experiment
     own = experiment.source.checkpoint == "random" or jobs[0].program.network.own_statistics
-    stores = None if own else caches_for(jobs)
+    caches = None if own else caches_for(jobs)
     images = sum(len(job.train_indices) * job.program.epochs for job in jobs)
     blocks = experiment.transfer.blocks
     what = f"{experiment.source.checkpoint} -> {experiment.target.dataset}, {blocks} blocks"
     with bar(what, images, leave=True) as progress:
         for group in in_one_program(jobs, sweep):
-            training, state, rows = _train(group, stores, progress)
+            training, state, rows = _train(group, caches, progress)
             if experiment.transfer.baseline:
                 rows += [baseline_row(job) for job in group]
             if sweep.keep_networks:
@@ -117,13 +117,13 @@ def _kind(job: Job) -> tuple[int, int | None]:
 
 
 def _train(
-    jobs: Sequence[Job], stores: FeatureCaches | None, progress: Any
+    jobs: Sequence[Job], caches: FeatureCaches | None, progress: Any
 ) -> tuple[Training, TrainState, list[dict[str, Any]]]:
     """Train jobs of one size in lockstep; the rows of all their evaluations."""
     started = time.monotonic()
     program, size = jobs[0].program, len(jobs[0].train_indices)
     evaluations = program.settings.eval_epochs(program.epochs)
-    training, state = begin(jobs, stores)
+    training, state = begin(jobs, caches)
     rows = []
     for epoch in range(1, program.epochs + 1):
         state, sums = training.epoch(state, epoch)

@@ -45,9 +45,9 @@ def jobs_of(settings: Experiment, seeds: Sequence[int] = SEEDS) -> list[Job]:
     return [assemble(dataclasses.replace(settings, seed=seed), pair) for seed in seeds]
 
 
-def losses(jobs: Sequence[Job], stores: FeatureCaches | None = None) -> np.ndarray:
+def losses(jobs: Sequence[Job], caches: FeatureCaches | None = None) -> np.ndarray:
     """Training losses and the last test loss and accuracy of each seed, [S, epochs + 2]."""
-    training, state = begin(jobs, stores)
+    training, state = begin(jobs, caches)
     columns = []
     for epoch in range(1, jobs[0].program.epochs + 1):
         state, sums = training.epoch(state, epoch)
@@ -118,13 +118,13 @@ def test_features_are_the_same_wherever_they_are_kept(mode: str, place: str):
 def test_sizes_and_seeds_share_the_union_of_their_images():
     small = jobs_of(experiment(frozen_batch_norm="source", num_images=20))
     large = jobs_of(experiment(frozen_batch_norm="source", num_images=40))
-    stores = caches_for([*small, *large])
+    caches = caches_for([*small, *large])
     union = set().union(*(job.train_indices.tolist() for job in [*small, *large]))
-    assert len(stores.train.labels) == len(union) < sum(map(len, (j.train_indices for j in large)))
+    assert len(caches.train.labels) == len(union) < sum(map(len, (j.train_indices for j in large)))
     for jobs in (small, large):
-        np.testing.assert_allclose(losses(jobs, stores), losses(jobs), rtol=1e-5)
-        training, _ = begin(jobs, stores)
-        labels = stores.train.labels[training.train_rows]
+        np.testing.assert_allclose(losses(jobs, caches), losses(jobs), rtol=1e-5)
+        training, _ = begin(jobs, caches)
+        labels = caches.train.labels[training.train_rows]
         np.testing.assert_array_equal(labels, [job.training_images.labels for job in jobs])
 
 
@@ -142,9 +142,9 @@ def test_frozen_weights_are_there_once_and_trained_ones_for_each_seed():
 def test_half_the_bits_keep_three_digits():
     full = losses(jobs_of(experiment(frozen_batch_norm="source")))
     jobs = jobs_of(experiment(frozen_batch_norm="source", feature_bits=16))
-    stores = caches_for(jobs)
-    assert stores.train.data.dtype == stores.test.data.dtype == np.float16
-    np.testing.assert_allclose(losses(jobs, stores)[:, :-1], full[:, :-1], rtol=5e-3)
+    caches = caches_for(jobs)
+    assert caches.train.data.dtype == caches.test.data.dtype == np.float16
+    np.testing.assert_allclose(losses(jobs, caches)[:, :-1], full[:, :-1], rtol=5e-3)
 
 
 def test_features_too_large_for_half_the_bits_are_refused(monkeypatch: pytest.MonkeyPatch):
@@ -156,15 +156,15 @@ def test_features_too_large_for_half_the_bits_are_refused(monkeypatch: pytest.Mo
 def test_views_are_drawn_once_and_shared_by_seeds():
     settings = experiment("paper", frozen_batch_norm="source", views=3)
     jobs = jobs_of(settings)
-    stores = caches_for(jobs)
-    total = len(stores.train.labels)
-    assert stores.train.data.shape[0] == 3 * total
-    pairs = np.asarray(stores.train.data).reshape(3, total, -1)
+    caches = caches_for(jobs)
+    total = len(caches.train.labels)
+    assert caches.train.data.shape[0] == 3 * total
+    pairs = np.asarray(caches.train.data).reshape(3, total, -1)
     assert not np.allclose(pairs[0], pairs[1])
     rows = np.arange(6).reshape(2, 3)
-    taken = stores.train.take(rows, np.array([[0, 1, 2], [2, 1, 0]]))
+    taken = caches.train.take(rows, np.array([[0, 1, 2], [2, 1, 0]]))
     np.testing.assert_array_equal(taken[1, 0].ravel(), pairs[2, 3])
-    together = losses(jobs, stores)
+    together = losses(jobs, caches)
     np.testing.assert_allclose(together[0], losses(jobs[:1])[0], rtol=1e-4)
 
 

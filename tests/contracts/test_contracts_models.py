@@ -1,0 +1,40 @@
+"""Every family of architectures keeps its contract, in small, and describes all its members."""
+
+from pathlib import Path
+
+import pytest
+
+from rtl_jax.models import registry
+from rtl_jax.models.architecture import Architecture
+from tests.contracts.models import check_description, check_model, check_parts
+
+STEM = {"stem_width": 8, "stem_kernel": 3, "stem_stride": 1, "stem_pool": False, "num_classes": 5}
+
+# A small one or two of each family, every kind of block among them.
+SMALL = {
+    "resnet": (
+        Architecture("bottlenecks", "bottleneck", (1, 2), (4, 6), **STEM),
+        Architecture("basic", "basic", (1, 1, 1), (8, 8, 12), **{**STEM, "stem_pool": True}),
+    ),
+}
+
+
+def test_every_family_has_small_members() -> None:
+    assert SMALL.keys() == registry.FAMILIES.keys()
+    for name, members in SMALL.items():
+        assert all(registry.to_dict(member)["family"] == name for member in members)
+
+
+@pytest.mark.parametrize("member", sum(SMALL.values(), ()), ids=lambda member: member.name)
+def test_models(member: registry.Architecture, tmp_path: Path) -> None:
+    check_model(member, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [member for family in registry.FAMILIES.values() for member in family.named.values()],
+    ids=lambda member: member.name,
+)
+def test_named_architectures(member: registry.Architecture) -> None:
+    check_description(member)
+    check_parts(member)
