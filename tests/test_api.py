@@ -79,6 +79,12 @@ def test_the_examples_of_docstrings_run(module: str) -> None:
     assert found.attempted > 4 and found.failed == 0
 
 
+def test_the_examples_of_the_documentation_run() -> None:
+    path = Path(__file__).parents[1] / "docs/python.md"
+    found = doctest.testfile(str(path), module_relative=False)
+    assert found.attempted > 20 and found.failed == 0
+
+
 def test_reading_rows_needs_no_jax() -> None:
     script = "import sys, rtl_jax as rtl; rtl.read_rows; print('jax' in sys.modules)"
     done = subprocess.run(

@@ -194,10 +194,13 @@ class Network:
     def export(self, destination: str | Path) -> Path:
         """Write it for PyTorch, under torchvision's names: .safetensors, or .pth with torch.
 
+        Normalisation is no part of such a file: its user subtracts `architecture.mean` from pixels
+        in [0, 1] and divides by `architecture.std`. Returns the file's path.
+
         Raises UserError for another ending, and for a destination that exists.
         """
         for entry in entry_points(group="rtl_jax.exporters"):
-            return entry.load()(self, destination)
+            return entry.load()(self, destination, report=lambda _: None)
         raise UserError(
             "exporting needs the package `convert`, which is installed beside rtl_jax: "
             "pip install rtl_jax again"
