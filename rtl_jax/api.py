@@ -1,6 +1,7 @@
 """The library's front door: arrays in, networks and arrays out; `import rtl_jax as rtl`."""
 
 import dataclasses
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
@@ -19,6 +20,7 @@ from rtl_jax.errors import UserError
 from rtl_jax.influence_functions import Head, influence_scores, solver_for
 from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, LogitsFn, Network
 from rtl_jax.models.sources import load_source
+from rtl_jax.runtime.digest import image_digests
 from rtl_jax.train.finetuning import FineTuning, start
 from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.trainer import fit
@@ -160,6 +162,9 @@ def attack(
     Returns:
       NumPy arrays: the images found, which of them succeed, and `robust_accuracy`.
 
+    Warns:
+      UserWarning: some images are among those that the network was trained on.
+
     Raises:
       UserError: the arguments do not fit, or logits are not finite.
 
@@ -170,7 +175,7 @@ def attack(
         >>> found.images.shape, bool((found.norms <= 0.5).all())
         ((4, 32, 32, 3), True)
     """
-    logits_fn, pixels, classes = _subject(model, images, labels)
+    logits_fn, pixels, classes = _prepared(model, images, labels)
     key, parts = jax.random.key(seed), []
     for rows, number, _ in padded_batches(len(classes), batch_size):
         found = attacks.attack(
@@ -208,8 +213,8 @@ def autoattack(
         >>> 0 <= found.robust_accuracy <= 1
         True
     """
-    subject = _subject(model, images, labels)
-    return attacks.autoattack(*subject, eps, settings, jax.random.key(seed), batch_size=batch_size)
+    prepared = _prepared(model, images, labels)
+    return attacks.autoattack(*prepared, eps, settings, jax.random.key(seed), batch_size=batch_size)
 
 
 def influence(
@@ -249,7 +254,7 @@ def influence(
     return influence_scores(solver, seen_test, seen_train)
 
 
-def _subject(
+def _prepared(
     model: Network | LogitsFn, images: Any, labels: Any
 ) -> tuple[LogitsFn, np.ndarray, np.ndarray]:
     """What attacks take: a function, float images and int labels."""
@@ -259,6 +264,13 @@ def _subject(
     array = np.asarray(images)
     whole = as_uint8(array)  # checks shape and range; floats stay as they are
     pixels = whole if array.dtype == np.uint8 else np.clip(array, 0, 1).reshape(whole.shape)
+    classes, seen = encode_labels(labels, names), model.training_images or frozenset()
+    if number := sum(one in seen for one in image_digests(whole)):
+        warnings.warn(
+            f"the network was trained on {number} of these {len(whole)} images: accuracy on "
+            "them says nothing about others",
+            stacklevel=3,
+        )
     size = model.image_size or DEFAULT_IMAGE_SIZE
     parts = [
         np.asarray(prepare(jnp.asarray(pixels[start : start + 256]), size))
@@ -266,4 +278,4 @@ def _subject(
     ]
     # Resizing may leave [0, 1] by a rounding error.
     prepared = np.clip(np.concatenate(parts), 0, 1)
-    return model.logits_fn(), prepared, encode_labels(labels, names)
+    return model.logits_fn(), prepared, classes

@@ -85,6 +85,17 @@ def test_the_examples_of_the_documentation_run() -> None:
     assert found.attempted > 20 and found.failed == 0
 
 
+def test_an_attack_on_training_images_says_so() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
+    network = rtl.finetune(rtl.load("random", **SOURCE), images[:4], [0, 1, 0, 1], recipe=RECIPE)
+    settings = rtl.PGD("linf", steps=1)
+    with pytest.warns(UserWarning, match="trained on 2 of these 4 images"):
+        rtl.attack(network, images[2:], [0, 1, 0, 1], 0.01, settings)
+    with pytest.warns(UserWarning, match="trained on 1 of these 1 images"):  # the same, as floats
+        rtl.attack(network, images[:1] / 255, [0], 0.01, settings)
+    rtl.attack(network, images[4:], [0, 1], 0.01, settings)  # a warning would be an error
+
+
 def test_reading_rows_needs_no_jax() -> None:
     script = "import sys, rtl_jax as rtl; rtl.read_rows; print('jax' in sys.modules)"
     done = subprocess.run(

@@ -323,7 +323,7 @@ def test_user_errors_of_the_run_exit_with_2(
     def fail(*arguments: object) -> None:
         raise UserError("the disk is full")
 
-    monkeypatch.setattr(run.experiment, "run", fail)
+    monkeypatch.setattr(run.tasks, "run", fail)
     assert run.main(["--config", config]) == 2
     assert capsys.readouterr().err == "error: the disk is full\n"
 
@@ -334,7 +334,7 @@ def test_an_interruption_exits_with_130(
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run.experiment, "run", interrupt)
+    monkeypatch.setattr(run.tasks, "run", interrupt)
     assert run.main(["--config", config]) == 130
     assert "interrupted" in capsys.readouterr().err
 
@@ -343,16 +343,16 @@ def test_a_defect_is_not_hidden(config: str, monkeypatch: pytest.MonkeyPatch) ->
     def fail(*arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(run.experiment, "run", fail)
+    monkeypatch.setattr(run.tasks, "run", fail)
     with pytest.raises(ZeroDivisionError):
         run.main(["--config", config])
 
 
 def test_main_passes_everything_on(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     received: list[object] = []
-    monkeypatch.setattr(run.experiment, "run", lambda *arguments: received.extend(arguments))
+    monkeypatch.setattr(run.tasks, "run", lambda *arguments: received.extend(arguments))
     assert run.main(["--config", config, "--config.seed=5", "--workdir=w"]) == 0
-    assert received == [Experiment(seed=5), "w", run.convert]
+    assert received == [Experiment(seed=5), "w"]
 
 
 def test_the_process_prints_one_line_and_exits_with_2() -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from rtl_jax.errors import UserError
+from rtl_jax.lab.compatibility import at_own_size
 from rtl_jax.lab.config import Experiment, freeze
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.models.network import Network
@@ -34,8 +35,12 @@ def networks_under_attack(experiment: Experiment) -> Iterator[NetworkUnderAttack
     Raises UserError where there is no such network.
     """
     if experiment.attack.runs is None:
-        network = load_network(experiment.source, experiment.seed)
-        yield NetworkUnderAttack(experiment.source.checkpoint, network, experiment, {})
+        name, network = (
+            experiment.source.checkpoint,
+            load_network(experiment.source, experiment.seed),
+        )
+        target = at_own_size(experiment.target, {name: network})
+        yield NetworkUnderAttack(name, network, dataclasses.replace(experiment, target=target), {})
         return
     workdir = epath.Path(experiment.attack.runs).expanduser()
     found = networks_in(workdir)

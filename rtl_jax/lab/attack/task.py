@@ -14,13 +14,14 @@ from rtl_jax.attacks.adversarial import robustness_curve
 from rtl_jax.attacks.autoattack import Evaluation, autoattack
 from rtl_jax.attacks.base import Attack, LogitsFn
 from rtl_jax.attacks.registry import make_attack
-from rtl_jax.data import Dataset, ImageSet, draw_test_subset
+from rtl_jax.data import ImageSet
 from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.lab import config, results
 from rtl_jax.lab.attack.networks import NetworkUnderAttack, networks_under_attack
 from rtl_jax.lab.attack.plots import draw_curve, draw_images
+from rtl_jax.lab.compatibility import draw_test_images, unseen, with_own_labels
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.inputs import load_target
 from rtl_jax.lab.run import Run, open_run
@@ -63,7 +64,8 @@ def run_attack(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     WORKDIR/rows; a curve and a grid of perturbed images to WORKDIR/runs/RUN. Images are attacked
     in batches, each kept when it is done, so that the same command goes on where it was killed.
 
-    Raises UserError for user-fixable errors, a network with other classes included.
+    Images are taken at the network's own size, classes are matched by name, and training images are
+    left out. Raises UserError for user-fixable errors, a network with other classes included.
     """
     with devices.matmul_precision(experiment.attack.precision):
         runs = [
@@ -122,31 +124,20 @@ def _rows(
     return rows
 
 
-def require_classes(network: Network, checkpoint: str, dataset: Dataset) -> None:
-    """Raise UserError unless a network has as many classes as a data set."""
-    classes = network.architecture.num_classes
-    if dataset.num_classes != classes:
-        raise UserError(
-            f"{checkpoint} has {classes} classes and {dataset.name} has "
-            f"{dataset.num_classes}: name a network that was trained or fine-tuned on these "
-            "classes (the work directory of a run will do), or choose them with target.classes"
-        )
-
-
 def _load(subject: NetworkUnderAttack) -> tuple[ImageSet, str]:
-    """The test images to attack, and the order of their data set."""
+    """The test images to attack, none of which the network has seen; their data set's order."""
     name, network, experiment, _ = subject
     target = experiment.target
     dataset = load_target(target)
-    classes = network.architecture.num_classes
-    require_classes(network, name, dataset)
-    rows = draw_test_subset(dataset.test.labels, target.num_test_images, classes)
+    images = dataset.test.take(draw_test_images(target, dataset))
+    images = with_own_labels(name, network, dataset, images)
+    images = images.take(unseen(name, network, images))
     print(
         f"{name} ({network.architecture.name}) under "
-        f"{experiment.attack.method}, {experiment.attack.norm}: {len(rows)} test images of "
+        f"{experiment.attack.method}, {experiment.attack.norm}: {len(images)} test images of "
         f"{target.dataset}, in {dataset.order} order, at {target.image_size} px"
     )
-    return dataset.test.take(rows), dataset.order
+    return images, dataset.order
 
 
 def _measure(

@@ -14,7 +14,7 @@ from etils import epath
 from rtl_jax.data import Dataset, ImageSet, draw_test_subset
 from rtl_jax.data.transforms import prepare
 from rtl_jax.lab import results
-from rtl_jax.lab.attack.task import require_classes
+from rtl_jax.lab.compatibility import at_own_size, draw_test_images, with_own_labels
 from rtl_jax.lab.config import Experiment, Visualize
 from rtl_jax.lab.inputs import load_network, load_target
 from rtl_jax.lab.run import open_run
@@ -49,7 +49,9 @@ def run_visualize(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFra
     started = time.monotonic()
     with devices.matmul_precision("float32"):
         networks = _load_sources(experiment)
-        dataset = load_target(experiment.target)
+        target = at_own_size(experiment.target, networks)
+        experiment = dataclasses.replace(experiment, target=target)
+        dataset = load_target(target)
         images = _draw(experiment, dataset)
         name = experiment.fingerprint(
             networks=[one.digest for one in networks.values()],
@@ -81,7 +83,7 @@ def _load_sources(experiment: Experiment) -> dict[str, Network]:
 def _draw(experiment: Experiment, dataset: Dataset) -> ImageSet:
     """The test images to look at, those of the figure first."""
     target, settings, test = experiment.target, experiment.visualize, dataset.test
-    rows = draw_test_subset(test.labels, target.num_test_images, dataset.num_classes)
+    rows = draw_test_images(target, dataset)
     shown = draw_test_subset(test.labels[rows], settings.num_shown, dataset.num_classes)
     if settings.show == "features":
         return test.take(rows[shown])
@@ -93,17 +95,20 @@ def _look(
 ) -> list[Seen]:
     """What each network sees."""
     settings, size = experiment.visualize, experiment.target.image_size
-    short = short_names(list(networks))
+    labelled = {}
     for name, network in networks.items():  # all of them, before any work
         if settings.show == "features":
             require_units(network.architecture, settings, name)
+            labelled[name] = images
         else:
-            require_classes(network, name, dataset)
+            labelled[name] = with_own_labels(name, network, dataset, images)
     seen = []
     with bar(settings.show, len(images) * len(networks)) as progress:
-        for label, network in zip(short, networks.values(), strict=True):
+        for label, (name, network) in zip(
+            short_names(list(networks)), networks.items(), strict=True
+        ):
             look = _features if settings.show == "features" else _gradients
-            seen.append(look(settings, size, network, images, label))
+            seen.append(look(settings, size, network, labelled[name], label))
             progress.update(len(images))
     return seen
 

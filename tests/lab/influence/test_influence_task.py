@@ -113,7 +113,7 @@ def test_a_finished_explanation_is_not_repeated(workdir: Path, compared, monkeyp
         raise AssertionError
 
     monkeypatch.setattr(explain, "_rank", fail)
-    monkeypatch.setattr(finetuned, "finetune", fail)
+    monkeypatch.setattr(finetuned, "finetune_job", fail)
     settings = experiment(
         workdir, compare=str(workdir / "natural"), parameters="trainable", rank=3, damping=0.5
     )

@@ -119,7 +119,9 @@ def test_what_is_empty_has_the_settings_own_value():
 
 
 def test_a_dry_run_needs_neither_data_nor_checkpoints(tmp_path: Path, capsys, monkeypatch):
-    monkeypatch.setattr(cells_module, "load", lambda *_: pytest.fail("a dry run loads nothing"))
+    monkeypatch.setattr(
+        cells_module, "load_inputs", lambda *_: pytest.fail("a dry run loads nothing")
+    )
     monkeypatch.setenv("RTL_JAX_DATA_DIR", str(tmp_path / "nothing"))
     grid = experiment(
         sources=("checkpoints/a.pt", "random"), targets=("tfds:svhn_cropped", "digits")
@@ -257,7 +259,7 @@ def test_a_sweep_killed_anywhere_ends_with_the_same_rows(whole, tmp_path: Path, 
 def test_another_source_under_the_same_name_is_another_run(whole, monkeypatch):
     """Names of runs hold the content: a plan may take them for done, a sweep does not."""
     workdir, rows = whole
-    real = cells_module.load
+    real = cells_module.load_inputs
 
     def changed(*arguments):
         pair = real(*arguments)
@@ -265,7 +267,7 @@ def test_another_source_under_the_same_name_is_another_run(whole, monkeypatch):
         test = dataclasses.replace(pair.dataset.test, labels=labels)
         return dataclasses.replace(pair, dataset=dataclasses.replace(pair.dataset, test=test))
 
-    monkeypatch.setattr(cells_module, "load", changed)
+    monkeypatch.setattr(cells_module, "load_inputs", changed)
     other = run_sweep(experiment(), workdir)
     assert not set(other["run"]) & set(rows["run"]) and len(other) == len(rows)
 

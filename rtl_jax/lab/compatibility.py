@@ -1,0 +1,107 @@
+"""A network on a data set: at its own image size, with its own classes, on unseen images."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from rtl_jax.data import Dataset, ImageSet, draw_test_subset
+from rtl_jax.data.folds import deal
+from rtl_jax.errors import UserError
+from rtl_jax.lab.config import Target
+from rtl_jax.models.network import Network
+from rtl_jax.runtime.digest import image_digests
+
+
+def at_own_size(target: Target, networks: Mapping[str, Network]) -> Target:
+    """The target at the image size that the networks, by name, were trained at.
+
+    Where none says its size, `target.image_size` stays. Raises UserError where they differ.
+    """
+    known = {name: one.image_size for name, one in networks.items() if one.image_size}
+    sizes = sorted({size for size in known.values() if size is not None})
+    if len(sizes) > 1:
+        each = ", ".join(f"{name} at {size} px" for name, size in known.items())
+        raise UserError(f"networks were trained at different image sizes ({each}): use one by one")
+    if not sizes or sizes[0] == target.image_size:
+        return target
+    print(
+        f"{', '.join(known)}: images are taken at {sizes[0]} px, as in training, not at "
+        f"target.image_size={target.image_size}"
+    )
+    return dataclasses.replace(target, image_size=sizes[0])
+
+
+def draw_test_images(target: Target, dataset: Dataset) -> np.ndarray:
+    """The indices of `target.num_test_images` test images, or of all where there are fewer.
+
+    In cross-validation they are the fold's. Ascending, int64 [N].
+    """
+    labels = dataset.test.labels
+    if target.fold is not None and target.folds is not None:
+        return np.flatnonzero(deal(labels, target.folds) == target.fold)
+    number = target.num_test_images
+    if number is not None and number > len(labels):
+        print(f"{dataset.name} has {len(labels)} test images, not {number}: all are used")
+        number = None
+    return draw_test_subset(labels, number, dataset.num_classes)
+
+
+def with_own_labels(name: str, network: Network, dataset: Dataset, images: ImageSet) -> ImageSet:
+    """Images of a data set, their classes numbered as the network numbers them.
+
+    Classes are matched by name where both sides name them; names that are the classes' own numbers
+    name nothing, and then their number must be the same. Raises UserError for a class that the
+    network does not know.
+    """
+    known, asked = network.class_names, dataset.class_names
+    if known is None or _numbered(known) or _numbered(asked):
+        if network.num_classes != len(asked):
+            raise UserError(
+                f"{name} has {network.num_classes} classes and {dataset.name} has {len(asked)}: "
+                "name a network that was trained or fine-tuned on these classes (the work "
+                "directory of a run will do), or choose them with target.classes"
+            )
+        if known is not None and known != asked:
+            pairs = ", ".join(
+                f"{theirs} is {ours}" for ours, theirs in zip(known, asked, strict=True)
+            )
+            print(f"{name} and {dataset.name} name their classes differently; by number, {pairs}")
+        return images
+    if known == asked:
+        return images
+    if unknown := [one for one in asked if one not in known]:
+        raise UserError(
+            f"{name} does not know the class{'es' * (len(unknown) > 1)} {', '.join(unknown)} of "
+            f"{dataset.name}: it knows {', '.join(known)}. Name the data set's classes as the "
+            "network does (a folder's by its folders), or choose some with target.classes"
+        )
+    numbers = np.array([known.index(one) for one in asked], np.int32)
+    print(f"{name} numbers the classes of {dataset.name} otherwise: they are matched by name")
+    return ImageSet(images.images, numbers[images.labels])
+
+
+def unseen(name: str, network: Network, images: ImageSet) -> np.ndarray:
+    """The indices, int64 [M], of the images that the network was not trained on.
+
+    Images are recognised by their 8-bit content. Raises UserError where none is left.
+    """
+    seen = network.training_images or frozenset()
+    inside = np.array([one in seen for one in image_digests(images.images)], bool)
+    if inside.all():
+        raise UserError(
+            f"{name} was trained on all {len(images)} test images: how it does on them says "
+            "nothing about others. Give images that it has not seen (target.dataset with a folder "
+            "test/, or target.test_dataset); my_images measures on held-out images, robustness "
+            "too with my_images.robustness=True"
+        )
+    if inside.any():
+        print(
+            f"{name} was trained on {inside.sum()} of the {len(images)} test images: they are "
+            "left out"
+        )
+    return np.flatnonzero(~inside)
+
+
+def _numbered(names: tuple[str, ...]) -> bool:
+    return names == tuple(map(str, range(len(names))))
