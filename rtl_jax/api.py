@@ -1,5 +1,6 @@
 """The library's front door: arrays in, networks and arrays out; `import rtl_jax as rtl`."""
 
+import contextlib
 import dataclasses
 import warnings
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ from rtl_jax.influence_functions import Head, influence_scores, solver_for
 from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, LogitsFn, Network
 from rtl_jax.models.sources import load_source
 from rtl_jax.runtime.digest import image_digests
+from rtl_jax.runtime.switches import pinned
 from rtl_jax.train.finetuning import FineTuning, start
 from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.trainer import fit
@@ -39,6 +41,7 @@ FEW_LABELS = Recipe(
 )
 
 
+@pinned()
 def load(checkpoint: str, *, arch: str = "", seed: int = 0, **shape: Any) -> Network:
     """Load a network.
 
@@ -69,6 +72,7 @@ def finetune(
 def finetune(
     source: Network, images: Any, labels: Any, *, seeds: Iterable[int], **settings: Any
 ) -> list[Network]: ...
+@pinned()
 def finetune(
     source: Network,
     images: Any,
@@ -175,19 +179,20 @@ def attack(
         >>> found.images.shape, bool((found.norms <= 0.5).all())
         ((4, 32, 32, 3), True)
     """
-    logits_fn, pixels, classes = _prepared(model, images, labels)
-    key, parts = jax.random.key(seed), []
-    for rows, number, _ in padded_batches(len(classes), batch_size):
-        found = attacks.attack(
-            logits_fn,
-            jnp.asarray(pixels[rows]),
-            jnp.asarray(classes[rows]),
-            eps,
-            settings,
-            key,
-            indices=jnp.asarray(rows),
-        )
-        parts.append(jax.tree.map(lambda leaf, n=number: np.asarray(leaf)[:n], found))
+    with _numbers_of(model):
+        logits_fn, pixels, classes = _prepared(model, images, labels)
+        key, parts = jax.random.key(seed), []
+        for rows, number, _ in padded_batches(len(classes), batch_size):
+            found = attacks.attack(
+                logits_fn,
+                jnp.asarray(pixels[rows]),
+                jnp.asarray(classes[rows]),
+                eps,
+                settings,
+                key,
+                indices=jnp.asarray(rows),
+            )
+            parts.append(jax.tree.map(lambda leaf, n=number: np.asarray(leaf)[:n], found))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
@@ -213,10 +218,12 @@ def autoattack(
         >>> 0 <= found.robust_accuracy <= 1
         True
     """
-    prepared = _prepared(model, images, labels)
-    return attacks.autoattack(*prepared, eps, settings, jax.random.key(seed), batch_size=batch_size)
+    with _numbers_of(model):
+        prepared, key = _prepared(model, images, labels), jax.random.key(seed)
+        return attacks.autoattack(*prepared, eps, settings, key, batch_size=batch_size)
 
 
+@pinned()
 def influence(
     network: Network, train: Labelled, test: Labelled, *, damping: float = 1e-3, **settings: Any
 ) -> np.ndarray:
@@ -252,6 +259,11 @@ def influence(
     )
     solver = solver_for(head, seen_train, damping=damping, **settings)
     return influence_scores(solver, seen_test, seen_train)
+
+
+def _numbers_of(model: Network | LogitsFn) -> contextlib.AbstractContextManager[None]:
+    """A network is attacked in our numbers; a function may want its caller's, such as float64."""
+    return pinned() if isinstance(model, Network) else contextlib.nullcontext()
 
 
 def _prepared(

@@ -5,6 +5,8 @@ work directory to rows, and `table.py` has `summarize`, which puts rows into wor
 imported when the task runs: a report is written without JAX.
 """
 
+import contextlib
+from collections.abc import Iterator
 from importlib import import_module
 
 import pandas as pd
@@ -18,13 +20,20 @@ def run(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
 
     Raises UserError for user-fixable errors.
     """
-    if experiment.task != "report":
-        from rtl_jax.runtime import devices
-
-        devices.join_hosts()
-        devices.enable_compilation_cache()
     folder = f"rtl_jax.lab.{experiment.task}"
     task = getattr(import_module(f"{folder}.task"), f"run_{experiment.task}")
-    rows: pd.DataFrame = task(experiment, workdir)
+    with contextlib.nullcontext() if experiment.task == "report" else _prepared_jax():
+        rows: pd.DataFrame = task(experiment, workdir)
     print(import_module(f"{folder}.table").summarize(rows))
     return rows
+
+
+@contextlib.contextmanager
+def _prepared_jax() -> Iterator[None]:
+    """JAX on all hosts, with its compiled programs kept and the same numbers in every shell."""
+    from rtl_jax.runtime import devices, switches
+
+    devices.join_hosts()
+    devices.enable_compilation_cache()
+    with switches.pinned():
+        yield

@@ -23,6 +23,7 @@ from rtl_jax.models.model import bind, check_variables, definition, variable_sha
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.digest import digest
 from rtl_jax.runtime.paths import absolute
+from rtl_jax.runtime.switches import pinned
 
 # What a network sees that does not say what it was made for: ImageNet's size.
 DEFAULT_IMAGE_SIZE = 224
@@ -139,7 +140,7 @@ class Network:
         images, size = np.asarray(images), image_size or self.image_size or DEFAULT_IMAGE_SIZE
         if images.ndim == 3:
             images = images[..., None]
-        with devices.matmul_precision("float32"):
+        with pinned(), devices.matmul_precision("float32"):
             return np.concatenate(list(self._features(images, size, batch_size)))
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Sweep
 from rtl_jax.lab.sweep.cells import run_cells
 from rtl_jax.lab.sweep.grid import Cell
+from rtl_jax.runtime.switches import pinned
 
 Groups = Sequence[Sequence[Cell]]
 
@@ -54,7 +55,8 @@ def ray(groups: Groups, sweep: Sweep, workdir: str) -> Iterator[tuple[int, list[
     try:
         accelerated = cluster.cluster_resources().get("GPU", 0) > 0
         needs: dict[str, Any] = {"num_gpus": 1} if accelerated else {"num_cpus": CORES}
-        task = cluster.remote(max_retries=RETRIES, **needs)(run_cells)
+        # A worker has its own shell's switches.
+        task = cluster.remote(max_retries=RETRIES, **needs)(pinned()(run_cells))
         waiting = [task.remote(cells, sweep, workdir) for cells in groups]
         places = {each: index for index, each in enumerate(waiting)}
         while waiting:
