@@ -4,7 +4,7 @@ import sys
 
 from rtl_jax.errors import Incomplete, UserError
 from rtl_jax.lab import cli, tasks
-from rtl_jax.runtime.interruption import Stopped
+from rtl_jax.runtime.interruption import Stopped, insisting
 
 
 def main(arguments: list[str]) -> int:
@@ -18,7 +18,8 @@ def main(arguments: list[str]) -> int:
         return 0 if arguments else 2
     try:
         settings, workdir = cli.parse(arguments)
-        tasks.run(settings, workdir)
+        with insisting():
+            tasks.run(settings, workdir)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -219,7 +219,15 @@ def ahead(found: Finetunings, pairs: Iterable[tuple[str, str]]) -> Table:
             numbers = [cells.number(each, signed=True) for each in (means.mean(), *_ends(means))]
             names = map(cells.text, (target, source, other))
             lines.append([*names, *map(cells.count, counts), *numbers])
-    heads = ["target", "source", "against", "cells", "surely ahead", "cannot say", "surely behind"]
+    heads = [
+        "target",
+        "source",
+        "against",
+        "cells",
+        "significantly better",
+        "inconclusive",
+        "significantly worse",
+    ]
     heads += ["mean difference", "least", "most"]
     return Table("ahead", "One source against another", heads, lines)
 

@@ -47,11 +47,11 @@ class Comparison:
         """The outcome against a rival in words."""
         ahead, half, seeds = self.rivals[rival]
         if seeds < 2:
-            return f"{self.best} against {rival}: cannot say, with {seeds or 'no'} seed in common"
+            return f"{self.best} against {rival}: inconclusive, with {seeds or 'no'} seed in common"
         by = f"by {ahead:.1f} ± {half:.1f} points, {seeds} seeds"
         if self.rivals[rival].sure:
             return f"{self.best} beats {rival} {by}: sure"
-        return f"{self.best} leads {rival} {by}: cannot say which is better"
+        return f"{self.best} leads {rival} {by}: inconclusive"
 
 
 def compare(options: Mapping[str, pd.Series]) -> Comparison | None:

@@ -40,7 +40,7 @@ def test_what_is_not_sure_is_said():
     found = compare({"a": seeds(50, 60, 70), "b": seeds(51, 58, 72)})
     assert found is not None and not found.sure
     assert found.sentence("a").startswith("b leads a by 0.3 ± ")
-    assert found.sentence("a").endswith("3 seeds: cannot say which is better")
+    assert found.sentence("a").endswith("3 seeds: inconclusive")
 
 
 def test_only_seeds_in_common_count():
@@ -50,7 +50,7 @@ def test_only_seeds_in_common_count():
     assert found.rivals["one"].seeds == 2 and found.rivals["one"].ahead == pytest.approx(1.25)
     lonely = compare({"one": one, "other": pd.Series({9: 99.0})})
     assert lonely is not None and not lonely.sure and lonely.rivals["one"].seeds == 0
-    assert "cannot say, with no seed in common" in lonely.sentence("one")
+    assert "inconclusive, with no seed in common" in lonely.sentence("one")
 
 
 def test_nothing_to_compare():
@@ -178,7 +178,7 @@ def test_one_seed_makes_nothing_sure():
     rows = frame(cell([50], source=NATURAL), cell([60], source=L2))
     text, table = recommendations(finetunings(rows))
     assert isinstance(text, Text) and isinstance(table, Table)
-    assert "cannot say, with 1 seed in common" in text.text
+    assert "inconclusive, with 1 seed in common" in text.text
     assert "cannot be fitted" in text.text
     assert table.rows[0][7].text == "no"
 
