@@ -55,9 +55,16 @@ def _read(path: Path) -> list[dict[str, str]]:
         raise UserError(f"there is no file {path}: give list: the path of a CSV file")
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = [{"split": "train", **row} for row in csv.DictReader(file)]
+            reader = csv.DictReader(file)
+            heads = reader.fieldnames or ()
+            rows = [{"split": "train", **row} for row in reader]
     except (OSError, csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from error
+    if not rows or not {"file", "label"} <= set(heads):
+        raise UserError(
+            f"{path}: expected a first line of {','.join(COLUMNS)} and a line for each picture; "
+            f"received {len(rows)} pictures under {','.join(heads) or 'nothing'}"
+        )
     for number, row in enumerate(rows, start=2):
         good = row.get("file") and row.get("label") and row.get("split") in ("train", "test")
         if not good:

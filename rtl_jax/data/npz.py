@@ -18,8 +18,7 @@ def read_npz(path: Path) -> Decoded:
     Pickled objects are never loaded. Raises UserError for a missing or damaged file, a
     missing array, or an array of another type or shape.
     """
-    if not path.is_file():
-        raise UserError(f"there is no file {path}: give npz: the path of a .npz file")
+    _require_file(path)
     try:
         with open(path, "rb") as file:
             archive = np.load(file, allow_pickle=False)
@@ -48,12 +47,21 @@ def read_npz(path: Path) -> Decoded:
 
 
 def stored_bytes(path: Path) -> int:
-    """The size of the arrays when read, or 0 of a damaged file: `read_npz` says what is wrong."""
+    """The size of the arrays when read, or 0 of a damaged file: `read_npz` says what is wrong.
+
+    Raises UserError for a missing file.
+    """
+    _require_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             return sum(member.file_size for member in archive.infolist())
     except (OSError, zipfile.BadZipFile):
         return 0
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"there is no file {path}: give npz: the path of a .npz file")
 
 
 def _images(array: np.ndarray, name: str) -> np.ndarray:

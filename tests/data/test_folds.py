@@ -86,7 +86,9 @@ def test_paths_are_from_the_lists_folder_and_splits_may_be_missing(tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,label\nx,a\n", r"line 2: expected a file, a label"),
+        ("name,label\nx,a\n", r"expected a first line of file,label,split .* under name,label"),
+        ("", "received 0 pictures under nothing"),
+        ("file,label\n", "received 0 pictures under file,label"),
         ("file,label,split\nx,a,train\ny,,train\n", r"line 3: expected a file"),
         ("file,label,split\nx,a,later\n", r"line 2: .*train or test"),
     ],

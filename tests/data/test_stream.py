@@ -17,7 +17,6 @@ from rtl_jax.data import (
     load_dataset,
     open_stream,
     originals,
-    sources,
 )
 from rtl_jax.data.batches import Batch, Batches, Shuffle
 from rtl_jax.data.crop import DRAWS, crop_box
@@ -358,4 +357,4 @@ def test_decoded_bytes_of_the_six_targets_need_no_file(data_dir):
         assert round(size / 1e6) == million
     with pytest.raises(UserError, match="not prepared"):
         decoded_bytes("tfds:imagenet2012", data_dir=None, image_size=224)
-    assert sources.DIGITS_BYTES == 1797 * 64
+    assert decoded_bytes("digits", data_dir=None, image_size=224) == 1797 * 64
