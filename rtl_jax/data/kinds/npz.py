@@ -25,4 +25,4 @@ class Npz(DataSource):
 
     def decoded_bytes(self, image_size: int) -> int:
         """As `DataSource.decoded_bytes`."""
-        return npz.stored_bytes(self.path)
+        return npz.decoded_bytes(self.path)
