@@ -18,6 +18,7 @@ import numpy as np
 from rtl_jax.data import pictures
 from rtl_jax.data.dataset import Decoded, ImageSet
 from rtl_jax.errors import UserError
+from rtl_jax.runtime.paths import printable
 
 TEST_NAMES = ("test", "val", "valid", "validation")
 TEST_SHARE = 0.2
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 class FolderPlan:
     """Which file is which image: `train` and `test` are (path, label) in order.
 
+    Names of classes can be printed, whatever bytes those of the folders have.
     `split_seed` is the seed of the split, or None where none was drawn.
     """
 
@@ -143,7 +145,7 @@ def _plan_halves(path: Path, train_dir: Path, test_dir: Path) -> FolderPlan:
 
 
 def _pictures_by_class(path: Path) -> dict[str, list[Path]]:
-    classes = {folder.name: _pictures(folder) for folder in folders(path)}
+    classes = {printable(folder.name): _pictures(folder) for folder in folders(path)}
     if len(classes) < 2:
         raise UserError(
             f"{path} must hold a folder per class, at least two, "

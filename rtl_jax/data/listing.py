@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rtl_jax.data.folder import FolderPlan
 from rtl_jax.errors import UserError
-from rtl_jax.runtime.paths import complete_or_absent
+from rtl_jax.runtime.paths import complete_or_absent, printable
 
 COLUMNS = ("file", "label", "split")
 
@@ -47,23 +47,28 @@ def write_list(path: Path, rows: Iterable[tuple[Path, str, str]]) -> None:
     writer.writerow(COLUMNS)
     writer.writerows(rows)
     with complete_or_absent(path, replace=True) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
+        # Names of files need not be UTF-8: their bytes are written as they are.
+        temporary.write_bytes(text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def _read(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         raise UserError(f"there is no file {path}: give list: the path of a CSV file")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.DictReader(file)
             heads = reader.fieldnames or ()
             rows = [{"split": "train", **row} for row in reader]
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
+    except (OSError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from error
     if not rows or not {"file", "label"} <= set(heads):
         raise UserError(
             f"{path}: expected a first line of {','.join(COLUMNS)} and a line for each picture; "
             f"received {len(rows)} pictures under {','.join(heads) or 'nothing'}"
+        )
+    if strange := [row["label"] for row in rows if printable(row["label"]) != row["label"]]:
+        raise UserError(
+            f"{path}: the label {printable(strange[0])} is not UTF-8: save the list as UTF-8"
         )
     for number, row in enumerate(rows, start=2):
         good = row.get("file") and row.get("label") and row.get("split") in ("train", "test")

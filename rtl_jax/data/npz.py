@@ -113,8 +113,9 @@ def _check_lengths(path: Path, headers: dict[str, Header]) -> None:
 
 def _check_memory(path: Path, headers: dict[str, Header]) -> None:
     arrays = sum(header.nbytes for header in headers.values())
-    floats = [headers[f"x_{half}"] for half in HALVES if headers[f"x_{half}"].dtype != np.uint8]
-    needed = arrays + sum(math.prod(header.shape) for header in floats)
+    copied = [headers[f"x_{half}"] for half in HALVES]
+    copied = [each for each in copied if each.fortran or each.dtype != np.uint8]
+    needed = arrays + sum(math.prod(header.shape) for header in copied)
     if needed > (free := host_free()):
         raise UserError(
             f"{path}: its arrays need {needed / 2**30:,.1f} GiB of memory, and {free / 2**30:,.1f} "

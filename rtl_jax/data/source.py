@@ -17,6 +17,7 @@ from rtl_jax.data.dataset import Decoded, Order
 from rtl_jax.data.folder import FolderPlan
 from rtl_jax.data.records import Halves
 from rtl_jax.errors import UserError
+from rtl_jax.runtime.paths import printable
 
 # The split of a folder that has none, where no seed is given.
 SPLIT_SEED = 0
@@ -101,6 +102,11 @@ def usage() -> str:
 
 def parse(spec: str) -> tuple[str, str]:
     """The kind of a single set, and the name or path that follows it; raises UserError."""
+    if printable(spec) != spec:
+        raise UserError(
+            f"the data set {printable(spec)!r} has a name that is not UTF-8, and results are "
+            "written with it: rename the file or folder"
+        )
     kind, colon, rest = spec.partition(":")
     if kind not in KINDS or bool(KINDS[kind].takes) != bool(rest) or bool(colon) != bool(rest):
         raise UserError(f"unknown dataset {spec!r}: expected {usage()}")

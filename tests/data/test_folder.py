@@ -1,12 +1,14 @@
 """Folders of photographs: the two layouts, the seeded split, and what users get wrong."""
 
+import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rtl_jax.data import folder, load_dataset, pictures
+from rtl_jax.data import folder, listing, load_dataset, open_stream, pictures
 from rtl_jax.errors import UserError
 
 
@@ -166,3 +168,47 @@ def test_a_home_path_is_expanded(tmp_path, monkeypatch):
     photos(tmp_path / "p", {"a": 2, "b": 2})
     monkeypatch.setenv("HOME", str(tmp_path))
     assert len(load_dataset("folder:~/p", data_dir=None, image_size=8).train) == 2
+
+
+LATIN = b"caf\xe9"  # as an old system or a zip file leaves it: no UTF-8
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    """Files are read, and whatever is written of them can be written."""
+    root = photos(tmp_path / "p", {"a": 3, "b": 3})
+    os.rename(root / "b", os.path.join(os.fsencode(root), LATIN))
+    name = os.fsdecode(LATIN)
+    os.rename(root / name / "000.png", root / name / f"{name}.png")
+    first, second = load(root), load(root)
+    assert first.class_names == second.class_names == ("a", r"caf\xe9")
+    assert json.loads(json.dumps(first.class_names)) == list(first.class_names)
+    first.class_names[1].encode()
+    # A list keeps the bytes of the files' names, and has labels that can be printed.
+    plan = folder.plan_folder(root, 0)
+    rows = [(file, plan.class_names[label], "train") for file, label in plan.train]
+    rows += [(file, plan.class_names[label], "test") for file, label in plan.test]
+    listing.write_list(tmp_path / "list.csv", rows)
+    listed = load_dataset(f"list:{tmp_path / 'list.csv'}", data_dir=None, image_size=8)
+    assert levels(listed.train) == levels(first.train)
+    assert listed.class_names == first.class_names
+    (tmp_path / "latin.csv").write_bytes(b"file,label\nx.png," + LATIN + b"\n")
+    with pytest.raises(UserError, match=r"the label caf\\xe9 is not UTF-8: save the list as"):
+        load_dataset(f"list:{tmp_path / 'latin.csv'}", data_dir=None, image_size=8)
+    with pytest.raises(UserError, match=r"caf\\\\xe9' has a name that is not UTF-8") as caught:
+        load(root / name)
+    str(caught.value).encode()
+
+
+def test_a_folder_of_12_bits_is_a_question(tmp_path):
+    """Of the whole set, so that both halves and later pictures have one scale."""
+    rng = np.random.default_rng(0)
+    for number in range(10):
+        path = tmp_path / "p" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 4096, (8, 8)).astype(np.uint16)).save(path)
+    with pytest.raises(
+        UserError, match=r"p: pictures of 16 bits a channel \(10\) .*\* 65535 // 4095"
+    ):
+        load(tmp_path / "p")
+    with pytest.raises(UserError, match="pictures of 16 bits a channel"):
+        open_stream(f"folder:{tmp_path / 'p'}", data_dir=None, image_size=8)

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from rtl_jax.data import cache, folder, pictures
+from rtl_jax.data import cache, depth, folder, pictures
 from rtl_jax.data.dataset import Decoded
 from rtl_jax.data.records import Files, Halves
 from rtl_jax.data.source import SPLIT_SEED, DataSource, local, register
+from rtl_jax.runtime.paths import printable
 
-_SAMPLED_HEADERS = 64
+_SAMPLED = 64
 
 
 @register("folder", takes="PATH")
@@ -40,11 +41,15 @@ class Folder(DataSource):
 
     def decoded_bytes(self, image_size: int) -> int:
         """As `DataSource.decoded_bytes`; sizes are those in up to 64 headers."""
-        files = self.plan(SPLIT_SEED).files
-        common = pictures.common_size(files[:: -(-len(files) // _SAMPLED_HEADERS) or 1])
-        return len(files) * folder.edge(common, image_size) ** 2 * 3
+        common = pictures.common_size(self._sample())
+        return len(self.plan(SPLIT_SEED).files) * folder.edge(common, image_size) ** 2 * 3
 
     def records(self) -> Halves:
         """As `DataSource.records`."""
         plan = self.plan(SPLIT_SEED)
+        depth.check_files(self._sample(), printable(self.path))
         return Halves(Files(plan.train), Files(plan.test), plan.class_names, self.order)
+
+    def _sample(self) -> list[Path]:
+        files = self.plan(SPLIT_SEED).files
+        return files[:: -(-len(files) // _SAMPLED) or 1]
