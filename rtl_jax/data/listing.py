@@ -10,6 +10,7 @@ may be left out: then every picture trains. Classes are the labels in alphabetic
 
 import csv
 import io
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,10 +24,13 @@ COLUMNS = ("file", "label", "split")
 def plan_list(path: Path) -> FolderPlan:
     """Which file is which image, in the list's order; no picture is opened.
 
-    Raises UserError for a list that is missing or damaged, lacks a column, or has a line without a
-    file, a label or a split.
+    Raises UserError for a list that is missing or damaged, lacks a column, has a line without a
+    file, a label or a split, a file that trains and is tested or has two labels, or labels that
+    look the same.
     """
     rows = _read(path)
+    _check_files(path, rows)
+    _check_labels(path, {row["label"] for row in rows})
     names = sorted({row["label"] for row in rows})
     numbers = {name: label for label, name in enumerate(names)}
 
@@ -37,7 +41,8 @@ def plan_list(path: Path) -> FolderPlan:
             if row["split"] == split
         )
 
-    return FolderPlan(path, tuple(names), half("train"), half("test"), None)
+    train, test = half("train"), half("test")
+    return FolderPlan(path, tuple(names), train, test, None, divided=True, is_list=True)
 
 
 def write_list(path: Path, rows: Iterable[tuple[Path, str, str]]) -> None:
@@ -49,6 +54,35 @@ def write_list(path: Path, rows: Iterable[tuple[Path, str, str]]) -> None:
     with complete_or_absent(path, replace=True) as temporary:
         # Names of files need not be UTF-8: their bytes are written as they are.
         temporary.write_bytes(text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _check_files(path: Path, rows: list[dict[str, str]]) -> None:
+    """Raise UserError for a file that trains and is tested, or has two labels."""
+    seen: dict[str, tuple[int, dict[str, str]]] = {}
+    for number, row in enumerate(rows, start=2):
+        file = os.path.normpath(path.parent / row["file"])
+        first, before = seen.setdefault(file, (number, row))
+        for column in ("split", "label"):
+            if row[column] != before[column]:
+                raise UserError(
+                    f"{path}, lines {first} and {number}: {row['file']} has the {column} "
+                    f"{before[column]} and {row[column]}: expected one of them for each file"
+                )
+
+
+def _check_labels(path: Path, labels: set[str]) -> None:
+    """Raise UserError for labels that look the same; single letters may differ in case."""
+    alike: dict[str, list[str]] = {}
+    for label in sorted(labels):
+        blank_free = " ".join(label.split())
+        folded = blank_free if len(blank_free) == 1 else blank_free.casefold()
+        alike.setdefault(folded, []).append(label)
+    if found := [group for group in alike.values() if len(group) > 1]:
+        listed = "; ".join(" and ".join(map(repr, group)) for group in found[:5])
+        raise UserError(
+            f"{path}: labels that differ by blanks or by upper and lower case alone are classes of "
+            f"their own: {listed}. Write each class in one way"
+        )
 
 
 def _read(path: Path) -> list[dict[str, str]]:

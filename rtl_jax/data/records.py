@@ -2,6 +2,7 @@
 
     Files     a folder's pictures
     Joined    several sets one after the other (see `union`)
+    Selected  some of the images
     Kept      some of the classes
 
 All can be pickled, and read by several threads at a time.
@@ -95,6 +96,28 @@ class Joined:
     def _locate(self, index: int) -> tuple[int, int]:
         part = bisect.bisect_right(self._ends, index)
         return part, index - self._ends[part] + len(self._parts[part])
+
+
+class Selected:
+    """Some images of a set, by their numbers."""
+
+    def __init__(self, records: Records, indices: np.ndarray):
+        self._records, self._indices = records, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def read(self, index: int) -> tuple[Path | bytes, int]:
+        """As `Records.read`."""
+        return self._records.read(int(self._indices[index]))
+
+    def place(self, index: int) -> str:
+        """As the whole set calls it."""
+        return self._records.place(int(self._indices[index]))
+
+    def labels(self) -> np.ndarray:
+        """As `Records.labels`."""
+        return self._records.labels()[self._indices]
 
 
 class Kept:

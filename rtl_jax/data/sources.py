@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import rtl_jax.data.kinds  # noqa: F401 - registers them
-from rtl_jax.data import cache, union
+from rtl_jax.data import cache, leaks, union
 from rtl_jax.data.dataset import Dataset, Decoded, keep_classes
 from rtl_jax.data.source import SPLIT_SEED, DataSource, open_source, open_sources
 from rtl_jax.errors import UserError
@@ -40,25 +40,32 @@ def load_dataset(
             side resized, centre cropped). Sets of one fixed size keep it.
         seed: of the train/test split of a `folder:` that has none.
         classes: keep only these labels and renumber them 0, 1, ...; None keeps all.
-        test: another set, whose test images take the place of these (see `union`).
+        test: another set, whose test images take the place of these (see `union`). Of copies,
+            those of held-out pictures (see `leaks`).
         test_on_train: the training images take the place of the test images, as for
             cross-validation.
 
     Raises:
         UserError: the source is missing, damaged, or not a classification set; the
-            message says what to do. Without network it comes within 10 seconds.
+            message says what to do; or it cannot be told which test images are copies of
+            training images (see `leaks`). Without network it comes within 10 seconds.
     """
     if image_size < 1:
         raise UserError(f"image_size must be positive, received {image_size}")
     places = data_path(data_dir), cache_path(cache_dir)
     sources = open_sources(spec, places[0])
     decoded = union.join([_decoded(each, places[1], image_size, seed) for each in sources], spec)
+    name, tested = spec, sources[0].plan(seed)
+    training = [each.plan(seed) for each in sources]
     if test is not None:
+        name = f"{spec}, tested on {test}"
         sources.append(open_source(test, places[0]))
         other = _decoded(sources[-1], places[1], image_size, None)
-        decoded = union.with_test(decoded, other, f"{spec}, tested on {test}")
+        decoded, tested = union.with_test(decoded, other, name), sources[-1].plan(None)
     if test_on_train:
         decoded = dataclasses.replace(decoded, test=decoded.train)
+    elif not all(each.published for each in sources):
+        decoded = leaks.drop_training_images(decoded, name, tested, training)
     order = union.joint_order([each.order for each in sources])
     if classes is not None:
         decoded = keep_classes(decoded, classes, spec)

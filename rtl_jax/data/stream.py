@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rtl_jax.data import pictures, union
+import numpy as np
+
+from rtl_jax.data import leaks, pictures, union
 from rtl_jax.data.batches import Batches, Decode, Shuffle
 from rtl_jax.data.dataset import ImageSet, check_classes, three_channels
-from rtl_jax.data.records import Halves, Joined, Kept
-from rtl_jax.data.source import open_sources
+from rtl_jax.data.records import Halves, Joined, Kept, Selected
+from rtl_jax.data.source import SPLIT_SEED, open_sources
 from rtl_jax.data.subset import draw_test_subset
 from rtl_jax.errors import UserError
 from rtl_jax.runtime.paths import data_path
@@ -132,10 +134,20 @@ def open_stream(
 def open_records(spec: str, *, data_dir: Path, classes: Sequence[int] | None = None) -> Halves:
     """Find the encoded images of a set, or of a union of them.
 
+    Test pictures that have the name of a training picture in another folder are left out, as by
+    `load_dataset`; none is decoded, so that the same content under another name is not found.
+
     Raises UserError for kinds that are read whole, and as `load_dataset`.
     """
-    sets = [source.records() for source in open_sources(spec, data_dir)]
+    sources = open_sources(spec, data_dir)
+    sets = [source.records() for source in sources]
     halves = sets[0]
+    plans = [source.plan(SPLIT_SEED) for source in sources]
+    if len(sets) > 1 and plans[0] is not None:
+        copies = leaks.copies_by_name(spec, plans[0], plans)
+        leaks.report(spec, plans[0], {"name": copies})
+        if copies.any():
+            halves = halves._replace(test=Selected(halves.test, np.flatnonzero(~copies)))
     if len(sets) > 1:
         numbers = [union.renumbering(s.class_names, halves.class_names, spec) for s in sets]
         halves = halves._replace(

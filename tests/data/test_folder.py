@@ -24,9 +24,8 @@ def write(path: Path, level: int = 0, size: tuple[int, int] = (12, 9), mode: str
     return path
 
 
-def photos(root: Path, counts: dict[str, int]) -> Path:
+def photos(root: Path, counts: dict[str, int], level: int = 0) -> Path:
     """Every picture has its own red level, so that rows can be recognised."""
-    level = 0
     for name, count in counts.items():
         for i in range(count):
             write(root / name / f"{i:03}.png", level, size=(12 + i % 3, 9))
@@ -78,28 +77,27 @@ def test_a_class_with_one_picture_trains_on_it(tmp_path):
 def test_folders_for_train_and_test(tmp_path, test_name):
     root = tmp_path / "p"
     photos(root / "Train", {"a": 2, "b": 3, "c": 1})
-    photos(root / test_name, {"c": 2, "a": 1})
+    photos(root / test_name, {"c": 2, "a": 1}, level=100)
     dataset = load(root)
     assert levels(dataset.train) == list(range(6))
     assert dataset.train.labels.tolist() == [0, 0, 1, 1, 1, 2]
     assert dataset.test.labels.tolist() == [0, 2, 2]
-    assert levels(dataset.test) == [2, 0, 1]
+    assert levels(dataset.test) == [102, 100, 101]
 
 
 def test_sizes_native_or_resized(tmp_path):
     for size, image_size, expected in (((6, 6), 8, 6), ((6, 6), 4, 4), ((6, 5), 8, 8)):
         root = tmp_path / f"{size[1]}-{image_size}"
-        for name in ("a", "b"):
-            write(root / name / "0.png", size=size)
-            write(root / name / "1.png", size=size)
+        for level, name in enumerate(("a/0", "a/1", "b/0", "b/1")):
+            write(root / f"{name}.png", level, size=size)
         assert load(root, image_size=image_size).train.images.shape[1:] == (expected, expected, 3)
 
 
 def test_grey_keeps_one_channel_and_junk_is_ignored(tmp_path, caplog):
     root = tmp_path / "p"
     for i in range(2):
-        write(root / "a" / f"{i}.png", 40, mode="L")
-        write(root / "b" / "deeper" / f"{i}.JPG", 90, size=(20, 20), mode="L")
+        write(root / "a" / f"{i}.png", 40 + i, mode="L")
+        write(root / "b" / "deeper" / f"{i}.JPG", 90 + i, size=(20, 20), mode="L")
     (root / "a" / ".DS_Store").write_bytes(b"x")
     (root / "a" / "Thumbs.db").write_bytes(b"x")
     (root / "a" / "notes.txt").write_text("x")
@@ -107,7 +105,7 @@ def test_grey_keeps_one_channel_and_junk_is_ignored(tmp_path, caplog):
     (root / "readme.md").write_text("x")
     dataset = load(root)
     assert dataset.train.images.shape == (2, 8, 8, 1)
-    assert levels(dataset.train) == [40, 90]
+    assert [level // 10 for level in levels(dataset.train)] == [4, 9]
     assert "1 files are no pictures" in caplog.text and "notes.txt" in caplog.text
 
 

@@ -33,7 +33,8 @@ def test_a_class_of_one_image_cannot_be_held_out() -> None:
 
 
 def images(labels: np.ndarray) -> ImageSet:
-    return ImageSet(np.zeros((len(labels), 8, 8, 1), np.uint8), labels)
+    levels = np.arange(len(labels), dtype=np.uint8)[:, None, None, None]
+    return ImageSet(np.tile(levels, (8, 8, 1)), labels)
 
 
 def test_each_image_is_tested_once_and_never_trained_on() -> None:
