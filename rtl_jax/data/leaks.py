@@ -13,6 +13,7 @@ so. Arrays and published sets keep their test images, so that results compare; a
 many are in doubt.
 """
 
+import itertools
 import logging
 import os
 from collections.abc import Sequence
@@ -49,8 +50,7 @@ def drop_training_images(
     Raises UserError where it cannot be told which test pictures are copies of training pictures,
     and where no test image is left.
     """
-    known = set(image_digests(decoded.train.images))
-    same = np.array([digest in known for digest in image_digests(decoded.test.images)], bool)
+    same = _tested_again(decoded.train.images, decoded.test.images)
     if tested is None:
         if same.any():
             logger.warning(
@@ -126,9 +126,41 @@ _GROUPS: WeakKeyDictionary[ImageSet, np.ndarray] = WeakKeyDictionary()
 def same_images(images: ImageSet) -> np.ndarray:
     """A number for each image, int64 [N], equal for those that show the same."""
     if images not in _GROUPS:
-        _, groups = np.unique(image_digests(images.images), return_inverse=True)
-        _GROUPS[images] = groups.astype(np.int64)
+        _GROUPS[images] = _numbers([images.images])
     return _GROUPS[images]
+
+
+def _tested_again(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Which test images, bool [N], a training image equals."""
+    if train.shape[1:] != test.shape[1:] or not len(train) or not len(test):
+        return np.zeros(len(test), bool)
+    numbers = _numbers([train, test])
+    return np.isin(numbers[len(train) :], numbers[: len(train)])
+
+
+def _numbers(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """A number for each image of all arrays, int64 [N], equal for equal ones.
+
+    A few pixels of each tell most apart; the others are compared as a whole.
+    """
+    sampled = np.concatenate([_few_pixels(images) for images in arrays])
+    _, numbers, counts = np.unique(sampled, return_inverse=True, return_counts=True)
+    every = itertools.chain.from_iterable(arrays)
+    known: dict[tuple[int, str], int] = {}
+    found = numbers.astype(np.int64)
+    for row, image in enumerate(every):
+        if counts[numbers[row]] > 1:
+            key = int(numbers[row]), image_digests(image[None])[0]
+            found[row] = known.setdefault(key, len(counts) + len(known))
+    return found
+
+
+def _few_pixels(images: np.ndarray) -> np.ndarray:
+    """About 8 x 8 pixels of each image, as one opaque value each, [N]."""
+    _, height, width, _ = images.shape
+    grid = images[:, :: -(-height // 8), :: -(-width // 8)]
+    flat = np.ascontiguousarray(grid).reshape(len(images), -1)
+    return flat.view(np.dtype((np.void, flat.shape[1])))[:, 0]
 
 
 def _names(plan: FolderPlan, rows: Sequence[tuple[Path, int]], stems: bool) -> list[Name]:

@@ -274,6 +274,21 @@ def test_the_same_images_are_in_one_fold():
         deal(LABELS, 5, np.arange(21) % 2)
 
 
+@pytest.mark.parametrize(("size", "channels"), [((5, 9), 1), ((40, 33), 3)])
+def test_same_images_are_equal_in_every_pixel(size, channels):
+    """Against a comparison of all pairs, with images that differ in one pixel alone."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, *size, channels), np.uint8)
+    images[20:30] = images[rng.integers(0, 20, 10)]
+    images[30:] = images[:10]
+    images[30:, -1, -2, 0] ^= 1
+    found = same_images(ImageSet(images, np.zeros(40, np.int32)))
+    flat = images.reshape(40, -1)
+    truth = (flat[:, None] == flat).all(-1)
+    np.testing.assert_array_equal(found[:, None] == found, truth)
+    assert truth.sum() > 40
+
+
 def test_no_fold_tests_what_another_trains_on():
     images = np.random.default_rng(0).integers(0, 256, (21, 4, 4, 3), np.uint8)
     images[[5, 13]] = images[0]
