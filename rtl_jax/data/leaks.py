@@ -13,6 +13,7 @@ so. Arrays and published sets keep their test images, so that results compare; a
 many are in doubt.
 """
 
+import hashlib
 import itertools
 import logging
 import os
@@ -25,7 +26,6 @@ import numpy as np
 from rtl_jax.data.dataset import Decoded, ImageSet
 from rtl_jax.data.folder import FolderPlan
 from rtl_jax.errors import UserError
-from rtl_jax.runtime.digest import image_digests
 from rtl_jax.runtime.paths import printable
 
 # A folder of copies is one of which at least so many have an original.
@@ -146,11 +146,11 @@ def _numbers(arrays: Sequence[np.ndarray]) -> np.ndarray:
     sampled = np.concatenate([_few_pixels(images) for images in arrays])
     _, numbers, counts = np.unique(sampled, return_inverse=True, return_counts=True)
     every = itertools.chain.from_iterable(arrays)
-    known: dict[tuple[int, str], int] = {}
+    known: dict[bytes, int] = {}
     found = numbers.astype(np.int64)
     for row, image in enumerate(every):
         if counts[numbers[row]] > 1:
-            key = int(numbers[row]), image_digests(image[None])[0]
+            key = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
             found[row] = known.setdefault(key, len(counts) + len(known))
     return found
 

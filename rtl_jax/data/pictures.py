@@ -18,6 +18,7 @@ from tqdm import tqdm
 from rtl_jax.data import depth, exif
 from rtl_jax.errors import UserError
 from rtl_jax.runtime.paths import printable
+from rtl_jax.runtime.resources import host_free
 
 # What PIL and its decoders raise for a file that is damaged or no picture.
 # MemoryError: a damaged header can ask for any size. SyntaxError: PNG chunks. struct.error, and
@@ -43,7 +44,7 @@ def decode_all(
     `name` is the source's, for messages.
 
     Returns the pixels, and the row and reason of every picture that cannot be decoded.
-    Raises UserError if the pixels exceed this machine's memory, and where pictures of 16 bits use
+    Raises UserError if the pixels exceed the memory that is free, and where pictures of 16 bits use
     only a part of their range (see `depth`).
     """
     rgb = allocate(count, size, 3, name)
@@ -202,15 +203,11 @@ def _try_decode(job: tuple[Path | bytes, int | None, tuple[int, int]]) -> Pictur
 
 
 def allocate(count: int, size: tuple[int, int], channels: int, name: str) -> np.ndarray:
-    """uint8 [count, *size, channels] for `name`; UserError if it exceeds this machine's memory."""
+    """uint8 [count, *size, channels] for `name`; UserError if it exceeds the free memory."""
     needed = count * size[0] * size[1] * channels
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Not every system tells.
-        total = needed
-    if needed > total:
+    if needed > (free := host_free()):
         raise UserError(
-            f"{name}: {count} images of {size[0]}x{size[1]} need {needed / 2**30:.1f} GiB, and "
-            f"this machine has {total / 2**30:.1f}: lower image_size, or use fewer images"
+            f"{name}: {count} images of {size[0]}x{size[1]} need {needed / 2**30:.1f} GiB of "
+            f"memory, and {free / 2**30:.1f} are free: lower image_size, or use fewer images"
         )
     return np.empty((count, *size, channels), np.uint8)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rtl_jax.data import folder, listing, load_dataset, open_stream, pictures
+from rtl_jax.data import folder, listing, load_dataset, open_stream, pictures, sources
 from rtl_jax.errors import UserError
 
 
@@ -166,6 +166,23 @@ def test_a_home_path_is_expanded(tmp_path, monkeypatch):
     photos(tmp_path / "p", {"a": 2, "b": 2})
     monkeypatch.setenv("HOME", str(tmp_path))
     assert len(load_dataset("folder:~/p", data_dir=None, image_size=8).train) == 2
+
+
+def test_the_files_of_training_images_are_known(tmp_path):
+    """Of a union too, numbered as in the first set; not where some images are no files."""
+    first, second = photos(tmp_path / "p", {"a": 5, "b": 5}), tmp_path / "q"
+    write(second / "train" / "b" / "x.png", 100)
+    write(second / "train" / "a" / "y.png", 101)
+    write(second / "test" / "a" / "z.png", 102)
+    write(second / "test" / "b" / "z.png", 103)
+    spec = f"folder:{first}+folder:{second}"
+    dataset = load_dataset(spec, data_dir=None, image_size=8)
+    files = sources.training_files(spec)
+    assert [label for _, label in files] == dataset.train.labels.tolist()
+    shown = [np.asarray(Image.open(file))[4, 4, 0] for file, _ in files]
+    assert shown == levels(dataset.train)
+    assert sources.training_files("digits") is None
+    assert sources.training_files(f"folder:{first}+digits") is None
 
 
 LATIN = b"caf\xe9"  # as an old system or a zip file leaves it: no UTF-8
