@@ -1,14 +1,19 @@
 """Images and labels as a user holds them, brought into the form that everything here takes."""
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from rtl_jax.errors import UserError
 
-# Pixels may leave [0, 1] by what rounding does.
+# Pixels may leave [0, 1] by what rounding does in an image's own arithmetic: resizing leaves
+# -3e-8 in single precision, and 1.001 in half.
 _ROUNDING = 1e-6
+_ROUNDING_STEPS = 4
+
+_BLOCK = 2**24  # pixels that are converted at a time
 
 
 def as_uint8(images: Any) -> np.ndarray:
@@ -18,27 +23,64 @@ def as_uint8(images: Any) -> np.ndarray:
     shapes, types and pixels.
     """
     array = np.asarray(images)
-    if array.ndim == 3:
-        array = array[..., None]
-    if array.ndim != 4 or array.shape[-1] not in (1, 3) or 0 in array.shape:
+    check_images(array, "images")
+    if not len(array):
+        raise UserError("images: expected one or more, received none")
+    return grey_levels(array, "images")
+
+
+class Shaped(Protocol):
+    """An array, or what is known of one that is not read yet."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+
+def check_images(array: Shaped, name: str) -> None:
+    """Raise UserError, calling it `name`, for another shape or type than `grey_levels` takes."""
+    shape, dtype = array.shape, array.dtype
+    channels_last = len(shape) == 3 or (len(shape) == 4 and shape[-1] in (1, 3))
+    if not channels_last or 0 in shape[1:]:
         hint = ""
-        if array.ndim == 4 and array.shape[1] in (1, 3):
+        if len(shape) == 4 and shape[1] in (1, 3):
             hint = "; channels come last: transpose with numpy.moveaxis(images, 1, -1)"
         raise UserError(
-            "images: expected [N, height, width] or [N, height, width, 1 or 3], received "
-            f"{list(array.shape)}{hint}"
+            f"{name}: expected [N, height, width] or [N, height, width, 1 or 3], received "
+            f"{list(shape)}{hint}"
         )
-    if array.dtype == np.uint8:
-        return array
-    if not np.issubdtype(array.dtype, np.floating):
-        raise UserError(f"images: expected uint8, or floats in [0, 1]; received {array.dtype}")
-    low, high = float(array.min()), float(array.max())
-    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
+    if dtype != np.uint8 and not np.issubdtype(dtype, np.floating):
         raise UserError(
-            f"images: expected pixels in [0, 1], found {low:g} to {high:g}: divide them by their "
+            f"{name}: expected uint8, or floats in [0, 1]; received {dtype}: convert values of "
+            "0..255 with .astype(numpy.uint8)"
+        )
+
+
+def grey_levels(array: np.ndarray, name: str) -> np.ndarray:
+    """An array that `check_images` lets pass as uint8 [N, H, W, C], floats rounded.
+
+    Raises UserError, calling it `name`, for floats outside of [0, 1] by more than rounding, and
+    for those that are not finite.
+    """
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.dtype == np.uint8 or not len(array):
+        return array.astype(np.uint8, copy=False)
+    rounding = max(_ROUNDING, _ROUNDING_STEPS * float(np.finfo(array.dtype).eps))
+    low, high = float(array.min()), float(array.max())
+    if not (low >= -rounding and high <= 1 + rounding):
+        raise UserError(
+            f"{name}: expected pixels in [0, 1], found {low:g} to {high:g}: divide them by their "
             "largest possible value, and leave normalisation to the network"
         )
-    return np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
+    levels = np.empty(array.shape, np.uint8)
+    step = max(1, _BLOCK // math.prod(array.shape[1:]))
+    for start in range(0, len(array), step):  # so that little is held as floats once more
+        block = array[start : start + step]
+        levels[start : start + step] = np.rint(np.clip(block, 0, 1) * 255)
+    return levels
 
 
 def encode_labels(labels: Any, class_names: Sequence[str]) -> np.ndarray:

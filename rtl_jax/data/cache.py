@@ -42,7 +42,8 @@ def key(spec: str, *, files: Iterable[Path], settings: Sequence[Any] = ()) -> st
             stat = path.stat()
         except OSError:
             continue  # The reader has the better message for a file that is not there.
-        digest.update(f"\0{path}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
+        state = f"\0{path}\0{stat.st_size}\0{stat.st_mtime_ns}"
+        digest.update(state.encode("utf-8", "surrogateescape"))  # names need not be UTF-8
     readable = re.sub(r"[^A-Za-z0-9]+", "_", spec).strip("_")[-40:]
     return f"{readable}-{digest.hexdigest()[:24]}"
 

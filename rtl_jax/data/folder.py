@@ -18,6 +18,7 @@ import numpy as np
 from rtl_jax.data import pictures
 from rtl_jax.data.dataset import Decoded, ImageSet
 from rtl_jax.errors import UserError
+from rtl_jax.runtime.paths import printable
 
 TEST_NAMES = ("test", "val", "valid", "validation")
 TEST_SHARE = 0.2
@@ -35,7 +36,9 @@ logger = logging.getLogger(__name__)
 class FolderPlan:
     """Which file is which image: `train` and `test` are (path, label) in order.
 
-    `split_seed` is the seed of the split, or None where none was drawn.
+    Names of classes can be printed, whatever bytes those of the folders have.
+    `split_seed` is the seed of the split, or None where none was drawn. `divided` says whether
+    the owner has said which pictures are for testing, `is_list` whether by a list.
     """
 
     path: Path
@@ -43,11 +46,18 @@ class FolderPlan:
     train: tuple[tuple[Path, int], ...]
     test: tuple[tuple[Path, int], ...]
     split_seed: int | None
+    divided: bool = False
+    is_list: bool = False
 
     @property
     def files(self) -> list[Path]:
         """Every picture, training first."""
         return [path for path, _ in self.train + self.test]
+
+    def below_class(self, file: Path) -> str:
+        """The path of a folder's picture from its class's folder."""
+        depth = 2 if self.divided else 1  # train/cats/x.jpg, or cats/x.jpg
+        return os.path.join(*file.relative_to(self.path).parts[depth:])
 
 
 def plan_folder(path: Path, seed: int | None) -> FolderPlan:
@@ -55,7 +65,8 @@ def plan_folder(path: Path, seed: int | None) -> FolderPlan:
 
     Where there is no train/ and test/, a fifth of each class (at least one picture, if it
     has two) becomes the test set, drawn by `seed` and the class's name: adding a class
-    leaves the others' split as it was. Without a seed all pictures are test images.
+    leaves the others' split as it was. Without a seed all pictures are test images, and a
+    folder may hold test/ alone.
 
     Raises UserError for a missing folder, a class without pictures, a test class that has
     no training class, or pictures in a format that cannot be read.
@@ -63,10 +74,9 @@ def plan_folder(path: Path, seed: int | None) -> FolderPlan:
     train_dir, test_dir = halves(path)
     if test_dir is not None:
         return _plan_halves(path, train_dir, test_dir)
-    classes = _pictures_by_class(path)
     if seed is None:
-        every = tuple((f, label) for label, files in enumerate(classes.values()) for f in files)
-        return FolderPlan(path, tuple(classes), (), every, None)
+        return _plan_tests(path)
+    classes = _pictures_by_class(path)
     train: list[tuple[Path, int]] = []
     test: list[tuple[Path, int]] = []
     for label, (name, files) in enumerate(classes.items()):
@@ -76,6 +86,15 @@ def plan_folder(path: Path, seed: int | None) -> FolderPlan:
         train += [(file, label) for file in sorted(shuffled[count:])]
         test += [(file, label) for file in sorted(shuffled[:count])]
     return FolderPlan(path, tuple(classes), tuple(train), tuple(test), seed)
+
+
+def _plan_tests(path: Path) -> FolderPlan:
+    """All pictures of an undivided folder, or of the one folder in it that is called test/."""
+    inside = folders(path)
+    alone = len(inside) == 1 and inside[0].name.lower() in TEST_NAMES
+    classes = _pictures_by_class(inside[0] if alone else path)
+    every = tuple((f, label) for label, files in enumerate(classes.values()) for f in files)
+    return FolderPlan(path, tuple(classes), (), every, None, divided=alone)
 
 
 def halves(path: Path) -> tuple[Path, Path | None]:
@@ -94,7 +113,13 @@ def halves(path: Path) -> tuple[Path, Path | None]:
             f"{path} has train/ and no test/: add test/ with the same class folders, or move "
             "the class folders out of train/ to have a fifth of the pictures drawn for testing"
         )
-    return inside["train"], inside[test_names[0]]
+    used = inside["train"], inside[test_names[0]]
+    if unused := [entry.name for entry in inside.values() if entry not in used]:
+        logger.warning(
+            "%s: training images are those in %s/, test images those in %s/; not used: %s",
+            path, *(place.name for place in used), printable(", ".join(unused)),
+        )  # fmt: skip
+    return used
 
 
 def read_folder(plan: FolderPlan, image_size: int) -> Decoded:
@@ -139,11 +164,15 @@ def _plan_halves(path: Path, train_dir: Path, test_dir: Path) -> FolderPlan:
     def rows(classes: dict[str, list[Path]]) -> tuple[tuple[Path, int], ...]:
         return tuple((f, names.index(name)) for name, files in classes.items() for f in files)
 
-    return FolderPlan(path, names, rows(train), rows(test), None)
+    return FolderPlan(path, names, rows(train), rows(test), None, divided=True)
 
 
 def _pictures_by_class(path: Path) -> dict[str, list[Path]]:
-    classes = {folder.name: _pictures(folder) for folder in folders(path)}
+    if loose := [entry for entry in path.iterdir() if _is_loose(entry)]:
+        logger.warning(
+            "%s: pictures in no class's folder, skipped (%d): %s", path, len(loose), min(loose)
+        )
+    classes = {printable(folder.name): _pictures(folder) for folder in folders(path)}
     if len(classes) < 2:
         raise UserError(
             f"{path} must hold a folder per class, at least two, "
@@ -155,6 +184,11 @@ def _pictures_by_class(path: Path) -> dict[str, list[Path]]:
             f"({', '.join(sorted(PICTURES))}) or remove the folders"
         )
     return classes
+
+
+def _is_loose(entry: Path) -> bool:
+    known = entry.suffix.lower() in PICTURES | UNREADABLE
+    return known and not entry.name.startswith(".") and entry.is_file()
 
 
 def folders(path: Path) -> list[Path]:

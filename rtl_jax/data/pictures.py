@@ -3,21 +3,29 @@
 import io
 import itertools
 import os
+import struct
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from rtl_jax.data import depth, exif
 from rtl_jax.errors import UserError
+from rtl_jax.runtime.paths import printable
+from rtl_jax.runtime.resources import host_free
 
 # What PIL and its decoders raise for a file that is damaged or no picture.
-# MemoryError: a damaged header can ask for any size. SyntaxError: PNG chunks.
+# MemoryError: a damaged header can ask for any size. SyntaxError: PNG chunks. struct.error, and
+# AttributeError: metadata cut off or of another type than it should be.
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, MemoryError,
-          OverflowError, Image.DecompressionBombError)  # fmt: skip
+          OverflowError, RuntimeError, AttributeError, struct.error, zlib.error,
+          Image.DecompressionBombError)  # fmt: skip
 
 # JPEG can decode at 1/2, 1/4 or 1/8 of its size. Asking for no less than twice the size
 # wanted makes large photographs several times faster and changes hardly a pixel.
@@ -36,10 +44,12 @@ def decode_all(
     `name` is the source's, for messages.
 
     Returns the pixels, and the row and reason of every picture that cannot be decoded.
-    Raises UserError if the pixels exceed this machine's memory.
+    Raises UserError if the pixels exceed the memory that is free, and where pictures of 16 bits use
+    only a part of their range (see `depth`).
     """
     rgb = allocate(count, size, 3, name)
     broken: list[tuple[int, str]] = []
+    tops: list[int] = []
     grey = True
     target = None if native else size[0]
     stream = iter(sources)
@@ -57,11 +67,21 @@ def decode_all(
                 if isinstance(result, str):
                     broken.append((row, result))
                 else:
-                    rgb[row] = result
-                    grey = grey and is_grey(result)
+                    rgb[row] = result.rgb
+                    grey = grey and is_grey(result.rgb)
+                    tops += () if result.top is None else (result.top,)
                 row += 1
             progress.update(len(batch))
+    if not broken:
+        depth.check_range(tops, name)
     return (np.ascontiguousarray(rgb[..., :1]) if grey else rgb), broken
+
+
+class Picture(NamedTuple):
+    """Decoded pixels, uint8 [H, W, 3], and the file's largest value where it has 16 bits."""
+
+    rgb: np.ndarray
+    top: int | None
 
 
 def decode(source: Path | bytes, size: int | None) -> np.ndarray:
@@ -74,8 +94,13 @@ def decode(source: Path | bytes, size: int | None) -> np.ndarray:
     Raises one of `BROKEN` for anything that cannot be decoded, PIL's limit against
     decompression bombs included.
     """
-    rgb = _open_rgb(source, size and _DRAFT_FACTOR * size)
-    return np.asarray(rgb if size is None else _fit(rgb, size))
+    return decode_with_range(source, size).rgb
+
+
+def decode_with_range(source: Path | bytes, size: int | None) -> Picture:
+    """As `decode`, with what `depth.check_range` wants to know of all pictures of a set."""
+    rgb, top = _open_rgb(source, size and _DRAFT_FACTOR * size)
+    return Picture(np.asarray(rgb if size is None else _fit(rgb, size)), top)
 
 
 def decode_crop(
@@ -87,7 +112,7 @@ def decode_crop(
     the part. It is cut out first, so nothing beside it shows, as in torchvision's
     `resized_crop`. Raises as `decode`.
     """
-    rgb = _open_rgb(source, None)
+    rgb, _ = _open_rgb(source, None)
     top, left, height, width = choose(rgb.height, rgb.width)
     part = rgb.crop((left, top, left + width, top + height))
     return np.asarray(part.resize((size, size), Image.Resampling.BILINEAR))
@@ -117,8 +142,14 @@ def list_broken(broken: Sequence[str], most: int = 5) -> str:
 
 def reason(error: BaseException) -> str:
     """Why a picture cannot be decoded, in one line."""
+    if isinstance(error, Image.DecompressionBombError):
+        # PIL calls it an attack, which a panorama or a scan is not.
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return f"it has more than {most:,} pixels: make it smaller, or cut it into parts"
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no picture of a known format"
     lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0][:160]
+    return printable(lines[0])[:160]
 
 
 def is_grey(rgb: np.ndarray) -> bool:
@@ -126,31 +157,25 @@ def is_grey(rgb: np.ndarray) -> bool:
     return bool((rgb == rgb[..., :1]).all())
 
 
-def _open_rgb(source: Path | bytes, draft: int | None) -> Image.Image:
+def _open_rgb(source: Path | bytes, draft: int | None) -> tuple[Image.Image, int | None]:
+    """The picture, and its largest value if it has 16 bits."""
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
         if draft is not None:
             image.draft(None, (draft, draft))
-        ImageOps.exif_transpose(image, in_place=True)
-        return _to_rgb(image)
+        wide = depth.is_wide(image)
+        whole = exif.upright(image)
+        return _to_rgb(whole), depth.largest(whole) if wide else None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
-        return _eight_bits(image).convert("RGB")
+        return depth.eight_bits(image).convert("RGB")
     if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
         # Pixels under full transparency often hold rubbish, so they must not show through.
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
     return image.convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    # PIL's own conversion clips 16-bit values at 255 instead of scaling them.
-    values = np.asarray(image)
-    if not np.issubdtype(values.dtype, np.integer) or values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"pixels of mode {image.mode} have no fixed range: save 8 or 16 bits")
-    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
 def _fit(image: Image.Image, size: int) -> Image.Image:
@@ -165,27 +190,24 @@ def _fit(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
 
 
-def _try_decode(job: tuple[Path | bytes, int | None, tuple[int, int]]) -> np.ndarray | str:
+def _try_decode(job: tuple[Path | bytes, int | None, tuple[int, int]]) -> Picture | str:
     source, target, size = job
     try:
-        pixels = decode(source, target)
+        picture = decode_with_range(source, target)
     except BROKEN as error:
         return reason(error)
-    if pixels.shape[:2] != size:
-        return f"it is {pixels.shape[0]}x{pixels.shape[1]}, expected {size[0]}x{size[1]}"
-    return pixels
+    height, width, _ = picture.rgb.shape
+    if (height, width) != size:
+        return f"it is {height}x{width}, expected {size[0]}x{size[1]}"
+    return picture
 
 
 def allocate(count: int, size: tuple[int, int], channels: int, name: str) -> np.ndarray:
-    """uint8 [count, *size, channels] for `name`; UserError if it exceeds this machine's memory."""
+    """uint8 [count, *size, channels] for `name`; UserError if it exceeds the free memory."""
     needed = count * size[0] * size[1] * channels
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Not every system tells.
-        total = needed
-    if needed > total:
+    if needed > (free := host_free()):
         raise UserError(
-            f"{name}: {count} images of {size[0]}x{size[1]} need {needed / 2**30:.1f} GiB, and "
-            f"this machine has {total / 2**30:.1f}: lower image_size, or use fewer images"
+            f"{name}: {count} images of {size[0]}x{size[1]} need {needed / 2**30:.1f} GiB of "
+            f"memory, and {free / 2**30:.1f} are free: lower image_size, or use fewer images"
         )
     return np.empty((count, *size, channels), np.uint8)

@@ -1,8 +1,8 @@
 """Encoded images by number, of sets that are too large to be held decoded.
 
     Files     a folder's pictures
-    Split     a split that TFDS has prepared
     Joined    several sets one after the other (see `union`)
+    Selected  some of the images
     Kept      some of the classes
 
 All can be pickled, and read by several threads at a time.
@@ -12,17 +12,11 @@ import bisect
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from rtl_jax.data import folder, sources, tfds, union
-from rtl_jax.data.dataset import Order, check_classes
-from rtl_jax.errors import UserError
-from rtl_jax.runtime.progress import bar
-
-# The split of a folder that has none; as in `load_dataset`.
-SPLIT_SEED = 0
+from rtl_jax.data.dataset import Order
 
 
 class Records(Protocol):
@@ -49,26 +43,6 @@ class Halves(NamedTuple):
     order: Order
 
 
-def open_records(spec: str, *, data_dir: Path, classes: Sequence[int] | None = None) -> Halves:
-    """Find the records of `folder:` and prepared `tfds:` sets, or of a union of them.
-
-    Raises UserError for other kinds, which are read whole, and as `load_dataset`.
-    """
-    sets = [_open(part, data_dir) for part in union.parts(spec)]
-    halves = sets[0]
-    if len(sets) > 1:
-        numbers = [union.renumbering(s.class_names, halves.class_names, spec) for s in sets]
-        halves = halves._replace(
-            train=Joined([s.train for s in sets], numbers),
-            order=union.joint_order([s.order for s in sets]),
-        )
-    if classes is None:
-        return halves
-    check_classes(classes, len(halves.class_names), spec)
-    names = tuple(halves.class_names[label] for label in classes)
-    return Halves(Kept(halves.train, classes), Kept(halves.test, classes), names, halves.order)
-
-
 class Files:
     """Pictures in files, given as (path, label)."""
 
@@ -91,56 +65,6 @@ class Files:
     def labels(self) -> np.ndarray:
         """As `Records.labels`."""
         return self._labels
-
-
-class Split:
-    """A split of a directory that TFDS has prepared."""
-
-    def __init__(self, path: Path, split: str):
-        self._path, self._split = path, split
-        self._prepared = tfds.open_prepared(path)
-        self._num_classes = len(self._prepared.class_names)
-        with tfds.reading(path, split):
-            self._source: Any = self._prepared.source(split)
-            self._length = len(self._source)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Split, (self._path, self._split)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def read(self, index: int) -> tuple[Path | bytes, int]:
-        """As `Records.read`."""
-        with tfds.reading(self._path, self._split):
-            row = self._source[index]
-        content, label = row[self._prepared.image], int(row[self._prepared.label])
-        self._check(label, index)
-        return content, label
-
-    def place(self, index: int) -> str:
-        """The record's number in the split."""
-        return f"{self._path}, split {self._split}, record {index}"
-
-    def labels(self) -> np.ndarray:
-        """As `Records.labels`. They are kept beside the images, so all of it is read."""
-        found = np.empty(len(self), np.int32)
-        with (
-            tfds.reading(self._path, self._split),
-            bar(f"reading labels of {self._path.parent.name}", len(self)) as progress,
-        ):
-            for index, (_, label) in enumerate(self._prepared.rows(self._split)):
-                self._check(label, index)
-                found[index] = label
-                progress.update()
-        return found
-
-    def _check(self, label: int, index: int) -> None:
-        if not 0 <= label < self._num_classes:
-            raise UserError(
-                f"{self.place(index)} has the label {label}: it must lie in "
-                f"0..{self._num_classes - 1}"
-            )
 
 
 class Joined:
@@ -174,6 +98,28 @@ class Joined:
         return part, index - self._ends[part] + len(self._parts[part])
 
 
+class Selected:
+    """Some images of a set, by their numbers."""
+
+    def __init__(self, records: Records, indices: np.ndarray):
+        self._records, self._indices = records, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def read(self, index: int) -> tuple[Path | bytes, int]:
+        """As `Records.read`."""
+        return self._records.read(int(self._indices[index]))
+
+    def place(self, index: int) -> str:
+        """As the whole set calls it."""
+        return self._records.place(int(self._indices[index]))
+
+    def labels(self) -> np.ndarray:
+        """As `Records.labels`."""
+        return self._records.labels()[self._indices]
+
+
 class Kept:
     """The images of some classes, which are renumbered 0, 1, ... in the order given."""
 
@@ -199,19 +145,3 @@ class Kept:
     def labels(self) -> np.ndarray:
         """As `Records.labels`."""
         return self._labels
-
-
-def _open(spec: str, data_dir: Path) -> Halves:
-    kind, rest = sources.parse(spec)
-    if kind == "folder":
-        plan = folder.plan_folder(sources.local(rest), SPLIT_SEED)
-        return Halves(Files(plan.train), Files(plan.test), plan.class_names, "original")
-    found = sources.find_tfds(rest, data_dir) if kind == "tfds" else None
-    if not isinstance(found, Path):
-        raise UserError(
-            f"{spec} cannot be streamed, as it is read whole: stream a folder: or a tfds: set "
-            "that TFDS has prepared, or raise the memory that images may take"
-        )
-    prepared = tfds.open_prepared(found)
-    train, test = Split(found, prepared.train), Split(found, prepared.test)
-    return Halves(train, test, prepared.class_names, "tfds")

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rtl_jax.data import folder, npz, originals, pictures, sources, tfds, union
+import numpy as np
+
+from rtl_jax.data import leaks, pictures, union
 from rtl_jax.data.batches import Batches, Decode, Shuffle
-from rtl_jax.data.dataset import ImageSet, three_channels
-from rtl_jax.data.records import SPLIT_SEED, Halves, open_records
+from rtl_jax.data.dataset import ImageSet, check_classes, three_channels
+from rtl_jax.data.records import Halves, Joined, Kept, Selected
+from rtl_jax.data.source import SPLIT_SEED, open_sources
 from rtl_jax.data.subset import draw_test_subset
 from rtl_jax.errors import UserError
 from rtl_jax.runtime.paths import data_path
 
 THREADS = 16
-
-_SAMPLED_HEADERS = 64
 
 
 class Stream:
@@ -130,40 +131,44 @@ def open_stream(
     return Stream(spec, halves, image_size)
 
 
+def open_records(spec: str, *, data_dir: Path, classes: Sequence[int] | None = None) -> Halves:
+    """Find the encoded images of a set, or of a union of them.
+
+    Test pictures that have the name of a training picture in another folder are left out, as by
+    `load_dataset`; none is decoded, so that the same content under another name is not found.
+
+    Raises UserError for kinds that are read whole, and as `load_dataset`.
+    """
+    sources = open_sources(spec, data_dir)
+    sets = [source.records() for source in sources]
+    halves = sets[0]
+    plans = [source.plan(SPLIT_SEED) for source in sources]
+    if len(sets) > 1 and plans[0] is not None:
+        copies = leaks.copies_by_name(spec, plans[0], plans)
+        leaks.report(spec, plans[0], {"name": copies})
+        if copies.any():
+            halves = halves._replace(test=Selected(halves.test, np.flatnonzero(~copies)))
+    if len(sets) > 1:
+        numbers = [union.renumbering(s.class_names, halves.class_names, spec) for s in sets]
+        halves = halves._replace(
+            train=Joined([s.train for s in sets], numbers),
+            order=union.joint_order([s.order for s in sets]),
+        )
+    if classes is None:
+        return halves
+    check_classes(classes, len(halves.class_names), spec)
+    names = tuple(halves.class_names[label] for label in classes)
+    return Halves(Kept(halves.train, classes), Kept(halves.test, classes), names, halves.order)
+
+
 def decoded_bytes(spec: str, *, data_dir: str | Path | None, image_size: int) -> int:
     """About how many bytes of memory the images take that `load_dataset` returns.
 
     No image is decoded: sizes are those in metadata, of folders those in up to 64 headers.
     Raises UserError as `load_dataset` for what is missing.
     """
-    place = data_path(data_dir)
-    return sum(_decoded_bytes(part, place, image_size) for part in union.parts(spec))
-
-
-def _decoded_bytes(spec: str, data_dir: Path, image_size: int) -> int:
-    kind, rest = sources.parse(spec)
-    if kind == "digits":
-        return sources.DIGITS_BYTES
-    if kind == "npz":
-        return npz.stored_bytes(sources.local(rest))
-    if kind == "folder":
-        return _folder_bytes(folder.plan_folder(sources.local(rest), SPLIT_SEED), image_size)
-    if rest in originals.TARGETS:
-        return originals.TARGETS[rest].nbytes
-    prepared = tfds.open_prepared(
-        tfds.find_prepared(rest, data_dir) or tfds.prepare(rest, data_dir)
-    )
-    height, width, channels = prepared.shape
-    pixels = image_size**2 if height is None or width is None else height * width
-    count = prepared.num_images(prepared.train) + prepared.num_images(prepared.test)
-    return count * pixels * (1 if channels == 1 else 3)
-
-
-def _folder_bytes(plan: folder.FolderPlan, image_size: int) -> int:
-    files = plan.files
-    common = pictures.common_size(files[:: -(-len(files) // _SAMPLED_HEADERS)])
-    edge = folder.edge(common, image_size)
-    return len(files) * edge**2 * 3
+    sources = open_sources(spec, data_path(data_dir))
+    return sum(source.decoded_bytes(image_size) for source in sources)
 
 
 def _check_grain() -> None:

@@ -9,6 +9,7 @@ records in an order of its own (by a hash), which is not the original files'.
 import contextlib
 import dataclasses
 import importlib.util
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ READ_PACKAGES = "pip install tensorflow-datasets array_record importlib_resource
 _SPEC = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.+-]+))?(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _BATCH = 1024
+
+logger = logging.getLogger(__name__)
 
 
 def find_prepared(spec: str, data_dir: Path) -> Path | None:
@@ -122,6 +125,11 @@ def open_prepared(path: Path) -> Prepared:
             f"{path} needs labelled splits `train` and `test` (or `validation`), and has "
             f"{', '.join(builder.info.splits) or 'none'}"
         )
+    if unused := [split for split in builder.info.splits if split not in labelled[:2]]:
+        logger.warning(
+            "%s: training images are those of the split %s, test images those of %s; not used: %s",
+            path, *labelled[:2], ", ".join(unused),
+        )  # fmt: skip
     return Prepared(path, builder, image, label, labelled[0], labelled[1])
 
 

@@ -7,20 +7,12 @@ ImageNet, as the authors of the latter do, and compares with one trained on Imag
 is for the other question: trained on one set, tested on another.
 """
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from rtl_jax.data.dataset import Decoded, ImageSet, Order, three_channels
 from rtl_jax.errors import UserError
-
-_PLUS = re.compile(r"\+(?=(?:tfds|folder|list|npz):|digits(?:\+|$))")
-
-
-def parts(spec: str) -> list[str]:
-    """The specs that are joined by `+`; a `+` elsewhere, as in a path, divides nothing."""
-    return _PLUS.split(spec)
 
 
 def renumbering(names: Sequence[str], first: Sequence[str], spec: str) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 
 from rtl_jax.data.dataset import Dataset
 from rtl_jax.data.folds import deal
+from rtl_jax.data.leaks import same_images
 from rtl_jax.data.sources import load_dataset
 from rtl_jax.data.subset import draw_subset, draw_test_subset
 from rtl_jax.data.variants import vary
@@ -58,6 +59,6 @@ def draw_rows(target: Target, dataset: Dataset, seed: int) -> tuple[np.ndarray, 
     if target.fold is None or target.folds is None:
         test = draw_test_subset(dataset.test.labels, target.num_test_images, classes)
         return draw_subset(labels, target.num_images, seed, classes), test
-    inside = deal(labels, target.folds) == target.fold
+    inside = deal(labels, target.folds, same_images(dataset.train)) == target.fold
     outside = every[~inside]
     return outside[draw_subset(labels[outside], target.num_images, seed, classes)], every[inside]

@@ -32,6 +32,15 @@ def absolute(path: epath.PathLike) -> epath.Path:
     return path if path.is_absolute() else epath.Path(os.path.abspath(path))
 
 
+def printable(text: object) -> str:
+    r"""A path or a text that may be printed and written anywhere.
+
+    Bytes of a file's name that are no UTF-8, which Python keeps as lone surrogates, become \xe9 and
+    the like.
+    """
+    return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def short_names(paths: Sequence[str]) -> list[str]:
     """The last parts of paths, as many as it takes to tell them apart."""
     parts = [path.rstrip("/").split("/") for path in paths]

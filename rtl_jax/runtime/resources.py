@@ -4,8 +4,6 @@ import os
 import shutil
 from pathlib import Path
 
-import jax
-
 
 def host_free() -> int:
     """Bytes of host memory that a program could take now."""
@@ -20,6 +18,8 @@ def host_free() -> int:
 
 def device_free() -> int:
     """Bytes of one device's memory that are not taken; a CPU's is the host's."""
+    import jax  # Here, because the host's memory is asked for where JAX is not needed.
+
     statistics = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" not in statistics:
         return host_free()

@@ -1,12 +1,14 @@
 """Folders of photographs: the two layouts, the seeded split, and what users get wrong."""
 
+import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rtl_jax.data import folder, load_dataset, pictures
+from rtl_jax.data import folder, listing, load_dataset, open_stream, pictures, sources
 from rtl_jax.errors import UserError
 
 
@@ -22,9 +24,8 @@ def write(path: Path, level: int = 0, size: tuple[int, int] = (12, 9), mode: str
     return path
 
 
-def photos(root: Path, counts: dict[str, int]) -> Path:
+def photos(root: Path, counts: dict[str, int], level: int = 0) -> Path:
     """Every picture has its own red level, so that rows can be recognised."""
-    level = 0
     for name, count in counts.items():
         for i in range(count):
             write(root / name / f"{i:03}.png", level, size=(12 + i % 3, 9))
@@ -76,28 +77,27 @@ def test_a_class_with_one_picture_trains_on_it(tmp_path):
 def test_folders_for_train_and_test(tmp_path, test_name):
     root = tmp_path / "p"
     photos(root / "Train", {"a": 2, "b": 3, "c": 1})
-    photos(root / test_name, {"c": 2, "a": 1})
+    photos(root / test_name, {"c": 2, "a": 1}, level=100)
     dataset = load(root)
     assert levels(dataset.train) == list(range(6))
     assert dataset.train.labels.tolist() == [0, 0, 1, 1, 1, 2]
     assert dataset.test.labels.tolist() == [0, 2, 2]
-    assert levels(dataset.test) == [2, 0, 1]
+    assert levels(dataset.test) == [102, 100, 101]
 
 
 def test_sizes_native_or_resized(tmp_path):
     for size, image_size, expected in (((6, 6), 8, 6), ((6, 6), 4, 4), ((6, 5), 8, 8)):
         root = tmp_path / f"{size[1]}-{image_size}"
-        for name in ("a", "b"):
-            write(root / name / "0.png", size=size)
-            write(root / name / "1.png", size=size)
+        for level, name in enumerate(("a/0", "a/1", "b/0", "b/1")):
+            write(root / f"{name}.png", level, size=size)
         assert load(root, image_size=image_size).train.images.shape[1:] == (expected, expected, 3)
 
 
 def test_grey_keeps_one_channel_and_junk_is_ignored(tmp_path, caplog):
     root = tmp_path / "p"
     for i in range(2):
-        write(root / "a" / f"{i}.png", 40, mode="L")
-        write(root / "b" / "deeper" / f"{i}.JPG", 90, size=(20, 20), mode="L")
+        write(root / "a" / f"{i}.png", 40 + i, mode="L")
+        write(root / "b" / "deeper" / f"{i}.JPG", 90 + i, size=(20, 20), mode="L")
     (root / "a" / ".DS_Store").write_bytes(b"x")
     (root / "a" / "Thumbs.db").write_bytes(b"x")
     (root / "a" / "notes.txt").write_text("x")
@@ -105,7 +105,7 @@ def test_grey_keeps_one_channel_and_junk_is_ignored(tmp_path, caplog):
     (root / "readme.md").write_text("x")
     dataset = load(root)
     assert dataset.train.images.shape == (2, 8, 8, 1)
-    assert levels(dataset.train) == [40, 90]
+    assert [level // 10 for level in levels(dataset.train)] == [4, 9]
     assert "1 files are no pictures" in caplog.text and "notes.txt" in caplog.text
 
 
@@ -166,3 +166,64 @@ def test_a_home_path_is_expanded(tmp_path, monkeypatch):
     photos(tmp_path / "p", {"a": 2, "b": 2})
     monkeypatch.setenv("HOME", str(tmp_path))
     assert len(load_dataset("folder:~/p", data_dir=None, image_size=8).train) == 2
+
+
+def test_the_files_of_training_images_are_known(tmp_path):
+    """Of a union too, numbered as in the first set; not where some images are no files."""
+    first, second = photos(tmp_path / "p", {"a": 5, "b": 5}), tmp_path / "q"
+    write(second / "train" / "b" / "x.png", 100)
+    write(second / "train" / "a" / "y.png", 101)
+    write(second / "test" / "a" / "z.png", 102)
+    write(second / "test" / "b" / "z.png", 103)
+    spec = f"folder:{first}+folder:{second}"
+    dataset = load_dataset(spec, data_dir=None, image_size=8)
+    files = sources.training_files(spec)
+    assert [label for _, label in files] == dataset.train.labels.tolist()
+    shown = [np.asarray(Image.open(file))[4, 4, 0] for file, _ in files]
+    assert shown == levels(dataset.train)
+    assert sources.training_files("digits") is None
+    assert sources.training_files(f"folder:{first}+digits") is None
+
+
+LATIN = b"caf\xe9"  # as an old system or a zip file leaves it: no UTF-8
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    """Files are read, and whatever is written of them can be written."""
+    root = photos(tmp_path / "p", {"a": 3, "b": 3})
+    os.rename(root / "b", os.path.join(os.fsencode(root), LATIN))
+    name = os.fsdecode(LATIN)
+    os.rename(root / name / "000.png", root / name / f"{name}.png")
+    first, second = load(root), load(root)
+    assert first.class_names == second.class_names == ("a", r"caf\xe9")
+    assert json.loads(json.dumps(first.class_names)) == list(first.class_names)
+    first.class_names[1].encode()
+    # A list keeps the bytes of the files' names, and has labels that can be printed.
+    plan = folder.plan_folder(root, 0)
+    rows = [(file, plan.class_names[label], "train") for file, label in plan.train]
+    rows += [(file, plan.class_names[label], "test") for file, label in plan.test]
+    listing.write_list(tmp_path / "list.csv", rows)
+    listed = load_dataset(f"list:{tmp_path / 'list.csv'}", data_dir=None, image_size=8)
+    assert levels(listed.train) == levels(first.train)
+    assert listed.class_names == first.class_names
+    (tmp_path / "latin.csv").write_bytes(b"file,label\nx.png," + LATIN + b"\n")
+    with pytest.raises(UserError, match=r"the label caf\\xe9 is not UTF-8: save the list as"):
+        load_dataset(f"list:{tmp_path / 'latin.csv'}", data_dir=None, image_size=8)
+    with pytest.raises(UserError, match=r"caf\\\\xe9' has a name that is not UTF-8") as caught:
+        load(root / name)
+    str(caught.value).encode()
+
+
+def test_a_folder_of_12_bits_is_a_question(tmp_path):
+    """Of the whole set, so that both halves and later pictures have one scale."""
+    rng = np.random.default_rng(0)
+    for number in range(10):
+        path = tmp_path / "p" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 4096, (8, 8)).astype(np.uint16)).save(path)
+    with pytest.raises(
+        UserError, match=r"p: pictures of 16 bits a channel \(10\) .*\* 65535 // 4095"
+    ):
+        load(tmp_path / "p")
+    with pytest.raises(UserError, match="pictures of 16 bits a channel"):
+        open_stream(f"folder:{tmp_path / 'p'}", data_dir=None, image_size=8)

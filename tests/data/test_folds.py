@@ -33,7 +33,8 @@ def test_a_class_of_one_image_cannot_be_held_out() -> None:
 
 
 def images(labels: np.ndarray) -> ImageSet:
-    return ImageSet(np.zeros((len(labels), 8, 8, 1), np.uint8), labels)
+    levels = np.arange(len(labels), dtype=np.uint8)[:, None, None, None]
+    return ImageSet(np.tile(levels, (8, 8, 1)), labels)
 
 
 def test_each_image_is_tested_once_and_never_trained_on() -> None:
@@ -86,7 +87,9 @@ def test_paths_are_from_the_lists_folder_and_splits_may_be_missing(tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,label\nx,a\n", r"line 2: expected a file, a label"),
+        ("name,label\nx,a\n", r"expected a first line of file,label,split .* under name,label"),
+        ("", "received 0 pictures under nothing"),
+        ("file,label\n", "received 0 pictures under file,label"),
         ("file,label,split\nx,a,train\ny,,train\n", r"line 3: expected a file"),
         ("file,label,split\nx,a,later\n", r"line 2: .*train or test"),
     ],

@@ -40,7 +40,7 @@ def test_digits_as_a_source_and_a_target():
     "spec", ["", "digit", "tfds", "tfds:", "folder:", "list:", "npz:", "http://x", "digits:1"]
 )
 def test_unknown_specs_name_the_known_ones(spec):
-    with pytest.raises(UserError, match="digits, tfds:NAME, folder:PATH, list:PATH or npz:PATH"):
+    with pytest.raises(UserError, match="digits, folder:PATH, list:PATH, npz:PATH or tfds:NAME"):
         load(spec)
 
 

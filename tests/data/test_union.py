@@ -5,6 +5,7 @@ import pytest
 
 from rtl_jax.data import load_dataset, union
 from rtl_jax.data.dataset import Decoded, ImageSet
+from rtl_jax.data.source import parts
 from rtl_jax.errors import UserError
 
 
@@ -27,7 +28,7 @@ def part(names: str, labels: list[int], size: int = 4, channels: int = 3) -> Dec
     ],
 )
 def test_only_a_plus_before_a_kind_divides(spec, expected):
-    assert union.parts(spec) == expected
+    assert parts(spec) == expected
 
 
 def test_classes_are_matched_by_name_and_tests_are_the_first_ones():

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from rtl_jax.data import load_dataset, variants
+from rtl_jax.data.folder import plan_folder
 from rtl_jax.data.transforms import prepare
 from rtl_jax.data.variants import descending, low_pass
 from rtl_jax.errors import UserError
@@ -172,16 +173,18 @@ def test_there_is_no_resolution_to_lower(tmp_path: Path):
 
 
 def write_pictures(path: Path, names: str, level: int, number: int = 2) -> None:
-    for name in names:
+    """Each picture has a level of its own: `level` and so on, class by class."""
+    for place, name in enumerate(names):
         (path / name).mkdir(parents=True)
         for index in range(number):
-            pixels = np.full((8, 8), level + index, np.uint8)
+            pixels = np.full((8, 8), level + number * place + index, np.uint8)
             Image.fromarray(pixels).save(path / name / f"{index}.png")
 
 
-def test_an_undivided_folder_is_all_test_images(tmp_path: Path):
+def test_of_copies_those_of_held_out_pictures_are_tested(tmp_path: Path):
     write_pictures(tmp_path / "plain", "bca", 10, 5)
-    write_pictures(tmp_path / "stylized", "abc", 100)
+    write_pictures(tmp_path / "stylized", "abc", 100, 5)
+    held_out = {f.parent.name: int(f.stem) for f, _ in plan_folder(tmp_path / "plain", 0).test}
     target = Target(
         f"folder:{tmp_path / 'plain'}",
         image_size=8,
@@ -191,20 +194,22 @@ def test_an_undivided_folder_is_all_test_images(tmp_path: Path):
     for _ in range(2):  # decoded, then from the cache
         found = load_target(target, cache_dir=tmp_path / "cache")
         assert found.class_names == ("c", "a")
-        assert len(found.train) == 8 and found.train.images.max() < 20
-        assert found.test.labels.tolist() == [1, 1, 0, 0]
-        assert found.test.images[:, 0, 0, 0].tolist() == [100, 101, 100, 101]
+        assert len(found.train) == 8 and found.train.images.max() < 25
+        assert found.test.labels.tolist() == [1, 0]
+        tested = [100 + held_out["a"], 110 + held_out["c"]]
+        assert found.test.images[:, 0, 0, 0].tolist() == tested
 
 
 def test_a_divided_folder_gives_its_test_half(tmp_path: Path):
-    write_pictures(tmp_path / "plain", "ab", 10, 5)
+    write_pictures(tmp_path / "plain" / "train", "ab", 10, 4)
+    write_pictures(tmp_path / "plain" / "test", "ab", 20, 1)
     write_pictures(tmp_path / "other" / "train", "ab", 100)
     write_pictures(tmp_path / "other" / "test", "ab", 200, 1)
     target = Target(
         f"folder:{tmp_path / 'plain'}", image_size=8, test_dataset=f"folder:{tmp_path / 'other'}"
     )
     found = load_target(target, cache_dir=tmp_path / "cache")
-    assert found.test.images[:, 0, 0, 0].tolist() == [200, 200]
+    assert found.test.images[:, 0, 0, 0].tolist() == [200, 201]
 
 
 def test_other_classes_are_one_error(tmp_path: Path):

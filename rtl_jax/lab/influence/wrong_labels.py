@@ -24,7 +24,7 @@ from rtl_jax.lab.influence.finetuned import Finetuned, explained, method, name_r
 from rtl_jax.lab.influence.label_noise import flip_labels, recall
 from rtl_jax.lab.influence.plots import draw_recall, draw_suspects
 from rtl_jax.lab.run import open_run
-from rtl_jax.runtime.paths import absolute, complete_or_absent
+from rtl_jax.runtime.paths import absolute, complete_or_absent, printable
 from rtl_jax.runtime.progress import bar
 
 INSPECTED = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50)  # percent of the training images
@@ -155,7 +155,7 @@ def image_files(job: Job) -> list[str] | None:
     if pairs is None:
         return None
     classes = job.experiment.target.classes
-    files = [str(file) for file, label in pairs if classes is None or label in classes]
+    files = [printable(file) for file, label in pairs if classes is None or label in classes]
     return [files[row] for row in job.train_indices]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rtl_jax.lab.my_images.survey import Survey
 from rtl_jax.lab.predict.calibration import Calibration
 from rtl_jax.lab.report.learning_curve import LearningCurve
 from rtl_jax.lab.statistics import wilson_interval
+from rtl_jax.runtime.paths import printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,4 +90,4 @@ class Findings:
 
     def short(self, file: Path | str) -> str:
         """A file's path from the folder that was looked over."""
-        return str(Path(file).relative_to(self.survey.path))
+        return printable(os.path.relpath(file, self.survey.path))

@@ -18,12 +18,10 @@ import pandas as pd
 from etils import epath
 from PIL import Image
 
-from rtl_jax.data import folder, listing, pictures
+from rtl_jax.data import depth, exif, folder, listing, pictures
 from rtl_jax.errors import UserError
-from rtl_jax.runtime.paths import complete_or_absent
+from rtl_jax.runtime.paths import complete_or_absent, printable
 from rtl_jax.runtime.progress import bar
-
-_ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +103,7 @@ class Survey:
         lines += [f"  {line}" for line in self.remarks()]
         lines += [f"  left out: {one.file} ({one.problem})" for one in self.left_out]
         lines += [f"  no picture: {file}" for file in self.others]
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def remarks(self) -> list[str]:
         """What else there is to know, in sentences."""
@@ -132,7 +130,7 @@ class Survey:
         """Write survey.csv, every picture, and images.csv, the list of those used; its path."""
         table = pd.DataFrame([dataclasses.asdict(picture) for picture in self.pictures])
         with complete_or_absent(directory / "survey.csv", replace=True) as temporary:
-            temporary.write_text(table.to_csv(index=False))
+            temporary.write_text(printable(table.to_csv(index=False)), encoding="utf-8")
         path = Path(directory / "images.csv")
         listing.write_list(path, ((one.file, one.label, one.split) for one in self.used))
         return path
@@ -143,7 +141,8 @@ def look_over(path: Path, image_size: int, folds: int) -> Survey:
 
     Left out are pictures that cannot be decoded, all but one of duplicates (the one in test/ is
     kept), all of them where they lie in different classes, and the picture of a class that has one
-    alone to train on. Raises UserError where no two classes are left.
+    alone to train on. Raises UserError where no two classes are left, and where pictures of 16 bits
+    use only a part of their range.
     """
     train_dir, test_dir = folder.halves(path)
     halves = {"train": train_dir} | ({"test": test_dir} if test_dir else {})
@@ -151,55 +150,71 @@ def look_over(path: Path, image_size: int, folds: int) -> Survey:
     empty, others = [], []
     for split, place in halves.items():
         for one in folder.folders(place):
-            files = folder.files_in(one)
+            files, name = folder.files_in(one), printable(one.name)
             others += files.others
             if not files.pictures + files.unreadable:
-                empty.append(one.name if split == "train" else f"test/{one.name}")
-            waiting += [Picture(file, one.name, split) for file in files.pictures]
+                empty.append(name if split == "train" else f"test/{name}")
+            waiting += [Picture(file, name, split) for file in files.pictures]
             waiting += [
-                Picture(file, one.name, split, problem=f"broken: {file.suffix} cannot be read")
+                Picture(file, name, split, problem=f"broken: {file.suffix} cannot be read")
                 for file in files.unreadable
             ]
     others += [file for place in halves.values() for file in sorted(place.iterdir())
                if file.is_file() and not file.name.startswith(".")]  # fmt: skip
-    found = _without_lone(_without_duplicates(_examined(waiting, image_size)))
+    examined, tops = _examined(waiting, image_size)
+    depth.check_range(tops, printable(path))
+    found = _without_lone(_without_duplicates(examined))
     survey = Survey(path, tuple(found), tuple(empty), tuple(others), test_dir is not None, folds)
     if len(survey.counts()) < 2:
         raise UserError(
             f"{path} must hold a folder for each class, two classes or more with two good "
             f"pictures each; it has {survey.counts() or 'none'}, and {len(survey.left_out)} "
-            "pictures are left out"
+            f"pictures are left out{_reasons(survey.left_out)}"
         )
     return survey
 
 
-def _examined(waiting: Sequence[Picture], image_size: int) -> list[Picture]:
-    """The pictures opened and decoded, in threads."""
-    found = []
+def _reasons(left_out: Sequence[Picture]) -> str:
+    """Why, the most frequent first, each with its number and one picture."""
+    groups: dict[str, list[Picture]] = {}
+    for one in left_out:
+        kind = "duplicate of another" if one.problem.startswith("duplicate of") else one.problem
+        groups.setdefault(kind, []).append(one)
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    lines = [f"{len(ones)}, such as {ones[0].file}: {why}" for why, ones in ordered]
+    return f":\n{pictures.list_broken(lines)}" if lines else ""
+
+
+def _examined(waiting: Sequence[Picture], image_size: int) -> tuple[list[Picture], list[int]]:
+    """The pictures opened and decoded, in threads; the largest values of those of 16 bits."""
+    found: list[Picture] = []
+    tops: list[int] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")  # of metadata; set once, for threads share the filters
         with bar("looking over", len(waiting)) as progress:
-            for one in pool.map(lambda picture: _examine(picture, image_size), waiting):
+            for one, top in pool.map(lambda picture: _examine(picture, image_size), waiting):
                 found.append(one)
+                tops += () if top is None else (top,)
                 progress.update()
-    return found
+    return found, tops
 
 
-def _examine(picture: Picture, image_size: int) -> Picture:
+def _examine(picture: Picture, image_size: int) -> tuple[Picture, int | None]:
     if not picture.used:
-        return picture
+        return picture, None
     try:
         with Image.open(picture.file) as image:
             width, height = image.size
             kind, mode = str(image.format), image.mode
-            rotated = image.getexif().get(_ORIENTATION, 1) != 1
-        pixels = pictures.decode(picture.file, image_size)
+            rotated = exif.orientation(image) != 1
+        pixels, top = pictures.decode_with_range(picture.file, image_size)
     except pictures.BROKEN as error:
-        return dataclasses.replace(picture, problem=f"broken: {pictures.reason(error)}")
+        return dataclasses.replace(picture, problem=f"broken: {pictures.reason(error)}"), None
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-    return dataclasses.replace(
+    seen = dataclasses.replace(
         picture, format=kind, mode=mode, width=width, height=height, rotated=rotated, digest=digest
     )
+    return seen, top
 
 
 def _without_duplicates(found: Sequence[Picture]) -> list[Picture]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 from etils import epath
 
-from rtl_jax.data.sources import local, parse, training_files
+from rtl_jax.data.source import local, parse
+from rtl_jax.data.sources import training_files
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment

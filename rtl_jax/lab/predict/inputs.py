@@ -16,11 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rtl_jax.data import pictures
+from rtl_jax.data import depth, pictures
 from rtl_jax.data.folder import PICTURES, UNREADABLE
 from rtl_jax.errors import UserError
+from rtl_jax.runtime.paths import printable
 
 _AHEAD = 2  # batches that are decoded while one is computed
+_SAMPLED = 64  # pictures that are looked at beforehand
 
 
 class DecodedFiles(NamedTuple):
@@ -55,12 +57,16 @@ def paths(images: str) -> Iterator[Path]:
 def look_through(images: str) -> tuple[int, str]:
     """How many files there are, and a digest of their paths, sizes and times of modification.
 
-    Raises UserError as `paths`, and where there is none.
+    Raises UserError as `paths`, where there is none, and where the first pictures have 16 bits and
+    use only a part of them.
     """
     number, digest = 0, hashlib.sha256()
+    sample: list[Path] = []
     for path in paths(images):
         number += 1
-        digest.update(f"{path}\0".encode())
+        digest.update(os.fsencode(path) + b"\0")
+        if number <= _SAMPLED:
+            sample.append(path)
         try:
             stat = path.stat()
         except OSError:
@@ -68,6 +74,7 @@ def look_through(images: str) -> tuple[int, str]:
         digest.update(f"{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     if not number:
         raise UserError(f"predict.images: expected pictures, and {images!r} has none")
+    depth.check_files(sample, printable(images))
     return number, digest.hexdigest()
 
 
@@ -107,7 +114,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _listed(place: Path) -> Iterator[Path]:
-    with place.open(encoding="utf-8") as file:
+    with place.open(encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             if name := line.strip():
                 yield place.parent / Path(name).expanduser()

@@ -17,7 +17,7 @@ from rtl_jax.lab.predict.inputs import DecodedFiles, decoded, look_through, path
 from rtl_jax.lab.predict.output import ENDINGS, Pieces, schema
 from rtl_jax.lab.predict.predictor import Predictor
 from rtl_jax.runtime.digest import digest
-from rtl_jax.runtime.paths import absolute
+from rtl_jax.runtime.paths import absolute, printable
 from rtl_jax.runtime.progress import bar
 
 
@@ -82,7 +82,7 @@ def _rows(
         found = iter(_predicted(predictor, explainer, np.stack(good), top) if good else ())
         for file, pixels in zip(batch.files, batch.pixels, strict=True):
             row = {"error": pixels} if isinstance(pixels, str) else next(found)
-            yield {"file": str(file), **row}
+            yield {"file": printable(file), **row}
         progress(len(batch.files))
 
 

@@ -1,6 +1,8 @@
 """A folder looked over: every oddity is named, and what is good is used."""
 
+import os
 import shutil
+import struct
 from collections import Counter
 from pathlib import Path
 
@@ -107,7 +109,54 @@ def test_the_list_it_writes_is_read_as_a_data_set(tmp_path: Path) -> None:
 
 def test_too_little_is_an_error(tmp_path: Path) -> None:
     root = photos(tmp_path / "p", {"red": 4, "blue": 1})
-    with pytest.raises(UserError, match=r"two classes or more with two good pictures each"):
+    with pytest.raises(UserError, match=r"two classes or more with two good pictures each") as why:
         look_over(root, 8, folds=2)
+    (line,) = str(why.value).splitlines()[1:]
+    assert line == f"  1, such as {root / 'blue/000.png'}: the class blue has 1 good training " \
+        "pictures, and two are the least"  # fmt: skip
     with pytest.raises(UserError, match=r"there is no folder"):
         look_over(tmp_path / "absent", 8, folds=2)
+
+
+def test_everything_left_out_says_why(tmp_path: Path) -> None:
+    root = photos(tmp_path / "p", {"red": 3, "blue": 2})
+    for file in root.rglob("*.png"):
+        file.write_bytes(b"" if file.parent.name == "red" else b"text")
+    (root / "blue/phone.heic").write_bytes(b"heic")
+    with pytest.raises(UserError, match="and 6 pictures are left out:") as caught:
+        look_over(root, 8, folds=2)
+    lines = str(caught.value).splitlines()[1:]
+    assert sum(int(line.split(",")[0]) for line in lines) == 6
+    assert any("broken: .heic cannot be read" in line for line in lines)
+    assert any("broken: it is no picture of a known format" in line for line in lines)
+
+
+def test_odd_metadata_and_names_leave_pictures_in_use(tmp_path: Path, capsys) -> None:
+    root = photos(tmp_path / "p", {"red": 3, "blue": 3})
+    os.rename(root / "red", os.path.join(os.fsencode(root), b"r\xe9d"))
+    red = root / os.fsdecode(b"r\xe9d")
+    os.rename(red / "000.png", red / os.fsdecode(b"\xff.png"))
+    (red / os.fsdecode(b"\xfe.png")).write_bytes(b"")
+    # The resolution unit written as a byte, which PIL reads and cannot write (its issue 8965).
+    unit = struct.pack("<HHIBBBB", 0x0128, 1, 1, 2, 0, 0, 0)
+    turned = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+    head = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2)
+    picture("red", 50).save(red / "odd.jpg", exif=head + turned + unit + bytes(4))
+    survey = look_over(root, 8, folds=2)
+    assert survey.counts() == {"blue": 3, r"r\xe9d": 4}
+    (odd,) = [one for one in survey.used if one.file.name == "odd.jpg"]
+    assert odd.rotated
+    print(survey.describe())
+    assert r"r\xe9d/\xfe.png (broken" in capsys.readouterr().out
+    path = survey.write(epath.Path(tmp_path))
+    found = load_dataset(f"list:{path}", data_dir=None, image_size=8, test_on_train=True)
+    assert found.train_counts.tolist() == [3, 4]
+    assert len(pd.read_csv(tmp_path / "survey.csv")) == 8
+
+
+def test_pictures_of_12_bits_are_a_question(tmp_path: Path) -> None:
+    root = photos(tmp_path / "p", {"red": 3, "blue": 3})
+    levels = np.random.default_rng(0).integers(0, 4096, (9, 9)).astype(np.uint16)
+    Image.fromarray(levels).save(root / "red/thermal.png")
+    with pytest.raises(UserError, match=r"p: pictures of 16 bits a channel \(1\) .*4095"):
+        look_over(root, 8, folds=2)

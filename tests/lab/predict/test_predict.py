@@ -1,6 +1,8 @@
 """Predictions: every picture by itself, whatever the batch, the format and the interruption."""
 
 import dataclasses
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,7 +77,7 @@ def expected(root: Path, file: str) -> np.ndarray:
 def check(root: Path, table: pd.DataFrame) -> None:
     for row in table.itertuples():
         if Path(row.file).name == "5_broken.jpg":
-            assert "cannot identify" in row.error and pd.isna(row.class_1)
+            assert "no picture" in row.error and pd.isna(row.class_1)
             continue
         assert pd.isna(row.error)
         truth = expected(root, row.file)
@@ -199,3 +201,24 @@ def test_bad_outputs_and_nothing_to_do(root: Path, tmp_path: Path) -> None:
         run_predict(experiment(root, ""), tmp_path)
     with pytest.raises(UserError, match=r"expected pictures, and .* has none"):
         run_predict(experiment(root, str(root / "new/*.tiff")), tmp_path)
+
+
+def test_names_that_are_not_utf8_have_rows_too(root: Path, tmp_path: Path) -> None:
+    odd = os.path.join(os.fsencode(tmp_path), b"caf\xe9.png")
+    shutil.copy(root / "new/0.png", odd)
+    (tmp_path / "list.txt").write_bytes(b"caf\xe9.png\nabsent\xe9.png\n")
+    with pytest.raises(Incomplete, match="1 of 2 pictures"):
+        run_predict(experiment(root, str(tmp_path / "list.txt")), tmp_path)
+    row, absent = read(tmp_path / "predictions.csv").itertuples()
+    assert row.file == str(tmp_path / r"caf\xe9.png") and row.class_1 in NAMES
+    assert absent.file == str(tmp_path / r"absent\xe9.png") and "No such file" in absent.error
+
+
+def test_pictures_of_12_bits_are_a_question(root: Path, tmp_path: Path) -> None:
+    levels = np.random.default_rng(0).integers(0, 4096, (14, 14)).astype(np.uint16)
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"pictures of 16 bits a channel \(1\) .*\* 65535 // 4095"):
+        run_predict(experiment(root, str(tmp_path / "*.png")), tmp_path)
+    levels[0, 0] = 65535
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    run_predict(experiment(root, str(tmp_path / "*.png")), tmp_path)

@@ -1,0 +1,5 @@
+"""The kinds of data sets: a class in a file each. Importing this package registers them."""
+
+from rtl_jax.data.kinds import digits, folder, listing, npz, tfds
+
+__all__ = ["digits", "folder", "listing", "npz", "tfds"]

@@ -1,0 +1,41 @@
+"""`digits`: scikit-learn's handwritten digits."""
+
+import numpy as np
+
+from rtl_jax.data.dataset import Decoded, ImageSet
+from rtl_jax.data.source import DataSource, register
+
+TEST_IMAGES = 600
+DECODED_BYTES = 1797 * 8 * 8
+
+
+@register("digits", takes="")
+class Digits(DataSource):
+    """scikit-learn's 1,797 handwritten digits, 8x8: the first 1,197 train, the last 600 test.
+
+    The file seems to go writer by writer: the nearest training image names 96.5 % of this
+    test set, and 98.8 % of a random one. So its own order gives the more honest split.
+    Pixels of 0..16 are spread over 0..255.
+    """
+
+    published = True
+
+    def cache_key(self, image_size: int, seed: int | None) -> None:
+        """As `DataSource.cache_key`."""
+        return None
+
+    def read(self, image_size: int, seed: int | None) -> Decoded:
+        """As `DataSource.read`."""
+        from sklearn.datasets import load_digits  # Here, because importing it takes a second.
+
+        bunch = load_digits()
+        images = ((bunch.images.astype(np.int32) * 255 + 8) // 16).astype(np.uint8)[..., None]
+        labels = bunch.target.astype(np.int32)
+        first = len(labels) - TEST_IMAGES
+        names = tuple(str(name) for name in bunch.target_names)
+        train = ImageSet(images[:first], labels[:first])
+        return Decoded(train, ImageSet(images[first:], labels[first:]), names)
+
+    def decoded_bytes(self, image_size: int) -> int:
+        """As `DataSource.decoded_bytes`."""
+        return DECODED_BYTES
