@@ -13,19 +13,33 @@ import pandas as pd
 from etils import epath
 
 from rtl_jax.lab.config import Experiment
+from rtl_jax.runtime.locks import exclusive
 
 
 def run(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Run `experiment.task` in a work directory, print its table, return its rows.
 
-    Raises UserError for user-fixable errors.
+    Another process that works in the directory meanwhile is refused. Raises UserError for
+    user-fixable errors.
     """
     folder = f"rtl_jax.lab.{experiment.task}"
     task = getattr(import_module(f"{folder}.task"), f"run_{experiment.task}")
-    with contextlib.nullcontext() if experiment.task == "report" else _prepared_jax():
+    reads = experiment.task == "report" or experiment.dry_run
+    with contextlib.ExitStack() as stack:
+        if experiment.task != "report":
+            stack.enter_context(_prepared_jax())
+        if not reads and _writes():
+            stack.enter_context(exclusive(workdir))
         rows: pd.DataFrame = task(experiment, workdir)
     print(import_module(f"{folder}.table").summarize(rows))
     return rows
+
+
+def _writes() -> bool:
+    """Whether this host writes: the first one does."""
+    import jax
+
+    return jax.process_index() == 0
 
 
 @contextlib.contextmanager
