@@ -4,7 +4,6 @@ torch keeps a convolution as [out, in, height, width] and a linear layer as [out
 [height, width, in, out] and [in, out]. BatchNorm's counter of batches has no counterpart.
 """
 
-import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -205,29 +204,3 @@ def mismatches(architecture: Architecture, shapes: Mapping[str, Shape]) -> list[
         if name in received and received[name] != expected[name]
     ]
     return lines
-
-
-@dataclasses.dataclass(frozen=True)
-class Normalization:
-    """The mean and standard deviation of a network's input, and where they come from."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    origin: str
-
-
-# The buffers' names: robustness; RobustBench and many wrappers.
-NORMALISER_PAIRS = (("new_mean", "new_std"), ("mu", "sigma"), ("mean", "std"))
-
-
-def normaliser_names(names: Iterable[str]) -> list[tuple[str, str]]:
-    """The pairs of names that hold a mean and a standard deviation."""
-    names = set(names)
-    pairs = []
-    for name in sorted(names):
-        level, _, last = name.rpartition(".")
-        for mean, std in NORMALISER_PAIRS:
-            partner = f"{level}.{std}" if level else std
-            if last == mean and partner in names:
-                pairs.append((name, partner))
-    return sorted(pairs, key=lambda pair: ("attacker." in pair[0], len(pair[0]), pair))

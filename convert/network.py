@@ -13,11 +13,13 @@ import numpy as np
 
 from convert import layout
 from convert.checkpoint import Checkpoint, metadata_fields
-from convert.layout import COUNTER, Normalization
+from convert.choices import DEFAULT, Choices
+from convert.layout import COUNTER
+from convert.normalization import Normalization, find_normalization, normaliser_names
 from convert.pickles import Opaque, shown
 from convert.tensors import Tensor, as_tensor
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD, Architecture
+from rtl_jax.models.architecture import ARCHITECTURES, OPTIONS, Architecture
 
 # Where files keep the weights, in the order in which they are looked for.
 _KEYS = ("model", "state_dict", "model_state_dict", "net", "network", "weights", "params")
@@ -26,7 +28,6 @@ METADATA_KEY = "rtl_jax"
 
 # `robustness` has two of both; each more takes time that a hostile file could multiply.
 _MAX_NETWORKS = 8
-_MAX_NORMALISERS = 32
 
 _MAX_PROBLEMS = 100
 
@@ -48,17 +49,9 @@ class Found:
     notes: Sequence[str]
 
 
-def find(
-    checkpoint: Checkpoint,
-    *,
-    arch: str | None = None,
-    stem: str | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-) -> Found:
+def find(checkpoint: Checkpoint, choices: Choices = DEFAULT) -> Found:
     """Find the one network in a checkpoint.
 
-    `arch` names the architecture that it must be; `stem`, `mean` and `std` overrule the file.
     Raises UserError that names whatever is missing, left over or of the wrong shape.
     """
     key, state, notes = _state_dict(checkpoint)
@@ -73,14 +66,16 @@ def find(
             "save the wanted one as a file of its own"
         )
     prefix, others = found[0], found[1:]
-    normalisers = layout.normaliser_names(tensors)
+    normalisers = normaliser_names(tensors)
     excused = {name for pair in normalisers for name in pair}
     network = _under(prefix, tensors, others, excused)
     copies = {other: _under(other, tensors, found, excused) for other in others}
     shapes = {name: tensor.shape for name, tensor in network.items()}
     metadata = metadata_fields(checkpoint, METADATA_KEY)
-    stem = stem or (metadata["stem"] if metadata.get("stem") in ("imagenet", "small") else None)
-    architecture = layout.infer(shapes, stem)
+    known_stem = metadata["stem"] if metadata.get("stem") in ("imagenet", "small") else None
+    architecture = layout.infer(shapes, choices.stem or known_stem)
+    options = {name: metadata[name] for name in OPTIONS if name in metadata} | choices.options
+    architecture = architecture.replace(**options)
     problems = layout.mismatches(architecture, shapes)
     problems += [
         f"left over: {shown(name)} {tensor.shape}"
@@ -101,11 +96,11 @@ def find(
             f"does not fit {architecture.name} with {architecture.num_classes} classes, the "
             "nearest architecture:\n  " + "\n  ".join(problems) + hint
         )
-    if arch is not None and arch != architecture.name:
-        known = "" if arch in ARCHITECTURES else f" (known: {', '.join(ARCHITECTURES)})"
-        raise UserError(f"holds {architecture.name}, expected {arch}{known}")
+    if choices.arch not in (None, architecture.name):
+        known = "" if choices.arch in ARCHITECTURES else f" (known: {', '.join(ARCHITECTURES)})"
+        raise UserError(f"holds {architecture.name}, expected {choices.arch}{known}")
     _check_numbers(network)
-    normalization = _normalization(tensors, normalisers, metadata, mean, std)
+    normalization = find_normalization(tensors, normalisers, metadata, choices.mean, choices.std)
     architecture = architecture.replace(mean=normalization.mean, std=normalization.std)
     return Found(architecture, normalization, network, copies, key, prefix, notes)
 
@@ -248,58 +243,6 @@ def _check_numbers(network: Mapping[str, Tensor]) -> None:
         # ml_dtypes' kinds are 'V'; of those bfloat16 alone has the range that weights need.
         if tensor.dtype.kind != "f" and tensor.dtype.name != "bfloat16" and COUNTER not in name:
             raise UserError(f"has {tensor.dtype} values in {name}, expected floating point")
-
-
-def _normalization(
-    tensors: Mapping[str, Tensor],
-    pairs: Sequence[tuple[str, str]],
-    metadata: Mapping[str, Any],
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-) -> Normalization:
-    if (mean is None) != (std is None):
-        raise UserError("needs --mean and --std together")
-    if mean is not None and std is not None:
-        return Normalization(_three(mean, "--mean"), _three(std, "--std"), "given")
-    if len(pairs) > _MAX_NORMALISERS:
-        raise UserError(
-            f"holds {len(pairs):,} normalisations: say the right one by --mean and --std"
-        )
-    values: dict[tuple, str] = {}
-    for m, s in pairs:
-        values.setdefault((_numbers(tensors[m], m), _numbers(tensors[s], s)), shown(m))
-    if len(values) > 1:
-        listed = "; ".join(f"{name} {m}, std {s}" for (m, s), name in values.items())
-        raise UserError(
-            f"holds normalisations that differ ({listed}): say the right one by --mean and --std"
-        )
-    if values:
-        (((found_mean, found_std), name),) = values.items()
-        return Normalization(found_mean, found_std, f"file: {name}")
-    if "mean" in metadata and "std" in metadata:
-        return Normalization(
-            _three(metadata["mean"], "mean"), _three(metadata["std"], "std"), "file: metadata"
-        )
-    return Normalization(IMAGENET_MEAN, IMAGENET_STD, "assumed")
-
-
-def _numbers(tensor: Tensor, name: str) -> tuple[float, float, float]:
-    if int(np.prod(tensor.shape)) != 3:
-        raise UserError(f"has a normalisation {shown(name)} of shape {tensor.shape}, expected 3")
-    values = tensor.load().reshape(-1)
-    # The shortest decimal that is the same float32: 0.485 and not 0.48500001430511475.
-    return _three([float(str(value)) for value in values], name)
-
-
-def _three(values: Any, name: str) -> tuple[float, float, float]:
-    try:
-        first, second, third = (float(value) for value in values)
-    except (TypeError, ValueError):
-        raise UserError(f"{shown(name)} must be three numbers") from None
-    numbers = (first, second, third)
-    if not np.isfinite(numbers).all() or (name.endswith(("std", "sigma")) and min(numbers) <= 0):
-        raise UserError(f"{shown(name)} {numbers} must be finite, a deviation positive")
-    return numbers
 
 
 def _counted(what: str, names: Sequence[Any]) -> list[str]:
