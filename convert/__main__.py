@@ -54,6 +54,20 @@ def _convert(arguments: Sequence[str]) -> int:
         parser.add_argument(
             f"--{name}", type=_numbers, metavar="R,G,B", help="overrule the normalisation"
         )
+    parser.add_argument("--key", help="the dictionary in the file, a.b for one within another")
+    parser.add_argument("--prefix", help="what the names of the network's tensors begin with")
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="tensors that are no part of the network, 'criterion.*', say; repeats",
+    )
+    parser.add_argument(
+        "--head",
+        metavar="zeros|seed:N",
+        help="what a network without a head gets, for fine-tuning to replace",
+    )
     parser.add_argument(
         "--activation", choices=typing.get_args(Activation), help="where it is not relu"
     )
@@ -95,6 +109,8 @@ def _convert(arguments: Sequence[str]) -> int:
         import_torch("--check")
     # Whatever is wrong with an attack's images is said before anything is written.
     attack = _attack(options) if options.attack else _no_attack(options)
+    if options.head and (options.reference or options.attack):
+        raise UserError("--reference and --attack are for networks with a head of their own")
     reference = None if options.reference is None else load_reference(options.reference)
     convert(
         options.source,

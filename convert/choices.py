@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from convert.heads import seed_of
 from rtl_jax.models.architecture import OPTIONS, Architecture
 
 
@@ -12,6 +13,10 @@ class Choices:
 
     arch: the name of the architecture that it must hold.
     stem: 'imagenet' or 'small'. mean, std: of pixels of [0, 1], three numbers each.
+    key, prefix: of the network in a file with several: the dictionary, 'a.b' for one in another,
+      and what all names of its tensors begin with.
+    ignore: patterns of names, as a shell's, of tensors that are no part of the network.
+    head: for a network without one, 'zeros' or 'seed:N': what it gets for fine-tuning to replace.
     activation, stride_in, bn_eps: as in `Architecture`, which no tensor's shape shows.
     """
 
@@ -19,9 +24,19 @@ class Choices:
     stem: str | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
+    key: str | None = None
+    prefix: str | None = None
+    ignore: Sequence[str] = ()
+    head: str | None = None
     activation: str | None = None
     stride_in: str | None = None
     bn_eps: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.prefix and not self.prefix.endswith("."):
+            object.__setattr__(self, "prefix", f"{self.prefix}.")
+        if self.head is not None and self.head != "zeros":
+            seed_of(self.head)
 
     @property
     def options(self) -> dict[str, object]:

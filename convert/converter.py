@@ -79,6 +79,10 @@ def convert(
         "placeholders": list(checkpoint.placeholders),
         "converter": VERSION,
     }
+    if found.made_head is not None:
+        # The names meet whoever predicts with it, and no data set has them.
+        names = [f"(no head: {label})" for label in range(arch_found.num_classes)]
+        provenance |= {"head": found.made_head, "class_names": names}
     converted = Network(arch_found, variables["params"], variables["batch_stats"], provenance)
     if reference is not None:
         provenance["reference"] = compare_reference(converted, reference, report)

@@ -6,7 +6,7 @@ torch keeps a convolution as [out, in, height, width] and a linear layer as [out
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -93,22 +93,6 @@ def torchvision_name(name: str) -> str:
     for pattern, replacement in _ALIASES:
         name = pattern.sub(replacement, name)
     return name
-
-
-def prefixes(names: Iterable[str]) -> list[str]:
-    """The prefixes under which a whole network lies; the one to read comes first.
-
-    A prefix has both a first convolution and a head. An attacker's copy comes last, since
-    `robustness` evaluates the other; then the shorter wins.
-    """
-    names = set(names)
-    found = [
-        name.removesuffix("conv1.weight")
-        for name in names
-        if name == "conv1.weight" or name.endswith(".conv1.weight")
-    ]
-    found = [p for p in found if {f"{p}fc.weight", f"{p}linear.weight"} & names]
-    return sorted(found, key=lambda p: ("attacker." in p, len(p), p))
 
 
 def infer(shapes: Mapping[str, Shape], stem: str | None = None) -> Architecture:
