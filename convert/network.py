@@ -181,8 +181,8 @@ def _add_head(
         assert choices.head is not None
         network |= heads.made(choices.head, arch.num_features)
         notes.append(
-            f"warning: a network without a head; it got one of {choices.head}, for fine-tuning to "
-            "replace: until then its predictions, and attacks on them, mean nothing"
+            f"warning: a network without a head: --head {choices.head} made one, for fine-tuning "
+            "to replace. Until then its predictions, and attacks on them, mean nothing"
         )
         return f"none of its own: {choices.head}"
     if choices.head is not None:

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch_files import BASIC, prefixed, save, state
 
+import rtl_jax
 from convert import convert
 from convert.__main__ import main
 from rtl_jax.models.network import Network
@@ -75,7 +76,7 @@ def test_a_head_of_two_layers(tmp_path, capsys):
 
 @pytest.mark.parametrize("word", ["zeros", "seed:3"])
 @pytest.mark.parametrize("prefix", ["", "module.encoder_q."])
-def test_a_backbone(tmp_path, capsys, word, prefix):
+def test_a_backbone(tmp_path, capsys, caplog, word, prefix):
     tensors = {name: value for name, value in ONE.items() if not name.startswith("fc.")}
     path = save({"state_dict": prefixed(prefix, tensors)}, tmp_path / "a.pth")
     error, _ = run(path, tmp_path, capsys, code=2)
@@ -85,6 +86,8 @@ def test_a_backbone(tmp_path, capsys, word, prefix):
     assert network.provenance["head"] == f"none of its own: {word}"
     # Whoever predicts with it reads this in the place of a class, and no data set has such names.
     assert all(name.startswith("(no head") for name in network.class_names)
+    assert rtl_jax.load(str(tmp_path / "out")).num_classes == 2
+    assert "no head of its own" in caplog.text and "mean nothing" in caplog.text
     assert np.any(network.params["fc/kernel"]) == (word != "zeros")
     again = convert(path, tmp_path / "again", head=word, report=lambda _: None)
     np.testing.assert_array_equal(
