@@ -142,16 +142,12 @@ def _check(options: argparse.Namespace) -> int:
     if worst.relative <= TOLERANCE:
         arch = cast(Architecture, Network.load(expanded(destination).absolute()).architecture)
         print(f"equal: every stage within {worst.relative:.1e} of its largest value")
-        print(
-            "that is, to torchvision's ResNet with these weights, run in PyTorch with "
-            f"{described(arch)}; "
-            + (
-                "the reference says that it is the author's network too"
-                if options.reference
-                else "whether their author ran that network, no file says: --reference FILE.npz "
-                "compares with the author's own logits"
+        print(f"compared: torchvision's ResNet with these weights, in PyTorch, {described(arch)}")
+        if options.reference is None:
+            print(
+                "not compared: the network that their author ran, which no tensor shows; "
+                "--reference FILE.npz does that"
             )
-        )
         return 0
     print(
         f"convert: {worst.stage} differs by {worst.relative:.1e} of its largest value, more than "
