@@ -138,7 +138,13 @@ def _from_cache(path: Path, cache: Path) -> Path:
             for remains in (destination, *cache.glob(f".{glob.escape(destination.name)}.*.tmp")):
                 if remains.exists():
                     shutil.rmtree(remains)
-            convert(path, destination)
+            try:
+                convert(path, destination)
+            except UserError as error:
+                # A name in a configuration has no options; the command does.
+                command = f"python -m convert {path} DESTINATION"
+                hint = f"\nThese are options of: {command}" if " --" in str(error) else ""
+                raise UserError(f"{error}{hint}") from error
     return destination
 
 

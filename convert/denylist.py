@@ -137,7 +137,7 @@ def scheduler_attribute(module: str, name: str) -> bool:
     owner, _, attribute = name.partition(".")
     return (
         module.startswith(_ATTRIBUTES_OF)
-        and owner.isidentifier()
+        and owner[:1].isupper()
         and not refused(module, owner)
         and attribute.isidentifier()
         and not attribute.startswith("__")

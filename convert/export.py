@@ -59,6 +59,8 @@ def export_network(
         f"its input is normalised outside the file: clamp to [0, 1], mean {arch.mean}, "
         f"std {arch.std}"
     )
+    if "head" in network.provenance:
+        report("warning: its head is none of its own, only one for fine-tuning to replace")
     if _options(arch):
         report(f"torchvision's model computes something else with it: it needs {described(arch)}")
     return destination

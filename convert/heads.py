@@ -50,6 +50,8 @@ def networks(tensors: Mapping[str, Tensor]) -> dict[str, Head]:
     levels: dict[str, list[str]] = {}
     with_blocks = set()
     for name, tensor in tensors.items():
+        if not name.endswith(".weight") and "layer1.0." not in name:
+            continue
         for level in _levels(name):
             inner = name[len(level) :]
             if inner.startswith("layer1.0."):

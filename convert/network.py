@@ -92,6 +92,12 @@ def find(checkpoint: Checkpoint, choices: Choices = DEFAULT) -> Found:
     if choices.arch not in (None, architecture.name):
         known = "" if choices.arch in ARCHITECTURES else f" (known: {', '.join(ARCHITECTURES)})"
         raise UserError(f"holds {architecture.name}, expected {choices.arch}{known}")
+    claimed = checkpoint.entries.get("arch")
+    if isinstance(claimed, str) and claimed != architecture.name:
+        notes.append(
+            f"warning: the file calls its network {shown(claimed)!r}, and its tensors are those of "
+            f"{architecture.name}: if they are not the same, --reference tells"
+        )
     _check_numbers(network)
     normalization = find_normalization(tensors, normalisers, metadata, choices.mean, choices.std)
     architecture = architecture.replace(mean=normalization.mean, std=normalization.std)

@@ -5,6 +5,7 @@ file: a SiLU, a stride elsewhere, another normalisation have the same tensors. O
 """
 
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -12,6 +13,9 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 
+from convert.checkpoint import READ_ERRORS
+from convert.hub import expanded
+from convert.pickles import shown
 from convert.variants import Variant, nearest
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
@@ -23,7 +27,7 @@ _ROUNDING = 5e-3
 # What is this much nearer than the network itself, is nearer for another reason than rounding.
 _NEARER = 5
 
-_MAX_BYTES = 2 << 30
+_MAX_BYTES = 1 << 30
 _MAX_IMAGES = 64
 _SEARCHED = 4
 
@@ -47,12 +51,17 @@ def load_reference(path: Path) -> Reference:
 
     Raises UserError where the file is absent, damaged, too large or holds something else.
     """
+    path = expanded(path)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file: {_HOW}")
     try:
         images, logits = _arrays(path)
     except UserError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
-        raise UserError(f"{path}: cannot be read as a .npz file ({error}): {_HOW}") from error
+    except (*READ_ERRORS, OSError, RuntimeError, SyntaxError, zlib.error) as error:
+        raise UserError(
+            f"{path}: cannot be read as a .npz file ({shown(error)}): {_HOW}"
+        ) from error
     if images.ndim != 4 or 3 not in (images.shape[1], images.shape[-1]) or not len(images):
         raise UserError(f"{path}: images are {list(images.shape)}: {_HOW}")
     if images.dtype.kind != "f":

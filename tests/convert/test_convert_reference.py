@@ -1,5 +1,7 @@
 """What no tensor shows: options of the network, and references that tell which are right."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -154,7 +156,15 @@ def test_a_reference_that_claims_more_than_it_has(tmp_path, capsys):
     path = save(state(), tmp_path / "a.pth")
     assert main([str(path), str(tmp_path / "out"), "--reference", str(known)]) == 2
     assert main([str(path), str(tmp_path / "out"), "--reference", str(tmp_path / "none")]) == 2
-    assert capsys.readouterr().err.count("\n") == 2
+    os.mkfifo(tmp_path / "fifo")
+    assert main([str(path), str(tmp_path / "out"), "--reference", str(tmp_path / "fifo")]) == 2
+    assert capsys.readouterr().err.count("\n") == 3
+
+
+def test_the_name_that_a_file_gives_its_network(tmp_path, capsys):
+    path = save({"state_dict": state(BASIC), "arch": "resnetblur50"}, tmp_path / "a.pth")
+    assert main([str(path), str(tmp_path / "out")]) == 0
+    assert "warning: the file calls its network 'resnetblur50'" in capsys.readouterr().out
 
 
 def test_check_says_what_equal_means(tmp_path, capsys):
