@@ -1,7 +1,6 @@
 """Where in a checkpoint the network is: which of its dictionaries, and which tensors of that."""
 
 import fnmatch
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,18 +8,14 @@ from convert import heads, reparametrizations
 from convert.checkpoint import Checkpoint
 from convert.choices import Choices
 from convert.heads import Head
+from convert.misfits import KEYS, no_network
 from convert.pickles import Opaque, shown
 from convert.tensors import Tensor, as_tensor
 from rtl_jax.errors import UserError
 
-# Where files keep the weights, in the order in which they are looked for.
-_KEYS = ("model", "state_dict", "model_state_dict", "net", "network", "weights", "params")
-
 # Dictionaries within dictionaries: enough for every trainer, and bounded.
 _MAX_DEPTH = 4
 _MAX_DICTIONARIES = 1000
-
-_SHARD = re.compile(r"-(\d{1,5})-of-(\d{1,5})\.\w+$")
 
 
 class State(NamedTuple):
@@ -62,7 +57,7 @@ def find_state(checkpoint: Checkpoint, choices: Choices) -> State:
     elif choices.head is not None:
         holders = holders or [state for state in states if state.networks]
     if not holders:
-        raise _no_network(checkpoint, every, states)
+        raise no_network(checkpoint, every, states)
     chosen = holders[0]
     if choices.ignore:
         _check_ignored(choices.ignore, dict(every)[chosen.key])
@@ -92,7 +87,7 @@ def _dictionaries(top: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]
         below: list[tuple[str, Mapping[Any, Any]]] = []
         for path, value in level:
             keys = [key for key, v in value.items() if isinstance(key, str) and isinstance(v, dict)]
-            keys.sort(key=lambda key: _KEYS.index(key) if key in _KEYS else len(_KEYS))
+            keys.sort(key=lambda key: KEYS.index(key) if key in KEYS else len(KEYS))
             for key in keys:
                 if id(value[key]) in seen or len(found) + len(below) >= _MAX_DICTIONARIES:
                     continue
@@ -146,55 +141,6 @@ def _odd(state: Mapping[Any, Any]) -> str | None:
                 "are no plain tensors are not supported"
             )
     return None
-
-
-def shard(checkpoint: Checkpoint) -> str | None:
-    """What is to be done with one part of a network that is saved in several files, or None."""
-    match = _SHARD.search(checkpoint.path.name)
-    if match is None or int(match[2]) < 2:
-        return None
-    return (
-        f"is part {int(match[1])} of {int(match[2])} of a network that is saved in shards: put "
-        "them together, safetensors.torch.save_file({**load_file(FIRST), **load_file(SECOND), ...}"
-        ", PATH), and convert that"
-    )
-
-
-def _no_network(
-    checkpoint: Checkpoint, every: Sequence[tuple[str, Mapping]], states: Sequence[State]
-) -> UserError:
-    placeholders = checkpoint.placeholders
-    names = [name for state in states for name in state.tensors]
-    if (part := shard(checkpoint)) and names:
-        return UserError(part)
-    for (key, value), state in zip(every, states, strict=True):
-        if state.odd:
-            return UserError(state.odd)
-        whole = [name for name in _KEYS if not key and isinstance(value.get(name), Opaque)]
-        if whole and not names:
-            return UserError(
-                f"holds no weights under {whole[0]!r} but one object, {shown(value[whole[0]])}: "
-                "load it where it came from and save its state dict, "
-                "torch.save(model.state_dict(), path)"
-            )
-    for state in states:
-        for prefix, head in state.networks.items():
-            return heads.without_head(prefix, head)
-    beside = f"; placeholders: {', '.join(placeholders[:5])}" if placeholders else ""
-    if not names:
-        keys = ", ".join(shown(key) for key in list(every[0][1])[:8])
-        return UserError(
-            f"holds no weights (its keys: {keys or 'none'}{beside}): expected a dictionary of "
-            "tensors, or one under 'model' or 'state_dict'"
-        )
-    examples = ", ".join(shown(name) for name in names[:3])
-    deep = any(name.endswith("conv1.0.weight") for name in names)
-    return UserError(
-        "holds no ResNet: expected tensors named conv1.weight, layer1.0.conv1.weight, ... and "
-        f"fc.weight, after any prefix; it has {examples}, ...{beside}"
-        + (" Its first layer is several convolutions (ResNet-C or -D), which is not supported."
-           if deep else "")
-    )  # fmt: skip
 
 
 def counted(what: str, names: Sequence[Any]) -> list[str]:

@@ -14,8 +14,9 @@ import numpy as np
 from convert import heads, layout
 from convert.checkpoint import Checkpoint, metadata_fields
 from convert.choices import DEFAULT, Choices
-from convert.holders import State, counted, find_state, shard
+from convert.holders import State, counted, find_state
 from convert.layout import COUNTER
+from convert.misfits import does_not_fit
 from convert.normalization import Normalization, find_normalization, normaliser_names
 from convert.pickles import shown
 from convert.tensors import Tensor
@@ -27,9 +28,7 @@ METADATA_KEY = "rtl_jax"
 # `robustness` has two of both; each more takes time that a hostile file could multiply.
 _MAX_NETWORKS = 8
 
-_MAX_PROBLEMS = 100
-_MAX_LINES = 10_000
-
+_MAX_PREFIXES = 1000  # of which one may be chosen
 # Of ml_dtypes, whose kinds are 'V'.
 _FLOATS = ("bfloat16", "float8")
 
@@ -75,7 +74,10 @@ def find(checkpoint: Checkpoint, choices: Choices = DEFAULT) -> Found:
         others = unused
     metadata = metadata_fields(checkpoint, METADATA_KEY)
     architecture = _architecture(network, metadata, choices)
+    own = set(network)
     made = _add_head(network, architecture, _inner_head(state, prefix), choices, notes)
+    for copy in copies.values():  # what this network lacks and was given, its copies lack too
+        copy |= {name: network[name] for name in network.keys() - own - copy.keys()}
     shapes = {name: tensor.shape for name, tensor in network.items()}
     problems = layout.mismatches(architecture, shapes)
     heads_names = {name for head in state.networks.values() for name in head.names}
@@ -88,7 +90,7 @@ def find(checkpoint: Checkpoint, choices: Choices = DEFAULT) -> Found:
         and name.rpartition(".")[2] not in _COUNTERS
     ]
     if problems:
-        raise _does_not_fit(checkpoint, architecture, problems, state)
+        raise does_not_fit(checkpoint, architecture, problems, state.odd)
     if choices.arch not in (None, architecture.name):
         known = "" if choices.arch in ARCHITECTURES else f" (known: {', '.join(ARCHITECTURES)})"
         raise UserError(f"holds {architecture.name}, expected {choices.arch}{known}")
@@ -149,6 +151,8 @@ def compare_copies(found: Found, report: Callable[[str], Any]) -> None:
 
 def _chosen(state: State, choices: Choices) -> tuple[str, list[str]]:
     """The prefix of the network to read, and those of its copies, which must be equal to it."""
+    if len(state.networks) > _MAX_PREFIXES:
+        raise UserError(f"holds {len(state.networks):,} networks: save one as a file of its own")
     if choices.prefix is not None:
         if not heads.complete({"": state.networks[choices.prefix]}) and choices.head is None:
             raise heads.without_head(choices.prefix, state.networks[choices.prefix])
@@ -199,43 +203,6 @@ def _add_head(
         network["fc.bias"] = heads.zeros(network["fc.weight"].shape[:1])
         notes.append(f"head: {shown(head)} has no bias in the file: it is 0")
     return None
-
-
-# What does not fit any network here, by a piece of a name that is left over.
-_HINTS = (
-    (".filt ", "Blur pooling (anti-aliased networks) is not supported."),
-    (".se.", "Squeeze-and-excitation is not supported."),
-    ("mean (3", "A mean without a deviation: say both by --mean and --std, and --ignore it."),
-    ("_scale ", "Quantised weights, which have scales, are not supported."),
-    (".downsample.2.", "Shortcuts with pooling (ResNet-D) are not supported."),
-    ("parametrizations.", "Of parametrizations only weight and spectral norms are supported."),
-)
-
-
-def _does_not_fit(
-    checkpoint: Checkpoint, architecture: Architecture, problems: list[str], state: State
-) -> UserError:
-    if part := shard(checkpoint):
-        return UserError(part)
-    hints = []
-    if sum("conv2.weight expected" in line for line in problems) == architecture.num_blocks:
-        hints.append("Grouped convolutions (ResNeXt) are not supported.")
-    for piece, hint in _HINTS:
-        if any(piece in line and line.startswith("left over") for line in problems[:_MAX_LINES]):
-            hints.append(hint)
-    if state.odd:
-        hints.append(f"It {state.odd}.")
-    if all(line.startswith("left over") for line in problems) and not hints:
-        hints.append(
-            "Everything that the network needs is there: --ignore 'PATTERN' leaves out what is no "
-            "part of it, such as the tensors of a loss."
-        )
-    if len(problems) > _MAX_PROBLEMS:
-        problems = [*problems[:_MAX_PROBLEMS], f"... and {len(problems) - _MAX_PROBLEMS:,} more"]
-    return UserError(
-        f"does not fit {architecture.name} with {architecture.num_classes} classes, the nearest "
-        "architecture:\n  " + "\n  ".join(problems) + "".join(f"\n{hint}" for hint in hints)
-    )
 
 
 def _under(
