@@ -131,7 +131,10 @@ def infer(shapes: Mapping[str, Shape], stem: str | None = None) -> Architecture:
         raise UserError(f"has stages of {outs} channels, which no {block} ResNet has")
     conv1 = shapes["conv1.weight"]
     if len(conv1) != 4 or conv1[1] != 3 or conv1[2] != conv1[3]:
-        raise UserError(f"has a first convolution of shape {conv1}, expected (width, 3, k, k)")
+        raise UserError(
+            f"has a first convolution of shape {conv1}, expected (width, 3, k, k): every network "
+            "here sees three colours"
+        )
     stem_votes = Counter(shape[0] for name, shape in shapes.items()
                          if name.startswith("bn1.") and shape)  # fmt: skip
     stem_votes[conv1[0]] += 1

@@ -198,7 +198,10 @@ def _add_head(
     if choices.head is not None:
         raise UserError(f"has a head, and --head {choices.head} is for networks without one")
     if head not in ("fc", "linear"):
-        notes.append(f"head: {shown(head)}, its only linear layer")
+        notes.append(
+            f"head: {shown(head)}, its only linear layer; what has no weights before it is taken "
+            "for dropout"
+        )
     if "fc.bias" not in network:
         network["fc.bias"] = heads.zeros(network["fc.weight"].shape[:1])
         notes.append(f"head: {shown(head)} has no bias in the file: it is 0")

@@ -109,8 +109,14 @@ def _three(values: Any, name: str) -> Three:
     try:
         first, second, third = (float(value) for value in values)
     except (TypeError, ValueError):
-        raise UserError(f"{shown(name)} must be three numbers") from None
+        raise UserError(
+            f"has a normalisation {shown(name)} that is not three numbers: say the right ones by "
+            "--mean and --std"
+        ) from None
     numbers = (first, second, third)
     if not np.isfinite(numbers).all():
-        raise UserError(f"{shown(name)} {numbers} must be finite")
+        raise UserError(
+            f"has a normalisation {shown(name)} {numbers}, which must be finite: say the right one "
+            "by --mean and --std"
+        )
     return numbers

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch_files import BASIC, prefixed, save, state
+from torch_files import BASIC, prefixed, robustness, save, state
 
 import rtl_jax
 from convert import convert
@@ -97,6 +97,13 @@ def test_a_backbone(tmp_path, capsys, caplog, word, prefix):
     )
     kernel = network.params["layer2/0/conv2/kernel"].transpose(3, 2, 0, 1)
     np.testing.assert_array_equal(kernel, ONE["layer2.0.conv2.weight"].numpy())
+
+
+def test_a_backbone_in_two_equal_copies(tmp_path, capsys):
+    tensors = {name: value for name, value in ONE.items() if not name.startswith("fc.")}
+    path = save(robustness(tensors), tmp_path / "a.pt")
+    said, _ = run(path, tmp_path, capsys, "--head", "seed:0")
+    assert "equal in every bit" in said
 
 
 def test_words_for_a_head_that_do_not_fit(tmp_path, capsys):
