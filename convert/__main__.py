@@ -1,13 +1,20 @@
 """python -m convert SOURCE DESTINATION, and python -m convert export CHECKPOINT OUT."""
 
 import argparse
+import dataclasses
 import logging
 import signal
 import sys
+import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from rtl_jax.errors import UserError
+from rtl_jax.models.architecture import Activation, Architecture, StrideIn
+
+if TYPE_CHECKING:
+    from convert.choices import Choices
 
 _EPILOG = """
 SOURCE is a .pt, .pth, .ckpt or .safetensors file, or hf:OWNER/REPO/FILE on Hugging Face.
@@ -47,6 +54,36 @@ def _convert(arguments: Sequence[str]) -> int:
         parser.add_argument(
             f"--{name}", type=_numbers, metavar="R,G,B", help="overrule the normalisation"
         )
+    parser.add_argument("--key", help="the dictionary in the file, a.b for one within another")
+    parser.add_argument("--prefix", help="what the names of the network's tensors begin with")
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="tensors that are no part of the network, 'criterion.*', say; repeats",
+    )
+    parser.add_argument(
+        "--head",
+        metavar="zeros|seed:N",
+        help="what a network without a head gets, for fine-tuning to replace",
+    )
+    parser.add_argument(
+        "--activation", choices=typing.get_args(Activation), help="where it is not relu"
+    )
+    parser.add_argument(
+        "--stride-in",
+        choices=typing.get_args(StrideIn),
+        help="the convolution of a bottleneck with the stride, where it is not the 3x3",
+    )
+    parser.add_argument("--bn-eps", type=float, metavar="EPS", help="where it is not 1e-5")
+    parser.add_argument(
+        "--reference",
+        metavar="FILE.npz",
+        type=Path,
+        help="fail unless the network gives these logits of these images: arrays images (in "
+        "[0, 1], before any normalisation) and logits, from your own model",
+    )
     parser.add_argument(
         "--attack",
         action="append",
@@ -64,6 +101,7 @@ def _convert(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     from convert.converter import convert
+    from convert.reference import load_reference
 
     if options.check:
         from convert.torch_needed import import_torch
@@ -71,25 +109,45 @@ def _convert(arguments: Sequence[str]) -> int:
         import_torch("--check")
     # Whatever is wrong with an attack's images is said before anything is written.
     attack = _attack(options) if options.attack else _no_attack(options)
+    if options.head and (options.reference or options.attack):
+        raise UserError("--reference and --attack are for networks with a head of their own")
+    reference = None if options.reference is None else load_reference(options.reference)
     convert(
         options.source,
         options.destination,
-        arch=options.arch,
-        stem=options.stem,
-        mean=options.mean,
-        std=options.std,
+        reference=reference,
+        **dataclasses.asdict(_choices(options)),
     )
     if not options.check:
         return 0
-    return _check(options.source, options.destination) or attack()
+    return _check(options) or attack()
 
 
-def _check(source: str, destination: Path) -> int:
+def _choices(options: argparse.Namespace) -> "Choices":
+    from convert.choices import Choices
+
+    fields = [field.name for field in dataclasses.fields(Choices)]
+    return Choices(**{name: getattr(options, name) for name in fields})
+
+
+def _check(options: argparse.Namespace) -> int:
+    from convert.choices import described
+    from convert.hub import expanded
     from convert.parity import TOLERANCE, differences
+    from rtl_jax.models.network import Network
 
-    worst = max(differences(source, destination), key=lambda row: row.relative)
+    destination = options.destination
+    rows = differences(options.source, destination, choices=_choices(options))
+    worst = max(rows, key=lambda row: row.relative)
     if worst.relative <= TOLERANCE:
+        arch = cast(Architecture, Network.load(expanded(destination).absolute()).architecture)
         print(f"equal: every stage within {worst.relative:.1e} of its largest value")
+        print(f"compared: torchvision's ResNet with these weights, in PyTorch, {described(arch)}")
+        if options.reference is None:
+            print(
+                "not compared: the network that their author ran, which no tensor shows; "
+                "--reference FILE.npz does that"
+            )
         return 0
     print(
         f"convert: {worst.stage} differs by {worst.relative:.1e} of its largest value, more than "
@@ -123,6 +181,7 @@ def _attack(options: argparse.Namespace) -> Callable[[], int]:
             balls,
             pictures,
             true_labels=options.data is not None,
+            choices=_choices(options),
             size=options.image_size,
         )
         different = [row.ball.name for row in rows if not row.agrees]

@@ -124,7 +124,12 @@ def _read(path: Path, file: IO[bytes]) -> Checkpoint:
     elif _is_safetensors(head, path.stat().st_size):
         return _read_safetensors(path, head)
     else:
-        raise _unknown(head, file)
+        raise _unknown(path, head, file)
+    if isinstance(contents.value, list | tuple):
+        raise UserError(
+            f"holds no dictionary of weights but a list of {len(contents.value)}: load it where "
+            "it came from and save its state dict alone, torch.save(loaded[0], path), say"
+        )
     if not isinstance(contents.value, dict):
         whole = f", {shown(contents.value)}" if contents.placeholders else ""
         raise UserError(
@@ -160,7 +165,7 @@ def _read_safetensors(path: Path, head: bytes) -> Checkpoint:
             shape = tuple(part.get_shape())
             if len(shape) > MAX_DIMENSIONS:
                 raise UserError(f"has a tensor of {len(shape)} dimensions")
-            entries[name] = _safetensor(file, name, shape, part.get_dtype())
+            entries[name] = _safetensor(path, file, name, shape, part.get_dtype())
         metadata = file.metadata() or {}
     except safetensors.SafetensorError as error:
         detail = shown(error)
@@ -168,8 +173,12 @@ def _read_safetensors(path: Path, head: bytes) -> Checkpoint:
     return Checkpoint(path, "safetensors", entries, metadata=metadata)
 
 
-def _safetensor(file: Any, name: str, shape: tuple[int, ...], code: str) -> Any:
+def _safetensor(path: Path, file: Any, name: str, shape: tuple[int, ...], code: str) -> Any:
     import ml_dtypes
+
+    float8 = {"F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2}
+    if code in float8:  # for which the library asks NumPy, which has none
+        return Tensor(shape, np.dtype(float8[code]), lambda: _raw(path, name, float8[code], shape))
 
     dtypes = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
     dtypes |= {"I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8}
@@ -178,7 +187,16 @@ def _safetensor(file: Any, name: str, shape: tuple[int, ...], code: str) -> Any:
     return Tensor(shape, np.dtype(dtypes[code]), lambda: file.get_tensor(name))
 
 
-def _unknown(head: bytes, file: IO[bytes]) -> UserError:
+def _raw(path: Path, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A tensor's bytes, whose place the library has checked when it opened the file."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        start, stop = json.loads(file.read(length))[name]["data_offsets"]
+        file.seek(8 + length + start)
+        return np.frombuffer(file.read(stop - start), dtype).reshape(shape)
+
+
+def _unknown(path: Path, head: bytes, file: IO[bytes]) -> UserError:
     """What a file is that is no checkpoint, and what to do about it."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<body")):
@@ -196,7 +214,13 @@ def _unknown(head: bytes, file: IO[bytes]) -> UserError:
     if _is_text(head):
         file.seek(0)
         archive.names_code(file.read(1 << 20))  # the oldest pickles are text
-        kind = "JSON" if text.startswith((b"{", b"[")) else "a text"
+        if b'"weight_map"' in head or path.name.endswith(".index.json"):
+            return UserError(
+                "is the index of a network that is saved in shards, the files that it names: put "
+                "them together, safetensors.torch.save_file({**load_file(FIRST), "
+                "**load_file(SECOND), ...}, PATH), and convert that"
+            )
+        kind = "a JSON" if text.startswith((b"{", b"[")) else "a text"
         return UserError(f"is {kind} file and not a checkpoint: download the checkpoint itself")
     return UserError(
         f"is no checkpoint that can be read (it begins with {head[:8].hex(' ')}): expected a file "

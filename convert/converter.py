@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from tqdm import tqdm
 
 from convert import hub, layout, network
 from convert.checkpoint import open_checkpoint, translated
+from convert.choices import Choices, described
 from convert.pickles import shown
+from convert.reference import Reference, compare_reference
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 from rtl_jax.models.storage import is_network
@@ -30,21 +32,25 @@ def convert(
     source: str | os.PathLike,
     destination: str | os.PathLike,
     *,
-    arch: str | None = None,
-    stem: str | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    reference: Reference | None = None,
     report: Callable[[str], Any] = print,
+    **choices: Any,
 ) -> Path:
-    """Convert a torch checkpoint to a network that `rtl_jax.models.checkpoint.load_network` reads.
+    """Convert a torch checkpoint to a network that `Network.load` reads; return `destination`.
 
-    `source` is a path or 'hf:REPO/FILE'. `arch` names the architecture that it must hold;
-    `stem` ('imagenet' or 'small'), `mean` and `std` overrule what the file says. `report` is
-    given a line for everything that was found, skipped or assumed. Returns `destination`.
+    Args:
+      source: a path or 'hf:REPO/FILE'.
+      destination: a directory that does not exist.
+      reference: images with the logits that the network's author's own code gives for them.
+      report: given a line for everything that was found, skipped or assumed.
+      choices: the fields of `Choices`, which overrule what the file says.
 
-    Raises UserError, and writes nothing, where the source is no checkpoint of a ResNet, names
-    a way to run code, or does not fit, and where the destination exists or cannot be written.
+    Raises:
+      UserError: nothing was written, because the source is no checkpoint of a ResNet, names a way
+        to run code, does not fit, or does not give the reference's logits, or because the
+        destination exists or cannot be written.
     """
+    chosen = Choices(**choices)
     destination = hub.expanded(destination)
     if destination.exists() or destination.is_symlink():
         raise UserError(f"{destination} exists already: remove it or choose another destination")
@@ -53,7 +59,7 @@ def convert(
     with open_checkpoint(path) as checkpoint, translated(path):
         digest = file_sha256(path)
         report(f"{path}: {checkpoint.format}, {path.stat().st_size:,} bytes, sha256 {digest}")
-        found = network.find(checkpoint, arch=arch, stem=stem, mean=mean, std=std)
+        found = network.find(checkpoint, chosen)
         network.file_size_check(found, path)
         _report(found, report)
         network.compare_copies(found, report)
@@ -73,9 +79,14 @@ def convert(
         "placeholders": list(checkpoint.placeholders),
         "converter": VERSION,
     }
-    Network(arch_found, variables["params"], variables["batch_stats"], provenance).save(
-        destination.absolute()
-    )
+    if found.made_head is not None:
+        # The names meet whoever predicts with it, and no data set has them.
+        names = [f"(no head: {label})" for label in range(arch_found.num_classes)]
+        provenance |= {"head": found.made_head, "class_names": names}
+    converted = Network(arch_found, variables["params"], variables["batch_stats"], provenance)
+    if reference is not None:
+        provenance["reference"] = compare_reference(converted, reference, report)
+    converted.save(destination.absolute())
     report(f"wrote {destination}")
     return destination
 
@@ -127,7 +138,13 @@ def _from_cache(path: Path, cache: Path) -> Path:
             for remains in (destination, *cache.glob(f".{glob.escape(destination.name)}.*.tmp")):
                 if remains.exists():
                     shutil.rmtree(remains)
-            convert(path, destination)
+            try:
+                convert(path, destination)
+            except UserError as error:
+                # A name in a configuration has no options; the command does.
+                command = f"python -m convert {path} DESTINATION"
+                hint = f"\nThese are options of: {command}" if " --" in str(error) else ""
+                raise UserError(f"{error}{hint}") from error
     return destination
 
 
@@ -175,6 +192,7 @@ def _report(found: network.Found, report: Callable[[str], Any]) -> None:
         f"{arch.name}, {arch.num_classes} classes; stem {arch.stem_kernel}x{arch.stem_kernel}, "
         f"stride {arch.stem_stride}, {stem}; names under {shown(found.prefix) or 'no prefix'}"
     )
+    report(f"{described(arch)}: no tensor shows these; --reference FILE.npz tells whether they fit")
     numbers = f"mean {arch.mean}, std {arch.std}"
     if normalization.origin == "assumed":
         report(

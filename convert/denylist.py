@@ -122,6 +122,29 @@ _EXCUSED = frozenset(
 )
 
 
+# Schedulers of torch before 2.4 keep one of their own functions, which pickles as getattr of the
+# class (or of the object), and with protocol 4 as a dotted name.
+_ATTRIBUTES_OF = "torch.optim."
+
+
+def is_getattr(module: str, name: str) -> bool:
+    """Whether a name is the `getattr` that only `scheduler_attribute` may be had by."""
+    return module in ("builtins", "__builtin__") and name == "getattr"
+
+
+def scheduler_attribute(module: str, name: str) -> bool:
+    """Whether `module`.`name`, as 'Class.function', is a function of one of torch's schedulers."""
+    owner, _, attribute = name.partition(".")
+    return (
+        module.startswith(_ATTRIBUTES_OF)
+        and owner[:1].isupper()
+        and not refused(module, owner)
+        and attribute.isidentifier()
+        and not attribute.startswith("__")
+        and attribute not in _FUNCTIONS
+    )
+
+
 @functools.lru_cache(4096)  # a pickle can repeat a name a million times
 def refused(module: str, name: str) -> bool:
     """Say whether `module`.`name` is a way to run code; both may be dotted."""

@@ -11,11 +11,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from convert import layout
+from convert.choices import described
 from convert.hub import expanded
 from convert.network import METADATA_KEY
 from convert.torch_needed import import_torch
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import OPTIONS, Architecture
 from rtl_jax.models.network import Network
 from rtl_jax.runtime.paths import complete_or_absent
 
@@ -58,6 +59,10 @@ def export_network(
         f"its input is normalised outside the file: clamp to [0, 1], mean {arch.mean}, "
         f"std {arch.std}"
     )
+    if "head" in network.provenance:
+        report("warning: its head is none of its own, only one for fine-tuning to replace")
+    if _options(arch):
+        report(f"torchvision's model computes something else with it: it needs {described(arch)}")
     return destination
 
 
@@ -86,7 +91,13 @@ def state_dict(
     return state
 
 
+def _options(architecture: Architecture) -> dict[str, Any]:
+    """The options that torchvision's own network does not have."""
+    return {name: value for name, value in architecture.to_dict().items() if name in OPTIONS}
+
+
 def _metadata(architecture: Architecture) -> dict[str, str]:
     stem = "imagenet" if architecture.stem_pool else "small"
-    fields = {"mean": architecture.mean, "std": architecture.std, "stem": stem}
+    fields: dict[str, Any] = {"mean": architecture.mean, "std": architecture.std, "stem": stem}
+    fields |= _options(architecture)
     return {"format": "pt", METADATA_KEY: json.dumps(fields)}

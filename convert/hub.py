@@ -1,5 +1,6 @@
 """Where a source is: a path, or `hf:REPO/FILE` on the Hugging Face hub."""
 
+import errno
 import os
 import queue
 import threading
@@ -11,6 +12,8 @@ from rtl_jax.errors import UserError
 
 # Whether the hub answers is known within this time, so that no network fails at once.
 _PROBE_SECONDS = 6.0
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def locate(source: str | os.PathLike, report: Callable[[str], Any]) -> Path:
@@ -56,27 +59,69 @@ def _download(source: str, repo: str, file: str, report: Callable[[str], Any]) -
         report(f"found in the hub's cache: {cached}")
         return Path(cached)
     address = huggingface_hub.hf_hub_url(repo, file)
-    by_hand = (
-        f"download {address} by hand on a machine that reaches it, and give its path: "
-        f"python -m convert {Path(file).name} DESTINATION"
-    )
     try:
         _within(_PROBE_SECONDS, lambda: huggingface_hub.get_hf_file_metadata(address, timeout=5))
         report(f"downloading {address}")
         return Path(huggingface_hub.hf_hub_download(repo, file, etag_timeout=5))
-    except errors.GatedRepoError as error:
-        raise UserError(f"{source}: needs permission: accept its terms at {address}") from error
-    except errors.RepositoryNotFoundError as error:
-        raise UserError(f"{source}: the hub has no repository {repo} that you can see") from error
-    except errors.EntryNotFoundError as error:
-        raise UserError(f"{source}: {repo} has no file {file}") from error
     except errors.HFValidationError as error:
         raise UserError(f"{source}: {repo} is no name of a repository") from error
     # The hub's client raises its HTTP library's errors, whichever library that is.
     except Exception as error:
-        raise UserError(
-            f"{source}: the Hugging Face hub cannot be reached ({type(error).__name__}): {by_hand}"
-        ) from error
+        raise UserError(f"{source}: {_advice(error, repo, file, address)}") from error
+
+
+_TOKEN = "log in again (hf auth login), or give another token in HF_TOKEN"
+
+
+def _advice(error: Exception, repo: str, file: str, address: str) -> str:
+    """What went wrong on the way to the hub, and what to do about it."""
+    from huggingface_hub import errors, get_token
+
+    by_hand = (
+        f"download {address} by hand on a machine that reaches it, and give its path: "
+        f"python -m convert {Path(file).name} DESTINATION"
+    )
+    # A download that fails says that the file is not in the cache, and for what reason.
+    cause = error.__cause__
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(cause, Exception):
+        return _advice(cause, repo, file, address)
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return f"HF_HUB_OFFLINE is set, and the file is not in the cache: unset it, or {by_hand}"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.GatedRepoError):
+        first = "" if get_token() else "log in (hf auth login) and "
+        return f"the hub asks for permission (HTTP {status}): {first}accept its terms at {address}"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        who = "with your token" if get_token() else "without a token (private ones need one)"
+        return f"the hub shows no repository {repo} {who} (HTTP {status}): check its name. {_TOKEN}"
+    if isinstance(error, errors.EntryNotFoundError) and status is not None:
+        return f"{repo} has no file {file} (HTTP {status}): see https://huggingface.co/{repo}/tree/main"
+    if status in (401, 403):
+        said = "has expired or is wrong" if status == 401 else "may not read this repository"
+        token = f"your token {said}" if get_token() else "it needs a token"
+        return f"the hub refuses access (HTTP {status}); {token}: {_TOKEN}"
+    if status == 404:
+        return f"the hub has no {repo}/{file} (HTTP 404): check the names of repository and file"
+    if status == 429:
+        after = error.response.headers.get("Retry-After", "")  # type: ignore[attr-defined]
+        wait = f"{after} s" if after.isdecimal() else "some minutes"
+        return (
+            f"the hub limits the rate of requests (HTTP 429): wait {wait} and run this again; "
+            "requests with a token (hf auth login) have a higher limit"
+        )
+    if status is not None and status >= 500:
+        return (
+            f"the hub has a fault of its own (HTTP {status}): try again later "
+            f"(https://status.huggingface.co), or {by_hand}"
+        )
+    if status is not None:
+        return f"the hub answers HTTP {status}: {by_hand}"
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return (
+            f"cannot be written to the hub's cache ({error.strerror}): make room, or name another "
+            "place in HF_HUB_CACHE"
+        )
+    return f"the Hugging Face hub cannot be reached ({type(error).__name__}): {by_hand}"
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> None:

@@ -4,10 +4,9 @@ torch keeps a convolution as [out, in, height, width] and a linear layer as [out
 [height, width, in, out] and [in, out]. BatchNorm's counter of batches has no counterpart.
 """
 
-import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -96,22 +95,6 @@ def torchvision_name(name: str) -> str:
     return name
 
 
-def prefixes(names: Iterable[str]) -> list[str]:
-    """The prefixes under which a whole network lies; the one to read comes first.
-
-    A prefix has both a first convolution and a head. An attacker's copy comes last, since
-    `robustness` evaluates the other; then the shorter wins.
-    """
-    names = set(names)
-    found = [
-        name.removesuffix("conv1.weight")
-        for name in names
-        if name == "conv1.weight" or name.endswith(".conv1.weight")
-    ]
-    found = [p for p in found if {f"{p}fc.weight", f"{p}linear.weight"} & names]
-    return sorted(found, key=lambda p: ("attacker." in p, len(p), p))
-
-
 def infer(shapes: Mapping[str, Shape], stem: str | None = None) -> Architecture:
     """The architecture whose tensors these are, by torchvision's names inside the network.
 
@@ -148,7 +131,10 @@ def infer(shapes: Mapping[str, Shape], stem: str | None = None) -> Architecture:
         raise UserError(f"has stages of {outs} channels, which no {block} ResNet has")
     conv1 = shapes["conv1.weight"]
     if len(conv1) != 4 or conv1[1] != 3 or conv1[2] != conv1[3]:
-        raise UserError(f"has a first convolution of shape {conv1}, expected (width, 3, k, k)")
+        raise UserError(
+            f"has a first convolution of shape {conv1}, expected (width, 3, k, k): every network "
+            "here sees three colours"
+        )
     stem_votes = Counter(shape[0] for name, shape in shapes.items()
                          if name.startswith("bn1.") and shape)  # fmt: skip
     stem_votes[conv1[0]] += 1
@@ -205,29 +191,3 @@ def mismatches(architecture: Architecture, shapes: Mapping[str, Shape]) -> list[
         if name in received and received[name] != expected[name]
     ]
     return lines
-
-
-@dataclasses.dataclass(frozen=True)
-class Normalization:
-    """The mean and standard deviation of a network's input, and where they come from."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    origin: str
-
-
-# The buffers' names: robustness; RobustBench and many wrappers.
-NORMALISER_PAIRS = (("new_mean", "new_std"), ("mu", "sigma"), ("mean", "std"))
-
-
-def normaliser_names(names: Iterable[str]) -> list[tuple[str, str]]:
-    """The pairs of names that hold a mean and a standard deviation."""
-    names = set(names)
-    pairs = []
-    for name in sorted(names):
-        level, _, last = name.rpartition(".")
-        for mean, std in NORMALISER_PAIRS:
-            partner = f"{level}.{std}" if level else std
-            if last == mean and partner in names:
-                pairs.append((name, partner))
-    return sorted(pairs, key=lambda pair: ("attacker." in pair[0], len(pair[0]), pair))

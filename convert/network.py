@@ -11,24 +11,29 @@ from typing import Any
 
 import numpy as np
 
-from convert import layout
+from convert import heads, layout
 from convert.checkpoint import Checkpoint, metadata_fields
-from convert.layout import COUNTER, Normalization
-from convert.pickles import Opaque, shown
-from convert.tensors import Tensor, as_tensor
+from convert.choices import DEFAULT, Choices
+from convert.holders import State, counted, find_state
+from convert.layout import COUNTER
+from convert.misfits import does_not_fit
+from convert.normalization import Normalization, find_normalization, normaliser_names
+from convert.pickles import shown
+from convert.tensors import Tensor
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD, Architecture
-
-# Where files keep the weights, in the order in which they are looked for.
-_KEYS = ("model", "state_dict", "model_state_dict", "net", "network", "weights", "params")
+from rtl_jax.models.architecture import ARCHITECTURES, OPTIONS, Architecture
 
 METADATA_KEY = "rtl_jax"
 
 # `robustness` has two of both; each more takes time that a hostile file could multiply.
 _MAX_NETWORKS = 8
-_MAX_NORMALISERS = 32
 
-_MAX_PROBLEMS = 100
+_MAX_PREFIXES = 1000  # of which one may be chosen
+# Of ml_dtypes, whose kinds are 'V'.
+_FLOATS = ("bfloat16", "float8")
+
+# They compute nothing: BatchNorm's counter of batches, and AveragedModel's of models.
+_COUNTERS = (COUNTER, "n_averaged")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +41,8 @@ class Found:
     """A network that was recognised; its weights are still in the file.
 
     `tensors` has torchvision's names. `copies` maps the prefix of each further copy to its
-    tensors. `notes` are lines for the user.
+    tensors. `notes` are lines for the user. `made_head` says what stands for a head that the
+    network does not have.
     """
 
     architecture: Architecture
@@ -46,68 +52,58 @@ class Found:
     key: str
     prefix: str
     notes: Sequence[str]
+    made_head: str | None = None
 
 
-def find(
-    checkpoint: Checkpoint,
-    *,
-    arch: str | None = None,
-    stem: str | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-) -> Found:
+def find(checkpoint: Checkpoint, choices: Choices = DEFAULT) -> Found:
     """Find the one network in a checkpoint.
 
-    `arch` names the architecture that it must be; `stem`, `mean` and `std` overrule the file.
     Raises UserError that names whatever is missing, left over or of the wrong shape.
     """
-    key, state, notes = _state_dict(checkpoint)
-    notes += _counted("skipped: entries that are no tensors", [
-        name for name in state if as_tensor(state[name]) is None
-    ])  # fmt: skip
-    tensors = {name: tensor for name in state if (tensor := as_tensor(state[name]))}
-    found = layout.prefixes(tensors)
-    if len(found) > _MAX_NETWORKS:
-        raise UserError(
-            f"holds {len(found):,} networks, under {shown(found[0])!r}, {shown(found[1])!r}, ...: "
-            "save the wanted one as a file of its own"
-        )
-    prefix, others = found[0], found[1:]
-    normalisers = layout.normaliser_names(tensors)
+    state = find_state(checkpoint, choices)
+    tensors, notes = state.tensors, list(state.notes)
+    prefix, others = _chosen(state, choices)
+    normalisers = normaliser_names(tensors)
     excused = {name for pair in normalisers for name in pair}
-    network = _under(prefix, tensors, others, excused)
-    copies = {other: _under(other, tensors, found, excused) for other in others}
-    shapes = {name: tensor.shape for name, tensor in network.items()}
+    everywhere = list(state.networks)
+    network = _under(prefix, state, everywhere, excused)
+    copies = {other: _under(other, state, everywhere, excused) for other in others}
+    if choices.prefix is not None:
+        unused = [other for other in everywhere if other != prefix]
+        notes += counted("networks that were not read, under", unused)
+        others = unused
     metadata = metadata_fields(checkpoint, METADATA_KEY)
-    stem = stem or (metadata["stem"] if metadata.get("stem") in ("imagenet", "small") else None)
-    architecture = layout.infer(shapes, stem)
+    architecture = _architecture(network, metadata, choices)
+    own = set(network)
+    made = _add_head(network, architecture, _inner_head(state, prefix), choices, notes)
+    for copy in copies.values():  # what this network lacks and was given, its copies lack too
+        copy |= {name: network[name] for name in network.keys() - own - copy.keys()}
+    shapes = {name: tensor.shape for name, tensor in network.items()}
     problems = layout.mismatches(architecture, shapes)
+    heads_names = {name for head in state.networks.values() for name in head.names}
     problems += [
         f"left over: {shown(name)} {tensor.shape}"
         for name, tensor in tensors.items()
-        if not any(name.startswith(p) for p in found)
+        if not any(name.startswith(p) for p in (prefix, *others))
         and name not in excused
-        and not name.endswith(COUNTER)
+        and name not in heads_names
+        and name.rpartition(".")[2] not in _COUNTERS
     ]
     if problems:
-        hint = ""
-        if sum("conv2.weight expected" in line for line in problems) == architecture.num_blocks:
-            hint = "\nGrouped convolutions (ResNeXt) are not supported."
-        if odd := _no_plain_tensor(state):
-            hint += f"\nIt {odd}."
-        if len(problems) > _MAX_PROBLEMS:
-            problems[_MAX_PROBLEMS:] = [f"... and {len(problems) - _MAX_PROBLEMS:,} more"]
-        raise UserError(
-            f"does not fit {architecture.name} with {architecture.num_classes} classes, the "
-            "nearest architecture:\n  " + "\n  ".join(problems) + hint
+        raise does_not_fit(checkpoint, architecture, problems, state.odd)
+    if choices.arch not in (None, architecture.name):
+        known = "" if choices.arch in ARCHITECTURES else f" (known: {', '.join(ARCHITECTURES)})"
+        raise UserError(f"holds {architecture.name}, expected {choices.arch}{known}")
+    claimed = checkpoint.entries.get("arch")
+    if isinstance(claimed, str) and claimed != architecture.name:
+        notes.append(
+            f"warning: the file calls its network {shown(claimed)!r}, and its tensors are those of "
+            f"{architecture.name}: if they are not the same, --reference tells"
         )
-    if arch is not None and arch != architecture.name:
-        known = "" if arch in ARCHITECTURES else f" (known: {', '.join(ARCHITECTURES)})"
-        raise UserError(f"holds {architecture.name}, expected {arch}{known}")
     _check_numbers(network)
-    normalization = _normalization(tensors, normalisers, metadata, mean, std)
+    normalization = find_normalization(tensors, normalisers, metadata, choices.mean, choices.std)
     architecture = architecture.replace(mean=normalization.mean, std=normalization.std)
-    return Found(architecture, normalization, network, copies, key, prefix, notes)
+    return Found(architecture, normalization, network, copies, state.key, prefix, notes, made)
 
 
 def load(tensor: Tensor, name: str) -> np.ndarray:
@@ -149,94 +145,84 @@ def compare_copies(found: Found, report: Callable[[str], Any]) -> None:
         else:
             raise UserError(
                 f"holds two networks, under {shown(found.prefix)!r} and {shown(prefix)!r}, that "
-                f"differ in {len(differing)} tensors: save the wanted one as a file of its own"
+                f"differ in {len(differing)} tensors: choose one by --prefix {shown(prefix)}, say"
             )
 
 
-def _state_dict(checkpoint: Checkpoint) -> tuple[str, Mapping[str, Any], list[str]]:
-    """The dictionary that holds a whole network, the key it lies under, and notes on the rest."""
-    top = checkpoint.entries
-    candidates = {
-        key: value for key, value in top.items() if isinstance(key, str) and isinstance(value, dict)
-    }
-    ordered = [("", top)]
-    ordered += [(key, candidates[key]) for key in _KEYS if key in candidates]
-    ordered += [(key, value) for key, value in candidates.items() if key not in _KEYS]
-    once: dict[int, tuple[str, Mapping[str, Any]]] = {}  # many keys can hold the same dictionary
-    for key, value in ordered:
-        once.setdefault(id(value), (key, value))
-    ordered = list(once.values())
-    notes = _counted("placeholders: never run", checkpoint.placeholders)
-    holders = [(key, state) for key, state in ordered if layout.prefixes(_tensor_names(state))]
-    if not holders:
-        raise _no_network(ordered, checkpoint.placeholders)
-    key, state = holders[0]
-    if key:
-        notes += _counted(f"read: {shown(key)}; skipped", [other for other in top if other != key])
-    notes += _counted(
-        "warning: networks that were not used, save one as a file of its own to convert it",
-        [other for other, _ in holders[1:]],
-    )
-    return key, {name: value for name, value in state.items() if isinstance(name, str)}, notes
+def _chosen(state: State, choices: Choices) -> tuple[str, list[str]]:
+    """The prefix of the network to read, and those of its copies, which must be equal to it."""
+    if len(state.networks) > _MAX_PREFIXES:
+        raise UserError(f"holds {len(state.networks):,} networks: save one as a file of its own")
+    if choices.prefix is not None:
+        if not heads.complete({"": state.networks[choices.prefix]}) and choices.head is None:
+            raise heads.without_head(choices.prefix, state.networks[choices.prefix])
+        return choices.prefix, []
+    found = heads.complete(state.networks) or list(state.networks)
+    if len(found) > _MAX_NETWORKS:
+        raise UserError(
+            f"holds {len(found):,} networks, under {shown(found[0])!r}, {shown(found[1])!r}, ...: "
+            "choose one by --prefix"
+        )
+    return found[0], found[1:]
 
 
-def _tensor_names(state: Mapping[Any, Any]) -> list[str]:
-    return [name for name in state if isinstance(name, str) and as_tensor(state[name])]
+def _architecture(
+    network: Mapping[str, Tensor], metadata: Mapping[str, Any], choices: Choices
+) -> Architecture:
+    shapes = {name: tensor.shape for name, tensor in network.items()}
+    shapes.setdefault("fc.weight", (heads.NUM_CLASSES,))
+    known_stem = metadata["stem"] if metadata.get("stem") in ("imagenet", "small") else None
+    architecture = layout.infer(shapes, choices.stem or known_stem)
+    options = {name: metadata[name] for name in OPTIONS if name in metadata} | choices.options
+    return architecture.replace(**options)
 
 
-def _no_plain_tensor(state: Mapping[Any, Any]) -> str | None:
-    """What stands in the place of a weight, such as a quantised tensor, or None."""
-    for name, value in state.items():
-        if isinstance(value, Opaque) and isinstance(name, str) and name.endswith(".weight"):
-            return (
-                f"has {shown(value)} as {shown(name)}: quantised, sparse and other weights that "
-                "are no plain tensors are not supported"
-            )
+def _inner_head(state: State, prefix: str) -> str:
+    """The name of the head's layer inside the network, or outside of it; "" if there is none."""
+    weights = state.networks[prefix].weights
+    return weights[0].removeprefix(prefix).removesuffix(".weight") if weights else ""
+
+
+def _add_head(
+    network: dict[str, Tensor], arch: Architecture, head: str, choices: Choices, notes: list[str]
+) -> str | None:
+    """Complete a head without bias, or make one up, and note it; what the manifest says of it."""
+    if "fc.weight" not in network:
+        assert choices.head is not None
+        network |= heads.made(choices.head, arch.num_features)
+        notes.append(
+            f"warning: a network without a head: --head {choices.head} made one, for fine-tuning "
+            "to replace. Until then its predictions, and attacks on them, mean nothing"
+        )
+        return f"none of its own: {choices.head}"
+    if choices.head is not None:
+        raise UserError(f"has a head, and --head {choices.head} is for networks without one")
+    if head not in ("fc", "linear"):
+        notes.append(
+            f"head: {shown(head)}, its only linear layer; what has no weights before it is taken "
+            "for dropout"
+        )
+    if "fc.bias" not in network:
+        network["fc.bias"] = heads.zeros(network["fc.weight"].shape[:1])
+        notes.append(f"head: {shown(head)} has no bias in the file: it is 0")
     return None
 
 
-def _no_network(ordered: Sequence[tuple[str, Mapping]], placeholders: Sequence[str]) -> UserError:
-    names = [name for _, state in ordered for name in _tensor_names(state)]
-    for key, state in ordered:
-        if odd := _no_plain_tensor(state):
-            return UserError(odd)
-        whole = [name for name in _KEYS if not key and isinstance(state.get(name), Opaque)]
-        if whole and not names:
-            return UserError(
-                f"holds no weights under {whole[0]!r} but one object, {shown(state[whole[0]])}: "
-                "load it where it came from and save its state dict, "
-                "torch.save(model.state_dict(), path)"
-            )
-    if any(name == "conv1.weight" or name.endswith(".conv1.weight") for name in names) and any(
-        "layer1.0." in name for name in names
-    ):
-        return UserError(
-            "holds a ResNet without its head (no fc.weight): a source network is converted with it"
-        )
-    examples = ", ".join(shown(name) for name in names[:3])
-    beside = f"; placeholders: {', '.join(placeholders[:5])}" if placeholders else ""
-    if not names:
-        keys = ", ".join(shown(key) for key in list(ordered[0][1])[:8])
-        return UserError(
-            f"holds no weights (its keys: {keys or 'none'}{beside}): expected a dictionary of "
-            "tensors, or one under 'model' or 'state_dict'"
-        )
-    return UserError(
-        f"holds no ResNet: expected tensors named conv1.weight, layer1.0.conv1.weight, ... and "
-        f"fc.weight, after any prefix; it has {examples}, ...{beside}"
-    )
-
-
 def _under(
-    prefix: str, tensors: Mapping[str, Tensor], others: Sequence[str], excused: set[str]
+    prefix: str, state: State, others: Sequence[str], excused: set[str]
 ) -> dict[str, Tensor]:
     """The tensors under a prefix by torchvision's names, without those of the other networks."""
+    head = state.networks[prefix].names
     inner = [other for other in others if other != prefix and other.startswith(prefix)]
     under: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        if not name.startswith(prefix) or name in excused or name.startswith(tuple(inner)):
+    for name, tensor in state.tensors.items():
+        if name not in head and (
+            not name.startswith(prefix) or name in excused or name.startswith(tuple(inner))
+        ):
             continue
-        ours = layout.torchvision_name(name.removeprefix(prefix))
+        if name.rpartition(".")[2] == "n_averaged":
+            continue
+        ours = head.get(name) or layout.torchvision_name(name.removeprefix(prefix))
         if ours in under:
             raise UserError(f"holds {shown(ours)} twice, the second time as {shown(name)}")
         under[ours] = tensor
@@ -245,68 +231,9 @@ def _under(
 
 def _check_numbers(network: Mapping[str, Tensor]) -> None:
     for name, tensor in network.items():
-        # ml_dtypes' kinds are 'V'; of those bfloat16 alone has the range that weights need.
-        if tensor.dtype.kind != "f" and tensor.dtype.name != "bfloat16" and COUNTER not in name:
+        plain = tensor.dtype.kind == "f" or tensor.dtype.name.startswith(_FLOATS)
+        if not plain and COUNTER not in name:
             raise UserError(f"has {tensor.dtype} values in {name}, expected floating point")
-
-
-def _normalization(
-    tensors: Mapping[str, Tensor],
-    pairs: Sequence[tuple[str, str]],
-    metadata: Mapping[str, Any],
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-) -> Normalization:
-    if (mean is None) != (std is None):
-        raise UserError("needs --mean and --std together")
-    if mean is not None and std is not None:
-        return Normalization(_three(mean, "--mean"), _three(std, "--std"), "given")
-    if len(pairs) > _MAX_NORMALISERS:
-        raise UserError(
-            f"holds {len(pairs):,} normalisations: say the right one by --mean and --std"
-        )
-    values: dict[tuple, str] = {}
-    for m, s in pairs:
-        values.setdefault((_numbers(tensors[m], m), _numbers(tensors[s], s)), shown(m))
-    if len(values) > 1:
-        listed = "; ".join(f"{name} {m}, std {s}" for (m, s), name in values.items())
-        raise UserError(
-            f"holds normalisations that differ ({listed}): say the right one by --mean and --std"
-        )
-    if values:
-        (((found_mean, found_std), name),) = values.items()
-        return Normalization(found_mean, found_std, f"file: {name}")
-    if "mean" in metadata and "std" in metadata:
-        return Normalization(
-            _three(metadata["mean"], "mean"), _three(metadata["std"], "std"), "file: metadata"
-        )
-    return Normalization(IMAGENET_MEAN, IMAGENET_STD, "assumed")
-
-
-def _numbers(tensor: Tensor, name: str) -> tuple[float, float, float]:
-    if int(np.prod(tensor.shape)) != 3:
-        raise UserError(f"has a normalisation {shown(name)} of shape {tensor.shape}, expected 3")
-    values = tensor.load().reshape(-1)
-    # The shortest decimal that is the same float32: 0.485 and not 0.48500001430511475.
-    return _three([float(str(value)) for value in values], name)
-
-
-def _three(values: Any, name: str) -> tuple[float, float, float]:
-    try:
-        first, second, third = (float(value) for value in values)
-    except (TypeError, ValueError):
-        raise UserError(f"{shown(name)} must be three numbers") from None
-    numbers = (first, second, third)
-    if not np.isfinite(numbers).all() or (name.endswith(("std", "sigma")) and min(numbers) <= 0):
-        raise UserError(f"{shown(name)} {numbers} must be finite, a deviation positive")
-    return numbers
-
-
-def _counted(what: str, names: Sequence[Any]) -> list[str]:
-    if not names:
-        return []
-    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return [f"{what}: {', '.join(shown(name) for name in names[:12])}{more}"]
 
 
 def file_size_check(found: Found, path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from convert import hub, network
 from convert.checkpoint import open_checkpoint, translated
+from convert.choices import DEFAULT, Choices
 from convert.layout import COUNTER
 from convert.torch_needed import import_torch
 from rtl_jax.models.architecture import Architecture
@@ -42,7 +43,7 @@ def image_size(arch: Architecture) -> int:
 
 
 def torch_network(
-    source: str | os.PathLike, arch: Architecture, report: Callable[[str], Any]
+    source: str | os.PathLike, arch: Architecture, choices: Choices, report: Callable[[str], Any]
 ) -> "TorchResNet":
     """`arch` in PyTorch with the weights of `source`, from pixels to logits, to evaluate."""
     torch = import_torch("--check")
@@ -50,9 +51,8 @@ def torch_network(
 
     module = torch_resnet(arch)
     path = hub.locate(source, report)
-    stem = "imagenet" if arch.stem_pool else "small"
     with open_checkpoint(path) as checkpoint, translated(path):
-        found = network.find(checkpoint, stem=stem, mean=arch.mean, std=arch.std)
+        found = network.find(checkpoint, choices)
         state = {
             name: torch.from_numpy(tensor.load().astype(np.float32))
             for name, tensor in found.tensors.items()
@@ -68,14 +68,15 @@ def differences(
     source: str | os.PathLike,
     converted: str | os.PathLike,
     *,
+    choices: Choices = DEFAULT,
     images: np.ndarray | None = None,
     report: Callable[[str], Any] = print,
 ) -> list[Difference]:
     """Run both networks on the same images and compare them behind every block.
 
-    torch has the weights of `source`, Flax those that were written to `converted`. `images`
-    are [n, height, width, 3] in [0, 1]; by default four random ones of 224 pixels (32 behind a
-    small stem). Reports a line per stage.
+    torch has the weights of `source`, Flax those that were written to `converted`; `choices` are
+    those of the conversion. `images` are [n, height, width, 3] in [0, 1]; by default four random
+    ones of 224 pixels (32 behind a small stem). Reports a line per stage.
     """
     torch = import_torch("--check")
     stored = Network.load(hub.expanded(converted).absolute())
@@ -83,7 +84,7 @@ def differences(
     if images is None:
         size = image_size(arch)
         images = np.random.default_rng(0).random((4, size, size, 3), np.float32)
-    module = torch_network(source, arch, report)
+    module = torch_network(source, arch, choices, report)
     graph = definition(arch, method="xla")
 
     @jax.jit

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable
 from typing import IO, Any, NamedTuple, cast
 
-from convert.denylist import IMPORTERS, module_refused, refused
+from convert.denylist import IMPORTERS, is_getattr, module_refused, refused, scheduler_attribute
 from rtl_jax.errors import UserError
 
 # A checkpoint of ResNet-152 with its optimizer state holds about 0.2 MB and 1e5 opcodes of
@@ -49,6 +49,12 @@ class Opaque:
 
     def __repr__(self) -> str:
         return f"<placeholder for {self.name}>"
+
+
+class Attribute(Opaque):
+    """The inert stand-in for a function of a class, which nothing in the pickle may call."""
+
+    __slots__ = ()
 
 
 class Buildable:
@@ -120,6 +126,7 @@ class Interpreter:
         self._marks: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
         self._copied = 0
+        self._getattrs = 0  # how often getattr stood on the stack, less its calls that are inert
 
     def run(self, file: IO[bytes]) -> Any:
         """Read one pickle, leave `file` just behind it, and return its value.
@@ -135,6 +142,8 @@ class Interpreter:
                 if count > MAX_OPCODES:
                     raise UserError(f"its pickle has more than {MAX_OPCODES:,} opcodes")
                 self._step(opcode.name, argument)
+        if self._getattrs:
+            raise _refusal("builtins.getattr")
         return self._stack.pop()
 
     def _step(self, opcode: str, argument: Any) -> None:
@@ -151,6 +160,7 @@ class Interpreter:
             self._memo[len(self._memo)] = stack[-1]
         elif opcode in ("BINGET", "LONG_BINGET", "GET"):
             stack.append(self._memo[argument])
+            self._getattrs += stack[-1] is _GETATTR
         elif opcode == "MARK":
             self._marks.append(stack)
             self._stack = []
@@ -206,6 +216,7 @@ class Interpreter:
             self._stack.append(self._called(function, tuple(rest)))
         elif opcode == "DUP":
             stack.append(stack[-1])
+            self._getattrs += stack[-1] is _GETATTR
         elif opcode == "POP":
             stack.pop()
         elif opcode not in ("PROTO", "FRAME", "STOP"):
@@ -236,19 +247,33 @@ class Interpreter:
         elif opcode == "FROZENSET":
             self._stack.append(Opaque("frozenset"))
 
-    def _named(self, module: Any, name: Any) -> Global:
+    def _named(self, module: Any, name: Any) -> Any:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise ValueError("a name in the pickle is no string")
         if len(module) + len(name) > _NAME_LENGTH:
             raise ValueError("a name in the pickle is too long")
+        if is_getattr(module, name):
+            self._getattrs += 1
+            return _GETATTR
+        if "." in name and scheduler_attribute(module, name):
+            self._list(f"{module}.{name}")
+            return Attribute(f"{module}.{name}")
         if refused(module, name):
             raise _refusal(f"{module}.{name}")
         found = Global(module, name)
-        if not self._allowed(found) and len(self._placeholders) < _NAMES_KEPT:
-            self._placeholders.add(shown(found))
+        if not self._allowed(found):
+            self._list(found)
         return found
 
+    def _list(self, name: object) -> None:
+        if len(self._placeholders) < _NAMES_KEPT:
+            self._placeholders.add(shown(name))
+
     def _called(self, function: Any, arguments: Any) -> Any:
+        if isinstance(function, Attribute):
+            raise _refusal(f"a call of {function.name}")
+        if function is _GETATTR:
+            return self._attribute(arguments)
         if not isinstance(function, Global):
             return Opaque("object")
         if function.name in IMPORTERS and isinstance(arguments, tuple) and arguments:
@@ -263,6 +288,29 @@ class Interpreter:
                 return value
         return Opaque(shown(function))
 
+    def _attribute(self, arguments: Any) -> Attribute:
+        """What getattr gives for a scheduler and the name of a function of its; nothing else."""
+        if isinstance(arguments, tuple) and len(arguments) == 2:
+            owner, name = arguments
+            if isinstance(owner, Opaque) and not isinstance(owner, Attribute):
+                module, _, kind = owner.name.rpartition(".")
+            elif isinstance(owner, Global):
+                module, kind = owner
+            else:
+                module = kind = ""
+            if (
+                type(name) is str
+                and len(name) < 100
+                and scheduler_attribute(module, f"{kind}.{name}")
+            ):
+                self._getattrs -= 1
+                return Attribute(f"{module}.{kind}.{name}")
+        raise _refusal("builtins.getattr")
+
+
+# Not a `Global`, so that no constructor takes it for one.
+_GETATTR = Opaque("builtins.getattr")
+
 
 def is_plain_key(key: Any) -> bool:
     """Whether a key hashes at once and cannot be made to collide; weights have strings."""
@@ -274,7 +322,8 @@ def is_plain_key(key: Any) -> bool:
 def _refusal(what: str) -> RefusedError:
     return RefusedError(
         f"its pickle names {shown(what)}, which is a way to run code: the file is refused, and "
-        "nothing in it was run"
+        "nothing in it was run. If you trust its authors, save the weights alone where it came "
+        "from, torch.save(model.state_dict(), path) or as .safetensors"
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from convert import hub
+from convert.choices import DEFAULT, Choices
 from convert.parity import image_size, torch_network
 from convert.torch_needed import import_torch
 from rtl_jax.attacks import PGD, attack
@@ -117,6 +118,7 @@ def compare_robustness(
     pictures: Pictures,
     *,
     true_labels: bool,
+    choices: Choices = DEFAULT,
     size: int | None = None,
     report: Callable[[str], Any] = print,
 ) -> list[Compared]:
@@ -128,7 +130,7 @@ def compare_robustness(
     """
     network = Network.load(hub.expanded(converted).absolute())
     arch = cast(Architecture, network.architecture)
-    in_torch, classes = _in_torch(source, arch), arch.num_classes
+    in_torch, classes = _in_torch(source, arch, choices), arch.num_classes
     in_jax = _in_jax(network)
     # Resizing may leave [0, 1] by a rounding error.
     images = np.clip(prepare(pictures.images, size or image_size(arch)), 0, 1)
@@ -177,12 +179,12 @@ def compare_robustness(
     return rows
 
 
-def _in_torch(source: str | os.PathLike, arch: Architecture) -> Attack:
+def _in_torch(source: str | os.PathLike, arch: Architecture, choices: Choices) -> Attack:
     """The attack on the source's weights in torch."""
     torch = import_torch("--attack")
     from convert.torch_pgd import pgd
 
-    module = torch_network(source, arch, lambda _: None).requires_grad_(False)
+    module = torch_network(source, arch, choices, lambda _: None).requires_grad_(False)
 
     def run(images: np.ndarray, labels: np.ndarray, ball: Ball | None) -> tuple:
         found, said = [], []

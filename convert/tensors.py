@@ -74,10 +74,13 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: np.dtype
     load: Callable[[], np.ndarray]
+    stored_bytes: int | None = None  # where it is not in the file as it is
 
     @property
     def num_bytes(self) -> int:
-        """The size of its values."""
+        """The size of its values in the file."""
+        if self.stored_bytes is not None:
+            return self.stored_bytes
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -130,8 +133,9 @@ def strided(
         data = storage.read(offset * size, (last + 1) * size)
         values = _from_bytes(data, dtype, storage.big_endian)
         steps = tuple(step * size for step in stride)
-        # Inside `values`, as was checked above.
-        return np.lib.stride_tricks.as_strided(values, shape, steps, writeable=False)
+        # By the bytes: NumPy does not take every type of ml_dtypes for a view. It checks again that
+        # the view lies inside.
+        return np.ndarray(shape, dtype, values.view(np.uint8), strides=steps)
 
     return Tensor(shape, dtype, load)
 

@@ -1,21 +1,33 @@
-"""The same networks in PyTorch: torchvision's ResNet v1.5, built from an `Architecture`.
+"""The same networks in PyTorch: torchvision's ResNet, built from an `Architecture`.
 
 `--check`, the export and the tests compare with it, so it is plain PyTorch and shares nothing
 with `rtl_jax.models` but the description of the network. Parameter names, shapes and padding
 are torchvision's, so `load_state_dict(strict=True)` works in both directions.
 """
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtl_jax.models.architecture import EXPANSION, Architecture
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+}
 
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut (ResNet-18 and 34)."""
 
-    def __init__(self, channels: int, inner: int, out: int, stride: int) -> None:
+    def __init__(
+        self, arch: Architecture, channels: int, inner: int, out: int, stride: int
+    ) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[arch.activation]
         self.conv1 = nn.Conv2d(channels, inner, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(inner)
         self.conv2 = nn.Conv2d(inner, out, 3, 1, 1, bias=False)
@@ -24,18 +36,22 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = torch.relu(self.bn1(self.conv1(x)))
-        return torch.relu(self.bn2(self.conv2(x)) + shortcut)
+        x = self.activation(self.bn1(self.conv1(x)))
+        return self.activation(self.bn2(self.conv2(x)) + shortcut)
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (with the stride: v1.5), 1x1 convolutions and a shortcut."""
+    """1x1, 3x3, 1x1 convolutions and a shortcut; the stride in the 3x3 (v1.5) or before (v1)."""
 
-    def __init__(self, channels: int, inner: int, out: int, stride: int) -> None:
+    def __init__(
+        self, arch: Architecture, channels: int, inner: int, out: int, stride: int
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, inner, 1, bias=False)
+        self.activation = ACTIVATIONS[arch.activation]
+        v1 = arch.stride_in == "1x1"
+        self.conv1 = nn.Conv2d(channels, inner, 1, stride if v1 else 1, bias=False)
         self.bn1 = nn.BatchNorm2d(inner)
-        self.conv2 = nn.Conv2d(inner, inner, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(inner, inner, 3, 1 if v1 else stride, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(inner)
         self.conv3 = nn.Conv2d(inner, out, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out)
@@ -43,9 +59,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = torch.relu(self.bn1(self.conv1(x)))
-        x = torch.relu(self.bn2(self.conv2(x)))
-        return torch.relu(self.bn3(self.conv3(x)) + shortcut)
+        x = self.activation(self.bn1(self.conv1(x)))
+        x = self.activation(self.bn2(self.conv2(x)))
+        return self.activation(self.bn3(self.conv3(x)) + shortcut)
 
 
 def _downsample(channels: int, out: int, stride: int) -> nn.Sequential | None:
@@ -80,11 +96,16 @@ class TorchResNet(nn.Module):
         block = {"basic": BasicBlock, "bottleneck": Bottleneck}[arch.block]
         blocks: dict[str, list[nn.Module]] = {}
         for name, channels, inner, out, stride in arch.block_specs():
-            blocks.setdefault(name.split("/")[0], []).append(block(channels, inner, out, stride))
+            blocks.setdefault(name.split("/")[0], []).append(
+                block(arch, channels, inner, out, stride)
+            )
         self.stages = list(blocks)
         for stage, members in blocks.items():
             self.add_module(stage, nn.Sequential(*members))
         self.fc = nn.Linear(arch.stage_widths[-1] * EXPANSION[arch.block], arch.num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps = arch.bn_eps
 
     def normalize(self, images: Tensor) -> Tensor:
         """Clamp `images` [n, 3, height, width] to [0, 1] and normalise them."""
@@ -98,7 +119,7 @@ class TorchResNet(nn.Module):
         """
         x = self.normalize(images)
         results = [("normalize", x)]
-        x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))
+        x = self.maxpool(ACTIVATIONS[self.architecture.activation](self.bn1(self.conv1(x))))
         results.append(("stem", x))
         for stage in self.stages:
             for index, block in enumerate(self.get_submodule(stage).children()):

@@ -1,19 +1,26 @@
 """What a network looks like, as data: enough to build it and to name its blocks.
 
-Shapes follow torchvision's ResNet v1.5 (the stride of a bottleneck sits on its 3x3
-convolution). Blocks are counted from the input, through all stages: ResNet-50 has 16.
+Shapes follow torchvision's ResNet v1.5. Blocks are counted from the input, through all stages:
+ResNet-50 has 16.
 """
 
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from rtl_jax.errors import UserError
+from rtl_jax.errors import UserError, require, require_choice
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
+
+Activation = Literal["relu", "silu", "gelu"]
+StrideIn = Literal["3x3", "1x1"]
+
+# What no shape of a variable shows. `to_dict` leaves out the defaults, so that manifests and
+# digests are those from before there was a choice.
+OPTIONS = {"activation": "relu", "stride_in": "3x3", "bn_eps": 1e-5}
 
 # A split point counts the blocks before it; this one leaves everything behind it.
 BEFORE_STEM = -1
@@ -26,6 +33,9 @@ class Architecture:
     `stage_widths` are the widths inside a stage's blocks; a stage puts out
     `EXPANSION[block]` times as many channels. `inner_factor` widens only the inside
     (wide_resnet50_2 has 2). `mean` and `std` normalise pixels of [0, 1] inside the network.
+    `activation` follows every normalisation ('gelu' is the exact one). `stride_in` says which
+    convolution of a bottleneck has the stride: its 3x3 (torchvision's ResNet v1.5) or its first
+    1x1 (the original ResNet v1). `bn_eps` is added to every variance.
     """
 
     name: str
@@ -40,6 +50,9 @@ class Architecture:
     num_classes: int = 1000
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    activation: Activation = "relu"
+    stride_in: StrideIn = "3x3"
+    bn_eps: float = 1e-5
 
     def __post_init__(self) -> None:
         if self.block not in EXPANSION:
@@ -60,6 +73,11 @@ class Architecture:
             raise UserError(
                 f"mean {self.mean} and std {self.std} must be three numbers, std positive"
             )
+        require_choice(self.activation, Activation, "activation")
+        require_choice(self.stride_in, StrideIn, "stride_in")
+        if self.stride_in != "3x3" and self.block == "basic":
+            raise UserError("stride_in chooses a convolution of bottleneck blocks: basic have 3x3s")
+        require(0 < self.bn_eps < 1, "bn_eps", "a number between 0 and 1", self.bn_eps)
 
     @property
     def num_blocks(self) -> int:
@@ -122,7 +140,8 @@ class Architecture:
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that JSON can hold and `from_dict` reads back."""
-        return dataclasses.asdict(self)
+        fields = dataclasses.asdict(self)
+        return {k: v for k, v in fields.items() if k not in OPTIONS or v != OPTIONS[k]}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Architecture":

@@ -23,7 +23,6 @@ from rtl_jax.errors import UserError
 
 ConvMethod = Literal["xla", "dot", "eigen"]
 
-BN_EPSILON = 1e-5
 BN_MOMENTUM = 0.1  # torch's: the weight of the new batch
 
 
@@ -273,18 +272,19 @@ class Conv(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation as torch's BatchNorm2d: eps 1e-5, momentum 0.1, all statistics float32.
+    """Batch normalisation as torch's BatchNorm2d: momentum 0.1, all statistics float32.
 
     With `train` it normalises by the batch's mean and biased variance and moves the running
     statistics, the variance by the unbiased one (nnx.BatchNorm keeps the biased; training
     losses do not show the difference, evaluation does). Otherwise it uses the running ones.
     """
 
-    def __init__(self, features: int, *, dtype: jnp.dtype):
+    def __init__(self, features: int, *, eps: float, dtype: jnp.dtype):
         self.scale = nnx.Param(jnp.ones(features))
         self.bias = nnx.Param(jnp.zeros(features))
         self.mean = nnx.BatchStat(jnp.zeros(features))
         self.var = nnx.BatchStat(jnp.ones(features))
+        self.eps = eps
         self.dtype = dtype
 
     def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
@@ -306,5 +306,5 @@ class BatchNorm(nnx.Module):
             self.var[...] = running_var + BN_MOMENTUM * (unbiased - running_var)
         else:
             mean, var = self.mean[...], self.var[...]
-        factor = scale * lax.rsqrt(var + BN_EPSILON)
+        factor = scale * lax.rsqrt(var + self.eps)
         return ((inputs - mean) * factor + bias).astype(self.dtype)

@@ -1,4 +1,4 @@
-"""ResNet v1.5 in Flax NNX, split at any block boundary, and its variables as flat dictionaries.
+"""ResNet in Flax NNX, split at any block boundary, and its variables as flat dictionaries.
 
 A split point counts the blocks before it: 0 is just behind the stem, `num_blocks` behind the last
 block and the global pool, where features are [N, num_features]; BEFORE_STEM (-1) leaves
@@ -7,6 +7,8 @@ every split point.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +21,19 @@ from rtl_jax.models.layers import BatchNorm, Conv, ConvMethod, max_pool
 
 Variables = dict[str, jax.Array]
 
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": nnx.relu,
+    "silu": nnx.silu,
+    "gelu": partial(nnx.gelu, approximate=False),  # torch's default
+}
+
 
 class Block(nnx.Module):
     """A residual block: convolutions, each with batch normalisation, plus a shortcut."""
 
     def __init__(
         self,
-        kind: str,
+        architecture: Architecture,
         channels: int,
         inner: int,
         outputs: int,
@@ -37,29 +45,34 @@ class Block(nnx.Module):
         def conv(inputs: int, outputs: int, kernel_size: int, stride: int = 1) -> Conv:
             return Conv(inputs, outputs, kernel_size, stride, dtype=dtype, method=method)
 
-        if kind == "bottleneck":  # v1.5: the stride sits on the 3x3
-            self.conv1, self.bn1 = conv(channels, inner, 1), BatchNorm(inner, dtype=dtype)
-            self.conv2, self.bn2 = conv(inner, inner, 3, stride), BatchNorm(inner, dtype=dtype)
-            self.conv3, self.bn3 = conv(inner, outputs, 1), BatchNorm(outputs, dtype=dtype)
+        def norm(features: int) -> BatchNorm:
+            return BatchNorm(features, eps=architecture.bn_eps, dtype=dtype)
+
+        self.activation = architecture.activation
+        if architecture.block == "bottleneck":
+            first, second = (stride, 1) if architecture.stride_in == "1x1" else (1, stride)
+            self.conv1, self.bn1 = conv(channels, inner, 1, first), norm(inner)
+            self.conv2, self.bn2 = conv(inner, inner, 3, second), norm(inner)
+            self.conv3, self.bn3 = conv(inner, outputs, 1), norm(outputs)
             self.depth = 3
         else:
-            self.conv1, self.bn1 = conv(channels, inner, 3, stride), BatchNorm(inner, dtype=dtype)
-            self.conv2, self.bn2 = conv(inner, outputs, 3), BatchNorm(outputs, dtype=dtype)
+            self.conv1, self.bn1 = conv(channels, inner, 3, stride), norm(inner)
+            self.conv2, self.bn2 = conv(inner, outputs, 3), norm(outputs)
             self.depth = 2
         self.has_downsample = stride != 1 or channels != outputs
         if self.has_downsample:
             self.downsample_conv = conv(channels, outputs, 1, stride)
-            self.downsample_bn = BatchNorm(outputs, dtype=dtype)
+            self.downsample_bn = norm(outputs)
 
     def __call__(self, features: jax.Array, train: bool) -> jax.Array:
-        shortcut = features
+        shortcut, activation = features, ACTIVATIONS[self.activation]
         if self.has_downsample:
             shortcut = self.downsample_bn(self.downsample_conv(features), train)
-        features = nnx.relu(self.bn1(self.conv1(features), train))
+        features = activation(self.bn1(self.conv1(features), train))
         features = self.bn2(self.conv2(features), train)
         if self.depth == 3:
-            features = self.bn3(self.conv3(nnx.relu(features)), train)
-        return nnx.relu(features + shortcut)
+            features = self.bn3(self.conv3(activation(features)), train)
+        return activation(features + shortcut)
 
 
 class Head(nnx.Module):
@@ -94,9 +107,9 @@ class ResNet(nnx.Module):
             dtype=dtype,
             method=method,
         )
-        self.bn1 = BatchNorm(arch.stem_width, dtype=dtype)
+        self.bn1 = BatchNorm(arch.stem_width, eps=arch.bn_eps, dtype=dtype)
         blocks = {
-            name: Block(arch.block, channels, inner, out, stride, dtype=dtype, method=method)
+            name: Block(arch, channels, inner, out, stride, dtype=dtype, method=method)
             for name, channels, inner, out, stride in arch.block_specs()
         }
         for stage, size in enumerate(arch.stage_sizes, start=1):
@@ -121,7 +134,8 @@ class ResNet(nnx.Module):
 
     def _stem(self, images: jax.Array, train: bool) -> jax.Array:
         features = self.normalize(images).astype(self.dtype)
-        features = nnx.relu(self.bn1(self.conv1(features), train))
+        features = self.bn1(self.conv1(features), train)
+        features = ACTIVATIONS[self.architecture.activation](features)
         if self.architecture.stem_pool:
             features = max_pool(features, self.conv1.method)
         return features

@@ -1,5 +1,6 @@
 """From the name of a checkpoint to a network: random, bundled, converted, trained or from torch."""
 
+import logging
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,6 +17,8 @@ from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
 from rtl_jax.models.storage import is_network, networks_in
 from rtl_jax.runtime.paths import cache_path
+
+logger = logging.getLogger(__name__)
 
 # Turns a torch file or hf:REPO/FILE into a network's directory, inside a cache directory.
 Convert = Callable[[str, Path], Path]
@@ -67,6 +70,12 @@ def load_source(checkpoint: str, *, arch: str = "", seed: int = 0, **shape: Any)
         raise UserError(
             f"source.arch: expected {arch!r}, and {checkpoint} holds {found!r}; "
             "set source.arch to that, or to nothing"
+        )
+    if "head" in network.provenance:
+        logger.warning(
+            "%s has no head of its own, only one for fine-tuning to replace: its predictions, and "
+            "attacks on them, mean nothing",
+            checkpoint,
         )
     return network
 

@@ -40,6 +40,13 @@ def test_a_file_is_converted_once(tmp_path, monkeypatch):
     assert ensure_converted(str(path), cache) != first
 
 
+def test_what_needs_an_option_names_the_command(tmp_path):
+    weights = {name: value for name, value in state(BASIC).items() if not name.startswith("fc.")}
+    path = save(weights, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=f"--head zeros(.|\n)*python -m convert {path}"):
+        ensure_converted(str(path), tmp_path / "cache")
+
+
 def test_at_once(tmp_path):
     path = save(state(BASIC), tmp_path / "a.pt")
     with ThreadPoolExecutor(3) as pool:

@@ -131,7 +131,7 @@ def test_normalisations_that_cannot_be_used(tmp_path, capsys):
     assert "differ" in refuse(differ, tmp_path, capsys)
     zero = weights | {"std": torch.zeros(3)}
     assert "positive" in refuse(zero, tmp_path, capsys)
-    grey = weights | {"mean": torch.zeros(1), "std": torch.ones(1)}
+    grey = weights | {"mean": torch.zeros(2), "std": torch.ones(2)}
     assert "expected 3" in refuse(grey, tmp_path, capsys)
     assert "together" in refuse(weights, tmp_path, capsys, "--mean", "0,0,0")
     path = save(differ, tmp_path / "a.pt")
