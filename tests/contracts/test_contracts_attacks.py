@@ -104,7 +104,8 @@ def test_other_settings(settings: Attack) -> None:
 def test_every_attack_and_threat_has_been_checked() -> None:
     names = {name for name, _ in MEMBERS}
     assert names == set(attack_names(Attack)) == set(ATTACKS) - {"autoattack"}
-    assert {"pgd", "gaussian", *typing.get_args(config.AttackName)} == names
+    methods = typing.get_args(typing.get_type_hints(config.Attack)["method"])
+    assert {*methods, *typing.get_args(config.AttackName)} - {"autoattack"} == names
     assert {str(threat) for _, threat in MEMBERS} == {*THREATS, "fourier(kept=2)"}
 
 
