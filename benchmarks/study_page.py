@@ -174,8 +174,8 @@ def epochs_figure(found: Finetunings) -> Figure:
     return Figure("epochs", "The L2 source against the natural one", charts)
 
 
-def _robust_and_natural(blocks: int) -> list[curves.Line]:
-    return [curves.Line(name, name, blocks) for name in reversed(PAIR)]
+def _robust_and_natural(blocks: int) -> list[curves.Curve]:
+    return [curves.Curve(name, name, blocks) for name in reversed(PAIR)]
 
 
 def _titled(chart: Chart, blocks: int) -> Chart:

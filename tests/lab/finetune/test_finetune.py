@@ -21,8 +21,8 @@ from rtl_jax.lab.finetune import task as module
 from rtl_jax.lab.finetune.job import Inputs, prepare
 from rtl_jax.lab.finetune.task import run_finetune
 from rtl_jax.models.network import Network
-from rtl_jax.train import features as prefix
 from rtl_jax.train.checkpoints import TrainingCheckpoints
+from rtl_jax.train.features import adapt_statistics
 from rtl_jax.train.recipe import Recipe
 from tests.torch_networks import nchw, random_torch, variables_of
 
@@ -203,7 +203,7 @@ def test_adapted_statistics_are_the_training_images_own():
     job = prepare(experiment(frozen_batch_norm="adapt", batch_size=20))
     network = random_torch(job.network.architecture)
     params, stats = variables_of(network)
-    adapted = prefix.adapt(job.program.network, params, stats, job.training_images.images, 20)
+    adapted = adapt_statistics(job.program.network, params, stats, job.training_images.images, 20)
     for part in network.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.reset_running_stats()

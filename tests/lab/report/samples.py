@@ -6,7 +6,6 @@ from PIL import Image
 
 from rtl_jax.lab.report.elements import (
     MISSING,
-    Cell,
     Chart,
     Figure,
     Picture,
@@ -15,6 +14,7 @@ from rtl_jax.lab.report.elements import (
     Section,
     Series,
     Table,
+    TableCell,
     Text,
 )
 
@@ -38,11 +38,11 @@ NASTY = [
 def table(name: str = "numbers") -> Table:
     """Numbers out of order, a text among them, and two that are missing."""
     rows = [
-        [Cell("b"), Cell("9.00 ± 1.00", 9.0)],
-        [Cell("a"), Cell("")],
-        [Cell("c"), Cell("100.00 ± 2.00", 100.0, best=True)],
-        [Cell("d"), Cell("nan", MISSING)],
-        [Cell(""), Cell("-5.00", -5.0)],
+        [TableCell("b"), TableCell("9.00 ± 1.00", 9.0)],
+        [TableCell("a"), TableCell("")],
+        [TableCell("c"), TableCell("100.00 ± 2.00", 100.0, best=True)],
+        [TableCell("d"), TableCell("nan", MISSING)],
+        [TableCell(""), TableCell("-5.00", -5.0)],
     ]
     return Table(name, "Numbers", ["name", "accuracy"], rows, "A note.")
 
@@ -64,7 +64,10 @@ def chart(names: list[str], title: str = "Curve") -> Chart:
 def nasty_report(directory: Path) -> Report:
     """Every text is one of NASTY."""
     Image.new("RGB", (3, 2), "red").save(directory / "picture.png")
-    cells = [[Cell(text, float(index)), Cell(text, best=True)] for index, text in enumerate(NASTY)]
+    cells = [
+        [TableCell(text, float(index)), TableCell(text, best=True)]
+        for index, text in enumerate(NASTY)
+    ]
     return Report(
         NASTY[0],
         NASTY[1],

@@ -139,7 +139,7 @@ def test_a_plan_says_what_memory_and_time_it_takes(tmp_path: Path):
     planned = plan(grid, tmp_path).planned
     by_kind = {(one.cell.experiment.transfer.blocks, one.cell.num_images): one for one in planned}
     assert by_kind[1, 20].memory > by_kind[0, 20].memory > 0
-    assert {one.together for one in planned} == {3}
+    assert {one.parallel for one in planned} == {3}
     small, large = by_kind[1, 20].seconds, by_kind[1, 40].seconds
     assert 0 < small < large < 2 * small
 
