@@ -113,7 +113,10 @@ def finetune(
         >>> network = rtl.finetune(rtl.load("bundled:l2"), images, labels, blocks=0, epochs=2)
         >>> network.class_names, network.predict_proba(images).shape
         (('cat', 'dog'), (8, 2))
-        >>> len(rtl.finetune(rtl.load("bundled:l2"), images, labels, seeds=range(3), epochs=1))
+        >>> networks = rtl.finetune(
+        ...     rtl.load("bundled:l2"), images, labels, seeds=range(3), blocks=0, epochs=1
+        ... )
+        >>> len(networks)
         3
     """
     fields = {field.name for field in dataclasses.fields(Recipe)}
@@ -212,11 +215,13 @@ def autoattack(
 
     Example:
         >>> import numpy as np, rtl_jax as rtl
-        >>> images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
-        >>> settings = rtl.AutoAttack("linf", attacks=("apgd-ce",), steps=2)
-        >>> found = rtl.autoattack(rtl.load("bundled:l2"), images, [0, 1], 1 / 255, settings)
-        >>> 0 <= found.robust_accuracy <= 1
-        True
+        >>> images = np.linspace(0.2, 0.8, 2 * 4 * 4 * 3).reshape(2, 4, 4, 3)
+        >>> def logits_fn(images):  # of any JAX model
+        ...     mean = images.mean((1, 2, 3))[:, None]
+        ...     return np.array([1.0, -1.0]) * (0.5 - mean)
+        >>> settings = rtl.AutoAttack("linf", attacks=("apgd-ce",), steps=10)
+        >>> rtl.autoattack(logits_fn, images, np.array([0, 1]), 0.01, settings).robust_accuracy
+        1.0
     """
     with _numbers_of(model):
         prepared, key = _prepared(model, images, labels), jax.random.key(seed)
