@@ -2,6 +2,7 @@
 # make study: docs/study.md's runs (hours; RTL_JAX_DATA_DIR has the data), or what is left of them.
 # make study-smoke: most of it, small, on the digits, in two minutes.
 # make test: set up .venv with the tests' packages, lint, check types, run the tests.
+# make check: the same without the slow tests, in under three minutes on two cores.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -19,7 +20,7 @@ SMALL_SWEEP ?=
 SMALL_ATTACK ?=
 SMALL_INFLUENCE ?=
 
-.PHONY: quickstart study study-smoke test lint install clean
+.PHONY: quickstart study study-smoke test check lint install clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/python run.py --config configs/sweep_digits.py --workdir runs/quickstart/sweep
@@ -62,6 +63,9 @@ study-smoke:
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
+
+check: lint
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile -m 'not gpu and not slow'
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check

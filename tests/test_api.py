@@ -19,6 +19,8 @@ from rtl_jax.lab.finetune.task import run_finetune
 from rtl_jax.lab.influence.task import run_influence
 from rtl_jax.models.storage import networks_in
 
+pytestmark = pytest.mark.slow
+
 SOURCE = {"arch": "resnet18", "stem": "small", "stage_sizes": (1, 1), "stage_widths": (4, 8)}
 RECIPE = rtl.Recipe(
     blocks=1,

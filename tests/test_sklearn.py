@@ -15,6 +15,8 @@ from sklearn.utils.estimator_checks import check_estimator
 import rtl_jax as rtl
 from rtl_jax.data.sources import load_dataset
 
+pytestmark = pytest.mark.slow
+
 TransferClassifier = rtl.sklearn.TransferClassifier
 
 

@@ -15,6 +15,8 @@ from rtl_jax.lab.sweep.grid import Cell, cells
 from rtl_jax.lab.tasks import run
 from rtl_jax.models import bundled
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs" / "study"
 # Where `make` has installed everything, if that is what runs these tests.

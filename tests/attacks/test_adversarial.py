@@ -16,6 +16,8 @@ from rtl_jax.models.model import bind, definition, initialize
 from rtl_jax.models.network import Network
 from tests.attacks.models import _mlp, distance, mlp, pictures
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(3)
 IMAGES, LABELS = pictures(12), np.arange(12) % 4
 RANDOM = PGD("l2", steps=4, random_start=True, restarts=2)

@@ -21,6 +21,8 @@ from rtl_jax.models.architecture import Architecture
 from rtl_jax.models.network import Network
 from tests.torch_networks import nchw, random_torch, variables_of
 
+pytestmark = pytest.mark.slow
+
 ARCH = Architecture(
     "digits",
     "basic",

@@ -14,6 +14,8 @@ from rtl_jax.attacks.threats import L1, Linf
 from rtl_jax.errors import UserError
 from tests.attacks.models import distance, linear, mlp, pictures
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 
 

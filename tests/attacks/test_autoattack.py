@@ -28,6 +28,8 @@ from tests.attacks.models import _mlp, linear, mlp, pictures
 from tests.processes import on_devices
 from tests.torch_networks import nchw
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 MODEL = mlp(pixels=192, classes=10, scale=2.0)
 IMAGES = pictures(64, 8)

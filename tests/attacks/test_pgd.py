@@ -10,6 +10,8 @@ from rtl_jax.attacks import FGSM, PAPER_PGD1, PAPER_PGD20, PGD, attack
 from rtl_jax.errors import UserError
 from tests.attacks.models import distance, linear, mlp, pictures
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 
 

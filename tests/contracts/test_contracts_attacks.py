@@ -18,6 +18,8 @@ from rtl_jax.lab import config
 from tests.contracts.attacks import IMAGES, KEY, LABELS, MODEL, check_attack, check_curve
 from tests.contracts.threats import check_threat
 
+pytestmark = pytest.mark.slow
+
 
 @dataclasses.dataclass(frozen=True)
 class FourierBall(Threat):

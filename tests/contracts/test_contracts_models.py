@@ -8,6 +8,8 @@ from rtl_jax.models import registry
 from rtl_jax.models.architecture import Architecture
 from tests.contracts.models import check_description, check_model, check_parts
 
+pytestmark = pytest.mark.slow
+
 STEM = {"stem_width": 8, "stem_kernel": 3, "stem_stride": 1, "stem_pool": False, "num_classes": 5}
 
 # A small one or two of each family, every kind of block among them.

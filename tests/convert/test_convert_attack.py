@@ -12,6 +12,8 @@ from convert.__main__ import main
 from convert.torch_pgd import pgd
 from convert.torch_resnet import randomize, torch_resnet
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def source(tmp_path):

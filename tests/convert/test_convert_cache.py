@@ -18,6 +18,8 @@ from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 from rtl_jax.models.storage import is_network
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -16,6 +16,8 @@ from convert.torch_resnet import torch_resnet
 from rtl_jax.models.architecture import IMAGENET_MEAN, IMAGENET_STD
 from rtl_jax.models.network import Network
 
+pytestmark = pytest.mark.slow
+
 CONV, BLOCK_CONV = "conv1.weight", "layer2.1.conv2.weight"
 
 

@@ -88,7 +88,7 @@ def test_a_backbone(tmp_path, capsys, caplog, word, prefix):
     assert all(name.startswith("(no head") for name in network.class_names)
     assert rtl_jax.load(str(tmp_path / "out")).num_classes == 2
     assert "no head of its own" in caplog.text and "mean nothing" in caplog.text
-    network.export(tmp_path / "back.safetensors")
+    assert main(["export", str(tmp_path / "out"), str(tmp_path / "back.safetensors")]) == 0
     assert "none of its own" in capsys.readouterr().out
     assert np.any(network.params["fc/kernel"]) == (word != "zeros")
     again = convert(path, tmp_path / "again", head=word, report=lambda _: None)

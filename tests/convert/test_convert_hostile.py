@@ -34,6 +34,8 @@ from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
 from rtl_jax.models.network import Network
 
+pytestmark = pytest.mark.slow
+
 
 def refuse(path, tmp_path, capsys) -> str:
     """Convert through the command: exit code 2, one line, and no destination; the line."""

@@ -13,6 +13,8 @@ from convert.__main__ import main
 from rtl_jax.models.architecture import IMAGENET_MEAN, IMAGENET_STD, Architecture
 from rtl_jax.models.network import Network
 
+pytestmark = pytest.mark.slow
+
 IMAGES = np.random.default_rng(0).random((5, 3, 48, 48), np.float32)
 
 

@@ -9,6 +9,8 @@ import pytest
 from rtl_jax.data import draw_subset, load_dataset, seed_for
 from rtl_jax.data.dataset import Dataset
 
+pytestmark = pytest.mark.slow
+
 # Images per class, published with the sets.
 MNIST_TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 MNIST_TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

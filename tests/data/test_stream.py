@@ -24,6 +24,8 @@ from rtl_jax.data.stream import Stream
 from rtl_jax.errors import UserError
 from tests.data.prepared import example, image_feature, label_feature, png, write
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("grain")
 pytest.importorskip("array_record.python.array_record_module")
 

@@ -16,6 +16,8 @@ from rtl_jax.data.crop import DRAWS, crop_box
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
 from rtl_jax.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 GREY_LEVEL = 1 / 255
 # PIL rounds after each of two passes: where both are ties it is exactly one grey level off.
 PIL_ROUNDING = GREY_LEVEL + 1e-6

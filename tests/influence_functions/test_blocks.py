@@ -15,6 +15,8 @@ from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
 from tests.influence_functions.problems import gradients, hessian
 
+pytestmark = pytest.mark.slow
+
 ARCH = architecture("resnet18", stem="small", stage_sizes=(1, 1), stage_widths=(2, 3)).replace(
     stem_width=2, num_classes=3
 )

@@ -27,6 +27,8 @@ from rtl_jax.lab.config import (
 )
 from rtl_jax.train.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 
 def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(key, value, type hint) of every setting."""

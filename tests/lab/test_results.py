@@ -15,6 +15,8 @@ from etils import epath
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = {"string": "text", "int64": 3, "Int64": 2, "float64": 0.25}
 
 

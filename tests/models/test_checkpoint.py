@@ -26,6 +26,8 @@ from rtl_jax.models.network import Network
 from rtl_jax.models.storage import FORMAT_VERSION, is_network
 from rtl_jax.train.checkpoints import TrainingCheckpoints
 
+pytestmark = pytest.mark.slow
+
 Variables = dict[str, np.ndarray]
 
 TINY = Architecture(

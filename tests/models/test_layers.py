@@ -14,6 +14,8 @@ from jax.extend import core
 from rtl_jax.models.layers import ConvMethod, conv2d, max_pool
 from tests.torch_networks import nchw
 
+pytestmark = pytest.mark.slow
+
 # With a stride one or three inputs go another way to the images than five.
 OUTPUTS = 12
 # (kernel, stride, height, width, inputs): many pixels and few, odd and even, every kernel here.

@@ -12,6 +12,8 @@ from rtl_jax.models.layers import choose_convolution, conv2d
 from rtl_jax.models.model import batch_stats_of, bind, definition, initialize, variable_shapes
 from tests.torch_networks import nchw, random_torch, variables_of
 
+pytestmark = pytest.mark.slow
+
 SMALL = Architecture(
     "small",
     "bottleneck",

@@ -13,6 +13,8 @@ from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
 from rtl_jax.runtime.paths import cache_path
 
+pytestmark = pytest.mark.slow
+
 TINY = Architecture(
     "tiny",
     "bottleneck",

@@ -14,6 +14,8 @@ from rtl_jax.errors import UserError
 from rtl_jax.lab.results import read_rows
 from rtl_jax.runtime.locks import NAME, exclusive
 
+pytestmark = pytest.mark.slow
+
 HOLD = "import sys, time; from rtl_jax.runtime.locks import exclusive\n"
 HOLD += "with exclusive(sys.argv[1]): print('held', flush=True); time.sleep(60)"
 

@@ -15,6 +15,8 @@ from rtl_jax.lab.config import Attack, Experiment, Source, Target
 from rtl_jax.lab.tasks import run
 from rtl_jax.train.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 SHAPE = {"arch": "resnet18", "stem": "small", "stage_sizes": (1, 1), "stage_widths": (4, 8)}
 TRAINING = Experiment(
     source=Source("random", **SHAPE),

@@ -24,6 +24,8 @@ from rtl_jax.train.step import Program, TrainState
 from rtl_jax.train.trainer import FeatureCaches, Training
 from tests.torch_networks import nchw, random_torch, variables_of
 
+pytestmark = pytest.mark.slow
+
 # ResNet-50's last two stages, which 0, 1, 3 and 9 blocks reach into, and few channels.
 ARCH = Architecture(
     "narrow50",

@@ -28,6 +28,8 @@ from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
 from rtl_jax.train.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 TARGET = Target("digits", image_size=8, num_images=200, num_test_images=50)
 EPS = (0.0, 0.02, 0.1)
 

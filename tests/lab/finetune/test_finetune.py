@@ -26,6 +26,8 @@ from rtl_jax.train.features import adapt_statistics
 from rtl_jax.train.recipe import Recipe
 from tests.torch_networks import nchw, random_torch, variables_of
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Source("random", "resnet50", "small", stage_sizes=(1, 1), stage_widths=(4, 6))
 
 

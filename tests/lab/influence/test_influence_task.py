@@ -28,6 +28,8 @@ from rtl_jax.models.network import Network
 from rtl_jax.train.recipe import Recipe
 from tests.influence_functions.problems import gradients, hessian
 
+pytestmark = pytest.mark.slow
+
 ARCH = architecture("resnet18", stem="small", stage_sizes=(1, 1), stage_widths=(8, 16)).replace(
     stem_width=8, num_classes=3
 )

@@ -44,6 +44,8 @@ from rtl_jax.train.recipe import Recipe
 from tests.influence_functions.problems import gradients, hessian
 from tests.lab.my_images.pictures import photos, picture
 
+pytestmark = pytest.mark.slow
+
 ARCH = architecture("resnet18", stem="small", stage_sizes=(1, 1), stage_widths=(8, 16)).replace(
     stem_width=8
 )

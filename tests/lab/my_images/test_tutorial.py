@@ -13,6 +13,8 @@ from convert.__main__ import main as convert
 from rtl_jax.lab.config import expected
 from rtl_jax.lab.predict.output import schema
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "my_images.md"
 # The same way with less work: one candidate, hardly trained.

@@ -27,6 +27,8 @@ from rtl_jax.models.architecture import architecture
 from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[3] / "configs" / "predict.py"
 NAMES = ["ant", "bee", "cat", "dog"]
 TEMPERATURE = 1.7

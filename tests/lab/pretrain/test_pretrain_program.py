@@ -17,6 +17,8 @@ from rtl_jax.models.architecture import Architecture
 from rtl_jax.models.model import Weights
 from tests.torch_networks import nchw, random_torch, variables_of
 
+pytestmark = pytest.mark.slow
+
 ARCH = Architecture(
     "tiny", "bottleneck", (1, 1), (4, 6), stem_width=6, stem_kernel=3, stem_stride=2,
     stem_pool=False, num_classes=5,

@@ -28,6 +28,8 @@ from rtl_jax.models.network import Network
 from rtl_jax.train.checkpoints import TrainingCheckpoints
 from tests.processes import on_devices
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 SOURCE = Source("random", "resnet50", "small", stage_sizes=(1, 1), stage_widths=(4, 6))
 SETTINGS = Pretraining(

@@ -23,6 +23,8 @@ from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.trainer import FeatureCaches, begin, caches_for
 from tests.processes import on_devices
 
+pytestmark = pytest.mark.slow
+
 SEEDS = (20_000_000, 20_100_000, 20_200_000)
 SOURCE = Source("random", "resnet50", "small", stage_sizes=(1, 1), stage_widths=(4, 6))
 

@@ -31,6 +31,8 @@ from rtl_jax.lab.tasks import run
 from rtl_jax.runtime.paths import short_names
 from rtl_jax.train.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Source("random", "resnet50", "small", stage_sizes=(1, 1), stage_widths=(4, 6))
 ROOT = Path(__file__).parents[3]
 

@@ -21,6 +21,8 @@ from rtl_jax.lab.visualize.task import run_visualize
 from rtl_jax.models.model import bind, definition
 from tests.lab.visualize.networks import ARCH, tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
