@@ -86,8 +86,7 @@ def unseen(name: str, network: Network, images: ImageSet) -> np.ndarray:
 
     Images are recognised by their 8-bit content. Raises UserError where none is left.
     """
-    seen = network.training_images or frozenset()
-    inside = np.array([one in seen for one in image_digests(images.images)], bool)
+    inside = _seen(network, images)
     if inside.all():
         raise UserError(
             f"{name} was trained on all {len(images)} test images: how it does on them says "
@@ -101,6 +100,20 @@ def unseen(name: str, network: Network, images: ImageSet) -> np.ndarray:
             "left out"
         )
     return np.flatnonzero(~inside)
+
+
+def name_seen(name: str, network: Network, images: ImageSet) -> None:
+    """Say how many of the test images the network was trained on, where there are any."""
+    if number := int(_seen(network, images).sum()):
+        print(
+            f"{name} was trained on {number} of the {len(images)} test images: each of those is "
+            "explained by itself first"
+        )
+
+
+def _seen(network: Network, images: ImageSet) -> np.ndarray:
+    known = network.training_images or frozenset()
+    return np.array([one in known for one in image_digests(images.images)], bool)
 
 
 def _numbered(names: tuple[str, ...]) -> bool:

@@ -9,7 +9,13 @@ import pytest
 from rtl_jax.data import Dataset, ImageSet
 from rtl_jax.data.folds import deal
 from rtl_jax.errors import UserError
-from rtl_jax.lab.compatibility import at_own_size, draw_test_images, unseen, with_own_labels
+from rtl_jax.lab.compatibility import (
+    at_own_size,
+    draw_test_images,
+    name_seen,
+    unseen,
+    with_own_labels,
+)
 from rtl_jax.lab.config import Target
 from rtl_jax.models.architecture import Architecture
 from rtl_jax.models.model import initialize
@@ -97,6 +103,14 @@ def test_training_images_are_left_out(capsys: pytest.CaptureFixture) -> None:
     assert unseen("n", knows, three).tolist() == [0, 2]
     with pytest.raises(UserError, match=r"trained on all 4 test images.*robustness=True"):
         unseen("n", network(training_images=digests), test)
+
+
+def test_explained_training_images_are_named(capsys: pytest.CaptureFixture) -> None:
+    test = images([0, 1, 2, 0])
+    name_seen("n", network(training_images=image_digests(test.images)[:3]), test)
+    assert "n was trained on 3 of the 4 test images" in capsys.readouterr().out
+    name_seen("n", network(), test)
+    assert capsys.readouterr().out == ""
 
 
 def test_fewer_test_images_than_asked_for_are_all_taken(capsys: pytest.CaptureFixture) -> None:

@@ -13,6 +13,7 @@ from rtl_jax.influence_functions.head import Examples
 from rtl_jax.influence_functions.method import solver_for
 from rtl_jax.influence_functions.scores import Scores, gradient_kernel, score, top_k, write_scores
 from rtl_jax.lab import config
+from rtl_jax.lab.compatibility import name_seen
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.influence.finetuned import METHOD, Finetuned, explained, method, name_run
 from rtl_jax.lab.influence.plots import draw_examples, draw_matches, draw_matrices
@@ -77,6 +78,7 @@ def _rank(
     """By the head's influence, by the gradient alone and, if asked for, by all that trained."""
     train = one.examples(one.job.training_images, f"{one.name}: training images")
     test = one.examples(one.job.test_images, f"{one.name}: test images")
+    name_seen(one.name, one.network, one.job.test_images)
     count = min(TOP, train.num_examples)
     solver = solver_for(one.head, train, **method(settings))
     record = {name: getattr(settings, name) for name in METHOD}

@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from rtl_jax.data.batching import padded_rows
+from rtl_jax.errors import UserError
 from rtl_jax.influence_functions.head import Head
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.inputs import load_network
@@ -29,6 +30,11 @@ class Predictor:
         its classes, they are numbers. Raises UserError as `load_source`.
         """
         network = load_network(experiment.source, experiment.seed)
+        if "head" in network.provenance:
+            raise UserError(
+                f"source.checkpoint: {experiment.source.checkpoint} has no head of its own, so no "
+                "classes to predict: fine-tune it first (configs/my_images.py)"
+            )
         return cls(
             network,
             network.image_size or experiment.target.image_size,

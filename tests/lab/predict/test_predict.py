@@ -196,6 +196,15 @@ def test_a_network_without_a_temperature_says_so(
     assert row.probability_1 == pytest.approx((truth / truth.sum()).max(), abs=1e-5)
 
 
+def test_a_network_without_a_head_is_refused(root: Path, tmp_path: Path) -> None:
+    variables = jax.tree.map(np.asarray, initialize(ARCH, jax.random.key(0)))
+    Network(ARCH, *variables, {"head": "none of its own: zeros"}).save(tmp_path / "backbone")
+    settings = experiment(root, str(root / "new/0.png"))
+    settings = dataclasses.replace(settings, source=Source(str(tmp_path / "backbone")))
+    with pytest.raises(UserError, match="no head of its own, so no classes to predict"):
+        run_predict(settings, tmp_path)
+
+
 def test_bad_outputs_and_nothing_to_do(root: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"predict.output: expected a .csv or .parquet"):
         run_predict(experiment(root, str(root / "new"), output="x.txt"), tmp_path)
