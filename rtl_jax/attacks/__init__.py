@@ -1,6 +1,12 @@
 """Attacks on any JAX model: the largest loss within a threat model around each image."""
 
-from rtl_jax.attacks.adversarial import Adversarial, Curve, attack, reevaluate, robustness_curve
+from rtl_jax.attacks.adversarial import (
+    Adversarial,
+    RobustnessCurve,
+    attack,
+    reevaluate,
+    robustness_curve,
+)
 from rtl_jax.attacks.apgd import APGD
 from rtl_jax.attacks.autoattack import AutoAttack, Evaluation, autoattack
 from rtl_jax.attacks.base import Attack, Problem
@@ -23,11 +29,11 @@ __all__ = [
     "Adversarial",
     "Attack",
     "AutoAttack",
-    "Curve",
     "Evaluation",
     "Gaussian",
     "Linf",
     "Problem",
+    "RobustnessCurve",
     "Square",
     "Threat",
     "Unconstrained",

@@ -51,7 +51,7 @@ class Adversarial(NamedTuple):
         return 1 - self.success.mean(-1 if self.success.ndim else None)
 
 
-class Curve(Adversarial):
+class RobustnessCurve(Adversarial):
     """The results at E radii: every array has a leading axis [E]."""
 
     __slots__ = ()
@@ -144,7 +144,7 @@ def robustness_curve(
     *,
     indices: jax.Array | None = None,
     num_parallel: int | None = None,
-) -> Curve:
+) -> RobustnessCurve:
     """`attack` at every eps of a list [E], in one compiled call.
 
     Equal to separate calls with the same key, to rounding; what they share (the gradient at the
@@ -162,7 +162,7 @@ def robustness_curve(
     radii = _radius(eps, settings)
     if radii.ndim != 1 or len(radii) == 0:
         raise UserError(f"eps: expected a list of numbers; got shape {radii.shape}")
-    return Curve(*_checked(_run_curve(program, inputs, radii, None), program, inputs))
+    return RobustnessCurve(*_checked(_run_curve(program, inputs, radii, None), program, inputs))
 
 
 def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:

@@ -46,7 +46,7 @@ class RemoteFile:
 
 
 @dataclasses.dataclass(frozen=True)
-class Target:
+class PaperTarget:
     """One of the six sets: its files, where else they may lie, and how to parse them.
 
     `parse` receives the path of each file by its name. Decoded, both halves together take
@@ -63,18 +63,18 @@ class Target:
 class Found(NamedTuple):
     """A target and where each of its files lies."""
 
-    target: Target
+    target: PaperTarget
     files: Files
 
 
-def find(target: Target, data_dir: Path) -> Files | None:
+def find(target: PaperTarget, data_dir: Path) -> Files | None:
     """The target's files if all are under `data_dir`, else None."""
     found = {file.name: _locate(target, file, data_dir) for file in target.files}
     files = {name: path for name, path in found.items() if path is not None}
     return files if len(files) == len(target.files) else None
 
 
-def fetch(target: Target, data_dir: Path) -> Files:
+def fetch(target: PaperTarget, data_dir: Path) -> Files:
     """The target's files, those downloaded that are missing; raises UserError where one fails."""
     files = {}
     missing = [f.name for f in target.files if _locate(target, f, data_dir) is None]
@@ -95,7 +95,7 @@ def fetch(target: Target, data_dir: Path) -> Files:
     return files
 
 
-def read(target: Target, files: Files) -> Decoded:
+def read(target: PaperTarget, files: Files) -> Decoded:
     """Check the files' sha256 and decode them; raises UserError for other or damaged content."""
     for file in target.files:
         path = files[file.name]
@@ -199,7 +199,7 @@ def _parse_cifar100(files: Files) -> Decoded:
     return read_cifar(path, ("train.bin",), ("test.bin",), "fine_label_names.txt", 2)
 
 
-def _locate(target: Target, file: RemoteFile, data_dir: Path) -> Path | None:
+def _locate(target: PaperTarget, file: RemoteFile, data_dir: Path) -> Path | None:
     folders = (f"{target.name}/original", target.name, *target.folders)
     places = [data_dir / folder / file.name for folder in folders]
     return next((path for path in places if path.is_file()), None)
@@ -225,10 +225,10 @@ def _files(base: str, *facts: tuple[str, int, str]) -> tuple[RemoteFile, ...]:
     return tuple(RemoteFile(name, base + name, size, sha256) for name, size, sha256 in facts)
 
 
-TARGETS: dict[str, Target] = {
+TARGETS: dict[str, PaperTarget] = {
     target.name: target
     for target in (
-        Target(
+        PaperTarget(
             "mnist",
             _idx_files(
                 "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -241,7 +241,7 @@ TARGETS: dict[str, Target] = {
             lambda files: _parse_idx(files, _DIGITS),
             70_000 * 28 * 28,
         ),
-        Target(
+        PaperTarget(
             "fashion_mnist",
             _idx_files(
                 "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -254,7 +254,7 @@ TARGETS: dict[str, Target] = {
             lambda files: _parse_idx(files, _CLOTHES),
             70_000 * 28 * 28,
         ),
-        Target(
+        PaperTarget(
             "kmnist",
             _idx_files(
                 "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
@@ -267,7 +267,7 @@ TARGETS: dict[str, Target] = {
             lambda files: _parse_idx(files, _KANA),
             70_000 * 28 * 28,
         ),
-        Target(
+        PaperTarget(
             "svhn_cropped",
             _files(
                 "http://ufldl.stanford.edu/housenumbers/",
@@ -286,7 +286,7 @@ TARGETS: dict[str, Target] = {
             _parse_svhn,
             (73_257 + 26_032) * 32 * 32 * 3,
         ),
-        Target(
+        PaperTarget(
             "cifar10",
             _files(
                 "https://www.cs.toronto.edu/~kriz/",
@@ -300,7 +300,7 @@ TARGETS: dict[str, Target] = {
             _parse_cifar10,
             60_000 * 32 * 32 * 3,
         ),
-        Target(
+        PaperTarget(
             "cifar100",
             _files(
                 "https://www.cs.toronto.edu/~kriz/",

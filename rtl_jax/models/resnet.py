@@ -75,7 +75,7 @@ class Block(nnx.Module):
         return activation(features + shortcut)
 
 
-class Head(nnx.Module):
+class ClassificationHead(nnx.Module):
     """The last, linear layer; kernel [features, classes] and bias, in float32."""
 
     def __init__(self, features: int, classes: int):
@@ -116,7 +116,7 @@ class ResNet(nnx.Module):
             members = [blocks[f"layer{stage}/{index}"] for index in range(size)]
             setattr(self, f"layer{stage}", nnx.List(members))
         # The head computes in float32 whatever the blocks do: logits feed a softmax.
-        self.fc = Head(arch.num_features, arch.num_classes)
+        self.fc = ClassificationHead(arch.num_features, arch.num_classes)
 
     def blocks(self) -> list[Block]:
         """All residual blocks, from input to output."""
