@@ -62,10 +62,10 @@ study-smoke:
 	    --config.transfer.blocks=0 --config.transfer.epochs=2"
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: lint
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile -m 'not gpu and not slow'
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder -m 'not gpu and not slow'
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check

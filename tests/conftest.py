@@ -19,6 +19,21 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
+# The files that take longest, which begin first: begun last, one process would wait for another.
+LONGEST = ("test_study", "test_finetune", "test_autoattack", "test_sweep", "test_tutorial")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow files first, the longest before the others; within a file the order stays."""
+
+    def place(item: pytest.Item) -> int:
+        if item.path.stem in LONGEST:
+            return LONGEST.index(item.path.stem)
+        return len(LONGEST) + (item.get_closest_marker("slow") is None)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nothing that a user's earlier runs have cached reaches a test."""
