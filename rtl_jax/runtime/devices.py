@@ -18,11 +18,14 @@ from rtl_jax.runtime.precision import Precision
 def enable_compilation_cache() -> None:
     """Keep compiled programs between processes, so that a second start is faster.
 
-    Under RTL_JAX_CACHE_DIR (by default ~/.cache/rtl_jax); JAX's own setting, if there is
-    one, wins.
+    Under RTL_JAX_CACHE_DIR (by default ~/.cache/rtl_jax); JAX's own settings, if there are
+    any, win.
     """
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(cache_path() / "compiled"))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        # JAX keeps what took a second; a start consists of many programs that take less.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
 
 def compute_dtype(precision: Precision) -> jnp.dtype:
