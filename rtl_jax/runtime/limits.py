@@ -1,0 +1,24 @@
+"""The most that settings and files from elsewhere may ask for.
+
+No real use comes near these bounds. What lies beyond them is a slip or an attack, and would end in
+gigabytes, in hours or in a traceback.
+"""
+
+IMAGE_SIZE = 8192  # pixels of a side
+CLASSES = 1_000_000
+BLOCKS = 1000  # of a network; the deepest ResNet that was published, of 1202 layers, has 600
+STEM_KERNEL = 100  # pixels of a side
+PARAMETERS = 1_500_000_000
+EPOCHS = 1_000_000
+STEPS = 1_000_000  # of an attack, or of a search for an image
+BATCH_SIZE = 1_000_000  # images in a program
+SEEDS = 10_000  # of one cell
+IMAGES = 2**40  # of a data set
+TEXT = 4096  # characters of a name or a path
+MANIFEST_BYTES = 64 * 2**20  # the digests of 2.5 million training images
+TABLE_BYTES = 2**30  # of an imported log
+MAPPING_BYTES = 2**20
+CONFIG_BYTES = 2**18  # of a row's settings, as JSON
+DEPTH = 64  # of JSON, lists in lists
+CONTAINERS = 100_000  # lists and tables in JSON; an empty one of two bytes takes 64 in memory
+SOURCES = 64  # compared in one report
