@@ -21,4 +21,6 @@ MAPPING_BYTES = 2**20
 CONFIG_BYTES = 2**18  # of a row's settings, as JSON
 DEPTH = 64  # of JSON, lists in lists
 CONTAINERS = 100_000  # lists and tables in JSON; an empty one of two bytes takes 64 in memory
-SOURCES = 64  # compared in one report
+SOURCES = 40  # compared in one report: beyond that nobody tells their curves apart
+PLACES = 240  # sources times targets of one report, each a chart that takes a second to draw
+RADIUS = 1e6  # of an attack, for pixels in [0, 1]
