@@ -23,6 +23,7 @@ from rtl_jax.lab import results
 from rtl_jax.lab.report.mapping import LARGEST, LogMapping, read_mapping
 from rtl_jax.runtime import limits
 from rtl_jax.runtime.documents import read_bytes
+from rtl_jax.runtime.output import run_and_exit
 
 # What an evaluation measures; all other columns identify the run.
 _MEASURED = ("epoch", "accuracy", "loss", "train_accuracy", "train_loss", "seconds")
@@ -205,4 +206,4 @@ def _config(record: dict[Hashable, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)
