@@ -5,6 +5,7 @@ import sys
 from rtl_jax.errors import Incomplete, UserError
 from rtl_jax.lab import cli, tasks
 from rtl_jax.runtime.interruption import Stopped, insisting
+from rtl_jax.runtime.output import run_and_exit
 
 
 def main(arguments: list[str]) -> int:
@@ -36,4 +37,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_and_exit(main, sys.argv[1:])

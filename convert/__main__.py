@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Activation, Architecture, StrideIn
+from rtl_jax.runtime.output import run_and_exit
 
 if TYPE_CHECKING:
     from convert.choices import Choices
@@ -228,4 +229,4 @@ def _terminated(*_: object) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _terminated)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's account of what we report
-    sys.exit(main())
+    run_and_exit(main)

@@ -3,6 +3,8 @@
 import typing
 from typing import Any
 
+_LONGEST = 200  # characters of a value in a message
+
 
 class UserError(Exception):
     """A user-fixable error: a missing file, a wrong key, a bad checkpoint.
@@ -20,10 +22,16 @@ class Incomplete(Exception):  # noqa: N818 - all that could be done is done
 def require(condition: bool, key: str, expected: str, value: object) -> None:
     """Raise UserError, naming the setting, what it takes and what it got, unless `condition`."""
     if not condition:
-        raise UserError(f"{key}: expected {expected}, received {value!r}")
+        raise UserError(f"{key}: expected {expected}, received {shown(value)}")
 
 
 def require_choice(value: object, choices: Any, key: str) -> None:
     """`require` that a value is one of a Literal's, or of the names in a registry."""
     options = typing.get_args(choices) or tuple(choices)
     require(value in options, key, f"one of {', '.join(map(repr, options))}", value)
+
+
+def shown(value: object) -> str:
+    """What was received, for a message: cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text):,} characters)"

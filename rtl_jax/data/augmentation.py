@@ -3,6 +3,7 @@
 import dataclasses
 
 from rtl_jax.errors import require
+from rtl_jax.runtime import limits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Augmentation:
         whole = isinstance(padding, int) and not isinstance(padding, bool)
         expected = "whole pixels, 0 or more"
         require(whole and padding >= 0, "augmentation.crop_padding", expected, padding)
+        limits.require_within(self, "augmentation", crop_padding=limits.PADDING)
         boolean = isinstance(self.flip, bool)
         require(boolean, "augmentation.flip", "True or False", self.flip)
         for name, top in (

@@ -6,6 +6,7 @@ any path that `etils.epath` opens.
 """
 
 import contextlib
+import dataclasses
 import datetime
 import importlib.metadata
 import json
@@ -20,6 +21,8 @@ from etils import epath
 
 from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Experiment
+from rtl_jax.runtime import limits
+from rtl_jax.runtime.documents import parse_json
 from rtl_jax.version import __version__
 
 if TYPE_CHECKING:
@@ -90,8 +93,29 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "time": ("string", "when the row was made, UTC, ISO 8601"),
 }
 
+# What numbers of a row can be, by column; a file from elsewhere may hold any. A tick or a logarithm
+# of others would fail far from here.
+_PERCENT = (0.0, 100.0)
+BOUNDS: dict[str, tuple[float, float]] = {
+    "schema_version": (1, 10**6),
+    "num_classes": (0, limits.CLASSES),
+    "num_images": (1, limits.IMAGES),
+    "num_test_images": (0, limits.IMAGES),
+    "image_size": (0, limits.IMAGE_SIZE),
+    "blocks": (0, limits.BLOCKS),
+    "fold": (0, limits.IMAGES),
+    "epoch": (0, limits.EPOCHS),
+    "epochs": (1, limits.EPOCHS),
+    "eps": (0, limits.RADIUS),
+    **dict.fromkeys(("accuracy", "train_accuracy", "top1_match", "top5_match"), _PERCENT),
+    **dict.fromkeys(("inspected", "recall"), _PERCENT),
+    "num_devices": (0, limits.IMAGES),
+}
+
 # What identifies a row within a run.
 _UNIQUE = ["run", "method", "source", "epoch", "eps", "inspected"]
+
+_USUAL = Experiment()
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -238,6 +262,7 @@ def _read(path: epath.Path, schema: "pyarrow.Schema") -> "pyarrow.Table":
             # Threads would cost more than they gain on files this small.
             pages = parquet.ParquetFile(file, page_checksum_verification=True)
             table = pages.read(use_threads=False).replace_schema_metadata(None)
+        _check_types(table, schema)
         version = int(max(table["schema_version"].to_pylist()))
         if version > SCHEMA_VERSION:
             raise UserError(
@@ -247,6 +272,7 @@ def _read(path: epath.Path, schema: "pyarrow.Schema") -> "pyarrow.Table":
         whole = [column for column, (dtype, _) in SCHEMA.items() if dtype == "int64"]
         if holes := [column for column in whole if table[column].null_count]:
             raise ValueError(f"a value is missing in {holes}")
+        _check_values(table)
         if table.schema == schema:
             return table
         missing = [column for column in SCHEMA if column not in table.column_names]
@@ -258,6 +284,60 @@ def _read(path: epath.Path, schema: "pyarrow.Schema") -> "pyarrow.Table":
             values = table[column].cast(schema.field(column).type)
             table = table.set_column(index, schema.field(column), values)
         return table
+
+
+def _check_types(table: "pyarrow.Table", schema: "pyarrow.Schema") -> None:
+    """Raise ValueError unless what should be numbers or text is."""
+    from pyarrow import types
+
+    for field in schema:
+        if field.name not in table.column_names:
+            continue
+        kind, text = table.schema.field(field.name).type, types.is_large_string(field.type)
+        strings = types.is_string(kind) or types.is_large_string(kind)
+        numbers = types.is_integer(kind) or types.is_floating(kind)
+        if not types.is_null(kind) and not (strings if text else numbers):
+            expected = "text" if text else "numbers"
+            raise ValueError(f"{field.name}: expected {expected}, received {kind}")
+
+
+def _check_values(table: "pyarrow.Table") -> None:
+    """Raise ValueError for texts and numbers that no run writes, before any is compared or drawn.
+
+    What is not a number at all, as the accuracy of a training that diverged, is left.
+    """
+    from pyarrow import compute, types
+
+    for name in (name for name in SCHEMA if name in table.column_names):
+        values = table[name]
+        if types.is_null(values.type) or values.null_count == len(values):
+            continue
+        if name in BOUNDS:
+            low, high = BOUNDS[name]
+            if types.is_floating(values.type):
+                values = values.filter(compute.invert(compute.is_nan(values)))
+            found = compute.min_max(values).as_py()
+            for value in (found["min"], found["max"]):
+                if value is not None and not low <= value <= high:
+                    expected = f"{low:,} to {high:,}"
+                    raise ValueError(f"{name}: expected {expected}, received {value:,}")
+        elif SCHEMA[name][0] == "string":
+            most = limits.CONFIG_BYTES if name in ("config", "versions") else limits.TEXT
+            longest = compute.max(compute.binary_length(values)).as_py()
+            if longest > most:
+                raise ValueError(f"{name}: expected at most {most:,} bytes, received {longest:,}")
+    for config in set(table["config"].to_pylist() if "config" in table.column_names else ()):
+        _check_config(config or "{}")
+
+
+def _check_config(text: str) -> None:
+    settings = parse_json(text)
+    if not isinstance(settings, dict):
+        raise ValueError(f"config: expected a table of settings, received {text[:60]}")
+    for name in (field.name for field in dataclasses.fields(Experiment)):
+        grouped = dataclasses.is_dataclass(getattr(_USUAL, name))
+        if grouped and not isinstance(settings.get(name, {}), dict):
+            raise ValueError(f"config: expected {name} to be a group of settings")
 
 
 def as_json(value: Mapping[str, Any]) -> str:

@@ -6,9 +6,11 @@ ResNet-50 has 16.
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from numbers import Integral, Real
 from typing import Any, Literal
 
-from rtl_jax.errors import UserError, require, require_choice
+from rtl_jax.errors import UserError, require, require_choice, shown
+from rtl_jax.runtime import limits
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -21,6 +23,10 @@ StrideIn = Literal["3x3", "1x1"]
 # What no shape of a variable shows. `to_dict` leaves out the defaults, so that manifests and
 # digests are those from before there was a choice.
 OPTIONS = {"activation": "relu", "stride_in": "3x3", "bn_eps": 1e-5}
+
+# What divides by less, or subtracts more, is no normalisation of pixels in [0, 1].
+_SMALLEST_STD = 1e-6
+_LARGEST = 1e6
 
 # A split point counts the blocks before it; this one leaves everything behind it.
 BEFORE_STEM = -1
@@ -55,29 +61,81 @@ class Architecture:
     bn_eps: float = 1e-5
 
     def __post_init__(self) -> None:
+        self._require_types()
         if self.block not in EXPANSION:
-            raise UserError(f"unknown block {self.block!r}: choose one of {sorted(EXPANSION)}")
+            raise UserError(f"unknown block {shown(self.block)}: choose one of {sorted(EXPANSION)}")
         if not self.stage_sizes or len(self.stage_sizes) != len(self.stage_widths):
             raise UserError(
-                f"stage_sizes {self.stage_sizes} and stage_widths {self.stage_widths} "
+                f"stage_sizes {shown(self.stage_sizes)} and stage_widths "
+                f"{shown(self.stage_widths)} "
                 "must name the same, positive number of stages"
             )
         counts = (*self.stage_sizes, *self.stage_widths, self.inner_factor, self.stem_width)
         if min(counts) < 1 or self.num_classes < 1:
-            raise UserError(f"sizes, widths and classes must be positive: {self}")
+            raise UserError(f"sizes, widths and classes must be positive: {shown(self)}")
         if self.inner_factor != 1 and self.block == "basic":
             raise UserError("inner_factor widens bottleneck blocks only")
-        if self.stem_kernel % 2 == 0 or self.stem_stride not in (1, 2):
-            raise UserError("the stem needs an odd kernel and a stride of 1 or 2")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        kernel, stride = self.stem_kernel, self.stem_stride
+        good = kernel % 2 == 1 and 0 < kernel < limits.STEM_KERNEL
+        require(good, "stem_kernel", f"an odd number below {limits.STEM_KERNEL}", kernel)
+        require(stride in (1, 2), "stem_stride", "1 or 2", stride)
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) < _SMALLEST_STD:
             raise UserError(
-                f"mean {self.mean} and std {self.std} must be three numbers, std positive"
+                f"mean {shown(self.mean)} and std {shown(self.std)} must be three finite numbers, "
+                "std positive"
             )
         require_choice(self.activation, Activation, "activation")
         require_choice(self.stride_in, StrideIn, "stride_in")
         if self.stride_in != "3x3" and self.block == "basic":
             raise UserError("stride_in chooses a convolution of bottleneck blocks: basic have 3x3s")
         require(0 < self.bn_eps < 1, "bn_eps", "a number between 0 and 1", self.bn_eps)
+        self._require_bounds()
+
+    def _require_types(self) -> None:
+        """A description from a file may have anything in it, and nothing built from it says so."""
+        named = isinstance(self.name, str) and len(self.name) <= limits.TEXT
+        require(named, "name", f"text of at most {limits.TEXT:,} characters", self.name)
+        for field in ("stage_sizes", "stage_widths"):
+            value = getattr(self, field)
+            whole = isinstance(value, tuple) and all(map(_is_whole, value))
+            require(whole, field, "a list of whole numbers", value)
+        for field in ("inner_factor", "stem_width", "stem_kernel", "stem_stride", "num_classes"):
+            value = getattr(self, field)
+            require(_is_whole(value), field, "a whole number", value)
+        require(isinstance(self.stem_pool, bool), "stem_pool", "true or false", self.stem_pool)
+        for field in ("mean", "std"):
+            value = getattr(self, field)
+            finite = isinstance(value, tuple) and all(map(_is_finite, value))
+            require(finite, field, "three finite numbers, such as 0.485,0.456,0.406", value)
+        for field in ("block", "activation", "stride_in"):
+            value = getattr(self, field)
+            require(isinstance(value, str), field, "text", value)
+        require(_is_finite(self.bn_eps), "bn_eps", "a number between 0 and 1", self.bn_eps)
+
+    def _require_bounds(self) -> None:
+        """Refuse what nobody trains, before a shape is evaluated for each of its blocks."""
+        classes, blocks = self.num_classes, self.num_blocks
+        expected = f"at most {limits.CLASSES:,} classes"
+        require(classes <= limits.CLASSES, "num_classes", expected, classes)
+        expected = f"at most {limits.BLOCKS:,} blocks in all"
+        require(blocks <= limits.BLOCKS, "stage_sizes", expected, self.stage_sizes)
+        number, most = self.num_parameters, limits.PARAMETERS
+        expected = f"a network of at most {most:,} parameters"
+        require(number <= most, "stem_width and stage_widths", expected, f"{number:,}")
+
+    @property
+    def num_parameters(self) -> int:
+        """All parameters that train, without building anything."""
+        number = (3 * self.stem_kernel**2 + 2) * self.stem_width
+        for _, channels, inner, out, stride in self.block_specs():
+            if self.block == "basic":
+                shapes = [(9, channels, inner), (9, inner, out)]
+            else:
+                shapes = [(1, channels, inner), (9, inner, inner), (1, inner, out)]
+            if stride != 1 or channels != out:
+                shapes.append((1, channels, out))
+            number += sum(area * before * after + 2 * after for area, before, after in shapes)
+        return number + (self.num_features + 1) * self.num_classes
 
     @property
     def num_blocks(self) -> int:
@@ -149,7 +207,7 @@ class Architecture:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := set(fields) - known:
             raise UserError(
-                f"unknown architecture fields {sorted(unknown)}; known: {sorted(known)}"
+                f"unknown architecture fields {shown(sorted(unknown))}; known: {sorted(known)}"
             )
         tuples: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()
@@ -157,7 +215,15 @@ class Architecture:
         try:
             return cls(**tuples)
         except TypeError as error:
-            raise UserError(f"incomplete architecture {dict(fields)}: {error}") from error
+            raise UserError(f"incomplete architecture {shown(dict(fields))}: {error}") from error
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) <= _LARGEST
 
 
 _STEMS = {

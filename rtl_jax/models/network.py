@@ -68,7 +68,7 @@ class Network:
     @property
     def image_size(self) -> int | None:
         """The pixels of the images that it was trained on; None: it does not say."""
-        target = self.provenance.get("settings", {}).get("target", {})
+        target = (self.provenance.get("settings") or {}).get("target", {})
         return self.provenance.get("image_size") or target.get("image_size")
 
     @property
@@ -96,9 +96,10 @@ class Network:
 
     def columns(self) -> dict[str, Any]:
         """What a row of results says of it."""
-        source = self.provenance.get("source", {})
+        source = self.provenance.get("source")  # of a converted network, its file's name
+        known = source if isinstance(source, Mapping) else {}
         return {
-            "source_sha256": self.provenance.get("sha256") or source.get("sha256"),
+            "source_sha256": self.provenance.get("sha256") or known.get("sha256"),
             "architecture": self.architecture.name,
             "num_classes": self.architecture.num_classes,
         }

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import jax
 
-from rtl_jax.errors import UserError
+from rtl_jax.errors import UserError, shown
 from rtl_jax.models import architecture, resnet
 
 Variables = dict[str, jax.Array]
@@ -99,6 +99,6 @@ def from_dict(fields: Mapping[str, Any]) -> Any:
     """
     fields = dict(fields)
     name = fields.pop("family", "resnet")
-    if name not in FAMILIES:
-        raise UserError(f"unknown family {name!r}: expected one of {', '.join(FAMILIES)}")
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise UserError(f"unknown family {shown(name)}: expected one of {', '.join(FAMILIES)}")
     return FAMILIES[name].architecture.from_dict(fields)

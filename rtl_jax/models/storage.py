@@ -7,6 +7,7 @@ any path that `etils.epath` opens works.
 
 import errno
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -19,11 +20,12 @@ import tensorstore as ts
 from etils import epath
 
 from rtl_jax.errors import UserError
+from rtl_jax.models import manifest as manifests
+from rtl_jax.runtime import limits
 from rtl_jax.runtime.digest import digest
+from rtl_jax.runtime.documents import parse_json, read_bytes
 from rtl_jax.runtime.paths import absolute, complete_or_absent
 
-FORMAT = "rtl_jax network"
-FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"
 
 Trees = dict[str, dict[str, np.ndarray]]  # 'params' and 'batch_stats'
@@ -43,23 +45,30 @@ def networks_in(workdir: epath.PathLike) -> list[epath.Path]:
 def write_network(directory: epath.PathLike, known: Mapping[str, Any], variables: Trees) -> None:
     """Write variables and a manifest of what is `known`; complete or not at all.
 
-    On multiple hosts, only the first writes. Raises UserError where something exists already, and
-    where the disk refuses.
+    On multiple hosts, only the first writes. Raises UserError where something exists already, where
+    `read_network` would refuse what is `known`, and where the disk refuses.
     """
     if jax.process_index() != 0:
         return
     directory = absolute(directory)
     require_absent(directory)
     manifest = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
+        "format": manifests.FORMAT,
+        "version": manifests.FORMAT_VERSION,
         **known,
         "digest": digest(variables),
     }
+    text = json.dumps(manifest, indent=2) + "\n"
+    try:
+        _checked(text)
+    except (UserError, ValueError) as error:
+        raise UserError(
+            f"{directory} cannot be written, for nobody could read it: {error}"
+        ) from error
     with complete_or_absent(directory) as temporary:
         require_room(temporary.parent, variables)
         temporary.mkdir(parents=True)
-        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        (temporary / _MANIFEST).write_text(text)
         try:
             with ocp.StandardCheckpointer(
                 multiprocessing_options=this_host_alone()
@@ -91,24 +100,20 @@ def read_network(
             "Convert a torch checkpoint with: python -m convert SOURCE DESTINATION"
         )
     try:
-        manifest = json.loads(path.read_text())
-        if manifest["format"] != FORMAT:
-            raise UserError(f"{path} describes a {manifest['format']!r}, expected {FORMAT!r}")
-        if manifest["version"] > FORMAT_VERSION:
-            raise UserError(
-                f"{path} has version {manifest['version']}, this code reads up to "
-                f"{FORMAT_VERSION}: update rtl_jax"
-            )
-        manifest["provenance"] = dict(manifest["provenance"])
-        wanted = {name: _specs(tree) for name, tree in _shapes(shapes, manifest, path).items()}
-    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        manifest = _checked(read_bytes(path, limits.MANIFEST_BYTES).decode())
+        wanted = shapes(manifest)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{path} is damaged ({type(error).__name__}: {first_line(error)}): "
             "convert or train it again"
         ) from error
     try:
-        verify(directory / "variables")
-        variables = _restore(directory / "variables", wanted)
+        _require_files(directory / "variables")
+        verify(directory / "variables", _elements(wanted))
+        specs = {name: _specs(tree) for name, tree in wanted.items()}
+        variables = _restore(directory / "variables", specs)
     except Exception as error:
         raise UserError(
             f"the variables in {directory} are damaged or do not fit its manifest "
@@ -122,15 +127,31 @@ def read_network(
     return manifest, variables
 
 
-def _shapes(
-    shapes: Callable[[Mapping[str, Any]], Mapping[str, Any]],
-    manifest: Mapping[str, Any],
-    path: epath.Path,
-) -> Mapping[str, Any]:
-    try:
-        return shapes(manifest)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+def _checked(text: str) -> dict[str, Any]:
+    """A manifest that may be believed. Raises UserError and ValueError."""
+    if len(text) > limits.MANIFEST_BYTES:
+        raise ValueError(f"its manifest has more than {limits.MANIFEST_BYTES:,} bytes")
+    manifest = parse_json(text)
+    manifests.check(manifest)
+    return manifest
+
+
+def _require_files(directory: epath.Path) -> None:
+    """Raise ValueError where something below a local directory is neither a file nor a directory:
+    a pipe has no end, and a link may lead to one."""
+    place = os.fspath(directory)
+    if "://" in place:
+        return
+    for folder, folders, files in os.walk(place):
+        odd = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        odd += [name for name in files if not os.path.isfile(os.path.join(folder, name))]
+        if odd:
+            raise ValueError(f"{odd[0]} is neither a regular file nor a directory")
+
+
+def _elements(wanted: Mapping[str, Any]) -> int:
+    """How many numbers the largest of the variables holds."""
+    return max(math.prod(leaf.shape) for tree in wanted.values() for leaf in tree.values())
 
 
 def this_host_alone() -> ocp.options.MultiprocessingOptions:
@@ -153,11 +174,11 @@ def require_room(directory: epath.Path, arrays: Any) -> None:
         raise OSError(errno.ENOSPC, f"{needed:,} bytes are needed and the disk has {free:,} left")
 
 
-def verify(path: epath.Path) -> None:
+def verify(path: epath.Path, most: int | None = None) -> None:
     """Read all arrays that Orbax wrote to `path`, one after the other; ValueError if one fails.
 
     Orbax reads them all at once; where one is damaged, the others end in background threads
-    that print a traceback each.
+    that print a traceback each. What claims to have more than `most` elements is not read.
     """
     place = os.fspath(path)
     base = place if "://" in place else {"driver": "file", "path": os.path.join(place, "")}
@@ -167,7 +188,12 @@ def verify(path: epath.Path) -> None:
     if not names:
         raise ValueError("it holds no arrays")
     for name in names:
-        ts.open({"driver": "zarr", "kvstore": {**store, "path": name}}).result().read().result()
+        array = ts.open({"driver": "zarr", "kvstore": {**store, "path": name}}).result()
+        chunk: Any = array.chunk_layout.read_chunk.shape
+        sizes = [math.prod(array.shape), math.prod(chunk or ())]
+        if most is not None and max(sizes) > most:
+            raise ValueError(f"{name} claims {max(sizes):,} numbers, expected at most {most:,}")
+        array.read().result()
 
 
 def _specs(tree: Mapping[str, Any]) -> dict[str, ocp.RestoreArgs]:

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from rtl_jax.errors import require, require_choice
+from rtl_jax.runtime import limits
 from rtl_jax.runtime.precision import Precision
 
 FrozenBatchNorm = Literal["batch", "source", "adapt"]
@@ -65,6 +66,19 @@ class Recipe:
         for name in ("weight_decay", "checkpoint_seconds", "feature_cache_mib"):
             value = getattr(self, name)
             require(0 <= value < float("inf"), f"transfer.{name}", "0 or more", value)
+        limits.require_within(
+            self,
+            "transfer",
+            blocks=limits.BLOCKS,
+            epochs=limits.EPOCHS,
+            batch_size=limits.BATCH_SIZE,
+            drop_every=limits.EPOCHS,
+            eval_every=limits.EPOCHS,
+            eval_batch_size=limits.BATCH_SIZE,
+            feature_cache_mib=limits.MEBIBYTES,
+            views=limits.VIEWS,
+            checkpoint_seconds=limits.SECONDS,
+        )
         require(0 <= self.momentum < 1, "transfer.momentum", "0 <= m < 1", self.momentum)
 
     def epochs_for(self, num_images: int) -> int:

@@ -262,6 +262,46 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "seed": ([0, 2**32 - 1], [-1, 2**32, 2**63, 2**70]),
 }
 
+# More than any use asks for: would be gigabytes, hours or a traceback.
+ABSURD = [2**53, 10**26, 10**400]
+
+
+def numbers(key: str) -> bool:
+    """Whether a setting, or each item of it, is a whole number that may grow without reason."""
+    _, hint = KEYS[key]
+    return settings._plain_type(hint) is int or int in settings._item_types(hint)
+
+
+@pytest.mark.parametrize("value", ABSURD, ids=["2**53", "1e26", "1e400"])
+@pytest.mark.parametrize("key", [key for key in VALUES if numbers(key)])
+def test_absurd_numbers_are_refused_by_name(key: str, value: int) -> None:
+    if key in ("source.stage_sizes", "source.stage_widths"):
+        pytest.skip("the architecture is what bounds them")
+    several = (0, value) if settings._plain_type(KEYS[key][1]) is tuple else value
+    with pytest.raises(UserError) as caught:
+        freeze(nested(key, several))
+    assert str(caught.value).startswith(f"{key}: expected ")
+    assert len(str(caught.value)) < 450
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *[("target.image_size", 100_000), ("target.folds", 10**6), ("sweep.seeds", 2**32)],
+        *[("augmentation.crop_padding", 5000), ("attack.eps", (1e300,)), ("attack.sigma", 1e38)],
+        *[("visualize.eps", 1e30), ("pretraining.eps", 1e30), ("transfer.blocks", 5000)],
+    ],
+)
+def test_absurd_sizes_are_refused_by_name(key: str, value: Any) -> None:
+    with pytest.raises(UserError, match=f"{key}: expected at most"):
+        freeze(nested(key, value))
+
+
+def test_a_sweep_of_too_many_runs() -> None:
+    with pytest.raises(UserError, match=r"a grid of at most 200,000 runs, received 3000000"):
+        Sweep(targets=tuple(f"folder:{number}" for number in range(300)), seeds=10_000)
+
+
 WRONG_TYPE: dict[type, list[Any]] = {
     bool: [0, 1, "true", 1.0],
     int: [True, False, 1.0, 1.5, "1", (1,), {}],

@@ -24,6 +24,7 @@ def row(**values: Any) -> dict[str, Any]:
     """A row with a value in every column but the version, which is filled in."""
     columns = {name: SAMPLES[dtype] for name, (dtype, _) in results.SCHEMA.items()}
     del columns["schema_version"]
+    columns["config"] = "{}"
     return columns | values
 
 
@@ -285,3 +286,32 @@ def test_the_document_lists_every_column() -> None:
     assert listed == [
         (column, dtype, meaning) for column, (dtype, meaning) in results.SCHEMA.items()
     ]
+
+
+IMPOSSIBLE: list[tuple[str, Any]] = [
+    *[("num_images", value) for value in (0, -3, 2**50)],
+    *[("epoch", -1), ("epochs", 0), ("blocks", -1), ("blocks", 10**6), ("image_size", 10**9)],
+    *[("accuracy", value) for value in (-1.0, 100.5, np.inf, 1e300)],
+    *[("eps", -0.5), ("recall", 101.0), ("num_classes", -1), ("num_devices", -1)],
+    *[(name, "x" * 2**21) for name in ("source", "dataset", "norm", "config", "run")],
+    *[("config", text) for text in ("[" * 10**5, '{"a":' * 70 + "1" + "}" * 70, "[]", "3")],
+    *[("config", text) for text in ('{"transfer": 3}', '{"attack": []}', '{"source": null}', "{")],
+]
+
+
+@pytest.mark.parametrize(("column", "value"), IMPOSSIBLE, ids=range(len(IMPOSSIBLE)))
+def test_rows_that_no_run_writes_are_refused(tmp_path: Path, column: str, value: Any) -> None:
+    path = results.write_rows(tmp_path, "r", [row(), row(**{"run": "s", column: value})])
+    with pytest.raises(UserError, match="is damaged") as caught:
+        results.read_rows(tmp_path)
+    assert str(path) in str(caught.value) and len(str(caught.value)) < 500 + len(str(path))
+
+
+@pytest.mark.parametrize("column", ["source", "num_images", "accuracy", "config"])
+def test_columns_of_another_type_are_refused(tmp_path: Path, column: str) -> None:
+    path = results.write_rows(tmp_path, "r", [row()])
+    table = pd.read_parquet(path)
+    table[column] = [[1, 2]]
+    table.to_parquet(path)
+    with pytest.raises(UserError, match=f"is damaged .*{column}"):
+        results.read_rows(tmp_path)

@@ -21,9 +21,10 @@ from etils import epath
 
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.manifest import FORMAT_VERSION
 from rtl_jax.models.model import variable_shapes
 from rtl_jax.models.network import Network
-from rtl_jax.models.storage import FORMAT_VERSION, is_network
+from rtl_jax.models.storage import is_network
 from rtl_jax.train.checkpoints import TrainingCheckpoints
 
 pytestmark = pytest.mark.slow
@@ -200,25 +201,25 @@ def without(name: str) -> Callable[[bytes], bytes]:
         (lambda text: text[: len(text) // 2], "is damaged"),
         (lambda text: b"\xff\xfe" + text, "is damaged"),
         (lambda text: b"not JSON", "is damaged"),
-        (lambda text: b"[1, 2]", "is damaged"),
-        (lambda text: b"null", "is damaged"),
-        (without("format"), "is damaged"),
-        (without("version"), "is damaged"),
-        (without("architecture"), "is damaged"),
-        (without("provenance"), "is damaged"),
+        (lambda text: b"[1, 2]", "expected a table, received a list of 2"),
+        (lambda text: b"null", "expected a table, received None"),
+        (without("format"), "describes a None"),
+        (without("version"), "version: expected"),
+        (without("architecture"), "architecture: expected a table"),
+        (without("provenance"), "provenance: expected a table"),
         (edit(format="another network"), "describes a 'another network'"),
         (edit(version=FORMAT_VERSION + 1), "update rtl_jax"),
-        (edit(version="one"), "is damaged"),
-        (edit(provenance=3), "is damaged"),
-        (edit(architecture=None), "is damaged"),
+        (edit(version="one"), "version: expected"),
+        (edit(provenance=3), "provenance: expected a table"),
+        (edit(architecture=None), "architecture: expected a table"),
         (edit(architecture={}), "manifest.json: incomplete architecture"),
         (edit(architecture__attention=8), "manifest.json: unknown architecture fields"),
         (edit(architecture__block="dense"), "manifest.json: unknown block 'dense'"),
         (edit(architecture__num_classes=0), "manifest.json: sizes, widths and classes"),
-        (edit(architecture__stage_sizes=[1.5]), "is damaged"),
-        (edit(architecture__stage_sizes="x"), "manifest.json"),
-        (edit(architecture__num_classes="ten"), "manifest.json"),
-        (edit(architecture__num_classes=10**30), "damaged"),
+        (edit(architecture__stage_sizes=[1.5]), "stage_sizes: expected a list of whole"),
+        (edit(architecture__stage_sizes="x"), "stage_sizes: expected a list of whole"),
+        (edit(architecture__num_classes="ten"), "num_classes: expected a whole"),
+        (edit(architecture__num_classes=10**30), "num_classes: expected at most"),
         (edit(architecture__num_classes=4), "damaged|does not fit"),
         (edit(architecture__stage_widths=[8]), "damaged|does not fit"),
         (edit(architecture__stage_sizes=[2]), "damaged|does not fit"),

@@ -5,6 +5,7 @@ import typing
 from typing import Literal
 
 from rtl_jax.errors import require, require_choice
+from rtl_jax.runtime import limits
 from rtl_jax.runtime.precision import Precision
 
 AttackName = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
@@ -59,5 +60,16 @@ class Attack:
             value = getattr(self, field)
             require(0 < value < float("inf"), f"attack.{field}", "a positive number", value)
         require(self.num_shown >= 0, "attack.num_shown", "0 or more", self.num_shown)
+        limits.require_within(
+            self,
+            "attack",
+            eps=limits.RADIUS,
+            steps=limits.STEPS,
+            relative_step=limits.STEPS,
+            restarts=limits.RESTARTS,
+            sigma=limits.RADIUS,
+            batch_size=limits.BATCH_SIZE,
+            num_shown=limits.SHOWN,
+        )
         searched = self.restarts == 1 or self.random_start
         require(searched, "attack.restarts", "1 without attack.random_start", self.restarts)

@@ -3,6 +3,7 @@
 import dataclasses
 
 from rtl_jax.errors import require
+from rtl_jax.runtime import limits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +21,7 @@ class MyImages:
         require(good, "my_images.margin", "0 or more", self.margin)
         good = self.num_shown > 0
         require(good, "my_images.num_shown", "a positive number", self.num_shown)
+        limits.require_within(self, "my_images", num_shown=limits.SHOWN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,3 +40,10 @@ class Predict:
             value = getattr(self, name)
             require(value > 0, f"predict.{name}", "a positive number", value)
         require(self.explain >= 0, "predict.explain", "0 or more", self.explain)
+        limits.require_within(
+            self,
+            "predict",
+            top=limits.CLASSES,
+            batch_size=limits.BATCH_SIZE,
+            explain=limits.SHOWN,
+        )

@@ -5,6 +5,7 @@ import typing
 from typing import Literal
 
 from rtl_jax.errors import require, require_choice
+from rtl_jax.runtime import limits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,14 @@ class Influence:
         for field in ("damping", "cutoff"):
             value = getattr(self, field)
             require(0 <= value < float("inf"), f"influence.{field}", "0 or more", value)
+        limits.require_within(
+            self,
+            "influence",
+            rank=limits.RANK,
+            batch_size=limits.BATCH_SIZE,
+            num_shown=limits.SHOWN,
+            memory_gib=limits.MEBIBYTES,
+        )
         memory = self.memory_gib
         require(memory is None or memory > 0, "influence.memory_gib", "a positive number", memory)
         share = self.flip_labels

@@ -5,6 +5,7 @@ import typing
 from typing import Literal
 
 from rtl_jax.errors import require, require_choice
+from rtl_jax.runtime import limits
 from rtl_jax.runtime.precision import Precision
 
 
@@ -59,6 +60,23 @@ class Pretraining:
         for field in ("eps", "weight_decay", "num_attacked", "memory_mib", "checkpoint_seconds"):
             value = getattr(self, field)
             require(0 <= value < float("inf"), f"pretraining.{field}", "0 or more", value)
+        limits.require_within(
+            self,
+            "pretraining",
+            eps=limits.RADIUS,
+            steps=limits.STEPS,
+            relative_step=limits.STEPS,
+            sigma=limits.RADIUS,
+            epochs=limits.EPOCHS,
+            batch_size=limits.BATCH_SIZE,
+            drop_every=limits.EPOCHS,
+            eval_every=limits.EPOCHS,
+            eval_batch_size=limits.BATCH_SIZE,
+            num_attacked=limits.IMAGES,
+            memory_mib=limits.MEBIBYTES,
+            decoding_threads=limits.THREADS,
+            checkpoint_seconds=limits.SECONDS,
+        )
         for field in ("momentum", "label_smoothing", "average_decay"):
             value = getattr(self, field)
             good = value is None or 0 <= value < 1

@@ -1,9 +1,11 @@
 """Settings of a sweep."""
 
 import dataclasses
+import math
 from typing import Literal
 
 from rtl_jax.errors import require, require_choice
+from rtl_jax.runtime import limits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,20 @@ class Sweep:
         for name in ("seeds", "seeds_at_once"):
             value = getattr(self, name)
             require(value is None or value > 0, f"sweep.{name}", "a positive number", value)
+        limits.require_within(
+            self,
+            "sweep",
+            blocks=limits.BLOCKS,
+            num_images=limits.IMAGES,
+            epochs=limits.EPOCHS,
+            folds=limits.FOLDS,
+            seeds=limits.SEEDS,
+            seeds_at_once=limits.SEEDS,
+        )
+        axes = (self.sources, self.targets, self.blocks, self.num_images, self.folds)
+        runs = math.prod(max(1, len(axis)) for axis in axes) * (self.seeds or 1)
+        expected = f"a grid of at most {limits.RUNS:,} runs"
+        require(runs <= limits.RUNS, "sweep.seeds", expected, runs)
 
     def seeds_for(self, num_images: int | None) -> int:
         """Seeds of a cell with this many training images; None: all of a data set."""

@@ -3,6 +3,7 @@
 import dataclasses
 
 from rtl_jax.errors import require
+from rtl_jax.runtime import limits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,15 @@ class Target:
             "target.classes",
             "two different labels or more, or none",
             classes,
+        )
+        limits.require_within(
+            self,
+            "target",
+            image_size=limits.IMAGE_SIZE,
+            num_images=limits.IMAGES,
+            num_test_images=limits.IMAGES,
+            classes=limits.CLASSES,
+            folds=limits.FOLDS,
         )
         folds, fold = self.folds, self.fold
         require(folds is None or folds >= 2, "target.folds", "2 or more, or none", folds)

@@ -5,6 +5,7 @@ import typing
 from typing import Literal
 
 from rtl_jax.errors import require, require_choice
+from rtl_jax.runtime import limits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,17 @@ class Visualize:
         for field in ("num_shown", "num_units", "steps", "eps", "relative_step"):
             value = getattr(self, field)
             require(0 < value < float("inf"), f"visualize.{field}", "a positive number", value)
+        limits.require_within(
+            self,
+            "visualize",
+            num_shown=limits.SHOWN,
+            units=limits.FEATURES,
+            num_units=limits.SHOWN,
+            label=limits.CLASSES,
+            eps=limits.RADIUS,
+            steps=limits.STEPS,
+            relative_step=limits.STEPS,
+        )
         label = self.label
         chosen = label is None or (label >= 0 and not self.units)
         require(chosen, "visualize.label", "a class without visualize.units, or none", label)

@@ -2,6 +2,8 @@
 
 Pieces lie in a folder of their own until all of them are there, so that the same command goes on
 after an interruption. None is held in memory longer than it takes to write it.
+
+In a CSV file an apostrophe stands before a name that a spreadsheet would take for a formula.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -18,6 +21,12 @@ from rtl_jax.runtime.paths import complete_or_absent
 
 ROWS = 1024  # of a piece
 ENDINGS = (".csv", ".parquet")
+
+# What a spreadsheet takes for a formula, in wide characters too, and what already has an apostrophe
+# before it, so that `read` knows which apostrophes are ours.
+_STARTS = r"(?:\s*[=+\-@\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}]|[\t\r\n])"
+_FORMULA = rf"\A('*{_STARTS})"
+_QUOTED = rf"\A'('*{_STARTS})"
 
 
 def schema(top: int, explained: int) -> pa.Schema:
@@ -65,7 +74,8 @@ class Pieces:
         ):
             for table in self._tables():
                 broken += len(table) - table["error"].null_count
-                writer.write_table(table)
+                csv = destination.suffix == ".csv"
+                writer.write_table(_replaced(table, _FORMULA, r"'\1") if csv else table)
         for path in self._paths():
             path.unlink()
         self._directory.rmdir()
@@ -98,4 +108,20 @@ def _writer(path: Path, suffix: str, columns: pa.Schema) -> Any:
 
 def read(path: Path) -> pd.DataFrame:
     """The predictions in a file that `Pieces.join` wrote."""
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    table = pd.read_csv(path)
+    texts = [name for name in table if pd.api.types.is_string_dtype(table[name].dropna())]
+    for name in texts:
+        column = pa.array(table[name], pa.string(), from_pandas=True)
+        table[name] = pc.replace_substring_regex(column, _QUOTED, r"\1").to_pandas()
+    return table
+
+
+def _replaced(table: pa.Table, pattern: str, replacement: str) -> pa.Table:
+    """A table with every match in its texts replaced."""
+    for index, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            texts = pc.replace_substring_regex(table[field.name], pattern, replacement)
+            table = table.set_column(index, field, texts)
+    return table

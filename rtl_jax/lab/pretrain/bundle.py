@@ -30,6 +30,7 @@ from rtl_jax.lab.visualize.saliency import gradients, prepared, total_variation,
 from rtl_jax.models import bundled
 from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
+from rtl_jax.runtime.output import run_and_exit
 from rtl_jax.runtime.progress import bar
 
 COMMON: tuple[str, float] = ("l2", 0.5)  # what all are attacked by, beside their own ball
@@ -219,4 +220,4 @@ def _roughness(network: Network, experiment: Experiment, images: ImageSet) -> np
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_and_exit(main, sys.argv[1:])

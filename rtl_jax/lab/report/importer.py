@@ -10,6 +10,7 @@ missing, and the rows' `config` holds only what is known.
 
 import argparse
 import hashlib
+import io
 import sys
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -17,9 +18,12 @@ from typing import Any
 
 import pandas as pd
 
-from rtl_jax.errors import UserError
+from rtl_jax.errors import UserError, shown
 from rtl_jax.lab import results
-from rtl_jax.lab.report.mapping import LogMapping, read_mapping
+from rtl_jax.lab.report.mapping import LARGEST, LogMapping, read_mapping
+from rtl_jax.runtime import limits
+from rtl_jax.runtime.documents import read_bytes
+from rtl_jax.runtime.output import run_and_exit
 
 # What an evaluation measures; all other columns identify the run.
 _MEASURED = ("epoch", "accuracy", "loss", "train_accuracy", "train_loss", "seconds")
@@ -68,9 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _read(log: Path) -> pd.DataFrame:
     """A log as text."""
     try:
-        table = pd.read_csv(log, dtype=str, keep_default_na=False, skipinitialspace=True)
+        content = io.BytesIO(read_bytes(log, limits.TABLE_BYTES))
+        table = pd.read_csv(content, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise UserError(f"{log} is not a readable CSV file ({error}): expected one") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise UserError(f"{log}: expected as many values in each line as its heading has names")
     if table.empty:
         raise UserError(f"{log} has no lines below its heading: expected one per evaluation")
     return table
@@ -89,14 +96,31 @@ def _mapped(log: pd.DataFrame, path: Path, mapping: LogMapping) -> pd.DataFrame:
     for column, value in mapping.constants.items():
         columns[column] = pd.Series(value, log.index, results.SCHEMA[column][0])
     table = pd.DataFrame(columns)
-    outside = table["accuracy"].notna() & ~table["accuracy"].between(0, 100)
-    if outside.any():
-        line = outside.idxmax()
-        raise UserError(
-            f"{path}, line {line + 2}: accuracy: expected percent, received "
-            f"{table['accuracy'][line]:g}: correct it, or [factors] in {mapping.path}"
-        )
+    for column in table:
+        _require_bounds(table[column], path, mapping)
     return table
+
+
+def _require_bounds(values: pd.Series, path: Path, mapping: LogMapping) -> None:
+    """Raise UserError for a value that no row may have, by what `read_rows` would say of it."""
+    column = str(values.name)
+    if column in results.BOUNDS:
+        low, high = results.BOUNDS[column]
+        outside = values.notna() & ~values.between(low, high)
+        expected = "percent" if column == "accuracy" else f"{low:,} to {high:,}"
+    elif values.dtype == "string":
+        outside = values.str.len() > limits.TEXT
+        expected = f"at most {limits.TEXT:,} characters"
+    else:
+        return
+    if (outside := outside.fillna(False)).any():
+        line = outside.idxmax()
+        value = values[line]
+        received = shown(value) if isinstance(value, str) else f"{value:g}"
+        raise UserError(
+            f"{path}, line {line + 2}: {column}: expected {expected}, received {received}: "
+            f"correct it, or {mapping.path}"
+        )
 
 
 def _converted(values: pd.Series, column: str, path: Path, mapping: LogMapping) -> pd.Series:
@@ -107,8 +131,8 @@ def _converted(values: pd.Series, column: str, path: Path, mapping: LogMapping) 
         if unknown.any():
             raise UserError(
                 f"{path}, line {unknown.idxmax() + 2}: unknown {column} "
-                f"{values[unknown.idxmax()]!r}: expected one of {', '.join(meanings)}, or another "
-                f"line in [values.{column}] of {mapping.path}"
+                f"{shown(values[unknown.idxmax()])}: expected one of {', '.join(meanings)}, or "
+                f"another line in [values.{column}] of {mapping.path}"
             )
         values = values.map({given: str(meaning) for given, meaning in meanings.items()})
     dtype = results.SCHEMA[column][0]
@@ -118,13 +142,16 @@ def _converted(values: pd.Series, column: str, path: Path, mapping: LogMapping) 
     numbers = pd.to_numeric(values, errors="coerce")
     whole = dtype != "float64"
     wrong = numbers.isna() & ~missing & (whole | (values.str.lower() != "nan"))
-    wrong |= (whole & (numbers % 1 != 0) & numbers.notna()) | (missing & (dtype == "int64"))
+    wrong |= missing & (dtype == "int64")
+    numbers = numbers * mapping.factors.get(column, 1)
+    wrong |= whole & numbers.notna() & ((numbers % 1 != 0) | (numbers.abs() > LARGEST))
     if wrong.any():
+        line = wrong.idxmax()
         raise UserError(
-            f"{path}, line {wrong.idxmax() + 2}: {column}: expected a "
-            f"{'whole ' if whole else ''}number, received {values[wrong.idxmax()]!r}: correct it"
+            f"{path}, line {line + 2}: {column}: expected a {'whole ' if whole else ''}number, "
+            f"received {shown(values[line])}: correct it"
         )
-    return (numbers * mapping.factors.get(column, 1)).astype(dtype)
+    return numbers.astype(dtype)
 
 
 def _require_single(table: pd.DataFrame, identity: Sequence[str], path: Path) -> None:
@@ -179,4 +206,4 @@ def _config(record: dict[Hashable, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

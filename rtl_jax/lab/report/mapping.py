@@ -15,9 +15,12 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from rtl_jax.errors import UserError
+from rtl_jax.errors import UserError, require
 from rtl_jax.lab.results import SCHEMA
+from rtl_jax.runtime import limits
+from rtl_jax.runtime.documents import is_number, read_bytes
 
+LARGEST = 2**53  # the whole numbers that all types of a row hold exactly
 NEEDED = ("source", "dataset", "num_images", "seed", "epoch", "accuracy")
 # What the importer itself fills in.
 _OWN = ("schema_version", "run", "task", "method", "config", "versions", "time")
@@ -42,8 +45,8 @@ def read_mapping(path: Path) -> LogMapping:
     column that a row needs, or has a value of the wrong type.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables = tomllib.loads(read_bytes(path, limits.MAPPING_BYTES).decode())
+    except (OSError, ValueError, RecursionError) as error:  # what TOML cannot say is a ValueError
         raise UserError(f"{path} is not a readable TOML file ({error}): correct it") from error
     parts = [field.name for field in dataclasses.fields(LogMapping) if field.name != "path"]
     for part, table in tables.items():
@@ -76,5 +79,24 @@ def _require_types(path: Path, tables: dict[str, dict[str, Any]]) -> None:
     for part, table in tables.items():
         kind, words = wanted[part]
         for column, value in table.items():
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise UserError(f"{path}: [{part}] {column}: expected {words}, received {value!r}")
+            good = isinstance(value, kind) and not isinstance(value, bool)
+            if good and isinstance(value, int | float):
+                good = is_number(value, -LARGEST, LARGEST)
+            elif good and part == "values":
+                good = all(isinstance(one, str | int | float) for one in value.values())
+                words = "a table of texts and numbers"
+            elif good:
+                good = len(value) <= limits.TEXT
+            require(good, f"{path}: [{part}] {column}", words, value)
+        if part == "constants":
+            _require_numbers(path, table)
+
+
+def _require_numbers(path: Path, constants: dict[str, Any]) -> None:
+    """A constant is of its column's type, as every value of the log is."""
+    for column, value in constants.items():
+        dtype = SCHEMA[column][0]
+        good = isinstance(value, str) == (dtype == "string")
+        good &= dtype in ("string", "float64") or isinstance(value, int)
+        words = {"string": "text", "float64": "a number"}.get(dtype, "a whole number")
+        require(good, f"{path}: [constants] {column}", words, value)

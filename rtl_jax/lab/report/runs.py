@@ -9,7 +9,6 @@ rows tell, such as before and after a change of the source's file, the later one
 import dataclasses
 import functools
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +19,8 @@ from rtl_jax.errors import UserError
 from rtl_jax.lab.config import WITHOUT_EFFECT
 from rtl_jax.lab.report import names, published
 from rtl_jax.lab.report.names import paper_source, paper_target, target_name
+from rtl_jax.runtime import limits
+from rtl_jax.runtime.documents import parse_json
 
 # In place of a missing number of blocks: every block trains, more than any number says.
 EVERY = 1_000_000
@@ -116,6 +117,7 @@ def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
         notes.append(f"Evaluations without an accuracy, left out: {len(rows) - len(known):,}.")
     texts = {column: known[column].fillna("") for column in (*_TARGET, "config")}
     known = known.assign(blocks=known["blocks"].fillna(EVERY).astype(int), **texts)
+    known = _fewer(known, notes)
     targets, sources = _targets(known), _sources(known)
     labelled = known.assign(
         seed=[
@@ -150,7 +152,7 @@ def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
 def settings(config: str) -> dict[str, Any]:
     """A row's settings; none where it has no config. Raises UserError if they are not JSON."""
     try:
-        return json.loads(config) if config else {}
+        return parse_json(config) if config else {}
     except ValueError as error:
         raise UserError(f"a row's config is not JSON ({error}): remove its file") from error
 
@@ -160,6 +162,28 @@ def blocks_name(blocks: int) -> str:
     if blocks == EVERY:
         return "every block"
     return f"{blocks} block" if blocks == 1 else f"{blocks} blocks"
+
+
+def _fewer(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """The rows of as many sources and data sets as a report can show, the paper's and then the most
+    accurate; what is left out is noted."""
+    for column, paper, most in (
+        ("source", paper_source, limits.SOURCES),
+        ("dataset", paper_target, 0),
+    ):
+        most = most or max(
+            len(published.targets()), limits.PLACES // max(1, rows["source"].nunique())
+        )
+        best = rows.groupby(column)["accuracy"].max().sort_values(ascending=False, kind="stable")
+        if len(best) <= most:
+            continue
+        ranked = sorted(best.index, key=lambda name: paper(name) is None)
+        rows = rows[rows[column].isin(ranked[:most])]
+        notes.append(
+            f"A report shows {most} {column}s at most. Left out, those of the lowest accuracy: "
+            f"{len(best) - most:,}."
+        )
+    return rows
 
 
 def _by_cell(rows: pd.DataFrame) -> dict[Condition, pd.Series]:

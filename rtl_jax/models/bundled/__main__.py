@@ -6,6 +6,7 @@ from typing import Any
 
 from rtl_jax.errors import UserError
 from rtl_jax.models import bundled
+from rtl_jax.runtime.output import run_and_exit
 
 
 def main(chosen: list[str]) -> int:
@@ -46,4 +47,4 @@ def whole(name: str, card: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_and_exit(main, sys.argv[1:])

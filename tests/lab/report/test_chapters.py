@@ -393,3 +393,12 @@ def test_rows_of_two_schemas(tmp_path):
     results.write_rows(tmp_path, "new", cell([60, 61], source=L2))
     report = compose(results.read_rows(tmp_path))
     assert table(report, "accuracy_3_blocks").loc[0, "L2 eps=3 - natural"].startswith("+10.00")
+
+
+def test_hundreds_of_sources_are_left_out_by_name():
+    """The paper's stay, then the most accurate, as many as a page can show."""
+    rows = [cell([50 + number / 10], source=f"net/{number:03d}") for number in range(300)]
+    found = finetunings(frame(cell([1]), *rows))
+    assert len(found.sources) == 40 and found.sources[0] == "natural"
+    assert set(found.sources[1:]) == {f"{number:03d}" for number in range(261, 300)}
+    assert any("Left out" in note and "261" in note for note in found.notes)

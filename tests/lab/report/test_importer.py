@@ -294,3 +294,56 @@ def test_what_doubling_brings_in_the_authors_runs(authors: pd.DataFrame):
             assert curve is not None and curve.size == 800
             inside.append(abs((measured - sizes[800]).mean() - curve.gain) < curve.half)
     assert len(inside) == 60 and np.mean(inside) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("100,1", "0,1", "line 2: num_images: expected 1 to .*, received 0"),
+        ("100,1", "-5,1", "line 2: num_images: expected 1 to"),
+        ("100,1", "1e30,1", "line 2: num_images: expected a whole number"),
+        ("1,5,0.50", "1,-5,0.50", "line 3: epoch: expected 0 to"),
+        ("0.50,3", "0.50,-1", "line 3: blocks: expected 0 to"),
+        (",a,", f",{'y' * 3000},", "num_classes"),
+        ("id,net", "net", "as many values in each line"),
+    ],
+)
+def test_impossible_logs_are_refused(tmp_path: Path, old: str, new: str, message: str):
+    paths = write(tmp_path, LOG.replace(old, new, 1))
+    with pytest.raises(UserError, match=f"log.csv.*{message}") as caught:
+        import_log(paths[0], read_mapping(paths[1]), tmp_path)
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("image_size = 64", "image_size = 1" + "0" * 5000),
+        ("image_size = 64", "image_size = 1" + "0" * 400),
+        ("image_size = 64", "image_size = inf"),
+        ("image_size = 64", "image_size = 6.5"),
+        ("image_size = 64", 'image_size = "64"'),
+        ("image_size = 64", "image_size = 1979-05-27"),
+        ("image_size = 64", "image_size = " + "[" * 5000),
+        ('architecture = "resnet18"', "architecture = 18"),
+        ("accuracy = 100", "accuracy = nan"),
+        ("a = 10", "a = [10]"),
+        ("[constants]", "[constants]\n" + "#" * 2**21),
+    ],
+)
+def test_impossible_mappings_are_refused(tmp_path: Path, old: str, new: str):
+    paths = write(tmp_path, mapping=MAPPING.replace(old, new, 1))
+    with pytest.raises(UserError, match=r"mapping.toml") as caught:
+        read_mapping(paths[1])
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.timeout(60)
+def test_what_has_no_end_is_not_read(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    paths = write(tmp_path)
+    for endless in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(UserError, match="not a regular file"):
+            read_mapping(endless)
+        with pytest.raises(UserError, match="not a regular file"):
+            import_log(endless, read_mapping(paths[1]), tmp_path)

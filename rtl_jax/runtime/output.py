@@ -1,0 +1,86 @@
+"""Standard output that may end before the work does: `| head -1`, a full disk, `>&-`.
+
+What is printed tells of the work and is not its result, so a reader who has gone, or a disk that
+is full, ends nothing. The end of an entry point says what could not be written.
+"""
+
+import errno
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TextIO
+
+# A reader who has read enough, as `head` has, is no fault.
+_GONE = (errno.EPIPE, errno.ECONNRESET)
+
+
+def run_and_exit(main: Callable[..., int], *arguments: Any) -> NoReturn:
+    """Exit with what `main` returns, whatever becomes of standard output and standard error.
+
+    After either has failed, what is printed there is dropped. Where standard output failed for
+    another reason than that its reader is gone, that is said, and the exit code is 2 unless it
+    tells of something else.
+    """
+    raw = _lasting(1, sys.stdout)
+    sys.stdout, errors = raw.text, _lasting(2, sys.stderr)
+    sys.stderr = errors.text
+    code: Any
+    try:
+        code = main(*arguments)
+    except SystemExit as end:  # argparse's
+        code = end.code
+    sys.stdout.flush()
+    if raw.failure is not None and raw.failure.errno not in _GONE:
+        print(
+            f"error: standard output could not be written ({raw.failure.strerror}), and what was "
+            "printed is lost; all files are as they should be",
+            file=sys.stderr,
+        )
+        code = code or 2
+    sys.exit(code)
+
+
+class _Lasting(io.FileIO):
+    """A file descriptor to write to; from its first failure on it takes everything and drops it."""
+
+    failure: OSError | None = None
+    text: TextIO
+
+    def write(self, data: Any) -> int | None:  # type: ignore[override]
+        if self.failure is None:
+            try:
+                return super().write(data)
+            except OSError as error:
+                self.failure = error
+        return memoryview(data).nbytes
+
+
+def _lasting(number: int, stream: TextIO | None) -> _Lasting:
+    """A file descriptor that lasts, with a text stream like the one that Python made of it.
+
+    Python makes none of one that is closed. That number would then go to the next file that is
+    opened, and whatever prints to it would write there: it leads nowhere instead.
+    """
+    if stream is None:
+        _lead_nowhere(number)
+    else:
+        stream.flush()
+    raw = _Lasting(number, "w", closefd=False)
+    raw.text = io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=stream.encoding if stream else "utf-8",
+        errors=stream.errors if stream else "backslashreplace",
+        line_buffering=number == 2 or raw.isatty(),
+    )
+    return raw
+
+
+def _lead_nowhere(number: int) -> None:
+    try:
+        os.fstat(number)  # it is taken already: leave it to whoever has it
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        if nowhere != number:
+            os.dup2(nowhere, number)
+            os.close(nowhere)
