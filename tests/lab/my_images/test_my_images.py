@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from etils import epath
+from PIL import Image
 from scipy.special import softmax
 
 from rtl_jax.data.augmentation import PRESETS
@@ -29,10 +30,11 @@ from rtl_jax.lab.my_images import forecast as forecasts
 from rtl_jax.lab.my_images.comparison import grid
 from rtl_jax.lab.my_images.held_out import gather
 from rtl_jax.lab.my_images.survey import look_over
+from rtl_jax.lab.my_images.table import summarize
 from rtl_jax.lab.my_images.task import run_my_images
 from rtl_jax.lab.predict.output import read
 from rtl_jax.lab.predict.task import run_predict
-from rtl_jax.lab.results import last_epochs
+from rtl_jax.lab.results import SCHEMA, last_epochs
 from rtl_jax.lab.sweep.cells import logits_path
 from rtl_jax.lab.sweep.estimate import Costs
 from rtl_jax.lab.sweep.grid import cells
@@ -160,6 +162,48 @@ def test_the_page_tells_it(root: Path, done) -> None:
     suspects = pd.read_csv(workdir / "suspects.csv")
     assert len(suspects) == 48 and suspects["influence"].is_monotonic_decreasing
     assert suspects["held_out_probability"].between(0, 1).all()
+
+
+def test_the_table_has_what_accuracy_is_judged_by(done) -> None:
+    workdir, rows = done
+    table = pd.read_csv(workdir / "report" / "tables" / "candidates.csv").set_index("source")
+    lines = summarize(rows).splitlines()
+    assert len(lines) == 4 and "largest class would score 35.4 %" in lines[-1]  # 17 of 48
+    for line, each in zip(lines[1:], gather(last_epochs(rows), workdir), strict=False):
+        named = each.logits.argmax(-1)
+        recall = [(named[:, each.labels == c] == c).mean() for c in range(3)]
+        assert line.startswith(each.source) and f" {100 * np.mean(recall):.2f} (" in line
+        shown = table.loc[each.source, "balanced accuracy, %"]
+        assert shown == pytest.approx(100 * np.mean(recall), abs=0.006)
+    assert summarize(rows[list(SCHEMA)]).startswith("target")  # rows as they are read from files
+
+
+def test_nothing_better_than_guessing_is_said_so(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Noise, most of it of one class, in train/ and test/."""
+    draw = np.random.default_rng(0)
+    counts = {"train/healthy": 28, "train/ill": 4, "test/healthy": 6, "test/ill": 2}
+    for place, number in counts.items():
+        (tmp_path / "noise" / place).mkdir(parents=True)
+        for index in range(number):
+            pixels = draw.integers(0, 255, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "noise" / place / f"{index}.png")
+    settings = experiment(root)
+    settings = dataclasses.replace(
+        settings,
+        target=Target(f"folder:{tmp_path / 'noise'}", image_size=8, folds=2),
+        sweep=Sweep(sources=(str(root / "one"),), blocks=(0,), seeds=1),
+    )
+    run_my_images(settings, tmp_path / "run")
+    printed = capsys.readouterr().out
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    verdict = "Nothing better than guessing has been shown"
+    assert f"\n{verdict}" in printed and page.count(verdict) >= 3  # the headline, folds, test/
+    for text in (printed, page):
+        assert "always naming the largest class, healthy, would score 87.5 %" in text
+        assert "balanced accuracy, the mean over classes: " in text
+    assert "largest class, healthy, would score 75.0 %" in page  # of test/
 
 
 def test_robustness_is_that_of_held_out_images(done) -> None:
