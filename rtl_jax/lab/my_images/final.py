@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pandas as pd
 from etils import epath
 
@@ -60,18 +61,24 @@ def publish(job: Job, calibration: Calibration, workdir: epath.Path) -> epath.Pa
 def suspects(
     job: Job, chosen: HeldOut, temperature: float, workdir: epath.Path
 ) -> tuple[pd.DataFrame, epath.Path]:
-    """Training images by self-influence, the most suspicious first, and a picture of the first.
+    """Training images, the most suspicious first, and a picture of the first.
 
-    WORKDIR/suspects.csv has them with what held-out networks say of their labels.
+    That is by the probability that the network trained without an image gives to its label: it
+    finds more wrong labels than self-influence, of a network that has learnt them (measured in
+    docs/influence.md). WORKDIR/suspects.csv has both.
     """
     final = of_job(job, workdir / "final")
     ranked = wrong_labels.rank(job.experiment.influence, final)
     table = wrong_labels.suspects(final, ranked)
     images = table["image"].to_numpy()
     probabilities = chosen.probabilities(temperature)
+    names = np.array(job.dataset.class_names)
+    table["held_out_prediction"] = names[probabilities[images].argmax(1)]
     table["held_out_probability"] = probabilities[images, chosen.labels[images]]
+    # Stable: what is equally probable stays in the order of self-influence.
+    table = table.sort_values("held_out_probability", kind="stable")
     with complete_or_absent(workdir / "suspects.csv", replace=True) as temporary:
         temporary.write_text(table.to_csv(index=False))
     picture = workdir / "suspects.png"
-    wrong_labels.draw_first(picture, final, table)
+    wrong_labels.draw_first(picture, final, table, named="held_out_prediction")
     return table, picture

@@ -217,19 +217,21 @@ def _suspects(found: Findings) -> list[Element]:
         [
             cells.text(found.short(row.file)),
             cells.text(row.label),
-            cells.text(row.prediction),
+            cells.text(row.held_out_prediction),
             cells.number(100 * row.held_out_probability, 1),
             cells.number(row.influence, 3),
         ]
         for row in first.itertuples()
     ]
-    columns = ["file", "label", "named", "its label's probability held out, %", "self-influence"]
+    columns = ["file", "label", "named", "its label's probability, %", "self-influence"]
     note = (
-        "Self-influence: how much a picture's own loss would rise without it, which is large for a "
-        "picture that the others do not explain: a wrong label, or a rare sight. suspects.csv has "
-        "all pictures in this order."
+        "The first are those whose label is the least probable to the network that was trained "
+        "without them: a wrong label, or a rare sight. Where labels were made wrong on purpose, "
+        "this order found more of them than self-influence did, how much a picture's own loss "
+        "would rise without it, which is measured on a network that has learnt the wrong label as "
+        "well. suspects.csv has all pictures in this order, with both."
     )
-    title = "The most suspicious first: label, and what it is named"
+    title = "The most suspicious first: label, and what it is named held out"
     return [
         Picture("suspects", title, found.suspects_picture),
         Table("suspects", "Labels to look at", columns, rows, note),

@@ -60,6 +60,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Network(ARCH, *variables, {"kind": "random"}).save(directory / name)
     photos(directory / "photos", {"red": 17, "blue": 16, "green": 15})
     (directory / "photos/red/broken.png").write_bytes(b"")
+    picture("red", 70).save(directory / "photos/blue/003.png")  # the wrong label
     return directory
 
 
@@ -160,8 +161,29 @@ def test_the_page_tells_it(root: Path, done) -> None:
     classes = pd.read_csv(workdir / "report" / "tables" / "by_class.csv")
     assert classes["pictures"].tolist() == [16, 15, 17]
     suspects = pd.read_csv(workdir / "suspects.csv")
-    assert len(suspects) == 48 and suspects["influence"].is_monotonic_decreasing
-    assert suspects["held_out_probability"].between(0, 1).all()
+    assert len(suspects) == 48 and suspects["held_out_probability"].is_monotonic_increasing
+    assert (
+        suspects["held_out_probability"].between(0, 1).all() and (suspects["influence"] > 0).all()
+    )
+
+
+def test_a_wrong_label_is_the_first_suspect(root: Path, done) -> None:
+    """A red picture among the blue ones, with what the network that did not see it says."""
+    workdir, rows = done
+    suspects, page = pd.read_csv(workdir / "suspects.csv"), workdir / "report" / "tables"
+    first, shown = suspects.iloc[0], pd.read_csv(page / "suspects.csv").iloc[0]
+    assert first["file"] == str(root / "photos/blue/003.png")
+    assert (first["label"], first["held_out_prediction"]) == ("blue", "red")
+    assert (shown["label"], shown["named"]) == ("blue", "red")
+    assert str(shown["file"]).endswith("blue/003.png")
+    image, temperature = first["image"], Network.load(workdir / "network").temperature
+    said = []
+    for row in last_epochs(rows).itertuples():
+        with np.load(logits_path(workdir, row.run)) as arrays:
+            of_image = arrays["logits"][arrays["rows"] == image]
+            said += [softmax(each / temperature)[0] for each in of_image]  # 0: blue
+    assert len(said) == 4  # sources and seeds
+    assert min(abs(first["held_out_probability"] - each) for each in said) < 1e-6
 
 
 def test_the_table_has_what_accuracy_is_judged_by(done) -> None:
