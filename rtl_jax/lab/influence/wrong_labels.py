@@ -164,9 +164,11 @@ def _write_table(path: epath.Path, table: pd.DataFrame) -> None:
         temporary.write_text(table.to_csv(index=False))
 
 
-def draw_first(path: epath.Path, one: Finetuned, table: pd.DataFrame) -> None:
-    """Draw the first images of `suspects`' table, as PNG."""
+def draw_first(
+    path: epath.Path, one: Finetuned, table: pd.DataFrame, named: str = "prediction"
+) -> None:
+    """Draw the first images of `suspects`' table, as PNG, with the predictions of a column."""
     first = table.iloc[:SUSPECTS]
     images = one.job.training_images.images[first["row"]]
     flipped = first["flipped"].to_numpy() if "flipped" in first else None
-    draw_suspects(path, images, list(first["label"]), list(first["prediction"]), flipped)
+    draw_suspects(path, images, list(first["label"]), list(first[named]), flipped)

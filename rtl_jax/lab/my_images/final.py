@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pandas as pd
 from etils import epath
 
@@ -10,35 +11,43 @@ from rtl_jax.lab.finetune.job import Job, prepare
 from rtl_jax.lab.finetune.task import run_finetune
 from rtl_jax.lab.influence import wrong_labels
 from rtl_jax.lab.influence.finetuned import of_job
-from rtl_jax.lab.my_images.findings import Accuracy
+from rtl_jax.lab.my_images.accuracy import Measurement
 from rtl_jax.lab.my_images.held_out import HeldOut
 from rtl_jax.lab.predict.calibration import Calibration
-from rtl_jax.lab.results import last_epochs
 from rtl_jax.models.network import Network
 from rtl_jax.models.storage import is_network
 from rtl_jax.runtime.paths import complete_or_absent
 
 
-def train(settings: Experiment, divided: bool, workdir: epath.Path) -> tuple[Job, Accuracy | None]:
+def train(
+    settings: Experiment, divided: bool, workdir: epath.Path
+) -> tuple[Job, Measurement | None]:
     """Fine-tune the choice on all training images, in WORKDIR/final.
 
-    Returns the job and, of a folder that is divided, the accuracy on test/. (The rows of another
-    measure the network on what it was trained on: folds are how it is known there.)
+    Returns the job and, of a folder that is divided, what was measured on test/. (The rows of
+    another measure the network on what it was trained on: folds are how it is known there.)
     """
     folds = None if divided else settings.target.folds
     target = dataclasses.replace(settings.target, num_images=None, fold=None, folds=folds)
     final = dataclasses.replace(settings, task="finetune", target=target, sweep=Sweep())
-    (last,) = last_epochs(run_finetune(final, workdir / "final")).itertuples()
-    tested = None
-    if divided:
-        right = round(last.accuracy / 100 * last.num_test_images)
-        tested = Accuracy.counted(right, last.num_test_images)
-    return prepare(final), tested
+    run_finetune(final, workdir / "final")
+    job = prepare(final)
+    return job, _tested(job, workdir) if divided else None
+
+
+def _tested(job: Job, workdir: epath.Path) -> Measurement:
+    test = job.test_images
+    named = _network(job, workdir).predict_proba(test.images).argmax(1)
+    return Measurement.of(named == test.labels, test.labels, job.dataset.class_names)
+
+
+def _network(job: Job, workdir: epath.Path) -> Network:
+    return Network.load(workdir / "final" / "runs" / job.run / "network")
 
 
 def publish(job: Job, calibration: Calibration, workdir: epath.Path) -> epath.Path:
     """Copy the network with its calibration to WORKDIR/network, unless it is there already."""
-    network = Network.load(workdir / "final" / "runs" / job.run / "network")
+    network = _network(job, workdir)
     provenance = {**network.provenance, "calibration": calibration.to_dict()}
     destination = workdir / "network"
     if is_network(destination) and Network.load(destination).provenance == provenance:
@@ -52,18 +61,24 @@ def publish(job: Job, calibration: Calibration, workdir: epath.Path) -> epath.Pa
 def suspects(
     job: Job, chosen: HeldOut, temperature: float, workdir: epath.Path
 ) -> tuple[pd.DataFrame, epath.Path]:
-    """Training images by self-influence, the most suspicious first, and a picture of the first.
+    """Training images, the most suspicious first, and a picture of the first.
 
-    WORKDIR/suspects.csv has them with what held-out networks say of their labels.
+    That is by the probability that the network trained without an image gives to its label: it
+    finds more wrong labels than self-influence, of a network that has learnt them (measured in
+    docs/influence.md). WORKDIR/suspects.csv has both.
     """
     final = of_job(job, workdir / "final")
     ranked = wrong_labels.rank(job.experiment.influence, final)
     table = wrong_labels.suspects(final, ranked)
     images = table["image"].to_numpy()
     probabilities = chosen.probabilities(temperature)
+    names = np.array(job.dataset.class_names)
+    table["held_out_prediction"] = names[probabilities[images].argmax(1)]
     table["held_out_probability"] = probabilities[images, chosen.labels[images]]
+    # Stable: what is equally probable stays in the order of self-influence.
+    table = table.sort_values("held_out_probability", kind="stable")
     with complete_or_absent(workdir / "suspects.csv", replace=True) as temporary:
         temporary.write_text(table.to_csv(index=False))
     picture = workdir / "suspects.png"
-    wrong_labels.draw_first(picture, final, table)
+    wrong_labels.draw_first(picture, final, table, named="held_out_prediction")
     return table, picture

@@ -13,6 +13,7 @@ from etils import epath
 from scipy.special import softmax
 
 from rtl_jax.errors import UserError
+from rtl_jax.lab.my_images.accuracy import balanced_mean
 from rtl_jax.lab.sweep.cells import logits_path
 
 
@@ -42,9 +43,25 @@ class HeldOut:
         return 100 * float(self.hits.mean())
 
     @property
+    def balanced_accuracy(self) -> float:
+        """The mean over classes of their accuracies in percent, over all seeds."""
+        return 100 * balanced_mean(self.hits, self.labels)
+
+    @property
     def by_fold(self) -> pd.Series:
         """Accuracy in percent of each fold, over all seeds."""
         return 100 * pd.Series(self.hits).groupby(self.folds).mean()
+
+    @property
+    def balanced_by_fold(self) -> pd.Series:
+        """What each fold adds to balanced accuracy, times the number of folds: their mean is it.
+
+        A fold may lack a class, and then has no balanced accuracy of its own.
+        """
+        counts = np.bincount(self.labels)
+        weights = 100 / (counts[self.labels] * (counts > 0).sum())
+        parts = pd.Series(self.hits * weights).groupby(self.folds).sum()
+        return len(parts) * parts
 
     @property
     def pooled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -97,9 +114,11 @@ def _read(path: epath.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def choose(candidates: Sequence[HeldOut], margin: float) -> HeldOut:
     """The simplest candidate that is at most `margin` points of percent behind the best.
 
-    Simpler is with fewer blocks, and then by a source that is named earlier.
+    The best has the greatest balanced accuracy, which cannot be had by guessing as accuracy can
+    where one class has most of the images. Simpler is with fewer blocks, and then by a source that
+    is named earlier.
     """
-    return candidates[_choice(candidates, [each.accuracy for each in candidates], margin)]
+    return candidates[_choice(candidates, [each.balanced_accuracy for each in candidates], margin)]
 
 
 def honest_hits(candidates: Sequence[HeldOut], margin: float) -> np.ndarray:
@@ -108,19 +127,17 @@ def honest_hits(candidates: Sequence[HeldOut], margin: float) -> np.ndarray:
     The best of several by their results looks better than it is; here the images that measure
     accuracy have no say in the choice.
     """
-    folds = candidates[0].folds
+    folds, labels = candidates[0].folds, candidates[0].labels
     hits_MN = np.stack([each.hits for each in candidates])
     found = np.empty(hits_MN.shape[1])
     for fold in np.unique(folds):
         inside = folds == fold
-        elsewhere = 100 * hits_MN[:, ~inside].mean(1)
+        elsewhere = [100 * balanced_mean(hits[~inside], labels[~inside]) for hits in hits_MN]
         found[inside] = hits_MN[_choice(candidates, elsewhere, margin), inside]
     return found
 
 
-def _choice(
-    candidates: Sequence[HeldOut], accuracies: Sequence[float] | np.ndarray, margin: float
-) -> int:
+def _choice(candidates: Sequence[HeldOut], accuracies: Sequence[float], margin: float) -> int:
     simplest = sorted(range(len(candidates)), key=lambda index: candidates[index].blocks)
     least = max(accuracies) - margin
     return next(index for index in simplest if accuracies[index] >= least)

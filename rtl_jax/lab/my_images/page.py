@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from rtl_jax.lab.my_images.findings import Accuracy, Findings
+from rtl_jax.lab.my_images.accuracy import Accuracy
+from rtl_jax.lab.my_images.findings import Findings
 from rtl_jax.lab.my_images.held_out import HeldOut, confidently_wrong, confusion
 from rtl_jax.lab.report import cells
 from rtl_jax.lab.report.elements import (
@@ -42,19 +43,26 @@ def compose(found: Findings) -> Report:
         f"A network for {found.survey.path.name}",
         f"{found.chosen.name}, fine-tuned on {found.size:,} pictures of {len(found.class_names)} "
         f"classes at {found.settings.target.image_size} px. Accuracy on pictures it has not seen: "
-        f"{found.accuracy}.",
+        f"{found.accuracy}; {found.held_out.reference()}."
+        + (f" {found.verdict}" if found.verdict else ""),
         sections,
     )
 
 
 def _answer(found: Findings) -> list[Element]:
     folds = len(np.unique(found.chosen.folds))
-    words = [
-        f"Expect {found.accuracy} of new pictures of the same kind to be named rightly.",
-        f"Measured were {found.held_out}: every picture was held out once, in one of {folds} "
-        f"folds, and the choice among the {len(found.candidates)} candidates was repeated for each "
-        "fold without it, so that it does not flatter. That interval (Wilson's) is of the number "
-        "of pictures.",
+    held_out = found.held_out
+    words = [found.verdict] if found.verdict else []
+    words += [
+        f"Expect {found.accuracy} of new pictures of the same kind, in the same proportions, to be "
+        f"named rightly; always naming the largest class, {held_out.largest}, would score "
+        f"{held_out.largest_share:.1f} %.",
+        f"Measured were {held_out.accuracy}, and {held_out.balanced} as the mean over classes "
+        f"(balanced accuracy, {100 / held_out.classes:.1f} % by guessing): every picture was held "
+        f"out once, in one of {folds} folds, and the choice among the {len(found.candidates)} "
+        "candidates was repeated for each fold without it, so that it does not flatter. These "
+        "intervals (Wilson's, and for the mean exact ones of the classes put together) are of the "
+        "number of pictures.",
     ]
     if found.curve is not None:
         words.append(
@@ -62,11 +70,14 @@ def _answer(found: Findings) -> list[Element]:
             f"one on {found.size:,}; what that brings is read off the learning curve below, and "
             "its uncertainty is in the first interval."
         )
-    if found.tested is not None:
+    tested = found.tested
+    if tested is not None:
         words.append(
-            f"On the {found.tested.images:,} pictures of test/, of which none was trained on or "
-            f"compared with, the final network reaches {found.tested}."
+            f"On the {tested.accuracy.images:,} pictures of test/, of which none was trained on or "
+            f"compared with, the final network reaches {tested.accuracy}; {tested.reference()}."
         )
+        if unseen := tested.verdict():
+            words.append(f"On these: {unseen}")
     series = (
         "New pictures of another camera, place or time are another kind, and pictures in series "
         "(several of one scene) make the accuracy look better than it is: then divide them into "
@@ -104,17 +115,27 @@ def _survey(found: Findings) -> list[Element]:
 
 
 def _comparison(found: Findings) -> list[Element]:
-    best = max(found.candidates, key=lambda each: each.accuracy)
+    best = max(found.candidates, key=lambda each: each.balanced_accuracy)
     rows = [_candidate(each, found.chosen, each is best) for each in found.candidates]
     note = (
-        "Held-out accuracy in percent, mean over folds with its 95 % interval by Student's t; "
-        "differences are paired by fold. Chosen is the simplest candidate (fewest blocks, "
-        f"then the source named first) at most {found.settings.my_images.margin:g} points behind "
-        "the best."
+        "Held-out accuracy in percent, mean over folds with its 95 % interval by Student's t, and "
+        "balanced accuracy, the mean over classes, with that of the number of pictures; "
+        "differences are of balanced accuracy, paired by fold. Chosen is the simplest candidate "
+        "(fewest blocks, then the source named first) at most "
+        f"{found.settings.my_images.margin:g} points of balanced accuracy behind the best. Always "
+        f"naming the largest class, {found.held_out.largest}, would score "
+        f"{found.held_out.largest_share:.1f} % in accuracy and {100 / found.held_out.classes:.1f} "
+        "% in balanced accuracy."
     )
-    columns = ["source", "blocks trained", "accuracy, %", "behind the chosen", ""]
-    chosen = f"{found.chosen.name} was chosen, with {found.chosen.accuracy:.1f} %"
-    other = "" if best is found.chosen else f"; {best.name} has {best.accuracy:.1f} %"
+    columns = [
+        "source", "blocks trained", "accuracy, %", "balanced accuracy, %", "95 % interval",
+        "behind the chosen", "",
+    ]  # fmt: skip
+    chosen = (
+        f"{found.chosen.name} was chosen, with a balanced accuracy of "
+        f"{found.chosen.balanced_accuracy:.1f} %"
+    )
+    other = "" if best is found.chosen else f"; {best.name} has {best.balanced_accuracy:.1f} %"
     return [
         Text(f"{chosen}{other}."),
         Table("candidates", "Candidates", columns, rows, note),
@@ -123,12 +144,15 @@ def _comparison(found: Findings) -> list[Element]:
 
 def _candidate(each: HeldOut, chosen: HeldOut, best: bool) -> list[TableCell]:
     mine = each is chosen
+    balanced = Accuracy.balanced(each.hits, each.labels)
     return [
         cells.text(each.source),
         cells.count(each.blocks),
-        cells.interval(*mean_interval(each.by_fold), best=best),
+        cells.interval(*mean_interval(each.by_fold)),
+        cells.number(balanced.percent, best=best),
+        cells.text(f"{balanced.low:.1f} to {balanced.high:.1f}"),
         cells.NOTHING if mine else cells.interval(
-            *paired_difference(each.by_fold, chosen.by_fold), signed=True
+            *paired_difference(each.balanced_by_fold, chosen.balanced_by_fold), signed=True
         ),
         cells.text("chosen" if mine else ""),
     ]  # fmt: skip
@@ -193,19 +217,21 @@ def _suspects(found: Findings) -> list[Element]:
         [
             cells.text(found.short(row.file)),
             cells.text(row.label),
-            cells.text(row.prediction),
+            cells.text(row.held_out_prediction),
             cells.number(100 * row.held_out_probability, 1),
             cells.number(row.influence, 3),
         ]
         for row in first.itertuples()
     ]
-    columns = ["file", "label", "named", "its label's probability held out, %", "self-influence"]
+    columns = ["file", "label", "named", "its label's probability, %", "self-influence"]
     note = (
-        "Self-influence: how much a picture's own loss would rise without it, which is large for a "
-        "picture that the others do not explain: a wrong label, or a rare sight. suspects.csv has "
-        "all pictures in this order."
+        "The first are those whose label is the least probable to the network that was trained "
+        "without them: a wrong label, or a rare sight. Where labels were made wrong on purpose, "
+        "this order found more of them than self-influence did, how much a picture's own loss "
+        "would rise without it, which is measured on a network that has learnt the wrong label as "
+        "well. suspects.csv has all pictures in this order, with both."
     )
-    title = "The most suspicious first: label, and what it is named"
+    title = "The most suspicious first: label, and what it is named held out"
     return [
         Picture("suspects", title, found.suspects_picture),
         Table("suspects", "Labels to look at", columns, rows, note),
@@ -264,7 +290,8 @@ def _robustness(found: Findings) -> list[Element]:
     ]
     note = (
         f"Held-out pictures, each attacked in {found.settings.attack.norm} with the network that "
-        "trained without its fold; pixels are in [0, 1]. A stronger attack may find more."
+        "trained without its fold; pixels are in [0, 1]. A stronger attack may find more. Always "
+        f"naming the largest class would score {found.held_out.largest_share:.1f} %."
     )
     columns = ["eps", "accuracy, %", "95 % interval"]
     curve = Chart(

@@ -10,7 +10,7 @@ from rtl_jax.lab.attack.networks import NetworkUnderAttack
 from rtl_jax.lab.attack.task import measure
 from rtl_jax.lab.config import Experiment, Source, Sweep
 from rtl_jax.lab.finetune.job import Job, assemble, load_inputs
-from rtl_jax.lab.my_images.findings import Accuracy
+from rtl_jax.lab.my_images.accuracy import Accuracy
 from rtl_jax.lab.my_images.held_out import HeldOut
 from rtl_jax.lab.results import last_epochs
 from rtl_jax.lab.sweep.task import run_sweep

@@ -19,12 +19,14 @@ from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.finetune.job import Job
 from rtl_jax.lab.influence.plots import draw_suspects
 from rtl_jax.lab.my_images import comparison, final
-from rtl_jax.lab.my_images.findings import Accuracy, Findings
+from rtl_jax.lab.my_images.accuracy import Measurement
+from rtl_jax.lab.my_images.findings import Findings
 from rtl_jax.lab.my_images.forecast import BatchPlan, forecast
 from rtl_jax.lab.my_images.held_out import HeldOut, choose, confidently_wrong, gather, honest_hits
 from rtl_jax.lab.my_images.page import compose
 from rtl_jax.lab.my_images.robustness import held_out_robustness
 from rtl_jax.lab.my_images.survey import Survey, look_over
+from rtl_jax.lab.my_images.table import with_reference
 from rtl_jax.lab.predict.calibration import calibrate
 from rtl_jax.lab.report.task import write_report
 from rtl_jax.lab.results import last_epochs
@@ -36,9 +38,9 @@ from rtl_jax.runtime.paths import absolute
 def run_my_images(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Go the whole way from `target.dataset`, a folder, and return the comparison's rows.
 
-    Leaves WORKDIR/network, WORKDIR/report/index.html, survey.csv, images.csv and suspects.csv. A
-    dry run looks the folder over and says how long the rest takes. Raises UserError for what the
-    user-fixable errors.
+    They have the columns of `table.with_reference` besides. Leaves WORKDIR/network,
+    WORKDIR/report/index.html, survey.csv, images.csv and suspects.csv. A dry run looks the folder
+    over and says how long the rest takes. Raises UserError for user-fixable errors.
     """
     started, workdir = time.monotonic(), absolute(workdir)
     survey = _survey(experiment)
@@ -53,9 +55,12 @@ def run_my_images(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFra
     found = _find(settings, divided, survey, candidates, workdir)
     write_report(workdir / "report", compose(found))
     minutes = (time.monotonic() - started) / 60
-    print(f"accuracy on pictures it has not seen: {found.accuracy}; {minutes:.1f} minutes in all")
-    print(f"the network is {found.network}, the page {workdir / 'report' / 'index.html'}")
-    return rows
+    print(f"accuracy on pictures it has not seen: {found.accuracy}; {found.held_out.reference()}")
+    if found.verdict:
+        print(found.verdict)
+    page = workdir / "report" / "index.html"
+    print(f"the network is {found.network}, the page {page}; {minutes:.1f} minutes in all")
+    return with_reference(rows, candidates)
 
 
 def _survey(experiment: Experiment) -> Survey:
@@ -78,7 +83,10 @@ def _find(
     """Choose among the candidates, train the final network, and measure what the page tells."""
     margin = settings.my_images.margin
     chosen = choose(candidates, margin)
-    print(f"chosen: {chosen.name}, {chosen.accuracy:.1f} % held out")
+    print(
+        f"chosen: {chosen.name}, {chosen.accuracy:.1f} % held out, balanced over classes "
+        f"{chosen.balanced_accuracy:.1f} %"
+    )
     calibration = calibrate(*chosen.pooled)
     settings = comparison.of_choice(settings, chosen)
     job, tested = final.train(settings, survey.divided, workdir)
@@ -87,17 +95,18 @@ def _find(
     robustness = None
     if settings.my_images.robustness:
         robustness = held_out_robustness(settings, chosen, workdir / "robustness")
-    held_out = Accuracy.of(honest_hits(candidates, margin))
+    names = job.dataset.class_names
+    held_out = Measurement.of(honest_hits(candidates, margin), chosen.labels, names)
     curve = comparison.curve(settings, divided, workdir)
     return Findings(
         survey=survey,
         settings=settings,
-        class_names=job.dataset.class_names,
+        class_names=names,
         files=[file for file, _ in training_files(settings.target.dataset) or ()],
         candidates=candidates,
         chosen=chosen,
         held_out=held_out,
-        accuracy=held_out.with_more(curve, len(job.train_indices)),
+        accuracy=held_out.accuracy.with_more(curve, len(job.train_indices)),
         tested=tested,
         calibration=calibration,
         curve=curve,

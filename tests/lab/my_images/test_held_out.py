@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rtl_jax.lab.my_images.findings import Accuracy
+from rtl_jax.lab.my_images.accuracy import Accuracy, Measurement
 from rtl_jax.lab.my_images.forecast import batches
 from rtl_jax.lab.my_images.held_out import (
     HeldOut,
@@ -16,8 +16,8 @@ from rtl_jax.lab.report.elements import Point
 from rtl_jax.lab.report.learning_curve import LearningCurve
 
 DRAW = np.random.default_rng(0)
-LABELS = DRAW.integers(0, 4, 40)
-FOLDS = np.arange(40) % 5
+LABELS = np.arange(40) % 4
+FOLDS = np.arange(40) // 4 % 5  # two images of each class in each
 
 
 def candidate(source: str, blocks: int, right: np.ndarray, seeds: int = 1) -> HeldOut:
@@ -63,6 +63,77 @@ def test_each_fold_is_told_by_what_the_others_choose() -> None:
         taken = min(allowed, key=lambda i: (several[i].blocks, i))
         expected[inside] = several[taken].hits[inside]
     np.testing.assert_array_equal(honest_hits(several, 3.0), expected)
+
+
+def unbalanced(source: str, blocks: int, right: np.ndarray) -> HeldOut:
+    """Of 95 images of class 0 and 5 of class 1, an image of the second in each of five folds."""
+    labels, folds = np.repeat([0, 1], [95, 5]), np.arange(100) % 5
+    named = np.where(right, labels, 1 - labels)
+    return HeldOut(source, blocks, labels, folds, np.eye(2)[None, named])
+
+
+def test_a_guess_of_the_largest_class_is_not_chosen() -> None:
+    """95 % by guessing against 90 % and four of the five that matter."""
+    guess = unbalanced("guess", 0, np.arange(100) < 95)
+    seeing = unbalanced("seeing", 1, (np.arange(100) < 86) | (np.arange(100) > 95))
+    assert guess.accuracy == 95 > seeing.accuracy == 90
+    assert choose([guess, seeing], 1) is seeing
+    np.testing.assert_array_equal(honest_hits([guess, seeing], 1), seeing.hits)
+
+
+def test_balanced_accuracy_is_scikit_learns() -> None:
+    from sklearn.metrics import balanced_accuracy_score
+
+    one = unbalanced("a", 0, DRAW.random(100) < 0.7)
+    expected = 100 * balanced_accuracy_score(one.labels, one.logits[0].argmax(1))
+    assert one.balanced_accuracy == pytest.approx(expected)
+    assert Accuracy.balanced(one.hits, one.labels).percent == pytest.approx(expected)
+    assert one.balanced_by_fold.mean() == pytest.approx(expected)
+    even = candidate("b", 0, DRAW.random(40) < 0.7)
+    assert even.balanced_accuracy == pytest.approx(even.accuracy)
+    gaps = HeldOut("c", 0, 2 * one.labels, one.folds, one.logits[..., [0, 0, 1]])
+    assert gaps.balanced_accuracy == pytest.approx(expected)  # a class without an image is none
+
+
+def test_the_interval_of_balanced_accuracy_holds_what_is_true() -> None:
+    """With 5 images of a class as well; the last two are guesses, and 50 % is true of them."""
+    draw, labels = np.random.default_rng(2), np.repeat([0, 1], [95, 5])
+    for chances in ([0.9, 0.5], [0.99, 0.9], [0.95, 0.05], [0.8, 0.2]):
+        outside = 0
+        for _ in range(400):
+            found = Accuracy.balanced(draw.random(100) < np.array(chances)[labels], labels)
+            outside += not found.low <= 100 * np.mean(chances) <= found.high
+        assert outside / 400 < 0.05
+    # Clopper and Pearson's are known in closed form where none or all are right.
+    found = Accuracy.balanced((labels == 0).astype(float), labels)
+    low, high = 100 * 0.025 ** (1 / 95), 100 * (1 - 0.025 ** (1 / 5))
+    assert found == Accuracy(
+        50, pytest.approx(50 - (100 - low) / 2), pytest.approx(50 + high / 2), 100
+    )
+
+
+@pytest.mark.parametrize(
+    ("right", "words"),
+    [
+        ((95, 0), "not above the 50.0 % of a guess"),  # the largest class, always
+        ((93, 1), "not above the 50.0 % of a guess"),
+        ((88, 5), "does lie above the 50.0 % of a guess"),  # below 95 %, and not by guessing
+        ((95, 5), None),
+    ],
+)
+def test_guessing_is_called_guessing(right: tuple[int, int], words: str | None) -> None:
+    labels = np.repeat([0, 1], [95, 5])
+    hits = np.concatenate([np.arange(95) < right[0], np.arange(5) < right[1]]).astype(float)
+    found = Measurement.of(hits, labels, ["healthy", "ill"])
+    assert found.largest_share == 95
+    assert "largest class, healthy, would score 95.0 %" in found.reference()
+    verdict = found.verdict()
+    if words is None:
+        assert verdict is None
+        assert found.verdict(Accuracy(99.0, 94.0, 100.0, 100)) is not None
+    else:
+        assert verdict is not None and words in verdict
+        assert verdict.startswith("Nothing better than guessing has been shown")
 
 
 def test_seeds_share_an_image() -> None:

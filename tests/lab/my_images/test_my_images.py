@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from etils import epath
+from PIL import Image
 from scipy.special import softmax
 
 from rtl_jax.data.augmentation import PRESETS
@@ -29,10 +30,11 @@ from rtl_jax.lab.my_images import forecast as forecasts
 from rtl_jax.lab.my_images.comparison import grid
 from rtl_jax.lab.my_images.held_out import gather
 from rtl_jax.lab.my_images.survey import look_over
+from rtl_jax.lab.my_images.table import summarize
 from rtl_jax.lab.my_images.task import run_my_images
 from rtl_jax.lab.predict.output import read
 from rtl_jax.lab.predict.task import run_predict
-from rtl_jax.lab.results import last_epochs
+from rtl_jax.lab.results import SCHEMA, last_epochs
 from rtl_jax.lab.sweep.cells import logits_path
 from rtl_jax.lab.sweep.estimate import Costs
 from rtl_jax.lab.sweep.grid import cells
@@ -60,6 +62,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Network(ARCH, *variables, {"kind": "random"}).save(directory / name)
     photos(directory / "photos", {"red": 17, "blue": 16, "green": 15})
     (directory / "photos/red/broken.png").write_bytes(b"")
+    picture("red", 70).save(directory / "photos/blue/003.png")  # the wrong label
     return directory
 
 
@@ -160,8 +163,71 @@ def test_the_page_tells_it(root: Path, done) -> None:
     classes = pd.read_csv(workdir / "report" / "tables" / "by_class.csv")
     assert classes["pictures"].tolist() == [16, 15, 17]
     suspects = pd.read_csv(workdir / "suspects.csv")
-    assert len(suspects) == 48 and suspects["influence"].is_monotonic_decreasing
-    assert suspects["held_out_probability"].between(0, 1).all()
+    assert len(suspects) == 48 and suspects["held_out_probability"].is_monotonic_increasing
+    assert (
+        suspects["held_out_probability"].between(0, 1).all() and (suspects["influence"] > 0).all()
+    )
+
+
+def test_a_wrong_label_is_the_first_suspect(root: Path, done) -> None:
+    """A red picture among the blue ones, with what the network that did not see it says."""
+    workdir, rows = done
+    suspects, page = pd.read_csv(workdir / "suspects.csv"), workdir / "report" / "tables"
+    first, shown = suspects.iloc[0], pd.read_csv(page / "suspects.csv").iloc[0]
+    assert first["file"] == str(root / "photos/blue/003.png")
+    assert (first["label"], first["held_out_prediction"]) == ("blue", "red")
+    assert (shown["label"], shown["named"]) == ("blue", "red")
+    assert str(shown["file"]).endswith("blue/003.png")
+    image, temperature = first["image"], Network.load(workdir / "network").temperature
+    said = []
+    for row in last_epochs(rows).itertuples():
+        with np.load(logits_path(workdir, row.run)) as arrays:
+            of_image = arrays["logits"][arrays["rows"] == image]
+            said += [softmax(each / temperature)[0] for each in of_image]  # 0: blue
+    assert len(said) == 4  # sources and seeds
+    assert min(abs(first["held_out_probability"] - each) for each in said) < 1e-6
+
+
+def test_the_table_has_what_accuracy_is_judged_by(done) -> None:
+    workdir, rows = done
+    table = pd.read_csv(workdir / "report" / "tables" / "candidates.csv").set_index("source")
+    lines = summarize(rows).splitlines()
+    assert len(lines) == 4 and "largest class would score 35.4 %" in lines[-1]  # 17 of 48
+    for line, each in zip(lines[1:], gather(last_epochs(rows), workdir), strict=False):
+        named = each.logits.argmax(-1)
+        recall = [(named[:, each.labels == c] == c).mean() for c in range(3)]
+        assert line.startswith(each.source) and f" {100 * np.mean(recall):.2f} (" in line
+        shown = table.loc[each.source, "balanced accuracy, %"]
+        assert shown == pytest.approx(100 * np.mean(recall), abs=0.006)
+    assert summarize(rows[list(SCHEMA)]).startswith("target")  # rows as they are read from files
+
+
+def test_nothing_better_than_guessing_is_said_so(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Noise, most of it of one class, in train/ and test/."""
+    draw = np.random.default_rng(0)
+    counts = {"train/healthy": 28, "train/ill": 4, "test/healthy": 6, "test/ill": 2}
+    for place, number in counts.items():
+        (tmp_path / "noise" / place).mkdir(parents=True)
+        for index in range(number):
+            pixels = draw.integers(0, 255, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "noise" / place / f"{index}.png")
+    settings = experiment(root)
+    settings = dataclasses.replace(
+        settings,
+        target=Target(f"folder:{tmp_path / 'noise'}", image_size=8, folds=2),
+        sweep=Sweep(sources=(str(root / "one"),), blocks=(0,), seeds=1),
+    )
+    run_my_images(settings, tmp_path / "run")
+    printed = capsys.readouterr().out
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    verdict = "Nothing better than guessing has been shown"
+    assert f"\n{verdict}" in printed and page.count(verdict) >= 3  # the headline, folds, test/
+    for text in (printed, page):
+        assert "always naming the largest class, healthy, would score 87.5 %" in text
+        assert "balanced accuracy, the mean over classes: " in text
+    assert "largest class, healthy, would score 75.0 %" in page  # of test/
 
 
 def test_robustness_is_that_of_held_out_images(done) -> None:
