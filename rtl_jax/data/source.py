@@ -8,8 +8,9 @@ A new kind is a class in a file of `rtl_jax.data.kinds`, and a name in that pack
 """
 
 import abc
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -132,4 +133,19 @@ def open_sources(spec: str, data_dir: Path) -> list[DataSource]:
 
 def local(path: str) -> Path:
     """The path in `folder:PATH`, `list:PATH` or `npz:PATH`, from the root."""
-    return Path(path).expanduser().absolute()
+    place = Path(path).expanduser().absolute()
+    return _MOVED.get(place, place)
+
+
+# Where files are that runs know by the path at which they were.
+_MOVED: dict[Path, Path] = {}
+
+
+@contextlib.contextmanager
+def moved(old: Path, new: Path) -> Iterator[None]:
+    """While this lasts, specs that name the path `old` read what is at `new`, in this process."""
+    _MOVED[old] = new
+    try:
+        yield
+    finally:
+        del _MOVED[old]

@@ -304,7 +304,7 @@ def _check_types(table: "pyarrow.Table", schema: "pyarrow.Schema") -> None:
 def _check_values(table: "pyarrow.Table") -> None:
     """Raise ValueError for texts and numbers that no run writes, before any is compared or drawn.
 
-    What is not a number at all, as the accuracy of a training that diverged, is left.
+    What is not finite, as the accuracy of a training that diverged, is left.
     """
     from pyarrow import compute, types
 
@@ -315,7 +315,7 @@ def _check_values(table: "pyarrow.Table") -> None:
         if name in BOUNDS:
             low, high = BOUNDS[name]
             if types.is_floating(values.type):
-                values = values.filter(compute.invert(compute.is_nan(values)))
+                values = values.filter(compute.is_finite(values))
             found = compute.min_max(values).as_py()
             for value in (found["min"], found["max"]):
                 if value is not None and not low <= value <= high:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 from etils import epath
@@ -42,7 +43,11 @@ def held_out_robustness(
 def _withstood(job: Job, run: str, workdir: epath.Path) -> dict[float, int]:
     """How many images of a fold its network still gets right, by radius."""
     place = workdir / "runs" / run / "network"
-    settings = dataclasses.replace(job.experiment, task="attack", source=Source(str(place)))
+    # Its run, too, is named by where the work directory was when the list was first written there.
+    home = Path(job.experiment.target.dataset.removeprefix("list:")).parent
+    moved = home != Path(workdir.parent)
+    named = home / workdir.name / place.relative_to(workdir) if moved else place
+    settings = dataclasses.replace(job.experiment, task="attack", source=Source(str(named)))
     subject = NetworkUnderAttack(
         f"fold {job.experiment.target.fold}", Network.load(place), settings, {}
     )

@@ -5,13 +5,14 @@ choose, fine-tune on everything, measure, write the page. All runs are found aga
 so the same command goes on where it was interrupted, and does again what a changed folder asks for.
 """
 
+import contextlib
 import time
 from pathlib import Path
 
 import pandas as pd
 from etils import epath
 
-from rtl_jax.data.source import local, parse
+from rtl_jax.data.source import local, moved, parse
 from rtl_jax.data.sources import training_files
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
@@ -45,7 +46,32 @@ def run_my_images(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFra
     started, workdir = time.monotonic(), absolute(workdir)
     survey = _survey(experiment)
     print(survey.describe())
-    dataset = f"list:{survey.write(workdir)}"
+    path = survey.write(workdir)
+    known = known_path(workdir, path, experiment)
+    with moved(known, path) if known != path else contextlib.nullcontext():
+        return _compare(experiment, survey, f"list:{known}", workdir, started)
+
+
+def known_path(workdir: epath.Path, path: Path, experiment: Experiment) -> Path:
+    """The path by which the runs of a work directory know its list, which is now at `path`.
+
+    Another one where the directory was moved: a run's name contains it, and under the new one all
+    would be done again. (Ray's workers, other processes, read a list from where it is.)
+    """
+    if experiment.executor != "local":
+        return path
+    names = {str(name) for name in results.finished(workdir, "dataset")}
+    lists = {Path(name.removeprefix("list:")) for name in names if name.startswith("list:")}
+    former = sorted(one for one in lists if one.name == path.name and one.is_absolute())
+    if path in former or len(former) != 1 or former[0].exists():
+        return path
+    print(f"{workdir} was {former[0].parent} when its runs were made: they count, by that name")
+    return former[0]
+
+
+def _compare(
+    experiment: Experiment, survey: Survey, dataset: str, workdir: epath.Path, started: float
+) -> pd.DataFrame:
     settings, divided = comparison.grid(experiment, survey, dataset)
     print(forecast(cells(settings), divided.smaller).describe())
     if experiment.dry_run:

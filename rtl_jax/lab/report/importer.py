@@ -11,6 +11,7 @@ missing, and the rows' `config` holds only what is known.
 import argparse
 import hashlib
 import io
+import math
 import sys
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -107,6 +108,8 @@ def _require_bounds(values: pd.Series, path: Path, mapping: LogMapping) -> None:
     if column in results.BOUNDS:
         low, high = results.BOUNDS[column]
         outside = values.notna() & ~values.between(low, high)
+        if column != "accuracy":  # an attack without a bound has an infinite radius
+            outside &= values.abs() != math.inf
         expected = "percent" if column == "accuracy" else f"{low:,} to {high:,}"
     elif values.dtype == "string":
         outside = values.str.len() > limits.TEXT

@@ -12,6 +12,7 @@ import pandas as pd
 from etils import epath
 
 from rtl_jax.data import originals, tfds
+from rtl_jax.data.source import local
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment, Source, Target, freeze
@@ -239,7 +240,7 @@ def _has_target(target: Target) -> bool:
     if kind == "digits":
         return True
     if kind != "tfds":
-        return epath.Path(rest).expanduser().exists()
+        return local(rest).exists()
     directory = data_path(target.data_dir)
     known = originals.TARGETS.get(rest)
     if known is not None and originals.find(known, directory):

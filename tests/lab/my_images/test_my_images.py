@@ -261,6 +261,28 @@ def test_the_same_command_finds_it_all_and_a_changed_folder_does_not(
     assert not (tmp_path / "dry" / "network").exists()
 
 
+def test_a_work_directory_that_was_moved_is_the_same(
+    root: Path, done, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Runs are named by the path of the list, and are found again where it lies elsewhere."""
+    workdir, rows = done
+    settings = experiment(root, my_images=MyImages(robustness=True))
+    elsewhere = epath.Path(root / "elsewhere" / "run")
+    elsewhere.parent.mkdir()
+    files = {path.relative_to(workdir) for path in Path(workdir).rglob("*.parquet")}
+    assert len(files) > 2
+    workdir.rename(elsewhere)
+    try:
+        again = run_my_images(settings, elsewhere)
+        assert not workdir.exists()
+        assert f"was {workdir} when its runs were made" in capsys.readouterr().out
+        assert set(again["run"]) == set(rows["run"]) and set(again["time"]) == set(rows["time"])
+        found = {path.relative_to(elsewhere) for path in Path(elsewhere).rglob("*.parquet")}
+        assert found == files
+    finally:
+        elsewhere.rename(workdir)
+
+
 def test_predictions_are_explained_by_training_images(root: Path, done, tmp_path: Path) -> None:
     """Against the whole Hessian, inverted: g_test^T (H + damping)^-1 g_train."""
     workdir, _ = done
