@@ -182,6 +182,7 @@ def test_floats_words_and_grey_images(digits, source) -> None:
     ("images", "labels", "settings", "message"),
     [
         (np.zeros((4, 3, 8, 8)), [0, 1] * 2, {}, "channels come last"),
+        (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"class_names": "aa"}, "expected different names"),
         (np.full((4, 8, 8, 3), 255.0), [0, 1] * 2, {}, r"pixels in \[0, 1\], found 255"),
         (np.full((4, 8, 8, 3), np.nan), [0, 1] * 2, {}, r"pixels in \[0, 1\]"),
         (np.zeros((4, 8, 8, 3), np.int64), [0, 1] * 2, {}, "expected uint8, or floats"),

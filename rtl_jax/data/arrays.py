@@ -93,6 +93,8 @@ def encode_labels(labels: Any, class_names: Sequence[str]) -> np.ndarray:
     if array.ndim != 1:
         raise UserError(f"labels: expected [N], one for each image; received {list(array.shape)}")
     numbers = {name: number for number, name in enumerate(class_names)}
+    if len(numbers) < len(class_names):
+        raise UserError(f"class_names: expected different names, received {', '.join(class_names)}")
     unknown = sorted({str(label) for label in array.tolist()} - numbers.keys())
     if not unknown:
         return np.array([numbers[str(label)] for label in array.tolist()], np.int32)

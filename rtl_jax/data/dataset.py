@@ -82,6 +82,10 @@ class Dataset:
                 f"{self.name}: a classification needs at least two classes, "
                 f"found {list(self.class_names)}"
             )
+        if twice := sorted({one for one in self.class_names if self.class_names.count(one) > 1}):
+            raise UserError(
+                f"{self.name}: expected different class names, received {', '.join(twice)} twice"
+            )
         for half, name in ((self.train, "training"), (self.test, "test")):
             if not len(half):
                 raise UserError(f"{self.name}: there are no {name} images")

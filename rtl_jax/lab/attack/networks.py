@@ -56,9 +56,10 @@ def networks_under_attack(experiment: Experiment) -> Iterator[NetworkUnderAttack
 def _fine_tuned(place: epath.Path, experiment: Experiment) -> NetworkUnderAttack:
     network = Network.load(place)
     known = network.provenance
-    if known.get("kind") != "fine-tuned":
+    # One that was saved from Python knows no settings of a task.
+    if known.get("kind") != "fine-tuned" or "settings" not in known:
         raise UserError(
-            f"attack.runs: {place} is not a network that rtl_jax fine-tuned: attack it as "
+            f"attack.runs: {place} is not a network that a run fine-tuned: attack it as "
             "source.checkpoint"
         )
     tuned = freeze(known["settings"])

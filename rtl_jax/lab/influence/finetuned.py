@@ -162,6 +162,11 @@ def _of_run(run: str) -> Finetuned:
             f"{provenance.get('kind', 'of another kind')!r}: name the work directory of a "
             "finished run, or leave it empty and set source.checkpoint"
         )
+    if not {"settings", "run"} <= provenance.keys():
+        raise UserError(
+            f"influence.run: {run} was fine-tuned from Python and does not know its images: explain "
+            "it there, with rtl_jax.influence"
+        )
     job = prepare(freeze(provenance["settings"]))
     if job.run != provenance["run"]:
         raise _changed(f"{run} was fine-tuned as run {provenance['run']}", job.experiment)
