@@ -41,7 +41,7 @@ QUICK = {
     "transfer.blocks=0 target.num_images=32 target.num_test_images=32",
     "find_wrong_labels.py": "transfer.epochs=1 target.num_images=64 target.num_test_images=32 "
     "source.stage_sizes=1,1 source.stage_widths=8,16",
-    "visualize.py": "visualize.steps=1 visualize.sources=one,other",
+    "visualize.py": "visualize.steps=1 visualize.sources=one visualize.num_shown=2",
 }
 
 # What `make quickstart` leaves, and what stands for it here.
