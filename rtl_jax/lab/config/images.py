@@ -10,8 +10,8 @@ from rtl_jax.runtime import limits
 class MyImages:
     """From a folder of photographs to a network in use. What is compared is `sweep`'s."""
 
-    # Points of percent by which a simpler candidate (fewer blocks, an earlier source) may be behind
-    # the best one and still be taken.
+    # Points of balanced accuracy by which a simpler candidate (fewer blocks, an earlier source) may
+    # be behind the best one and still be taken.
     margin: float = 1.0
     robustness: bool = False  # also attack held-out images, as the group `attack` says
     num_shown: int = 24  # images in a picture of the page

@@ -164,7 +164,7 @@ def _of_run(run: str) -> Finetuned:
         )
     if not {"settings", "run"} <= provenance.keys():
         raise UserError(
-            f"influence.run: {run} was fine-tuned from Python and does not know its images: explain "
+            f"influence.run: {run} was fine-tuned from Python and knows no images: explain "
             "it there, with rtl_jax.influence"
         )
     job = prepare(freeze(provenance["settings"]))
