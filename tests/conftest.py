@@ -20,7 +20,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # The files that take longest, which begin first: begun last, one process would wait for another.
-LONGEST = ("test_study", "test_finetune", "test_autoattack", "test_sweep", "test_tutorial")
+LONGEST = (
+    "test_study",
+    "test_finetune",
+    "test_autoattack",
+    "test_sweep",
+    "test_tutorial",
+    "test_readme_commands",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,6 +21,8 @@ from rtl_jax.models.architecture import architecture
 from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
