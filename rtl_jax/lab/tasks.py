@@ -48,6 +48,7 @@ def _prepared_jax() -> Iterator[None]:
     from rtl_jax.runtime import devices, switches
 
     devices.join_hosts()
+    devices.require_devices()
     devices.enable_compilation_cache()
     with switches.pinned():
         yield

@@ -89,6 +89,19 @@ def join_hosts() -> None:
         ) from error
 
 
+def require_devices() -> None:
+    """Raise UserError where JAX_PLATFORMS names a platform that this machine does not have."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # an assertion of JAX's, for 'cuda' alone
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        raise UserError(
+            f"JAX finds no device with JAX_PLATFORMS={platforms}"
+            f"{f' ({error})' if str(error) else ''}: leave it empty to use what there is, or "
+            "install what the platform needs, for a GPU pip install -e '.[cuda]'"
+        ) from error
+
+
 def wait_for_hosts(what: str) -> None:
     """Return when every host has come here; at once where there is one. `what` names the place."""
     if jax.process_count() > 1:

@@ -355,6 +355,25 @@ def test_main_passes_everything_on(config: str, monkeypatch: pytest.MonkeyPatch)
     assert received == [Experiment(seed=5), "w"]
 
 
+@pytest.mark.parametrize("platforms", ["cuda", "nonsense"])
+def test_a_platform_that_is_not_there_is_one_sentence(platforms: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "run.py",
+            "--config",
+            "configs/digits_influence.py",
+            "--workdir",
+            tmp_path,
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": platforms},
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"error: JAX finds no device with JAX_PLATFORMS={platforms}" in done.stderr
+
+
 def test_the_process_prints_one_line_and_exits_with_2() -> None:
     done = subprocess.run(
         [sys.executable, "run.py", "--config", "configs/svhn_l2.py", "--config.sed=1"],
