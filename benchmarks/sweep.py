@@ -38,7 +38,7 @@ from rtl_jax.lab.plotting import save, subplots
 from rtl_jax.lab.sweep.cells import in_one_program
 from rtl_jax.lab.sweep.estimate import flops
 from rtl_jax.lab.sweep.plan import plan
-from rtl_jax.models.architecture import Architecture, architecture
+from rtl_jax.models.architecture import ResNetArchitecture, architecture
 from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
@@ -135,7 +135,7 @@ def torchs(size: Size, blocks: int, pair: Inputs, epochs: int) -> None:
 
     from convert.torch_resnet import torch_resnet
 
-    arch: Architecture = pair.source.architecture.replace(num_classes=CLASSES)
+    arch: ResNetArchitecture = pair.source.architecture.replace(num_classes=CLASSES)
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
 
     def pixels(images: ImageSet) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import Activation, Architecture, StrideIn
+from rtl_jax.models.architecture import Activation, ResNetArchitecture, StrideIn
 from rtl_jax.runtime.output import run_and_exit
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _check(options: argparse.Namespace) -> int:
     rows = differences(options.source, destination, choices=_choices(options))
     worst = max(rows, key=lambda row: row.relative)
     if worst.relative <= TOLERANCE:
-        arch = cast(Architecture, Network.load(expanded(destination).absolute()).architecture)
+        arch = cast(ResNetArchitecture, Network.load(expanded(destination).absolute()).architecture)
         print(f"equal: every stage within {worst.relative:.1e} of its largest value")
         print(f"compared: torchvision's ResNet with these weights, in PyTorch, {described(arch)}")
         if options.reference is None:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from convert.heads import seed_of
-from rtl_jax.models.architecture import OPTIONS, Architecture
+from rtl_jax.models.architecture import OPTIONS, ResNetArchitecture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Choices:
       and what all names of its tensors begin with.
     ignore: patterns of names, as a shell's, of tensors that are no part of the network.
     head: for a network without one, 'zeros' or 'seed:N': what it gets for fine-tuning to replace.
-    activation, stride_in, bn_eps: as in `Architecture`, which no tensor's shape shows.
+    activation, stride_in, bn_eps: as in `ResNetArchitecture`, which no tensor's shape shows.
     """
 
     arch: str | None = None
@@ -48,7 +48,7 @@ class Choices:
 DEFAULT = Choices()
 
 
-def described(arch: Architecture) -> str:
+def described(arch: ResNetArchitecture) -> str:
     """The options of an architecture in words; stride only where there is a choice."""
     stride = f", stride in the {arch.stride_in}" if arch.block == "bottleneck" else ""
     return f"{arch.activation}{stride}, BatchNorm eps {arch.bn_eps:g}"

@@ -16,7 +16,7 @@ from convert.hub import expanded
 from convert.network import METADATA_KEY
 from convert.torch_needed import import_torch
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import OPTIONS, Architecture
+from rtl_jax.models.architecture import OPTIONS, ResNetArchitecture
 from rtl_jax.models.network import Network
 from rtl_jax.runtime.paths import complete_or_absent
 
@@ -43,7 +43,7 @@ def export_network(
     """
     destination = _free(destination)
     torch = None if destination.suffix == ".safetensors" else import_torch("exporting to .pth")
-    arch = cast(Architecture, network.architecture)
+    arch = cast(ResNetArchitecture, network.architecture)
     state = state_dict(arch, network.params, network.batch_stats)
     with complete_or_absent(destination.absolute()) as temporary:
         try:
@@ -77,7 +77,7 @@ def _free(destination: str | os.PathLike) -> Path:
 
 
 def state_dict(
-    architecture: Architecture, params: Mapping[str, Any], batch_stats: Mapping[str, Any]
+    architecture: ResNetArchitecture, params: Mapping[str, Any], batch_stats: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     """torchvision's state dict of a network: float32, BatchNorm's counters as int64 zeros."""
     variables = {"params": params, "batch_stats": batch_stats}
@@ -91,12 +91,12 @@ def state_dict(
     return state
 
 
-def _options(architecture: Architecture) -> dict[str, Any]:
+def _options(architecture: ResNetArchitecture) -> dict[str, Any]:
     """The options that torchvision's own network does not have."""
     return {name: value for name, value in architecture.to_dict().items() if name in OPTIONS}
 
 
-def _metadata(architecture: Architecture) -> dict[str, str]:
+def _metadata(architecture: ResNetArchitecture) -> dict[str, str]:
     stem = "imagenet" if architecture.stem_pool else "small"
     fields: dict[str, Any] = {"mean": architecture.mean, "std": architecture.std, "stem": stem}
     fields |= _options(architecture)

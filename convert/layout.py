@@ -13,7 +13,7 @@ import numpy as np
 
 from convert.pickles import shown
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import ARCHITECTURES, EXPANSION, Architecture
+from rtl_jax.models.architecture import ARCHITECTURES, EXPANSION, ResNetArchitecture
 
 COUNTER = "num_batches_tracked"
 
@@ -55,7 +55,7 @@ class Entry(NamedTuple):
         return np.ascontiguousarray(np.transpose(values, np.argsort(self.axes)), np.float32)
 
 
-def entries(architecture: Architecture) -> list[Entry]:
+def entries(architecture: ResNetArchitecture) -> list[Entry]:
     """Every array of a network, from input to output."""
     arch = architecture
     table: list[Entry] = []
@@ -95,7 +95,7 @@ def torchvision_name(name: str) -> str:
     return name
 
 
-def infer(shapes: Mapping[str, Shape], stem: str | None = None) -> Architecture:
+def infer(shapes: Mapping[str, Shape], stem: str | None = None) -> ResNetArchitecture:
     """The architecture whose tensors these are, by torchvision's names inside the network.
 
     Sizes are put to the vote of all tensors that show them, so that a single wrong one is
@@ -139,7 +139,7 @@ def infer(shapes: Mapping[str, Shape], stem: str | None = None) -> Architecture:
                          if name.startswith("bn1.") and shape)  # fmt: skip
     stem_votes[conv1[0]] += 1
     head = shapes["fc.weight"]
-    general = Architecture(
+    general = ResNetArchitecture(
         name="",
         block=block,
         stage_sizes=sizes,
@@ -166,7 +166,7 @@ def _stem(kernel: int, stem: str | None) -> dict[str, Any]:
     return {"stem_kernel": kernel, "stem_stride": 2 if imagenet else 1, "stem_pool": imagenet}
 
 
-def _name(found: Architecture) -> str:
+def _name(found: ResNetArchitecture) -> str:
     for name, named in ARCHITECTURES.items():
         fields = ("block", "stage_sizes", "stage_widths", "inner_factor", "stem_width")
         if all(getattr(found, field) == getattr(named, field) for field in fields):
@@ -177,7 +177,7 @@ def _name(found: Architecture) -> str:
     return f"resnet_{found.block}_{sizes}_w{widths}{factor}"
 
 
-def mismatches(architecture: Architecture, shapes: Mapping[str, Shape]) -> list[str]:
+def mismatches(architecture: ResNetArchitecture, shapes: Mapping[str, Shape]) -> list[str]:
     """A line for every tensor that is missing, left over or of the wrong shape, both shown."""
     expected = {entry.torch_name: entry.torch_shape for entry in entries(architecture)}
     received = {name: s for name, s in shapes.items() if name.rsplit(".")[-1] != COUNTER}

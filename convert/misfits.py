@@ -8,7 +8,7 @@ from convert import heads
 from convert.checkpoint import Checkpoint
 from convert.pickles import Opaque, shown
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import ResNetArchitecture
 
 # Where files keep the weights, in the order in which they are looked for.
 KEYS = ("model", "state_dict", "model_state_dict", "net", "network", "weights", "params")
@@ -31,7 +31,7 @@ _HINTS = (
 
 
 def does_not_fit(
-    checkpoint: Checkpoint, architecture: Architecture, problems: list[str], odd: str | None
+    checkpoint: Checkpoint, architecture: ResNetArchitecture, problems: list[str], odd: str | None
 ) -> UserError:
     """What is to be said of a ResNet whose tensors do not fit, by the lines of `mismatches`."""
     if part := _shard(checkpoint):

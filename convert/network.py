@@ -21,7 +21,7 @@ from convert.normalization import Normalization, find_normalization, normaliser_
 from convert.pickles import shown
 from convert.tensors import Tensor
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import ARCHITECTURES, OPTIONS, Architecture
+from rtl_jax.models.architecture import ARCHITECTURES, OPTIONS, ResNetArchitecture
 
 METADATA_KEY = "rtl_jax"
 
@@ -45,7 +45,7 @@ class Found:
     network does not have.
     """
 
-    architecture: Architecture
+    architecture: ResNetArchitecture
     normalization: Normalization
     tensors: Mapping[str, Tensor]
     copies: Mapping[str, Mapping[str, Tensor]]
@@ -168,7 +168,7 @@ def _chosen(state: State, choices: Choices) -> tuple[str, list[str]]:
 
 def _architecture(
     network: Mapping[str, Tensor], metadata: Mapping[str, Any], choices: Choices
-) -> Architecture:
+) -> ResNetArchitecture:
     shapes = {name: tensor.shape for name, tensor in network.items()}
     shapes.setdefault("fc.weight", (heads.NUM_CLASSES,))
     known_stem = metadata["stem"] if metadata.get("stem") in ("imagenet", "small") else None
@@ -184,7 +184,11 @@ def _inner_head(state: State, prefix: str) -> str:
 
 
 def _add_head(
-    network: dict[str, Tensor], arch: Architecture, head: str, choices: Choices, notes: list[str]
+    network: dict[str, Tensor],
+    arch: ResNetArchitecture,
+    head: str,
+    choices: Choices,
+    notes: list[str],
 ) -> str | None:
     """Complete a head without bias, or make one up, and note it; what the manifest says of it."""
     if "fc.weight" not in network:

@@ -13,7 +13,7 @@ from convert.checkpoint import open_checkpoint, translated
 from convert.choices import DEFAULT, Choices
 from convert.layout import COUNTER
 from convert.torch_needed import import_torch
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import bind, definition
 from rtl_jax.models.network import Network
 
@@ -37,13 +37,16 @@ class Difference(NamedTuple):
         return self.largest / max(self.scale, 1e-30)
 
 
-def image_size(arch: Architecture) -> int:
+def image_size(arch: ResNetArchitecture) -> int:
     """The pixels of an image's edge that fit the stem: 224, or 32 behind a small one."""
     return 224 if arch.stem_pool else 32
 
 
 def torch_network(
-    source: str | os.PathLike, arch: Architecture, choices: Choices, report: Callable[[str], Any]
+    source: str | os.PathLike,
+    arch: ResNetArchitecture,
+    choices: Choices,
+    report: Callable[[str], Any],
 ) -> "TorchResNet":
     """`arch` in PyTorch with the weights of `source`, from pixels to logits, to evaluate."""
     torch = import_torch("--check")
@@ -80,7 +83,7 @@ def differences(
     """
     torch = import_torch("--check")
     stored = Network.load(hub.expanded(converted).absolute())
-    arch = cast(Architecture, stored.architecture)
+    arch = cast(ResNetArchitecture, stored.architecture)
     if images is None:
         size = image_size(arch)
         images = np.random.default_rng(0).random((4, size, size, 3), np.float32)

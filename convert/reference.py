@@ -18,7 +18,7 @@ from convert.hub import expanded
 from convert.pickles import shown
 from convert.variants import Variant, nearest
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.network import Network
 
 # Of the largest logit. Float32 differs by about 1e-6, and TF32 or half precision by about 1e-3.
@@ -127,7 +127,7 @@ def compare_reference(
     network that fits, or the nearest one.
     """
     path, images, logits = reference
-    arch = cast(Architecture, network.architecture)
+    arch = cast(ResNetArchitecture, network.architecture)
     if logits.shape[1] != arch.num_classes:
         raise UserError(
             f"{path}: has logits of {logits.shape[1]} classes, and the network "

@@ -1,4 +1,4 @@
-"""The same networks in PyTorch: torchvision's ResNet, built from an `Architecture`.
+"""The same networks in PyTorch: torchvision's ResNet, built from an `ResNetArchitecture`.
 
 `--check`, the export and the tests compare with it, so it is plain PyTorch and shares nothing
 with `rtl_jax.models` but the description of the network. Parameter names, shapes and padding
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rtl_jax.models.architecture import EXPANSION, Architecture
+from rtl_jax.models.architecture import EXPANSION, ResNetArchitecture
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -24,7 +24,7 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut (ResNet-18 and 34)."""
 
     def __init__(
-        self, arch: Architecture, channels: int, inner: int, out: int, stride: int
+        self, arch: ResNetArchitecture, channels: int, inner: int, out: int, stride: int
     ) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[arch.activation]
@@ -44,7 +44,7 @@ class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 convolutions and a shortcut; the stride in the 3x3 (v1.5) or before (v1)."""
 
     def __init__(
-        self, arch: Architecture, channels: int, inner: int, out: int, stride: int
+        self, arch: ResNetArchitecture, channels: int, inner: int, out: int, stride: int
     ) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[arch.activation]
@@ -81,7 +81,7 @@ class TorchResNet(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: ResNetArchitecture) -> None:
         super().__init__()
         arch = architecture
         self.architecture = arch
@@ -135,7 +135,7 @@ class TorchResNet(nn.Module):
         return self.stages_of(images)[-1][1]
 
 
-def torch_resnet(architecture: Architecture) -> TorchResNet:
+def torch_resnet(architecture: ResNetArchitecture) -> TorchResNet:
     """Build `architecture` in PyTorch, in evaluation mode, with torch's initial weights."""
     return TorchResNet(architecture).eval()
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from rtl_jax.models.architecture import IMAGENET_MEAN, IMAGENET_STD, Architecture
+from rtl_jax.models.architecture import IMAGENET_MEAN, IMAGENET_STD, ResNetArchitecture
 from rtl_jax.models.model import bind, definition
 from rtl_jax.models.network import Network
 
@@ -36,7 +36,7 @@ class Variant(NamedTuple):
     """A way to run a network's variables; `name` says how it is had."""
 
     name: str
-    architecture: Architecture
+    architecture: ResNetArchitecture
     train: bool = False
     bgr: bool = False
 
@@ -63,7 +63,7 @@ class _Change(NamedTuple):
     bgr: bool = False
 
 
-def _changes(arch: Architecture) -> Iterator[_Change]:
+def _changes(arch: ResNetArchitecture) -> Iterator[_Change]:
     for activation in ("relu", "silu", "gelu"):
         yield _Change("activation", f"--activation {activation}", {"activation": activation})
     if arch.block == "bottleneck":
@@ -90,7 +90,7 @@ def nearest(network: Network, off: Callable[[Variant, bool], float]) -> tuple[st
     `off` says how far, on a few images where its second argument is True. One change is tried
     before two, until one fits.
     """
-    arch: Architecture = network.architecture  # type: ignore[assignment]
+    arch: ResNetArchitecture = network.architecture  # type: ignore[assignment]
     changes = [
         change
         for change in _changes(arch)
@@ -115,7 +115,7 @@ def nearest(network: Network, off: Callable[[Variant, bool], float]) -> tuple[st
     return best.name, off(best, False)
 
 
-def _variant(arch: Architecture, *changes: _Change) -> Variant:
+def _variant(arch: ResNetArchitecture, *changes: _Change) -> Variant:
     fields: dict[str, object] = {}
     for change in changes:
         fields |= change.fields

@@ -5,12 +5,12 @@ import torch
 
 from convert.layout import entries
 from convert.torch_resnet import TorchResNet, randomize, torch_resnet
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import ResNetArchitecture
 
 Arrays = dict[str, np.ndarray]
 
 
-def random_torch(architecture: Architecture, seed: int = 0) -> TorchResNet:
+def random_torch(architecture: ResNetArchitecture, seed: int = 0) -> TorchResNet:
     """A torch network with random weights and running statistics that hide no mistake."""
     return randomize(torch_resnet(architecture), seed).eval()
 

@@ -33,7 +33,7 @@ BEFORE_STEM = -1
 
 
 @dataclasses.dataclass(frozen=True)
-class Architecture:
+class ResNetArchitecture:
     """A ResNet as data; hashable, and JSON-able through `to_dict` and `from_dict`.
 
     `stage_widths` are the widths inside a stage's blocks; a stage puts out
@@ -192,7 +192,7 @@ class Architecture:
                 yield f"layer{stage}/{index}", channels, width * self.inner_factor, out, stride
                 channels = out
 
-    def replace(self, **changes: Any) -> "Architecture":
+    def replace(self, **changes: Any) -> "ResNetArchitecture":
         """The same architecture with some fields changed."""
         return dataclasses.replace(self, **changes)
 
@@ -202,7 +202,7 @@ class Architecture:
         return {k: v for k, v in fields.items() if k not in OPTIONS or v != OPTIONS[k]}
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "Architecture":
+    def from_dict(cls, fields: Mapping[str, Any]) -> "ResNetArchitecture":
         """Read `to_dict`'s dictionary; raise UserError for unknown or missing fields."""
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := set(fields) - known:
@@ -232,22 +232,22 @@ _STEMS = {
     "small_stride2": {"stem_kernel": 3, "stem_stride": 2, "stem_pool": False},
 }
 
-ARCHITECTURES: dict[str, Architecture] = {
+ARCHITECTURES: dict[str, ResNetArchitecture] = {
     architecture.name: architecture
     for architecture in (
-        Architecture("resnet18", "basic", (2, 2, 2, 2)),
-        Architecture("resnet26", "bottleneck", (2, 2, 2, 2)),
-        Architecture("resnet34", "basic", (3, 4, 6, 3)),
-        Architecture("resnet50", "bottleneck", (3, 4, 6, 3)),
-        Architecture("resnet101", "bottleneck", (3, 4, 23, 3)),
-        Architecture("resnet152", "bottleneck", (3, 8, 36, 3)),
-        Architecture("wide_resnet50_2", "bottleneck", (3, 4, 6, 3), inner_factor=2),
-        Architecture("wide_resnet50_4", "bottleneck", (3, 4, 6, 3), inner_factor=4),
+        ResNetArchitecture("resnet18", "basic", (2, 2, 2, 2)),
+        ResNetArchitecture("resnet26", "bottleneck", (2, 2, 2, 2)),
+        ResNetArchitecture("resnet34", "basic", (3, 4, 6, 3)),
+        ResNetArchitecture("resnet50", "bottleneck", (3, 4, 6, 3)),
+        ResNetArchitecture("resnet101", "bottleneck", (3, 4, 23, 3)),
+        ResNetArchitecture("resnet152", "bottleneck", (3, 8, 36, 3)),
+        ResNetArchitecture("wide_resnet50_2", "bottleneck", (3, 4, 6, 3), inner_factor=2),
+        ResNetArchitecture("wide_resnet50_4", "bottleneck", (3, 4, 6, 3), inner_factor=4),
     )
 }
 
 
-def architecture(name: str, *, stem: str = "imagenet", **changes: Any) -> Architecture:
+def architecture(name: str, *, stem: str = "imagenet", **changes: Any) -> ResNetArchitecture:
     """Look up a named architecture, with another stem or other fields where asked.
 
     `stem` is 'imagenet' (7x7, stride 2, max-pool), 'small' (3x3, stride 1, for images of

@@ -76,7 +76,10 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "resnet": Family(
-        architecture.Architecture, resnet.ResNet, resnet.initialize, architecture.ARCHITECTURES
+        architecture.ResNetArchitecture,
+        resnet.ResNet,
+        resnet.initialize,
+        architecture.ARCHITECTURES,
     ),
 }
 

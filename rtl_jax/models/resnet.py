@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import BEFORE_STEM, Architecture
+from rtl_jax.models.architecture import BEFORE_STEM, ResNetArchitecture
 from rtl_jax.models.layers import BatchNorm, Conv, ConvMethod, max_pool
 
 Variables = dict[str, jax.Array]
@@ -33,7 +33,7 @@ class Block(nnx.Module):
 
     def __init__(
         self,
-        architecture: Architecture,
+        architecture: ResNetArchitecture,
         channels: int,
         inner: int,
         outputs: int,
@@ -91,7 +91,7 @@ class ResNet(nnx.Module):
 
     def __init__(
         self,
-        architecture: Architecture,
+        architecture: ResNetArchitecture,
         *,
         dtype: jnp.dtype = jnp.float32,
         method: ConvMethod = "xla",
@@ -178,7 +178,7 @@ class ResNet(nnx.Module):
 
 
 def initialize(
-    architecture: Architecture, key: jax.Array, shapes: Variables, stats: Variables
+    architecture: ResNetArchitecture, key: jax.Array, shapes: Variables, stats: Variables
 ) -> tuple[Variables, Variables]:
     """Random parameters and fresh statistics (mean 0, variance 1), distributed as torchvision's.
 

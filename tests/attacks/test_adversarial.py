@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 
 from rtl_jax.attacks import PGD, Adversarial, Gaussian, attack, robustness_curve
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import bind, definition, initialize
 from rtl_jax.models.network import Network
 from tests.attacks.models import _mlp, distance, mlp, pictures
@@ -22,7 +22,7 @@ KEY = jax.random.key(3)
 IMAGES, LABELS = pictures(12), np.arange(12) % 4
 RANDOM = PGD("l2", steps=4, random_start=True, restarts=2)
 
-NETWORK = Architecture(
+NETWORK = ResNetArchitecture(
     "tiny",
     "basic",
     (1,),

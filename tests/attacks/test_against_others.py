@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from convert.torch_resnet import TorchResNet
 from rtl_jax.attacks import PGD, attack
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.network import Network
 from tests.torch_networks import nchw, random_torch, variables_of
 
 pytestmark = pytest.mark.slow
 
-ARCH = Architecture(
+ARCH = ResNetArchitecture(
     "digits",
     "basic",
     (1, 1),

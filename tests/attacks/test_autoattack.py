@@ -21,7 +21,7 @@ from rtl_jax.errors import UserError
 from rtl_jax.lab.attack.table import summarize
 from rtl_jax.lab.attack.task import run_attack
 from rtl_jax.lab.config import Attack, Experiment, Source, Target
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
 from tests.attacks.models import _mlp, linear, mlp, pictures
@@ -307,7 +307,7 @@ def test_what_the_checks_say() -> None:
 
 # ---- The task -----------------------------------------------------------------------------------
 
-NETWORK = Architecture(
+NETWORK = ResNetArchitecture(
     "tiny",
     "basic",
     (1,),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rtl_jax.models import registry
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import ResNetArchitecture
 from tests.contracts.models import check_description, check_model, check_parts
 
 pytestmark = pytest.mark.slow
@@ -15,8 +15,8 @@ STEM = {"stem_width": 8, "stem_kernel": 3, "stem_stride": 1, "stem_pool": False,
 # A small one or two of each family, every kind of block among them.
 SMALL = {
     "resnet": (
-        Architecture("bottlenecks", "bottleneck", (1, 2), (4, 6), **STEM),
-        Architecture("basic", "basic", (1, 1, 1), (8, 8, 12), **{**STEM, "stem_pool": True}),
+        ResNetArchitecture("bottlenecks", "bottleneck", (1, 2), (4, 6), **STEM),
+        ResNetArchitecture("basic", "basic", (1, 1, 1), (8, 8, 12), **{**STEM, "stem_pool": True}),
     ),
 }
 

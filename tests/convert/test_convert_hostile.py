@@ -31,7 +31,7 @@ from convert import convert
 from convert.__main__ import main
 from convert.denylist import refused
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.network import Network
 
 pytestmark = pytest.mark.slow
@@ -331,7 +331,7 @@ def test_a_flood_of_names_is_cut_short(tmp_path, capsys):
 
 def test_a_small_file_does_not_unfold_to_a_large_network(tmp_path):
     """Tensors that share or repeat the values of one storage."""
-    arch = Architecture("wide", "bottleneck", (3, 3), (32, 64), num_classes=5)
+    arch = ResNetArchitecture("wide", "bottleneck", (3, 3), (32, 64), num_classes=5)
     weights = state(arch)
     values = torch.zeros(max(value.numel() for value in weights.values()))
     shared = {

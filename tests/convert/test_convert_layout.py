@@ -9,15 +9,15 @@ from convert import convert, layout
 from convert.__main__ import main
 from convert.torch_resnet import torch_resnet
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import ARCHITECTURES, Architecture, architecture
+from rtl_jax.models.architecture import ARCHITECTURES, ResNetArchitecture, architecture
 from rtl_jax.models.model import variable_shapes
 from rtl_jax.models.network import Network
 
 OTHERS = [
     BASIC,
     BOTTLENECK,
-    Architecture("x", "bottleneck", (1, 1, 1), (4, 8, 16), inner_factor=3, stem_width=6),
-    Architecture("x", "basic", (2, 1, 1, 1, 1), (8, 8, 8, 8, 8), **SMALL),
+    ResNetArchitecture("x", "bottleneck", (1, 1, 1), (4, 8, 16), inner_factor=3, stem_width=6),
+    ResNetArchitecture("x", "basic", (2, 1, 1, 1, 1), (8, 8, 8, 8, 8), **SMALL),
 ]
 
 

@@ -9,10 +9,10 @@ from torch_files import BASIC, BOTTLENECK, robustness, save, state
 from convert import convert, parity
 from convert.__main__ import main
 from convert.torch_resnet import torch_resnet
-from rtl_jax.models.architecture import Architecture, architecture
+from rtl_jax.models.architecture import ResNetArchitecture, architecture
 from rtl_jax.models.network import Network
 
-WIDE = Architecture(
+WIDE = ResNetArchitecture(
     "tiny", "bottleneck", (1, 1, 1, 1), (4, 4, 4, 4), inner_factor=2, stem_width=8, num_classes=3
 )
 

@@ -10,7 +10,7 @@ from torch_files import BASIC, BOTTLENECK, prefixed, save, state
 
 from convert import convert
 from convert.__main__ import main
-from rtl_jax.models.architecture import IMAGENET_MEAN, IMAGENET_STD, Architecture
+from rtl_jax.models.architecture import IMAGENET_MEAN, IMAGENET_STD, ResNetArchitecture
 from rtl_jax.models.network import Network
 
 pytestmark = pytest.mark.slow
@@ -198,9 +198,9 @@ def test_the_usual_options_are_in_no_manifest():
     """Names and digests that were made of architectures before stay what they were."""
     fields = BOTTLENECK.to_dict()
     assert not {"activation", "stride_in", "bn_eps"} & fields.keys()
-    assert Architecture.from_dict(fields) == BOTTLENECK
+    assert ResNetArchitecture.from_dict(fields) == BOTTLENECK
     other = BOTTLENECK.replace(activation="silu", stride_in="1x1", bn_eps=1e-3)
-    assert Architecture.from_dict(other.to_dict()) == other
+    assert ResNetArchitecture.from_dict(other.to_dict()) == other
 
 
 def test_options_that_do_not_exist(tmp_path, capsys):

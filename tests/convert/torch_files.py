@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from convert.torch_resnet import randomize, torch_resnet
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import ResNetArchitecture
 
 SMALL = {"stem_kernel": 3, "stem_stride": 1, "stem_pool": False}
-BOTTLENECK = Architecture("tiny", "bottleneck", (1, 2), (4, 8), stem_width=8, num_classes=5)
-BASIC = Architecture("tiny", "basic", (1, 1), (8, 12), stem_width=8, num_classes=3, **SMALL)
+BOTTLENECK = ResNetArchitecture("tiny", "bottleneck", (1, 2), (4, 8), stem_width=8, num_classes=5)
+BASIC = ResNetArchitecture("tiny", "basic", (1, 1), (8, 12), stem_width=8, num_classes=3, **SMALL)
 
 
 def state(architecture=BOTTLENECK, seed=0):

@@ -17,7 +17,7 @@ from rtl_jax.lab.compatibility import (
     with_own_labels,
 )
 from rtl_jax.lab.config import Target
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
 from rtl_jax.runtime.digest import image_digests
@@ -35,7 +35,7 @@ def dataset(names: Sequence[str], test: Sequence[int]) -> Dataset:
 
 
 def network(classes: int = 3, **known: object) -> Network:
-    arch = Architecture("tiny", "basic", (1,), (4,), stem_width=4, num_classes=classes)
+    arch = ResNetArchitecture("tiny", "basic", (1,), (4,), stem_width=4, num_classes=classes)
     return Network(arch, *initialize(arch, jax.random.key(0)), known)
 
 

@@ -12,13 +12,13 @@ import rtl_jax
 from rtl_jax.errors import UserError
 from rtl_jax.lab.config import freeze
 from rtl_jax.models import bundled
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.bundled.__main__ import main
 from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
 
-ARCH = Architecture(
+ARCH = ResNetArchitecture(
     "tiny", "bottleneck", (1, 1), (4, 6), stem_width=6, stem_kernel=3, stem_stride=2,
     stem_pool=False, num_classes=5,
 )  # fmt: skip

@@ -20,7 +20,7 @@ import pytest
 from etils import epath
 
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.manifest import FORMAT_VERSION
 from rtl_jax.models.model import variable_shapes
 from rtl_jax.models.network import Network
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 Variables = dict[str, np.ndarray]
 
-TINY = Architecture(
+TINY = ResNetArchitecture(
     "tiny",
     "bottleneck",
     (1,),
@@ -48,7 +48,9 @@ WIDE = TINY.replace(stage_widths=(48,))
 PROVENANCE = {"kind": "converted", "sha256": "ab" * 32, "nested": {"list": [1, None, "é"]}}
 
 
-def random_variables(architecture: Architecture, seed: int = 0) -> tuple[Variables, Variables]:
+def random_variables(
+    architecture: ResNetArchitecture, seed: int = 0
+) -> tuple[Variables, Variables]:
     random = np.random.default_rng(seed)
     params, stats = (
         {path: random.normal(size=leaf.shape).astype(np.float32) for path, leaf in tree.items()}
@@ -98,7 +100,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("architecture", [TINY, WIDE], ids=["tiny", "wide"])
-def test_round_trip_keeps_every_bit(tmp_path: Path, architecture: Architecture) -> None:
+def test_round_trip_keeps_every_bit(tmp_path: Path, architecture: ResNetArchitecture) -> None:
     params, stats = random_variables(architecture)
     special = np.array([-0.0, np.inf, -np.inf, np.nan, 1e-42, 3.4e38], np.float32)
     params["fc/kernel"].reshape(-1)[:6] = special
@@ -264,7 +266,7 @@ def flipped(content: bytes) -> bytes:
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("architecture", [TINY, WIDE], ids=["tiny", "wide"])
 def test_a_damaged_file_never_gives_other_values(
-    tmp_path: Path, architecture: Architecture, damage: str, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, architecture: ResNetArchitecture, damage: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Every file, one at a time. Orbax leaves files behind that nothing reads: those may go."""
     params, stats = random_variables(architecture)

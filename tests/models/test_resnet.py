@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import ARCHITECTURES, BEFORE_STEM, Architecture, architecture
+from rtl_jax.models.architecture import ARCHITECTURES, BEFORE_STEM, ResNetArchitecture, architecture
 from rtl_jax.models.layers import choose_convolution, conv2d
 from rtl_jax.models.model import batch_stats_of, bind, definition, initialize, variable_shapes
 from tests.torch_networks import nchw, random_torch, variables_of
 
 pytestmark = pytest.mark.slow
 
-SMALL = Architecture(
+SMALL = ResNetArchitecture(
     "small",
     "bottleneck",
     (1, 2, 1),
@@ -39,7 +39,7 @@ def relative(ours: np.ndarray, torchs: np.ndarray) -> float:
 
 
 def logits(
-    architecture: Architecture, variables: tuple, pixels: np.ndarray, **options
+    architecture: ResNetArchitecture, variables: tuple, pixels: np.ndarray, **options
 ) -> np.ndarray:
     graphdef = definition(architecture, **options)
     return np.asarray(jax.jit(lambda p, s, x: bind(graphdef, p, s)(x))(*variables, pixels))
@@ -214,11 +214,11 @@ def test_parameter_counts_are_the_published_ones(name: str, millions: float):
 
 
 def test_architectures_survive_json_and_refuse_nonsense():
-    assert Architecture.from_dict(SMALL.to_dict() | {"stage_sizes": [1, 2, 1]}) == SMALL
+    assert ResNetArchitecture.from_dict(SMALL.to_dict() | {"stage_sizes": [1, 2, 1]}) == SMALL
     with pytest.raises(UserError, match="unknown architecture fields"):
-        Architecture.from_dict({**SMALL.to_dict(), "depth": 3})
+        ResNetArchitecture.from_dict({**SMALL.to_dict(), "depth": 3})
     with pytest.raises(UserError, match="incomplete"):
-        Architecture.from_dict({"name": "x"})
+        ResNetArchitecture.from_dict({"name": "x"})
     with pytest.raises(UserError, match="unknown architecture 'resnet51'"):
         architecture("resnet51")
     with pytest.raises(UserError, match="same, positive number of stages"):

@@ -7,7 +7,7 @@ import pytest
 
 from rtl_jax.errors import UserError
 from rtl_jax.models import sources
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import variable_shapes
 from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
@@ -15,7 +15,7 @@ from rtl_jax.runtime.paths import cache_path
 
 pytestmark = pytest.mark.slow
 
-TINY = Architecture(
+TINY = ResNetArchitecture(
     "tiny",
     "bottleneck",
     (1,),

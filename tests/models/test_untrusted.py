@@ -13,12 +13,12 @@ import pytest
 
 from rtl_jax.errors import UserError
 from rtl_jax.models import manifest as manifests
-from rtl_jax.models.architecture import ARCHITECTURES, Architecture
+from rtl_jax.models.architecture import ARCHITECTURES, ResNetArchitecture
 from rtl_jax.models.model import variable_shapes
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import limits
 
-TINY = Architecture(
+TINY = ResNetArchitecture(
     "tiny", "basic", (1,), (4,), stem_width=4, stem_kernel=3, stem_pool=False, num_classes=3
 )
 PROVENANCE = {
@@ -193,8 +193,8 @@ def test_parameters_are_counted_without_building(name: str) -> None:
 
 
 def test_the_deepest_published_networks_are_possible() -> None:
-    Architecture("resnet1202", "basic", (200, 200, 200), (16, 32, 64), stem_width=16)
-    Architecture("resnet200x4", "bottleneck", (3, 24, 36, 3), (256, 512, 1024, 2048))
+    ResNetArchitecture("resnet1202", "basic", (200, 200, 200), (16, 32, 64), stem_width=16)
+    ResNetArchitecture("resnet200x4", "bottleneck", (3, 24, 36, 3), (256, 512, 1024, 2048))
     assert max(limits.PARAMETERS, 1) < 2**31
 
 

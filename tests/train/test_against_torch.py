@@ -14,7 +14,7 @@ import torch
 
 from rtl_jax.data import ImageSet
 from rtl_jax.data.augmentation import Augmentation
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import Weights, bind, definition
 from rtl_jax.train.feature_cache import cache_images
 from rtl_jax.train.freeze import combine
@@ -27,7 +27,7 @@ from tests.torch_networks import nchw, random_torch, variables_of
 pytestmark = pytest.mark.slow
 
 # ResNet-50's last two stages, which 0, 1, 3 and 9 blocks reach into, and few channels.
-ARCH = Architecture(
+ARCH = ResNetArchitecture(
     "narrow50",
     "bottleneck",
     (1, 1, 6, 3),

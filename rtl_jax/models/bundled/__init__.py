@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import check_variables
 from rtl_jax.models.network import Network
 from rtl_jax.runtime.digest import digest
@@ -76,7 +76,7 @@ def read(path: Path) -> Network:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata["format"] != FORMAT or metadata["digest"] != digest(tensors):
             raise ValueError("it is not what was written")
-        architecture = Architecture.from_dict(json.loads(metadata["architecture"]))
+        architecture = ResNetArchitecture.from_dict(json.loads(metadata["architecture"]))
         provenance = json.loads(metadata["card"])
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(f"{path} is damaged ({error}): install rtl_jax again") from error

@@ -13,13 +13,13 @@ from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.data.batches import Batch
 from rtl_jax.lab.config import Pretraining
 from rtl_jax.lab.pretrain.program import SourceProgram, smoothed_cross_entropy
-from rtl_jax.models.architecture import Architecture
+from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import Weights
 from tests.torch_networks import nchw, random_torch, variables_of
 
 pytestmark = pytest.mark.slow
 
-ARCH = Architecture(
+ARCH = ResNetArchitecture(
     "tiny", "bottleneck", (1, 1), (4, 6), stem_width=6, stem_kernel=3, stem_stride=2,
     stem_pool=False, num_classes=5,
 )  # fmt: skip
