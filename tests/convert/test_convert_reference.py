@@ -72,7 +72,7 @@ def test_options_compute_what_torch_computes(tmp_path, capsys, name):
     found = network.logits_fn()(np.moveaxis(IMAGES, 1, -1))
     np.testing.assert_allclose(found, truth, atol=1e-4)
     assert network.provenance["reference"]["images"] == len(IMAGES)
-    network.export(tmp_path / "back.safetensors")
+    assert main(["export", str(tmp_path / "out"), str(tmp_path / "back.safetensors")]) == 0
     again = convert(tmp_path / "back.safetensors", tmp_path / "again", report=lambda _: None)
     assert Network.load(again).architecture == network.architecture
     said = capsys.readouterr().out

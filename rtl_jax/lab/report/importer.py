@@ -143,6 +143,9 @@ def _converted(values: pd.Series, column: str, path: Path, mapping: LogMapping) 
     if dtype == "string":
         return values.mask(missing).astype(dtype)
     numbers = pd.to_numeric(values, errors="coerce")
+    if column in mapping.missing:
+        nothing = numbers == mapping.missing[column]
+        missing, numbers = missing | nothing, numbers.mask(nothing)
     whole = dtype != "float64"
     wrong = numbers.isna() & ~missing & (whole | (values.str.lower() != "nan"))
     wrong |= missing & (dtype == "int64")

@@ -6,6 +6,8 @@ accuracy = "top1"
 architecture = "resnet50"
 [values.dataset]     what the log's values mean; all that occur must be listed, "" is missing
 cifar10 = "tfds:cifar10"
+[missing]            the number by which the log says that it measured nothing
+loss = -1
 [factors]            what numbers are multiplied by, such as fractions to be percent
 accuracy = 100
 """
@@ -36,6 +38,7 @@ class LogMapping:
     constants: dict[str, Any] = dataclasses.field(default_factory=dict)
     values: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     factors: dict[str, float] = dataclasses.field(default_factory=dict)
+    missing: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def read_mapping(path: Path) -> LogMapping:
@@ -75,6 +78,7 @@ def _require_types(path: Path, tables: dict[str, dict[str, Any]]) -> None:
         "constants": (str | int | float, "text or a number"),
         "values": (dict, "a table"),
         "factors": (int | float, "a number"),
+        "missing": (int | float, "a number"),
     }
     for part, table in tables.items():
         kind, words = wanted[part]

@@ -81,6 +81,15 @@ def test_a_log_becomes_rows(tmp_path: Path):
     assert config["transfer"]["blocks"] == 3
 
 
+def test_the_number_that_stands_for_none_is_missing(tmp_path: Path):
+    log = LOG.replace("0.50", "-1")
+    with pytest.raises(UserError, match="line 3: accuracy: expected percent, received -100"):
+        imported(tmp_path, log)
+    rows = imported(tmp_path, log, MAPPING + "[missing]\naccuracy = -1\n")
+    found = rows.sort_values(["dataset", "seed", "epoch"])["accuracy"].tolist()
+    assert found[0] == 10 and np.isnan(found[1]) and found[2] == 20
+
+
 def test_the_same_log_again_changes_nothing(tmp_path: Path):
     first, again = imported(tmp_path), imported(tmp_path)
     pd.testing.assert_frame_equal(first.drop(columns="time"), again.drop(columns="time"))
