@@ -1,7 +1,9 @@
 """The CPU for every test but those marked `gpu`, whose platform JAX chooses itself."""
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +19,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
         # Most of what tests take is LLVM's time, for programs that run once or twice.
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    # Programs are kept for all modules and for the processes that tests start: many are the same.
+    # Each process of tests has its own, for what another one is still writing cannot be read.
+    compiled = tempfile.mkdtemp(prefix="rtl_jax_compiled_")
+    config.add_cleanup(lambda: shutil.rmtree(compiled, ignore_errors=True))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
 
 
 # The files that take longest, which begin first: begun last, one process would wait for another.
