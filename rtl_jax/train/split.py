@@ -89,13 +89,19 @@ class SplitNetwork:
             {**frozen.batch_stats, **batch_stats},
         )
 
+    def apply(
+        self, params: dict, batch_stats: Variables, frozen: Weights, images: jax.Array
+    ) -> jax.Array:
+        """Logits [N, C] of float images [N, H, W, 3] in [0, 1], with the running statistics."""
+        inputs = self.front(params, batch_stats, frozen).prefix(images, self.split)
+        return self.back(params, batch_stats, frozen).suffix(inputs, self.split)
+
     def logits(
         self, params: dict, batch_stats: Variables, frozen: Weights, inputs: jax.Array
     ) -> jax.Array:
         """Logits [N, C] of stored images or features, with the running statistics."""
         if not self.features:
-            images = prepare(inputs, self.image_size)
-            inputs = self.front(params, batch_stats, frozen).prefix(images, self.split)
+            return self.apply(params, batch_stats, frozen, prepare(inputs, self.image_size))
         return self.back(params, batch_stats, frozen).suffix(inputs, self.split)
 
 

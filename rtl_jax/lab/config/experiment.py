@@ -54,6 +54,38 @@ WITHOUT_EFFECT = (
     "influence.memory_gib",
 )
 
+# Settings of a training that came later than names that are published: at their defaults, which
+# change nothing, they are no part of a name.
+_LATER = (
+    "optimizer",
+    "optimizer_options",
+    "schedule_options",
+    "clip_norm",
+    "layer_decay",
+    "average_from",
+    "warm_up_epochs",
+    "beta",
+)
+_LATER_IN_TRANSFER = (
+    "schedule",
+    "warm_up",
+    "label_smoothing",
+    "average_decay",
+    "perturbation",
+    "norm",
+    "eps",
+    "steps",
+    "relative_step",
+    "random_start",
+    "keep",
+    "sigma",
+    "num_attacked",
+)
+LATER = (
+    *(f"{group}.{name}" for group in ("transfer", "pretraining") for name in _LATER),
+    *(f"transfer.{name}" for name in _LATER_IN_TRANSFER),
+)
+
 Executor = Literal["local", "ray"]
 
 
@@ -105,6 +137,10 @@ class Experiment:
             if group in read:
                 # At its default where names that are published contain it.
                 read[group][name] = usual[group][name] if key in _NAMED else None
+        for key in LATER:
+            group, _, name = key.partition(".")
+            if group in read and read[group][name] == usual[group][name]:
+                read[group][name] = None
         said = _without_nothing(read)
         text = json.dumps({"settings": said, "extra": extra}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

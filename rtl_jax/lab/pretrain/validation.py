@@ -17,11 +17,11 @@ from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.lab import config
 from rtl_jax.lab.attack.task import method
-from rtl_jax.lab.pretrain.program import SourceProgram
 from rtl_jax.models.model import Weights
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
+from rtl_jax.train.split import SplitNetwork
 from rtl_jax.train.step import Metrics, measure
 
 
@@ -34,15 +34,15 @@ class Attacked(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=0)
-def _measure(program: SourceProgram, weights: Weights, batch: Batch, inside: jax.Array) -> Metrics:
-    logits_fn = Network(program.architecture, *weights).logits_fn(dtype=program.dtype)
-    logits = logits_fn(prepare(batch.images, program.image_size))
+def _measure(network: SplitNetwork, weights: Weights, batch: Batch, inside: jax.Array) -> Metrics:
+    logits_fn = Network(network.architecture, *weights).logits_fn(dtype=network.dtype)
+    logits = logits_fn(prepare(batch.images, network.image_size))
     return measure(logits, batch.labels, inside)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _attack(
-    program: SourceProgram,
+    network: SplitNetwork,
     settings: config.Attack,
     weights: Weights,
     batch: Batch,
@@ -50,8 +50,8 @@ def _attack(
     key: jax.Array,
 ) -> Attacked:
     found = robustness_curve(
-        Network(program.architecture, *weights).logits_fn(dtype=program.dtype),
-        prepare(batch.images, program.image_size),
+        Network(network.architecture, *weights).logits_fn(dtype=network.dtype),
+        prepare(batch.images, network.image_size),
         batch.labels,
         jnp.asarray(settings.eps),
         method(settings),
@@ -63,19 +63,19 @@ def _attack(
 
 
 def clean(
-    program: SourceProgram, weights: Weights, images: ImageSet, mesh: Mesh
+    network: SplitNetwork, weights: Weights, images: ImageSet, mesh: Mesh, batch_size: int
 ) -> dict[str, float]:
     """Accuracy (percent) and mean loss (nats) with the running statistics."""
     sums = Metrics.zero()
     with bar("validating", len(images)) as progress:
-        for batch, inside, number in _batches(images, program.settings.eval_batch_size, mesh):
-            sums = sums.add(_measure(program, weights, batch, inside))
+        for batch, inside, number in _batches(images, batch_size, mesh):
+            sums = sums.add(_measure(network, weights, batch, inside))
             progress.update(number)
     return sums.means()
 
 
 def attacked(
-    program: SourceProgram,
+    network: SplitNetwork,
     settings: config.Attack,
     weights: Weights,
     images: ImageSet,
@@ -89,7 +89,7 @@ def attacked(
     robust, losses = np.zeros(len(settings.eps), int), np.zeros(len(settings.eps))
     with bar("attacking", len(images)) as progress:
         for batch, inside, number in _batches(images, settings.batch_size, mesh):
-            found = _attack(program, settings, weights, batch, inside, key)
+            found = _attack(network, settings, weights, batch, inside, key)
             if not found.valid:
                 raise UserError("the attack met logits or gradients that are not finite")
             robust += np.asarray(found.robust)

@@ -13,7 +13,7 @@ from rtl_jax.models.model import bind, definition, variable_shapes
 from rtl_jax.models.registry import Architecture, Variables
 from rtl_jax.runtime import resources
 from rtl_jax.train.features import feature_shape
-from rtl_jax.train.step import Program
+from rtl_jax.train.program import Program
 
 # The share of free memory that seeds in one program may take: it is an estimate.
 _SHARE = 0.6
@@ -33,7 +33,8 @@ def seed_bytes(program: Program) -> int:
     """
     network, size = program.network, program.settings.batch_size
     params, batch_stats = variable_shapes(network.architecture)
-    (trained, moving), frozen = program.divide(params, batch_stats)
+    step = program.step()
+    (trained, moving), frozen = step.divide(params, batch_stats)
     one = feature_shape(network) if network.split >= 0 else _images(program, 1)
     shape = one.shape[1:] if network.split < 0 else one.shape
     inputs = jax.ShapeDtypeStruct((size, *shape), one.dtype)
@@ -42,7 +43,7 @@ def seed_bytes(program: Program) -> int:
     def residuals(trained: dict, moving: Variables, *rest: Any) -> Any:
         # The reverse function carries what it needs: asking for its leaves computes nothing.
         _, reverse, _ = jax.vjp(
-            lambda params: program.objective(params, moving, *rest), trained, has_aux=True
+            lambda params: step.objective(params, moving, *rest), trained, has_aux=True
         )
         return jax.tree.leaves(reverse)
 
@@ -62,7 +63,7 @@ def _prefix_bytes(program: Program) -> int:
         return 0
 
     def one(params: Variables, batch_stats: Variables, images: jax.Array) -> jax.Array:
-        front = network.front(params, batch_stats, program.divide(params, batch_stats)[1])
+        front = network.front(params, batch_stats, program.step().divide(params, batch_stats)[1])
         pixels = prepare(images, network.image_size)
         return front.prefix(pixels, network.split, train=network.moving_prefix)
 

@@ -250,7 +250,7 @@ def test_a_trained_source_can_be_trained_on(undisturbed: Path, tmp_path: Path):
         ({"batch_size": 101}, "batch_size: expected at most the 100 training images"),
         (
             {"learning_rate": 1e30, "perturbation": "none"},
-            r"diverged by step 3: .* Lower pretraining.learning_rate",
+            r"diverged by epoch 1, step 3: .* Lower pretraining.learning_rate",
         ),
     ],
 )
