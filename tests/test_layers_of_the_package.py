@@ -31,7 +31,7 @@ LAB = [
     ["rtl_jax.lab.settings", "rtl_jax.lab.statistics"],
     ["rtl_jax.lab.config"],
     ["rtl_jax.lab.results", "rtl_jax.lab.plotting", "rtl_jax.lab.inputs", "rtl_jax.lab.cli"],
-    ["rtl_jax.lab.run", "rtl_jax.lab.compatibility"],
+    ["rtl_jax.lab.run", "rtl_jax.lab.compatibility", "rtl_jax.lab.evaluation"],
     ["rtl_jax.lab.finetune"],
     ["rtl_jax.lab.sweep", "rtl_jax.lab.attack"],
     ["rtl_jax.lab.influence", "rtl_jax.lab.report"],

@@ -10,9 +10,8 @@ import pandas as pd
 from etils import epath
 from jax.sharding import Mesh
 
-from rtl_jax.lab import results
+from rtl_jax.lab import evaluation, results
 from rtl_jax.lab.config import Experiment
-from rtl_jax.lab.pretrain import validation
 from rtl_jax.lab.pretrain.job import SourceTraining, prepare
 from rtl_jax.lab.run import Run, open_run
 from rtl_jax.models.model import Weights
@@ -104,11 +103,11 @@ class _Evaluations:
         """Clean accuracy (eps None), then that at every radius of the group `attack`."""
         job, network = self.job, self.job.program.network
         size = job.program.settings.eval_batch_size
-        on_clean = validation.clean(network, weights, job.validation, self.mesh, size)
+        on_clean = evaluation.clean(network, weights, job.validation, self.mesh, size)
         measured: list[dict[str, Any]] = [{"eps": None, **on_clean}]
         if job.attacked is not None:
             settings, (_, key) = job.experiment.attack, job.keys()
-            measured += validation.attacked(
+            measured += evaluation.attacked(
                 network, settings, weights, job.attacked, self.mesh, key
             )
         return measured

@@ -21,8 +21,8 @@ from rtl_jax.data.augmentation import PRESETS, Augmentation
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
-from rtl_jax.lab.attack.task import method
 from rtl_jax.lab.config import Attack, Experiment, Pretraining, Source, Target
+from rtl_jax.lab.evaluation import method
 from rtl_jax.lab.pretrain.task import run_pretrain
 from rtl_jax.models.network import Network
 from rtl_jax.train.checkpoints import TrainingCheckpoints

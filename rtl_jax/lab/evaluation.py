@@ -1,4 +1,4 @@
-"""How well a source does while it trains: on validation images as they are, and attacked."""
+"""How well networks do while they train: on test images as they are, and attacked."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -10,19 +10,30 @@ import numpy as np
 from jax.sharding import Mesh
 
 from rtl_jax.attacks.adversarial import robustness_curve
+from rtl_jax.attacks.base import Attack
+from rtl_jax.attacks.registry import make_attack
 from rtl_jax.data import ImageSet
 from rtl_jax.data.batches import Batch
 from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.lab import config
-from rtl_jax.lab.attack.task import method
 from rtl_jax.models.model import Weights
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
 from rtl_jax.train.split import SplitNetwork
 from rtl_jax.train.step import Metrics, measure
+
+
+def method(settings: config.Attack) -> Attack:
+    """The attack that the settings name."""
+    if settings.method == "autoattack":
+        raise UserError(
+            "attack.method: 'autoattack' is no single attack, and the task 'attack' alone runs it: "
+            "expected 'pgd' or 'gaussian' here"
+        )
+    return make_attack(settings.method, **vars(settings))
 
 
 class Attacked(NamedTuple):
