@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from rtl_jax.attacks.adversarial import robustness_curve
+from rtl_jax.attacks.autoattack import autoattack
 from rtl_jax.attacks.base import Attack
 from rtl_jax.attacks.registry import make_attack
 from rtl_jax.data import ImageSet
@@ -110,6 +111,44 @@ def attacked(
         {"eps": eps, "accuracy": 100 * int(right) / len(images), "loss": float(loss) / len(images)}
         for eps, right, loss in zip(settings.eps, robust, losses, strict=True)
     ]
+
+
+def ensemble(
+    network: SplitNetwork,
+    settings: config.Attack,
+    weights: Weights,
+    images: ImageSet,
+    key: jax.Array,
+) -> list[dict[str, float]]:
+    """As `attacked`, of AutoAttack, whose losses are cross-entropies."""
+    logits_fn = Network(network.architecture, *weights).logits_fn(dtype=network.dtype)
+    pixels = np.asarray(prepare(images.images, network.image_size))
+    members, found = make_attack("autoattack", **vars(settings)), []
+    for eps in settings.eps:
+        one = autoattack(
+            logits_fn, pixels, images.labels, eps, members, key, batch_size=settings.batch_size
+        )
+        robust, loss = 100 * one.robust_accuracy, float(np.mean(one.adversarial.losses))
+        found.append({"eps": eps, "accuracy": robust, "loss": loss})
+    return found
+
+
+def robustness(
+    network: SplitNetwork,
+    settings: config.Attack,
+    weights: Weights,
+    images: ImageSet,
+    key: jax.Array,
+    *,
+    last: bool,
+) -> list[dict[str, float]]:
+    """Robust accuracy as it is looked at while a network trains: AutoAttack, which takes long,
+    after the last epoch alone, any other attack every time.
+    """
+    if settings.method == "autoattack":
+        return ensemble(network, settings, weights, images, key) if last else []
+    mesh = devices.batch_mesh()
+    return attacked(network, settings, devices.replicate(mesh, weights), images, mesh, key)
 
 
 def _batches(images: ImageSet, size: int, mesh: Mesh) -> Iterator[tuple[Batch, jax.Array, int]]:

@@ -261,6 +261,10 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "sweep.num_images": ([(), (100, 0)], [(-1,), (100, 100)]),
     "sweep.epochs": ([()], [(60,), (0,)]),  # as many as sweep.num_images, which are none
     "sweep.folds": ([(), (0, 4)], [(-1,), (1, 1)]),
+    "sweep.learning_rates": ([(), (0.1, 0.03)], [(0.0,), (0.1, 0.1)]),
+    "sweep.weight_decays": ([(), (0.0, 5e-4)], [(-1e-9,), (0.1, 0.1)]),
+    "sweep.eps": ([(), (0.25, 0.5)], [(-0.1,), (0.5, 0.5)]),
+    "sweep.betas": ([(), (1.0, 6.0)], [(-1.0,), (1.0, 1.0)]),
     "sweep.seeds": ([None, 1, 20], [0, -1]),
     "sweep.seeds_by": (["text", "table4"], ["figure"]),
     "sweep.seeds_at_once": ([None, 1], [0, -1]),

@@ -116,6 +116,12 @@ class Experiment:
         require_choice(self.executor, Executor, "executor")
         # JAX's keys are made of 32 bits: a larger seed would repeat a smaller one's.
         require(0 <= self.seed < 2**32, "seed", "a number from 0 to 2**32 - 1", self.seed)
+        if self.task == "sweep":
+            perturbs, trades = self.transfer.perturbs, self.transfer.beta is not None
+            expected = "none without transfer.perturbation"
+            require(not self.sweep.eps or perturbs, "sweep.eps", expected, self.sweep.eps)
+            expected = "none without transfer.beta"
+            require(not self.sweep.betas or trades, "sweep.betas", expected, self.sweep.betas)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain dictionaries of every setting."""
@@ -129,7 +135,10 @@ class Experiment:
         until it is set, leaves runs their names.
         """
         every, usual = self.to_dict(), Experiment().to_dict()
-        read = {name: every[name] for name in ("seed", *GROUPS[self.task])}
+        groups = GROUPS[self.task]
+        if "transfer" in groups and self.transfer.num_attacked:
+            groups = (*groups, "attack")
+        read = {name: every[name] for name in ("seed", *groups)}
         # A fine-tuning is the same run by itself and in a sweep.
         read["task"] = "sweep" if self.task == "finetune" else self.task
         for key in WITHOUT_EFFECT:

@@ -4,7 +4,10 @@ import dataclasses
 from functools import cached_property
 from typing import Any
 
-from rtl_jax.data.dataset import Dataset
+import jax
+
+from rtl_jax.data.dataset import Dataset, ImageSet
+from rtl_jax.data.subset import draw_test_subset
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.inputs import draw_rows, load_network, load_target
 from rtl_jax.models.network import Network
@@ -45,6 +48,20 @@ class Job(FineTuning):
     def dataset(self) -> Dataset:
         """The target's images, all of them."""
         return self.inputs.dataset
+
+    @property
+    def attack_key(self) -> jax.Array:
+        """The key of the attacks at evaluations."""
+        return jax.random.fold_in(self.key, 3)
+
+    @cached_property
+    def attacked_images(self) -> ImageSet | None:
+        """Those of its test images that are attacked at evaluations; None: none are."""
+        if self.experiment.transfer.num_attacked == 0:
+            return None
+        images = self.test_images
+        number = min(self.experiment.transfer.num_attacked, len(images))
+        return images.take(draw_test_subset(images.labels, number, self.dataset.num_classes))
 
     def provenance(self) -> dict[str, Any]:
         """What the fine-tuned network's manifest says of where it comes from."""

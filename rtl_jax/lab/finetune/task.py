@@ -9,7 +9,7 @@ from etils import epath
 
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.finetune.job import Job, prepare
-from rtl_jax.lab.finetune.rows import baseline_row, evaluation_row
+from rtl_jax.lab.finetune.rows import attacked_rows, baseline_row, evaluation_row
 from rtl_jax.lab.run import open_run
 from rtl_jax.runtime import devices
 from rtl_jax.train.checkpoints import TrainingCheckpoints
@@ -62,7 +62,13 @@ class Evaluations:
         (tested,) = self.training.evaluate(state).each()
         seconds = time.monotonic() - self.started
         self.rows.append(evaluation_row(self.job, epoch, tested, trained[0], seconds))
-        return {"test": f"{tested['accuracy']:.2f}%"}
+        shown = {"test": f"{tested['accuracy']:.2f}%"}
+        if self.job.attacked_images is not None:
+            variables = self.training.variables(state, 0)
+            found = attacked_rows(self.job, epoch, variables, trained[0], self.started)
+            shown |= {f"{row['eps']:.3g}": f"{row['accuracy']:.1f}%" for row in found}
+            self.rows += found
+        return shown
 
     def record(self) -> dict[str, Any]:
         """The rows so far, and the seconds that they took."""

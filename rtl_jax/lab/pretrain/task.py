@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from rtl_jax.lab import evaluation, results
 from rtl_jax.lab.config import Experiment
+from rtl_jax.lab.finetune.rows import training_columns
 from rtl_jax.lab.pretrain.job import SourceTraining, prepare
 from rtl_jax.lab.run import Run, open_run
 from rtl_jax.models.model import Weights
@@ -134,6 +135,7 @@ class _Evaluations:
             norm=attack.norm if attacked else None,
             eps=measured["eps"],
             seconds=self.seconds,
+            **training_columns(job.program.settings),
             **job.network.columns(),
             **devices.describe(),
         )

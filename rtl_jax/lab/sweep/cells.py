@@ -15,7 +15,7 @@ from etils import epath
 from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment, Sweep
 from rtl_jax.lab.finetune.job import Inputs, Job, assemble, load_inputs
-from rtl_jax.lab.finetune.rows import baseline_row, evaluation_row
+from rtl_jax.lab.finetune.rows import attacked_rows, baseline_row, evaluation_row
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.sweep.estimate import seeds_at_once
 from rtl_jax.lab.sweep.events import write_events
@@ -153,6 +153,11 @@ class _Evaluations(NoLog):
             evaluation_row(job, epoch, test, train, seconds)
             for job, test, train in zip(self.jobs, tested, trained, strict=True)
         ]
+        for index, (job, train) in enumerate(zip(self.jobs, trained, strict=True)):
+            if job.attacked_images is not None:
+                variables = self.training.variables(state, index)
+                started = time.monotonic() - seconds
+                self.rows += attacked_rows(job, epoch, variables, train, started)
         return {}
 
 

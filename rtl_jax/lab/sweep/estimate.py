@@ -48,7 +48,12 @@ def seed_bytes(program: Program) -> int:
         return jax.tree.leaves(reverse)
 
     kept = jax.eval_shape(residuals, trained, moving, frozen, inputs, labels)
-    return 4 * tree_bytes(trained) + tree_bytes(kept) + tree_bytes(inputs) + _prefix_bytes(program)
+    # What the optimizer keeps of each parameter, beside it, its gradient and its update.
+    opt_state = jax.eval_shape(step.start, trained, moving).opt_state
+    own = 3 * tree_bytes(trained) + tree_bytes(opt_state)
+    averaged = 0 if step.average is None else tree_bytes(trained)
+    others = max(_prefix_bytes(program), _search_bytes(program))
+    return own + averaged + tree_bytes(kept) + tree_bytes(inputs) + others
 
 
 def _images(program: Program, number: int) -> jax.ShapeDtypeStruct:
@@ -73,6 +78,21 @@ def _prefix_bytes(program: Program) -> int:
     return sum(sizes[-2:])
 
 
+def _search_bytes(program: Program) -> int:
+    """What a perturbation's search keeps for its gradient; 0 without one."""
+    step, network = program.step(), program.network
+    if step.perturb is None:
+        return 0
+
+    def residuals(images: jax.Array, params: Variables, batch_stats: Variables) -> Any:
+        (trained, moving), frozen = step.divide(params, batch_stats)
+        _, reverse = jax.vjp(lambda x: network.apply(trained, moving, frozen, x), images)
+        return jax.tree.leaves(reverse)
+
+    images = _images(program, program.settings.batch_size)
+    return tree_bytes(jax.eval_shape(residuals, images, *variable_shapes(network.architecture)))
+
+
 class Costs(NamedTuple):
     """Operations of one image and seed: a training step, a test, its features once."""
 
@@ -92,8 +112,12 @@ def operations(program: Program) -> Costs:
     network = program.network
     before, behind = flops(network.architecture, network.image_size, network.split)
     once = network.constant_prefix
+    passes = 2 if program.settings.beta is not None else 1
+    search = 0.0
+    if program.settings.perturbation == "pgd":  # forward and, to the images, backward
+        search = (2 * program.settings.steps + 1) * (before + behind)
     return Costs(
-        3 * behind + (0 if program.trains_on_features else before),
+        passes * (3 * behind + (0 if program.trains_on_features else before)) + search,
         behind + (0 if once else before),
         before if once else 0,
     )
@@ -132,6 +156,7 @@ def seeds_at_once(
     that trains is the head, whose steps are so short that starting them is what costs.
     """
     devices = jax.local_device_count()
-    if jax.default_backend() == "cpu" and program.network.blocks != 0:
+    short = program.network.blocks == 0 and not program.settings.perturbs
+    if jax.default_backend() == "cpu" and not short:
         return min(seeds, devices)
     return max(1, min(seeds, int(_SHARE * free() / seed_bytes(program)) * devices))
