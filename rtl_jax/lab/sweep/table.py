@@ -25,7 +25,7 @@ def summarize(rows: pd.DataFrame) -> str:
     titles = [names[source] for source in sources]
     titles += [f"{names[source]} - {names[sources[0]]}" for source in sources[1:]]
     width = max(16, *(len(title) + 2 for title in titles))
-    varied = [name for name in _NUMBERS if last[name].nunique(dropna=False) > 1]
+    varied = [name for name in _NUMBERS if name in last and last[name].nunique(dropna=False) > 1]
     head = f"{'target':20}{'blocks':>7}{'images':>8}"
     head += "".join(f"{name:>{len(name) + 2}}" for name in varied) + f"{'seeds':>7}"
     lines = [head + "".join(f"{title:>{width}}" for title in titles)]
