@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import logging
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,9 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"convert: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("convert: interrupted; no half-written file is left", file=sys.stderr)
-        return 130
 
 
 def _convert(arguments: Sequence[str]) -> int:
@@ -223,11 +219,6 @@ def _numbers(text: str) -> tuple[float, ...]:
     return numbers
 
 
-def _terminated(*_: object) -> None:
-    raise KeyboardInterrupt  # so that a polite kill cleans up as Ctrl-C does
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminated)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's account of what we report
     run_and_exit(main)
