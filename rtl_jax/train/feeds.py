@@ -5,6 +5,7 @@ memory or on disk, and those of a stream, go to the device batch by batch, the n
 device computes.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -31,6 +32,9 @@ from rtl_jax.train.step import (
 
 # Steps in one program, at most: a signal to stop waits for it, and so does the progress bar.
 _MOST_STEPS = 256
+# Epochs whose orders are drawn together, and images in them.
+_MOST_EPOCHS = 64
+_MOST_ROWS = 2**20
 
 
 class Feed(Protocol):
@@ -97,7 +101,9 @@ class InMemory:
         self.steps_per_epoch = self._full + bool(rest and partial_batch)
         whole = self._full * batch_size
         self.images_per_epoch = rows.shape[1] if partial_batch else whole
-        self._drawn: tuple[int, Rows] = (-1, Rows(rows, rows))
+        # Orders are drawn for several epochs at once: each draw waits for the device.
+        self._ahead = max(1, min(_MOST_EPOCHS, _MOST_ROWS // max(rows.size, 1)))
+        self._drawn: dict[int, Rows] = {}
         self._images: Images | None = None
         if isinstance(cache.data, jax.Array):
             self._images = placement.whole(Images(cache.data, jnp.asarray(cache.labels)))
@@ -151,16 +157,21 @@ class InMemory:
 
     def _rows_of(self, epoch: int, first: int, number: int) -> Rows:
         """The rows of `number` steps from the epoch's step `first` on, int32 [S, steps, N]."""
-        if self._drawn[0] != epoch:
-            total = self.rows.shape[1]
-            drawn = _draw(self._keys, epoch, total, self._cache.views)
-            orders, views = map(np.asarray, drawn)
-            rows = np.take_along_axis(self.rows, orders, axis=1)
-            places = rows + views * len(self._cache.labels)
-            self._drawn = epoch, Rows(places.astype(np.int32), orders.astype(np.int32))
+        if epoch not in self._drawn:
+            self._drawn = dict(self._draw(epoch))
         part = np.s_[:, first * self._size : (first + number) * self._size]
         seeds = len(self.rows)
-        return Rows(*(all_[part].reshape(seeds, number, -1) for all_ in self._drawn[1]))
+        return Rows(*(every[part].reshape(seeds, number, -1) for every in self._drawn[epoch]))
+
+    def _draw(self, first: int) -> Iterator[tuple[int, Rows]]:
+        """The whole rows of the epochs from `first` on, int32 [S, images]."""
+        epochs = np.arange(first, first + self._ahead)
+        total = self.rows.shape[1]
+        drawn = map(np.asarray, _draw(self._keys, epochs, total, self._cache.views))
+        for epoch, orders, views in zip(epochs.tolist(), *drawn, strict=True):
+            rows = np.take_along_axis(self.rows, orders, axis=1)
+            places = rows + views * len(self._cache.labels)
+            yield epoch, Rows(places.astype(np.int32), orders.astype(np.int32))
 
     def position(self) -> dict[str, Any]:
         """Nothing: the step says all."""
@@ -174,15 +185,15 @@ class InMemory:
 
 
 @partial(jax.jit, static_argnums=(2, 3))
-def _draw(keys: Keys, epoch: jax.Array, total: int, views: int) -> tuple[jax.Array, jax.Array]:
-    """Of every seed, the order of its images and the view of each, int [S, total]."""
+def _draw(keys: Keys, epochs: jax.Array, total: int, views: int) -> tuple[jax.Array, jax.Array]:
+    """Of every epoch and seed, the order of the images and the view of each, int [E, S, total]."""
 
-    def one(keys: Keys) -> tuple[jax.Array, jax.Array]:
+    def one(epoch: jax.Array, keys: Keys) -> tuple[jax.Array, jax.Array]:
         order = jax.random.permutation(jax.random.fold_in(keys.order, epoch), total)
         chosen = jax.random.randint(jax.random.fold_in(keys.augment, epoch), (total,), 0, views)
         return order, chosen
 
-    return jax.vmap(one)(keys)
+    return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(epochs, keys)
 
 
 class Streamed:
