@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rtl_jax.models.layers import ConvMethod
-from rtl_jax.models.token_layers import ACTIVATIONS, BiasedConv, LayerNorm
+from rtl_jax.models.layers import ACTIVATIONS, Conv, ConvMethod
+from rtl_jax.models.token_layers import LayerNorm
 
 EPS = 1e-6  # of its normalisations, whatever those of the blocks have
 
@@ -33,7 +33,7 @@ class ConvStem(nnx.Module):
 
     def __init__(self, stages: Sequence[Stage], *, dtype: jnp.dtype, method: ConvMethod):
         self.convs = nnx.List(
-            BiasedConv(inputs, outputs, kernel, stride, dtype=dtype, method=method)
+            Conv(inputs, outputs, kernel, stride, bias=True, dtype=dtype, method=method)
             for inputs, outputs, kernel, stride, _ in stages
         )
         self.norms = nnx.List(

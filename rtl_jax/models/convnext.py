@@ -6,7 +6,8 @@ Between blocks features are [N, H, W, width].
 """
 
 import dataclasses
-from typing import Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +15,10 @@ from flax import nnx
 
 from rtl_jax.errors import UserError, require
 from rtl_jax.models import conv_stem
+from rtl_jax.models.blocks import BlockNetwork, ClassificationHead
+from rtl_jax.models.checked_description import CheckedDescription, require_depths
 from rtl_jax.models.depthwise import DepthwiseConv
-from rtl_jax.models.description import Description
 from rtl_jax.models.layers import ConvMethod
-from rtl_jax.models.resnet import ClassificationHead
-from rtl_jax.models.split_module import SplitModule
 from rtl_jax.models.token_layers import Activation, LayerNorm, Mlp, PatchConv
 
 # Of the convolutional stem's layers, as multiples of the first: its width and its stride.
@@ -26,7 +26,7 @@ _STEMS = {"two": ((1, 2), (2, 2)), "three": ((1, 2), (1.5, 2), (2, 1))}
 
 
 @dataclasses.dataclass(frozen=True)
-class ConvNeXtArchitecture(Description):
+class ConvNeXtArchitecture(CheckedDescription):
     """A ConvNeXt as data; hashable, and JSON-able through `to_dict` and `from_dict`.
 
     depths, widths: of the stages. patch: pixels of a side that the stem makes one. stem: 'patch',
@@ -47,11 +47,13 @@ class ConvNeXtArchitecture(Description):
     activation: Activation = "gelu"
     norm_eps: float = 1e-6
 
-    initial_gamma = 1e-6
+    STEM: ClassVar = ("patch_embed",)
+    initial_gamma: ClassVar = 1e-6
 
     def require_sizes(self) -> None:
         """Raise UserError for sizes of which no network can be made."""
-        stages = len(self.depths) == len(self.widths) > 0
+        require_depths(self.depths)
+        stages = len(self.depths) == len(self.widths)
         expected = "as many positive numbers as depths"
         require(stages and min(*self.depths, *self.widths) > 0, "widths", expected, self.widths)
         odd = self.kernel % 2 == 1 and self.kernel < 100
@@ -64,11 +66,6 @@ class ConvNeXtArchitecture(Description):
                 f"stem: {self.stem!r} convolutions need patch 4 and a first width that 4 divides, "
                 f"received {self.patch} and {self.widths[0]}"
             )
-
-    @property
-    def num_blocks(self) -> int:
-        """All blocks, over all stages."""
-        return sum(self.depths)
 
     @property
     def num_features(self) -> int:
@@ -100,34 +97,31 @@ class ConvNeXtArchitecture(Description):
             before = outputs
         return stages
 
-    @property
-    def stem_paths(self) -> tuple[str, ...]:
-        """The first parts of the paths of all variables before the first block."""
-        return ("stem",)
-
     def block_names(self) -> list[str]:
-        """The blocks from input to output."""
+        """The blocks from input to output, what halves the image among the first of a stage."""
         return [
-            f"stages/{stage}/blocks/{index}"
+            f"stages/{stage}/{index}"
             for stage, depth in enumerate(self.depths)
             for index in range(depth)
         ]
 
-    def block_aliases(self) -> dict[str, int]:
-        """What halves the image goes with the stage's first block."""
-        firsts = {
-            f"stages/{stage}/downsample": sum(self.depths[:stage])
-            for stage in range(1, len(self.depths))
-        }
-        return {"norm": self.num_blocks - 1, **firsts}
-
 
 class Block(nnx.Module):
-    """A depthwise convolution, a normalisation and an MLP, beside the shortcut."""
+    """A depthwise convolution, a normalisation and an MLP, beside the shortcut.
+
+    The first one of a stage halves the image and widens it from `before` channels.
+    """
 
     def __init__(
-        self, arch: ConvNeXtArchitecture, width: int, *, dtype: jnp.dtype, method: ConvMethod
+        self,
+        arch: ConvNeXtArchitecture,
+        width: int,
+        before: int | None,
+        *,
+        dtype: jnp.dtype,
+        method: ConvMethod,
     ):
+        self.downsample = Downsample(arch, before, width, dtype=dtype) if before else None
         self.conv_dw = DepthwiseConv(width, arch.kernel, dtype=dtype, method=method)
         self.norm = LayerNorm(width, eps=arch.norm_eps, dtype=dtype)
         self.mlp = Mlp(width, arch.mlp_ratio * width, activation=arch.activation, dtype=dtype)
@@ -136,7 +130,9 @@ class Block(nnx.Module):
         self.scaled = arch.layer_scale
         self.dtype = dtype
 
-    def __call__(self, features: jax.Array) -> jax.Array:
+    def __call__(self, features: jax.Array, train: bool) -> jax.Array:
+        if self.downsample is not None:
+            features = self.downsample(features)
         branch = self.mlp(self.norm(self.conv_dw(features)))
         if self.scaled:
             branch = branch * jnp.asarray(self.gamma[...], self.dtype)
@@ -165,22 +161,8 @@ class PatchStem(nnx.Module):
         return self.norm(self.conv(images))
 
 
-class Stage(nnx.Module):
-    """Blocks of one width, and what makes it of the width before."""
-
-    def __init__(
-        self, arch: ConvNeXtArchitecture, number: int, *, dtype: jnp.dtype, method: ConvMethod
-    ):
-        width = arch.widths[number]
-        if number > 0:
-            self.downsample = Downsample(arch, arch.widths[number - 1], width, dtype=dtype)
-        self.blocks = nnx.List(
-            Block(arch, width, dtype=dtype, method=method) for _ in range(arch.depths[number])
-        )
-
-
-class ConvNeXt(SplitModule):
-    """The network; attributes are named as timm's, so that paths map one to one."""
+class ConvNeXt(BlockNetwork):
+    """The network; attributes are named as timm's, where they can be."""
 
     def __init__(
         self,
@@ -193,17 +175,26 @@ class ConvNeXt(SplitModule):
         self.architecture = arch
         self.dtype = dtype
         if arch.stem == "patch":
-            self.stem: nnx.Module = PatchStem(arch, dtype=dtype)
+            self.patch_embed: nnx.Module = PatchStem(arch, dtype=dtype)
         else:
-            self.stem = conv_stem.ConvStem(arch.stem_stages(), dtype=dtype, method=method)
-        self.stages = nnx.List(
-            Stage(arch, number, dtype=dtype, method=method) for number in range(len(arch.depths))
-        )
+            self.patch_embed = conv_stem.ConvStem(arch.stem_stages(), dtype=dtype, method=method)
+        stages = []
+        before: int | None = None
+        for depth, width in zip(arch.depths, arch.widths, strict=True):
+            firsts = [before, *[None] * (depth - 1)]
+            stages.append(
+                nnx.List(Block(arch, width, one, dtype=dtype, method=method) for one in firsts)
+            )
+            before = width
+        self.stages = nnx.List(stages)
         self.norm = LayerNorm(arch.num_features, eps=arch.norm_eps, dtype=dtype)
-        # The head computes in float32 whatever the blocks do: logits feed a softmax.
-        self.head = ClassificationHead(arch.num_features, arch.num_classes)
+        self.fc = ClassificationHead(arch.num_features, arch.num_classes)
 
-    def check_size(self, height: int, width: int) -> None:
+    def blocks(self) -> Sequence[Block]:
+        """All blocks, over all stages."""
+        return [block for stage in self.stages for block in stage]
+
+    def _check_size(self, height: int, width: int) -> None:
         """Raise UserError for images of which the stages would leave nothing."""
         least = self.architecture.patch * 2 ** (len(self.architecture.depths) - 1)
         if min(height, width) < least:
@@ -212,20 +203,12 @@ class ConvNeXt(SplitModule):
                 f"received {height} x {width}"
             )
 
-    def run_stem(self, images: jax.Array, train: bool) -> jax.Array:
+    def stem(self, images: jax.Array, train: bool) -> jax.Array:
         """The first stage's input of normalised images."""
-        return self.stem(images)  # type: ignore[operator]
+        self._check_size(*images.shape[1:3])
+        return self.patch_embed(images)  # type: ignore[operator]
 
-    def run_block(self, index: int, features: jax.Array, train: bool) -> jax.Array:
-        """Map features to features [N, H, W, width]."""
-        stage = 0
-        while index >= self.architecture.depths[stage]:
-            index, stage = index - self.architecture.depths[stage], stage + 1
-        if index == 0 and stage > 0:
-            features = self.stages[stage].downsample(features)
-        return self.stages[stage].blocks[index](features)
-
-    def pool(self, features: jax.Array) -> jax.Array:
+    def pool(self, features: jax.Array, train: bool) -> jax.Array:
         """The average over all places and the last normalisation, in either order."""
         kind = jnp.promote_types(features.dtype, jnp.float32)
         if self.architecture.norm_before_pool:

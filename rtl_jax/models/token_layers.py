@@ -5,7 +5,6 @@ matrices multiply in the `dtype` of their layer, normalisations and softmax in f
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -15,17 +14,12 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from rtl_jax.models.layers import ConvMethod, conv2d
+from rtl_jax.models import layers
 
 Variables = dict[str, jax.Array]
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu": partial(nnx.gelu, approximate=False),  # torch's default, by the error function
-    "gelu_tanh": partial(nnx.gelu, approximate=True),
-    "relu": nnx.relu,
-    "silu": nnx.silu,
-}
+ACTIVATIONS = layers.ACTIVATIONS | {"gelu_tanh": partial(nnx.gelu, approximate=True)}
 
 
 def at_least_float32(values: jax.Array) -> jax.Array:
@@ -77,30 +71,6 @@ class Mlp(nnx.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         return self.fc2(ACTIVATIONS[self.activation](self.fc1(tokens)))
-
-
-class BiasedConv(nnx.Module):
-    """A convolution with a bias; kernel [k, k, inputs, outputs], padding k // 2."""
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel_size: int,
-        stride: int = 1,
-        *,
-        dtype: jnp.dtype,
-        method: ConvMethod,
-    ):
-        self.kernel = nnx.Param(jnp.zeros((kernel_size, kernel_size, inputs, outputs)))
-        self.bias = nnx.Param(jnp.zeros(outputs))
-        self.stride = stride
-        self.dtype = dtype
-        self.method = method
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        kernel, bias = (jnp.asarray(part[...], self.dtype) for part in (self.kernel, self.bias))
-        return conv2d(images, kernel, self.stride, len(kernel) // 2, self.method) + bias
 
 
 class PatchConv(nnx.Module):

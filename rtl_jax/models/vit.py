@@ -7,7 +7,8 @@ last block. Between blocks features are tokens [N, T, width].
 
 import dataclasses
 import itertools
-from typing import Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +16,9 @@ from flax import nnx
 
 from rtl_jax.errors import UserError, require
 from rtl_jax.models import conv_stem
-from rtl_jax.models.description import Description
+from rtl_jax.models.blocks import BlockNetwork, ClassificationHead
+from rtl_jax.models.checked_description import CheckedDescription, require_depths
 from rtl_jax.models.layers import ConvMethod
-from rtl_jax.models.resnet import ClassificationHead
-from rtl_jax.models.split_module import SplitModule
 from rtl_jax.models.token_layers import (
     Activation,
     LayerNorm,
@@ -33,7 +33,7 @@ _HALF = (0.5, 0.5, 0.5)
 
 
 @dataclasses.dataclass(frozen=True)
-class ViTArchitecture(Description):
+class ViTArchitecture(CheckedDescription):
     """A vision transformer as data; hashable, and JSON-able through `to_dict` and `from_dict`.
 
     width: of tokens. depth: blocks. heads: of attention. patch: pixels of a token's side. grid:
@@ -62,12 +62,14 @@ class ViTArchitecture(Description):
     activation: Activation = "gelu"
     norm_eps: float = 1e-6
 
-    initial_gamma = 1e-6  # of layer scales, as in DeiT III
+    STEM: ClassVar = ("patch_embed", "pos_embed", "cls_token")
+    initial_gamma: ClassVar = 1e-6  # of layer scales, as in DeiT III
 
     def require_sizes(self) -> None:
         """Raise UserError for sizes of which no network can be made."""
         for field in ("width", "heads", "patch", "mlp_width", "stem_width"):
             require(getattr(self, field) > 0, field, "a positive number", getattr(self, field))
+        require_depths((self.depth,))
         require(min(self.grid) > 0, "grid", "two positive numbers", self.grid)
         divides = self.width % self.heads == 0
         require(divides, "heads", f"a divisor of the width {self.width}", self.heads)
@@ -76,11 +78,6 @@ class ViTArchitecture(Description):
             raise UserError("pool: 'token' needs a class token, expected 'average'")
         if self.stem == "convolutions":
             require(self.patch == 16, "patch", "16 where the stem is of convolutions", self.patch)
-
-    @property
-    def num_blocks(self) -> int:
-        """All blocks."""
-        return self.depth
 
     @property
     def num_features(self) -> int:
@@ -111,14 +108,9 @@ class ViTArchitecture(Description):
         halving = [conv_stem.Stage(*pair, 3, 2) for pair in itertools.pairwise(widths)]
         return [*halving, conv_stem.Stage(widths[-1], self.width, 1, 1, normed=False)]
 
-    @property
-    def stem_paths(self) -> tuple[str, ...]:
-        """The first parts of the paths of all variables before the first block."""
-        return "patch_embed", "pos_embed", "cls_token"
-
     def block_names(self) -> list[str]:
         """The blocks from input to output."""
-        return [f"blocks/{index}" for index in range(self.depth)]
+        return [f"layers/{index}" for index in range(self.depth)]
 
 
 class Attention(nnx.Module):
@@ -146,7 +138,7 @@ class Block(nnx.Module):
         self.ls1 = LayerScale(arch.width, dtype=dtype) if arch.layer_scale else None
         self.ls2 = LayerScale(arch.width, dtype=dtype) if arch.layer_scale else None
 
-    def __call__(self, tokens: jax.Array) -> jax.Array:
+    def __call__(self, tokens: jax.Array, train: bool) -> jax.Array:
         branch = self.attn(self.norm1(tokens))
         tokens = tokens + (branch if self.ls1 is None else self.ls1(branch))
         branch = self.mlp(self.norm2(tokens))
@@ -177,8 +169,8 @@ class PatchEmbed(nnx.Module):
         return self.proj(images)  # type: ignore[operator]
 
 
-class ViT(SplitModule):
-    """The network; attributes are named as timm's, so that paths map one to one."""
+class ViT(BlockNetwork):
+    """The network; attributes are named as timm's, where they can be."""
 
     def __init__(
         self,
@@ -194,12 +186,15 @@ class ViT(SplitModule):
         self.pos_embed = nnx.Param(jnp.zeros((1, arch.num_positions, arch.width)))
         if arch.class_token:
             self.cls_token = nnx.Param(jnp.zeros((1, 1, arch.width)))
-        self.blocks = nnx.List(Block(arch, dtype=dtype) for _ in range(arch.depth))
+        self.layers = nnx.List(Block(arch, dtype=dtype) for _ in range(arch.depth))
         self.norm = LayerNorm(arch.width, eps=arch.norm_eps, dtype=dtype)
-        # The head computes in float32 whatever the blocks do: logits feed a softmax.
-        self.head = ClassificationHead(arch.num_features, arch.num_classes)
+        self.fc = ClassificationHead(arch.num_features, arch.num_classes)
 
-    def check_size(self, height: int, width: int) -> None:
+    def blocks(self) -> Sequence[Block]:
+        """All blocks, from input to output."""
+        return list(self.layers)
+
+    def _check_size(self, height: int, width: int) -> None:
         """Raise UserError for images that are no whole number of patches."""
         patch = self.architecture.patch
         if height % patch or width % patch or not height * width:
@@ -208,9 +203,10 @@ class ViT(SplitModule):
                 f"images whose sides are multiples of {patch}, received {height} x {width}"
             )
 
-    def run_stem(self, images: jax.Array, train: bool) -> jax.Array:
+    def stem(self, images: jax.Array, train: bool) -> jax.Array:
         """Tokens of normalised images, the class token first, with their positions."""
         arch = self.architecture
+        self._check_size(*images.shape[1:3])
         grid = self.patch_embed(images)
         batch, rows, columns, width = grid.shape
         with_position = arch.class_token and arch.class_position
@@ -226,11 +222,7 @@ class ViT(SplitModule):
         first = jnp.broadcast_to(first, (batch, 1, width))
         return jnp.concatenate([first, tokens + positions], axis=1)
 
-    def run_block(self, index: int, features: jax.Array, train: bool) -> jax.Array:
-        """Map tokens to tokens [N, T, width]."""
-        return self.blocks[index](features)
-
-    def pool(self, features: jax.Array) -> jax.Array:
+    def pool(self, features: jax.Array, train: bool) -> jax.Array:
         """What the head sees, normalised."""
         arch = self.architecture
         if arch.pool == "token":  # of the others nothing is seen

@@ -22,8 +22,7 @@ from rtl_jax.data.transforms import augment_batch, example_keys, prepare
 from rtl_jax.lab.config import Pretraining
 from rtl_jax.models.model import Weights, batch_stats_of, bind, definition
 from rtl_jax.models.network import Network
-from rtl_jax.models.registry import Architecture, Variables
-from rtl_jax.models.resnet import ResNet
+from rtl_jax.models.registry import Architecture, Module, Variables
 from rtl_jax.train.optimizers import sgd, step_schedule
 from rtl_jax.train.step import Metrics, measure
 
@@ -82,7 +81,7 @@ class SourceProgram:
             weights, self.optimizer().init(weights.params), average, jnp.zeros((), jnp.int32)
         )
 
-    def network(self, weights: Weights) -> ResNet:
+    def network(self, weights: Weights) -> Module:
         """The network with these variables."""
         graphdef = definition(self.architecture, dtype=self.dtype)
         return bind(graphdef, weights.params, weights.batch_stats)
