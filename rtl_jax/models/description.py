@@ -67,7 +67,7 @@ class Description:
         if path in self.head:
             return self.num_blocks
         numbers, pieces = _numbers(self), path.split("/")
-        for count in range(1, len(pieces)):
+        for count in range(1, len(pieces) + 1):
             number = numbers.get("/".join(pieces[:count]))
             if number is not None:
                 return number

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import jax
 
 from rtl_jax.errors import UserError, shown
-from rtl_jax.models import architecture, initial, resnet
+from rtl_jax.models import architecture, convnext, initial, resnet, token_layers, vit
 
 Variables = dict[str, jax.Array]
 
@@ -80,6 +80,13 @@ FAMILIES: dict[str, Family] = {
         resnet.ResNet,
         initial.initialize,
         architecture.ARCHITECTURES,
+    ),
+    "vit": Family(vit.ViTArchitecture, vit.ViT, token_layers.initialize, vit.ARCHITECTURES),
+    "convnext": Family(
+        convnext.ConvNeXtArchitecture,
+        convnext.ConvNeXt,
+        token_layers.initialize,
+        convnext.ARCHITECTURES,
     ),
 }
 
