@@ -11,8 +11,10 @@ from rtl_jax.data import ImageSet, draw_subset, draw_test_subset
 from rtl_jax.data.stream import Stream, decoded_bytes, open_stream
 from rtl_jax.errors import UserError
 from rtl_jax.lab import config
+from rtl_jax.lab.compatibility import name_differences, other_classes
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.inputs import load_network, load_target
+from rtl_jax.lab.memory import Batch, require_memory
 from rtl_jax.lab.pretrain.inputs import Feed, InMemory, Streamed, steps_per_epoch
 from rtl_jax.lab.pretrain.program import SourceProgram
 from rtl_jax.models.network import Network
@@ -109,7 +111,8 @@ def prepare(experiment: Experiment) -> SourceTraining:
     number = train.num_images if isinstance(train, Stream) else len(train)
     architecture = source.architecture.replace(num_classes=len(names))
     # What is trained from scratch, or was trained on other classes, gets a new head.
-    if architecture != source.architecture:
+    name_differences(experiment.source.checkpoint, source, target.image_size, validation)
+    if other_classes(source, tuple(names)):
         source = new_head(source, architecture, "uniform", experiment.seed)
     program = SourceProgram(
         architecture=architecture,
@@ -119,14 +122,28 @@ def prepare(experiment: Experiment) -> SourceTraining:
         steps_per_epoch=steps_per_epoch(number, settings.batch_size),
         dtype=devices.compute_dtype(settings.precision),
     )
+    attacked = _attacked(validation, settings, len(names))
+    _require_memory(program, experiment, len(validation), len(attacked or ()))
     print(
         f"{experiment.source.checkpoint} ({architecture.name}) <- {target.dataset}: {number} "
         f"training and {len(validation)} validation images of {len(names)} classes, "
         f"{'streamed' if streamed else 'in memory'}, at {target.image_size} px; "
         f"{_perturbation(settings)}"
     )
-    attacked = _attacked(validation, settings, len(names))
     return SourceTraining(experiment, source, program, train, validation, attacked, order, names)
+
+
+def _require_memory(program: SourceProgram, experiment: Experiment, seen: int, hit: int) -> None:
+    """Of what each device does at once; `seen` and `hit` are images that validate."""
+    settings, batch = program.settings, experiment.attack.batch_size
+    # On a CPU devices share their memory, as does whoever else is there.
+    shares = 1 if jax.default_backend() == "cpu" else jax.device_count()
+    batches = (
+        Batch("pretraining.batch_size", settings.batch_size // shares, "train"),
+        Batch("pretraining.eval_batch_size", min(settings.eval_batch_size, seen) // shares),
+        Batch("attack.batch_size", min(batch, hit) // shares, "attack"),
+    )
+    require_memory(program.architecture, program.image_size, *batches, dtype=program.dtype)
 
 
 def _load(experiment: Experiment) -> tuple[ImageSet, ImageSet, str, tuple[str, ...]]:
