@@ -35,24 +35,22 @@ def main() -> None:
     draw, bad = random.Random(options.seed), 0
     with tempfile.TemporaryDirectory() as temporary:
         tasks = prepare(options.directory or Path(temporary), options.tasks.split(","))
-        for number in (signal.SIGINT, signal.SIGTERM):
+        told = {name: Counter[str]() for name in tasks}
+        slowest = dict.fromkeys(tasks, 0.0)
+        for turn in range(options.times):
             for name, (task, seconds) in tasks.items():
-                outcomes: Counter[str] = Counter()
-                slowest = 0.0
-                for _ in range(options.times):
+                for number in (signal.SIGINT, signal.SIGTERM):
                     moment = draw.uniform(0, seconds)
                     outcome, took, faults = attempt(task, number, moment)
-                    outcomes[outcome] += 1
-                    slowest = max(slowest, took)
+                    told[name][f"{outcome} at {number.name}"] += 1
+                    slowest[name] = max(slowest[name], took)
+                    bad += bool(faults)
                     for fault in faults:
                         print(f"{name}, {number.name} after {moment:.2f} s: {fault}", flush=True)
-                    bad += bool(faults)
-                told = ", ".join(f"{count} {what}" for what, count in outcomes.most_common())
-                print(
-                    f"{name}, {number.name}: {told}; stopped within {slowest:.1f} s "
-                    f"(load {load():.1f})",
-                    flush=True,
-                )
+            print(f"{turn + 1} of {options.times} rounds, {bad} faulty tries (load {load():.1f})")
+            for name, counts in told.items():
+                each = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+                print(f"  {name}: {each}; within {slowest[name]:.1f} s", flush=True)
     print(f"{bad} tries did not end as they should")
     sys.exit(min(bad, 100))
 

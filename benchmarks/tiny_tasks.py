@@ -40,10 +40,11 @@ TASKS = {
     "pretrain": (
         "sources/tiny_l2",
         """source.checkpoint=random source.arch=resnet18 source.stem=small source.stage_sizes=1
-        source.stage_widths=8 target.dataset=digits target.image_size=16 target.num_images=640
-        target.num_test_images=40 pretraining.epochs=6 pretraining.batch_size=64
-        pretraining.eval_every=1 pretraining.num_attacked=8 pretraining.checkpoint_seconds=0.3
-        pretraining.steps=1 attack.steps=2""",
+        source.stage_widths=8 target.dataset=digits target.classes=none
+        target.image_size=16 target.num_images=640 target.num_test_images=40
+        pretraining.epochs=6 pretraining.batch_size=64 pretraining.eval_every=1
+        pretraining.num_attacked=8 pretraining.checkpoint_seconds=0.3 pretraining.steps=1
+        attack.steps=2""",
     ),
     "influence": (
         "digits_influence",

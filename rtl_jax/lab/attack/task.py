@@ -24,6 +24,7 @@ from rtl_jax.lab.compatibility import draw_test_images, unseen, with_own_labels
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.evaluation import method
 from rtl_jax.lab.inputs import load_target
+from rtl_jax.lab.memory import Batch, Use, require_memory
 from rtl_jax.lab.run import Run, open_run
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
@@ -134,8 +135,11 @@ def _measure(
     experiment: Experiment, network: Network, images: ImageSet, directory: epath.Path
 ) -> tuple[Measured, float, list[str | None]]:
     """What was found, in how many seconds, and for each radius the names of warnings."""
-    settings = experiment.attack
-    logits_fn = network.logits_fn(dtype=devices.compute_dtype(settings.precision))
+    settings, dtype = experiment.attack, devices.compute_dtype(experiment.attack.precision)
+    use: Use = "look" if settings.method == "gaussian" else "attack"
+    batch = Batch("attack.batch_size", min(settings.batch_size, len(images)), use)
+    require_memory(network.architecture, experiment.target.image_size, batch, dtype=dtype)
+    logits_fn = network.logits_fn(dtype=dtype)
     key, batches = jax.random.key(experiment.seed), directory / "batches"
     if settings.method != "autoattack":
         measured, seconds = _attack(experiment, logits_fn, images, key, batches)

@@ -12,8 +12,10 @@ from rtl_jax.data import ImageSet, draw_subset, draw_test_subset
 from rtl_jax.data.stream import Stream, decoded_bytes, open_stream
 from rtl_jax.errors import UserError
 from rtl_jax.lab import config
+from rtl_jax.lab.compatibility import name_differences, other_classes
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.inputs import load_network, load_target
+from rtl_jax.lab.memory import Batch, require_memory
 from rtl_jax.lab.pretrain.inputs import steps_per_epoch
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
@@ -143,7 +145,8 @@ def prepare(experiment: Experiment) -> SourceTraining:
     number = train.num_images if isinstance(train, Stream) else len(train)
     architecture = source.architecture.replace(num_classes=len(names))
     # What is trained from scratch, or was trained on other classes, gets a new head.
-    if architecture != source.architecture:
+    name_differences(experiment.source.checkpoint, source, target.image_size, validation)
+    if other_classes(source, tuple(names)):
         source = new_head(source, architecture, "uniform", experiment.seed)
     # Everything trains, and normalises by its batches.
     split = SplitNetwork(
@@ -156,13 +159,14 @@ def prepare(experiment: Experiment) -> SourceTraining:
     program = Program(split, settings, augmentation, settings.epochs)
     program.check()
     steps = steps_per_epoch(number, settings.batch_size)
+    attacked = _attacked(validation, settings, len(names))
+    _require_memory(program, experiment, len(validation), len(attacked or ()))
     print(
         f"{experiment.source.checkpoint} ({architecture.name}) <- {target.dataset}: {number} "
         f"training and {len(validation)} validation images of {len(names)} classes, "
         f"{'streamed' if streamed else 'in memory'}, at {target.image_size} px; "
         f"{_perturbation(settings)}"
     )
-    attacked = _attacked(validation, settings, len(names))
     return SourceTraining(
         experiment=experiment,
         network=source,
@@ -174,6 +178,20 @@ def prepare(experiment: Experiment) -> SourceTraining:
         data_order=order,
         class_names=names,
     )
+
+
+def _require_memory(program: Program, experiment: Experiment, seen: int, hit: int) -> None:
+    """Of what each device does at once; `seen` and `hit` are images that validate."""
+    settings, batch = program.settings, experiment.attack.batch_size
+    # On a CPU devices share their memory, as does whoever else is there.
+    shares = 1 if jax.default_backend() == "cpu" else jax.device_count()
+    batches = (
+        Batch("pretraining.batch_size", settings.batch_size // shares, "train"),
+        Batch("pretraining.eval_batch_size", min(settings.eval_batch_size, seen) // shares),
+        Batch("attack.batch_size", min(batch, hit) // shares, "attack"),
+    )
+    network = program.network
+    require_memory(network.architecture, network.image_size, *batches, dtype=network.dtype)
 
 
 def _load(experiment: Experiment) -> tuple[ImageSet, ImageSet, str, tuple[str, ...]]:

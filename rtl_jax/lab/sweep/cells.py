@@ -14,7 +14,7 @@ from etils import epath
 
 from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment, Sweep
-from rtl_jax.lab.finetune.job import Inputs, Job, assemble, load_inputs
+from rtl_jax.lab.finetune.job import Inputs, Job, assemble, load_inputs, tell_differences
 from rtl_jax.lab.finetune.rows import attacked_rows, baseline_row, evaluation_row
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.sweep.estimate import seeds_at_once
@@ -54,7 +54,9 @@ def run_cells(
             if run not in finished or not _kept(run, sweep, workdir)
         ]
         if wanted:
-            _run([assemble(member, pairs.of(member)) for member in wanted], sweep, workdir)
+            jobs = [assemble(member, pairs.of(member)) for member in wanted]
+            tell_differences(jobs)
+            _run(jobs, sweep, workdir)
     return list(runs)
 
 
