@@ -26,7 +26,6 @@ _HINTS = (
     (".se.", "Squeeze-and-excitation is not supported."),
     ("mean (3", "A mean without a deviation: say both by --mean and --std, and --ignore it."),
     ("_scale ", "Quantised weights, which have scales, are not supported."),
-    (".downsample.2.", "Shortcuts with pooling (ResNet-D) are not supported."),
     ("parametrizations.", "Of parametrizations only weight and spectral norms are supported."),
 )
 
@@ -104,10 +103,7 @@ def no_network(
             "tensors, or one under 'model' or 'state_dict'"
         )
     examples = ", ".join(shown(name) for name in names[:3])
-    deep = any(name.endswith("conv1.0.weight") for name in names)
     return UserError(
         "holds no ResNet: expected tensors named conv1.weight, layer1.0.conv1.weight, ... and "
         f"fc.weight, after any prefix; it has {examples}, ...{beside}"
-        + (" Its first layer is several convolutions (ResNet-C or -D), which is not supported."
-           if deep else "")
     )  # fmt: skip

@@ -3,13 +3,25 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from convert.layouts.convnext import (
+    ConvNeXtLayout,
+    ConvolutionalConvNeXtLayout,
+    TorchvisionConvNeXtLayout,
+)
 from convert.layouts.entry import Entry
 from convert.layouts.layout import Layout, Option
 from convert.layouts.resnet import ResNetLayout
+from convert.layouts.vit import ViTLayout
 from rtl_jax.models.registry import family_name
 
 # Where several have the signs of a file's names, the first that fits is taken.
-LAYOUTS: tuple[Layout, ...] = (ResNetLayout(),)
+LAYOUTS: tuple[Layout, ...] = (
+    ResNetLayout(),
+    ViTLayout(),
+    ConvNeXtLayout(),
+    ConvolutionalConvNeXtLayout(),
+    TorchvisionConvNeXtLayout(),
+)
 
 
 def layout_of(architecture: Any, name: str | None = None) -> Layout:

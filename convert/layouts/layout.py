@@ -76,6 +76,10 @@ class Layout:
         """Every array of a network, from input to output."""
         raise NotImplementedError
 
+    def options_of_name(self, name: str) -> dict[str, Any]:
+        """The options that the name of an architecture or of a file says, such as timm's."""
+        return {}
+
     def stem_words(self, architecture: Any) -> str:
         """What the first layers do, for the report."""
         return ""

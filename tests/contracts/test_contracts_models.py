@@ -19,6 +19,20 @@ SMALL = {
     "resnet": (
         ResNetArchitecture("bottlenecks", "bottleneck", (1, 2), (4, 6), **STEM),
         ResNetArchitecture("basic", "basic", (1, 1, 1), (8, 8, 12), **{**STEM, "stem_pool": True}),
+        ResNetArchitecture(
+            "grouped-d",
+            "bottleneck",
+            (1, 1),
+            (8, 16),
+            groups=2,
+            deep_stem=(8,),
+            average_shortcut=True,
+            anti_aliasing="blur",
+            **{**STEM, "stem_pool": True},
+        ),
+        ResNetArchitecture(
+            "averaged", "basic", (1, 1), anti_aliasing="average", stage_widths=(6, 8), **STEM
+        ),
     ),
     "vit": (
         ViTArchitecture(
