@@ -5,11 +5,23 @@ from typing import Any
 
 from convert.layouts.entry import Entry
 from convert.layouts.layout import Layout, Option
+from convert.layouts.preact import (
+    DeepMindPreActLayout,
+    DeepMindWideResNetLayout,
+    PreActResNetLayout,
+    WideResNetLayout,
+)
 from convert.layouts.resnet import ResNetLayout
 from rtl_jax.models.registry import family_name
 
 # Where several have the signs of a file's names, the first that fits is taken.
-LAYOUTS: tuple[Layout, ...] = (ResNetLayout(),)
+LAYOUTS: tuple[Layout, ...] = (
+    ResNetLayout(),
+    PreActResNetLayout(),
+    WideResNetLayout(),
+    DeepMindWideResNetLayout(),
+    DeepMindPreActLayout(),
+)
 
 
 def layout_of(architecture: Any, name: str | None = None) -> Layout:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import jax
 
 from rtl_jax.errors import UserError, shown
-from rtl_jax.models import architecture, initial, resnet
+from rtl_jax.models import architecture, initial, preact, resnet
 
 Variables = dict[str, jax.Array]
 
@@ -80,6 +80,9 @@ FAMILIES: dict[str, Family] = {
         resnet.ResNet,
         initial.initialize,
         architecture.ARCHITECTURES,
+    ),
+    "preact": Family(
+        preact.PreActArchitecture, preact.PreActResNet, initial.initialize, preact.ARCHITECTURES
     ),
 }
 

@@ -6,6 +6,7 @@ import pytest
 
 from rtl_jax.models import registry
 from rtl_jax.models.architecture import ResNetArchitecture
+from rtl_jax.models.preact import PreActArchitecture
 from tests.contracts.models import check_description, check_model, check_parts
 
 pytestmark = pytest.mark.slow
@@ -31,6 +32,10 @@ SMALL = {
         ResNetArchitecture(
             "averaged", "basic", (1, 1), anti_aliasing="average", stage_widths=(6, 8), **STEM
         ),
+    ),
+    "preact": (
+        PreActArchitecture("raw", (1, 1), (6, 8), 4, "raw", 3, True, "end", 5),
+        PreActArchitecture("activated", (1, 1), (6, 8), 4, "activated", activation="silu"),
     ),
 }
 
