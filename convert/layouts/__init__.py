@@ -10,6 +10,12 @@ from convert.layouts.convnext import (
 )
 from convert.layouts.entry import Entry
 from convert.layouts.layout import Layout, Option
+from convert.layouts.preact import (
+    DeepMindPreActLayout,
+    DeepMindWideResNetLayout,
+    PreActResNetLayout,
+    WideResNetLayout,
+)
 from convert.layouts.resnet import ResNetLayout
 from convert.layouts.vit import ViTLayout
 from rtl_jax.models.registry import family_name
@@ -21,6 +27,10 @@ LAYOUTS: tuple[Layout, ...] = (
     ConvNeXtLayout(),
     ConvolutionalConvNeXtLayout(),
     TorchvisionConvNeXtLayout(),
+    PreActResNetLayout(),
+    WideResNetLayout(),
+    DeepMindWideResNetLayout(),
+    DeepMindPreActLayout(),
 )
 
 

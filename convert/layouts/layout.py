@@ -61,6 +61,10 @@ class Layout:
         """A name inside the network as `entries` has it, where files have it otherwise."""
         return name
 
+    def computes_nothing(self, name: str) -> bool:
+        """Whether a tensor inside the network is of no use to it, such as a counter of batches."""
+        return name.rpartition(".")[2] in self.unused
+
     def fits(self, shapes: Mapping[str, Shape]) -> bool:
         """Whether these tensors, renamed, are its own, where several layouts have its signs."""
         return True
@@ -135,7 +139,7 @@ class Layout:
 def mismatches(layout: Layout, architecture: Any, shapes: Mapping[str, Shape]) -> list[str]:
     """A line for every tensor that is missing, left over or of the wrong shape, both shown."""
     expected = {entry.torch_name: entry.torch_shape for entry in layout.entries(architecture)}
-    received = {n: s for n, s in shapes.items() if n.rpartition(".")[2] not in layout.unused}
+    received = {n: s for n, s in shapes.items() if not layout.computes_nothing(n)}
     lines = [f"missing: {name} {expected[name]}" for name in expected if name not in received]
     lines += [
         f"left over: {shown(name)} {received[name]}" for name in received if name not in expected

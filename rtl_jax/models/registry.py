@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import jax
 
 from rtl_jax.errors import UserError, shown
-from rtl_jax.models import architecture, convnext, initial, resnet, token_layers, vit
+from rtl_jax.models import architecture, convnext, initial, preact, resnet, token_layers, vit
 
 Variables = dict[str, jax.Array]
 
@@ -87,6 +87,9 @@ FAMILIES: dict[str, Family] = {
         convnext.ConvNeXt,
         token_layers.initialize,
         convnext.ARCHITECTURES,
+    ),
+    "preact": Family(
+        preact.PreActArchitecture, preact.PreActResNet, initial.initialize, preact.ARCHITECTURES
     ),
 }
 

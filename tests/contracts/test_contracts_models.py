@@ -7,6 +7,7 @@ import pytest
 from rtl_jax.models import registry
 from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.convnext import ConvNeXtArchitecture
+from rtl_jax.models.preact import PreActArchitecture
 from rtl_jax.models.vit import ViTArchitecture
 from tests.contracts.models import check_description, check_model, check_parts
 
@@ -66,6 +67,10 @@ SMALL = {
             norm_before_pool=True,
             num_classes=5,
         ),
+    ),
+    "preact": (
+        PreActArchitecture("raw", (1, 1), (6, 8), 4, "raw", 3, True, "end", 5),
+        PreActArchitecture("activated", (1, 1), (6, 8), 4, "activated", activation="silu"),
     ),
 }
 
