@@ -81,9 +81,9 @@ class PreActArchitecture(Description):
         require(self.shortcut_kernel in (1, 3), "shortcut_kernel", "1 or 3", self.shortcut_kernel)
         finite = is_finite(self.bn_eps) and 0 < self.bn_eps < 1
         require(finite, "bn_eps", "a number between 0 and 1", self.bn_eps)
-        number, most = self.num_parameters, limits.PARAMETERS
-        expected = f"a network of at most {most:,} parameters"
-        require(number <= most, "stem_width and stage_widths", expected, f"{number:,}")
+        number, bound = self.num_parameters, limits.PARAMETERS
+        expected = f"a network of at most {bound:,} parameters"
+        require(number <= bound, "stem_width and stage_widths", expected, f"{number:,}")
 
     @property
     def num_parameters(self) -> int:
