@@ -11,6 +11,7 @@ from convert.layouts.convnext import (
 from convert.layouts.entry import Entry
 from convert.layouts.layout import Layout, Option
 from convert.layouts.resnet import ResNetLayout
+from convert.layouts.swin import OldSwinLayout, SwinLayout
 from convert.layouts.vit import ViTLayout
 from rtl_jax.models.registry import family_name
 
@@ -21,6 +22,8 @@ LAYOUTS: tuple[Layout, ...] = (
     ConvNeXtLayout(),
     ConvolutionalConvNeXtLayout(),
     TorchvisionConvNeXtLayout(),
+    SwinLayout(),
+    OldSwinLayout(),
 )
 
 

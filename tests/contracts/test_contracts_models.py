@@ -7,6 +7,7 @@ import pytest
 from rtl_jax.models import registry
 from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.convnext import ConvNeXtArchitecture
+from rtl_jax.models.swin import SwinArchitecture
 from rtl_jax.models.vit import ViTArchitecture
 from tests.contracts.models import check_description, check_model, check_parts
 
@@ -32,6 +33,11 @@ SMALL = {
         ),
         ResNetArchitecture(
             "averaged", "basic", (1, 1), anti_aliasing="average", stage_widths=(6, 8), **STEM
+        ),
+    ),
+    "swin": (
+        SwinArchitecture(
+            "windows", depths=(2, 1), heads=(2, 4), width=8, window=2, patch=2, num_classes=5
         ),
     ),
     "vit": (

@@ -87,6 +87,12 @@ def convnext_convstem(widths: list[int], strides: list[int]) -> torch.nn.Module:
     return network
 
 
+def swin(**changes: Any) -> torch.nn.Module:
+    module, sizes = reference("timm").models.swin_transformer, {"embed_dim": 8, "num_classes": 7}
+    sizes |= {"depths": (2, 2), "num_heads": (2, 4), "window_size": 4, "strict_img_size": False}
+    return module.SwinTransformer(**{**sizes, "img_size": 64, **changes})
+
+
 HEADS = {"heads": 3}
 PRESENT = [
     Case("vit", vit, HEADS),
@@ -103,6 +109,8 @@ PRESENT = [
     Case("convnext-convstem-t", lambda: convnext_convstem([4, 8], [2, 2]), {},
          ((64, 64), (75, 50))),
     Case("convnext-convstem-b", lambda: convnext_convstem([4, 6, 8], [2, 2, 1])),
+    Case("swin", swin, {}, ((64, 64), (72, 80))),
+    Case("swin-window", lambda: swin(img_size=48, window_size=6), {}, ((48, 48),)),
     Case("convnext-torchvision", torchvision_convnext, {}, ((64, 64), (75, 50))),
 ]  # fmt: skip
 
@@ -150,7 +158,7 @@ def test_logits_and_bytes(case: Case, tmp_path: Path) -> None:
 NAMED = [
     "deit_small_patch16_224", "deit3_base_patch16_224", "vit_base_patch32_224",
     "vit_large_patch16_224", "convnext_nano", "convnext_tiny", "convnext_small", "convnext_base",
-    "convnext_large",
+    "convnext_large", "swin_tiny_patch4_window7_224", "swin_large_patch4_window12_384",
 ]  # fmt: skip
 
 
