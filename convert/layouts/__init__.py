@@ -13,6 +13,7 @@ from convert.layouts.layout import Layout, Option
 from convert.layouts.resnet import ResNetLayout
 from convert.layouts.swin import OldSwinLayout, SwinLayout
 from convert.layouts.vit import ViTLayout
+from convert.layouts.xcit import XCiTLayout
 from rtl_jax.models.registry import family_name
 
 # Where several have the signs of a file's names, the first that fits is taken.
@@ -24,6 +25,7 @@ LAYOUTS: tuple[Layout, ...] = (
     TorchvisionConvNeXtLayout(),
     SwinLayout(),
     OldSwinLayout(),
+    XCiTLayout(),
 )
 
 

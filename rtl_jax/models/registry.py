@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import jax
 
 from rtl_jax.errors import UserError, shown
-from rtl_jax.models import architecture, convnext, initial, resnet, swin, token_layers, vit
+from rtl_jax.models import architecture, convnext, initial, resnet, swin, token_layers, vit, xcit
 
 Variables = dict[str, jax.Array]
 
@@ -88,6 +88,7 @@ FAMILIES: dict[str, Family] = {
         token_layers.initialize,
         convnext.ARCHITECTURES,
     ),
+    "xcit": Family(xcit.XCiTArchitecture, xcit.XCiT, token_layers.initialize, xcit.ARCHITECTURES),
     "swin": Family(swin.SwinArchitecture, swin.Swin, token_layers.initialize, swin.ARCHITECTURES),
 }
 

@@ -9,6 +9,7 @@ from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.convnext import ConvNeXtArchitecture
 from rtl_jax.models.swin import SwinArchitecture
 from rtl_jax.models.vit import ViTArchitecture
+from rtl_jax.models.xcit import XCiTArchitecture
 from tests.contracts.models import check_description, check_model, check_parts
 
 pytestmark = pytest.mark.slow
@@ -38,6 +39,19 @@ SMALL = {
     "swin": (
         SwinArchitecture(
             "windows", depths=(2, 1), heads=(2, 4), width=8, window=2, patch=2, num_classes=5
+        ),
+    ),
+    "xcit": (
+        XCiTArchitecture(
+            "channels",
+            width=16,
+            depth=1,
+            class_depth=2,
+            heads=2,
+            convolutions=3,
+            patch=4,
+            mlp_width=20,
+            num_classes=5,
         ),
     ),
     "vit": (
