@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from convert.layouts.densenet import DenseNetLayout
 from convert.layouts.entry import Entry
 from convert.layouts.layout import Layout, Option
+from convert.layouts.mobile import MNASNetLayout, MobileNetV2Layout
 from convert.layouts.preact import (
     DeepMindPreActLayout,
     DeepMindWideResNetLayout,
@@ -12,6 +14,8 @@ from convert.layouts.preact import (
     WideResNetLayout,
 )
 from convert.layouts.resnet import ResNetLayout
+from convert.layouts.shufflenet import ShuffleNetLayout
+from convert.layouts.vgg import VGGLayout
 from rtl_jax.models.registry import family_name
 
 # Where several have the signs of a file's names, the first that fits is taken.
@@ -21,6 +25,11 @@ LAYOUTS: tuple[Layout, ...] = (
     WideResNetLayout(),
     DeepMindWideResNetLayout(),
     DeepMindPreActLayout(),
+    DenseNetLayout(),
+    VGGLayout(),
+    MobileNetV2Layout(),
+    MNASNetLayout(),
+    ShuffleNetLayout(),
 )
 
 
