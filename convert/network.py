@@ -290,7 +290,7 @@ def _under(
 def _check_numbers(layout: Layout, network: Mapping[str, Tensor]) -> None:
     for name, tensor in network.items():
         plain = tensor.dtype.kind == "f" or tensor.dtype.name.startswith(_FLOATS)
-        if not plain and name.rpartition(".")[2] not in layout.unused:
+        if not plain and not layout.computes_nothing(name):
             raise UserError(f"has {tensor.dtype} values in {name}, expected floating point")
 
 

@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import warnings
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -44,6 +45,20 @@ def reference(name: str) -> ModuleType:
             return importlib.import_module(name)
         except ImportError as error:
             pytest.skip(f"{reason} ({error})")
+
+
+def definitions(package: str, path: str) -> ModuleType:
+    """Run one file of a package that defines networks, without importing the package itself,
+    which wants many others; skip the test where it is absent."""
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        pytest.skip(f"{package} is not installed: pip install --no-deps {package}")
+    file = Path(found.origin).parent / path
+    spec = importlib.util.spec_from_file_location(f"_{package}_{file.stem}", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def torch_logits(module: torch.nn.Module, arch: Any, images: np.ndarray) -> np.ndarray:

@@ -8,10 +8,20 @@ from convert.layouts.convnext import (
     ConvolutionalConvNeXtLayout,
     TorchvisionConvNeXtLayout,
 )
+from convert.layouts.densenet import DenseNetLayout
 from convert.layouts.entry import Entry
 from convert.layouts.layout import Layout, Option
+from convert.layouts.mobile import MNASNetLayout, MobileNetV2Layout
+from convert.layouts.preact import (
+    DeepMindPreActLayout,
+    DeepMindWideResNetLayout,
+    PreActResNetLayout,
+    WideResNetLayout,
+)
 from convert.layouts.resnet import ResNetLayout
+from convert.layouts.shufflenet import ShuffleNetLayout
 from convert.layouts.swin import OldSwinLayout, SwinLayout
+from convert.layouts.vgg import VGGLayout
 from convert.layouts.vit import ViTLayout
 from convert.layouts.xcit import XCiTLayout
 from rtl_jax.models.registry import family_name
@@ -26,6 +36,15 @@ LAYOUTS: tuple[Layout, ...] = (
     SwinLayout(),
     OldSwinLayout(),
     XCiTLayout(),
+    PreActResNetLayout(),
+    WideResNetLayout(),
+    DeepMindWideResNetLayout(),
+    DeepMindPreActLayout(),
+    DenseNetLayout(),
+    VGGLayout(),
+    MobileNetV2Layout(),
+    MNASNetLayout(),
+    ShuffleNetLayout(),
 )
 
 

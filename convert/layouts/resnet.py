@@ -24,12 +24,28 @@ _ALIASES = (
     (re.compile(r"\.shortcut\.(\d)\."), r".downsample.\1."),
     (re.compile(r"^linear\."), "fc."),
 )
+_FIRST_NORM = re.compile(r"(layer[0-9]{1,2}\.[0-9]{1,4})\.bn1\.weight")
 _DEEP = re.compile(r"conv1\.([0-9]{1,2})\.weight")
 _MIDDLE = re.compile(r"layer[0-9]{1,2}\.[0-9]{1,4}\.conv2\.weight")
 _AVERAGED = re.compile(r"layer[0-9]{1,2}\.[0-9]{1,4}\.downsample\.2\.weight")
 _BLOCK = re.compile(r"layer([0-9]{1,2})\.([0-9]{1,4})\.(\w+)")
 
 _FIELDS = ("activation", "stride_in", "bn_eps", "anti_aliasing")
+
+
+def preactivated(shapes: Mapping[str, Shape]) -> bool:
+    """Whether most blocks' first normalisation has the width of their input, not of their inside;
+    where none shows, whether none follows the first convolution."""
+    votes: Counter[bool] = Counter()
+    seen = False
+    for name, shape in shapes.items():
+        if match := _FIRST_NORM.fullmatch(name):
+            seen = True
+            conv = shapes.get(f"{match[1]}.conv1.weight", ())
+            if len(conv) == 4 and len(shape) == 1 and conv[0] != conv[1]:
+                votes[shape[0] == conv[1]] += 1
+    bare = "bn1.weight" in shapes or "bn1.bias" in shapes
+    return votes[True] > votes[False] if votes else seen and not bare
 
 
 class ResNetLayout(Layout):
@@ -63,6 +79,10 @@ class ResNetLayout(Layout):
         for pattern, replacement in _ALIASES:
             name = pattern.sub(replacement, name)
         return name
+
+    def fits(self, shapes: Mapping[str, Shape]) -> bool:
+        """Whether normalisations follow their convolutions."""
+        return not preactivated(shapes)
 
     def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> ResNetArchitecture:
         """The architecture whose tensors these are, by torchvision's names inside the network.

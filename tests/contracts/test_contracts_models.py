@@ -7,7 +7,12 @@ import pytest
 from rtl_jax.models import registry
 from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.convnext import ConvNeXtArchitecture
+from rtl_jax.models.densenet import DenseNetArchitecture
+from rtl_jax.models.mobile import MobileArchitecture
+from rtl_jax.models.preact import PreActArchitecture
+from rtl_jax.models.shufflenet import ShuffleNetArchitecture
 from rtl_jax.models.swin import SwinArchitecture
+from rtl_jax.models.vgg import VGGArchitecture
 from rtl_jax.models.vit import ViTArchitecture
 from rtl_jax.models.xcit import XCiTArchitecture
 from tests.contracts.models import check_description, check_model, check_parts
@@ -87,6 +92,20 @@ SMALL = {
             num_classes=5,
         ),
     ),
+    "preact": (
+        PreActArchitecture("raw", (1, 1), (6, 8), 4, "raw", 3, True, "end", 5),
+        PreActArchitecture("activated", (1, 1), (6, 8), 4, "activated", activation="silu"),
+    ),
+    "densenet": (DenseNetArchitecture("dense", (2, 1), 4, 8, 2, 5),),
+    "vgg": (
+        VGGArchitecture("vgg", (1, 2), (6, 8, 8), True, 2, 10, 5),
+        VGGArchitecture("vgg-plain", (2,), (6, 8), False, 2, 10, 5),
+    ),
+    "mobile": tuple(
+        MobileArchitecture(kind, kind, 8, 6, (2, 1), (8, 8), (2, 1), (2, 3), (3, 5), 12, 5)
+        for kind in ("mobilenet_v2", "mnasnet")
+    ),
+    "shufflenet": (ShuffleNetArchitecture("shuffle", (2, 1), (8, 12), 6, 10, 5),),
 }
 
 
