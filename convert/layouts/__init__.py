@@ -8,8 +8,10 @@ from convert.layouts.convnext import (
     ConvolutionalConvNeXtLayout,
     TorchvisionConvNeXtLayout,
 )
+from convert.layouts.densenet import DenseNetLayout
 from convert.layouts.entry import Entry
 from convert.layouts.layout import Layout, Option
+from convert.layouts.mobile import MNASNetLayout, MobileNetV2Layout
 from convert.layouts.preact import (
     DeepMindPreActLayout,
     DeepMindWideResNetLayout,
@@ -17,7 +19,11 @@ from convert.layouts.preact import (
     WideResNetLayout,
 )
 from convert.layouts.resnet import ResNetLayout
+from convert.layouts.shufflenet import ShuffleNetLayout
+from convert.layouts.swin import OldSwinLayout, SwinLayout
+from convert.layouts.vgg import VGGLayout
 from convert.layouts.vit import ViTLayout
+from convert.layouts.xcit import XCiTLayout
 from rtl_jax.models.registry import family_name
 
 # Where several have the signs of a file's names, the first that fits is taken.
@@ -27,10 +33,18 @@ LAYOUTS: tuple[Layout, ...] = (
     ConvNeXtLayout(),
     ConvolutionalConvNeXtLayout(),
     TorchvisionConvNeXtLayout(),
+    SwinLayout(),
+    OldSwinLayout(),
+    XCiTLayout(),
     PreActResNetLayout(),
     WideResNetLayout(),
     DeepMindWideResNetLayout(),
     DeepMindPreActLayout(),
+    DenseNetLayout(),
+    VGGLayout(),
+    MobileNetV2Layout(),
+    MNASNetLayout(),
+    ShuffleNetLayout(),
 )
 
 

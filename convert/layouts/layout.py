@@ -1,6 +1,7 @@
 """What is asked of a layout: how the checkpoints of a family are named, and what they hold."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -134,6 +135,20 @@ class Layout:
     def known(self) -> Mapping[str, Any]:
         """The family's architectures by name."""
         return FAMILIES[self.family].named
+
+
+def majority(values: Iterable[int]) -> int:
+    """The value that most have; 0 where there are none."""
+    return next((value for value, _ in Counter(values).most_common(1)), 0)
+
+
+def named(found: Any, known: Mapping[str, Any], otherwise: str) -> Any:
+    """`found` by the name of the known architecture that it is but for its classes, or by another
+    name."""
+    for each in known.values():
+        if found.replace(name=each.name, num_classes=each.num_classes) == each:
+            return found.replace(name=each.name)
+    return found.replace(name=otherwise)
 
 
 def mismatches(layout: Layout, architecture: Any, shapes: Mapping[str, Shape]) -> list[str]:

@@ -59,7 +59,10 @@ class _PreActLayout(Layout):
                 kernels[shape[2]] += 1
         count = len(sizes)
         if not count or set(sizes) != set(range(1, count + 1)) or set(widths) != set(sizes):
-            raise UserError(f"has the stages {sorted(sizes)} of {self.words}, expected 1, 2, ...")
+            raise UserError(
+                f"has {count} stages with blocks, expected all of {self._named(1, 0)}, "
+                f"{self._named(2, 0)}, ... with their convolutions"
+            )
         if sum(sizes.values()) > len(shapes):
             raise UserError(f"names block {max(sizes.values()) - 1} of {len(shapes)} tensors")
         head, stem = shapes[f"{self.heads[0]}.weight"], shapes[f"{self.stem}.weight"]

@@ -37,12 +37,15 @@ def preactivated(shapes: Mapping[str, Shape]) -> bool:
     """Whether most blocks' first normalisation has the width of their input, not of their inside;
     where none shows, whether none follows the first convolution."""
     votes: Counter[bool] = Counter()
+    seen = False
     for name, shape in shapes.items():
         if match := _FIRST_NORM.fullmatch(name):
+            seen = True
             conv = shapes.get(f"{match[1]}.conv1.weight", ())
             if len(conv) == 4 and len(shape) == 1 and conv[0] != conv[1]:
                 votes[shape[0] == conv[1]] += 1
-    return votes[True] > votes[False] if votes else "bn1.weight" not in shapes
+    bare = "bn1.weight" in shapes or "bn1.bias" in shapes
+    return votes[True] > votes[False] if votes else seen and not bare
 
 
 class ResNetLayout(Layout):

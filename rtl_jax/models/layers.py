@@ -28,6 +28,9 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nnx.relu,
     "silu": nnx.silu,
     "gelu": partial(nnx.gelu, approximate=False),  # torch's default
+    # By comparison: `minimum` and `maximum` halve the gradient on a bound, where torch's has none.
+    "relu6": lambda x: jnp.where(x > 0, jnp.where(x < 6, x, 6), 0),
+    "none": lambda x: x,
 }
 
 BN_MOMENTUM = 0.1  # torch's: the weight of the new batch
@@ -278,18 +281,21 @@ def _to_kernel(
     return result.transpose(1, 2, 0, 3)
 
 
-def max_pool(images: jax.Array, method: ConvMethod, stride: int = 2) -> jax.Array:
-    """The largest value of every 3x3 window, stride 2, padding 1; of equal ones the first.
+def max_pool(
+    images: jax.Array, method: ConvMethod, stride: int = 2, *, size: int = 3, padding: int = 1
+) -> jax.Array:
+    """The largest value of every window, by default 3x3, stride 2, padding 1; of equal ones the
+    first.
 
     The gradient of XLA's pooling ('xla') runs on one core of a CPU; the other methods compare
     slices, with the same values and gradients.
     """
-    around = ((1, 1), (1, 1))
+    around = ((padding, padding),) * 2
     if method == "xla":
-        return nnx.max_pool(images, (3, 3), strides=(stride, stride), padding=around)
+        return nnx.max_pool(images, (size, size), strides=(stride, stride), padding=around)
     lowest = jnp.asarray(-jnp.inf, images.dtype)
     padded = jnp.pad(images, ((0, 0), *around, (0, 0)), constant_values=lowest)
-    first, *others = _slices(padded, 3, 3, stride)
+    first, *others = _slices(padded, size, size, stride)
     for other in others:
         # A NaN is not larger than anything, and must not be lost.
         first = jnp.where((other > first) | jnp.isnan(other), other, first)
@@ -360,19 +366,22 @@ class Conv(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation as torch's BatchNorm2d: momentum 0.1, all statistics float32.
+    """Batch normalisation as torch's BatchNorm2d, all statistics float32.
 
     With `train` it normalises by the batch's mean and biased variance and moves the running
     statistics, the variance by the unbiased one (nnx.BatchNorm keeps the biased; training
     losses do not show the difference, evaluation does). Otherwise it uses the running ones.
     """
 
-    def __init__(self, features: int, *, eps: float, dtype: jnp.dtype):
+    def __init__(
+        self, features: int, *, eps: float, dtype: jnp.dtype, momentum: float = BN_MOMENTUM
+    ):
         self.scale = nnx.Param(jnp.ones(features))
         self.bias = nnx.Param(jnp.zeros(features))
         self.mean = nnx.BatchStat(jnp.zeros(features))
         self.var = nnx.BatchStat(jnp.ones(features))
         self.eps = eps
+        self.momentum = momentum
         self.dtype = dtype
 
     def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
@@ -390,8 +399,8 @@ class BatchNorm(nnx.Module):
             var = jnp.square(inputs - mean).mean((0, 1, 2))
             running_mean, running_var = self.mean[...], self.var[...]
             unbiased = var * (count / (count - 1))
-            self.mean[...] = running_mean + BN_MOMENTUM * (mean - running_mean)
-            self.var[...] = running_var + BN_MOMENTUM * (unbiased - running_var)
+            self.mean[...] = running_mean + self.momentum * (mean - running_mean)
+            self.var[...] = running_var + self.momentum * (unbiased - running_var)
         else:
             mean, var = self.mean[...], self.var[...]
         factor = scale * lax.rsqrt(var + self.eps)

@@ -19,6 +19,7 @@ from rtl_jax.models.description import (
     Description,
     is_finite,
     require_common,
+    require_size,
     require_text,
     require_truth,
     require_whole,
@@ -81,9 +82,7 @@ class PreActArchitecture(Description):
         require(self.shortcut_kernel in (1, 3), "shortcut_kernel", "1 or 3", self.shortcut_kernel)
         finite = is_finite(self.bn_eps) and 0 < self.bn_eps < 1
         require(finite, "bn_eps", "a number between 0 and 1", self.bn_eps)
-        number, bound = self.num_parameters, limits.PARAMETERS
-        expected = f"a network of at most {bound:,} parameters"
-        require(number <= bound, "stem_width and stage_widths", expected, f"{number:,}")
+        require_size(self)
 
     @property
     def num_parameters(self) -> int:

@@ -100,7 +100,7 @@ class Training:
         return self.program.epochs * self.feed.steps_per_epoch
 
     def zero(self) -> Metrics:
-        """No sums yet; on the host, which is where making them costs least, for every epoch does."""
+        """No sums yet; on the host, where making them for every epoch costs least."""
         floats, whole = jax.dtypes.canonicalize_dtype(float), np.int32
         return Metrics(*(np.zeros(self.seeds, dtype) for dtype in (floats, whole, whole)))  # type: ignore[arg-type]
 

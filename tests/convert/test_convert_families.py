@@ -37,6 +37,19 @@ def timm_resnet(block: str = "Bottleneck", **options: Any) -> torch.nn.Module:
     return resnet.ResNet(block=getattr(resnet, block), **{**layers, **options})
 
 
+def torchvision(name: str) -> ModuleType:
+    """A module of network definitions of torchvision."""
+    return reference(f"torchvision.models.{name}")
+
+
+def torchvision_vgg(norm: bool) -> torch.nn.Module:
+    vgg = torchvision("vgg")
+    network = vgg.VGG(vgg.make_layers([8, "M", 12, 12, "M", 16, "M"], norm), 7)
+    network.classifier[0] = torch.nn.Linear(16 * 49, 20)
+    network.classifier[3], network.classifier[6] = torch.nn.Linear(20, 20), torch.nn.Linear(20, 7)
+    return network
+
+
 def robustbench(name: str) -> ModuleType:
     """A module of network definitions of RobustBench."""
     return definitions("robustbench", f"model_zoo/architectures/{name}.py")
@@ -90,6 +103,18 @@ CASES = [
             ("wide", "DMWideResNet", {"depth": 10, "width": 2}),
             ("preact", "DMPreActResNet", {}),
         )
+    ),
+    Case(
+        "densenet",
+        lambda: torchvision("densenet").DenseNet(6, (2, 2), 8, 2, num_classes=7),
+    ),
+    Case("vgg-bn", lambda: torchvision_vgg(True)),
+    Case("vgg", lambda: torchvision_vgg(False)),
+    Case("mobilenet_v2", lambda: torchvision("mobilenetv2").MobileNetV2(7, 0.25)),
+    Case("mnasnet", lambda: torchvision("mnasnet").MNASNet(0.25, 7)),
+    Case(
+        "shufflenet",
+        lambda: torchvision("shufflenetv2").ShuffleNetV2((2, 1, 1), (8, 12, 16, 20, 24), 7),
     ),
 ]
 

@@ -87,6 +87,21 @@ def convnext_convstem(widths: list[int], strides: list[int]) -> torch.nn.Module:
     return network
 
 
+def swin(**changes: Any) -> torch.nn.Module:
+    module, sizes = reference("timm").models.swin_transformer, {"embed_dim": 8, "num_classes": 7}
+    sizes |= {"depths": (2, 2), "num_heads": (2, 4), "window_size": 4, "strict_img_size": False}
+    return module.SwinTransformer(**{**sizes, "img_size": 64, **changes})
+
+
+def xcit(first: int = 2, **changes: Any) -> torch.nn.Module:
+    module, sizes = reference("timm").models.xcit, {"embed_dim": 32, "num_classes": 7}
+    sizes |= {"img_size": 64, "depth": 2, "num_heads": 4, "tokens_norm": True}
+    network = module.Xcit(**{**sizes, **changes})
+    for layer in (0, 2):  # where tokens are small, robustbench takes the strides away
+        network.patch_embed.proj[layer][0].stride = (first, first)
+    return network
+
+
 HEADS = {"heads": 3}
 PRESENT = [
     Case("vit", vit, HEADS),
@@ -103,6 +118,12 @@ PRESENT = [
     Case("convnext-convstem-t", lambda: convnext_convstem([4, 8], [2, 2]), {},
          ((64, 64), (75, 50))),
     Case("convnext-convstem-b", lambda: convnext_convstem([4, 6, 8], [2, 2, 1])),
+    Case("swin", swin, {}, ((64, 64), (72, 80))),
+    Case("swin-window", lambda: swin(img_size=48, window_size=6), {}, ((48, 48),)),
+    Case("xcit", xcit, {"tokens_norm": "yes"}, ((64, 64), (32, 48))),
+    Case("xcit-small", lambda: xcit(1, tokens_norm=False), {"tokens_norm": "no", "patch": "4"},
+         ((32, 32), (24, 32))),
+    Case("xcit-p8", lambda: xcit(patch_size=8), {"tokens_norm": "yes"}, ((32, 48),)),
     Case("convnext-torchvision", torchvision_convnext, {}, ((64, 64), (75, 50))),
 ]  # fmt: skip
 
@@ -116,7 +137,7 @@ def shaken(module: torch.nn.Module) -> torch.nn.Module:
             random = torch.randn(value.shape, generator=generator)
             if ("embed" in name and value.dim() == 3) or "token" in name or "bias_table" in name:
                 value.copy_(0.5 * random)
-            elif "gamma" in name or "layer_scale" in name:
+            elif "gamma" in name or "layer_scale" in name or "temperature" in name:
                 value.copy_(1 + 0.2 * random)
             elif value.dim() == 1:
                 value.add_(0.2 * random)
@@ -150,7 +171,8 @@ def test_logits_and_bytes(case: Case, tmp_path: Path) -> None:
 NAMED = [
     "deit_small_patch16_224", "deit3_base_patch16_224", "vit_base_patch32_224",
     "vit_large_patch16_224", "convnext_nano", "convnext_tiny", "convnext_small", "convnext_base",
-    "convnext_large",
+    "convnext_large", "swin_tiny_patch4_window7_224", "swin_large_patch4_window12_384",
+    "xcit_nano_12_p16_224", "xcit_small_12_p8_224",
 ]  # fmt: skip
 
 
