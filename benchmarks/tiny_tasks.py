@@ -49,7 +49,7 @@ TASKS = {
     ),
     "pretrain": (
         "sources/tiny_l2",
-        """source.checkpoint={root}/one target.dataset=digits target.classes=none
+        """source.checkpoint={root}/one source.arch= target.dataset=digits target.classes=none
         target.image_size=16 target.num_images=640 target.num_test_images=40
         pretraining.epochs=6 pretraining.batch_size=64 pretraining.eval_every=1
         pretraining.num_attacked=8 pretraining.checkpoint_seconds=0.3 pretraining.steps=1
