@@ -41,7 +41,7 @@ def run_pretrain(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFram
     """
     with devices.matmul_precision(experiment.pretraining.precision):
         job = prepare(experiment)
-        with open_run(workdir, job.run, keeps="network") as run:
+        with open_run(workdir, job.run, keeps="network", scratch="checkpoints") as run:
             if run.pending:
                 _Training(job, run).train()
                 devices.wait_for_hosts("rows are written")
@@ -176,7 +176,7 @@ class _Training:
                 batch_stats=weights.batch_stats,
                 provenance=job.provenance(),
             ).save(self.directory / "network")
-        self.run.finish(self.rows, scratch="checkpoints")
+        self.run.finish(self.rows)
 
     def _row(
         self, epoch: int, measured: Mapping[str, Any], trained: Mapping[str, float]
