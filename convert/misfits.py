@@ -6,9 +6,10 @@ from typing import Any
 
 from convert import heads
 from convert.checkpoint import Checkpoint
+from convert.layouts.layout import Layout
 from convert.pickles import Opaque, shown
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import ResNetArchitecture
+from rtl_jax.models.registry import Architecture
 
 # Where files keep the weights, in the order in which they are looked for.
 KEYS = ("model", "state_dict", "model_state_dict", "net", "network", "weights", "params")
@@ -25,20 +26,21 @@ _HINTS = (
     (".se.", "Squeeze-and-excitation is not supported."),
     ("mean (3", "A mean without a deviation: say both by --mean and --std, and --ignore it."),
     ("_scale ", "Quantised weights, which have scales, are not supported."),
-    (".downsample.2.", "Shortcuts with pooling (ResNet-D) are not supported."),
     ("parametrizations.", "Of parametrizations only weight and spectral norms are supported."),
 )
 
 
 def does_not_fit(
-    checkpoint: Checkpoint, architecture: ResNetArchitecture, problems: list[str], odd: str | None
+    checkpoint: Checkpoint,
+    layout: Layout,
+    architecture: Architecture,
+    problems: list[str],
+    odd: str | None,
 ) -> UserError:
-    """What is to be said of a ResNet whose tensors do not fit, by the lines of `mismatches`."""
+    """What is to be said of a network whose tensors do not fit, by the lines of `mismatches`."""
     if part := _shard(checkpoint):
         return UserError(part)
-    hints = []
-    if sum("conv2.weight expected" in line for line in problems) == architecture.num_blocks:
-        hints.append("Grouped convolutions (ResNeXt) are not supported.")
+    hints = layout.hints(architecture, problems)
     for piece, hint in _HINTS:
         if any(piece in line and line.startswith("left over") for line in problems[:_MAX_LINES]):
             hints.append(hint)
@@ -101,10 +103,7 @@ def no_network(
             "tensors, or one under 'model' or 'state_dict'"
         )
     examples = ", ".join(shown(name) for name in names[:3])
-    deep = any(name.endswith("conv1.0.weight") for name in names)
     return UserError(
         "holds no ResNet: expected tensors named conv1.weight, layer1.0.conv1.weight, ... and "
         f"fc.weight, after any prefix; it has {examples}, ...{beside}"
-        + (" Its first layer is several convolutions (ResNet-C or -D), which is not supported."
-           if deep else "")
     )  # fmt: skip

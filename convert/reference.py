@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,7 +18,6 @@ from convert.hub import expanded
 from convert.pickles import shown
 from convert.variants import Variant, nearest
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.network import Network
 
 # Of the largest logit. Float32 differs by about 1e-6, and TF32 or half precision by about 1e-3.
@@ -127,7 +126,7 @@ def compare_reference(
     network that fits, or the nearest one.
     """
     path, images, logits = reference
-    arch = cast(ResNetArchitecture, network.architecture)
+    arch = network.architecture
     if logits.shape[1] != arch.num_classes:
         raise UserError(
             f"{path}: has logits of {logits.shape[1]} classes, and the network "
@@ -163,8 +162,8 @@ def compare_reference(
         return known
     raise UserError(
         f"{far}\nOther activations, strides, eps, stems and normalisations do not explain it, "
-        f"alone or in pairs; the nearest is still {best_off:.2g} away: {name}. Likely causes: blur "
-        "pooling (anti-aliasing) or dilation, which no network here has; logits of another "
+        f"alone or in pairs; the nearest is still {best_off:.2g} away: {name}. Likely causes: "
+        "dilation or other pooling, which no network here has; logits of another "
         "checkpoint; images that were resized or cropped on the way. Nothing was written."
     )
 

@@ -5,35 +5,44 @@ ResNet-50 has 16.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from numbers import Integral, Real
-from typing import Any, Literal
+import itertools
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
 
 from rtl_jax.errors import UserError, require, require_choice, shown
+from rtl_jax.models.description import (
+    BEFORE_STEM,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Description,
+    is_finite,
+    require_common,
+    require_text,
+    require_truth,
+    require_whole,
+    require_wholes,
+)
 from rtl_jax.runtime import limits
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+__all__ = [
+    "ARCHITECTURES",
+    "BEFORE_STEM",
+    "EXPANSION",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "ResNetArchitecture",
+    "architecture",
+]
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
 
 Activation = Literal["relu", "silu", "gelu"]
 StrideIn = Literal["3x3", "1x1"]
-
-# What no shape of a variable shows. `to_dict` leaves out the defaults, so that manifests and
-# digests are those from before there was a choice.
-OPTIONS = {"activation": "relu", "stride_in": "3x3", "bn_eps": 1e-5}
-
-# What divides by less, or subtracts more, is no normalisation of pixels in [0, 1].
-_SMALLEST_STD = 1e-6
-_LARGEST = 1e6
-
-# A split point counts the blocks before it; this one leaves everything behind it.
-BEFORE_STEM = -1
+AntiAliasing = Literal["none", "average", "blur"]
 
 
 @dataclasses.dataclass(frozen=True)
-class ResNetArchitecture:
+class ResNetArchitecture(Description):
     """A ResNet as data; hashable, and JSON-able through `to_dict` and `from_dict`.
 
     `stage_widths` are the widths inside a stage's blocks; a stage puts out
@@ -41,8 +50,23 @@ class ResNetArchitecture:
     (wide_resnet50_2 has 2). `mean` and `std` normalise pixels of [0, 1] inside the network.
     `activation` follows every normalisation ('gelu' is the exact one). `stride_in` says which
     convolution of a bottleneck has the stride: its 3x3 (torchvision's ResNet v1.5) or its first
-    1x1 (the original ResNet v1). `bn_eps` is added to every variance.
+    1x1 (the original ResNet v1). `bn_eps` is added to every variance. `groups` is of the 3x3
+    convolutions of bottlenecks (ResNeXt). `deep_stem` has the widths of the 3x3 convolutions in
+    front of the stem's last, and `average_shortcut` says that shortcuts are averaged over 2x2
+    instead of having a stride: both as in ResNet-D. `anti_aliasing` puts a mean over 2x2 or a blur
+    behind a layer in the place of its stride, as timm's resnetaa50 and resnetblur50 do.
     """
+
+    OPTIONS: ClassVar = {
+        "activation": "relu",
+        "stride_in": "3x3",
+        "bn_eps": 1e-5,
+        "groups": 1,
+        "deep_stem": (),
+        "average_shortcut": False,
+        "anti_aliasing": "none",
+    }
+    STEM: ClassVar = ("conv1", "bn1")
 
     name: str
     block: Literal["basic", "bottleneck"]
@@ -59,6 +83,10 @@ class ResNetArchitecture:
     activation: Activation = "relu"
     stride_in: StrideIn = "3x3"
     bn_eps: float = 1e-5
+    groups: int = 1
+    deep_stem: tuple[int, ...] = ()
+    average_shortcut: bool = False
+    anti_aliasing: AntiAliasing = "none"
 
     def __post_init__(self) -> None:
         self._require_types()
@@ -71,52 +99,37 @@ class ResNetArchitecture:
                 "must name the same, positive number of stages"
             )
         counts = (*self.stage_sizes, *self.stage_widths, self.inner_factor, self.stem_width)
-        if min(counts) < 1 or self.num_classes < 1:
-            raise UserError(f"sizes, widths and classes must be positive: {shown(self)}")
-        if self.inner_factor != 1 and self.block == "basic":
-            raise UserError("inner_factor widens bottleneck blocks only")
+        counts += (*self.deep_stem, self.groups)
+        if min(counts) < 1:
+            raise UserError(f"sizes and widths must be positive: {shown(self)}")
+        if (self.inner_factor, self.groups) != (1, 1) and self.block == "basic":
+            raise UserError("inner_factor and groups are of bottleneck blocks only")
+        if any(width * self.inner_factor % self.groups for width in self.stage_widths):
+            raise UserError(f"groups {self.groups} do not divide the widths {self.stage_widths}")
+        require(len(self.deep_stem) < limits.BLOCKS, "deep_stem", "a few widths", self.deep_stem)
         kernel, stride = self.stem_kernel, self.stem_stride
         good = kernel % 2 == 1 and 0 < kernel < limits.STEM_KERNEL
         require(good, "stem_kernel", f"an odd number below {limits.STEM_KERNEL}", kernel)
         require(stride in (1, 2), "stem_stride", "1 or 2", stride)
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) < _SMALLEST_STD:
-            raise UserError(
-                f"mean {shown(self.mean)} and std {shown(self.std)} must be three finite numbers, "
-                "std positive"
-            )
         require_choice(self.activation, Activation, "activation")
         require_choice(self.stride_in, StrideIn, "stride_in")
+        require_choice(self.anti_aliasing, AntiAliasing, "anti_aliasing")
         if self.stride_in != "3x3" and self.block == "basic":
             raise UserError("stride_in chooses a convolution of bottleneck blocks: basic have 3x3s")
         require(0 < self.bn_eps < 1, "bn_eps", "a number between 0 and 1", self.bn_eps)
         self._require_bounds()
 
     def _require_types(self) -> None:
-        """A description from a file may have anything in it, and nothing built from it says so."""
-        named = isinstance(self.name, str) and len(self.name) <= limits.TEXT
-        require(named, "name", f"text of at most {limits.TEXT:,} characters", self.name)
-        for field in ("stage_sizes", "stage_widths"):
-            value = getattr(self, field)
-            whole = isinstance(value, tuple) and all(map(_is_whole, value))
-            require(whole, field, "a list of whole numbers", value)
-        for field in ("inner_factor", "stem_width", "stem_kernel", "stem_stride", "num_classes"):
-            value = getattr(self, field)
-            require(_is_whole(value), field, "a whole number", value)
-        require(isinstance(self.stem_pool, bool), "stem_pool", "true or false", self.stem_pool)
-        for field in ("mean", "std"):
-            value = getattr(self, field)
-            finite = isinstance(value, tuple) and all(map(_is_finite, value))
-            require(finite, field, "three finite numbers, such as 0.485,0.456,0.406", value)
-        for field in ("block", "activation", "stride_in"):
-            value = getattr(self, field)
-            require(isinstance(value, str), field, "text", value)
-        require(_is_finite(self.bn_eps), "bn_eps", "a number between 0 and 1", self.bn_eps)
+        require_wholes(self, "stage_sizes", "stage_widths", "deep_stem")
+        require_whole(self, "inner_factor", "groups", "stem_width", "stem_kernel", "stem_stride")
+        require_common(self)
+        require_truth(self, "stem_pool", "average_shortcut")
+        require_text(self, "block", "activation", "stride_in", "anti_aliasing")
+        require(is_finite(self.bn_eps), "bn_eps", "a number between 0 and 1", self.bn_eps)
 
     def _require_bounds(self) -> None:
         """Refuse what nobody trains, before a shape is evaluated for each of its blocks."""
-        classes, blocks = self.num_classes, self.num_blocks
-        expected = f"at most {limits.CLASSES:,} classes"
-        require(classes <= limits.CLASSES, "num_classes", expected, classes)
+        blocks = self.num_blocks
         expected = f"at most {limits.BLOCKS:,} blocks in all"
         require(blocks <= limits.BLOCKS, "stage_sizes", expected, self.stage_sizes)
         number, most = self.num_parameters, limits.PARAMETERS
@@ -126,12 +139,16 @@ class ResNetArchitecture:
     @property
     def num_parameters(self) -> int:
         """All parameters that train, without building anything."""
-        number = (3 * self.stem_kernel**2 + 2) * self.stem_width
+        widths = (3, *self.deep_stem, self.stem_width)
+        number = sum(
+            (before * self.stem_kernel**2 + 2) * after
+            for before, after in itertools.pairwise(widths)
+        )
         for _, channels, inner, out, stride in self.block_specs():
             if self.block == "basic":
                 shapes = [(9, channels, inner), (9, inner, out)]
             else:
-                shapes = [(1, channels, inner), (9, inner, inner), (1, inner, out)]
+                shapes = [(1, channels, inner), (9, inner // self.groups, inner), (1, inner, out)]
             if stride != 1 or channels != out:
                 shapes.append((1, channels, out))
             number += sum(area * before * after + 2 * after for area, before, after in shapes)
@@ -146,31 +163,6 @@ class ResNetArchitecture:
     def num_features(self) -> int:
         """Width of the pooled features that the head sees."""
         return self.stage_widths[-1] * EXPANSION[self.block]
-
-    @property
-    def head(self) -> tuple[str, str]:
-        """The paths of the last layer's kernel [features, classes] and bias [classes]."""
-        return "fc/kernel", "fc/bias"
-
-    @property
-    def has_batch_stats(self) -> bool:
-        """Whether there are running statistics, which can be adapted."""
-        return True
-
-    def block_of(self, path: str) -> int:
-        """The number of the block that a variable belongs to, from the input.
-
-        The stem's is BEFORE_STEM, the head's `num_blocks`. Raises UserError for a path that
-        belongs to no part of the network.
-        """
-        if path in self.head:
-            return self.num_blocks
-        if path.split("/")[0] in ("conv1", "bn1"):
-            return BEFORE_STEM
-        block, names = "/".join(path.split("/")[:2]), self.block_names()
-        if block not in names:
-            raise UserError(f"no freezing rule covers {path!r} of {self.name}")
-        return names.index(block)
 
     def block_names(self) -> list[str]:
         """The blocks from input to output, as 'layer1/0', ..., 'layer4/2'."""
@@ -192,45 +184,14 @@ class ResNetArchitecture:
                 yield f"layer{stage}/{index}", channels, width * self.inner_factor, out, stride
                 channels = out
 
-    def replace(self, **changes: Any) -> "ResNetArchitecture":
-        """The same architecture with some fields changed."""
-        return dataclasses.replace(self, **changes)
 
-    def to_dict(self) -> dict[str, Any]:
-        """A dictionary that JSON can hold and `from_dict` reads back."""
-        fields = dataclasses.asdict(self)
-        return {k: v for k, v in fields.items() if k not in OPTIONS or v != OPTIONS[k]}
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "ResNetArchitecture":
-        """Read `to_dict`'s dictionary; raise UserError for unknown or missing fields."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := set(fields) - known:
-            raise UserError(
-                f"unknown architecture fields {shown(sorted(unknown))}; known: {sorted(known)}"
-            )
-        tuples: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()
-        }
-        try:
-            return cls(**tuples)
-        except TypeError as error:
-            raise UserError(f"incomplete architecture {shown(dict(fields))}: {error}") from error
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) <= _LARGEST
-
-
-_STEMS = {
-    "imagenet": {"stem_kernel": 7, "stem_stride": 2, "stem_pool": True},
-    "small": {"stem_kernel": 3, "stem_stride": 1, "stem_pool": False},
-    "small_stride2": {"stem_kernel": 3, "stem_stride": 2, "stem_pool": False},
+_STEMS: dict[str, dict[str, Any]] = {
+    "imagenet": {},
+    "small": {"stem_kernel": 3, "stem_stride": 1, "stem_pool": False, "deep_stem": ()},
+    "small_stride2": {"stem_kernel": 3, "stem_stride": 2, "stem_pool": False, "deep_stem": ()},
 }
+
+_RESNET_D: dict[str, Any] = {"stem_kernel": 3, "deep_stem": (32, 32), "average_shortcut": True}
 
 ARCHITECTURES: dict[str, ResNetArchitecture] = {
     architecture.name: architecture
@@ -243,6 +204,25 @@ ARCHITECTURES: dict[str, ResNetArchitecture] = {
         ResNetArchitecture("resnet152", "bottleneck", (3, 8, 36, 3)),
         ResNetArchitecture("wide_resnet50_2", "bottleneck", (3, 4, 6, 3), inner_factor=2),
         ResNetArchitecture("wide_resnet50_4", "bottleneck", (3, 4, 6, 3), inner_factor=4),
+        ResNetArchitecture("wide_resnet101_2", "bottleneck", (3, 4, 23, 3), inner_factor=2),
+        ResNetArchitecture(
+            "resnext50_32x4d", "bottleneck", (3, 4, 6, 3), inner_factor=2, groups=32
+        ),
+        ResNetArchitecture(
+            "resnext101_32x8d", "bottleneck", (3, 4, 23, 3), inner_factor=4, groups=32
+        ),
+        ResNetArchitecture(
+            "resnext101_64x4d", "bottleneck", (3, 4, 23, 3), inner_factor=4, groups=64
+        ),
+        ResNetArchitecture("resnet18d", "basic", (2, 2, 2, 2), **_RESNET_D),
+        ResNetArchitecture("resnet26d", "bottleneck", (2, 2, 2, 2), **_RESNET_D),
+        ResNetArchitecture("resnet34d", "basic", (3, 4, 6, 3), **_RESNET_D),
+        ResNetArchitecture("resnet50d", "bottleneck", (3, 4, 6, 3), **_RESNET_D),
+        ResNetArchitecture("resnet101d", "bottleneck", (3, 4, 23, 3), **_RESNET_D),
+        ResNetArchitecture("resnet152d", "bottleneck", (3, 8, 36, 3), **_RESNET_D),
+        ResNetArchitecture("resnetaa50", "bottleneck", (3, 4, 6, 3), anti_aliasing="average"),
+        ResNetArchitecture("resnetblur18", "basic", (2, 2, 2, 2), anti_aliasing="blur"),
+        ResNetArchitecture("resnetblur50", "bottleneck", (3, 4, 6, 3), anti_aliasing="blur"),
     )
 }
 
@@ -250,7 +230,7 @@ ARCHITECTURES: dict[str, ResNetArchitecture] = {
 def architecture(name: str, *, stem: str = "imagenet", **changes: Any) -> ResNetArchitecture:
     """Look up a named architecture, with another stem or other fields where asked.
 
-    `stem` is 'imagenet' (7x7, stride 2, max-pool), 'small' (3x3, stride 1, for images of
+    `stem` is 'imagenet' (its own: 7x7, stride 2, max-pool), 'small' (3x3, stride 1, for images of
     about 32 pixels) or 'small_stride2' (3x3, stride 2: a quarter of the cost). Raises
     UserError for an unknown name, stem or field.
     """

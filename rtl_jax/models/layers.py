@@ -10,6 +10,7 @@ the running variance is the unbiased one. The convolution has three forms with e
 - 'eigen': for a CPU the fastest, in loops and outside. See `_eigen`.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -22,6 +23,12 @@ from jax import lax
 from rtl_jax.errors import UserError
 
 ConvMethod = Literal["xla", "dot", "eigen"]
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": nnx.relu,
+    "silu": nnx.silu,
+    "gelu": partial(nnx.gelu, approximate=False),  # torch's default
+}
 
 BN_MOMENTUM = 0.1  # torch's: the weight of the new batch
 
@@ -37,18 +44,63 @@ def choose_convolution(*, batched_weights: bool = False, backend: str | None = N
 
 
 def conv2d(
-    images: jax.Array, kernel: jax.Array, stride: int, padding: int, method: ConvMethod
+    images: jax.Array,
+    kernel: jax.Array,
+    stride: int,
+    padding: int,
+    method: ConvMethod,
+    groups: int = 1,
 ) -> jax.Array:
     """Convolve NHWC images [N, H, W, I] with an HWIO kernel, zero-padded on every side.
+
+    With `groups`, the kernel is [k, k, I / groups, O], and every group of outputs sees its own
+    group of inputs, in order.
 
     'eigen' has gradients (and gradients of gradients) by reverse mode, no forward mode: for
     Hessian-vector products by `jax.jvp` of a gradient choose 'dot'.
     """
+    if groups > 1:
+        return grouped_conv2d(images, kernel, stride, padding, method, groups)
     if method == "xla":
         return _xla(images, kernel, ((padding, padding),) * 2, stride=stride)
     if method == "dot" or kernel.shape[:2] == (1, 1):
         return _dot(images, kernel, stride, padding)
     return _eigen(images, kernel, stride, padding)
+
+
+def grouped_conv2d(
+    images: jax.Array,
+    kernel: jax.Array,
+    stride: int,
+    padding: int,
+    method: ConvMethod,
+    groups: int,
+) -> jax.Array:
+    """`conv2d` with more than one group; depthwise if every group has one input and one output."""
+    height, width, inputs, outputs = kernel.shape
+    if method == "xla":
+        return lax.conv_general_dilated(
+            images,
+            kernel,
+            window_strides=(stride, stride),
+            padding=((padding, padding),) * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+    if padding:
+        images = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    slices = _slices(images, height, width, stride)
+    if inputs == 1 and outputs == groups:
+        rows = kernel.reshape(height * width, outputs)
+        return sum(part * row for part, row in zip(slices[1:], rows[1:], strict=True)) + (
+            slices[0] * rows[0]
+        )
+    batch, down, across, _ = slices[0].shape
+    parts = jnp.stack([part.reshape(-1, groups, inputs) for part in slices], axis=2)
+    patches = parts.reshape(-1, groups, height * width * inputs)
+    matrices = kernel.reshape(height * width * inputs, groups, outputs // groups)
+    product = jnp.einsum("ngi,igo->ngo", patches, matrices)
+    return product.reshape(batch, down, across, outputs)
 
 
 def _xla(
@@ -226,7 +278,7 @@ def _to_kernel(
     return result.transpose(1, 2, 0, 3)
 
 
-def max_pool(images: jax.Array, method: ConvMethod) -> jax.Array:
+def max_pool(images: jax.Array, method: ConvMethod, stride: int = 2) -> jax.Array:
     """The largest value of every 3x3 window, stride 2, padding 1; of equal ones the first.
 
     The gradient of XLA's pooling ('xla') runs on one core of a CPU; the other methods compare
@@ -234,20 +286,48 @@ def max_pool(images: jax.Array, method: ConvMethod) -> jax.Array:
     """
     around = ((1, 1), (1, 1))
     if method == "xla":
-        return nnx.max_pool(images, (3, 3), strides=(2, 2), padding=around)
+        return nnx.max_pool(images, (3, 3), strides=(stride, stride), padding=around)
     lowest = jnp.asarray(-jnp.inf, images.dtype)
     padded = jnp.pad(images, ((0, 0), *around, (0, 0)), constant_values=lowest)
-    first, *others = _slices(padded, 3, 3, 2)
+    first, *others = _slices(padded, 3, 3, stride)
     for other in others:
         # A NaN is not larger than anything, and must not be lost.
         first = jnp.where((other > first) | jnp.isnan(other), other, first)
     return first
 
 
-class Conv(nnx.Module):
-    """A convolution without bias; kernel [k, k, inputs, outputs] in float32, padding k // 2.
+def mean_pool(images: jax.Array) -> jax.Array:
+    """The mean of every 2x2 window, stride 2; of those that leave the image, of what is in it.
 
-    Like every layer here it only declares its variables: `resnet.initialize` draws them.
+    As torch's AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False).
+    """
+    batch, height, width, channels = images.shape
+    padded = jnp.pad(images, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+    rows, columns = padded.shape[1] // 2, padded.shape[2] // 2
+    total = padded.reshape(batch, rows, 2, columns, 2, channels).sum((2, 4))
+    down, across = (
+        np.minimum(2, size - 2 * np.arange(steps))
+        for size, steps in ((height, rows), (width, columns))
+    )
+    return total / jnp.asarray(down[:, None, None] * across[:, None], total.dtype)
+
+
+def blur_pool(images: jax.Array) -> jax.Array:
+    """A 3x3 binomial blur with stride 2 of images that are reflected at their edges."""
+    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    weights = np.outer([1, 2, 1], [1, 2, 1]).reshape(-1) / 16
+    first, *others = (
+        part * jnp.asarray(weight, part.dtype)
+        for part, weight in zip(_slices(padded, 3, 3, 2), weights, strict=True)
+    )
+    return sum(others, first)
+
+
+class Conv(nnx.Module):
+    """A convolution; kernel [k, k, inputs / groups, outputs] and any bias in float32.
+
+    `padding` is k // 2 unless another is given. Like every layer here it only declares its
+    variables: `initial.initialize` draws them.
     """
 
     def __init__(
@@ -257,18 +337,26 @@ class Conv(nnx.Module):
         kernel_size: int,
         stride: int = 1,
         *,
+        padding: int | None = None,
+        groups: int = 1,
+        bias: bool = False,
         dtype: jnp.dtype,
         method: ConvMethod,
     ):
-        self.kernel = nnx.Param(jnp.zeros((kernel_size, kernel_size, inputs, outputs)))
+        self.kernel = nnx.Param(jnp.zeros((kernel_size, kernel_size, inputs // groups, outputs)))
+        self.has_bias = bias
+        if bias:
+            self.bias = nnx.Param(jnp.zeros(outputs))
         self.stride = stride
-        self.padding = kernel_size // 2
+        self.padding = kernel_size // 2 if padding is None else padding
+        self.groups = groups
         self.dtype = dtype
         self.method = method
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         kernel = jnp.asarray(self.kernel[...], self.dtype)
-        return conv2d(inputs, kernel, self.stride, self.padding, self.method)
+        out = conv2d(inputs, kernel, self.stride, self.padding, self.method, self.groups)
+        return out + jnp.asarray(self.bias[...], self.dtype) if self.has_bias else out
 
 
 class BatchNorm(nnx.Module):

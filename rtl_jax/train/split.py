@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from rtl_jax.data.transforms import prepare
+from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import BEFORE_STEM
 from rtl_jax.models.layers import choose_convolution
 from rtl_jax.models.model import Weights, batch_stats_of, bind, definition
-from rtl_jax.models.registry import Architecture, Variables
-from rtl_jax.models.resnet import ResNet
+from rtl_jax.models.registry import Architecture, Module, Variables
 from rtl_jax.train.freeze import combine, split_point
 from rtl_jax.train.recipe import FrozenBatchNorm, Recipe
 
@@ -35,8 +35,17 @@ class SplitNetwork:
 
     @classmethod
     def of(cls, architecture: Architecture, settings: Recipe, image_size: int) -> "SplitNetwork":
-        """Split it as the settings say; UserError where the network has fewer blocks."""
+        """Split it as the settings say.
+
+        Raises UserError where the network has fewer blocks, and where statistics are to be adapted
+        that it does not have.
+        """
         split_point(architecture, settings.blocks)
+        if settings.frozen_batch_norm == "adapt" and not architecture.has_batch_stats:
+            raise UserError(
+                f"transfer.frozen_batch_norm: {architecture.name} has no batch normalisation whose "
+                "statistics could be adapted, expected batch or source (which mean the same for it)"
+            )
         return cls(architecture, settings.blocks, settings.frozen_batch_norm, image_size)
 
     @property
@@ -47,7 +56,7 @@ class SplitNetwork:
     @property
     def moving_prefix(self) -> bool:
         """Whether frozen layers normalise by batch statistics and move their running ones."""
-        return self.frozen_batch_norm == "batch"
+        return self.frozen_batch_norm == "batch" and self.architecture.has_batch_stats
 
     @property
     def own_statistics(self) -> bool:
@@ -73,15 +82,15 @@ class SplitNetwork:
         """The same network with some fields changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
-    def front(self, params: dict, batch_stats: Variables, frozen: Weights) -> ResNet:
+    def front(self, params: dict, batch_stats: Variables, frozen: Weights) -> Module:
         """The whole network, to run its prefix; kernels in front of the split point are shared."""
         return self._bind(params, batch_stats, frozen, self.many and self.own_params)
 
-    def back(self, params: dict, batch_stats: Variables, frozen: Weights) -> ResNet:
+    def back(self, params: dict, batch_stats: Variables, frozen: Weights) -> Module:
         """The whole network, to run its suffix."""
         return self._bind(params, batch_stats, frozen, self.many)
 
-    def _bind(self, params: dict, batch_stats: Variables, frozen: Weights, batched: bool) -> ResNet:
+    def _bind(self, params: dict, batch_stats: Variables, frozen: Weights, batched: bool) -> Module:
         method = choose_convolution(batched_weights=batched)
         return bind(
             definition(self.architecture, dtype=self.dtype, method=method),
@@ -89,17 +98,23 @@ class SplitNetwork:
             {**frozen.batch_stats, **batch_stats},
         )
 
+    def apply(
+        self, params: dict, batch_stats: Variables, frozen: Weights, images: jax.Array
+    ) -> jax.Array:
+        """Logits [N, C] of float images [N, H, W, 3] in [0, 1], with the running statistics."""
+        inputs = self.front(params, batch_stats, frozen).prefix(images, self.split)
+        return self.back(params, batch_stats, frozen).suffix(inputs, self.split)
+
     def logits(
         self, params: dict, batch_stats: Variables, frozen: Weights, inputs: jax.Array
     ) -> jax.Array:
         """Logits [N, C] of stored images or features, with the running statistics."""
         if not self.features:
-            images = prepare(inputs, self.image_size)
-            inputs = self.front(params, batch_stats, frozen).prefix(images, self.split)
+            return self.apply(params, batch_stats, frozen, prepare(inputs, self.image_size))
         return self.back(params, batch_stats, frozen).suffix(inputs, self.split)
 
 
-def moved(network: ResNet, batch_stats: Variables) -> Variables:
+def moved(network: Module, batch_stats: Variables) -> Variables:
     """The statistics of `network` at the paths of `batch_stats`."""
     new = batch_stats_of(network)
     return {path: new[path] for path in batch_stats}

@@ -34,7 +34,7 @@ BEGINS = {
     "finetune": "finetune.task._train",
     "sweep": "sweep.cells._run",
     "attack": "attack.task._rows",
-    "pretrain": "pretrain.task._Training",
+    "pretrain": "pretrain.task._train",
     "influence": "finetune.task._train",
     "visualize": "visualize.task._gradients",
     "my_images": "sweep.cells._run",

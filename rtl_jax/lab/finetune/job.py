@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import jax
 import numpy as np
 
-from rtl_jax.data.dataset import Dataset
+from rtl_jax.data.dataset import Dataset, ImageSet
+from rtl_jax.data.subset import draw_test_subset
 from rtl_jax.lab.compatibility import name_differences
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.inputs import draw_rows, load_network, load_target
@@ -15,7 +17,7 @@ from rtl_jax.lab.memory import Batch, require_memory
 from rtl_jax.models.network import Network
 from rtl_jax.runtime.digest import digest
 from rtl_jax.train.finetuning import FineTuning, start
-from rtl_jax.train.step import Program
+from rtl_jax.train.program import Program
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,6 +53,20 @@ class Job(FineTuning):
     def dataset(self) -> Dataset:
         """The target's images, all of them."""
         return self.inputs.dataset
+
+    @property
+    def attack_key(self) -> jax.Array:
+        """The key of the attacks at evaluations."""
+        return jax.random.fold_in(self.key, 3)
+
+    @cached_property
+    def attacked_images(self) -> ImageSet | None:
+        """Those of its test images that are attacked at evaluations; None: none are."""
+        if self.experiment.transfer.num_attacked == 0:
+            return None
+        images = self.test_images
+        number = min(self.experiment.transfer.num_attacked, len(images))
+        return images.take(draw_test_subset(images.labels, number, self.dataset.num_classes))
 
     def provenance(self) -> dict[str, Any]:
         """What the fine-tuned network's manifest says of where it comes from."""
@@ -113,10 +129,12 @@ def tell_differences(jobs: Sequence[Job]) -> None:
 def require_memory_for(program: Program, images: int) -> None:
     """Raise UserError where batches of a program that looks at `images` would not fit in memory."""
     network, settings, split = program.network, program.settings, program.network.split
-    batches = (
+    batches: tuple[Batch, ...] = (
         Batch("transfer.batch_size", settings.batch_size, "train", split),
         Batch("transfer.eval_batch_size", min(settings.eval_batch_size, images), "look", split),
     )
+    if settings.perturbs:  # whose gradient goes back to the pixels
+        batches += (Batch("transfer.batch_size", settings.batch_size, "attack", split),)
     require_memory(network.architecture, network.image_size, *batches, dtype=network.dtype)
 
 

@@ -24,8 +24,8 @@ from rtl_jax.lab.sweep.measure import measure
 from rtl_jax.models.registry import Architecture
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.paths import data_path
+from rtl_jax.train.program import Program
 from rtl_jax.train.split import SplitNetwork
-from rtl_jax.train.step import Program
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,279 @@
+"""ResNets under torchvision's names, those of CIFAR networks and timm's."""
+
+import itertools
+import re
+import typing
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from convert.layouts.entry import Entry, Shape, Table
+from convert.layouts.layout import Change, Layout, Option
+from rtl_jax.errors import UserError
+from rtl_jax.models.architecture import (
+    ARCHITECTURES,
+    EXPANSION,
+    Activation,
+    AntiAliasing,
+    ResNetArchitecture,
+    StrideIn,
+)
+
+# Names of CIFAR networks (robustness, RobustBench) for what torchvision calls otherwise.
+_ALIASES = (
+    (re.compile(r"\.shortcut\.(\d)\."), r".downsample.\1."),
+    (re.compile(r"^linear\."), "fc."),
+)
+_FIRST_NORM = re.compile(r"(layer[0-9]{1,2}\.[0-9]{1,4})\.bn1\.weight")
+_DEEP = re.compile(r"conv1\.([0-9]{1,2})\.weight")
+_MIDDLE = re.compile(r"layer[0-9]{1,2}\.[0-9]{1,4}\.conv2\.weight")
+_AVERAGED = re.compile(r"layer[0-9]{1,2}\.[0-9]{1,4}\.downsample\.2\.weight")
+_BLOCK = re.compile(r"layer([0-9]{1,2})\.([0-9]{1,4})\.(\w+)")
+
+_FIELDS = ("activation", "stride_in", "bn_eps", "anti_aliasing")
+
+
+def preactivated(shapes: Mapping[str, Shape]) -> bool:
+    """Whether most blocks' first normalisation has the width of their input, not of their inside;
+    where none shows, whether none follows the first convolution."""
+    votes: Counter[bool] = Counter()
+    for name, shape in shapes.items():
+        if match := _FIRST_NORM.fullmatch(name):
+            conv = shapes.get(f"{match[1]}.conv1.weight", ())
+            if len(conv) == 4 and len(shape) == 1 and conv[0] != conv[1]:
+                votes[shape[0] == conv[1]] += 1
+    return votes[True] > votes[False] if votes else "bn1.weight" not in shapes
+
+
+class ResNetLayout(Layout):
+    """conv1, bn1, layer1.0.conv1, ..., fc; shortcuts are downsample.0 and downsample.1."""
+
+    name = "resnet"
+    family = "resnet"
+    words = "a ResNet"
+    first = ("conv1.weight", "conv1.0.weight")
+    signs = ("layer1.0.",)
+    heads = ("fc", "linear")
+    options: ClassVar = {
+        "stem": Option(None, ("imagenet", "small"), "overrule the first layers"),
+        "activation": Option("relu", typing.get_args(Activation), "where it is not relu"),
+        "stride_in": Option(
+            "3x3",
+            typing.get_args(StrideIn),
+            "the convolution of a bottleneck with the stride, where it is not the 3x3",
+        ),
+        "bn_eps": Option(1e-5, float, "where it is not 1e-5"),
+        "anti_aliasing": Option(
+            "none",
+            typing.get_args(AntiAliasing),
+            "what stands in the place of strides, as in timm's resnetaa50 and resnetblur50",
+        ),
+    }
+    torch_words = "torchvision's ResNet"
+
+    def rename(self, name: str) -> str:
+        """A name inside the network, with torchvision's words for CIFAR networks' own."""
+        for pattern, replacement in _ALIASES:
+            name = pattern.sub(replacement, name)
+        return name
+
+    def fits(self, shapes: Mapping[str, Shape]) -> bool:
+        """Whether normalisations follow their convolutions."""
+        return not preactivated(shapes)
+
+    def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> ResNetArchitecture:
+        """The architecture whose tensors these are, by torchvision's names inside the network.
+
+        The stem says what shapes do not show, stride and pooling; by default a 7x7 kernel means
+        'imagenet' and a 3x3 one 'small'.
+        """
+        stages: dict[int, dict[int, set[str]]] = {}
+        widths: dict[tuple[int, str], Counter[int]] = {}
+        for name, shape in shapes.items():
+            if (match := _BLOCK.match(name)) and shape:
+                stage, index, layer = int(match[1]), int(match[2]), match[3]
+                stages.setdefault(stage, {}).setdefault(index, set()).add(layer)
+                widths.setdefault((stage, layer[-1]), Counter())[shape[0]] += 1
+        count = max(stages, default=0)
+        if not count or set(stages) != set(range(1, count + 1)):
+            raise UserError(
+                f"has the stages {[f'layer{s}' for s in sorted(stages)]}, expected layer1, "
+                "layer2, ..."
+            )
+        bottleneck = any(
+            "conv3" in layers for block in stages.values() for layers in block.values()
+        )
+        sizes = tuple(max(stages[s]) + 1 for s in range(1, count + 1))
+        if sum(sizes) > len(shapes):
+            raise UserError(
+                f"names block {max(sizes) - 1} of a stage, and has {len(shapes)} tensors"
+            )
+
+        def vote(stage: int, layer: str) -> int:
+            votes = widths.get((stage, layer), Counter({0: 1}))
+            return votes.most_common(1)[0][0]
+
+        outs = [vote(s, "3" if bottleneck else "2") for s in range(1, count + 1)]
+        block: Literal["basic", "bottleneck"] = "bottleneck" if bottleneck else "basic"
+        stage_widths = tuple(out // EXPANSION[block] for out in outs)
+        inner_factor = max(vote(1, "1") // max(stage_widths[0], 1), 1) if bottleneck else 1
+        if min(stage_widths) < 1:
+            raise UserError(f"has stages of {outs} channels, which no {block} ResNet has")
+        deep = sorted(
+            (int(match[1]), shapes[name])
+            for name in shapes
+            if (match := _DEEP.fullmatch(name)) and len(shapes[name]) == 4
+        )
+        conv1 = shapes["conv1.weight"] if "conv1.weight" in shapes else shapes["conv1.0.weight"]
+        if len(conv1) != 4 or conv1[1] != 3 or conv1[2] != conv1[3]:
+            raise UserError(
+                f"has a first convolution of shape {conv1}, expected (width, 3, k, k): every "
+                "network here sees three colours"
+            )
+        stem_votes = Counter(shape[0] for name, shape in shapes.items()
+                             if name.startswith("bn1.") and shape)  # fmt: skip
+        stem_votes[deep[-1][1][0] if deep else conv1[0]] += 1
+        groups = Counter(
+            shape[0] // shape[1]
+            for name, shape in shapes.items()
+            if bottleneck and _MIDDLE.fullmatch(name) and len(shape) == 4 and shape[1]
+        )
+        head = shapes["fc.weight"]
+        general = ResNetArchitecture(
+            name="",
+            block=block,
+            stage_sizes=sizes,
+            stage_widths=stage_widths,
+            inner_factor=inner_factor,
+            stem_width=stem_votes.most_common(1)[0][0],
+            num_classes=head[0] if head else 0,
+            groups=max(groups.most_common(1)[0][0], 1) if groups else 1,
+            deep_stem=tuple(shape[0] for _, shape in deep[:-1]),
+            average_shortcut=any(_AVERAGED.fullmatch(name) for name in shapes),
+            **_stem(conv1[2], options.get("stem") or ("imagenet" if deep else None)),
+        )
+        fields = {name: options[name] for name in _FIELDS if name in options}
+        found = general.replace(**fields)
+        return found.replace(name=_name(found))
+
+    def entries(self, architecture: ResNetArchitecture) -> Sequence[Entry]:
+        """Every array of a network, from input to output."""
+        arch, table = architecture, Table()
+        for index, (before, after) in enumerate(
+            itertools.pairwise((3, *arch.deep_stem, arch.stem_width))
+        ):
+            if index:
+                table.norm(f"conv1.{3 * index - 2}", before, path=f"conv1/{2 * index - 1}")
+            name, path = (f"conv1.{3 * index}", f"conv1/{2 * index}")
+            if not arch.deep_stem:
+                name = path = "conv1"
+            table.conv(name, before, after, arch.stem_kernel, path=path)
+        table.norm("bn1", arch.stem_width)
+        for path, channels, inner, out, stride in arch.block_specs():
+            if arch.block == "bottleneck":
+                layers = [(channels, inner, 1), (inner, inner, 3), (inner, out, 1)]
+            else:
+                layers = [(channels, inner, 3), (inner, out, 3)]
+            name = path.replace("/", ".")
+            for index, (before, after, kernel) in enumerate(layers, start=1):
+                groups = arch.groups if index == 2 else 1
+                table.conv(f"{name}.conv{index}", before, after, kernel, groups=groups)
+                table.norm(f"{name}.bn{index}", after)
+            if stride != 1 or channels != out:
+                first = 1 if arch.average_shortcut else 0  # behind the pool
+                shortcut = f"{name}.downsample.{first}"
+                table.conv(shortcut, channels, out, 1, path=f"{path}/downsample_conv")
+                table.norm(f"{name}.downsample.{first + 1}", out, path=f"{path}/downsample_bn")
+        table.linear("fc", arch.num_features, arch.num_classes)
+        return table
+
+    def options_of_name(self, name: str) -> dict[str, Any]:
+        """timm's resnetaa50 and resnetblur50, whose tensors are a ResNet-50's."""
+        aliasing = {"aa": "average", "blur": "blur"}
+        found = re.search(r"(?:resnet|resnext)(aa|blur)\d", name)
+        return {"anti_aliasing": aliasing[found[1]]} if found else {}
+
+    def stem_words(self, architecture: ResNetArchitecture) -> str:
+        """Kernel, stride and pooling."""
+        arch = architecture
+        pool = "max-pool" if arch.stem_pool else "no pooling"
+        number = f"{len(arch.deep_stem) + 1} times " if arch.deep_stem else ""
+        size = f"{number}{arch.stem_kernel}x{arch.stem_kernel}"
+        return f"stem {size}, stride {arch.stem_stride}, {pool}"
+
+    def described(self, architecture: ResNetArchitecture) -> str:
+        """The options in words; the stride only where there is a choice."""
+        arch = architecture
+        stride = f", stride in the {arch.stride_in}" if arch.block == "bottleneck" else ""
+        aliasing = f"anti-aliasing {arch.anti_aliasing}"
+        return f"{arch.activation}{stride}, BatchNorm eps {arch.bn_eps:g}, {aliasing}"
+
+    def stated(self, architecture: ResNetArchitecture) -> dict[str, Any]:
+        """The stem in one word, and the other options where they are not the usual."""
+        stem = "imagenet" if architecture.stem_pool else "small"
+        return {"stem": stem, **super().stated(architecture)}
+
+    def changes(self, architecture: ResNetArchitecture) -> Iterator[Change]:
+        """Activation, stride, eps and stem."""
+        arch = architecture
+        for change in super().changes(arch):
+            if change.kind == "stem" or (change.kind == "stride_in" and arch.block == "basic"):
+                continue
+            yield change
+        for eps in (1e-5, 1e-4, 1e-3):
+            yield Change("bn_eps", f"--bn-eps {eps:g}", {"bn_eps": eps})
+        for stem, imagenet in (("imagenet", True), ("small", False)):
+            fields = {"stem_stride": 2 if imagenet else 1, "stem_pool": imagenet}
+            yield Change("stem", f"--stem {stem}", fields)
+
+    def image_size(self, architecture: ResNetArchitecture) -> int:
+        """224, or 32 behind a small stem."""
+        return 224 if architecture.stem_pool else 32
+
+    def torch_module(self, architecture: ResNetArchitecture) -> Any:
+        """torchvision's ResNet, written down in `torch_resnet`."""
+        from convert.torch_resnet import torch_resnet
+
+        return torch_resnet(architecture)
+
+
+def _stem(kernel: int, stem: str | None) -> dict[str, Any]:
+    known = {7: "imagenet", 3: "small"}
+    if stem is None and kernel not in known:
+        raise UserError(
+            f"has a first convolution of {kernel}x{kernel}, whose stride and pooling are in no "
+            "shape: say --stem imagenet (stride 2, max-pool) or --stem small (neither)"
+        )
+    stem = stem or known[kernel]
+    if stem not in known.values():
+        raise UserError(f"has no stem {stem!r}: choose imagenet or small")
+    imagenet = stem == "imagenet"
+    return {"stem_kernel": kernel, "stem_stride": 2 if imagenet else 1, "stem_pool": imagenet}
+
+
+_NAMED = (
+    "block",
+    "stage_sizes",
+    "stage_widths",
+    "inner_factor",
+    "stem_width",
+    "groups",
+    "average_shortcut",
+    "anti_aliasing",
+)
+
+
+def _name(found: ResNetArchitecture) -> str:
+    for name, named in ARCHITECTURES.items():
+        if found.deep_stem and found.deep_stem != named.deep_stem:
+            continue
+        if all(getattr(found, field) == getattr(named, field) for field in _NAMED):
+            return name
+    sizes = "-".join(map(str, found.stage_sizes))
+    widths = "-".join(map(str, found.stage_widths))
+    factor = f"_x{found.inner_factor}" if found.inner_factor > 1 else ""
+    factor += f"_g{found.groups}" if found.groups > 1 else ""
+    factor += "_deep" if found.deep_stem else ""
+    factor += "_d" if found.average_shortcut else ""
+    factor += f"_{found.anti_aliasing}" if found.anti_aliasing != "none" else ""
+    return f"resnet_{found.block}_{sizes}_w{widths}{factor}"
