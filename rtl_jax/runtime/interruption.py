@@ -74,7 +74,9 @@ def end_at_once() -> None:
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
     """Yield a function that says whether SIGTERM has come; until the end it does nothing else.
 
-    Outside of the main thread, where Python handles no signals, the answer stays no.
+    Where it has come and the work went on to its end all the same, Terminated is raised there:
+    more work may follow. Outside of the main thread, where Python handles no signals, the answer
+    stays no.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -89,3 +91,5 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     finally:
         signal.signal(signal.SIGTERM, before)
+    if asked.is_set():
+        raise Terminated

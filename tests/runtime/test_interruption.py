@@ -92,6 +92,14 @@ def test_a_program_that_has_finished_is_ended_without_a_word() -> None:
     assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
 
 
+def test_sigterm_is_not_lost_where_the_work_that_could_stop_ends() -> None:
+    before, ended = signal.getsignal(signal.SIGTERM), []
+    with pytest.raises(Terminated), asked_to_stop() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        ended.append(stop())
+    assert ended == [True] and signal.getsignal(signal.SIGTERM) == before
+
+
 def test_handlers_are_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM), sys.unraisablehook
     with pytest.raises(Terminated), stoppable():
