@@ -3,8 +3,7 @@
 import sys
 
 from rtl_jax.errors import Incomplete, UserError
-from rtl_jax.lab import cli, tasks
-from rtl_jax.runtime.interruption import Stopped, insisting
+from rtl_jax.runtime.interruption import Stopped
 from rtl_jax.runtime.output import run_and_exit
 
 
@@ -12,15 +11,17 @@ def main(arguments: list[str]) -> int:
     """Run what the command line asks for.
 
     Returns 0, 2 for user-fixable errors, 3 where some of the inputs were broken and the others
-    are done, 130 or 143 for SIGINT or SIGTERM.
+    are done, 143 where SIGTERM has stopped a training that it let save.
     """
+    # Imported here, where Ctrl-C is answered already.
+    from rtl_jax.lab import cli, tasks
+
     if not arguments or {"-h", "--help"} & set(arguments):
         print(cli.USAGE)
         return 0 if arguments else 2
     try:
         settings, workdir = cli.parse(arguments)
-        with insisting():
-            tasks.run(settings, workdir)
+        tasks.run(settings, workdir)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -30,9 +31,6 @@ def main(arguments: list[str]) -> int:
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         return 143
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
     return 0
 
 

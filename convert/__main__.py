@@ -3,15 +3,12 @@
 import argparse
 import dataclasses
 import logging
-import signal
 import sys
-import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import Activation, ResNetArchitecture, StrideIn
 from rtl_jax.runtime.output import run_and_exit
 
 if TYPE_CHECKING:
@@ -39,18 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"convert: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("convert: interrupted; no half-written file is left", file=sys.stderr)
-        return 130
 
 
 def _convert(arguments: Sequence[str]) -> int:
+    from convert.layouts import all_options
+
     parser = argparse.ArgumentParser("python -m convert", description=__doc__, epilog=_EPILOG)
     parser.add_argument("source", metavar="SOURCE")
     parser.add_argument("destination", metavar="DESTINATION", type=Path)
     parser.add_argument("--check", action="store_true", help="compare with PyTorch, by stage")
     parser.add_argument("--arch", metavar="NAME", help="fail unless the file holds this network")
-    parser.add_argument("--stem", choices=("imagenet", "small"), help="overrule the first layers")
     for name in ("mean", "std"):
         parser.add_argument(
             f"--{name}", type=_numbers, metavar="R,G,B", help="overrule the normalisation"
@@ -69,15 +64,12 @@ def _convert(arguments: Sequence[str]) -> int:
         metavar="zeros|seed:N",
         help="what a network without a head gets, for fine-tuning to replace",
     )
-    parser.add_argument(
-        "--activation", choices=typing.get_args(Activation), help="where it is not relu"
-    )
-    parser.add_argument(
-        "--stride-in",
-        choices=typing.get_args(StrideIn),
-        help="the convolution of a bottleneck with the stride, where it is not the 3x3",
-    )
-    parser.add_argument("--bn-eps", type=float, metavar="EPS", help="where it is not 1e-5")
+    for name, option in all_options().items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(option.values, tuple):
+            parser.add_argument(flag, choices=option.values, help=option.words)
+        else:
+            parser.add_argument(flag, type=option.values, metavar="NUMBER", help=option.words)
     parser.add_argument(
         "--reference",
         metavar="FILE.npz",
@@ -117,7 +109,7 @@ def _convert(arguments: Sequence[str]) -> int:
         options.source,
         options.destination,
         reference=reference,
-        **dataclasses.asdict(_choices(options)),
+        **vars(_choices(options)),
     )
     if not options.check:
         return 0
@@ -126,14 +118,15 @@ def _convert(arguments: Sequence[str]) -> int:
 
 def _choices(options: argparse.Namespace) -> "Choices":
     from convert.choices import Choices
+    from convert.layouts import all_options
 
-    fields = [field.name for field in dataclasses.fields(Choices)]
-    return Choices(**{name: getattr(options, name) for name in fields})
+    fields = [field.name for field in dataclasses.fields(Choices) if field.name != "options"]
+    return Choices.of(**{name: getattr(options, name) for name in (*fields, *all_options())})
 
 
 def _check(options: argparse.Namespace) -> int:
-    from convert.choices import described
     from convert.hub import expanded
+    from convert.layouts import layout_of
     from convert.parity import TOLERANCE, differences
     from rtl_jax.models.network import Network
 
@@ -141,9 +134,13 @@ def _check(options: argparse.Namespace) -> int:
     rows = differences(options.source, destination, choices=_choices(options))
     worst = max(rows, key=lambda row: row.relative)
     if worst.relative <= TOLERANCE:
-        arch = cast(ResNetArchitecture, Network.load(expanded(destination).absolute()).architecture)
+        arch = Network.load(expanded(destination).absolute()).architecture
+        layout = layout_of(arch)
         print(f"equal: every stage within {worst.relative:.1e} of its largest value")
-        print(f"compared: torchvision's ResNet with these weights, in PyTorch, {described(arch)}")
+        print(
+            f"compared: {layout.torch_words} with these weights, in PyTorch, "
+            f"{layout.described(arch)}"
+        )
         if options.reference is None:
             print(
                 "not compared: the network that their author ran, which no tensor shows; "
@@ -222,11 +219,6 @@ def _numbers(text: str) -> tuple[float, ...]:
     return numbers
 
 
-def _terminated(*_: object) -> None:
-    raise KeyboardInterrupt  # so that a polite kill cleans up as Ctrl-C does
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminated)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's account of what we report
     run_and_exit(main)

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from convert import hub, layout, network
+from convert import hub, network
 from convert.checkpoint import open_checkpoint, translated
-from convert.choices import Choices, described
+from convert.choices import Choices
+from convert.layouts import layout_of
 from convert.pickles import shown
 from convert.reference import Reference, compare_reference
 from rtl_jax.errors import UserError
@@ -43,14 +44,14 @@ def convert(
       destination: a directory that does not exist.
       reference: images with the logits that the network's author's own code gives for them.
       report: given a line for everything that was found, skipped or assumed.
-      choices: the fields of `Choices`, which overrule what the file says.
+      choices: the fields of `Choices` and options of layouts, which overrule what the file says.
 
     Raises:
-      UserError: nothing was written, because the source is no checkpoint of a ResNet, names a way
-        to run code, does not fit, or does not give the reference's logits, or because the
+      UserError: nothing was written, because the source is no checkpoint of a known family, names a
+        way to run code, does not fit, or does not give the reference's logits, or because the
         destination exists or cannot be written.
     """
-    chosen = Choices(**choices)
+    chosen = Choices.of(**choices)
     destination = hub.expanded(destination)
     if destination.exists() or destination.is_symlink():
         raise UserError(f"{destination} exists already: remove it or choose another destination")
@@ -79,6 +80,8 @@ def convert(
         "placeholders": list(checkpoint.placeholders),
         "converter": VERSION,
     }
+    if found.layout is not layout_of(arch_found):
+        provenance["layout"] = found.layout.name
     if found.made_head is not None:
         # The names meet whoever predicts with it, and no data set has them.
         names = [f"(no head: {label})" for label in range(arch_found.num_classes)]
@@ -176,7 +179,7 @@ def file_sha256(path: Path) -> str:
 def _variables(found: network.Found) -> dict[str, dict[str, np.ndarray]]:
     """Read every tensor of the network, one at a time, into our layout."""
     variables: dict[str, dict[str, np.ndarray]] = {"params": {}, "batch_stats": {}}
-    table = layout.entries(found.architecture)
+    table = found.layout.entries(found.architecture)
     for entry in tqdm(table, "reading", unit=" tensors", disable=None, leave=False):
         values = network.load(found.tensors[entry.torch_name], entry.torch_name)
         variables[entry.collection][entry.path] = entry.to_flax(values)
@@ -184,15 +187,16 @@ def _variables(found: network.Found) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _report(found: network.Found, report: Callable[[str], Any]) -> None:
-    arch, normalization = found.architecture, found.normalization
-    stem = "max-pool" if arch.stem_pool else "no pooling"
+    arch, normalization, layout = found.architecture, found.normalization, found.layout
+    stem = f"{words}; " if (words := layout.stem_words(arch)) else ""
     for note in found.notes:
         report(note)
     report(
-        f"{arch.name}, {arch.num_classes} classes; stem {arch.stem_kernel}x{arch.stem_kernel}, "
-        f"stride {arch.stem_stride}, {stem}; names under {shown(found.prefix) or 'no prefix'}"
+        f"{arch.name}, {arch.num_classes} classes; {stem}"
+        f"names under {shown(found.prefix) or 'no prefix'}"
     )
-    report(f"{described(arch)}: no tensor shows these; --reference FILE.npz tells whether they fit")
+    if described := layout.described(arch):
+        report(f"{described}: no tensor shows these; --reference FILE.npz tells whether they fit")
     numbers = f"mean {arch.mean}, std {arch.std}"
     if normalization.origin == "assumed":
         report(

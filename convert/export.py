@@ -4,20 +4,20 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from convert import layout
-from convert.choices import described
 from convert.hub import expanded
+from convert.layouts import layout_of
+from convert.layouts.layout import Layout
 from convert.network import METADATA_KEY
 from convert.torch_needed import import_torch
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import OPTIONS, ResNetArchitecture
 from rtl_jax.models.network import Network
+from rtl_jax.models.registry import Architecture
 from rtl_jax.runtime.paths import complete_or_absent
 
 
@@ -43,12 +43,13 @@ def export_network(
     """
     destination = _free(destination)
     torch = None if destination.suffix == ".safetensors" else import_torch("exporting to .pth")
-    arch = cast(ResNetArchitecture, network.architecture)
-    state = state_dict(arch, network.params, network.batch_stats)
+    arch = network.architecture
+    layout = layout_of(arch, network.provenance.get("layout"))
+    state = state_dict(layout, arch, network.params, network.batch_stats)
     with complete_or_absent(destination.absolute()) as temporary:
         try:
             if torch is None:
-                save_file(state, temporary, metadata=_metadata(arch))
+                save_file(state, temporary, metadata=_metadata(layout, arch))
             else:
                 torch.save({name: torch.from_numpy(v) for name, v in state.items()}, temporary)
         except (SafetensorError, RuntimeError) as error:  # how both report a full disk
@@ -61,8 +62,11 @@ def export_network(
     )
     if "head" in network.provenance:
         report("warning: its head is none of its own, only one for fine-tuning to replace")
-    if _options(arch):
-        report(f"torchvision's model computes something else with it: it needs {described(arch)}")
+    if layout.unusual(arch):
+        report(
+            f"torchvision's model computes something else with it: it needs "
+            f"{layout.described(arch)}"
+        )
     return destination
 
 
@@ -77,27 +81,20 @@ def _free(destination: str | os.PathLike) -> Path:
 
 
 def state_dict(
-    architecture: ResNetArchitecture, params: Mapping[str, Any], batch_stats: Mapping[str, Any]
+    layout: Layout,
+    architecture: Architecture,
+    params: Mapping[str, Any],
+    batch_stats: Mapping[str, Any],
 ) -> dict[str, np.ndarray]:
-    """torchvision's state dict of a network: float32, BatchNorm's counters as int64 zeros."""
+    """torch's state dict of a network: float32, BatchNorm's counters as int64 zeros."""
     variables = {"params": params, "batch_stats": batch_stats}
     state: dict[str, np.ndarray] = {}
     for entry in layout.entries(architecture):
         values = np.asarray(variables[entry.collection][entry.path])
         state[entry.torch_name] = entry.to_torch(values)
-        if entry.path.endswith("/var"):
-            counter = entry.torch_name.replace("running_var", layout.COUNTER)
-            state[counter] = np.zeros((), np.int64)
-    return state
+    return state | layout.constants(architecture)
 
 
-def _options(architecture: ResNetArchitecture) -> dict[str, Any]:
-    """The options that torchvision's own network does not have."""
-    return {name: value for name, value in architecture.to_dict().items() if name in OPTIONS}
-
-
-def _metadata(architecture: ResNetArchitecture) -> dict[str, str]:
-    stem = "imagenet" if architecture.stem_pool else "small"
-    fields: dict[str, Any] = {"mean": architecture.mean, "std": architecture.std, "stem": stem}
-    fields |= _options(architecture)
+def _metadata(layout: Layout, architecture: Architecture) -> dict[str, str]:
+    fields = {"mean": architecture.mean, "std": architecture.std, **layout.stated(architecture)}
     return {"format": "pt", METADATA_KEY: json.dumps(fields)}

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from convert.layouts import LAYOUTS
+from convert.layouts.layout import Layout
 from convert.pickles import shown
 from convert.tensors import Tensor
 from rtl_jax.errors import UserError
@@ -16,47 +18,52 @@ NUM_CLASSES = 2
 
 # `fc`; `fc.1` behind a dropout; `head.fc` of timm; `classifier`, ...
 _HEAD = re.compile(
-    r"(fc|linear|head|classifier|last_linear|output|logits)(\.\w{1,30}){0,3}\.weight"
+    r"(fc|linear|heads?|classifier|last_linear|output|logits)(\.\w{1,30}){0,3}\.weight"
 )
 _MAX_LEVELS = 12
-_FIRST = "conv1.weight"
+_FIRSTS = sorted({first for layout in LAYOUTS for first in layout.first}, key=len, reverse=True)
+_SIGN = re.compile("|".join(re.escape(sign) for layout in LAYOUTS for sign in layout.signs))
 
 
 class Head(NamedTuple):
-    """The names of a network's linear layers behind its blocks; of a head that can be read, one."""
+    """The names of a network's linear layers behind its blocks; of a head that can be read, one.
+
+    `layouts` are those that the network may have, by its first layer and its signs.
+    """
 
     weights: tuple[str, ...]
+    layouts: tuple[Layout, ...]
 
-    @property
-    def names(self) -> dict[str, str]:
-        """The head's tensors by name, with torchvision's name for each; {} if there is not one."""
+    def names(self, head: str) -> dict[str, str]:
+        """The head's tensors by name, each with its name in a layout whose head is `head`; {} if
+        there is not one."""
         if len(self.weights) != 1:
             return {}
         bias = self.weights[0].removesuffix("weight") + "bias"
-        return {self.weights[0]: "fc.weight", bias: "fc.bias"}
+        return {self.weights[0]: f"{head}.weight", bias: f"{head}.bias"}
 
 
 def networks(tensors: Mapping[str, Tensor]) -> dict[str, Head]:
-    """The head of every ResNet, by the prefix of its names; the one to read comes first.
+    """The head of every network, by the prefix of its names; the one to read comes first.
 
-    A ResNet has a first convolution and `layer1`, or a first convolution and a head. An attacker's
-    copy comes last, since `robustness` evaluates the other; then the shorter prefix wins.
+    A network has a first layer of a layout, and a sign of it or a head. An attacker's copy comes
+    last, since `robustness` evaluates the other; then the shorter prefix wins.
     """
-    firsts = {
-        name.removesuffix(_FIRST)
-        for name in tensors
-        if name == _FIRST or name.endswith(f".{_FIRST}")
-    }
+    firsts: dict[str, list[str]] = {}
+    for name in tensors:
+        for first in _FIRSTS:
+            if name == first or name.endswith(f".{first}"):
+                firsts.setdefault(name.removesuffix(first), []).append(first)
     levels: dict[str, list[str]] = {}
-    with_blocks = set()
+    signs: dict[str, set[str]] = {}
     for name, tensor in tensors.items():
-        if not name.endswith(".weight") and "layer1.0." not in name:
-            continue
         for level in _levels(name):
+            if level in firsts and (sign := _SIGN.match(name, len(level))):
+                signs.setdefault(level, set()).add(sign[0])
+            if not name.endswith(".weight"):
+                continue
             inner = name[len(level) :]
-            if inner.startswith("layer1.0."):
-                with_blocks.add(level)
-            elif _HEAD.fullmatch(inner) and (inner.count(".") == 1 or len(tensor.shape) == 2):
+            if _HEAD.fullmatch(inner) and (inner.count(".") == 1 or len(tensor.shape) == 2):
                 levels.setdefault(level, []).append(name)
     shared = Counter(_parent(prefix) for prefix in firsts if prefix)
     found = {}
@@ -65,9 +72,17 @@ def networks(tensors: Mapping[str, Tensor]) -> dict[str, Head]:
         parent = _parent(prefix)
         if not own and prefix and parent not in firsts and shared[parent] == 1:
             own = [name for name in levels.get(parent, []) if not name.startswith(prefix)]
-        own = [n for n in own if n in (f"{prefix}fc.weight", f"{prefix}linear.weight")] or own
-        if own or prefix in with_blocks:
-            found[prefix] = Head(tuple(own))
+        there = signs.get(prefix, set())
+        layouts = tuple(
+            layout
+            for layout in LAYOUTS
+            if not {*layout.first}.isdisjoint(firsts[prefix])
+            and (not there or not there.isdisjoint(layout.signs))
+        )
+        called = {f"{prefix}{head}.weight" for layout in layouts for head in layout.heads}
+        own = [name for name in own if name in called] or own
+        if layouts and (own or there):
+            found[prefix] = Head(tuple(own), layouts)
     return found
 
 
@@ -87,15 +102,17 @@ def complete(found: Mapping[str, Head]) -> list[str]:
 
 
 def _twice(head: Head) -> bool:
-    return {name.rpartition(".weight")[0].rpartition(".")[2] for name in head.weights} == {
-        "fc",
-        "linear",
-    }
+    """Whether all of several layers are called as a layout's head is: one is there twice."""
+    names = {weight.removesuffix(".weight").rpartition(".")[2] for weight in head.weights}
+    return len(head.weights) > 1 and any(names <= {*layout.heads} for layout in head.layouts)
 
 
-def made(word: str, features: int) -> dict[str, Tensor]:
+def made(word: str, head: str, features: int) -> dict[str, Tensor]:
     """A head of `NUM_CLASSES`: zeros, or with seed:N uniform within 1 / sqrt(features)."""
-    shapes = {"fc.weight": (NUM_CLASSES, features), "fc.bias": (NUM_CLASSES,)}
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{head}.weight": (NUM_CLASSES, features),
+        f"{head}.bias": (NUM_CLASSES,),
+    }
     if word == "zeros":
         return {name: zeros(shape) for name, shape in shapes.items()}
     draw, bound = np.random.default_rng(seed_of(word)), 1 / np.sqrt(max(features, 1))
@@ -124,6 +141,7 @@ def _given(values: np.ndarray) -> Tensor:
 
 def without_head(prefix: str, head: Head) -> UserError:
     """What is to be said of a network that has no head which can be read."""
+    words = head.layouts[0].words
     under = f" under {shown(prefix)!r}" if prefix else ""
     way = (
         "Fine-tuning replaces the head anyway: for a source of fine-tuning say --head zeros (or "
@@ -131,11 +149,11 @@ def without_head(prefix: str, head: Head) -> UserError:
     )
     if not head.weights:
         return UserError(
-            f"holds a ResNet{under} without its head: no linear layer is named fc, linear, head, "
+            f"holds {words}{under} without its head: no linear layer is named fc, linear, head, "
             f"classifier, ... {way}"
         )
     listed = ", ".join(shown(name) for name in head.weights[:4])
     return UserError(
-        f"holds a ResNet{under} whose head has {len(head.weights)} linear layers ({listed}), where "
+        f"holds {words}{under} whose head has {len(head.weights)} linear layers ({listed}), where "
         f"a network here has one. {way}, and leave them out with --ignore"
     )

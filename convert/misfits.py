@@ -6,9 +6,10 @@ from typing import Any
 
 from convert import heads
 from convert.checkpoint import Checkpoint
+from convert.layouts.layout import Layout
 from convert.pickles import Opaque, shown
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import ResNetArchitecture
+from rtl_jax.models.registry import Architecture
 
 # Where files keep the weights, in the order in which they are looked for.
 KEYS = ("model", "state_dict", "model_state_dict", "net", "network", "weights", "params")
@@ -31,14 +32,16 @@ _HINTS = (
 
 
 def does_not_fit(
-    checkpoint: Checkpoint, architecture: ResNetArchitecture, problems: list[str], odd: str | None
+    checkpoint: Checkpoint,
+    layout: Layout,
+    architecture: Architecture,
+    problems: list[str],
+    odd: str | None,
 ) -> UserError:
-    """What is to be said of a ResNet whose tensors do not fit, by the lines of `mismatches`."""
+    """What is to be said of a network whose tensors do not fit, by the lines of `mismatches`."""
     if part := _shard(checkpoint):
         return UserError(part)
-    hints = []
-    if sum("conv2.weight expected" in line for line in problems) == architecture.num_blocks:
-        hints.append("Grouped convolutions (ResNeXt) are not supported.")
+    hints = layout.hints(architecture, problems)
     for piece, hint in _HINTS:
         if any(piece in line and line.startswith("left over") for line in problems[:_MAX_LINES]):
             hints.append(hint)

@@ -11,17 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from convert import heads, layout
+from convert import heads
 from convert.checkpoint import Checkpoint, metadata_fields
 from convert.choices import DEFAULT, Choices
 from convert.holders import State, counted, find_state
-from convert.layout import COUNTER
+from convert.layouts import known_architectures
+from convert.layouts.entry import COUNTER
+from convert.layouts.layout import Layout, mismatches
 from convert.misfits import does_not_fit
 from convert.normalization import Normalization, find_normalization, normaliser_names
 from convert.pickles import shown
 from convert.tensors import Tensor
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import ARCHITECTURES, OPTIONS, ResNetArchitecture
+from rtl_jax.models.registry import Architecture
 
 METADATA_KEY = "rtl_jax"
 
@@ -40,12 +42,13 @@ _COUNTERS = (COUNTER, "n_averaged")
 class Found:
     """A network that was recognised; its weights are still in the file.
 
-    `tensors` has torchvision's names. `copies` maps the prefix of each further copy to its
-    tensors. `notes` are lines for the user. `made_head` says what stands for a head that the
-    network does not have.
+    `tensors` has the names of the layout's entries. `copies` maps the prefix of each further copy
+    to its tensors. `notes` are lines for the user. `made_head` says what stands for a head that
+    the network does not have.
     """
 
-    architecture: ResNetArchitecture
+    layout: Layout
+    architecture: Architecture
     normalization: Normalization
     tensors: Mapping[str, Tensor]
     copies: Mapping[str, Mapping[str, Tensor]]
@@ -66,33 +69,34 @@ def find(checkpoint: Checkpoint, choices: Choices = DEFAULT) -> Found:
     normalisers = normaliser_names(tensors)
     excused = {name for pair in normalisers for name in pair}
     everywhere = list(state.networks)
-    network = _under(prefix, state, everywhere, excused)
-    copies = {other: _under(other, state, everywhere, excused) for other in others}
+    layout, network = _laid_out(prefix, state, everywhere, excused)
+    copies = {other: _under(layout, other, state, everywhere, excused) for other in others}
     if choices.prefix is not None:
         unused = [other for other in everywhere if other != prefix]
         notes += counted("networks that were not read, under", unused)
         others = unused
     metadata = metadata_fields(checkpoint, METADATA_KEY)
-    architecture = _architecture(network, metadata, choices)
+    architecture = _architecture(layout, network, metadata, choices)
     own = set(network)
-    made = _add_head(network, architecture, _inner_head(state, prefix), choices, notes)
+    made = _add_head(layout, network, architecture, _inner_head(state, prefix), choices, notes)
     for copy in copies.values():  # what this network lacks and was given, its copies lack too
         copy |= {name: network[name] for name in network.keys() - own - copy.keys()}
     shapes = {name: tensor.shape for name, tensor in network.items()}
-    problems = layout.mismatches(architecture, shapes)
-    heads_names = {name for head in state.networks.values() for name in head.names}
+    problems = mismatches(layout, architecture, shapes)
+    heads_names = {name for head in state.networks.values() for name in head.names("")}
     problems += [
         f"left over: {shown(name)} {tensor.shape}"
         for name, tensor in tensors.items()
         if not any(name.startswith(p) for p in (prefix, *others))
         and name not in excused
         and name not in heads_names
-        and name.rpartition(".")[2] not in _COUNTERS
+        and name.rpartition(".")[2] not in (*layout.unused, *_COUNTERS)
     ]
     if problems:
-        raise does_not_fit(checkpoint, architecture, problems, state.odd)
+        raise does_not_fit(checkpoint, layout, architecture, problems, state.odd)
     if choices.arch not in (None, architecture.name):
-        known = "" if choices.arch in ARCHITECTURES else f" (known: {', '.join(ARCHITECTURES)})"
+        every = known_architectures()
+        known = "" if choices.arch in every else f" (known: {', '.join(every)})"
         raise UserError(f"holds {architecture.name}, expected {choices.arch}{known}")
     claimed = checkpoint.entries.get("arch")
     if isinstance(claimed, str) and claimed != architecture.name:
@@ -100,10 +104,12 @@ def find(checkpoint: Checkpoint, choices: Choices = DEFAULT) -> Found:
             f"warning: the file calls its network {shown(claimed)!r}, and its tensors are those of "
             f"{architecture.name}: if they are not the same, --reference tells"
         )
-    _check_numbers(network)
+    _check_numbers(layout, network)
     normalization = find_normalization(tensors, normalisers, metadata, choices.mean, choices.std)
     architecture = architecture.replace(mean=normalization.mean, std=normalization.std)
-    return Found(architecture, normalization, network, copies, state.key, prefix, notes, made)
+    return Found(
+        layout, architecture, normalization, network, copies, state.key, prefix, notes, made
+    )
 
 
 def load(tensor: Tensor, name: str) -> np.ndarray:
@@ -167,14 +173,15 @@ def _chosen(state: State, choices: Choices) -> tuple[str, list[str]]:
 
 
 def _architecture(
-    network: Mapping[str, Tensor], metadata: Mapping[str, Any], choices: Choices
-) -> ResNetArchitecture:
+    layout: Layout, network: Mapping[str, Tensor], metadata: Mapping[str, Any], choices: Choices
+) -> Any:
     shapes = {name: tensor.shape for name, tensor in network.items()}
-    shapes.setdefault("fc.weight", (heads.NUM_CLASSES,))
-    known_stem = metadata["stem"] if metadata.get("stem") in ("imagenet", "small") else None
-    architecture = layout.infer(shapes, choices.stem or known_stem)
-    options = {name: metadata[name] for name in OPTIONS if name in metadata} | choices.options
-    return architecture.replace(**options)
+    shapes.setdefault(f"{layout.heads[0]}.weight", (heads.NUM_CLASSES,))
+    for name in choices.options:
+        if name not in layout.options:
+            raise UserError(f"holds {layout.words}, which has no --{name.replace('_', '-')}")
+    known = {name: metadata[name] for name in layout.options if name in metadata}
+    return layout.infer(shapes, {**known, **choices.options})
 
 
 def _inner_head(state: State, prefix: str) -> str:
@@ -184,16 +191,18 @@ def _inner_head(state: State, prefix: str) -> str:
 
 
 def _add_head(
+    layout: Layout,
     network: dict[str, Tensor],
-    arch: ResNetArchitecture,
+    arch: Any,
     head: str,
     choices: Choices,
     notes: list[str],
 ) -> str | None:
     """Complete a head without bias, or make one up, and note it; what the manifest says of it."""
-    if "fc.weight" not in network:
+    weight, bias = f"{layout.heads[0]}.weight", f"{layout.heads[0]}.bias"
+    if weight not in network:
         assert choices.head is not None
-        network |= heads.made(choices.head, arch.num_features)
+        network |= heads.made(choices.head, layout.heads[0], arch.num_features)
         notes.append(
             f"warning: a network without a head: --head {choices.head} made one, for fine-tuning "
             "to replace. Until then its predictions, and attacks on them, mean nothing"
@@ -201,22 +210,34 @@ def _add_head(
         return f"none of its own: {choices.head}"
     if choices.head is not None:
         raise UserError(f"has a head, and --head {choices.head} is for networks without one")
-    if head not in ("fc", "linear"):
+    if head not in layout.heads:
         notes.append(
             f"head: {shown(head)}, its only linear layer; what has no weights before it is taken "
             "for dropout"
         )
-    if "fc.bias" not in network:
-        network["fc.bias"] = heads.zeros(network["fc.weight"].shape[:1])
+    if bias not in network:
+        network[bias] = heads.zeros(network[weight].shape[:1])
         notes.append(f"head: {shown(head)} has no bias in the file: it is 0")
     return None
 
 
-def _under(
+def _laid_out(
     prefix: str, state: State, others: Sequence[str], excused: set[str]
+) -> tuple[Layout, dict[str, Tensor]]:
+    """The layout of the network under a prefix, and its tensors by the names of that."""
+    candidates = state.networks[prefix].layouts
+    for layout in candidates:
+        network = _under(layout, prefix, state, others, excused)
+        if layout.fits({name: tensor.shape for name, tensor in network.items()}):
+            return layout, network
+    return candidates[0], _under(candidates[0], prefix, state, others, excused)
+
+
+def _under(
+    layout: Layout, prefix: str, state: State, others: Sequence[str], excused: set[str]
 ) -> dict[str, Tensor]:
-    """The tensors under a prefix by torchvision's names, without those of the other networks."""
-    head = state.networks[prefix].names
+    """The tensors under a prefix by the layout's names, without those of the other networks."""
+    head = state.networks[prefix].names(layout.heads[0])
     inner = [other for other in others if other != prefix and other.startswith(prefix)]
     under: dict[str, Tensor] = {}
     for name, tensor in state.tensors.items():
@@ -226,17 +247,17 @@ def _under(
             continue
         if name.rpartition(".")[2] == "n_averaged":
             continue
-        ours = head.get(name) or layout.torchvision_name(name.removeprefix(prefix))
+        ours = head.get(name) or layout.rename(name.removeprefix(prefix))
         if ours in under:
             raise UserError(f"holds {shown(ours)} twice, the second time as {shown(name)}")
         under[ours] = tensor
     return under
 
 
-def _check_numbers(network: Mapping[str, Tensor]) -> None:
+def _check_numbers(layout: Layout, network: Mapping[str, Tensor]) -> None:
     for name, tensor in network.items():
         plain = tensor.dtype.kind == "f" or tensor.dtype.name.startswith(_FLOATS)
-        if not plain and COUNTER not in name:
+        if not plain and name.rpartition(".")[2] not in layout.unused:
             raise UserError(f"has {tensor.dtype} values in {name}, expected floating point")
 
 

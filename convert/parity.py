@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +11,12 @@ import numpy as np
 from convert import hub, network
 from convert.checkpoint import open_checkpoint, translated
 from convert.choices import DEFAULT, Choices
-from convert.layout import COUNTER
+from convert.layouts import layout_of
+from convert.layouts.entry import COUNTER
 from convert.torch_needed import import_torch
-from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import bind, definition
 from rtl_jax.models.network import Network
-
-if TYPE_CHECKING:
-    from convert.torch_resnet import TorchResNet
+from rtl_jax.models.registry import Architecture
 
 # Float32 through 150 layers differs by about 1e-5 of the largest value; a wrong tensor by 1.
 TOLERANCE = 1e-3
@@ -37,25 +35,23 @@ class Difference(NamedTuple):
         return self.largest / max(self.scale, 1e-30)
 
 
-def image_size(arch: ResNetArchitecture) -> int:
-    """The pixels of an image's edge that fit the stem: 224, or 32 behind a small one."""
-    return 224 if arch.stem_pool else 32
+def image_size(arch: Architecture) -> int:
+    """The pixels of an image's edge that fit the network: 224, or 32 behind a small stem."""
+    return layout_of(arch).image_size(arch)
 
 
 def torch_network(
     source: str | os.PathLike,
-    arch: ResNetArchitecture,
+    arch: Architecture,
     choices: Choices,
     report: Callable[[str], Any],
-) -> "TorchResNet":
+) -> Any:
     """`arch` in PyTorch with the weights of `source`, from pixels to logits, to evaluate."""
     torch = import_torch("--check")
-    from convert.torch_resnet import torch_resnet
-
-    module = torch_resnet(arch)
     path = hub.locate(source, report)
     with open_checkpoint(path) as checkpoint, translated(path):
         found = network.find(checkpoint, choices)
+        module = found.layout.torch_module(arch)
         state = {
             name: torch.from_numpy(tensor.load().astype(np.float32))
             for name, tensor in found.tensors.items()
@@ -83,7 +79,7 @@ def differences(
     """
     torch = import_torch("--check")
     stored = Network.load(hub.expanded(converted).absolute())
-    arch = cast(ResNetArchitecture, stored.architecture)
+    arch = stored.architecture
     if images is None:
         size = image_size(arch)
         images = np.random.default_rng(0).random((4, size, size, 3), np.float32)

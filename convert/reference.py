@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,7 +18,6 @@ from convert.hub import expanded
 from convert.pickles import shown
 from convert.variants import Variant, nearest
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.network import Network
 
 # Of the largest logit. Float32 differs by about 1e-6, and TF32 or half precision by about 1e-3.
@@ -127,7 +126,7 @@ def compare_reference(
     network that fits, or the nearest one.
     """
     path, images, logits = reference
-    arch = cast(ResNetArchitecture, network.architecture)
+    arch = network.architecture
     if logits.shape[1] != arch.num_classes:
         raise UserError(
             f"{path}: has logits of {logits.shape[1]} classes, and the network "

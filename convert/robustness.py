@@ -7,7 +7,7 @@ code; the last iterate is compared, since a choice among iterates could hide a d
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,8 @@ from rtl_jax.attacks import PGD, attack
 from rtl_jax.data import draw_test_subset, load_dataset
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.network import Network
+from rtl_jax.models.registry import Architecture
 
 STEPS = 20
 RELATIVE_STEP = 2.5
@@ -129,7 +129,7 @@ def compare_robustness(
     what torch predicts for the clean images: its clean accuracy is then 100 % by definition.
     """
     network = Network.load(hub.expanded(converted).absolute())
-    arch = cast(ResNetArchitecture, network.architecture)
+    arch = network.architecture
     in_torch, classes = _in_torch(source, arch, choices), arch.num_classes
     in_jax = _in_jax(network)
     # Resizing may leave [0, 1] by a rounding error.
@@ -179,7 +179,7 @@ def compare_robustness(
     return rows
 
 
-def _in_torch(source: str | os.PathLike, arch: ResNetArchitecture, choices: Choices) -> Attack:
+def _in_torch(source: str | os.PathLike, arch: Architecture, choices: Choices) -> Attack:
     """The attack on the source's weights in torch."""
     torch = import_torch("--attack")
     from convert.torch_pgd import pgd

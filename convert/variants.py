@@ -5,16 +5,19 @@ reference was computed with.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from rtl_jax.models.architecture import IMAGENET_MEAN, IMAGENET_STD, ResNetArchitecture
+from convert.layouts import layout_of
+from convert.layouts.layout import Change
+from rtl_jax.models.description import IMAGENET_MEAN, IMAGENET_STD
 from rtl_jax.models.model import bind, definition
 from rtl_jax.models.network import Network
+from rtl_jax.models.registry import Architecture
 
 # Near enough to stop looking for a nearer one.
 _FITS = 1e-5
@@ -36,7 +39,7 @@ class Variant(NamedTuple):
     """A way to run a network's variables; `name` says how it is had."""
 
     name: str
-    architecture: ResNetArchitecture
+    architecture: Architecture
     train: bool = False
     bgr: bool = False
 
@@ -54,34 +57,16 @@ class Variant(NamedTuple):
         return np.concatenate([np.asarray(net(batch, train=self.train)) for batch in batches])
 
 
-class _Change(NamedTuple):
-    """One respect in which a network may differ; of two changes of a `kind` only one can be."""
-
-    kind: str
-    name: str
-    fields: Mapping[str, object]
-    bgr: bool = False
-
-
-def _changes(arch: ResNetArchitecture) -> Iterator[_Change]:
-    for activation in ("relu", "silu", "gelu"):
-        yield _Change("activation", f"--activation {activation}", {"activation": activation})
-    if arch.block == "bottleneck":
-        for place in ("3x3", "1x1"):
-            yield _Change("stride", f"--stride-in {place}", {"stride_in": place})
-    for eps in (1e-5, 1e-4, 1e-3):
-        yield _Change("eps", f"--bn-eps {eps:g}", {"bn_eps": eps})
-    for stem, imagenet in (("imagenet", True), ("small", False)):
-        fields = {"stem_stride": 2 if imagenet else 1, "stem_pool": imagenet}
-        yield _Change("stem", f"--stem {stem}", fields)
+def _changes(arch: Architecture) -> Iterator[Change]:
+    yield from layout_of(arch).changes(arch)
     m, s = np.array(arch.mean), np.array(arch.std)
     twice = {"the same, applied twice": (tuple(m + m * s), tuple(s * s))}
     for what, (mean, std) in (_NORMALISATIONS | twice).items():
         flags = [",".join(f"{value:.6g}" for value in part) for part in (mean, std)]
         name = f"--mean {flags[0]} --std {flags[1]} (normalisation: {what})"
-        yield _Change("normalisation", name, {"mean": mean, "std": std})
+        yield Change("normalisation", name, {"mean": mean, "std": std})
     name = "blue, green, red instead of red, green, blue (OpenCV's order)"
-    yield _Change("colours", name, {}, bgr=True)
+    yield Change("colours", name, {}, bgr=True)
 
 
 def nearest(network: Network, off: Callable[[Variant, bool], float]) -> tuple[str, float]:
@@ -90,7 +75,7 @@ def nearest(network: Network, off: Callable[[Variant, bool], float]) -> tuple[st
     `off` says how far, on a few images where its second argument is True. One change is tried
     before two, until one fits.
     """
-    arch: ResNetArchitecture = network.architecture  # type: ignore[assignment]
+    arch = network.architecture
     changes = [
         change
         for change in _changes(arch)
@@ -115,7 +100,7 @@ def nearest(network: Network, off: Callable[[Variant, bool], float]) -> tuple[st
     return best.name, off(best, False)
 
 
-def _variant(arch: ResNetArchitecture, *changes: _Change) -> Variant:
+def _variant(arch: Architecture, *changes: Change) -> Variant:
     fields: dict[str, object] = {}
     for change in changes:
         fields |= change.fields

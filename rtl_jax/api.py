@@ -24,8 +24,8 @@ from rtl_jax.models.sources import load_source
 from rtl_jax.runtime.digest import image_digests
 from rtl_jax.runtime.switches import pinned
 from rtl_jax.train.finetuning import FineTuning, start
+from rtl_jax.train.loop import fit
 from rtl_jax.train.recipe import Recipe
-from rtl_jax.train.trainer import fit
 
 Labelled = tuple[Any, Any]  # images and labels
 

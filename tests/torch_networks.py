@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from convert.layout import entries
+from convert.layouts import entries
 from convert.torch_resnet import TorchResNet, randomize, torch_resnet
 from rtl_jax.models.architecture import ResNetArchitecture
 
@@ -21,7 +21,7 @@ def variables_of(network: TorchResNet) -> tuple[Arrays, Arrays]:
     found: dict[str, Arrays] = {"params": {}, "batch_stats": {}}
     for entry in entries(network.architecture):
         # A copy: torch would go on writing into its statistics.
-        array = np.transpose(state[entry.torch_name].numpy(), entry.axes).copy(order="C")
+        array = entry.arranged(state[entry.torch_name].numpy()).copy(order="C")
         found[entry.collection][entry.path] = array
     return found["params"], found["batch_stats"]
 

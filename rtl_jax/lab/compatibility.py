@@ -81,6 +81,17 @@ def with_own_labels(name: str, network: Network, dataset: Dataset, images: Image
     return ImageSet(images.images, numbers[images.labels])
 
 
+def other_classes(network: Network, names: tuple[str, ...]) -> bool:
+    """Whether these are not the classes that a network knows, so that its head is of no use.
+
+    Classes that one side does not name are taken for the same where their number is.
+    """
+    known = network.class_names
+    if network.num_classes != len(names) or known is None:
+        return network.num_classes != len(names)
+    return known != names and not _numbered(known) and not _numbered(names)
+
+
 def unseen(name: str, network: Network, images: ImageSet) -> np.ndarray:
     """The indices, int64 [M], of the images that the network was not trained on.
 
@@ -102,13 +113,30 @@ def unseen(name: str, network: Network, images: ImageSet) -> np.ndarray:
     return np.flatnonzero(~inside)
 
 
-def name_seen(name: str, network: Network, images: ImageSet) -> None:
-    """Say how many of the test images the network was trained on, where there are any."""
+def name_seen(
+    name: str,
+    network: Network,
+    images: ImageSet,
+    means: str = "how it does there says nothing about others",
+) -> None:
+    """Say how many of the test images the network was trained on, where there are any.
+
+    `means` is what follows from it.
+    """
     if number := int(_seen(network, images).sum()):
+        print(f"{name} was trained on {number} of the {len(images)} test images: {means}")
+
+
+def name_differences(name: str, source: Network, image_size: int, tested: ImageSet) -> None:
+    """Say where what a source was trained on is not what a training from it assumes.
+
+    Its classes do not matter, since training gives it a new head.
+    """
+    if source.image_size not in (None, image_size):
         print(
-            f"{name} was trained on {number} of the {len(images)} test images: each of those is "
-            "explained by itself first"
+            f"{name} was trained at {source.image_size} px, and images are taken at {image_size} px"
         )
+    name_seen(name, source, tested)
 
 
 def _seen(network: Network, images: ImageSet) -> np.ndarray:

@@ -12,6 +12,7 @@ from importlib import import_module
 import pandas as pd
 from etils import epath
 
+from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Experiment
 from rtl_jax.runtime.locks import exclusive
 
@@ -30,6 +31,7 @@ def run(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
             stack.enter_context(_prepared_jax())
         if not reads and _writes():
             stack.enter_context(exclusive(workdir))
+        stack.enter_context(_memory())
         rows: pd.DataFrame = task(experiment, workdir)
     print(import_module(f"{folder}.table").summarize(rows))
     return rows
@@ -40,6 +42,21 @@ def _writes() -> bool:
     import jax
 
     return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[None]:
+    """A sentence where memory has run out: the allocator's words name none of the settings."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        said = str(error).strip().splitlines()[:1]
+        raise UserError(
+            f"memory has run out ({said[0] if said else 'of the host'}): lower the batch sizes or "
+            "target.image_size; what is finished is kept"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -5,35 +5,42 @@ ResNet-50 has 16.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from numbers import Integral, Real
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
 
 from rtl_jax.errors import UserError, require, require_choice, shown
+from rtl_jax.models.description import (
+    BEFORE_STEM,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Description,
+    is_finite,
+    require_common,
+    require_text,
+    require_truth,
+    require_whole,
+    require_wholes,
+)
 from rtl_jax.runtime import limits
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+__all__ = [
+    "ARCHITECTURES",
+    "BEFORE_STEM",
+    "EXPANSION",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "ResNetArchitecture",
+    "architecture",
+]
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
 
 Activation = Literal["relu", "silu", "gelu"]
 StrideIn = Literal["3x3", "1x1"]
 
-# What no shape of a variable shows. `to_dict` leaves out the defaults, so that manifests and
-# digests are those from before there was a choice.
-OPTIONS = {"activation": "relu", "stride_in": "3x3", "bn_eps": 1e-5}
-
-# What divides by less, or subtracts more, is no normalisation of pixels in [0, 1].
-_SMALLEST_STD = 1e-6
-_LARGEST = 1e6
-
-# A split point counts the blocks before it; this one leaves everything behind it.
-BEFORE_STEM = -1
-
 
 @dataclasses.dataclass(frozen=True)
-class ResNetArchitecture:
+class ResNetArchitecture(Description):
     """A ResNet as data; hashable, and JSON-able through `to_dict` and `from_dict`.
 
     `stage_widths` are the widths inside a stage's blocks; a stage puts out
@@ -43,6 +50,9 @@ class ResNetArchitecture:
     convolution of a bottleneck has the stride: its 3x3 (torchvision's ResNet v1.5) or its first
     1x1 (the original ResNet v1). `bn_eps` is added to every variance.
     """
+
+    OPTIONS: ClassVar = {"activation": "relu", "stride_in": "3x3", "bn_eps": 1e-5}
+    STEM: ClassVar = ("conv1", "bn1")
 
     name: str
     block: Literal["basic", "bottleneck"]
@@ -71,19 +81,14 @@ class ResNetArchitecture:
                 "must name the same, positive number of stages"
             )
         counts = (*self.stage_sizes, *self.stage_widths, self.inner_factor, self.stem_width)
-        if min(counts) < 1 or self.num_classes < 1:
-            raise UserError(f"sizes, widths and classes must be positive: {shown(self)}")
+        if min(counts) < 1:
+            raise UserError(f"sizes and widths must be positive: {shown(self)}")
         if self.inner_factor != 1 and self.block == "basic":
             raise UserError("inner_factor widens bottleneck blocks only")
         kernel, stride = self.stem_kernel, self.stem_stride
         good = kernel % 2 == 1 and 0 < kernel < limits.STEM_KERNEL
         require(good, "stem_kernel", f"an odd number below {limits.STEM_KERNEL}", kernel)
         require(stride in (1, 2), "stem_stride", "1 or 2", stride)
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) < _SMALLEST_STD:
-            raise UserError(
-                f"mean {shown(self.mean)} and std {shown(self.std)} must be three finite numbers, "
-                "std positive"
-            )
         require_choice(self.activation, Activation, "activation")
         require_choice(self.stride_in, StrideIn, "stride_in")
         if self.stride_in != "3x3" and self.block == "basic":
@@ -92,31 +97,16 @@ class ResNetArchitecture:
         self._require_bounds()
 
     def _require_types(self) -> None:
-        """A description from a file may have anything in it, and nothing built from it says so."""
-        named = isinstance(self.name, str) and len(self.name) <= limits.TEXT
-        require(named, "name", f"text of at most {limits.TEXT:,} characters", self.name)
-        for field in ("stage_sizes", "stage_widths"):
-            value = getattr(self, field)
-            whole = isinstance(value, tuple) and all(map(_is_whole, value))
-            require(whole, field, "a list of whole numbers", value)
-        for field in ("inner_factor", "stem_width", "stem_kernel", "stem_stride", "num_classes"):
-            value = getattr(self, field)
-            require(_is_whole(value), field, "a whole number", value)
-        require(isinstance(self.stem_pool, bool), "stem_pool", "true or false", self.stem_pool)
-        for field in ("mean", "std"):
-            value = getattr(self, field)
-            finite = isinstance(value, tuple) and all(map(_is_finite, value))
-            require(finite, field, "three finite numbers, such as 0.485,0.456,0.406", value)
-        for field in ("block", "activation", "stride_in"):
-            value = getattr(self, field)
-            require(isinstance(value, str), field, "text", value)
-        require(_is_finite(self.bn_eps), "bn_eps", "a number between 0 and 1", self.bn_eps)
+        require_wholes(self, "stage_sizes", "stage_widths")
+        require_whole(self, "inner_factor", "stem_width", "stem_kernel", "stem_stride")
+        require_common(self)
+        require_truth(self, "stem_pool")
+        require_text(self, "block", "activation", "stride_in")
+        require(is_finite(self.bn_eps), "bn_eps", "a number between 0 and 1", self.bn_eps)
 
     def _require_bounds(self) -> None:
         """Refuse what nobody trains, before a shape is evaluated for each of its blocks."""
-        classes, blocks = self.num_classes, self.num_blocks
-        expected = f"at most {limits.CLASSES:,} classes"
-        require(classes <= limits.CLASSES, "num_classes", expected, classes)
+        blocks = self.num_blocks
         expected = f"at most {limits.BLOCKS:,} blocks in all"
         require(blocks <= limits.BLOCKS, "stage_sizes", expected, self.stage_sizes)
         number, most = self.num_parameters, limits.PARAMETERS
@@ -147,31 +137,6 @@ class ResNetArchitecture:
         """Width of the pooled features that the head sees."""
         return self.stage_widths[-1] * EXPANSION[self.block]
 
-    @property
-    def head(self) -> tuple[str, str]:
-        """The paths of the last layer's kernel [features, classes] and bias [classes]."""
-        return "fc/kernel", "fc/bias"
-
-    @property
-    def has_batch_stats(self) -> bool:
-        """Whether there are running statistics, which can be adapted."""
-        return True
-
-    def block_of(self, path: str) -> int:
-        """The number of the block that a variable belongs to, from the input.
-
-        The stem's is BEFORE_STEM, the head's `num_blocks`. Raises UserError for a path that
-        belongs to no part of the network.
-        """
-        if path in self.head:
-            return self.num_blocks
-        if path.split("/")[0] in ("conv1", "bn1"):
-            return BEFORE_STEM
-        block, names = "/".join(path.split("/")[:2]), self.block_names()
-        if block not in names:
-            raise UserError(f"no freezing rule covers {path!r} of {self.name}")
-        return names.index(block)
-
     def block_names(self) -> list[str]:
         """The blocks from input to output, as 'layer1/0', ..., 'layer4/2'."""
         return [
@@ -191,39 +156,6 @@ class ResNetArchitecture:
                 stride = 2 if stage > 1 and index == 0 else 1
                 yield f"layer{stage}/{index}", channels, width * self.inner_factor, out, stride
                 channels = out
-
-    def replace(self, **changes: Any) -> "ResNetArchitecture":
-        """The same architecture with some fields changed."""
-        return dataclasses.replace(self, **changes)
-
-    def to_dict(self) -> dict[str, Any]:
-        """A dictionary that JSON can hold and `from_dict` reads back."""
-        fields = dataclasses.asdict(self)
-        return {k: v for k, v in fields.items() if k not in OPTIONS or v != OPTIONS[k]}
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "ResNetArchitecture":
-        """Read `to_dict`'s dictionary; raise UserError for unknown or missing fields."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := set(fields) - known:
-            raise UserError(
-                f"unknown architecture fields {shown(sorted(unknown))}; known: {sorted(known)}"
-            )
-        tuples: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()
-        }
-        try:
-            return cls(**tuples)
-        except TypeError as error:
-            raise UserError(f"incomplete architecture {shown(dict(fields))}: {error}") from error
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) <= _LARGEST
 
 
 _STEMS = {

@@ -10,6 +10,7 @@ the running variance is the unbiased one. The convolution has three forms with e
 - 'eigen': for a CPU the fastest, in loops and outside. See `_eigen`.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -22,6 +23,12 @@ from jax import lax
 from rtl_jax.errors import UserError
 
 ConvMethod = Literal["xla", "dot", "eigen"]
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": nnx.relu,
+    "silu": nnx.silu,
+    "gelu": partial(nnx.gelu, approximate=False),  # torch's default
+}
 
 BN_MOMENTUM = 0.1  # torch's: the weight of the new batch
 
@@ -37,18 +44,63 @@ def choose_convolution(*, batched_weights: bool = False, backend: str | None = N
 
 
 def conv2d(
-    images: jax.Array, kernel: jax.Array, stride: int, padding: int, method: ConvMethod
+    images: jax.Array,
+    kernel: jax.Array,
+    stride: int,
+    padding: int,
+    method: ConvMethod,
+    groups: int = 1,
 ) -> jax.Array:
     """Convolve NHWC images [N, H, W, I] with an HWIO kernel, zero-padded on every side.
+
+    With `groups`, the kernel is [k, k, I / groups, O], and every group of outputs sees its own
+    group of inputs, in order.
 
     'eigen' has gradients (and gradients of gradients) by reverse mode, no forward mode: for
     Hessian-vector products by `jax.jvp` of a gradient choose 'dot'.
     """
+    if groups > 1:
+        return grouped_conv2d(images, kernel, stride, padding, method, groups)
     if method == "xla":
         return _xla(images, kernel, ((padding, padding),) * 2, stride=stride)
     if method == "dot" or kernel.shape[:2] == (1, 1):
         return _dot(images, kernel, stride, padding)
     return _eigen(images, kernel, stride, padding)
+
+
+def grouped_conv2d(
+    images: jax.Array,
+    kernel: jax.Array,
+    stride: int,
+    padding: int,
+    method: ConvMethod,
+    groups: int,
+) -> jax.Array:
+    """`conv2d` with more than one group; depthwise if every group has one input and one output."""
+    height, width, inputs, outputs = kernel.shape
+    if method == "xla":
+        return lax.conv_general_dilated(
+            images,
+            kernel,
+            window_strides=(stride, stride),
+            padding=((padding, padding),) * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+    if padding:
+        images = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    slices = _slices(images, height, width, stride)
+    if inputs == 1 and outputs == groups:
+        rows = kernel.reshape(height * width, outputs)
+        return sum(part * row for part, row in zip(slices[1:], rows[1:], strict=True)) + (
+            slices[0] * rows[0]
+        )
+    batch, down, across, _ = slices[0].shape
+    parts = jnp.stack([part.reshape(-1, groups, inputs) for part in slices], axis=2)
+    patches = parts.reshape(-1, groups, height * width * inputs)
+    matrices = kernel.reshape(height * width * inputs, groups, outputs // groups)
+    product = jnp.einsum("ngi,igo->ngo", patches, matrices)
+    return product.reshape(batch, down, across, outputs)
 
 
 def _xla(
@@ -245,9 +297,10 @@ def max_pool(images: jax.Array, method: ConvMethod) -> jax.Array:
 
 
 class Conv(nnx.Module):
-    """A convolution without bias; kernel [k, k, inputs, outputs] in float32, padding k // 2.
+    """A convolution; kernel [k, k, inputs / groups, outputs] and any bias in float32.
 
-    Like every layer here it only declares its variables: `resnet.initialize` draws them.
+    `padding` is k // 2 unless another is given. Like every layer here it only declares its
+    variables: `initial.initialize` draws them.
     """
 
     def __init__(
@@ -257,18 +310,26 @@ class Conv(nnx.Module):
         kernel_size: int,
         stride: int = 1,
         *,
+        padding: int | None = None,
+        groups: int = 1,
+        bias: bool = False,
         dtype: jnp.dtype,
         method: ConvMethod,
     ):
-        self.kernel = nnx.Param(jnp.zeros((kernel_size, kernel_size, inputs, outputs)))
+        self.kernel = nnx.Param(jnp.zeros((kernel_size, kernel_size, inputs // groups, outputs)))
+        self.has_bias = bias
+        if bias:
+            self.bias = nnx.Param(jnp.zeros(outputs))
         self.stride = stride
-        self.padding = kernel_size // 2
+        self.padding = kernel_size // 2 if padding is None else padding
+        self.groups = groups
         self.dtype = dtype
         self.method = method
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         kernel = jnp.asarray(self.kernel[...], self.dtype)
-        return conv2d(inputs, kernel, self.stride, self.padding, self.method)
+        out = conv2d(inputs, kernel, self.stride, self.padding, self.method, self.groups)
+        return out + jnp.asarray(self.bias[...], self.dtype) if self.has_bias else out
 
 
 class BatchNorm(nnx.Module):

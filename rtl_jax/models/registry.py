@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import jax
 
 from rtl_jax.errors import UserError, shown
-from rtl_jax.models import architecture, resnet
+from rtl_jax.models import architecture, convnext, initial, resnet, token_layers, vit
 
 Variables = dict[str, jax.Array]
 
@@ -78,21 +78,32 @@ FAMILIES: dict[str, Family] = {
     "resnet": Family(
         architecture.ResNetArchitecture,
         resnet.ResNet,
-        resnet.initialize,
+        initial.initialize,
         architecture.ARCHITECTURES,
+    ),
+    "vit": Family(vit.ViTArchitecture, vit.ViT, token_layers.initialize, vit.ARCHITECTURES),
+    "convnext": Family(
+        convnext.ConvNeXtArchitecture,
+        convnext.ConvNeXt,
+        token_layers.initialize,
+        convnext.ARCHITECTURES,
     ),
 }
 
 
 def family_of(arch: Any) -> Family:
     """The family that an architecture belongs to."""
-    return next(one for one in FAMILIES.values() if isinstance(arch, one.architecture))
+    return FAMILIES[family_name(arch)]
+
+
+def family_name(arch: Any) -> str:
+    """What `FAMILIES` calls the family that an architecture belongs to."""
+    return next(name for name, one in FAMILIES.items() if isinstance(arch, one.architecture))
 
 
 def to_dict(arch: Any) -> dict[str, Any]:
     """An architecture as JSON can hold it, its family among the fields."""
-    name = next(name for name, one in FAMILIES.items() if isinstance(arch, one.architecture))
-    return {"family": name, **arch.to_dict()}
+    return {"family": family_name(arch), **arch.to_dict()}
 
 
 def from_dict(fields: Mapping[str, Any]) -> Any:

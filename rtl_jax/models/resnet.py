@@ -1,31 +1,12 @@
-"""ResNet in Flax NNX, split at any block boundary, and its variables as flat dictionaries.
-
-A split point counts the blocks before it: 0 is just behind the stem, `num_blocks` behind the last
-block and the global pool, where features are [N, num_features]; BEFORE_STEM (-1) leaves
-everything to the suffix. `suffix(prefix(images, split), split)` is the network, for
-every split point.
-"""
-
-import math
-from collections.abc import Callable
-from functools import partial
+"""ResNet in Flax NNX."""
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
-from rtl_jax.errors import UserError
-from rtl_jax.models.architecture import BEFORE_STEM, ResNetArchitecture
-from rtl_jax.models.layers import BatchNorm, Conv, ConvMethod, max_pool
-
-Variables = dict[str, jax.Array]
-
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "relu": nnx.relu,
-    "silu": nnx.silu,
-    "gelu": partial(nnx.gelu, approximate=False),  # torch's default
-}
+from rtl_jax.models.architecture import ResNetArchitecture
+from rtl_jax.models.blocks import BlockNetwork, ClassificationHead
+from rtl_jax.models.layers import ACTIVATIONS, BatchNorm, Conv, ConvMethod, max_pool
 
 
 class Block(nnx.Module):
@@ -75,18 +56,7 @@ class Block(nnx.Module):
         return activation(features + shortcut)
 
 
-class ClassificationHead(nnx.Module):
-    """The last, linear layer; kernel [features, classes] and bias, in float32."""
-
-    def __init__(self, features: int, classes: int):
-        self.kernel = nnx.Param(jnp.zeros((features, classes)))
-        self.bias = nnx.Param(jnp.zeros(classes))
-
-    def __call__(self, features: jax.Array) -> jax.Array:
-        return features @ self.kernel[...] + self.bias[...]
-
-
-class ResNet(nnx.Module):
+class ResNet(BlockNetwork):
     """The network; attributes are named as torchvision's, so that paths map one to one."""
 
     def __init__(
@@ -123,86 +93,10 @@ class ResNet(nnx.Module):
         stages = range(1, len(self.architecture.stage_sizes) + 1)
         return [block for stage in stages for block in getattr(self, f"layer{stage}")]
 
-    def normalize(self, images: jax.Array) -> jax.Array:
-        """Clamp pixels to [0, 1], subtract the mean, divide by the standard deviation."""
-        mean = jnp.asarray(self.architecture.mean, images.dtype)
-        std = jnp.asarray(self.architecture.std, images.dtype)
-        # By comparison, as torch's clamp: `jnp.clip` halves the gradient of a value that lies on
-        # a bound, and black and white pixels, and all that an attack has clamped, lie there.
-        clamped = jnp.where(images < 0, 0, jnp.where(images > 1, 1, images))
-        return (clamped - mean) / std
-
-    def _stem(self, images: jax.Array, train: bool) -> jax.Array:
-        features = self.normalize(images).astype(self.dtype)
-        features = self.bn1(self.conv1(features), train)
+    def stem(self, images: jax.Array, train: bool) -> jax.Array:
+        """What the first block sees of normalised images."""
+        features = self.bn1(self.conv1(images), train)
         features = ACTIVATIONS[self.architecture.activation](features)
         if self.architecture.stem_pool:
             features = max_pool(features, self.conv1.method)
         return features
-
-    def _run(self, features: jax.Array, start: int, stop: int, train: bool) -> jax.Array:
-        """From split point `start` to split point `stop`; pooled if `stop` is the last."""
-        if start == BEFORE_STEM and stop > BEFORE_STEM:
-            features = self._stem(features, train)
-        for block in self.blocks()[max(start, 0) : max(stop, 0)]:
-            features = block(features, train)
-        if stop == self.architecture.num_blocks and start < stop:
-            # Averaged in float32 at least: bfloat16 would lose what the head needs.
-            features = features.mean((1, 2), dtype=jnp.promote_types(features.dtype, jnp.float32))
-        return features
-
-    def _check(self, split: int) -> None:
-        if not BEFORE_STEM <= split <= self.architecture.num_blocks:
-            raise UserError(
-                f"{self.architecture.name} can be split at {BEFORE_STEM} to "
-                f"{self.architecture.num_blocks}, not at {split}"
-            )
-
-    def prefix(self, images: jax.Array, split: int, *, train: bool = False) -> jax.Array:
-        """Map images [N, H, W, 3] to the features at a split point.
-
-        With `train`, batch statistics normalise and the running ones move.
-        """
-        self._check(split)
-        return self._run(images, BEFORE_STEM, split, train)
-
-    def suffix(self, features: jax.Array, split: int, *, train: bool = False) -> jax.Array:
-        """Map the features at a split point to logits [N, classes]."""
-        self._check(split)
-        features = self._run(features, split, self.architecture.num_blocks, train)
-        return self.fc(features)
-
-    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
-        """Map images [N, H, W, 3] to logits [N, classes]."""
-        return self.suffix(images, BEFORE_STEM, train=train)
-
-
-def initialize(
-    architecture: ResNetArchitecture, key: jax.Array, shapes: Variables, stats: Variables
-) -> tuple[Variables, Variables]:
-    """Random parameters and fresh statistics (mean 0, variance 1), distributed as torchvision's.
-
-    `shapes` and `stats` describe every parameter and statistic.
-
-    Convolutions are normal with He's variance by their outputs, the head uniform within
-    1 / sqrt(features), scales 1, biases 0.
-    """
-    kernels = [path for path in shapes if path.endswith("kernel") and path not in architecture.head]
-    sizes = [math.prod(shapes[path].shape) for path in kernels]
-    key, head_key = jax.random.split(key)
-    # One draw cut in pieces: a draw per kernel would compile for seconds.
-    draws = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
-    params: Variables = {}
-    for path, shape in shapes.items():
-        params[path] = jnp.ones(shape.shape) if path.endswith("scale") else jnp.zeros(shape.shape)
-    for path, draw in zip(kernels, draws, strict=True):
-        height, width, _, outputs = shapes[path].shape
-        params[path] = draw.reshape(shapes[path].shape) * math.sqrt(2 / (height * width * outputs))
-    for path, part in zip(architecture.head, jax.random.split(head_key), strict=True):
-        bound = 1 / math.sqrt(architecture.num_features)
-        params[path] = jax.random.uniform(part, shapes[path].shape, minval=-bound, maxval=bound)
-    batch_stats = {
-        path: jnp.ones(shape.shape) if path.endswith("var") else jnp.zeros(shape.shape)
-        for path, shape in stats.items()
-    }
-    return params, batch_stats

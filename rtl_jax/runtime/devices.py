@@ -118,17 +118,21 @@ def replicate(mesh: Mesh, tree: Any) -> Any:
     return _put(NamedSharding(mesh, PartitionSpec()), tree)
 
 
-def divide(mesh: Mesh, tree: Any) -> Any:
-    """A pytree of arrays, the same on every host, divided along their first axis."""
-    return _put(NamedSharding(mesh, PartitionSpec("batch")), tree)
+def divide(mesh: Mesh, tree: Any, axis: int = 0) -> Any:
+    """A pytree of arrays, the same on every host, divided along one axis."""
+    return _put(_along(mesh, axis), tree)
 
 
-def assemble(mesh: Mesh, tree: Any) -> Any:
-    """A pytree of arrays of which each host holds its own part of the first axis."""
-    sharding = NamedSharding(mesh, PartitionSpec("batch"))
+def assemble(mesh: Mesh, tree: Any, axis: int = 0) -> Any:
+    """A pytree of arrays of which each host holds its own part of one axis."""
+    sharding = _along(mesh, axis)
     return jax.tree.map(
         lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), tree
     )
+
+
+def _along(mesh: Mesh, axis: int) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, "batch"))
 
 
 def _put(sharding: NamedSharding, tree: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -24,7 +24,7 @@ def digest(arrays: Any, record: Mapping[str, Any] | None = None) -> str:
     return total.hexdigest()
 
 
-def image_digests(images: np.ndarray) -> list[str]:
+def image_digests(images: Iterable[np.ndarray]) -> list[str]:
     """16 hex digits for each of the images [N, H, W, C], uint8 or float in [0, 1].
 
     They name what an image shows in 8 bits: floats are rounded to grey levels, and three equal

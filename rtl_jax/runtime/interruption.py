@@ -12,37 +12,62 @@ class Stopped(Exception):  # noqa: N818 - not a fault
     """The work ended early because it was asked to, and has been saved."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came. It ends the work as Ctrl-C does, and cleans up as Ctrl-C does."""
+
+
 @contextlib.contextmanager
-def insisting() -> Iterator[None]:
-    """Raise KeyboardInterrupt again where it was dropped.
+def stoppable() -> Iterator[None]:
+    """Raise Terminated at SIGTERM; raise it, or KeyboardInterrupt, again where it was dropped.
 
     Python drops what is raised while it collects garbage, and after a long compilation JAX's own
     callback there is what a waiting Ctrl-C meets first: the program would go on as if nobody had
     asked. Outside of the main thread, where no signals arrive, this does nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
+    main = threading.main_thread()
+    if threading.current_thread() is not main:
         yield
         return
-    main, before = threading.main_thread(), sys.unraisablehook
+    before, finished = sys.unraisablehook, threading.Event()
 
-    def again() -> None:
+    def again(number: int) -> None:
         if main.ident is not None and not finished.is_set():
-            signal.pthread_kill(main.ident, signal.SIGINT)
+            signal.pthread_kill(main.ident, number)
 
     def dropped(unraisable: Any) -> None:
-        if unraisable.exc_type is KeyboardInterrupt:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            terminated = issubclass(unraisable.exc_type, Terminated)
             # Later, for here it would be dropped once more.
-            threading.Timer(0.05, again).start()
+            number = signal.SIGTERM if terminated else signal.SIGINT
+            threading.Timer(0.05, again, [number]).start()
         else:
             before(unraisable)
 
-    finished = threading.Event()
+    def terminate(number: int, frame: Any) -> None:
+        raise Terminated
+
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, terminate)
     sys.unraisablehook = dropped
     try:
         yield
     finally:
         finished.set()
         sys.unraisablehook = before
+        signal.signal(signal.SIGTERM, handler)
+
+
+def end_at_once() -> None:
+    """From now on end the process without a word, where it is asked to stop.
+
+    For the end of a program, when its work is done or has stopped already.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Jobs in a shell's background ignore SIGINT.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Standard output that may end before the work does: `| head -1`, a full disk, `>&-`.
+"""The end of a program: its exit code, when it is interrupted, and where output ends earlier.
 
 What is printed tells of the work and is not its result, so a reader who has gone, or a disk that
 is full, ends nothing. The end of an entry point says what could not be written.
@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TextIO
 
+from rtl_jax.runtime.interruption import Terminated, end_at_once, stoppable
+
 # A reader who has read enough, as `head` has, is no fault.
 _GONE = (errno.EPIPE, errno.ECONNRESET)
 
@@ -18,18 +20,28 @@ _GONE = (errno.EPIPE, errno.ECONNRESET)
 def run_and_exit(main: Callable[..., int], *arguments: Any) -> NoReturn:
     """Exit with what `main` returns, whatever becomes of standard output and standard error.
 
-    After either has failed, what is printed there is dropped. Where standard output failed for
-    another reason than that its reader is gone, that is said, and the exit code is 2 unless it
-    tells of something else.
+    Ctrl-C ends it with 130 and SIGTERM with 143, after a sentence. Once an output has failed, what
+    is printed there is dropped. Where standard output failed for another reason than that its
+    reader is gone, that is said, and the exit code is 2 unless it tells of something else.
     """
     raw = _lasting(1, sys.stdout)
     sys.stdout, errors = raw.text, _lasting(2, sys.stderr)
     sys.stderr = errors.text
     code: Any
     try:
-        code = main(*arguments)
+        with stoppable():
+            code = main(*arguments)
     except SystemExit as end:  # argparse's
         code = end.code
+    except KeyboardInterrupt as stop:
+        end_at_once()
+        print(
+            "interrupted; what is finished is kept, nothing is half written, and the same command "
+            "does the rest",
+            file=sys.stderr,
+        )
+        code = 143 if isinstance(stop, Terminated) else 130
+    end_at_once()
     sys.stdout.flush()
     if raw.failure is not None and raw.failure.errno not in _GONE:
         print(

@@ -32,6 +32,11 @@ class TrainingCheckpoints:
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
+    @property
+    def directory(self) -> epath.Path:
+        """Where they are."""
+        return self._directory
+
     def save(self, epoch: int, arrays: Any, record: Mapping[str, Any]) -> None:
         """Write the state behind `epoch`: a pytree of arrays and what JSON can hold."""
         if jax.process_index() != 0:

@@ -16,8 +16,7 @@ from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
 from rtl_jax.models.layers import BN_MOMENTUM
 from rtl_jax.models.model import batch_stats_of, bind, definition, variable_shapes
-from rtl_jax.models.registry import Variables
-from rtl_jax.models.resnet import ResNet
+from rtl_jax.models.registry import Module, Variables
 from rtl_jax.runtime.progress import Progress
 from rtl_jax.train.freeze import trainable
 from rtl_jax.train.split import SplitNetwork
@@ -34,7 +33,7 @@ def feature_shape(network: SplitNetwork) -> jax.ShapeDtypeStruct:
     return jax.eval_shape(one, *variable_shapes(network.architecture), images)
 
 
-def _bound(network: SplitNetwork, params: Variables, batch_stats: Variables) -> ResNet:
+def _bound(network: SplitNetwork, params: Variables, batch_stats: Variables) -> Module:
     return bind(definition(network.architecture, dtype=network.dtype), params, batch_stats)
 
 

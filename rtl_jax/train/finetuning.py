@@ -13,9 +13,9 @@ from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.digest import image_digests
 from rtl_jax.train.head import new_head
+from rtl_jax.train.program import Program
 from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.split import SplitNetwork
-from rtl_jax.train.step import Program
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -96,6 +96,7 @@ def start(
         augmentation,
         recipe.epochs_for(len(train_indices)),
     )
+    program.check()
     return {
         "source": source,
         "network": new_head(source, architecture, recipe.head, seed),

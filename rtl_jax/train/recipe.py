@@ -1,19 +1,25 @@
 """Settings of a fine-tuning."""
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 from rtl_jax.errors import require, require_choice
 from rtl_jax.runtime import limits
-from rtl_jax.runtime.precision import Precision
+from rtl_jax.train.settings import TrainingSettings
 
 FrozenBatchNorm = Literal["batch", "source", "adapt"]
 FeatureStore = Literal["auto", "device", "host", "disk", "none"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How the network is fine-tuned (paper, section 3.2 and appendix A.4)."""
+class Recipe(TrainingSettings):
+    """How the network is fine-tuned (paper, section 3.2 and appendix A.4).
+
+    The last, partial batch of an epoch is kept, and weight decay covers batch normalisation and
+    biases, too (Table 3).
+    """
+
+    GROUP: ClassVar[str] = "transfer"
 
     blocks: int | None = 3  # the last residual blocks to train beside the head; none: everything
     # Statistics of the frozen blocks: 'batch' as the paper's code (train mode: batch statistics,
@@ -21,17 +27,9 @@ class Recipe:
     # training images and keeps those.
     frozen_batch_norm: FrozenBatchNorm = "batch"
     epochs: int | None = None  # none: 100 for up to 1,600 images, 150 above
-    batch_size: int = 128  # the last, partial batch of an epoch is kept
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4  # on all that is trained
-    learning_rate_drop: float = 0.1  # the factor of each drop
-    drop_every: int | None = None  # epochs between drops; none: epochs // 3
     # The new head: 'normal' is the authors' (weights N(0, 1), bias 0), 'uniform' torch's own.
     head: Literal["normal", "uniform"] = "normal"
     eval_every: int | None = None  # epochs 1, 1 + n, ... and the last; none: 20, above 100 10
-    eval_batch_size: int = 128
-    precision: Precision = "float32"  # tf32 and bfloat16 are for accelerators
     # Features of frozen blocks whose statistics stay are computed once and kept: on the device
     # while they take no more than this, else in host memory, else on disk (under
     # RTL_JAX_CACHE_DIR). Or always in one of these places; 'none' computes them every time.
@@ -41,45 +39,32 @@ class Recipe:
     # With augmentation: this many views of each image are drawn and kept, all seeds alike, and an
     # epoch takes one of them. None: a new view in every epoch, through the frozen blocks.
     views: int | None = None
-    checkpoint_seconds: float = 60.0  # of work that a kill may cost
     baseline: bool = False  # also fit a linear classifier on the raw pixels
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             self.blocks is None or self.blocks >= 0, "transfer.blocks", "0 or more", self.blocks
         )
         require_choice(self.frozen_batch_norm, FrozenBatchNorm, "transfer.frozen_batch_norm")
-        require_choice(self.precision, Precision, "transfer.precision")
         require_choice(self.head, Literal["normal", "uniform"], "transfer.head")
         require_choice(self.feature_store, FeatureStore, "transfer.feature_store")
         bits = self.feature_bits
         require(bits in (16, 32), "transfer.feature_bits", "16 or 32", bits)
-        for name in ("epochs", "drop_every", "eval_every", "views"):
+        for name in ("epochs", "eval_every", "views"):
             value = getattr(self, name)
             require(value is None or value > 0, f"transfer.{name}", "a positive number", value)
-        for name in ("batch_size", "eval_batch_size"):
-            value = getattr(self, name)
-            require(value > 0, f"transfer.{name}", "a positive number", value)
-        for name in ("learning_rate", "learning_rate_drop"):
-            value = getattr(self, name)
-            require(0 < value < float("inf"), f"transfer.{name}", "a positive number", value)
-        for name in ("weight_decay", "checkpoint_seconds", "feature_cache_mib"):
-            value = getattr(self, name)
-            require(0 <= value < float("inf"), f"transfer.{name}", "0 or more", value)
+        size = self.feature_cache_mib
+        require(size >= 0, "transfer.feature_cache_mib", "0 or more", size)
         limits.require_within(
             self,
             "transfer",
             blocks=limits.BLOCKS,
             epochs=limits.EPOCHS,
-            batch_size=limits.BATCH_SIZE,
-            drop_every=limits.EPOCHS,
             eval_every=limits.EPOCHS,
-            eval_batch_size=limits.BATCH_SIZE,
             feature_cache_mib=limits.MEBIBYTES,
             views=limits.VIEWS,
-            checkpoint_seconds=limits.SECONDS,
         )
-        require(0 <= self.momentum < 1, "transfer.momentum", "0 <= m < 1", self.momentum)
 
     def epochs_for(self, num_images: int) -> int:
         """Epochs of a training on `num_images` images (paper, Table 4)."""

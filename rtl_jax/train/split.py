@@ -9,8 +9,7 @@ from rtl_jax.data.transforms import prepare
 from rtl_jax.models.architecture import BEFORE_STEM
 from rtl_jax.models.layers import choose_convolution
 from rtl_jax.models.model import Weights, batch_stats_of, bind, definition
-from rtl_jax.models.registry import Architecture, Variables
-from rtl_jax.models.resnet import ResNet
+from rtl_jax.models.registry import Architecture, Module, Variables
 from rtl_jax.train.freeze import combine, split_point
 from rtl_jax.train.recipe import FrozenBatchNorm, Recipe
 
@@ -73,15 +72,15 @@ class SplitNetwork:
         """The same network with some fields changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
-    def front(self, params: dict, batch_stats: Variables, frozen: Weights) -> ResNet:
+    def front(self, params: dict, batch_stats: Variables, frozen: Weights) -> Module:
         """The whole network, to run its prefix; kernels in front of the split point are shared."""
         return self._bind(params, batch_stats, frozen, self.many and self.own_params)
 
-    def back(self, params: dict, batch_stats: Variables, frozen: Weights) -> ResNet:
+    def back(self, params: dict, batch_stats: Variables, frozen: Weights) -> Module:
         """The whole network, to run its suffix."""
         return self._bind(params, batch_stats, frozen, self.many)
 
-    def _bind(self, params: dict, batch_stats: Variables, frozen: Weights, batched: bool) -> ResNet:
+    def _bind(self, params: dict, batch_stats: Variables, frozen: Weights, batched: bool) -> Module:
         method = choose_convolution(batched_weights=batched)
         return bind(
             definition(self.architecture, dtype=self.dtype, method=method),
@@ -89,17 +88,23 @@ class SplitNetwork:
             {**frozen.batch_stats, **batch_stats},
         )
 
+    def apply(
+        self, params: dict, batch_stats: Variables, frozen: Weights, images: jax.Array
+    ) -> jax.Array:
+        """Logits [N, C] of float images [N, H, W, 3] in [0, 1], with the running statistics."""
+        inputs = self.front(params, batch_stats, frozen).prefix(images, self.split)
+        return self.back(params, batch_stats, frozen).suffix(inputs, self.split)
+
     def logits(
         self, params: dict, batch_stats: Variables, frozen: Weights, inputs: jax.Array
     ) -> jax.Array:
         """Logits [N, C] of stored images or features, with the running statistics."""
         if not self.features:
-            images = prepare(inputs, self.image_size)
-            inputs = self.front(params, batch_stats, frozen).prefix(images, self.split)
+            return self.apply(params, batch_stats, frozen, prepare(inputs, self.image_size))
         return self.back(params, batch_stats, frozen).suffix(inputs, self.split)
 
 
-def moved(network: ResNet, batch_stats: Variables) -> Variables:
+def moved(network: Module, batch_stats: Variables) -> Variables:
     """The statistics of `network` at the paths of `batch_stats`."""
     new = batch_stats_of(network)
     return {path: new[path] for path in batch_stats}

@@ -1,8 +1,9 @@
 """Pure functions of a training: the state, one step, one evaluation batch.
 
-They are written for one seed, as functions of plain pytrees; `train_step` and
-`evaluate_batch` run any number of seeds side by side, along a leading axis of the state.
-A `Program` holds what is static; the arrays are arguments.
+A `Step` holds what is static, the recipe of a step: network, freezing, optimizer, augmentation,
+perturbation and loss. It is written for one seed, on plain pytrees; `train_steps`, `train_batch`
+and `evaluate_batch` run any number of seeds side by side, along a leading axis of the state, each
+with its own `Hyper`.
 """
 
 import dataclasses
@@ -14,14 +15,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 
+from rtl_jax.attacks.base import Attack
 from rtl_jax.data.augmentation import Augmentation
+from rtl_jax.data.batches import Batch
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
 from rtl_jax.models.model import Weights
 from rtl_jax.models.registry import Variables
 from rtl_jax.train.freeze import mask, partition, trainable
-from rtl_jax.train.optimizers import optimizer
-from rtl_jax.train.recipe import Recipe
+from rtl_jax.train.optimizers import Optimizer, at
+from rtl_jax.train.perturb import divergence, perturb
 from rtl_jax.train.split import SplitNetwork, moved
 
 
@@ -30,12 +34,19 @@ class TrainState(NamedTuple):
 
     `params` has every path, with optax.MaskedNode() where frozen; `batch_stats` holds the
     statistics that move: all of them where frozen layers use batch statistics, else those
-    behind the split point.
+    behind the split point. `average` is of both, or None. `step` counts the steps taken, int32.
     """
 
     params: dict
     batch_stats: Variables
     opt_state: optax.OptState
+    average: Weights | None
+    step: jax.Array
+
+    @property
+    def result(self) -> Weights:
+        """What is measured and kept: the average, if there is one."""
+        return self.average or Weights(self.params, self.batch_stats)
 
 
 class Metrics(NamedTuple):
@@ -84,56 +95,81 @@ def measure(logits: jax.Array, labels: jax.Array, weights: jax.Array | None = No
     )
 
 
-class TrainBatch(NamedTuple):
-    """One seed's batch: stored images (uint8 [N, H, W, C]) or features, and int labels [N].
+def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
+    """Cross-entropy, nats [N], to labels of which all classes share `smoothing` evenly."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if smoothing == 0:
+        return losses
+    even = -jax.nn.log_softmax(logits).mean(-1)
+    return (1 - smoothing) * losses + smoothing * even
 
-    `indices` [N], each image's place in the training subset, key its augmentation.
+
+class Hyper(NamedTuple):
+    """A step's numbers: the rate, which the schedule has for it, and those of a whole training.
+
+    learning_rate: [steps] for many steps. weight_decay. eps: the perturbation's radius. beta: the
+    weight of TRADES' divergence. With several seeds, every array has a leading seed axis.
     """
 
-    inputs: jax.Array
-    labels: jax.Array
-    indices: jax.Array
+    learning_rate: Any
+    weight_decay: Any
+    eps: Any
+    beta: Any
 
 
-class Clock(NamedTuple):
-    """Where a training is: the epoch, from 1, and the steps that each epoch has."""
+class Keys(NamedTuple):
+    """Random keys of a training: of the batches' order, the augmentation, the perturbation."""
 
-    epoch: jax.Array
-    steps_per_epoch: jax.Array
+    order: jax.Array
+    augment: jax.Array
+    perturb: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
-    """The static part of a training: plain settings, so that equal ones compile once.
+class Average:
+    """An average of the weights: exponential, with a decay per step, or the mean since a step."""
 
-    How many images there are is no part of it: subsets of any size share a program.
+    decay: float | None = None
+    start: int = 0  # of the mean: steps before it
+
+    def add(self, average: Weights, new: Weights, step: jax.Array) -> Weights:
+        """The average with what the weights are after the `step`-th step, counted from 0."""
+        if self.decay is not None:
+            # At first the mean of what there was, or the random beginning would stay for long.
+            decay = jnp.minimum(self.decay, (1 + step) / (10 + step))
+            return jax.tree.map(lambda old, new: new + decay * (old - new), average, new)
+        # Before it starts, the weights themselves.
+        share = 1 / jnp.maximum(step + 1 - self.start, 1)
+        return jax.tree.map(lambda old, new: old + share * (new - old), average, new)
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """The recipe of a step, static: equal ones compile once.
+
+    How many images there are is no part of it, nor what is in `Hyper`: subsets of any size, and
+    seeds with rates and radii of their own, share a program. perturb: an attack without its radius.
+    trades: the loss is TRADES', else the perturbed images' cross-entropy.
     """
 
     network: SplitNetwork
-    settings: Recipe
     augmentation: Augmentation
-    epochs: int
+    optimizer: Optimizer
+    perturb: Attack | None = None
+    trades: bool = False
+    label_smoothing: float = 0.0
+    average: Average | None = None
 
     @property
     def trains_on_features(self) -> bool:
-        """Whether training images' features stay valid: no augmentation, or stored views of it."""
-        drawn_anew = not self.augmentation.is_identity and not self.settings.views
-        return self.network.constant_prefix and not drawn_anew
+        """Whether images that are not augmented anew can be features at the split point."""
+        return self.network.constant_prefix and self.perturb is None
 
-    def replace(self, **changes: object) -> "Program":
-        """The same program with some fields changed."""
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+    def replace(self, **changes: Any) -> "Step":
+        """The same step with some fields changed."""
+        return dataclasses.replace(self, **changes)
 
-    def optimizer(
-        self, params: dict, steps_per_epoch: int | jax.Array = 1
-    ) -> optax.GradientTransformation:
-        """The optimizer, masked to what trains."""
-        return optimizer(
-            self.settings,
-            mask(self.network.architecture, params, self.network.blocks),
-            epochs=self.epochs,
-            steps_per_epoch=steps_per_epoch,  # type: ignore[arg-type] # traced inside a step
-        )
+    # ---- The state ------------------------------------------------------------------------
 
     def divide(
         self, params: Variables, batch_stats: Variables
@@ -149,23 +185,65 @@ class Program:
         still = {path: leaf for path, leaf in batch_stats.items() if path not in moving}
         return (trained, moving), Weights(frozen, still)
 
-    def fresh(self, params: dict) -> optax.OptState:
-        """The optimizer's state before the first step on `divide`'s parameters."""
-        return self.optimizer(params).init(params)
+    def start(self, params: dict, batch_stats: Variables) -> TrainState:
+        """The state before the first step, of `divide`'s parameters and statistics."""
+        # A copy, since the step gives back the memory of all that it is given.
+        weights = Weights(params, batch_stats)
+        average = None if self.average is None else jax.tree.map(jnp.copy, weights)
+        opt_state = self.transformation(params).init(params)
+        return TrainState(params, batch_stats, opt_state, average, jnp.zeros((), jnp.int32))
+
+    def transformation(self, params: dict) -> optax.GradientTransformation:
+        """The optimizer, masked to what trains."""
+        net = self.network
+        return self.optimizer.transformation(net.architecture, tuple(params), net.blocks)
+
+    # ---- A step ---------------------------------------------------------------------------
+
+    def _logits(
+        self, weights: Weights, frozen: Weights, inputs: jax.Array
+    ) -> tuple[jax.Array, Variables]:
+        """Logits of inputs at the split point, in train mode, and the statistics as they moved."""
+        back = self.network.back(*weights, frozen)
+        logits = back.suffix(inputs, self.network.split, train=True)
+        return logits, moved(back, weights.batch_stats)
 
     def objective(
         self,
         params: dict,
         batch_stats: Variables,
         frozen: Weights,
-        features: jax.Array,
+        inputs: jax.Array,
         labels: jax.Array,
     ) -> tuple[jax.Array, tuple[Variables, Metrics]]:
-        """Mean cross-entropy on features at the split point, moved statistics, metrics."""
-        back = self.network.back(params, batch_stats, frozen)
-        logits = back.suffix(features, self.network.split, train=True)
+        """Mean loss on inputs at the split point, moved statistics, metrics."""
+        logits, batch_stats = self._logits(Weights(params, batch_stats), frozen, inputs)
         metrics = measure(logits, labels)
-        return metrics.loss / len(labels), (moved(back, batch_stats), metrics)
+        if self.label_smoothing:
+            loss = smoothed_cross_entropy(logits, labels, self.label_smoothing).mean()
+        else:
+            loss = metrics.loss / len(labels)
+        return loss, (batch_stats, metrics)
+
+    def trades_objective(
+        self,
+        params: dict,
+        batch_stats: Variables,
+        frozen: Weights,
+        inputs: tuple[jax.Array, jax.Array],
+        labels: jax.Array,
+        *,
+        beta: jax.Array,
+    ) -> tuple[jax.Array, tuple[Variables, Metrics]]:
+        """Zhang et al. (2019), equation 5: cross-entropy of the first inputs, the images as they
+        are, and beta times the divergence to the second, perturbed ones; metrics of the first.
+        """
+        clean, perturbed = inputs
+        own, batch_stats = self._logits(Weights(params, batch_stats), frozen, clean)
+        other, batch_stats = self._logits(Weights(params, batch_stats), frozen, perturbed)
+        loss = smoothed_cross_entropy(own, labels, self.label_smoothing).mean()
+        apart = divergence(jax.nn.log_softmax(own), jax.nn.log_softmax(other)).mean()
+        return loss + beta * apart, (batch_stats, measure(own, labels))
 
     def step(
         self,
@@ -173,38 +251,80 @@ class Program:
         frozen: Weights,
         inputs: jax.Array,
         labels: jax.Array,
-        steps_per_epoch: int | jax.Array,
+        hyper: Hyper,
+        keys: jax.Array | None = None,
     ) -> tuple[TrainState, Metrics]:
-        """One step of SGD on a batch of float images (or features) and int labels [N].
+        """One step on a batch of float images (or features) and int labels [N].
 
-        The gradient is taken of the mean cross-entropy, with respect to what trains alone:
-        the prefix runs forward only.
+        The gradient is taken of the mean loss, with respect to what trains alone: the prefix runs
+        forward only. A perturbation takes a key for each image, `keys` [N].
         """
-        net, batch_stats = self.network, state.batch_stats
-        if not net.features:
-            front = net.front(state.params, batch_stats, frozen)
-            inputs = front.prefix(inputs, net.split, train=net.moving_prefix)
-            batch_stats = moved(front, batch_stats)
-
-        gradient, (batch_stats, metrics) = jax.grad(self.objective, has_aux=True)(
-            state.params, batch_stats, frozen, inputs, labels
+        clean, batch_stats = inputs, state.batch_stats
+        if self.perturb is not None:
+            inputs = self._perturbed(state, frozen, inputs, labels, hyper.eps, keys)
+        loss, behind = self.objective, inputs
+        if self.trades:
+            loss = partial(self.trades_objective, beta=hyper.beta)
+            clean, batch_stats = self._front(state.params, batch_stats, frozen, clean)
+        if not self.network.features:
+            behind, batch_stats = self._front(state.params, batch_stats, frozen, inputs)
+        gradient, (batch_stats, metrics) = jax.grad(loss, has_aux=True)(
+            state.params, batch_stats, frozen, (clean, behind) if self.trades else behind, labels
         )
-        updates, opt_state = self.optimizer(state.params, steps_per_epoch).update(
-            gradient, state.opt_state, state.params
+        opt_state = at(state.opt_state, hyper.learning_rate, hyper.weight_decay)
+        updates, opt_state = self.transformation(state.params).update(
+            gradient, opt_state, state.params
         )
         params = optax.apply_updates(state.params, updates)
-        return TrainState(params, batch_stats, opt_state), metrics
+        average = state.average
+        if self.average is not None and average is not None:
+            average = self.average.add(average, Weights(params, batch_stats), state.step)
+        return TrainState(params, batch_stats, opt_state, average, state.step + 1), metrics
+
+    def _front(
+        self, params: dict, batch_stats: Variables, frozen: Weights, images: jax.Array
+    ) -> tuple[jax.Array, Variables]:
+        """Float images at the split point, and the statistics as the prefix has moved them."""
+        front = self.network.front(params, batch_stats, frozen)
+        inputs = front.prefix(images, self.network.split, train=self.network.moving_prefix)
+        return inputs, moved(front, batch_stats)
+
+    def _perturbed(
+        self,
+        state: TrainState,
+        frozen: Weights,
+        images: jax.Array,
+        labels: jax.Array,
+        eps: jax.Array,
+        keys: jax.Array | None,
+    ) -> jax.Array:
+        def logits_fn(images: jax.Array) -> jax.Array:
+            return self.network.apply(state.params, state.batch_stats, frozen, images)
+
+        assert keys is not None
+        return lax.stop_gradient(perturb(self.perturb, logits_fn, images, labels, eps, keys))
 
     def step_on(
-        self, state: TrainState, frozen: Weights, batch: TrainBatch, key: jax.Array, clock: Clock
+        self,
+        state: TrainState,
+        frozen: Weights,
+        batch: Batch,
+        keys: Keys,
+        epoch: jax.Array,
+        hyper: Hyper,
     ) -> tuple[TrainState, Metrics]:
         """`step` on a batch as it is stored: images are resized and augmented first."""
-        inputs = batch.inputs
+        inputs, drawn = batch.images, None
         if not self.network.features:
-            keys = example_keys(key, clock.epoch, batch.indices)
+            augment = example_keys(keys.augment, epoch, batch.indices)
             images = prepare(inputs, self.network.image_size)
-            inputs = augment_batch(keys, images, self.augmentation)
-        return self.step(state, frozen, inputs, batch.labels, clock.steps_per_epoch)
+            inputs = augment_batch(augment, images, self.augmentation)
+            if self.perturb is not None:
+                drawn = example_keys(keys.perturb, epoch, batch.indices)
+        return self.step(state, frozen, inputs, batch.labels, hyper, drawn)
+
+
+# ---- Seeds side by side -----------------------------------------------------------------------
 
 
 def _side_by_side(function: Callable, axes: tuple, arguments: tuple, seeds: int) -> Any:
@@ -222,26 +342,88 @@ def _side_by_side(function: Callable, axes: tuple, arguments: tuple, seeds: int)
     return jax.tree.map(lambda leaf: leaf[None], function(*single))
 
 
+class Rows(NamedTuple):
+    """Batches as rows of a set: int32 [S, steps, N], or [S, N] for one step.
+
+    places: in the set's data. indices: in each seed's training subset, the keys of augmentation.
+    """
+
+    places: Any
+    indices: Any
+
+
+class Images(NamedTuple):
+    """A set on the device: images or features [views * M, ...] and int32 labels [M]."""
+
+    data: jax.Array
+    labels: jax.Array
+
+    def batch(self, rows: Rows, dtype: Any) -> Batch:
+        """The images at `rows`, [N] each, and their labels."""
+        labels = self.labels[rows.places % len(self.labels)]
+        return Batch(self.data[rows.places].astype(dtype), labels, rows.indices)
+
+
 @partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
-def train_step(
-    program: Program,
+def train_batch(
+    step: Step,
     state: TrainState,
     sums: Metrics,
     frozen: Weights,
-    batch: TrainBatch,
-    keys: jax.Array,
+    batch: Batch,
+    keys: Keys,
     *,
-    clock: Clock,
+    epoch: jax.Array,
+    hyper: Hyper,
 ) -> tuple[TrainState, Metrics]:
-    """`Program.step_on` for seeds side by side: every argument but `clock` has their axis.
+    """`Step.step_on` for seeds side by side: every argument but `epoch` has their axis.
 
     What seeds share of `frozen` has none, and is not copied. Returns the state and `sums` with
     this batch's added.
     """
-    axes = (0, program.network.frozen_axes, 0, 0, None)
-    arguments = (state, frozen, batch, keys, clock)
-    state, metrics = _side_by_side(program.step_on, axes, arguments, len(keys))
+    axes = (0, step.network.frozen_axes, 0, 0, None, 0)
+    arguments = (state, frozen, batch, keys, epoch, hyper)
+    state, metrics = _side_by_side(step.step_on, axes, arguments, len(keys.order))
     return state, sums.add(metrics)
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
+def train_steps(
+    step: Step,
+    dtype: Any,
+    state: TrainState,
+    sums: Metrics,
+    frozen: Weights,
+    images: Images,
+    *,
+    rows: Rows,
+    keys: Keys,
+    epoch: jax.Array,
+    hyper: Hyper,
+) -> tuple[TrainState, Metrics]:
+    """Steps one after the other, on rows of a set that lies on the device: one compiled program.
+
+    `rows` are [S, steps, N] and `hyper.learning_rate` [S, steps]. The steps are a loop, but for a
+    single one. `dtype` is what images or features become.
+    """
+
+    def one(state: TrainState, frozen: Weights, images: Images, rows: Rows, *rest: Any) -> Any:
+        return step.step_on(state, frozen, images.batch(rows, dtype), *rest)
+
+    axes = (0, step.network.frozen_axes, None, 0, 0, None, 0)
+    seeds, number = rows.places.shape[:2]
+
+    def advance(carry: tuple, each: tuple[Rows, jax.Array]) -> tuple[tuple, None]:
+        state, sums = carry
+        rows, rates = each
+        arguments = (state, frozen, images, rows, keys, epoch, hyper._replace(learning_rate=rates))
+        state, metrics = _side_by_side(one, axes, arguments, seeds)
+        return (state, sums.add(metrics)), None
+
+    every = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), (rows, hyper.learning_rate))
+    if number == 1:
+        return advance((state, sums), jax.tree.map(lambda leaf: leaf[0], every))[0]
+    return lax.scan(advance, (state, sums), every)[0]
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -1,12 +1,11 @@
-"""Fine-tunings that run in lockstep, one for each seed: their data, an epoch, an evaluation.
+"""Trainings that run in lockstep, one for each seed: their data, their steps, an evaluation.
 
-A single run is a training of one seed. Seeds that start from the same network share what is
-frozen, and all share the images, of which each has its own subset.
+A single run is a training of one seed. Fine-tunings that start from the same network share what
+is frozen, and all share the images, of which each has its own subset.
 """
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -14,27 +13,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax.data.batching import padded_batches
-from rtl_jax.errors import UserError
 from rtl_jax.models.model import Weights
 from rtl_jax.models.network import Network
 from rtl_jax.models.registry import Variables
-from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
 from rtl_jax.train.feature_cache import FeatureCache, Room, cache_features, cache_images
 from rtl_jax.train.features import adapt_statistics
+from rtl_jax.train.feeds import Feed, InMemory
 from rtl_jax.train.finetuning import FineTuning
 from rtl_jax.train.freeze import combine
+from rtl_jax.train.placement import Placement, SeedsApart
+from rtl_jax.train.program import Program
 from rtl_jax.train.split import SplitNetwork
 from rtl_jax.train.step import (
-    Clock,
+    Hyper,
+    Keys,
     Metrics,
-    Program,
-    TrainBatch,
+    Step,
     TrainState,
-    all_finite,
     evaluate_batch,
     logits_batch,
-    train_step,
 )
 
 Arrays = dict[str, np.ndarray]
@@ -49,40 +47,76 @@ class FeatureCaches:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class TestImages:
+    """What seeds in lockstep are tested on: `rows` of a cache, int [M], or [S, M] where each seed
+    has features of its own.
+    """
+
+    cache: FeatureCache
+    rows: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Training:
     """Seeds in lockstep: what does not change while they train. Arrays lead with their axis."""
 
     program: Program
+    step: Step  # told what the feed holds, images or features
     frozen: Weights
-    keys: jax.Array  # [S, 2]: of the order of the batches, and of the augmentation
-    caches: FeatureCaches
-    train_rows: np.ndarray  # int [S, N], in the training cache
-    test_rows: np.ndarray  # int [M], or [S, M] where each seed has features of its own
+    hyper: Hyper  # learning_rate [S, steps of the whole training], the others [S]
+    feed: Feed
+    placement: Placement
+    test: TestImages | None = None
+
+    @classmethod
+    def of(
+        cls,
+        program: Program,
+        frozen: Weights,
+        feed: Feed,
+        placement: Placement,
+        *,
+        programs: Sequence[Program] = (),
+        features: bool = False,
+        test: TestImages | None = None,
+    ) -> "Training":
+        """A training; `programs` has one for every seed, where they differ in numbers."""
+        step = program.step(feed.steps_per_epoch)
+        step = step.replace(network=step.network.replace(features=features))
+        numbers = [one.hyper(feed.steps_per_epoch) for one in programs or [program]]
+        hyper = Hyper(*map(np.stack, zip(*numbers, strict=True)))  # type: ignore[arg-type]
+        return cls(program, step, frozen, hyper, feed, placement, test)
+
+    @property
+    def seeds(self) -> int:
+        """How many there are."""
+        return len(self.hyper.weight_decay)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.program.epochs * self.feed.steps_per_epoch
+
+    def zero(self) -> Metrics:
+        """No sums yet."""
+        return self.placement.state(Metrics.zero(self.seeds))
+
+    def advance(
+        self, state: TrainState, sums: Metrics, done: int
+    ) -> tuple[TrainState, Metrics, int]:
+        """Some steps behind `done`, at most to the end of its epoch; also their number.
+
+        The state and the sums handed in are given up to those returned.
+        """
+        return self.feed.advance(self.step, state, sums, self.frozen, done, hyper=self.hyper)
 
     def epoch(self, state: TrainState, epoch: int) -> tuple[TrainState, Metrics]:
-        """All images once, in an order drawn from each seed's key and the epoch (from 1).
-
-        The last, partial batch is a step of its own shape, so that its batch statistics are
-        its own. The state handed in is given up to the one returned.
-        """
-        seeds, total = self.train_rows.shape
-        size = self.program.settings.batch_size
-        cache = self.caches.train
-        program = _reading(self.program, cache)
-        orders, views = map(np.asarray, _draw(self.keys, epoch, total, cache.views))
-        rows = np.take_along_axis(self.train_rows, orders, axis=1)
-        clock = Clock(jnp.asarray(epoch), jnp.asarray(-(-total // size)))
-        sums = devices.seeds_apart(Metrics.zero(seeds), seeds)
-        for start in range(0, total, size):
-            part = np.s_[:, start : start + size]
-            batch = TrainBatch(
-                cache.take(rows[part], views[part]),
-                jnp.asarray(cache.labels[rows[part]]),
-                jnp.asarray(orders[part]),
-            )
-            batch = devices.seeds_apart(batch, seeds)
-            arguments = (program, state, sums, self.frozen, batch, self.keys[:, 1])
-            state, sums = train_step(*arguments, clock=clock)
+        """All steps of an epoch, counted from 1. The state handed in is given up."""
+        sums = self.zero()
+        done, end = ((number * self.feed.steps_per_epoch) for number in (epoch - 1, epoch))
+        while done < end:
+            state, sums, number = self.advance(state, sums, done)
+            done += number
         return state, sums
 
     def evaluate(self, state: TrainState) -> Metrics:
@@ -90,42 +124,40 @@ class Training:
 
         The last batch is padded and the padding weighed with 0, so that one shape is compiled.
         """
-        cache, seeds = self._test_cache, len(self.train_rows)
-        network = _reading(self.program, cache).network
-        trained = Weights(state.params, state.batch_stats)
-        sums = devices.seeds_apart(Metrics.zero(seeds), seeds)
+        cache = self._test_images.cache
+        network = self.program.network.replace(features=cache.features)
+        sums = self.zero()
         for inputs, labels, inside in self._test_batches():
-            arguments = (network, cache.shared, trained, self.frozen, inputs, labels)
+            arguments = (network, cache.shared, state.result, self.frozen, inputs, labels)
             sums = sums.add(evaluate_batch(*arguments, weights=inside))
         return sums
 
     def logits(self, state: TrainState) -> np.ndarray:
         """Logits of every seed on the test images, float32 [S, M, C], as `evaluate` sees them."""
-        cache, parts = self._test_cache, []
-        network = _reading(self.program, cache).network
-        trained = Weights(state.params, state.batch_stats)
+        cache, parts = self._test_images.cache, []
+        network = self.program.network.replace(features=cache.features)
         for inputs, _, weights in self._test_batches():
-            found = logits_batch(network, cache.shared, trained, self.frozen, inputs)
+            found = logits_batch(network, cache.shared, state.result, self.frozen, inputs)
             parts.append(np.asarray(found)[:, : int(weights.sum())])
         return np.concatenate(parts, axis=1)
 
     def _test_batches(self) -> Iterator[tuple[jax.Array, np.ndarray, np.ndarray]]:
         """Inputs, labels and weights of the test images, batch by batch."""
-        cache, seeds = self._test_cache, len(self.train_rows)
-        total = self.test_rows.shape[-1]
+        cache, every = self._test_images.cache, self._test_images.rows
+        total = every.shape[-1]
         with bar("testing", total) as progress:
             for batch in padded_batches(total, self.program.settings.eval_batch_size):
-                rows = self.test_rows[..., batch.rows]
+                rows = every[..., batch.rows]
                 axis = None if cache.shared else 0
-                inputs = devices.seeds_apart(cache.take(rows), seeds, axis)
+                inputs = self.placement.state(cache.take(rows), axis)
                 yield inputs, cache.labels[rows if cache.shared else rows[0]], batch.inside
                 progress.update(batch.number)
 
     @property
-    def _test_cache(self) -> FeatureCache:
-        if self.caches.test is None:
-            raise ValueError("these fine-tunings have no test images")
-        return self.caches.test
+    def _test_images(self) -> TestImages:
+        if self.test is None:
+            raise ValueError("these trainings have no test images")
+        return self.test
 
     def network(self, state: TrainState, tuning: FineTuning, seed: int) -> Network:
         """The fine-tuned network of the `seed`-th seed, whose fine-tuning is `tuning`."""
@@ -137,52 +169,13 @@ class Training:
     def variables(self, state: TrainState, seed: int) -> tuple[Arrays, Arrays]:
         """The whole network's parameters and statistics, those of the `seed`-th seed."""
         axes = self.program.network.frozen_axes
-        params, batch_stats = (_pick(part, 0, seed) for part in state[:2])
+        params, batch_stats = (_pick(part, 0, seed) for part in state.result)
         still = [_pick(part, axis, seed) for part, axis in zip(self.frozen, axes, strict=True)]  # type: ignore[arg-type]
         return combine(params, still[0]), {**still[1], **batch_stats}
 
 
-def fit(tunings: Sequence[FineTuning]) -> list[Network]:
-    """Train fine-tunings that differ by seed alone, in one program; their networks, in order.
-
-    Raises UserError where one diverges.
-    """
-    program, total = tunings[0].program, len(tunings[0].train_indices) * len(tunings)
-    with devices.matmul_precision(program.settings.precision):
-        training, state = begin(tunings)
-        with bar("fine-tuning", total * program.epochs) as progress:
-            for epoch in range(1, program.epochs + 1):
-                state, _ = training.epoch(state, epoch)
-                progress.update(total)
-    finite = all_finite(state)
-    if not finite.all():
-        diverged = [tuning.seed for tuning, good in zip(tunings, finite, strict=True) if not good]
-        raise UserError(
-            f"fine-tuning diverged, with the seeds {diverged}: a parameter is not a finite number. "
-            "Lower the learning rate"
-        )
-    return [training.network(state, tuning, index) for index, tuning in enumerate(tunings)]
-
-
 def _pick(tree: Any, axis: int | None, seed: int) -> Any:
     return jax.tree.map(lambda leaf: np.asarray(leaf if axis is None else leaf[seed]), tree)
-
-
-def _reading(program: Program, cache: FeatureCache) -> Program:
-    """The program, told what a cache holds."""
-    return program.replace(network=program.network.replace(features=cache.features))
-
-
-@partial(jax.jit, static_argnums=(2, 3))
-def _draw(keys: jax.Array, epoch: jax.Array, total: int, views: int) -> tuple[jax.Array, jax.Array]:
-    """Of every seed, the order of its images and the view of each, int [S, total]."""
-
-    def one(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-        order = jax.random.permutation(jax.random.fold_in(keys[0], epoch), total)
-        chosen = jax.random.randint(jax.random.fold_in(keys[1], epoch), (total,), 0, views)
-        return order, chosen
-
-    return jax.vmap(one)(keys)
 
 
 def begin(
@@ -192,30 +185,47 @@ def begin(
 
     `caches` hold the images of these fine-tunings and perhaps of others; None: made here.
     """
-    program = _lockstep(tunings)
+    program, placement = _lockstep(tunings), SeedsApart(len(tunings))
     variables = _variables(tunings, program)
     own = program.network.own_statistics
     if caches is None or own:
         caches = _stores(tunings, program.network, variables if own else variables[:1])
-    state, frozen = _start(program, variables)
-    keys = jnp.stack([jax.random.split(tuning.key) for tuning in tunings])
-    tested = caches.test or caches.train
-    test = np.stack([tested.rows(i, tuning.test_indices) for i, tuning in enumerate(tunings)])
-    training = Training(
-        program,
-        devices.seeds_apart(frozen, len(tunings), program.network.frozen_axes),
-        devices.seeds_apart(keys, len(tunings)),
-        caches,
+    state, frozen = _start(program.step(), variables)
+    feed = InMemory(
+        caches.train,
         np.stack([caches.train.rows(i, tuning.train_indices) for i, tuning in enumerate(tunings)]),
-        test[0] if tested.shared else test,
+        placement.state(_keys(tunings)),
+        program.settings.batch_size,
+        placement,
     )
-    return training, devices.seeds_apart(state, len(tunings))
+    test = None
+    if caches.test is not None:
+        rows = [caches.test.rows(i, tuning.test_indices) for i, tuning in enumerate(tunings)]
+        test = TestImages(caches.test, rows[0] if caches.test.shared else np.stack(rows))
+    training = Training.of(
+        program,
+        placement.state(frozen, program.network.frozen_axes),
+        feed,
+        placement,
+        programs=[tuning.program for tuning in tunings],
+        features=caches.train.features,
+        test=test,
+    )
+    return training, placement.state(state)
+
+
+def _keys(tunings: Sequence[FineTuning]) -> Keys:
+    """A key of each kind for every seed, [S]."""
+    two = jax.vmap(jax.random.split)(jnp.stack([tuning.key for tuning in tunings]))
+    third = jnp.stack([jax.random.fold_in(tuning.key, 2) for tuning in tunings])
+    return Keys(two[:, 0], two[:, 1], third)
 
 
 def _lockstep(tunings: Sequence[FineTuning]) -> Program:
-    """The one program of fine-tunings that differ by seed alone."""
+    """The one program of fine-tunings that differ by seed, and by numbers, alone."""
     program = tunings[0].program
-    assert all(tuning.program == program for tuning in tunings)
+    assert all(tuning.program.step() == program.step() for tuning in tunings)
+    assert all(tuning.program.epochs == program.epochs for tuning in tunings)
     own = any(tuning.source is not tunings[0].source for tuning in tunings)
     return program.replace(network=program.network.replace(many=len(tunings) > 1, own_params=own))
 
@@ -299,13 +309,12 @@ def _stores(
 
 
 def _start(
-    program: Program, variables: Sequence[tuple[Variables, Variables]]
+    step: Step, variables: Sequence[tuple[Variables, Variables]]
 ) -> tuple[TrainState, Weights]:
     """The state with a leading axis of seeds, and what is frozen with one where it is own."""
-    trained, frozen = zip(*(program.divide(*one) for one in variables), strict=True)
-    params, batch_stats = jax.tree.map(_stack, *trained)
-    state = TrainState(params, batch_stats, jax.vmap(program.fresh)(params))
-    axes = program.network.frozen_axes
+    trained, frozen = zip(*(step.divide(*one) for one in variables), strict=True)
+    state = jax.vmap(step.start)(*jax.tree.map(_stack, *trained))
+    axes = step.network.frozen_axes
     kept = (
         parts[0] if axis is None else jax.tree.map(_stack, *parts)
         for axis, parts in zip(axes, zip(*frozen, strict=True), strict=True)

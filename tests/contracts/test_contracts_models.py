@@ -6,6 +6,8 @@ import pytest
 
 from rtl_jax.models import registry
 from rtl_jax.models.architecture import ResNetArchitecture
+from rtl_jax.models.convnext import ConvNeXtArchitecture
+from rtl_jax.models.vit import ViTArchitecture
 from tests.contracts.models import check_description, check_model, check_parts
 
 pytestmark = pytest.mark.slow
@@ -17,6 +19,39 @@ SMALL = {
     "resnet": (
         ResNetArchitecture("bottlenecks", "bottleneck", (1, 2), (4, 6), **STEM),
         ResNetArchitecture("basic", "basic", (1, 1, 1), (8, 8, 12), **{**STEM, "stem_pool": True}),
+    ),
+    "vit": (
+        ViTArchitecture(
+            "patches", width=12, depth=2, heads=3, patch=8, grid=(3, 3), mlp_width=20, num_classes=5
+        ),
+        ViTArchitecture(
+            "convolutions",
+            width=12,
+            depth=1,
+            heads=2,
+            grid=(1, 1),
+            mlp_width=16,
+            stem="convolutions",
+            stem_width=4,
+            class_position=False,
+            layer_scale=True,
+            pool="average",
+            norm_after_pool=True,
+            num_classes=5,
+        ),
+    ),
+    "convnext": (
+        ConvNeXtArchitecture("patches", depths=(1, 2), widths=(8, 12), num_classes=5),
+        ConvNeXtArchitecture(
+            "convolutions",
+            depths=(2, 1),
+            widths=(8, 10),
+            stem="three",
+            kernel=3,
+            layer_scale=False,
+            norm_before_pool=True,
+            num_classes=5,
+        ),
     ),
 }
 

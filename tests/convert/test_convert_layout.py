@@ -1,12 +1,13 @@
 """Architectures are found from shapes; whatever does not fit is named with both shapes."""
 
-import numpy as np
 import pytest
 import torch
 from torch_files import BASIC, BOTTLENECK, SMALL, prefixed, save, state
 
-from convert import convert, layout
+from convert import convert
 from convert.__main__ import main
+from convert.layouts import entries, layout_of
+from convert.layouts.entry import COUNTER
 from convert.torch_resnet import torch_resnet
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import ARCHITECTURES, ResNetArchitecture, architecture
@@ -30,12 +31,12 @@ def shapes_of(arch):
 @pytest.mark.parametrize("stem", ["imagenet", "small"])
 def test_named_architectures(name, stem):
     arch = architecture(name, stem=stem, num_classes=7)
-    assert layout.infer(shapes_of(arch)) == arch
+    assert layout_of(arch).infer(shapes_of(arch), {}) == arch
 
 
 @pytest.mark.parametrize("arch", OTHERS)
 def test_other_architectures(arch):
-    found = layout.infer(shapes_of(arch))
+    found = layout_of(arch).infer(shapes_of(arch), {})
     assert found.replace(name=arch.name) == arch
     assert found.name.startswith(f"resnet_{arch.block}_")
 
@@ -43,15 +44,13 @@ def test_other_architectures(arch):
 @pytest.mark.parametrize("arch", [*OTHERS, *ARCHITECTURES.values()], ids=lambda a: a.name)
 def test_every_array_has_its_place(arch):
     """The table has torch's names and shapes on one side, the network's on the other."""
-    table = layout.entries(arch)
-    theirs = {n: s for n, s in shapes_of(arch).items() if not n.endswith(layout.COUNTER)}
+    table = entries(arch)
+    theirs = {n: s for n, s in shapes_of(arch).items() if not n.endswith(COUNTER)}
     assert {entry.torch_name: entry.torch_shape for entry in table} == theirs
     params, stats = variable_shapes(arch)
     ours = {("params", k): v.shape for k, v in params.items()}
     ours |= {("batch_stats", k): v.shape for k, v in stats.items()}
-    assert ours == {
-        (e.collection, e.path): tuple(np.array(e.torch_shape)[list(e.axes)]) for e in table
-    }
+    assert ours == {(e.collection, e.path): e.flax_shape for e in table}
 
 
 def refuse(weights, tmp_path, capsys, *options):

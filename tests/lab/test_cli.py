@@ -10,7 +10,7 @@ import pytest
 
 import run
 from rtl_jax.errors import UserError
-from rtl_jax.lab import cli
+from rtl_jax.lab import cli, tasks
 from rtl_jax.lab.config import Experiment
 
 ROOT = Path(__file__).parents[2]
@@ -323,34 +323,23 @@ def test_user_errors_of_the_run_exit_with_2(
     def fail(*arguments: object) -> None:
         raise UserError("the disk is full")
 
-    monkeypatch.setattr(run.tasks, "run", fail)
+    monkeypatch.setattr(tasks, "run", fail)
     assert run.main(["--config", config]) == 2
     assert capsys.readouterr().err == "error: the disk is full\n"
-
-
-def test_an_interruption_exits_with_130(
-    config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(run.tasks, "run", interrupt)
-    assert run.main(["--config", config]) == 130
-    assert "interrupted" in capsys.readouterr().err
 
 
 def test_a_defect_is_not_hidden(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(run.tasks, "run", fail)
+    monkeypatch.setattr(tasks, "run", fail)
     with pytest.raises(ZeroDivisionError):
         run.main(["--config", config])
 
 
 def test_main_passes_everything_on(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     received: list[object] = []
-    monkeypatch.setattr(run.tasks, "run", lambda *arguments: received.extend(arguments))
+    monkeypatch.setattr(tasks, "run", lambda *arguments: received.extend(arguments))
     assert run.main(["--config", config, "--config.seed=5", "--workdir=w"]) == 0
     assert received == [Experiment(seed=5), "w"]
 

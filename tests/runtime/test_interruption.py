@@ -1,54 +1,102 @@
-"""Ctrl-C ends a program, also where Python would drop it."""
+"""Ctrl-C and SIGTERM end a program with a sentence, also where Python would drop them."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
-from rtl_jax.runtime.interruption import asked_to_stop, insisting
+from rtl_jax.runtime.interruption import Terminated, asked_to_stop, stoppable
 
-# Ctrl-C meets the garbage collector's callback, as it meets JAX's after a long compilation: the
+ROOT = Path(__file__).parents[2]
+BOTH = [signal.SIGINT, signal.SIGTERM]
+
+# The signal meets the garbage collector's callback, as it meets JAX's after a long compilation: the
 # handler runs in there, and Python drops what it raises.
-SCRIPT = """
-import contextlib, gc, os, signal, time
-from rtl_jax.runtime.interruption import insisting
-
-def callback(phase, info):
-    gc.callbacks.remove(callback)
-    os.kill(os.getpid(), signal.SIGINT)
-    for _ in range(1000):
-        pass
-
-def work():
+DROPPED = """
+    def callback(phase, info):
+        gc.callbacks.remove(callback)
+        os.kill(os.getpid(), int(sys.argv[1]))
+        for _ in range(1000):
+            pass
     gc.callbacks.append(callback)
     gc.collect()
+"""
+RAISED = """
+    os.kill(os.getpid(), int(sys.argv[1]))
+"""
+# Asked once more while it cleans up: it stops all the same.
+TWICE = """
+    try:
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(5)
+    finally:
+        os.kill(os.getpid(), int(sys.argv[1]))
+"""
+SCRIPT = """
+import gc, os, signal, sys, time
+from rtl_jax.runtime.output import run_and_exit
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which background jobs ignore
+def main():
+{work}
     until = time.monotonic() + 5
     while time.monotonic() < until:
         time.sleep(0.01)
-
-try:
-    with {context}:
-        work()
-    print("went on")
-except KeyboardInterrupt:
-    print("stopped")
+    return 0
+run_and_exit(main)
 """
 
 
-@pytest.mark.parametrize(
-    ("context", "expected"),
-    [("insisting()", "stopped"), ("contextlib.nullcontext()", "went on")],
-    ids=["insisting", "without"],
-)
-def test_what_the_garbage_collector_drops_is_raised_again(context: str, expected: str) -> None:
+@pytest.mark.parametrize("work", [RAISED, DROPPED, TWICE], ids=["raised", "dropped", "twice"])
+@pytest.mark.parametrize("number", BOTH)
+def test_a_program_ends_with_a_sentence(number: signal.Signals, work: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(context=context)],
+        [sys.executable, "-c", SCRIPT.format(work=work), str(int(number))],
         capture_output=True,
         text=True,
-        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    assert done.stdout.strip() == expected
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert done.stderr.startswith("interrupted; ") and done.stderr.count("\n") == 1
+
+
+# Without it the signal is lost here, so the test above says something.
+def test_python_drops_what_the_garbage_collector_meets() -> None:
+    alone = SCRIPT.format(work=DROPPED).replace("+ 5", "+ 0.1").replace("run_and_exit(main)", "")
+    done = subprocess.run(
+        [sys.executable, "-c", f"{alone}\nmain()\nprint('went on')", str(int(signal.SIGINT))],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout == "went on\n"
+
+
+def test_a_program_that_has_finished_is_ended_without_a_word() -> None:
+    """A signal that arrives on the way out finds the system's own action."""
+    script = (
+        "import atexit, os, signal, time\n"
+        "from rtl_jax.runtime.output import run_and_exit\n"
+        "atexit.register(lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(5)))\n"
+        "run_and_exit(lambda: 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+
+
+def test_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+    with pytest.raises(Terminated), stoppable():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert (signal.getsignal(signal.SIGTERM), sys.unraisablehook) == before
 
 
 def test_other_dropped_exceptions_are_reported_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +107,7 @@ def test_other_dropped_exceptions_are_reported_as_before(monkeypatch: pytest.Mon
         def __del__(self) -> None:
             raise ZeroDivisionError
 
-    with insisting():
+    with stoppable():
         Clumsy()
     assert seen == [ZeroDivisionError]
 
@@ -69,7 +117,7 @@ def test_a_thread_may_use_both() -> None:
     asked: list[bool] = []
 
     def inside() -> None:
-        with insisting(), asked_to_stop() as stop:
+        with stoppable(), asked_to_stop() as stop:
             asked.append(stop())
 
     thread = threading.Thread(target=inside)

@@ -17,11 +17,14 @@ from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import Weights, bind, definition
 from rtl_jax.train.feature_cache import cache_images
+from rtl_jax.train.feeds import InMemory
 from rtl_jax.train.freeze import combine
+from rtl_jax.train.placement import SeedsApart
+from rtl_jax.train.program import Program
 from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.split import SplitNetwork
-from rtl_jax.train.step import Program, TrainState
-from rtl_jax.train.trainer import FeatureCaches, Training
+from rtl_jax.train.step import Hyper, Keys, Step, TrainState
+from rtl_jax.train.trainer import Training
 from tests.torch_networks import nchw, random_torch, variables_of
 
 pytestmark = pytest.mark.slow
@@ -92,19 +95,26 @@ def program_of(blocks: int | None, dtype: type = np.float32) -> Program:
 
 def start(program: Program, variables) -> tuple[TrainState, Weights]:
     """A network's variables as one seed's state, and what is frozen."""
-    (params, stats), frozen = program.divide(*jax.tree.map(jnp.asarray, variables))
-    return TrainState(params, stats, program.fresh(params)), frozen
+    (params, stats), frozen = program.step().divide(*jax.tree.map(jnp.asarray, variables))
+    return program.step().start(params, stats), frozen
 
 
-step = jax.jit(Program.step, static_argnums=0)
+step = jax.jit(Step.step, static_argnums=0)
+
+
+def numbers(program: Program, number: int) -> Hyper:
+    """Those of the step `number`, counted from 0."""
+    every = program.hyper(len(BATCHES))
+    return every._replace(learning_rate=every.learning_rate[number])
 
 
 def our_training(variables, blocks, data, dtype):
     program = program_of(blocks, dtype)
     state, frozen = start(program, variables)
     losses = []
-    for pixels, labels in data:
-        state, metrics = step(program, state, frozen, pixels, labels, len(BATCHES))
+    for number, (pixels, labels) in enumerate(data):
+        hyper = numbers(program, number)
+        state, metrics = step(program.step(), state, frozen, pixels, labels, hyper)
         losses.append(float(metrics.loss) / len(labels))
     params = combine(state.params, frozen.params)
     return losses, (params, {**frozen.batch_stats, **state.batch_stats})
@@ -169,16 +179,18 @@ def test_an_epoch_is_its_steps_with_the_partial_batch_last():
     program, variables = program_of(1), variables_of(random_torch(ARCH))
     cache = cache_images(ImageSet(images, labels), np.arange(57))
     state, frozen = start(program, variables)
-    keys = jax.random.split(jax.random.key(5))
-    rows = np.arange(57)
-    training = Training(program, frozen, keys[None], FeatureCaches(cache, cache), rows[None], rows)
+    keys = jax.random.split(jax.random.key(5), 3)
+    alone = SeedsApart(1)
+    feed = InMemory(cache, np.arange(57)[None], Keys(*keys[:, None]), 24, alone)
+    training = Training.of(program, frozen, feed, alone)
     one_seed = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], state)
     whole, sums = training.epoch(one_seed, 4)
     order = jax.random.permutation(jax.random.fold_in(keys[0], 4), 57)
     loss = 0.0
-    for part in (order[:24], order[24:48], order[48:]):
+    for number, part in enumerate((order[:24], order[24:48], order[48:])):
         pixels = images[part] / np.float32(255)
-        state, metrics = step(program, state, frozen, pixels, labels[part], 3)
+        hyper = numbers(program, 9 + number)  # behind three epochs
+        state, metrics = step(program.step(), state, frozen, pixels, labels[part], hyper)
         loss += float(metrics.loss)
     assert sums.number.tolist() == [57]
     np.testing.assert_allclose(sums.loss, [loss], rtol=1e-4)

@@ -11,9 +11,9 @@ from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import BEFORE_STEM, architecture
 from rtl_jax.models.model import variable_shapes
 from rtl_jax.train.freeze import combine, mask, partition, split_point
+from rtl_jax.train.program import Program
 from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.split import SplitNetwork
-from rtl_jax.train.step import Program
 
 RESNET50 = architecture("resnet50", num_classes=10)
 PARAMS, STATS = variable_shapes(RESNET50)
@@ -59,9 +59,10 @@ def program_of(settings: Recipe) -> Program:
 def test_frozen_parameters_own_no_optimizer_memory(blocks: int | None):
     params = {path: jnp.zeros(shape.shape) for path, shape in PARAMS.items()}
     stats = {path: jnp.zeros(shape.shape) for path, shape in STATS.items()}
-    program = program_of(Recipe(blocks=blocks))
-    (selected, _), frozen = program.divide(params, stats)
-    momenta = [leaf for leaf in jax.tree.leaves(program.fresh(selected)) if leaf.ndim]
+    step = program_of(Recipe(blocks=blocks)).step()
+    (selected, moving), frozen = step.divide(params, stats)
+    opt_state = step.start(selected, moving).opt_state
+    momenta = [leaf for leaf in jax.tree.leaves(opt_state) if leaf.ndim]
     sizes = {path: int(np.prod(PARAMS[path].shape)) for path in PARAMS}
     assert sum(leaf.size for leaf in momenta) == sum(sizes[path] for path in trained(blocks))
     assert len(jax.tree.leaves(selected)) == len(trained(blocks))
@@ -75,7 +76,7 @@ def test_which_statistics_move(mode: str, all_move: bool):
     params = {path: jnp.zeros(shape.shape) for path, shape in PARAMS.items()}
     stats = {path: jnp.zeros(shape.shape) for path, shape in STATS.items()}
     settings = Recipe(blocks=3, frozen_batch_norm=mode)
-    (_, moved), frozen = program_of(settings).divide(params, stats)
+    (_, moved), frozen = program_of(settings).step().divide(params, stats)
     moving = set(STATS) if all_move else {path for path in STATS if path.startswith("layer4/")}
     assert set(moved) == moving
     assert set(frozen.batch_stats) == set(STATS) - moving

@@ -12,18 +12,19 @@ from etils import epath
 from rtl_jax.attacks import batch_cache
 from rtl_jax.attacks.adversarial import robustness_curve
 from rtl_jax.attacks.autoattack import Evaluation, autoattack
-from rtl_jax.attacks.base import Attack, LogitsFn
+from rtl_jax.attacks.base import LogitsFn
 from rtl_jax.attacks.registry import make_attack
 from rtl_jax.data import ImageSet
 from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.transforms import prepare
-from rtl_jax.errors import UserError
 from rtl_jax.lab import config, results
 from rtl_jax.lab.attack.networks import NetworkUnderAttack, networks_under_attack
 from rtl_jax.lab.attack.plots import draw_curve, draw_images
 from rtl_jax.lab.compatibility import draw_test_images, unseen, with_own_labels
 from rtl_jax.lab.config import Experiment
+from rtl_jax.lab.evaluation import method
 from rtl_jax.lab.inputs import load_target
+from rtl_jax.lab.memory import Batch, Use, require_memory
 from rtl_jax.lab.run import Run, open_run
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
@@ -44,16 +45,6 @@ class Measured(NamedTuple):
     losses: np.ndarray
     norms: np.ndarray
     shown: np.ndarray
-
-
-def method(settings: config.Attack) -> Attack:
-    """The attack that the settings name."""
-    if settings.method == "autoattack":
-        raise UserError(
-            "attack.method: 'autoattack' is no single attack, and the task 'attack' alone runs it: "
-            "expected 'pgd' or 'gaussian' here"
-        )
-    return make_attack(settings.method, **vars(settings))
 
 
 def run_attack(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
@@ -144,8 +135,11 @@ def _measure(
     experiment: Experiment, network: Network, images: ImageSet, directory: epath.Path
 ) -> tuple[Measured, float, list[str | None]]:
     """What was found, in how many seconds, and for each radius the names of warnings."""
-    settings = experiment.attack
-    logits_fn = network.logits_fn(dtype=devices.compute_dtype(settings.precision))
+    settings, dtype = experiment.attack, devices.compute_dtype(experiment.attack.precision)
+    use: Use = "look" if settings.method == "gaussian" else "attack"
+    batch = Batch("attack.batch_size", min(settings.batch_size, len(images)), use)
+    require_memory(network.architecture, experiment.target.image_size, batch, dtype=dtype)
+    logits_fn = network.logits_fn(dtype=dtype)
     key, batches = jax.random.key(experiment.seed), directory / "batches"
     if settings.method != "autoattack":
         measured, seconds = _attack(experiment, logits_fn, images, key, batches)

@@ -10,6 +10,7 @@ from rtl_jax.lab.config.attack import Attack, AttackName
 from rtl_jax.lab.config.experiment import (
     FIRST_SEED,
     GROUPS,
+    LATER,
     WITHOUT_EFFECT,
     Executor,
     Experiment,
@@ -23,7 +24,7 @@ from rtl_jax.lab.config.images import MyImages, Predict
 from rtl_jax.lab.config.influence import Influence
 from rtl_jax.lab.config.pretraining import Pretraining
 from rtl_jax.lab.config.source import Source
-from rtl_jax.lab.config.sweep import Sweep
+from rtl_jax.lab.config.sweep import NUMBERS, Sweep
 from rtl_jax.lab.config.target import Target
 from rtl_jax.lab.config.visualize import Visualize
 from rtl_jax.runtime.precision import Precision
@@ -32,6 +33,8 @@ from rtl_jax.train.recipe import FeatureStore, FrozenBatchNorm, Recipe
 __all__ = [
     "FIRST_SEED",
     "GROUPS",
+    "LATER",
+    "NUMBERS",
     "PRESETS",
     "WITHOUT_EFFECT",
     "Attack",

@@ -54,6 +54,38 @@ WITHOUT_EFFECT = (
     "influence.memory_gib",
 )
 
+# Settings of a training that came later than names that are published: at their defaults, which
+# change nothing, they are no part of a name.
+_LATER = (
+    "optimizer",
+    "optimizer_options",
+    "schedule_options",
+    "clip_norm",
+    "layer_decay",
+    "average_from",
+    "warm_up_epochs",
+    "beta",
+)
+_LATER_IN_TRANSFER = (
+    "schedule",
+    "warm_up",
+    "label_smoothing",
+    "average_decay",
+    "perturbation",
+    "norm",
+    "eps",
+    "steps",
+    "relative_step",
+    "random_start",
+    "keep",
+    "sigma",
+    "num_attacked",
+)
+LATER = (
+    *(f"{group}.{name}" for group in ("transfer", "pretraining") for name in _LATER),
+    *(f"transfer.{name}" for name in _LATER_IN_TRANSFER),
+)
+
 Executor = Literal["local", "ray"]
 
 
@@ -84,6 +116,12 @@ class Experiment:
         require_choice(self.executor, Executor, "executor")
         # JAX's keys are made of 32 bits: a larger seed would repeat a smaller one's.
         require(0 <= self.seed < 2**32, "seed", "a number from 0 to 2**32 - 1", self.seed)
+        if self.task == "sweep":
+            perturbs, trades = self.transfer.perturbs, self.transfer.beta is not None
+            expected = "none without transfer.perturbation"
+            require(not self.sweep.eps or perturbs, "sweep.eps", expected, self.sweep.eps)
+            expected = "none without transfer.beta"
+            require(not self.sweep.betas or trades, "sweep.betas", expected, self.sweep.betas)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain dictionaries of every setting."""
@@ -97,7 +135,10 @@ class Experiment:
         until it is set, leaves runs their names.
         """
         every, usual = self.to_dict(), Experiment().to_dict()
-        read = {name: every[name] for name in ("seed", *GROUPS[self.task])}
+        groups = GROUPS[self.task]
+        if "transfer" in groups and self.transfer.num_attacked:
+            groups = (*groups, "attack")
+        read = {name: every[name] for name in ("seed", *groups)}
         # A fine-tuning is the same run by itself and in a sweep.
         read["task"] = "sweep" if self.task == "finetune" else self.task
         for key in WITHOUT_EFFECT:
@@ -105,6 +146,10 @@ class Experiment:
             if group in read:
                 # At its default where names that are published contain it.
                 read[group][name] = usual[group][name] if key in _NAMED else None
+        for key in LATER:
+            group, _, name = key.partition(".")
+            if group in read and read[group][name] == usual[group][name]:
+                read[group][name] = None
         said = _without_nothing(read)
         text = json.dumps({"settings": said, "extra": extra}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

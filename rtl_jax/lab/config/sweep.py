@@ -7,6 +7,15 @@ from typing import Literal
 from rtl_jax.errors import require, require_choice
 from rtl_jax.runtime import limits
 
+# The settings of a training that vary beside one another, by the axis that lists their values.
+NUMBERS = {
+    "learning_rates": "learning_rate",
+    "weight_decays": "weight_decay",
+    "eps": "eps",
+    "betas": "beta",
+}
+AXES = ("sources", "targets", "blocks", *NUMBERS)
+
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
@@ -21,6 +30,12 @@ class Sweep:
     num_images: tuple[int, ...] = ()  # values of target.num_images; 0: all
     epochs: tuple[int, ...] = ()  # transfer.epochs for each of num_images in turn
     folds: tuple[int, ...] = ()  # values of target.fold
+    # Numbers of a training, side by side in one program as seeds are: values of
+    # transfer.learning_rate, transfer.weight_decay, transfer.eps and transfer.beta.
+    learning_rates: tuple[float, ...] = ()
+    weight_decays: tuple[float, ...] = ()
+    eps: tuple[float, ...] = ()
+    betas: tuple[float, ...] = ()
     # Seeds of each cell: `seed`, `seed` + 100000, and so on. None: the paper's numbers by size,
     # those of its text (20 up to 1,600 images, 10 above) or of its Table 4 (20, 10, 5 and 1).
     seeds: int | None = None
@@ -40,7 +55,13 @@ class Sweep:
             values = getattr(self, name)
             good = all(value >= 0 for value in values)
             require(good, f"sweep.{name}", "whole numbers of 0 or more", values)
-        for name in ("sources", "targets", "blocks", "num_images", "folds"):
+        for name in ("learning_rates", "weight_decays", "eps", "betas"):
+            values = getattr(self, name)
+            low = 0 if name != "learning_rates" else math.nextafter(0, 1)
+            good = all(low <= value < float("inf") for value in values)
+            words = "positive numbers" if low else "numbers of 0 or more"
+            require(good, f"sweep.{name}", words, values)
+        for name in (*AXES, "num_images", "folds"):
             values = getattr(self, name)
             require(len(set(values)) == len(values), f"sweep.{name}", "different values", values)
         for name in ("sources", "targets"):
@@ -63,7 +84,7 @@ class Sweep:
             seeds=limits.SEEDS,
             seeds_at_once=limits.SEEDS,
         )
-        axes = (self.sources, self.targets, self.blocks, self.num_images, self.folds)
+        axes = (getattr(self, name) for name in (*AXES, "num_images", "folds"))
         runs = math.prod(max(1, len(axis)) for axis in axes) * (self.seeds or 1)
         expected = f"a grid of at most {limits.RUNS:,} runs"
         require(runs <= limits.RUNS, "sweep.seeds", expected, runs)

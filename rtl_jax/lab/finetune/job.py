@@ -1,15 +1,23 @@
 """From an experiment's settings to a fine-tuning: its network, its images and its name."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from rtl_jax.data.dataset import Dataset
+import jax
+import numpy as np
+
+from rtl_jax.data.dataset import Dataset, ImageSet
+from rtl_jax.data.subset import draw_test_subset
+from rtl_jax.lab.compatibility import name_differences
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.inputs import draw_rows, load_network, load_target
+from rtl_jax.lab.memory import Batch, require_memory
 from rtl_jax.models.network import Network
 from rtl_jax.runtime.digest import digest
 from rtl_jax.train.finetuning import FineTuning, start
+from rtl_jax.train.program import Program
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,6 +54,20 @@ class Job(FineTuning):
         """The target's images, all of them."""
         return self.inputs.dataset
 
+    @property
+    def attack_key(self) -> jax.Array:
+        """The key of the attacks at evaluations."""
+        return jax.random.fold_in(self.key, 3)
+
+    @cached_property
+    def attacked_images(self) -> ImageSet | None:
+        """Those of its test images that are attacked at evaluations; None: none are."""
+        if self.experiment.transfer.num_attacked == 0:
+            return None
+        images = self.test_images
+        number = min(self.experiment.transfer.num_attacked, len(images))
+        return images.take(draw_test_subset(images.labels, number, self.dataset.num_classes))
+
     def provenance(self) -> dict[str, Any]:
         """What the fine-tuned network's manifest says of where it comes from."""
         known = {"run": self.run, "settings": self.experiment.to_dict()}
@@ -69,7 +91,10 @@ def load_inputs(experiment: Experiment) -> Inputs:
 
 
 def assemble(experiment: Experiment, inputs: Inputs) -> Job:
-    """Draw the subset and the new head of an experiment between loaded inputs."""
+    """Draw the subset and the new head of an experiment between loaded inputs.
+
+    Raises UserError where a batch would not fit in memory, and as `draw_rows` and `start`.
+    """
     dataset = inputs.dataset
     train_indices, test_indices = draw_rows(experiment.target, dataset, experiment.seed)
     fields = start(
@@ -84,9 +109,37 @@ def assemble(experiment: Experiment, inputs: Inputs) -> Job:
         test=dataset.test,
         test_indices=test_indices,
     )
-    return Job(experiment=experiment, inputs=inputs, **fields)
+    job = Job(experiment=experiment, inputs=inputs, **fields)
+    require_memory_for(job.program, max(len(train_indices), len(test_indices)))
+    return job
+
+
+def tell_differences(jobs: Sequence[Job]) -> None:
+    """Say where the training of the source that jobs share is not what they assume."""
+    first = jobs[0]
+    tested = np.unique(np.concatenate([job.test_indices for job in jobs]))
+    name_differences(
+        first.experiment.source.checkpoint,
+        first.inputs.source,
+        first.program.network.image_size,
+        first.dataset.test.take(tested),
+    )
+
+
+def require_memory_for(program: Program, images: int) -> None:
+    """Raise UserError where batches of a program that looks at `images` would not fit in memory."""
+    network, settings, split = program.network, program.settings, program.network.split
+    batches: tuple[Batch, ...] = (
+        Batch("transfer.batch_size", settings.batch_size, "train", split),
+        Batch("transfer.eval_batch_size", min(settings.eval_batch_size, images), "look", split),
+    )
+    if settings.perturbs:  # whose gradient goes back to the pixels
+        batches += (Batch("transfer.batch_size", settings.batch_size, "attack", split),)
+    require_memory(network.architecture, network.image_size, *batches, dtype=network.dtype)
 
 
 def prepare(experiment: Experiment) -> Job:
     """Load the source and the data, draw the subset and the new head."""
-    return assemble(experiment, load_inputs(experiment))
+    job = assemble(experiment, load_inputs(experiment))
+    tell_differences([job])
+    return job

@@ -4,10 +4,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from rtl_jax.lab import results
+from rtl_jax.lab import evaluation, results
 from rtl_jax.lab.finetune.baseline import linear_pixels
 from rtl_jax.lab.finetune.job import Job
+from rtl_jax.models.model import Weights
 from rtl_jax.runtime import devices
+from rtl_jax.train.settings import TrainingSettings
 
 
 def evaluation_row(
@@ -39,9 +41,52 @@ def evaluation_row(
         train_accuracy=train["accuracy"],
         train_loss=train["loss"],
         seconds=seconds,
+        **training_columns(transfer),
         **job.network.columns(),
         **devices.describe(),
     )
+
+
+def training_columns(settings: TrainingSettings) -> dict[str, Any]:
+    """What a row says of how weights were changed."""
+    return {
+        "optimizer": settings.optimizer,
+        "learning_rate": settings.learning_rate,
+        "weight_decay": settings.weight_decay,
+        "perturbation": settings.perturbation,
+        "train_eps": settings.eps if settings.perturbs else None,
+        "beta": settings.beta,
+    }
+
+
+def attacked_rows(
+    job: Job,
+    epoch: int,
+    variables: tuple[Mapping[str, Any], Mapping[str, Any]],
+    train: Mapping[str, float],
+    started: float,
+) -> list[dict[str, Any]]:
+    """A row for each radius of the group `attack`, of a job's network after an epoch.
+
+    `started` is when, by `time.monotonic`; none where no test images are attacked.
+    """
+    images, attack = job.attacked_images, job.experiment.attack
+    if images is None:
+        return []
+    found = evaluation.robustness(
+        job.program.network,
+        attack,
+        Weights(*map(dict, variables)),
+        images,
+        job.attack_key,
+        last=epoch == job.program.epochs,
+    )
+    seconds = time.monotonic() - started
+    return [
+        evaluation_row(job, epoch, measured, train, seconds, method=attack.method)
+        | {"norm": attack.norm, "eps": measured["eps"], "num_test_images": len(images)}
+        for measured in found
+    ]
 
 
 def baseline_row(job: Job) -> dict[str, Any]:

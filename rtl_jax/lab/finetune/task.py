@@ -1,25 +1,20 @@
-"""Fine-tune a source network on a target data set and measure it: the story of one run.
-
-This file owns the loop over epochs and its input and output; what it calls is pure (`step`).
-"""
+"""Fine-tune a source network on a target data set and measure it: the story of one run."""
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
 import pandas as pd
 from etils import epath
 
-from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.finetune.job import Job, prepare
-from rtl_jax.lab.finetune.rows import baseline_row, evaluation_row
+from rtl_jax.lab.finetune.rows import attacked_rows, baseline_row, evaluation_row
 from rtl_jax.lab.run import open_run
 from rtl_jax.runtime import devices
-from rtl_jax.runtime.progress import bar
 from rtl_jax.train.checkpoints import TrainingCheckpoints
-from rtl_jax.train.step import TrainState, all_finite
+from rtl_jax.train.loop import Loop
+from rtl_jax.train.step import TrainState
 from rtl_jax.train.trainer import Training, begin
 
 
@@ -52,79 +47,47 @@ def finetune_job(job: Job, workdir: epath.PathLike) -> pd.DataFrame:
     return run.rows()
 
 
+class Evaluations:
+    """The evaluations of one fine-tuning, as rows."""
+
+    def __init__(self, job: Job, training: Training, started: float):
+        self.job, self.training, self.started = job, training, started
+        self.evaluations = job.experiment.transfer.eval_epochs(job.program.epochs)
+        self.rows: list[dict[str, Any]] = []
+
+    def evaluate(
+        self, epoch: int, state: TrainState, trained: Sequence[Mapping[str, float]]
+    ) -> Mapping[str, str]:
+        """Add a row."""
+        (tested,) = self.training.evaluate(state).each()
+        seconds = time.monotonic() - self.started
+        self.rows.append(evaluation_row(self.job, epoch, tested, trained[0], seconds))
+        shown = {"test": f"{tested['accuracy']:.2f}%"}
+        if self.job.attacked_images is not None:
+            variables = self.training.variables(state, 0)
+            found = attacked_rows(self.job, epoch, variables, trained[0], self.started)
+            shown |= {f"{row['eps']:.3g}": f"{row['accuracy']:.1f}%" for row in found}
+            self.rows += found
+        return shown
+
+    def record(self) -> dict[str, Any]:
+        """The rows so far, and the seconds that they took."""
+        return {"rows": self.rows, "seconds": time.monotonic() - self.started}
+
+    def restore(self, record: Mapping[str, Any]) -> None:
+        """Go back to where `record` was asked for."""
+        self.rows = list(record["rows"])
+        self.started -= record["seconds"]
+
+
 def _train(job: Job, directory: epath.Path) -> list[dict[str, Any]]:
     """Train from the last checkpoint, or from the start; return the rows of all evaluations."""
-    settings, epochs = job.experiment.transfer, job.program.epochs
-    evaluations = settings.eval_epochs(epochs)
     started = time.monotonic()
-    with TrainingCheckpoints(directory / "checkpoints") as checkpoints:
-        training, state = begin([job])
-        state, done, rows, seconds = _restore(job, checkpoints, state)
-        started -= seconds
-        saved, saved_at = done, time.monotonic()
-        total = len(job.train_indices)
-        with bar("fine-tuning", total * epochs, done=total * done, leave=True) as progress:
-            for epoch in range(done + 1, epochs + 1):
-                state, sums = training.epoch(state, epoch)
-                (measured,) = sums.each()
-                if not np.isfinite(measured["loss"]) or not all_finite(state).all():
-                    raise UserError(_divergence(epoch, measured["loss"], saved, directory))
-                shown = {"loss": f"{measured['loss']:.3g}", "acc": f"{measured['accuracy']:.1f}%"}
-                if epoch in evaluations:
-                    (tested,) = training.evaluate(state).each()
-                    seconds = time.monotonic() - started
-                    rows.append(evaluation_row(job, epoch, tested, measured, seconds))
-                    shown["test"] = f"{tested['accuracy']:.2f}%"
-                progress.set_postfix(shown, refresh=False)
-                progress.update(total)
-                if epoch == epochs or time.monotonic() - saved_at >= settings.checkpoint_seconds:
-                    record = {"rows": rows, "seconds": time.monotonic() - started}
-                    checkpoints.save(epoch, _named(job, state), record)
-                    saved, saved_at = epoch, time.monotonic()
+    training, state = begin([job])
+    log = Evaluations(job, training, started)
+    with TrainingCheckpoints(directory / "checkpoints", "step") as checkpoints:
+        loop = Loop(training, state, log, checkpoints=checkpoints, what="fine-tuning", name=job.run)
+        state = loop.run()
     if not (directory / "network").exists():
-        _save_network(job, training, state, directory / "network")
-    return rows
-
-
-def _restore(
-    job: Job, checkpoints: TrainingCheckpoints, state: TrainState
-) -> tuple[TrainState, int, list[dict[str, Any]], float]:
-    """State, finished epochs, rows and seconds of the last checkpoint; `state` without one."""
-    epoch = checkpoints.latest()
-    if epoch is None:
-        return state, 0, [], 0.0
-    arrays, record = checkpoints.restore(epoch, _named(job, state))
-    leaves = [arrays["state"][name] for name in sorted(arrays["state"])]
-    print(f"run {job.run} goes on after epoch {epoch} of {job.program.epochs}")
-    restored = jax.tree.unflatten(jax.tree.structure(state), leaves)
-    return restored, epoch, record["rows"], record["seconds"]
-
-
-def _named(job: Job, state: TrainState) -> dict[str, Any]:
-    """What a checkpoint holds: the state's leaves, named so that they sort, and the key.
-
-    The key never changes, since every epoch folds its number in; it is kept so that a
-    checkpoint says by itself what drew its batches.
-    """
-    leaves = jax.tree_util.tree_leaves_with_path(state)
-    named = {
-        f"{index:04d}{jax.tree_util.keystr(path)}": leaf
-        for index, (path, leaf) in enumerate(leaves)
-    }
-    return {"state": named, "key": jax.random.key_data(job.key)}
-
-
-def _save_network(job: Job, training: Training, state: TrainState, directory: epath.Path) -> None:
-    training.network(state, job, 0).save(directory)
-
-
-def _divergence(epoch: int, loss: float, saved: int, directory: epath.Path) -> str:
-    kept = (
-        f"the last good checkpoint is epoch {saved}, in {directory / 'checkpoints'}"
-        if saved
-        else "there is no earlier checkpoint"
-    )
-    return (
-        f"training diverged in epoch {epoch}: its loss is {loss}, or a parameter is not a finite "
-        f"number; {kept}. Lower transfer.learning_rate (a large finite loss is normal here)"
-    )
+        training.network(state, job, 0).save(directory / "network")
+    return log.rows

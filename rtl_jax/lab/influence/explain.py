@@ -78,7 +78,8 @@ def _rank(
     """By the head's influence, by the gradient alone and, if asked for, by all that trained."""
     train = one.examples(one.job.training_images, f"{one.name}: training images")
     test = one.examples(one.job.test_images, f"{one.name}: test images")
-    name_seen(one.name, one.network, one.job.test_images)
+    means = "each of those is explained by itself first"
+    name_seen(one.name, one.network, one.job.test_images, means)
     count = min(TOP, train.num_examples)
     solver = solver_for(one.head, train, **method(settings))
     record = {name: getattr(settings, name) for name in METHOD}

@@ -10,6 +10,7 @@ from rtl_jax.errors import UserError
 from rtl_jax.influence_functions.head import Head
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.inputs import load_network
+from rtl_jax.lab.memory import Batch, require_memory
 from rtl_jax.models.network import Network
 
 
@@ -27,7 +28,8 @@ class Predictor:
         """The network that `source.checkpoint` names.
 
         Where it does not say its image size, that is `target.image_size`; where it does not name
-        its classes, they are numbers. Raises UserError as `load_source`.
+        its classes, they are numbers. Raises UserError as `load_source`, and where a batch would
+        not fit in memory.
         """
         network = load_network(experiment.source, experiment.seed)
         if "head" in network.provenance:
@@ -35,12 +37,11 @@ class Predictor:
                 f"source.checkpoint: {experiment.source.checkpoint} has no head of its own, so no "
                 "classes to predict: fine-tune it first (configs/my_images.py)"
             )
-        return cls(
-            network,
-            network.image_size or experiment.target.image_size,
-            network.class_names or tuple(map(str, range(network.num_classes))),
-            experiment.predict.batch_size,
-        )
+        size = network.image_size or experiment.target.image_size
+        number = experiment.predict.batch_size
+        require_memory(network.architecture, size, Batch("predict.batch_size", number))
+        names = network.class_names or tuple(map(str, range(network.num_classes)))
+        return cls(network, size, names, number)
 
     def describe(self) -> str:
         """What its probabilities are worth, in a sentence."""

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from rtl_jax.lab.predict.explain import Explainer
 from rtl_jax.lab.predict.inputs import DecodedFiles, decoded, look_through, paths
 from rtl_jax.lab.predict.output import ENDINGS, Pieces, schema
 from rtl_jax.lab.predict.predictor import Predictor
-from rtl_jax.runtime.digest import digest
+from rtl_jax.runtime.digest import digest, image_digests
 from rtl_jax.runtime.paths import absolute, printable
 from rtl_jax.runtime.progress import bar
 
@@ -39,6 +40,7 @@ def run_predict(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame
     explainer = None
     if settings.explain:
         explainer = Explainer.load(experiment, predictor, workdir)
+    seen: Counter[str] = Counter()
     top = min(settings.top, len(predictor.class_names))
     shown = explainer.number if explainer else 0
     pieces = Pieces(
@@ -48,7 +50,12 @@ def run_predict(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame
     with bar("predicting", number, done=min(pieces.done, number), leave=True) as progress:
         files = itertools.islice(paths(settings.images), pieces.done, None)
         batches = decoded(files, predictor.image_size, predictor.batch_size)
-        pieces.write(_rows(predictor, explainer, batches, top, progress.update))
+        pieces.write(_rows(predictor, explainer, batches, top, seen, progress.update))
+    if seen["training images"]:
+        print(
+            f"{seen['training images']:,} of the pictures are training images of this network: how "
+            "it does on them says nothing about others"
+        )
     broken = pieces.join(output)
     if broken:
         raise Incomplete(
@@ -74,11 +81,15 @@ def _rows(
     explainer: Explainer | None,
     batches: Iterator[DecodedFiles],
     top: int,
+    seen: Counter[str],
     progress: Any,
 ) -> Iterator[dict[str, Any]]:
-    """A row for each file, in order."""
+    """A row for each file, in order; `seen` counts training images."""
+    known = predictor.network.training_images
     for batch in batches:
         good = [pixels for pixels in batch.pixels if not isinstance(pixels, str)]
+        if known:
+            seen["training images"] += sum(one in known for one in image_digests(good))
         found = iter(_predicted(predictor, explainer, np.stack(good), top) if good else ())
         for file, pixels in zip(batch.files, batch.pixels, strict=True):
             row = {"error": pixels} if isinstance(pixels, str) else next(found)

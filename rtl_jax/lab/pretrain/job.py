@@ -5,20 +5,29 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from rtl_jax.data import ImageSet, draw_subset, draw_test_subset
 from rtl_jax.data.stream import Stream, decoded_bytes, open_stream
 from rtl_jax.errors import UserError
 from rtl_jax.lab import config
+from rtl_jax.lab.compatibility import name_differences, other_classes
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.inputs import load_network, load_target
-from rtl_jax.lab.pretrain.inputs import Feed, InMemory, Streamed, steps_per_epoch
-from rtl_jax.lab.pretrain.program import SourceProgram
+from rtl_jax.lab.memory import Batch, require_memory
+from rtl_jax.lab.pretrain.inputs import steps_per_epoch
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.digest import digest, image_digests
+from rtl_jax.train.feature_cache import FeatureCache
+from rtl_jax.train.feeds import Feed, InMemory, Streamed
 from rtl_jax.train.head import new_head
+from rtl_jax.train.placement import BatchDivided
+from rtl_jax.train.program import Program
+from rtl_jax.train.split import SplitNetwork
+from rtl_jax.train.step import Keys, TrainState
+from rtl_jax.train.trainer import Training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +36,8 @@ class SourceTraining:
 
     experiment: Experiment
     network: Network  # what training starts from
-    program: SourceProgram
+    program: Program
+    steps_per_epoch: int
     train: ImageSet | Stream
     validation: ImageSet
     attacked: ImageSet | None
@@ -52,16 +62,11 @@ class SourceTraining:
         """Training images."""
         return self.train.num_images if isinstance(self.train, Stream) else len(self.train)
 
-    @property
-    def steps(self) -> int:
-        """Of the whole training."""
-        return self.program.steps_per_epoch * self.program.settings.epochs
-
-    def keys(self) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """The keys of the order, of the steps (augmentation and attacks), of the validation."""
+    def keys(self) -> tuple[Keys, jax.Array]:
+        """The keys of the training, and that of the validation's attacks."""
         key = jax.random.fold_in(jax.random.key(self.experiment.seed), 1)
         order, steps, validation = jax.random.split(key, 3)
-        return order, steps, validation
+        return Keys(order, *jax.random.split(steps)), validation
 
     def provenance(self) -> dict[str, Any]:
         """What the trained network knows of itself; of streamed images there are too many."""
@@ -70,18 +75,49 @@ class SourceTraining:
             "run": self.run,
             "source": dict(self.network.provenance),
             "settings": self.experiment.to_dict(),
-            "image_size": self.program.image_size,
+            "image_size": self.program.network.image_size,
             "class_names": list(self.class_names),
             "training_images": (
                 None if isinstance(self.train, Stream) else image_digests(self.train.images)
             ),
         }
 
-    def feed(self, mesh: Mesh) -> Feed:
-        """The training images in batches."""
+    def begin(self, mesh: Mesh) -> tuple[Training, TrainState]:
+        """The training, of one seed, with batches divided over `mesh`; its state at the start."""
+        placement = BatchDivided(mesh)
+        feed = self._feed(placement)
+        step = self.program.step(feed.steps_per_epoch)
+        (params, batch_stats), frozen = step.divide(
+            dict(self.network.params), dict(self.network.batch_stats)
+        )
+        state = step.start(params, batch_stats)
+        training = Training.of(self.program, placement.state(frozen), feed, placement)
+        one = jax.tree.map(lambda leaf: np.asarray(leaf)[None], state)
+        return training, placement.state(one)
+
+    def _feed(self, placement: BatchDivided) -> Feed:
+        """The training images in full batches, in another order every epoch.
+
+        They are the same whatever the number of devices and hosts, and can begin at any step. What
+        is left over for a partial batch is left out.
+        """
         settings = self.program.settings
+        keys = jax.tree.map(lambda key: key[None], self.keys()[0])
         if isinstance(self.train, ImageSet):
-            return InMemory(self.train, settings.batch_size, mesh, self.keys()[0])
+            every = np.arange(len(self.train))
+            images, labels = self.train.images, self.train.labels
+            cache = FeatureCache(
+                placement.whole(images), labels, (every,), images.dtype, features=False
+            )
+            return InMemory(
+                cache,
+                every[None],
+                keys,
+                settings.batch_size,
+                placement,
+                partial_batch=False,
+                first_epoch=0,
+            )
         batches = self.train.batches(
             batch_size=settings.batch_size,
             seed=self.experiment.seed,
@@ -90,7 +126,7 @@ class SourceTraining:
             resized_crop=self.experiment.augmentation.resized_crop,
             threads=settings.decoding_threads,
         )
-        return Streamed(batches, mesh)
+        return Streamed(batches, keys, settings.batch_size, self.steps_per_epoch, placement)
 
 
 def prepare(experiment: Experiment) -> SourceTraining:
@@ -109,24 +145,53 @@ def prepare(experiment: Experiment) -> SourceTraining:
     number = train.num_images if isinstance(train, Stream) else len(train)
     architecture = source.architecture.replace(num_classes=len(names))
     # What is trained from scratch, or was trained on other classes, gets a new head.
-    if architecture != source.architecture:
+    name_differences(experiment.source.checkpoint, source, target.image_size, validation)
+    if other_classes(source, tuple(names)):
         source = new_head(source, architecture, "uniform", experiment.seed)
-    program = SourceProgram(
-        architecture=architecture,
-        settings=settings,
-        augmentation=augmentation,
+    # Everything trains, and normalises by its batches.
+    split = SplitNetwork(
+        architecture,
+        blocks=None,
+        frozen_batch_norm="batch",
         image_size=target.image_size,
-        steps_per_epoch=steps_per_epoch(number, settings.batch_size),
         dtype=devices.compute_dtype(settings.precision),
     )
+    program = Program(split, settings, augmentation, settings.epochs)
+    program.check()
+    steps = steps_per_epoch(number, settings.batch_size)
+    attacked = _attacked(validation, settings, len(names))
+    _require_memory(program, experiment, len(validation), len(attacked or ()))
     print(
         f"{experiment.source.checkpoint} ({architecture.name}) <- {target.dataset}: {number} "
         f"training and {len(validation)} validation images of {len(names)} classes, "
         f"{'streamed' if streamed else 'in memory'}, at {target.image_size} px; "
         f"{_perturbation(settings)}"
     )
-    attacked = _attacked(validation, settings, len(names))
-    return SourceTraining(experiment, source, program, train, validation, attacked, order, names)
+    return SourceTraining(
+        experiment=experiment,
+        network=source,
+        program=program,
+        steps_per_epoch=steps,
+        train=train,
+        validation=validation,
+        attacked=attacked,
+        data_order=order,
+        class_names=names,
+    )
+
+
+def _require_memory(program: Program, experiment: Experiment, seen: int, hit: int) -> None:
+    """Of what each device does at once; `seen` and `hit` are images that validate."""
+    settings, batch = program.settings, experiment.attack.batch_size
+    # On a CPU devices share their memory, as does whoever else is there.
+    shares = 1 if jax.default_backend() == "cpu" else jax.device_count()
+    batches = (
+        Batch("pretraining.batch_size", settings.batch_size // shares, "train"),
+        Batch("pretraining.eval_batch_size", min(settings.eval_batch_size, seen) // shares),
+        Batch("attack.batch_size", min(batch, hit) // shares, "attack"),
+    )
+    network = program.network
+    require_memory(network.architecture, network.image_size, *batches, dtype=network.dtype)
 
 
 def _load(experiment: Experiment) -> tuple[ImageSet, ImageSet, str, tuple[str, ...]]:

@@ -15,9 +15,15 @@ NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1", "unconstrained": "any norm"}
 NOTE = "Accuracy on the attacked test images, in percent; eps is for pixels in [0, 1]. "
 
 
+_PERTURBED = ("perturbation", "train_eps", "beta")
+
+
 def curves(rows: pd.DataFrame) -> list[Element]:
     """A chart for each data set and kind of attack, and the numbers as a table."""
-    rows = rows[(rows["task"] == "attack") & np.isfinite(rows["accuracy"]) & rows["eps"].notna()]
+    # Of trainings that were attacked as they went, what they ended with.
+    ended = rows["task"].isin(["finetune", "sweep"]) & (rows["epoch"] == rows["epochs"])
+    rows = rows[(rows["task"] == "attack") | ended.fillna(False)]
+    rows = rows[np.isfinite(rows["accuracy"]) & rows["eps"].notna()]
     if rows.empty:
         return []
     names = source_names([(source, False) for source in rows["source"].unique()])
@@ -33,7 +39,7 @@ def curves(rows: pd.DataFrame) -> list[Element]:
         network=[
             _network(names[source, False], *trained)
             for source, *trained in rows[
-                ["source", "frozen_batch_norm", "blocks", "num_images"]
+                ["source", "frozen_batch_norm", "blocks", "num_images", *_PERTURBED]
             ].itertuples(index=False)
         ],
         attack=kinds,
@@ -51,12 +57,17 @@ def curves(rows: pd.DataFrame) -> list[Element]:
     ]
 
 
-def _network(source: str, statistics: Any, blocks: Any, images: Any) -> str:
-    """A source, or what was fine-tuned from it: then rows say how."""
+def _network(source: str, statistics: Any, blocks: Any, images: Any, *perturbed: Any) -> str:
+    """A source, or what was fine-tuned from it: then rows say how, and on what."""
     if pd.isna(statistics):
         return source
     trained = blocks_name(EVERY if pd.isna(blocks) else int(blocks))
-    return f"{source}, {trained}, {'all' if pd.isna(images) else f'{images:,}'} images"
+    found = f"{source}, {trained}, {'all' if pd.isna(images) else f'{images:,}'} images"
+    perturbation, eps, beta = perturbed
+    if pd.isna(perturbation) or perturbation == "none":
+        return found
+    words = f"{found}, trained with {perturbation}, eps {eps:.4g}"
+    return words if pd.isna(beta) else f"{words}, TRADES {beta:.4g}"
 
 
 def _kind(method: str, norm: str, config: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from rtl_jax.errors import UserError
-from rtl_jax.lab.config import WITHOUT_EFFECT
+from rtl_jax.lab.config import LATER, WITHOUT_EFFECT, Experiment
 from rtl_jax.lab.report import names, published
 from rtl_jax.lab.report.names import paper_source, paper_target, target_name
 from rtl_jax.runtime import limits
@@ -33,6 +33,16 @@ _ELSEWHERE = {
     *("target.test_dataset", "target.low_resolution", "target.low_pass", "target.low_pass_share"),
     "target.fold",
     *WITHOUT_EFFECT,
+}
+
+
+# Settings that older rows lack, and that were as they are by default.
+_USUAL = Experiment().to_dict()
+_LATER = {
+    key: _USUAL[group][name]
+    for key in LATER
+    for group, _, name in [key.partition(".")]
+    if group == "transfer"
 }
 
 
@@ -255,7 +265,7 @@ def _varying(rows: pd.DataFrame, flat: Mapping[str, Mapping[str, Any]]) -> dict[
 def _flat(config: str) -> dict[str, Any]:
     """The settings of a fine-tuning, by dotted name, beside those that a cell consists of."""
     groups = settings(config)
-    return {
+    return _LATER | {
         f"{group}.{name}": value
         for group in ("source", "target", "augmentation", "transfer")
         for name, value in groups.get(group, {}).items()

@@ -6,7 +6,7 @@ finished run is found again by its name, and a half-finished one has left nothin
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,8 @@ from etils import epath
 
 from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment, Sweep
-from rtl_jax.lab.finetune.job import Inputs, Job, assemble, load_inputs
-from rtl_jax.lab.finetune.rows import baseline_row, evaluation_row
+from rtl_jax.lab.finetune.job import Inputs, Job, assemble, load_inputs, tell_differences
+from rtl_jax.lab.finetune.rows import attacked_rows, baseline_row, evaluation_row
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.sweep.estimate import seeds_at_once
 from rtl_jax.lab.sweep.events import write_events
@@ -24,6 +24,7 @@ from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.paths import complete_or_absent
 from rtl_jax.runtime.progress import bar
+from rtl_jax.train.loop import Loop, NoLog
 from rtl_jax.train.step import TrainState, all_finite
 from rtl_jax.train.trainer import FeatureCaches, Training, begin, caches_for
 
@@ -53,7 +54,9 @@ def run_cells(
             if run not in finished or not _kept(run, sweep, workdir)
         ]
         if wanted:
-            _run([assemble(member, pairs.of(member)) for member in wanted], sweep, workdir)
+            jobs = [assemble(member, pairs.of(member)) for member in wanted]
+            tell_differences(jobs)
+            _run(jobs, sweep, workdir)
     return list(runs)
 
 
@@ -121,26 +124,43 @@ def _train(
 ) -> tuple[Training, TrainState, list[dict[str, Any]]]:
     """Train jobs of one size in lockstep; the rows of all their evaluations."""
     started = time.monotonic()
-    program, size = jobs[0].program, len(jobs[0].train_indices)
-    evaluations = program.settings.eval_epochs(program.epochs)
     training, state = begin(jobs, caches)
-    rows = []
-    for epoch in range(1, program.epochs + 1):
-        state, sums = training.epoch(state, epoch)
-        if epoch in evaluations:
-            tested, trained = training.evaluate(state).each(), sums.each()
-            # Each run's share of the program's time.
-            seconds = (time.monotonic() - started) / len(jobs)
-            rows += [
-                evaluation_row(job, epoch, test, train, seconds)
-                for job, test, train in zip(jobs, tested, trained, strict=True)
-            ]
-        progress.update(size * len(jobs))
+    log = _Evaluations(jobs, training, started)
+    # Seeds that diverge have rows that say so, and end nothing for the others.
+    state = Loop(training, state, log, ends=False, progress=progress).run()
     finite = all_finite(state)
     if not finite.all():
+        size = len(jobs[0].train_indices)
         seeds = [job.experiment.seed for job, good in zip(jobs, finite, strict=True) if not good]
         print(f"diverged on {size} images, with rows that say so: seeds {seeds}")
-    return training, state, rows
+    return training, state, log.rows
+
+
+class _Evaluations(NoLog):
+    """The evaluations of jobs in lockstep, as rows."""
+
+    def __init__(self, jobs: Sequence[Job], training: Training, started: float):
+        self.jobs, self.training, self.started = jobs, training, started
+        program = jobs[0].program
+        self.evaluations = program.settings.eval_epochs(program.epochs)
+        self.rows: list[dict[str, Any]] = []
+
+    def evaluate(
+        self, epoch: int, state: TrainState, trained: Sequence[Mapping[str, float]]
+    ) -> Mapping[str, str]:
+        """Add a row for each, with its share of the program's time."""
+        tested = self.training.evaluate(state).each()
+        seconds = (time.monotonic() - self.started) / len(self.jobs)
+        self.rows += [
+            evaluation_row(job, epoch, test, train, seconds)
+            for job, test, train in zip(self.jobs, tested, trained, strict=True)
+        ]
+        for index, (job, train) in enumerate(zip(self.jobs, trained, strict=True)):
+            if job.attacked_images is not None:
+                variables = self.training.variables(state, index)
+                started = time.monotonic() - seconds
+                self.rows += attacked_rows(job, epoch, variables, train, started)
+        return {}
 
 
 def _save_networks(

@@ -13,7 +13,7 @@ from rtl_jax.models.model import bind, definition, variable_shapes
 from rtl_jax.models.registry import Architecture, Variables
 from rtl_jax.runtime import resources
 from rtl_jax.train.features import feature_shape
-from rtl_jax.train.step import Program
+from rtl_jax.train.program import Program
 
 # The share of free memory that seeds in one program may take: it is an estimate.
 _SHARE = 0.6
@@ -33,7 +33,8 @@ def seed_bytes(program: Program) -> int:
     """
     network, size = program.network, program.settings.batch_size
     params, batch_stats = variable_shapes(network.architecture)
-    (trained, moving), frozen = program.divide(params, batch_stats)
+    step = program.step()
+    (trained, moving), frozen = step.divide(params, batch_stats)
     one = feature_shape(network) if network.split >= 0 else _images(program, 1)
     shape = one.shape[1:] if network.split < 0 else one.shape
     inputs = jax.ShapeDtypeStruct((size, *shape), one.dtype)
@@ -42,12 +43,17 @@ def seed_bytes(program: Program) -> int:
     def residuals(trained: dict, moving: Variables, *rest: Any) -> Any:
         # The reverse function carries what it needs: asking for its leaves computes nothing.
         _, reverse, _ = jax.vjp(
-            lambda params: program.objective(params, moving, *rest), trained, has_aux=True
+            lambda params: step.objective(params, moving, *rest), trained, has_aux=True
         )
         return jax.tree.leaves(reverse)
 
     kept = jax.eval_shape(residuals, trained, moving, frozen, inputs, labels)
-    return 4 * tree_bytes(trained) + tree_bytes(kept) + tree_bytes(inputs) + _prefix_bytes(program)
+    # What the optimizer keeps of each parameter, beside it, its gradient and its update.
+    opt_state = jax.eval_shape(step.start, trained, moving).opt_state
+    own = 3 * tree_bytes(trained) + tree_bytes(opt_state)
+    averaged = 0 if step.average is None else tree_bytes(trained)
+    others = max(_prefix_bytes(program), _search_bytes(program))
+    return own + averaged + tree_bytes(kept) + tree_bytes(inputs) + others
 
 
 def _images(program: Program, number: int) -> jax.ShapeDtypeStruct:
@@ -62,7 +68,7 @@ def _prefix_bytes(program: Program) -> int:
         return 0
 
     def one(params: Variables, batch_stats: Variables, images: jax.Array) -> jax.Array:
-        front = network.front(params, batch_stats, program.divide(params, batch_stats)[1])
+        front = network.front(params, batch_stats, program.step().divide(params, batch_stats)[1])
         pixels = prepare(images, network.image_size)
         return front.prefix(pixels, network.split, train=network.moving_prefix)
 
@@ -70,6 +76,21 @@ def _prefix_bytes(program: Program) -> int:
     equations = jax.make_jaxpr(one)(*variable_shapes(network.architecture), images).eqns
     sizes = sorted(tree_bytes([out.aval for out in equation.outvars]) for equation in equations)
     return sum(sizes[-2:])
+
+
+def _search_bytes(program: Program) -> int:
+    """What a perturbation's search keeps for its gradient; 0 without one."""
+    step, network = program.step(), program.network
+    if step.perturb is None:
+        return 0
+
+    def residuals(images: jax.Array, params: Variables, batch_stats: Variables) -> Any:
+        (trained, moving), frozen = step.divide(params, batch_stats)
+        _, reverse = jax.vjp(lambda x: network.apply(trained, moving, frozen, x), images)
+        return jax.tree.leaves(reverse)
+
+    images = _images(program, program.settings.batch_size)
+    return tree_bytes(jax.eval_shape(residuals, images, *variable_shapes(network.architecture)))
 
 
 class Costs(NamedTuple):
@@ -91,8 +112,12 @@ def operations(program: Program) -> Costs:
     network = program.network
     before, behind = flops(network.architecture, network.image_size, network.split)
     once = network.constant_prefix
+    passes = 2 if program.settings.beta is not None else 1
+    search = 0.0
+    if program.settings.perturbation == "pgd":  # forward and, to the images, backward
+        search = (2 * program.settings.steps + 1) * (before + behind)
     return Costs(
-        3 * behind + (0 if program.trains_on_features else before),
+        passes * (3 * behind + (0 if program.trains_on_features else before)) + search,
         behind + (0 if once else before),
         before if once else 0,
     )
@@ -131,6 +156,7 @@ def seeds_at_once(
     that trains is the head, whose steps are so short that starting them is what costs.
     """
     devices = jax.local_device_count()
-    if jax.default_backend() == "cpu" and program.network.blocks != 0:
+    short = program.network.blocks == 0 and not program.settings.perturbs
+    if jax.default_backend() == "cpu" and not short:
         return min(seeds, devices)
     return max(1, min(seeds, int(_SHARE * free() / seed_bytes(program)) * devices))

@@ -4,12 +4,13 @@ import dataclasses
 import itertools
 
 from rtl_jax.data import seed_for
-from rtl_jax.lab.config import FIRST_SEED, Experiment, Sweep
+from rtl_jax.lab.config import FIRST_SEED, NUMBERS, Experiment, Sweep
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """The runs of one source, target, fold, number of blocks and of images: one per seed."""
+    """The runs of one source, target, fold, number of blocks and of images, and of one rate and the
+    like: one per seed."""
 
     experiment: Experiment  # of its first seed
     seeds: tuple[int, ...]
@@ -40,19 +41,22 @@ def cells(experiment: Experiment) -> list[Cell]:
     sizes = [size or None for size in grid.num_images] or [target.num_images]
     lengths = dict(zip(sizes, grid.epochs, strict=False))  # none without sweep.epochs
     found = []
-    for blocks, dataset, checkpoint, size, fold in itertools.product(
+    numbers = (getattr(grid, axis) or [getattr(transfer, name)] for axis, name in NUMBERS.items())
+    for blocks, dataset, checkpoint, size, fold, *chosen in itertools.product(
         grid.blocks or [transfer.blocks],
         grid.targets or [target.dataset],
         grid.sources or [experiment.source.checkpoint],
         sizes,
         grid.folds or [target.fold],
+        *numbers,
     ):
+        changes = dict(zip(NUMBERS.values(), chosen, strict=True))
         one = dataclasses.replace(
             experiment,
             source=dataclasses.replace(experiment.source, checkpoint=checkpoint),
             target=dataclasses.replace(target, dataset=dataset, num_images=size, fold=fold),
             transfer=dataclasses.replace(
-                transfer, blocks=blocks, epochs=lengths.get(size, transfer.epochs)
+                transfer, blocks=blocks, epochs=lengths.get(size, transfer.epochs), **changes
             ),
             sweep=Sweep(),  # a run is the same whatever the grid around it
             dry_run=False,

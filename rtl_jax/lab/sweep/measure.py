@@ -9,31 +9,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rtl_jax.data.batches import Batch
 from rtl_jax.lab.sweep.estimate import Costs
 from rtl_jax.models.model import Weights, initialize
 from rtl_jax.train.features import feature_shape, prefix_features
-from rtl_jax.train.step import (
-    Clock,
-    Metrics,
-    Program,
-    TrainBatch,
-    TrainState,
-    evaluate_batch,
-    train_step,
-)
+from rtl_jax.train.program import Program
+from rtl_jax.train.step import Keys, Metrics, evaluate_batch, train_batch
 
 
 @lru_cache(maxsize=64)
 def measure(program: Program, seeds: int) -> Costs:
     """Seconds of the programs of `seeds` seeds side by side; compilation is not counted."""
     kept = program.network.constant_prefix
-    train = program.replace(network=program.network.replace(features=program.trains_on_features))
+    step = program.step()
+    step = step.replace(network=program.network.replace(features=program.trains_on_features))
     test = program.network.replace(features=kept)
     params, batch_stats = initialize(program.network.architecture, jax.random.key(0))
-    (trained, moving), still = program.divide(params, batch_stats)
+    (trained, moving), still = step.divide(params, batch_stats)
 
     def repeated(tree: Any) -> Any:
-        return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], seeds, axis=0), tree)
+        return jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], seeds, axis=0), tree)
 
     frozen = Weights(
         *(
@@ -42,18 +37,17 @@ def measure(program: Program, seeds: int) -> Costs:
         )
     )
     size, tested = program.settings.batch_size, program.settings.eval_batch_size
-    labels = np.zeros((seeds, size), np.int32)
-    batch = TrainBatch(
-        repeated(_blank(train.network, size)), jnp.asarray(labels), jnp.asarray(labels)
-    )
-    keys = jax.random.split(jax.random.key(0), seeds)
-    clock = Clock(jnp.asarray(1), jnp.asarray(1))
+    labels = np.zeros(size, np.int32)
+    batch = repeated(Batch(_blank(step.network, size), labels, labels))
+    keys = Keys(*[jax.random.split(jax.random.key(0), seeds)] * 3)
+    numbers = program.hyper(1)
+    hyper = repeated(numbers._replace(learning_rate=numbers.learning_rate[0]))
 
     def one_step() -> Any:
         # A state of its own each time, for it is given up.
-        state = repeated(TrainState(trained, moving, program.fresh(trained)))
-        arguments = (train, state, Metrics.zero(seeds), frozen, batch, keys)
-        return lambda: train_step(*arguments, clock=clock)
+        state = repeated(step.start(trained, moving))
+        arguments = (step, state, Metrics.zero(seeds), frozen, batch, keys)
+        return lambda: train_batch(*arguments, epoch=jnp.asarray(1), hyper=hyper)
 
     shared = not program.network.own_statistics
     images = _blank(test, tested)

@@ -16,6 +16,7 @@ from rtl_jax.data.source import local
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment, Source, Target, freeze
+from rtl_jax.lab.finetune.job import require_memory_for
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.sweep.estimate import Costs, operations, seed_bytes, seeds_at_once
 from rtl_jax.lab.sweep.grid import Cell, cells
@@ -23,8 +24,8 @@ from rtl_jax.lab.sweep.measure import measure
 from rtl_jax.models.registry import Architecture
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.paths import data_path
+from rtl_jax.train.program import Program
 from rtl_jax.train.split import SplitNetwork
-from rtl_jax.train.step import Program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +127,10 @@ def _cost(members: Sequence[Planned]) -> str:
 
 
 def plan(experiment: Experiment, workdir: epath.PathLike) -> Plan:
-    """Plan a sweep in a work directory, with its work; a dry run's says what else it costs."""
+    """Plan a sweep in a work directory, with its work; a dry run's says what else it costs.
+
+    Raises UserError for batches that would not fit in memory.
+    """
     grid = cells(experiment)
     done = _done(workdir)
     architectures = _Architectures()
@@ -207,6 +211,7 @@ def _priced(one: Planned, architecture: Architecture, experiment: Experiment) ->
     ).replace(dtype=devices.compute_dtype(settings.transfer.precision))
     epochs = settings.transfer.epochs_for(number)
     program = Program(network, settings.transfer, settings.augmentation, epochs)
+    require_memory_for(program, max(number, tested))
     one = dataclasses.replace(
         one, work=_extrapolate(operations(program), one, program, number, tested)
     )

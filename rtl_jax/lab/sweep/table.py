@@ -8,6 +8,8 @@ from rtl_jax.lab.statistics import mean_interval, paired_difference
 from rtl_jax.runtime.paths import short_names
 
 _CELL = ["dataset", "blocks", "num_images"]
+# What a sweep may vary beside seeds: a column each, where it does.
+_NUMBERS = ("learning_rate", "weight_decay", "train_eps", "beta")
 
 
 def summarize(rows: pd.DataFrame) -> str:
@@ -23,16 +25,21 @@ def summarize(rows: pd.DataFrame) -> str:
     titles = [names[source] for source in sources]
     titles += [f"{names[source]} - {names[sources[0]]}" for source in sources[1:]]
     width = max(16, *(len(title) + 2 for title in titles))
-    head = f"{'target':20}{'blocks':>7}{'images':>8}{'seeds':>7}"
+    varied = [name for name in _NUMBERS if name in last and last[name].nunique(dropna=False) > 1]
+    head = f"{'target':20}{'blocks':>7}{'images':>8}"
+    head += "".join(f"{name:>{len(name) + 2}}" for name in varied) + f"{'seeds':>7}"
     lines = [head + "".join(f"{title:>{width}}" for title in titles)]
-    for (dataset, blocks, size), cell in last.groupby(_CELL, dropna=False):
+    for (dataset, blocks, size, *numbers), cell in last.groupby([*_CELL, *varied], dropna=False):
         accuracy = {source: _by_seed(cell, source) for source in sources}
         shown = [mean_interval(values) for values in accuracy.values()]
         first = accuracy[sources[0]]
         shown += [paired_difference(first, accuracy[source]) for source in sources[1:]]
         where = f"{dataset:20}{'every' if pd.isna(blocks) else blocks:>7}{size:8d}"
-        numbers = "".join(f"{_shown(*value):>{width}}" for value in shown)
-        lines.append(f"{where}{cell['seed'].nunique():7d}{numbers}")
+        where += "".join(
+            f"{value:>{len(name) + 2}.4g}" for name, value in zip(varied, numbers, strict=True)
+        )
+        found = "".join(f"{_shown(*value):>{width}}" for value in shown)
+        lines.append(f"{where}{cell['seed'].nunique():7d}{found}")
     lines.append("test accuracy after the last epoch, %, mean over seeds and its 95 % interval")
     diverged = int((~np.isfinite(last["train_loss"])).sum())
     return "\n".join([*lines, f"{diverged} runs diverged"] if diverged else lines)

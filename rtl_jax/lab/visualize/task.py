@@ -14,9 +14,10 @@ from etils import epath
 from rtl_jax.data import Dataset, ImageSet, draw_test_subset
 from rtl_jax.data.transforms import prepare
 from rtl_jax.lab import results
-from rtl_jax.lab.compatibility import at_own_size, draw_test_images, with_own_labels
+from rtl_jax.lab.compatibility import at_own_size, draw_test_images, name_seen, with_own_labels
 from rtl_jax.lab.config import Experiment, Visualize
 from rtl_jax.lab.inputs import load_network, load_target
+from rtl_jax.lab.memory import Batch, require_memory
 from rtl_jax.lab.run import open_run
 from rtl_jax.lab.visualize import saliency
 from rtl_jax.lab.visualize.features import raise_features, require_units
@@ -102,6 +103,8 @@ def _look(
             labelled[name] = images
         else:
             labelled[name] = with_own_labels(name, network, dataset, images)
+        name_seen(name, network, images, "what it sees there it has learnt")
+        require_memory(network.architecture, size, _batch(settings, len(images)))
     seen = []
     with bar(settings.show, len(images) * len(networks)) as progress:
         for label, (name, network) in zip(
@@ -111,6 +114,13 @@ def _look(
             seen.append(look(settings, size, network, labelled[name], label))
             progress.update(len(images))
     return seen
+
+
+def _batch(settings: Visualize, number: int) -> Batch:
+    """The most images that meet a network at once."""
+    if settings.show == "features":
+        return Batch("visualize.num_shown", number, "attack")
+    return Batch("target.num_test_images", min(saliency.BATCH, number), "attack")
 
 
 def _features(

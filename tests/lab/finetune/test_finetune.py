@@ -21,6 +21,7 @@ from rtl_jax.lab.finetune import task as module
 from rtl_jax.lab.finetune.job import Inputs, prepare
 from rtl_jax.lab.finetune.task import run_finetune
 from rtl_jax.models.network import Network
+from rtl_jax.train import loop
 from rtl_jax.train.checkpoints import TrainingCheckpoints
 from rtl_jax.train.features import adapt_statistics
 from rtl_jax.train.recipe import Recipe
@@ -67,13 +68,13 @@ class Killed(BaseException):
     """Stands for a kill: nothing catches it."""
 
 
-def kill_after(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
-    """Let the process die right behind the checkpoint of an epoch."""
+def kill_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let the process die right behind the checkpoint of a step."""
     save = TrainingCheckpoints.save
 
     def save_and_die(self, number, arrays, record):
         save(self, number, arrays, record)
-        if number == epoch:
+        if number == step:
             raise Killed
 
     monkeypatch.setattr(TrainingCheckpoints, "save", save_and_die)
@@ -90,9 +91,9 @@ def test_resuming_equals_an_uninterrupted_run_bit_for_bit(
         augmentation=PRESETS[augmentation],
     )
     run_finetune(settings, tmp_path / "whole")
-    for epoch in (1, 3):
+    for step in (2, 9):  # within an epoch of three, and at the end of one
         with monkeypatch.context() as patch:
-            kill_after(patch, epoch)
+            kill_after(patch, step)
             with pytest.raises(Killed):
                 run_finetune(settings, tmp_path / "resumed")
         assert not list((tmp_path / "resumed").glob("rows/*"))
@@ -151,7 +152,7 @@ def test_kill_minus_nine_at_odd_moments_changes_nothing(tmp_path: Path):
     last = start("killed")
     out, _ = last.communicate(timeout=300)
     assert last.returncode == 0, out.decode()
-    assert "goes on after epoch" in out.decode()
+    assert "goes on after step" in out.decode()
     assert_same_end(tmp_path / "whole", tmp_path / "killed")
 
 
@@ -238,7 +239,7 @@ def test_accuracy_and_loss_are_the_saved_networks(tmp_path: Path):
     job, tuned = prepare(settings), network_of(tmp_path)
     network = random_torch(tuned.architecture)
     state = network.state_dict()
-    from convert.layout import entries
+    from convert.layouts import entries
 
     for entry in entries(tuned.architecture):
         ours = getattr(tuned, entry.collection)[entry.path]
@@ -294,18 +295,18 @@ def test_a_run_is_named_by_content():
 
 def test_divergence_stops_the_run_and_keeps_what_was_good(tmp_path: Path):
     settings = experiment(checkpoint_seconds=0.0, learning_rate=1e30, epochs=8)
-    with pytest.raises(UserError, match=r"diverged in epoch \d.*learning_rate"):
+    with pytest.raises(UserError, match=r"diverged by epoch 1, step \d.*learning_rate"):
         run_finetune(settings, tmp_path)
     assert not list(tmp_path.glob("rows/*")) and not list(tmp_path.glob("runs/*/network"))
 
 
 def test_divergence_names_the_last_good_checkpoint(tmp_path: Path, monkeypatch):
-    real = module.all_finite
-    calls = iter([True, True, False])
-    monkeypatch.setattr(module, "all_finite", lambda state: next(calls) & real(state))
-    with pytest.raises(UserError, match=r"epoch 3.*last good checkpoint is epoch 2.*checkpoints"):
+    """Looked at before the first step is kept, at the end of its epoch, and before the second."""
+    real, calls = loop.all_finite, iter([True, True, False])
+    monkeypatch.setattr(loop, "all_finite", lambda state: next(calls) & real(state))
+    with pytest.raises(UserError, match=r"step 2: .*last good checkpoint is step 1.*checkpoints"):
         run_finetune(experiment(checkpoint_seconds=0.0), tmp_path)
-    assert newest(tmp_path) == 2
+    assert newest(tmp_path) == 1
 
 
 def test_a_large_finite_loss_is_no_divergence(tmp_path: Path):

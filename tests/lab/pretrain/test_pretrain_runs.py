@@ -21,8 +21,8 @@ from rtl_jax.data.augmentation import PRESETS, Augmentation
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
-from rtl_jax.lab.attack.task import method
 from rtl_jax.lab.config import Attack, Experiment, Pretraining, Source, Target
+from rtl_jax.lab.evaluation import method
 from rtl_jax.lab.pretrain.task import run_pretrain
 from rtl_jax.models.network import Network
 from rtl_jax.train.checkpoints import TrainingCheckpoints
@@ -250,7 +250,7 @@ def test_a_trained_source_can_be_trained_on(undisturbed: Path, tmp_path: Path):
         ({"batch_size": 101}, "batch_size: expected at most the 100 training images"),
         (
             {"learning_rate": 1e30, "perturbation": "none"},
-            r"diverged by step 3: .* Lower pretraining.learning_rate",
+            r"diverged by epoch 1, step 3: .* Lower pretraining.learning_rate",
         ),
     ],
 )

@@ -126,7 +126,7 @@ def test_sizes_and_seeds_share_the_union_of_their_images():
     for jobs in (small, large):
         np.testing.assert_allclose(losses(jobs, caches), losses(jobs), rtol=1e-5)
         training, _ = begin(jobs, caches)
-        labels = caches.train.labels[training.train_rows]
+        labels = caches.train.labels[training.feed.rows]
         np.testing.assert_array_equal(labels, [job.training_images.labels for job in jobs])
 
 

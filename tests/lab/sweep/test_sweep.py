@@ -232,15 +232,15 @@ class Killed(BaseException):
 
 
 def test_a_sweep_killed_anywhere_ends_with_the_same_rows(whole, tmp_path: Path, monkeypatch):
-    """Killed in an epoch, in front of the writing of rows, and right behind it."""
-    real_epoch, real_write = cells_module.Training.epoch, results.write_rows
-    for place, count in (("epoch", 2), ("before", 1), ("after", 1), ("epoch", 3)):
+    """Killed between steps, in front of the writing of rows, and right behind it."""
+    real_advance, real_write = cells_module.Training.advance, results.write_rows
+    for place, count in (("step", 2), ("before", 1), ("after", 1), ("step", 3)):
         calls = itertools.count(1)
 
-        def epoch(self, *arguments, place=place, count=count, calls=calls):
-            if place == "epoch" and next(calls) == count:
+        def advance(self, *arguments, place=place, count=count, calls=calls):
+            if place == "step" and next(calls) == count:
                 raise Killed
-            return real_epoch(self, *arguments)
+            return real_advance(self, *arguments)
 
         def write(*arguments, place=place):
             if place == "before":
@@ -250,7 +250,7 @@ def test_a_sweep_killed_anywhere_ends_with_the_same_rows(whole, tmp_path: Path, 
                 raise Killed
 
         with monkeypatch.context() as patch:
-            patch.setattr(cells_module.Training, "epoch", epoch)
+            patch.setattr(cells_module.Training, "advance", advance)
             patch.setattr(results, "write_rows", write)
             with pytest.raises(Killed):
                 run_sweep(experiment(), tmp_path)

@@ -1,4 +1,4 @@
-"""How well a source does while it trains: on validation images as they are, and attacked."""
+"""How well networks do while they train: on test images as they are, and attacked."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -10,19 +10,31 @@ import numpy as np
 from jax.sharding import Mesh
 
 from rtl_jax.attacks.adversarial import robustness_curve
+from rtl_jax.attacks.autoattack import autoattack
+from rtl_jax.attacks.base import Attack
+from rtl_jax.attacks.registry import make_attack
 from rtl_jax.data import ImageSet
 from rtl_jax.data.batches import Batch
 from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.lab import config
-from rtl_jax.lab.attack.task import method
-from rtl_jax.lab.pretrain.program import SourceProgram
 from rtl_jax.models.model import Weights
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
+from rtl_jax.train.split import SplitNetwork
 from rtl_jax.train.step import Metrics, measure
+
+
+def method(settings: config.Attack) -> Attack:
+    """The attack that the settings name."""
+    if settings.method == "autoattack":
+        raise UserError(
+            "attack.method: 'autoattack' is no single attack, and the task 'attack' alone runs it: "
+            "expected 'pgd' or 'gaussian' here"
+        )
+    return make_attack(settings.method, **vars(settings))
 
 
 class Attacked(NamedTuple):
@@ -34,15 +46,15 @@ class Attacked(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=0)
-def _measure(program: SourceProgram, weights: Weights, batch: Batch, inside: jax.Array) -> Metrics:
-    logits_fn = Network(program.architecture, *weights).logits_fn(dtype=program.dtype)
-    logits = logits_fn(prepare(batch.images, program.image_size))
+def _measure(network: SplitNetwork, weights: Weights, batch: Batch, inside: jax.Array) -> Metrics:
+    logits_fn = Network(network.architecture, *weights).logits_fn(dtype=network.dtype)
+    logits = logits_fn(prepare(batch.images, network.image_size))
     return measure(logits, batch.labels, inside)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _attack(
-    program: SourceProgram,
+    network: SplitNetwork,
     settings: config.Attack,
     weights: Weights,
     batch: Batch,
@@ -50,8 +62,8 @@ def _attack(
     key: jax.Array,
 ) -> Attacked:
     found = robustness_curve(
-        Network(program.architecture, *weights).logits_fn(dtype=program.dtype),
-        prepare(batch.images, program.image_size),
+        Network(network.architecture, *weights).logits_fn(dtype=network.dtype),
+        prepare(batch.images, network.image_size),
         batch.labels,
         jnp.asarray(settings.eps),
         method(settings),
@@ -63,19 +75,19 @@ def _attack(
 
 
 def clean(
-    program: SourceProgram, weights: Weights, images: ImageSet, mesh: Mesh
+    network: SplitNetwork, weights: Weights, images: ImageSet, mesh: Mesh, batch_size: int
 ) -> dict[str, float]:
     """Accuracy (percent) and mean loss (nats) with the running statistics."""
     sums = Metrics.zero()
     with bar("validating", len(images)) as progress:
-        for batch, inside, number in _batches(images, program.settings.eval_batch_size, mesh):
-            sums = sums.add(_measure(program, weights, batch, inside))
+        for batch, inside, number in _batches(images, batch_size, mesh):
+            sums = sums.add(_measure(network, weights, batch, inside))
             progress.update(number)
     return sums.means()
 
 
 def attacked(
-    program: SourceProgram,
+    network: SplitNetwork,
     settings: config.Attack,
     weights: Weights,
     images: ImageSet,
@@ -89,7 +101,7 @@ def attacked(
     robust, losses = np.zeros(len(settings.eps), int), np.zeros(len(settings.eps))
     with bar("attacking", len(images)) as progress:
         for batch, inside, number in _batches(images, settings.batch_size, mesh):
-            found = _attack(program, settings, weights, batch, inside, key)
+            found = _attack(network, settings, weights, batch, inside, key)
             if not found.valid:
                 raise UserError("the attack met logits or gradients that are not finite")
             robust += np.asarray(found.robust)
@@ -99,6 +111,44 @@ def attacked(
         {"eps": eps, "accuracy": 100 * int(right) / len(images), "loss": float(loss) / len(images)}
         for eps, right, loss in zip(settings.eps, robust, losses, strict=True)
     ]
+
+
+def ensemble(
+    network: SplitNetwork,
+    settings: config.Attack,
+    weights: Weights,
+    images: ImageSet,
+    key: jax.Array,
+) -> list[dict[str, float]]:
+    """As `attacked`, of AutoAttack, whose losses are cross-entropies."""
+    logits_fn = Network(network.architecture, *weights).logits_fn(dtype=network.dtype)
+    pixels = np.asarray(prepare(images.images, network.image_size))
+    members, found = make_attack("autoattack", **vars(settings)), []
+    for eps in settings.eps:
+        one = autoattack(
+            logits_fn, pixels, images.labels, eps, members, key, batch_size=settings.batch_size
+        )
+        robust, loss = 100 * one.robust_accuracy, float(np.mean(one.adversarial.losses))
+        found.append({"eps": eps, "accuracy": robust, "loss": loss})
+    return found
+
+
+def robustness(
+    network: SplitNetwork,
+    settings: config.Attack,
+    weights: Weights,
+    images: ImageSet,
+    key: jax.Array,
+    *,
+    last: bool,
+) -> list[dict[str, float]]:
+    """Robust accuracy as it is looked at while a network trains: AutoAttack, which takes long,
+    after the last epoch alone, any other attack every time.
+    """
+    if settings.method == "autoattack":
+        return ensemble(network, settings, weights, images, key) if last else []
+    mesh = devices.batch_mesh()
+    return attacked(network, settings, devices.replicate(mesh, weights), images, mesh, key)
 
 
 def _batches(images: ImageSet, size: int, mesh: Mesh) -> Iterator[tuple[Batch, jax.Array, int]]:

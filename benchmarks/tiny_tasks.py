@@ -1,0 +1,209 @@
+"""Every task of run.py at its smallest, as a user starts it, and what must be equal in the end."""
+
+import dataclasses
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from rtl_jax.lab.results import read_rows
+from rtl_jax.models.network import Network
+from rtl_jax.models.storage import is_network
+
+ROOT = Path(__file__).parents[1]
+
+_FINE_TUNING = """target.dataset=digits target.image_size=32 target.num_images=40
+    target.num_test_images=40 transfer.blocks=1 transfer.epochs=3 transfer.eval_every=1
+    transfer.checkpoint_seconds=0"""
+
+# The config of each task, and what makes it small; {root} is where the inputs are.
+TASKS = {
+    "finetune": ("sweep_digits", f"task=finetune source.checkpoint=bundled:l2 {_FINE_TUNING}"),
+    "sweep": (
+        "sweep_digits",
+        f"""{_FINE_TUNING} sweep.sources=bundled:natural,bundled:l2 sweep.blocks=0,1 sweep.seeds=2
+        sweep.num_images=20,40 sweep.keep_networks=True""",
+    ),
+    "attack": (
+        "attack_l2",
+        """source.checkpoint={root}/finetune/whole target.dataset=digits target.num_test_images=48
+        attack.eps=0,0.5 attack.steps=5 attack.batch_size=8""",
+    ),
+    "pretrain": (
+        "sources/tiny_l2",
+        """source.checkpoint=random source.arch=resnet18 source.stem=small source.stage_sizes=1
+        source.stage_widths=8 target.dataset=digits target.classes=none
+        target.image_size=16 target.num_images=640 target.num_test_images=40
+        pretraining.epochs=6 pretraining.batch_size=64 pretraining.eval_every=1
+        pretraining.num_attacked=8 pretraining.checkpoint_seconds=0.3 pretraining.steps=1
+        attack.steps=2""",
+    ),
+    "influence": (
+        "digits_influence",
+        "target.num_images=40 target.num_test_images=40 transfer.epochs=2 transfer.blocks=1",
+    ),
+    "visualize": ("visualize", "visualize.steps=8 visualize.num_shown=2"),
+    "predict": (
+        "predict",
+        "source.checkpoint={root}/finetune/whole predict.images={root}/pictures predict.explain=2",
+    ),
+    "my_images": (
+        "my_images",
+        """target.dataset=folder:{root}/photos target.image_size=32 target.folds=2
+        transfer.epochs=2 sweep.sources=bundled:l2 my_images.robustness=True attack.eps=0,0.5
+        attack.steps=2""",
+    ),
+    "report": ("report", ""),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A task in a directory of its own: `whole` is undisturbed, `work` is to be disturbed."""
+
+    name: str
+    root: Path
+
+    @property
+    def whole(self) -> Path:
+        """The work directory of the undisturbed run."""
+        return self.root / self.name / "whole"
+
+    @property
+    def work(self) -> Path:
+        """That of a disturbed one. (The undisturbed run was made there and moved: the same path
+        is in its settings.)"""
+        return self.root / self.name / "work"
+
+    def command(self) -> list[str]:
+        """As a user would write it."""
+        config, settings = TASKS[self.name]
+        flags = [f"--config.{one}" for one in settings.format(root=self.root).split()]
+        config = str(ROOT / "configs" / f"{config}.py")
+        return [sys.executable, "run.py", "--config", config, *flags, "--workdir", str(self.work)]
+
+    def start(self) -> subprocess.Popen[str]:
+        """Start it, its output to be read."""
+        return subprocess.Popen(
+            self.command(),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell's background jobs ignore Ctrl-C, and their children do too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+
+    def clear(self) -> None:
+        """An empty work directory, or one with what the task reads there."""
+        subprocess.run(["rm", "-rf", str(self.work)], check=True)
+        self.work.mkdir(parents=True)
+        if self.name == "report":
+            rows = self.root / "sweep" / "whole" / "rows"
+            subprocess.run(["cp", "-r", str(rows), str(self.work)], check=True)
+
+    def run_undisturbed(self) -> float:
+        """Make `whole`; the seconds that it took. A first run compiles its programs."""
+        for _ in range(2):
+            self.clear()
+            started = time.monotonic()
+            with self.start() as process:
+                output, errors = process.communicate()
+            assert process.returncode == 0, output + errors
+            seconds = time.monotonic() - started
+        self.work.rename(self.whole)
+        return seconds
+
+    def differences(self) -> list[str]:
+        """How `work` differs from `whole` in what must be equal: its rows, networks and files."""
+        ours, theirs = _content(self.work), _content(self.whole)
+        found = [f"{name} is missing" for name in theirs.keys() - ours.keys()]
+        found += [f"{name} is left over" for name in ours.keys() - theirs.keys()]
+        both = ours.keys() & theirs.keys()
+        found += [f"{name} differs" for name in both if ours[name] != theirs[name]]
+        return sorted(found)
+
+
+def prepare(root: Path, names: list[str]) -> dict[str, tuple[Task, float]]:
+    """Inputs and the undisturbed runs of tasks, each with its seconds."""
+    _write_pictures(root)
+    needed = ({"finetune"} if {"attack", "predict"} & {*names} else set()) | (
+        {"sweep"} if "report" in names else set()
+    )
+    found = {}
+    for name in TASKS:
+        if name in {*names} | needed:
+            task = Task(name, root)
+            found[name] = task, task.run_undisturbed()
+            print(f"{name}: {found[name][1]:.1f} s undisturbed", flush=True)
+    return {name: found[name] for name in names}
+
+
+def sentences(errors: str) -> list[str]:
+    """What a program said on standard error, without its progress bars."""
+    lines = (line.strip() for line in re.split(r"[\r\n]|\x1b\[A", errors))
+    return [line for line in lines if line and not re.search(r"\d+%\||img/s|it/s", line)]
+
+
+def _write_pictures(root: Path) -> None:
+    """60 photographs in two classes, and 1,200 pictures to predict: more than a piece."""
+    draw = np.random.default_rng(0)
+    for index in range(60):
+        folder = root / "photos" / ("dark" if index % 2 else "light")
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = draw.integers(0, 160, (32, 32, 3)) + 90 * (index % 2 == 0)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
+    (root / "pictures").mkdir()
+    for index in range(1200):
+        pixels = draw.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "pictures" / f"{index:04}.png")
+
+
+def _content(workdir: Path) -> dict[str, object]:
+    """What must be equal, by a name: rows, networks, tables, and that other files are there."""
+    found: dict[str, object] = {"rows": _rows(workdir)} if (workdir / "rows").exists() else {}
+    for path in _walk(workdir):
+        name = str(path.relative_to(workdir))
+        found[name] = _KINDS.get(path.suffix, lambda path: None)(path)
+    return found
+
+
+def _walk(place: Path) -> Iterator[Path]:
+    for path in sorted(place.iterdir()):
+        if is_network(path) or not path.is_dir():
+            yield path
+        elif path.name != "rows":
+            yield from _walk(path)
+
+
+def _rows(workdir: Path) -> str:
+    rows = read_rows(workdir).drop(columns=["seconds", "time"])
+    order = ["run", "method", "source", "epoch", "eps"]
+    return rows.sort_values(order, ignore_index=True).to_csv()
+
+
+def _archive(path: Path) -> str:
+    """Arrays without timings."""
+    with np.load(path) as arrays:
+        return str({name: arrays[name].tobytes() for name in arrays if name != "seconds"})
+
+
+_KINDS: dict[str, Callable[[Path], object]] = {
+    "": lambda path: Network.load(path).digest if path.is_dir() else None,
+    ".csv": lambda path: path.read_text(),
+    ".parquet": lambda path: pd.read_parquet(path).to_csv(),
+    ".npz": _archive,
+}
+
+
+def load() -> float:
+    """Of the machine."""
+    return os.getloadavg()[0]

@@ -1,0 +1,41 @@
+"""The layouts of checkpoints, one file a family: adding one is a line in `LAYOUTS`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from convert.layouts.entry import Entry
+from convert.layouts.layout import Layout, Option
+from convert.layouts.resnet import ResNetLayout
+from rtl_jax.models.registry import family_name
+
+# Where several have the signs of a file's names, the first that fits is taken.
+LAYOUTS: tuple[Layout, ...] = (ResNetLayout(),)
+
+
+def layout_of(architecture: Any, name: str | None = None) -> Layout:
+    """The layout of a network's family, the one of this name where the family has several."""
+    family = family_name(architecture)
+    own = [layout for layout in LAYOUTS if layout.family == family]
+    return next((layout for layout in own if layout.name == name), own[0])
+
+
+def entries(architecture: Any) -> Sequence[Entry]:
+    """The entries of a network in the first layout of its family."""
+    return layout_of(architecture).entries(architecture)
+
+
+def all_options() -> Mapping[str, Option]:
+    """The options of all layouts by name, with the values of each together."""
+    found: dict[str, Option] = {}
+    for layout in LAYOUTS:
+        for name, option in layout.options.items():
+            known = found.get(name, option)
+            if isinstance(known.values, tuple) and isinstance(option.values, tuple):
+                known = known._replace(values=tuple(dict.fromkeys(known.values + option.values)))
+            found[name] = known
+    return found
+
+
+def known_architectures() -> dict[str, Any]:
+    """The architectures of every family that files are converted to, by name."""
+    return {name: each for layout in LAYOUTS for name, each in layout.known.items()}

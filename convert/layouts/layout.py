@@ -1,0 +1,144 @@
+"""What is asked of a layout: how the checkpoints of a family are named, and what they hold."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from convert.layouts.entry import COUNTER, Entry, Shape
+from convert.pickles import shown
+from rtl_jax.errors import UserError
+from rtl_jax.models.registry import FAMILIES
+
+
+class Option(NamedTuple):
+    """What no tensor's shape shows, with a flag of its own.
+
+    default: what is taken where nobody says; None: what the shapes suggest, or a UserError.
+    values: those that there are, or `float`. words: for the help of the flag.
+    """
+
+    default: object
+    values: tuple[str, ...] | type[float]
+    words: str
+
+
+class Change(NamedTuple):
+    """One respect in which a network may differ; of two changes of a `kind` only one can be.
+
+    name: the flags that say it. fields: of the architecture.
+    """
+
+    kind: str
+    name: str
+    fields: Mapping[str, object]
+    bgr: bool = False
+
+
+class Layout:
+    """The base of every layout; a family has one for each set of names that is in use.
+
+    name: of the layout. family: of `registry.FAMILIES`. words: what holds it, 'a ResNet'.
+    first: names of a layer, '.weight' and all, of which every such network has one. signs: what
+    names of its tensors begin with, one at least, and no other part of a network does. heads: what
+    its last, linear layer is called; the first is the name in `entries`. options: by the names
+    that `infer` takes them by, each a field of the architecture or explained by the layout.
+    unused: last parts of the names of tensors that compute nothing. torch_words: whose
+    network in PyTorch has these names.
+    """
+
+    name: ClassVar[str]
+    family: ClassVar[str]
+    words: ClassVar[str]
+    first: ClassVar[tuple[str, ...]]
+    signs: ClassVar[tuple[str, ...]]
+    heads: ClassVar[tuple[str, ...]] = ("fc",)
+    options: ClassVar[Mapping[str, Option]] = {}
+    unused: ClassVar[tuple[str, ...]] = (COUNTER,)
+    torch_words: ClassVar[str] = "torchvision's network"
+
+    def rename(self, name: str) -> str:
+        """A name inside the network as `entries` has it, where files have it otherwise."""
+        return name
+
+    def fits(self, shapes: Mapping[str, Shape]) -> bool:
+        """Whether these tensors, renamed, are its own, where several layouts have its signs."""
+        return True
+
+    def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> Any:
+        """The architecture whose tensors these are; sizes by the vote of all that show them.
+
+        Raises UserError that says which flag to give where nothing decides.
+        """
+        raise NotImplementedError
+
+    def entries(self, architecture: Any) -> Sequence[Entry]:
+        """Every array of a network, from input to output."""
+        raise NotImplementedError
+
+    def stem_words(self, architecture: Any) -> str:
+        """What the first layers do, for the report."""
+        return ""
+
+    def described(self, architecture: Any) -> str:
+        """The options of an architecture in words."""
+        return ", ".join(f"{name} {getattr(architecture, name)}" for name in self.options)
+
+    def stated(self, architecture: Any) -> dict[str, Any]:
+        """The options of an architecture that an exported file says of itself."""
+        return {
+            name: value for name, value in architecture.to_dict().items() if name in self.options
+        }
+
+    def unusual(self, architecture: Any) -> bool:
+        """Whether the network of `torch_words` computes something else with these tensors."""
+        return bool(set(architecture.to_dict()) & set(architecture.OPTIONS))
+
+    def changes(self, architecture: Any) -> Iterator[Change]:
+        """The other architectures that the same tensors fit."""
+        for name, option in self.options.items():
+            for value in option.values if isinstance(option.values, tuple) else ():
+                yield Change(name, f"--{name.replace('_', '-')} {value}", {name: value})
+
+    def hints(self, architecture: Any, problems: Sequence[str]) -> list[str]:
+        """What to say of a near miss, by the lines of `mismatches`."""
+        return []
+
+    def image_size(self, architecture: Any) -> int:
+        """The pixels of an image's edge for which such a network is made."""
+        return 224
+
+    def torch_module(self, architecture: Any) -> Any:
+        """The network in PyTorch, with `stages_of`; UserError where there is none to compare."""
+        raise UserError(
+            f"--check: there is no network in PyTorch here to compare {self.words} with"
+        )
+
+    def constants(self, architecture: Any) -> dict[str, np.ndarray]:
+        """What torch's state dict has beside the entries: BatchNorm's counters, int64 zeros."""
+        return {
+            entry.torch_name.replace("running_var", COUNTER): np.zeros((), np.int64)
+            for entry in self.entries(architecture)
+            if entry.torch_name.endswith("running_var")
+        }
+
+    @property
+    def known(self) -> Mapping[str, Any]:
+        """The family's architectures by name."""
+        return FAMILIES[self.family].named
+
+
+def mismatches(layout: Layout, architecture: Any, shapes: Mapping[str, Shape]) -> list[str]:
+    """A line for every tensor that is missing, left over or of the wrong shape, both shown."""
+    expected = {entry.torch_name: entry.torch_shape for entry in layout.entries(architecture)}
+    received = {n: s for n, s in shapes.items() if n.rpartition(".")[2] not in layout.unused}
+    lines = [f"missing: {name} {expected[name]}" for name in expected if name not in received]
+    lines += [
+        f"left over: {shown(name)} {received[name]}" for name in received if name not in expected
+    ]
+    lines += [
+        f"wrong shape: {name} expected {expected[name]}, received {received[name]}"
+        for name in expected
+        if name in received and received[name] != expected[name]
+    ]
+    return lines

@@ -1,0 +1,108 @@
+"""Memory that batches of images take in a network, estimated before any of them meets it.
+
+An estimate here is a least: it counts the outputs of convolutions and matrix products, and nothing
+that a compiler could do without. What is refused would not have ended well; what is not may still
+need more than there is.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rtl_jax.errors import UserError
+from rtl_jax.models.model import bind, definition, variable_shapes
+from rtl_jax.models.registry import Architecture, Variables
+from rtl_jax.runtime import resources
+
+# What is done with a batch: only the logits; the gradient by the pixels; a step of training.
+Use = Literal["look", "attack", "train"]
+
+
+class Batch(NamedTuple):
+    """Images that meet a network at once.
+
+    setting: what says how many. split: where training begins.
+    """
+
+    setting: str
+    images: int
+    use: Use = "look"
+    split: int = -1
+
+
+def require_memory(
+    architecture: Architecture,
+    image_size: int,
+    *batches: Batch,
+    dtype: jnp.dtype = jnp.float32,
+    free: int | None = None,
+) -> None:
+    """Raise UserError, naming the settings to lower, where a batch takes more than is free.
+
+    `dtype` is what the network computes in; `free` is the device's unless it is given.
+    """
+    there, dtype = resources.device_free() if free is None else free, jnp.dtype(dtype)
+    for batch in batches:
+        one = image_bytes(architecture, image_size, batch.use, batch.split, dtype)
+        needed = batch.images * one
+        if needed > there:
+            raise UserError(
+                f"{batch.setting}: {batch.images:,} images of {image_size} px take at least "
+                f"{_gib(needed)} of memory at once in {architecture.name}, and {_gib(there)} are "
+                f"free: lower {batch.setting} or target.image_size"
+            )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB"
+
+
+def image_bytes(
+    architecture: Architecture, image_size: int, use: Use, split: int, dtype: jnp.dtype
+) -> int:
+    """The least that one image takes: of the largest layer, or of all that a backward pass needs.
+
+    Training keeps the outputs of the layers behind the split point; a gradient by the pixels of
+    all layers their signs, of which a byte is the least.
+    """
+    before, behind = _layers(architecture, image_size, split, dtype)
+    kept = {"look": 0, "attack": (sum(before) + sum(behind)) // dtype.itemsize}
+    pixels = 3 * 4 * image_size**2
+    return max(pixels, *before, *behind, kept.get(use, sum(behind)))
+
+
+@lru_cache(maxsize=256)
+def _layers(
+    architecture: Architecture, image_size: int, split: int, dtype: jnp.dtype
+) -> tuple[list[int], list[int]]:
+    """Bytes of the outputs of the layers before the split point and behind it, of one image."""
+    network = definition(architecture, dtype=dtype, method="xla")
+
+    def front(params: Variables, batch_stats: Variables, images: jax.Array) -> jax.Array:
+        return bind(network, params, batch_stats).prefix(images, split)
+
+    def back(params: Variables, batch_stats: Variables, features: jax.Array) -> jax.Array:
+        return bind(network, params, batch_stats).suffix(features, split)
+
+    variables = variable_shapes(architecture)
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    before = jax.make_jaxpr(front)(*variables, images)
+    (features,) = (jax.ShapeDtypeStruct(one.shape, one.dtype) for one in before.out_avals)
+    behind = jax.make_jaxpr(back)(*variables, features)
+    return [*_outputs(before.jaxpr)], [*_outputs(behind.jaxpr)]
+
+
+def _outputs(jaxpr: Any) -> Iterator[int]:
+    """Bytes of what convolutions and matrix products give, within other functions too."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("conv_general_dilated", "dot_general"):
+            shapes = [one.aval for one in equation.outvars]
+            yield from (math.prod(one.shape) * one.dtype.itemsize for one in shapes)
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple) else (value,):
+                if inner := getattr(inner, "jaxpr", inner if hasattr(inner, "eqns") else None):
+                    yield from _outputs(inner)

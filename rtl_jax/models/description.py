@@ -1,0 +1,168 @@
+"""What the descriptions of all families share: their tables, and which block a variable is in."""
+
+import dataclasses
+from collections.abc import Mapping
+from functools import lru_cache
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+from rtl_jax.errors import UserError, require, shown
+from rtl_jax.runtime import limits
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# A split point counts the blocks before it; this one leaves everything behind it.
+BEFORE_STEM = -1
+
+# What divides by less, or subtracts more, is no normalisation of pixels in [0, 1].
+_SMALLEST_STD = 1e-6
+_LARGEST = 1e6
+
+
+class Description:
+    """The base of a frozen dataclass that describes a network; it has no fields of its own.
+
+    A family gives `name`, `num_classes`, `mean`, `std` and whatever else it is built from, the
+    names of its blocks, and those of the parts before and behind them. A part behind the last
+    block, such as a last normalisation, trains with the last block.
+    """
+
+    # Options and their defaults, which `to_dict` leaves out: manifests and digests stay those
+    # from before there was a choice.
+    OPTIONS: ClassVar[Mapping[str, Any]] = {}
+    STEM: ClassVar[tuple[str, ...]] = ()
+    TAIL: ClassVar[tuple[str, ...]] = ()
+
+    name: str
+    num_classes: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def block_names(self) -> list[str]:
+        """The paths of the blocks from input to output."""
+        raise NotImplementedError
+
+    @property
+    def num_blocks(self) -> int:
+        """All blocks, from input to output."""
+        return len(self.block_names())
+
+    @property
+    def head(self) -> tuple[str, str]:
+        """The paths of the last layer's kernel [features, classes] and bias [classes]."""
+        return "fc/kernel", "fc/bias"
+
+    @property
+    def has_batch_stats(self) -> bool:
+        """Whether there are running statistics, which can be adapted."""
+        return True
+
+    def block_of(self, path: str) -> int:
+        """The number of the block that a variable belongs to, from the input.
+
+        The stem's is BEFORE_STEM, the head's `num_blocks`. Raises UserError for a path that
+        belongs to no part of the network.
+        """
+        if path in self.head:
+            return self.num_blocks
+        numbers, pieces = _numbers(self), path.split("/")
+        for count in range(1, len(pieces) + 1):
+            number = numbers.get("/".join(pieces[:count]))
+            if number is not None:
+                return number
+        raise UserError(f"no freezing rule covers {path!r} of {self.name}")
+
+    def replace(self, **changes: Any) -> Self:
+        """The same architecture with some fields changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary that JSON can hold and `from_dict` reads back."""
+        fields = dataclasses.asdict(self)  # type: ignore[call-overload]
+        return {k: v for k, v in fields.items() if k not in self.OPTIONS or v != self.OPTIONS[k]}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Read `to_dict`'s dictionary; raise UserError for unknown or missing fields."""
+        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if unknown := set(fields) - known:
+            raise UserError(
+                f"unknown architecture fields {shown(sorted(unknown))}; known: {sorted(known)}"
+            )
+        tuples: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()
+        }
+        try:
+            return cls(**tuples)
+        except TypeError as error:
+            raise UserError(f"incomplete architecture {shown(dict(fields))}: {error}") from error
+
+
+@lru_cache(maxsize=256)
+def _numbers(description: Description) -> dict[str, int]:
+    """The number of a block by the beginning of its variables' paths."""
+    numbers = {name: index for index, name in enumerate(description.block_names())}
+    numbers |= dict.fromkeys(description.STEM, BEFORE_STEM)
+    return numbers | dict.fromkeys(description.TAIL, len(description.block_names()) - 1)
+
+
+# A description from a file may have anything in it, and nothing built from it says so: every
+# family checks the types of its fields first.
+
+
+def require_common(description: Description) -> None:
+    """Raise UserError unless name, classes and normalisation are what they have to be."""
+    name, classes = description.name, description.num_classes
+    named = isinstance(name, str) and len(name) <= limits.TEXT
+    require(named, "name", f"text of at most {limits.TEXT:,} characters", name)
+    require_whole(description, "num_classes")
+    require(0 < classes <= limits.CLASSES, "num_classes", f"1 to {limits.CLASSES:,}", classes)
+    for field in ("mean", "std"):
+        value = getattr(description, field)
+        finite = isinstance(value, tuple) and all(map(is_finite, value))
+        require(finite, field, "three finite numbers, such as 0.485,0.456,0.406", value)
+    mean, std = description.mean, description.std
+    if len(mean) != 3 or len(std) != 3 or min(std) < _SMALLEST_STD:
+        raise UserError(
+            f"mean {shown(mean)} and std {shown(std)} must be three finite numbers, std positive"
+        )
+
+
+def require_whole(description: Description, *fields: str) -> None:
+    """Raise UserError unless these fields are whole numbers."""
+    for field in fields:
+        value = getattr(description, field)
+        require(is_whole(value), field, "a whole number", value)
+
+
+def require_wholes(description: Description, *fields: str) -> None:
+    """Raise UserError unless these fields are tuples of whole numbers."""
+    for field in fields:
+        value = getattr(description, field)
+        whole = isinstance(value, tuple) and all(map(is_whole, value))
+        require(whole, field, "a list of whole numbers", value)
+
+
+def require_text(description: Description, *fields: str) -> None:
+    """Raise UserError unless these fields are text."""
+    for field in fields:
+        value = getattr(description, field)
+        require(isinstance(value, str), field, "text", value)
+
+
+def require_truth(description: Description, *fields: str) -> None:
+    """Raise UserError unless these fields are true or false."""
+    for field in fields:
+        value = getattr(description, field)
+        require(isinstance(value, bool), field, "true or false", value)
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number, and no truth value."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_finite(value: object) -> bool:
+    """Whether a value is a number, and not absurdly large."""
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) <= _LARGEST

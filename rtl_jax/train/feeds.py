@@ -1,0 +1,244 @@
+"""Where the batches of a training come from: a set in memory, or files that are read as it goes.
+
+Images that lie on the device are gathered there, many steps in one compiled program. Those in host
+memory or on disk, and those of a stream, go to the device batch by batch, the next one while the
+device computes.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rtl_jax.data.batches import Batch, Batches
+from rtl_jax.models.model import Weights
+from rtl_jax.runtime import devices
+from rtl_jax.train.feature_cache import FeatureCache
+from rtl_jax.train.placement import BatchDivided, Placement
+from rtl_jax.train.step import (
+    Hyper,
+    Images,
+    Keys,
+    Metrics,
+    Rows,
+    Step,
+    TrainState,
+    train_batch,
+    train_steps,
+)
+
+# Steps in one program, at most: a signal to stop waits for it, and so does the progress bar.
+_MOST_STEPS = 256
+# Epochs whose orders are drawn together, and images in them.
+_MOST_EPOCHS = 64
+_MOST_ROWS = 2**20
+
+
+class Feed(Protocol):
+    """Where batches come from; steps are asked for one after the other, counted from 0."""
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+    @property
+    def images_per_epoch(self) -> int: ...
+
+    def advance(
+        self,
+        step: Step,
+        state: TrainState,
+        sums: Metrics,
+        frozen: Weights,
+        done: int,
+        *,
+        hyper: Hyper,
+    ) -> tuple[TrainState, Metrics, int]:
+        """Take the next steps behind `done`, of one epoch, in a call; also return their number.
+
+        The state and the sums are given up to those returned.
+        """
+
+    def position(self) -> dict[str, Any]:
+        """What `seek` needs beside the step; JSON-able."""
+
+    def seek(self, position: dict[str, Any]) -> None:
+        """Go on where `position` was asked for."""
+
+    def close(self) -> None:
+        """End what reads ahead."""
+
+
+class InMemory:
+    """Rows of a set in memory, in an order drawn from each seed's key and the epoch.
+
+    Args:
+      cache: the set.
+      rows: int [S, N], each seed's training images in it.
+      keys: one of each kind for every seed, [S].
+      batch_size: images of a step. The last, partial batch of an epoch is a step of its own shape,
+        so that its batch statistics are its own; unless `partial_batch` is false: it is left out.
+      placement: which devices.
+      first_epoch: the number by which random keys know the first epoch.
+    """
+
+    def __init__(
+        self,
+        cache: FeatureCache,
+        rows: np.ndarray,
+        keys: Keys,
+        batch_size: int,
+        placement: Placement,
+        *,
+        partial_batch: bool = True,
+        first_epoch: int = 1,
+    ):
+        self._cache, self.rows, self._keys = cache, rows, keys
+        self._placement, self._first_epoch = placement, first_epoch
+        self._size = batch_size
+        self._full, rest = divmod(rows.shape[1], batch_size)
+        self.steps_per_epoch = self._full + bool(rest and partial_batch)
+        whole = self._full * batch_size
+        self.images_per_epoch = rows.shape[1] if partial_batch else whole
+        # Orders are drawn for several epochs at once: each draw waits for the device.
+        self._ahead = max(1, min(_MOST_EPOCHS, _MOST_ROWS // max(rows.size, 1)))
+        self._drawn: dict[int, Rows] = {}
+        self._images: Images | None = None
+        if isinstance(cache.data, jax.Array):
+            self._images = placement.whole(Images(cache.data, jnp.asarray(cache.labels)))
+
+    def advance(
+        self,
+        step: Step,
+        state: TrainState,
+        sums: Metrics,
+        frozen: Weights,
+        done: int,
+        *,
+        hyper: Hyper,
+    ) -> tuple[TrainState, Metrics, int]:
+        """As `Feed.advance`."""
+        epoch, first = divmod(done, self.steps_per_epoch)
+        number = self._together(step, self._full - first)
+        rows = self._rows_of(epoch + self._first_epoch, first, number)
+        hyper = hyper._replace(learning_rate=hyper.learning_rate[:, done : done + number])
+        known = np.asarray(epoch + self._first_epoch, np.int32)
+        if self._images is not None:
+            rows = self._placement.batch(rows, 2)
+            arguments = (step, self._cache.dtype, state, sums, frozen, self._images)
+            state, sums = train_steps(
+                *arguments, rows=rows, keys=self._keys, epoch=known, hyper=hyper
+            )
+            return state, sums, number
+        places, indices = (part[:, 0] for part in rows)
+        labels = self._cache.labels[places % len(self._cache.labels)]
+        batch = Batch(self._cache.take(places), labels, indices)
+        hyper = hyper._replace(learning_rate=hyper.learning_rate[:, 0])
+        batch = self._placement.batch(batch, 1)
+        state, sums = train_batch(
+            step, state, sums, frozen, batch, self._keys, epoch=known, hyper=hyper
+        )
+        return state, sums, 1
+
+    def _together(self, step: Step, left: int) -> int:
+        """How many of the `left` full batches are steps of one program.
+
+        On a CPU convolutions in a loop gain nothing, or lose much. Elsewhere powers of four, so
+        that sets of all sizes need few programs, each of which takes long to compile.
+        """
+        if left < 1 or self._images is None:
+            return 1
+        if step.network.blocks == 0 and step.network.features:
+            return min(left, _MOST_STEPS)
+        if jax.default_backend() == "cpu":
+            return 1
+        return min(4 ** ((left.bit_length() - 1) // 2), _MOST_STEPS)
+
+    def _rows_of(self, epoch: int, first: int, number: int) -> Rows:
+        """The rows of `number` steps from the epoch's step `first` on, int32 [S, steps, N]."""
+        if epoch not in self._drawn:
+            self._drawn = dict(self._draw(epoch))
+        part = np.s_[:, first * self._size : (first + number) * self._size]
+        seeds = len(self.rows)
+        return Rows(*(every[part].reshape(seeds, number, -1) for every in self._drawn[epoch]))
+
+    def _draw(self, first: int) -> Iterator[tuple[int, Rows]]:
+        """The whole rows of the epochs from `first` on, int32 [S, images]."""
+        epochs = np.arange(first, first + self._ahead)
+        total = self.rows.shape[1]
+        drawn = map(np.asarray, _draw(self._keys, epochs, total, self._cache.views))
+        for epoch, orders, views in zip(epochs.tolist(), *drawn, strict=True):
+            rows = np.take_along_axis(self.rows, orders, axis=1)
+            places = rows + views * len(self._cache.labels)
+            yield epoch, Rows(places.astype(np.int32), orders.astype(np.int32))
+
+    def position(self) -> dict[str, Any]:
+        """Nothing: the step says all."""
+        return {}
+
+    def seek(self, position: dict[str, Any]) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _draw(keys: Keys, epochs: jax.Array, total: int, views: int) -> tuple[jax.Array, jax.Array]:
+    """Of every epoch and seed, the order of the images and the view of each, int [E, S, total]."""
+
+    def one(epoch: jax.Array, keys: Keys) -> tuple[jax.Array, jax.Array]:
+        order = jax.random.permutation(jax.random.fold_in(keys.order, epoch), total)
+        chosen = jax.random.randint(jax.random.fold_in(keys.augment, epoch), (total,), 0, views)
+        return order, chosen
+
+    return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(epochs, keys)
+
+
+class Streamed:
+    """One seed's batches, decoded while the devices work; each host reads its own share."""
+
+    def __init__(
+        self,
+        batches: Batches,
+        keys: Keys,
+        batch_size: int,
+        steps_per_epoch: int,
+        placement: BatchDivided,
+    ):
+        self._batches, self._keys, self._mesh = batches, keys, placement.mesh
+        self.steps_per_epoch = steps_per_epoch
+        self.images_per_epoch = steps_per_epoch * batch_size
+
+    def advance(
+        self,
+        step: Step,
+        state: TrainState,
+        sums: Metrics,
+        frozen: Weights,
+        done: int,
+        *,
+        hyper: Hyper,
+    ) -> tuple[TrainState, Metrics, int]:
+        """As `Feed.advance`."""
+        share = jax.tree.map(lambda leaf: np.asarray(leaf)[None], next(self._batches))
+        batch = devices.assemble(self._mesh, share, axis=1)
+        hyper = hyper._replace(learning_rate=hyper.learning_rate[:, done])
+        epoch = np.asarray(done // self.steps_per_epoch, np.int32)
+        state, sums = train_batch(
+            step, state, sums, frozen, batch, self._keys, epoch=epoch, hyper=hyper
+        )
+        return state, sums, 1
+
+    def position(self) -> dict[str, Any]:
+        """The iterator's own."""
+        return self._batches.get_state()
+
+    def seek(self, position: dict[str, Any]) -> None:
+        """Set the iterator back."""
+        self._batches.set_state(position)
+
+    def close(self) -> None:
+        """End the threads that decode."""
+        self._batches.close()

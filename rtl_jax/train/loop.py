@@ -1,0 +1,245 @@
+"""The loop of every training: steps, checkpoints, the end of an epoch, divergence, being stopped.
+
+What is measured and kept of a training is its owner's, a `Log`; here is when.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rtl_jax.errors import UserError
+from rtl_jax.models.network import Network
+from rtl_jax.runtime import devices
+from rtl_jax.runtime.interruption import Stopped, asked_to_stop
+from rtl_jax.runtime.progress import bar
+from rtl_jax.train.checkpoints import TrainingCheckpoints, named, unnamed
+from rtl_jax.train.finetuning import FineTuning
+from rtl_jax.train.step import Metrics, TrainState, all_finite
+from rtl_jax.train.trainer import Training, begin
+
+# Seconds between looks at losses on the device, which wait for it.
+_LOOK_SECONDS = 1.0
+
+
+class Log(Protocol):
+    """What a training leaves.
+
+    evaluations: the epochs, counted from 1, after which `evaluate` is called.
+    """
+
+    @property
+    def evaluations(self) -> Collection[int]: ...
+
+    def evaluate(
+        self, epoch: int, state: TrainState, trained: Sequence[Mapping[str, float]]
+    ) -> Mapping[str, str]:
+        """Measure the state behind an epoch; return what the progress bar shows.
+
+        `trained` has loss (nats) and accuracy (percent) in that epoch, of each seed.
+        """
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the state; JSON-able."""
+
+    def restore(self, record: Mapping[str, Any]) -> None:
+        """Go back to where `record` was asked for."""
+
+
+class NoLog:
+    """Nothing is measured on the way."""
+
+    evaluations: Collection[int] = ()
+
+    def evaluate(
+        self, epoch: int, state: TrainState, trained: Sequence[Mapping[str, float]]
+    ) -> Mapping[str, str]:
+        """Never called."""
+        return {}
+
+    def record(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def restore(self, record: Mapping[str, Any]) -> None:
+        """Nothing to do."""
+
+
+class Loop:
+    """A training from its last checkpoint, or from its start, to its end.
+
+    Args:
+      training, state: as `begin` gives them.
+      log: what it leaves.
+      checkpoints: where it is kept as it goes, after `settings.checkpoint_seconds` of work, at the
+        end, and when SIGTERM asks it to stop; None: nowhere.
+      what: it is, in the progress bar. name: of the run, in messages.
+      ends: whether a training that diverges, in one seed, ends with an error.
+      progress: a bar that goes on from training to training; by default one of its own.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        state: TrainState,
+        log: Log,
+        *,
+        checkpoints: TrainingCheckpoints | None = None,
+        what: str = "training",
+        name: str = "",
+        ends: bool = True,
+        progress: Any = None,
+    ):
+        self.training, self.state, self.log = training, state, log
+        self.checkpoints, self.what, self.name, self.ends = checkpoints, what, name, ends
+        self.sums = training.zero()
+        self.done = self.saved = 0
+        self.saved_at = self.looked_at = time.monotonic()
+        self._progress = progress
+
+    def run(self) -> TrainState:
+        """Train to the end.
+
+        Raises:
+          UserError: it diverges, or a checkpoint cannot be written or read.
+          Stopped: SIGTERM came; all is saved.
+        """
+        training = self.training
+        if self.checkpoints is not None:
+            self._restore(self.checkpoints)
+        kept = asked_to_stop() if self.checkpoints is not None else contextlib.nullcontext(_never)
+        with contextlib.closing(training.feed), kept as stop:
+            if self._progress is not None:
+                self._steps(self._progress, stop)
+            else:
+                each = training.feed.images_per_epoch * training.seeds
+                total, done = each * training.program.epochs, each * self._epochs_done
+                with bar(self.what, total, done=done, leave=True) as progress:
+                    self._steps(progress, stop)
+        return self.state
+
+    @property
+    def _epochs_done(self) -> int:
+        return self.done // self.training.feed.steps_per_epoch
+
+    def _steps(self, progress: Any, stop: Callable[[], bool]) -> None:
+        training, settings = self.training, self.training.program.settings
+        steps, total = training.feed.steps_per_epoch, training.num_steps
+        images = training.feed.images_per_epoch * training.seeds
+        shown = images * (self.done % steps) // steps
+        while self.done < total:
+            self.state, self.sums, number = training.advance(self.state, self.sums, self.done)
+            self.done += number
+            ended = self.done % steps == 0
+            now = images if ended else images * (self.done % steps) // steps
+            progress.update(now - shown)
+            shown = 0 if ended else now
+            if ended:
+                self._end_epoch(progress)
+            if self.checkpoints is None:
+                continue
+            last = self.done == total
+            due = time.monotonic() - self.saved_at >= settings.checkpoint_seconds
+            asked = stop()
+            if last or due or asked:
+                self._save(self.checkpoints)
+            if asked and not last:
+                raise Stopped(
+                    f"stopped after step {self.done} of {total}, which is saved; the same "
+                    "command goes on"
+                )
+
+    def _end_epoch(self, progress: Any) -> None:
+        """Look at an epoch that has ended, where it is to be evaluated or a second has passed."""
+        epoch, sums = self._epochs_done, self.sums
+        self.sums = self.training.zero()
+        evaluated = epoch in self.log.evaluations
+        if not evaluated and time.monotonic() - self.looked_at < _LOOK_SECONDS:
+            return
+        trained = sums.each()
+        self._require_finite([one["loss"] for one in trained])
+        mean = {key: float(np.mean([one[key] for one in trained])) for key in trained[0]}
+        shown = {"loss": f"{mean['loss']:.3g}", "acc": f"{mean['accuracy']:.1f}%"}
+        if evaluated:
+            shown |= self.log.evaluate(epoch, self.state, trained)
+        progress.set_postfix(shown, refresh=False)
+        self.looked_at = time.monotonic()
+
+    def _require_finite(self, losses: Sequence[float]) -> None:
+        """Raise UserError where a loss or a value of the state is no finite number."""
+        if self.ends and not (np.isfinite(losses).all() and all_finite(self.state).all()):
+            raise UserError(self._divergence(losses))
+
+    def _divergence(self, losses: Sequence[float]) -> str:
+        epoch = -(-self.done // self.training.feed.steps_per_epoch)
+        kept = ""
+        if self.checkpoints is not None:
+            kept = (
+                f"; the last good checkpoint is step {self.saved}, in {self.checkpoints.directory}"
+                if self.saved
+                else "; there is no earlier checkpoint"
+            )
+        group = self.training.program.settings.GROUP
+        return (
+            f"training diverged by epoch {epoch}, step {self.done}: its loss is "
+            f"{', '.join(f'{loss:.4g}' for loss in losses)}, or a parameter is not a finite "
+            f"number{kept}. Lower {group}.learning_rate (a large finite loss is normal with a new "
+            "head)"
+        )
+
+    def _save(self, checkpoints: TrainingCheckpoints) -> None:
+        """Keep everything; hosts need not agree on when, since only the first one writes."""
+        self._require_finite(np.asarray(self.sums.loss).tolist())
+        record = {
+            "log": self.log.record(),
+            "position": self.training.feed.position(),
+            "sums": [np.asarray(part).tolist() for part in self.sums],
+        }
+        checkpoints.save(self.done, named(self.state), record)
+        self.saved, self.saved_at = self.done, time.monotonic()
+
+    def _restore(self, checkpoints: TrainingCheckpoints) -> None:
+        """Go back to the last checkpoint, if there is one."""
+        step = checkpoints.latest()
+        if step is None:
+            return
+        leaves, record = checkpoints.restore(step, jax.tree.map(np.asarray, named(self.state)))
+        self.state = self.training.placement.state(unnamed(leaves, self.state))
+        zero = Metrics.zero(self.training.seeds)
+        sums = Metrics(*(jnp.asarray(part) for part in record["sums"]))
+        sums = jax.tree.map(lambda part, like: part.astype(like.dtype), sums, zero)
+        self.sums = self.training.placement.state(sums)
+        self.log.restore(record["log"])
+        self.training.feed.seek(record["position"])
+        self.done = self.saved = step
+        steps = self.training.feed.steps_per_epoch
+        print(
+            f"run {self.name} goes on after step {step} of {self.training.num_steps}, epoch "
+            f"{-(-step // steps)} of {self.training.program.epochs}"
+        )
+
+
+def _never() -> bool:
+    return False
+
+
+def fit(tunings: Sequence[FineTuning]) -> list[Network]:
+    """Train fine-tunings that differ by seed alone, in one program; their networks, in order.
+
+    Raises UserError where one diverges.
+    """
+    with devices.matmul_precision(tunings[0].program.settings.precision):
+        training, state = begin(tunings)
+        state = Loop(training, state, NoLog(), what="fine-tuning", ends=False).run()
+    finite = all_finite(state)
+    if not finite.all():
+        diverged = [tuning.seed for tuning, good in zip(tunings, finite, strict=True) if not good]
+        raise UserError(
+            f"fine-tuning diverged, with the seeds {diverged}: a parameter is not a finite number. "
+            "Lower the learning rate"
+        )
+    return [training.network(state, tuning, index) for index, tuning in enumerate(tunings)]

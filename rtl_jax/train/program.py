@@ -1,0 +1,70 @@
+"""The plan of a training: from settings to what is static of a step, and to its numbers."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from rtl_jax.data.augmentation import Augmentation
+from rtl_jax.train.optimizers import Optimizer, rates, schedule_of
+from rtl_jax.train.perturb import perturbation_of
+from rtl_jax.train.settings import TrainingSettings
+from rtl_jax.train.split import SplitNetwork
+from rtl_jax.train.step import Average, Hyper, Step
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What is trained how, without any data; hashable."""
+
+    network: SplitNetwork
+    settings: Any  # TrainingSettings, such as a Recipe
+    augmentation: Augmentation
+    epochs: int
+
+    def check(self) -> None:
+        """Raise UserError where optax has not what the settings name, before any work."""
+        self.step()
+        schedule_of(self.settings, self.epochs, 1)
+
+    @property
+    def trains_on_features(self) -> bool:
+        """Whether training images' features stay valid: nothing changes the images from one epoch
+        to the next, or the views that it makes of them are stored.
+        """
+        drawn_anew = not self.augmentation.is_identity and not getattr(self.settings, "views", None)
+        return self.step().trains_on_features and not drawn_anew
+
+    def step(self, steps_per_epoch: int = 1) -> Step:
+        """What is static of a step; how many there are in an epoch matters to SWA alone.
+
+        Raises UserError where optax has not what the settings name.
+        """
+        settings: TrainingSettings = self.settings
+        average = None
+        if settings.average_decay is not None:
+            average = Average(settings.average_decay)
+        elif settings.average_from is not None:
+            average = Average(start=(settings.average_from - 1) * steps_per_epoch)
+        return Step(
+            self.network,
+            self.augmentation,
+            Optimizer.of(settings),
+            perturbation_of(settings),
+            trades=settings.beta is not None,
+            label_smoothing=settings.label_smoothing,
+            average=average,
+        )
+
+    def hyper(self, steps_per_epoch: int) -> Hyper:
+        """The numbers of every step: rates [epochs * steps_per_epoch], the others []."""
+        settings: TrainingSettings = self.settings
+        others = (settings.weight_decay, settings.eps, settings.beta or 0.0)
+        return Hyper(
+            rates(settings, self.epochs, steps_per_epoch),
+            *(np.asarray(number) for number in others),
+        )
+
+    def replace(self, **changes: object) -> "Program":
+        """The same program with some fields changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
