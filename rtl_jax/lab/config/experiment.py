@@ -67,6 +67,7 @@ _LATER = (
     "beta",
 )
 _LATER_IN_TRANSFER = (
+    "head_fit",
     "schedule",
     "warm_up",
     "label_smoothing",

@@ -41,6 +41,7 @@ def evaluation_row(
         train_accuracy=train["accuracy"],
         train_loss=train["loss"],
         seconds=seconds,
+        head_fit=transfer.head_fit,
         **training_columns(transfer),
         **job.network.columns(),
         **devices.describe(),

@@ -106,7 +106,7 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
 
 
 def in_one_program(jobs: Sequence[Job], sweep: Sweep) -> Iterator[Sequence[Job]]:
-    """Jobs that run in one program: of one size and fold, as many seeds as there is room for."""
+    """Jobs that run in one program: of one size, fold and kind of head, as many as have room."""
     kinds = dict.fromkeys(map(_kind, jobs))
     for kind in kinds:
         same = [job for job in jobs if _kind(job) == kind]
@@ -115,8 +115,9 @@ def in_one_program(jobs: Sequence[Job], sweep: Sweep) -> Iterator[Sequence[Job]]
             yield same[start : start + number]
 
 
-def _kind(job: Job) -> tuple[int, int | None]:
-    return len(job.train_indices), job.experiment.target.fold
+def _kind(job: Job) -> tuple[int, int | None, str]:
+    transfer = job.experiment.transfer
+    return len(job.train_indices), job.experiment.target.fold, transfer.head_fit
 
 
 def _train(
@@ -171,7 +172,8 @@ def _save_networks(
         directory = epath.Path(workdir) / "runs" / job.run / "network"
         if not directory.exists():
             variables = training.variables(state, index)
-            Network(job.network.architecture, *variables, job.provenance()).save(directory)
+            provenance = training.provenance(job, index)
+            Network(job.network.architecture, *variables, provenance).save(directory)
 
 
 def _save_logits(

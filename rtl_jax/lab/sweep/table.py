@@ -9,7 +9,7 @@ from rtl_jax.runtime.paths import short_names
 
 _CELL = ["dataset", "blocks", "num_images"]
 # What a sweep may vary beside seeds: a column each, where it does.
-_NUMBERS = ("learning_rate", "weight_decay", "train_eps", "beta")
+_VARIED = ("learning_rate", "weight_decay", "train_eps", "beta", "head_fit")
 
 
 def summarize(rows: pd.DataFrame) -> str:
@@ -25,7 +25,7 @@ def summarize(rows: pd.DataFrame) -> str:
     titles = [names[source] for source in sources]
     titles += [f"{names[source]} - {names[sources[0]]}" for source in sources[1:]]
     width = max(16, *(len(title) + 2 for title in titles))
-    varied = [name for name in _NUMBERS if name in last and last[name].nunique(dropna=False) > 1]
+    varied = [name for name in _VARIED if name in last and last[name].nunique(dropna=False) > 1]
     head = f"{'target':20}{'blocks':>7}{'images':>8}"
     head += "".join(f"{name:>{len(name) + 2}}" for name in varied) + f"{'seeds':>7}"
     lines = [head + "".join(f"{title:>{width}}" for title in titles)]
@@ -36,7 +36,8 @@ def summarize(rows: pd.DataFrame) -> str:
         shown += [paired_difference(first, accuracy[source]) for source in sources[1:]]
         where = f"{dataset:20}{'every' if pd.isna(blocks) else blocks:>7}{size:8d}"
         where += "".join(
-            f"{value:>{len(name) + 2}.4g}" for name, value in zip(varied, numbers, strict=True)
+            f"{value if isinstance(value, str) else format(value, '.4g'):>{len(name) + 2}}"
+            for name, value in zip(varied, numbers, strict=True)
         )
         found = "".join(f"{_shown(*value):>{width}}" for value in shown)
         lines.append(f"{where}{cell['seed'].nunique():7d}{found}")
