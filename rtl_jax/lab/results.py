@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
+# The methods that know no source, and what tables call them.
+PIXEL_BASELINES = {
+    "nearest_pixels": "1-NN on pixels",
+    "ridge_pixels": "ridge on pixels",
+    "linear_pixels": "linear on pixels",
+}
+
 # Column -> (pandas dtype, meaning). Adding a column keeps the version (of a dtype that can be
 # missing, since older files do not have it); changing the meaning of one raises it.
 SCHEMA: dict[str, tuple[str, str]] = {
@@ -38,8 +45,8 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "task": ("string", "finetune, attack, pretrain, influence or visualize"),
     "method": (
         "string",
-        "transfer, linear_pixels (logistic regression on raw pixels), pretrain, pgd, gaussian, "
-        "autoattack, "
+        "transfer, linear_pixels, ridge_pixels and nearest_pixels (logistic regression, ridge "
+        "regression and 1-nearest-neighbour on raw pixels), pretrain, pgd, gaussian, autoattack, "
         "influence, influence_trainable, gradient, loss, features or gradients",
     ),
     "source": ("string", "source.checkpoint as given"),

@@ -46,7 +46,8 @@ class Recipe(TrainingSettings):
     # With augmentation: this many views of each image are drawn and kept, all seeds alike, and an
     # epoch takes one of them. None: a new view in every epoch, through the frozen blocks.
     views: int | None = None
-    baseline: bool = False  # also fit a linear classifier on the raw pixels
+    # Also 1-nearest-neighbour, ridge and logistic regression on the raw pixels.
+    baseline: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

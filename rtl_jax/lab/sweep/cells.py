@@ -15,7 +15,7 @@ from etils import epath
 from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment, Sweep
 from rtl_jax.lab.finetune.job import Inputs, Job, assemble, load_inputs, tell_differences
-from rtl_jax.lab.finetune.rows import attacked_rows, baseline_row, evaluation_row
+from rtl_jax.lab.finetune.rows import attacked_rows, baseline_rows, evaluation_row
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.sweep.estimate import seeds_at_once
 from rtl_jax.lab.sweep.events import write_events
@@ -95,7 +95,7 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
         for group in in_one_program(jobs, sweep):
             training, state, rows = _train(group, caches, progress)
             if experiment.transfer.baseline:
-                rows += [baseline_row(job) for job in group]
+                rows += [row for job in group for row in baseline_rows(job)]
             if sweep.keep_networks:
                 _save_networks(group, training, state, workdir)
             if sweep.keep_logits:
