@@ -172,8 +172,10 @@ class Training:
 
     def provenance(self, tuning: FineTuning, seed: int) -> dict[str, Any]:
         """What the `seed`-th seed's network knows of itself."""
-        fitted = {"head_fit": self.heads[seed].record} if self.heads else {}
-        return {**tuning.provenance(), **fitted}
+        if not self.heads:
+            return tuning.provenance()
+        fitted = {**self.heads[seed].record, "epochs": self.program.epochs}
+        return {**tuning.provenance(), "head_fit": fitted}
 
     def variables(self, state: TrainState, seed: int) -> tuple[Arrays, Arrays]:
         """The whole network's parameters and statistics, those of the `seed`-th seed."""

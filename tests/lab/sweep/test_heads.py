@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 import rtl_jax as rtl
 from rtl_jax.data.augmentation import PRESETS
@@ -131,3 +132,30 @@ def test_from_python_many_seeds_share_one_head():
     )
     # Nothing is drawn.
     np.testing.assert_allclose(networks[0].head.kernel, networks[1].head.kernel, atol=1e-6)
+
+
+def test_influence_foretells_refits_of_a_logistic_head():
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (40, 8, 8, 3), np.uint8)
+    labels = (images.mean((1, 2, 3)) > 127).astype(int)
+    train, test = (images[:30], labels[:30]), (images[30:], labels[30:])
+    source = prepare(experiment()).source
+    network = rtl.finetune(source, *train, blocks=0, head_fit="logistic")
+    scores = rtl.influence(network, train, test)
+    l2 = network.provenance["head_fit"]["l2"]
+    features = [network.features(half[0]).astype(np.float64) for half in (train, test)]
+
+    def test_losses(kept: np.ndarray) -> np.ndarray:
+        # The sum over what is left, and the penalty of all 30. Of two classes scikit-learn fits
+        # one's weights, and so penalises them twice as much.
+        model = LogisticRegression(C=2 / (30 * l2), solver="newton-cholesky", tol=1e-10)
+        model.fit(features[0][kept], train[1][kept])
+        return -model.predict_log_proba(features[1])[np.arange(10), test[1]]
+
+    every = np.arange(30)
+    whole = test_losses(every)
+    changes = np.stack([test_losses(every[every != one]) - whole for one in range(30)], axis=1)
+    assert np.corrcoef(scores.ravel() / 30, changes.ravel())[0, 1] > 0.98
+    ridge = rtl.finetune(source, *train, blocks=0, head_fit="ridge")
+    with pytest.raises(UserError, match="is a ridge regression"):
+        rtl.influence(ridge, train, test)
