@@ -159,3 +159,19 @@ def test_influence_foretells_refits_of_a_logistic_head():
     ridge = rtl.finetune(source, *train, blocks=0, head_fit="ridge")
     with pytest.raises(UserError, match="is a ridge regression"):
         rtl.influence(ridge, train, test)
+
+
+@pytest.mark.parametrize(
+    ("task", "transfer", "words"),
+    [
+        ("influence", {"head_fit": "ridge"}, "transfer.head_fit: expected 'sgd' or 'logistic'"),
+        ("my_images", {"head_fit": "ridge"}, "transfer.head_fit: expected 'sgd' or 'logistic'"),
+    ],
+)
+def test_ridge_heads_that_would_be_explained_are_refused_before_any_work(
+    task: str, transfer: Mapping[str, str], words: str
+):
+    with pytest.raises(UserError, match=words):
+        dataclasses.replace(experiment(**transfer), task=task)
+    dataclasses.replace(experiment(**transfer, blocks=1), task="influence")
+    dataclasses.replace(experiment(head_fit="logistic"), task=task)
