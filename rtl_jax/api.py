@@ -18,7 +18,8 @@ from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.dataset import ImageSet
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
-from rtl_jax.influence_functions import Head, influence_scores, solver_for
+from rtl_jax.influence_functions import influence_scores, solver_for
+from rtl_jax.influence_functions.of_network import damping_of, head_of
 from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, LogitsFn, Network
 from rtl_jax.models.sources import load_source
 from rtl_jax.runtime.digest import image_digests
@@ -236,7 +237,12 @@ def autoattack(
 
 @pinned()
 def influence(
-    network: Network, train: Labelled, test: Labelled, *, damping: float = 1e-3, **settings: Any
+    network: Network,
+    train: Labelled,
+    test: Labelled,
+    *,
+    damping: float | None = None,
+    **settings: Any,
 ) -> np.ndarray:
     """Score every training image on every test image, through the head (paper, section 6).
 
@@ -244,7 +250,8 @@ def influence(
       network: usually fine-tuned on the training images.
       train: their images and labels.
       test: images and labels that are to be explained.
-      damping: added to the mean loss's Hessian.
+      damping: added to the mean loss's Hessian; None: the penalty of a head that was solved for
+        (`head_fit='logistic'`, `blocks=0`), for another 0.001.
       settings: of `rtl_jax.influence_functions.solver_for`: `solver`, `curvature`, `cutoff`...
 
     Returns:
@@ -252,7 +259,8 @@ def influence(
       image's loss, which would rise by the score over the number of training images without it.
 
     Raises:
-      UserError: labels that the network does not know, a singular Hessian, too little memory.
+      UserError: labels that the network does not know, a singular Hessian, too little memory,
+        a head that is a ridge regression.
 
     Example:
         >>> import numpy as np, rtl_jax as rtl
@@ -262,13 +270,15 @@ def influence(
         >>> rtl.influence(network, (images, labels), (images[:3], labels[:3])).shape
         (3, 8)
     """
-    head = Head(*network.head)
+    head = head_of(network)
     names = network.class_names or tuple(map(str, range(network.num_classes)))
     seen_train, seen_test = (
         head.examples(network.features(as_uint8(images)), encode_labels(labels, names))
         for images, labels in (train, test)
     )
-    solver = solver_for(head, seen_train, damping=damping, **settings)
+    solver = solver_for(
+        head, seen_train, damping=damping_of(network) if damping is None else damping, **settings
+    )
     return influence_scores(solver, seen_test, seen_train)
 
 

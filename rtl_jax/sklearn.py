@@ -19,6 +19,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
       epochs, learning_rate, batch_size: of the fine-tuning.
       image_size: what images are resized to; None: what the source was trained at.
       augment: 'none', 'paper', or an `rtl_jax.Augmentation`.
+      head_fit: 'sgd', or 'ridge' or 'logistic' for a head that is solved for; see `rtl_jax.Recipe`.
       seed: of the head and the order of the batches.
 
     Attributes:
@@ -44,6 +45,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: int = 32,
         image_size: int | None = None,
         augment: Any = "none",
+        head_fit: str = "sgd",
         seed: int = 0,
     ):
         self.source = source
@@ -53,6 +55,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.batch_size = batch_size
         self.image_size = image_size
         self.augment = augment
+        self.head_fit = head_fit
         self.seed = seed
 
     def fit(self, X: Any, y: Any) -> Self:
@@ -74,6 +77,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             epochs=self.epochs,
             learning_rate=self.learning_rate,
             batch_size=self.batch_size,
+            head_fit=self.head_fit,
         )
         return self
 

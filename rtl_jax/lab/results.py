@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
+# The methods that know no source, and what tables call them.
+PIXEL_BASELINES = {
+    "nearest_pixels": "1-NN on pixels",
+    "ridge_pixels": "ridge on pixels",
+    "linear_pixels": "linear on pixels",
+}
+
 # Column -> (pandas dtype, meaning). Adding a column keeps the version (of a dtype that can be
 # missing, since older files do not have it); changing the meaning of one raises it.
 SCHEMA: dict[str, tuple[str, str]] = {
@@ -38,8 +45,8 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "task": ("string", "finetune, attack, pretrain, influence or visualize"),
     "method": (
         "string",
-        "transfer, linear_pixels (logistic regression on raw pixels), pretrain, pgd, gaussian, "
-        "autoattack, "
+        "transfer, linear_pixels, ridge_pixels and nearest_pixels (logistic regression, ridge "
+        "regression and 1-nearest-neighbour on raw pixels), pretrain, pgd, gaussian, autoattack, "
         "influence, influence_trainable, gradient, loss, features or gradients",
     ),
     "source": ("string", "source.checkpoint as given"),
@@ -57,8 +64,12 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "frozen_batch_norm": ("string", "batch, source or adapt"),
     "seed": ("int64", "of subset, head, batches and augmentation; of an attack's random starts"),
     "fold": ("Int64", "of cross-validation: the part of the training images tested on, from 0"),
-    "epoch": ("Int64", "of a fine-tuning, after which this was measured, from 1"),
+    "epoch": (
+        "Int64",
+        "of a fine-tuning, after which this was measured, from 1; 0: a fitted head alone",
+    ),
     "epochs": ("Int64", "of the whole fine-tuning"),
+    "head_fit": ("string", "how the new head was fitted: sgd, ridge or logistic"),
     "optimizer": ("string", "of a training: sgd, or optax's of that name"),
     "learning_rate": ("float64", "of a training: the highest of its schedule"),
     "weight_decay": ("float64", "of a training"),
@@ -111,7 +122,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "blocks": (0, limits.BLOCKS),
     "fold": (0, limits.IMAGES),
     "epoch": (0, limits.EPOCHS),
-    "epochs": (1, limits.EPOCHS),
+    "epochs": (0, limits.EPOCHS),
     "eps": (0, limits.RADIUS),
     "train_eps": (0, limits.RADIUS),
     **dict.fromkeys(("accuracy", "train_accuracy", "top1_match", "top5_match"), _PERCENT),

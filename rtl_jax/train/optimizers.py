@@ -72,6 +72,8 @@ def schedule_of(settings: TrainingSettings, epochs: int, steps_per_epoch: int) -
 
 def rates(settings: TrainingSettings, epochs: int, steps_per_epoch: int) -> np.ndarray:
     """The learning rate of every step of a training, float [epochs * steps_per_epoch]."""
+    if not epochs:
+        return np.zeros(0, np.float32)
     schedule = schedule_of(settings, epochs, steps_per_epoch)
     steps = jnp.arange(epochs * steps_per_epoch)
     found = np.asarray(jax.jit(jax.vmap(schedule))(steps))

@@ -27,7 +27,7 @@ class Program:
     def check(self) -> None:
         """Raise UserError where optax has not what the settings name, before any work."""
         self.step()
-        schedule_of(self.settings, self.epochs, 1)
+        schedule_of(self.settings, max(self.epochs, 1), 1)
 
     @property
     def trains_on_features(self) -> bool:

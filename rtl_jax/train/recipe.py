@@ -9,6 +9,7 @@ from rtl_jax.train.settings import TrainingSettings
 
 FrozenBatchNorm = Literal["batch", "source", "adapt"]
 FeatureStore = Literal["auto", "device", "host", "disk", "none"]
+HeadFit = Literal["sgd", "ridge", "logistic"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,12 @@ class Recipe(TrainingSettings):
     epochs: int | None = None  # none: 100 for up to 1,600 images, 150 above
     # The new head: 'normal' is the authors' (weights N(0, 1), bias 0), 'uniform' torch's own.
     head: Literal["normal", "uniform"] = "normal"
+    # How the new head is fitted. 'sgd' trains it from where it was drawn, as the paper does.
+    # 'ridge' (least squares on one-hot labels, its penalty chosen by leave-one-out) and 'logistic'
+    # (multinomial regression, its penalty chosen by cross-validation) solve for it before the first
+    # step, on features of the training images as they are, without augmentation. Without blocks
+    # that is the whole training and there are no epochs; with blocks, these start from there.
+    head_fit: HeadFit = "sgd"
     eval_every: int | None = None  # epochs 1, 1 + n, ... and the last; none: 20, above 100 10
     # Features of frozen blocks whose statistics stay are computed once and kept: on the device
     # while they take no more than this, else in host memory, else on disk (under
@@ -39,7 +46,8 @@ class Recipe(TrainingSettings):
     # With augmentation: this many views of each image are drawn and kept, all seeds alike, and an
     # epoch takes one of them. None: a new view in every epoch, through the frozen blocks.
     views: int | None = None
-    baseline: bool = False  # also fit a linear classifier on the raw pixels
+    # Also 1-nearest-neighbour, ridge and logistic regression on the raw pixels.
+    baseline: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,6 +56,12 @@ class Recipe(TrainingSettings):
         )
         require_choice(self.frozen_batch_norm, FrozenBatchNorm, "transfer.frozen_batch_norm")
         require_choice(self.head, Literal["normal", "uniform"], "transfer.head")
+        require_choice(self.head_fit, HeadFit, "transfer.head_fit")
+        if self.solves_all:
+            for name, usual in (("perturbation", "none"), ("label_smoothing", 0.0)):
+                value = getattr(self, name)
+                expected = f"{usual!r} with transfer.head_fit={self.head_fit} and no block"
+                require(value == usual, f"transfer.{name}", expected, value)
         require_choice(self.feature_store, FeatureStore, "transfer.feature_store")
         bits = self.feature_bits
         require(bits in (16, 32), "transfer.feature_bits", "16 or 32", bits)
@@ -66,11 +80,21 @@ class Recipe(TrainingSettings):
             views=limits.VIEWS,
         )
 
+    @property
+    def solves_all(self) -> bool:
+        """Whether a fitted head is the whole training, which then has no epochs."""
+        return self.blocks == 0 and self.head_fit != "sgd"
+
     def epochs_for(self, num_images: int) -> int:
-        """Epochs of a training on `num_images` images (paper, Table 4)."""
+        """Epochs of a training on `num_images` images (paper, Table 4); 0 where all is solved."""
+        if self.solves_all:
+            return 0
         return self.epochs or (100 if num_images <= 1600 else 150)
 
     def eval_epochs(self, epochs: int) -> list[int]:
-        """The epochs, counted from 1, after which test accuracy is measured (paper, Table 4)."""
+        """The epochs, counted from 1, after which test accuracy is measured (paper, Table 4).
+
+        Epoch 0, of no epochs, is the start.
+        """
         every = self.eval_every or (20 if epochs <= 100 else 10)
         return sorted({*range(1, epochs + 1, every), epochs})

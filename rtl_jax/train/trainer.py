@@ -22,6 +22,8 @@ from rtl_jax.train.features import adapt_statistics
 from rtl_jax.train.feeds import Feed, InMemory
 from rtl_jax.train.finetuning import FineTuning
 from rtl_jax.train.freeze import combine
+from rtl_jax.train.heads.fit import FittedHead
+from rtl_jax.train.heads.start import fit_start
 from rtl_jax.train.placement import Placement, SeedsApart
 from rtl_jax.train.program import Program
 from rtl_jax.train.split import SplitNetwork
@@ -67,6 +69,7 @@ class Training:
     feed: Feed
     placement: Placement
     test: TestImages | None = None
+    heads: Sequence[FittedHead] = ()  # of each seed, that it began with; none: they were drawn
 
     @classmethod
     def of(
@@ -79,6 +82,7 @@ class Training:
         programs: Sequence[Program] = (),
         features: bool = False,
         test: TestImages | None = None,
+        heads: Sequence[FittedHead] = (),
     ) -> "Training":
         """A training; `programs` has one for every seed, where they differ in numbers."""
         step = program.step(feed.steps_per_epoch)
@@ -87,7 +91,7 @@ class Training:
         hyper = Hyper(*map(np.stack, zip(*numbers, strict=True)))  # type: ignore[arg-type]
         if not placement.divides_batches:
             hyper = placement.state(jax.tree.map(jnp.asarray, hyper))
-        return cls(program, step, frozen, hyper, feed, placement, test)
+        return cls(program, step, frozen, hyper, feed, placement, test, heads)
 
     @property
     def seeds(self) -> int:
@@ -166,8 +170,15 @@ class Training:
         """The fine-tuned network of the `seed`-th seed, whose fine-tuning is `tuning`."""
         params, batch_stats = self.variables(state, seed)
         return tuning.network.replace(
-            params=params, batch_stats=batch_stats, provenance=tuning.provenance()
+            params=params, batch_stats=batch_stats, provenance=self.provenance(tuning, seed)
         )
+
+    def provenance(self, tuning: FineTuning, seed: int) -> dict[str, Any]:
+        """What the `seed`-th seed's network knows of itself."""
+        if not self.heads:
+            return tuning.provenance()
+        fitted = {**self.heads[seed].record, "epochs": self.program.epochs}
+        return {**tuning.provenance(), "head_fit": fitted}
 
     def variables(self, state: TrainState, seed: int) -> tuple[Arrays, Arrays]:
         """The whole network's parameters and statistics, those of the `seed`-th seed."""
@@ -193,6 +204,14 @@ def begin(
     own = program.network.own_statistics
     if caches is None or own:
         caches = _stores(tunings, program.network, variables if own else variables[:1])
+    heads: Sequence[FittedHead] = ()
+    if program.settings.head_fit != "sgd":
+        heads = fit_start(tunings, program, variables, caches.train)
+        paths = program.network.architecture.head
+        variables = [
+            ({**params, **dict(zip(paths, map(jnp.asarray, head[:2]), strict=True))}, statistics)
+            for (params, statistics), head in zip(variables, heads, strict=True)
+        ]
     state, frozen = _start(program.step(), variables)
     feed = InMemory(
         caches.train,
@@ -213,6 +232,7 @@ def begin(
         programs=[tuning.program for tuning in tunings],
         features=caches.train.features,
         test=test,
+        heads=heads,
     )
     return training, placement.state(state)
 

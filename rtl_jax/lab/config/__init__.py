@@ -24,7 +24,7 @@ from rtl_jax.lab.config.images import MyImages, Predict
 from rtl_jax.lab.config.influence import Influence
 from rtl_jax.lab.config.pretraining import Pretraining
 from rtl_jax.lab.config.source import Source
-from rtl_jax.lab.config.sweep import NUMBERS, Sweep
+from rtl_jax.lab.config.sweep import NAMES, NUMBERS, Sweep
 from rtl_jax.lab.config.target import Target
 from rtl_jax.lab.config.visualize import Visualize
 from rtl_jax.runtime.precision import Precision
@@ -34,6 +34,7 @@ __all__ = [
     "FIRST_SEED",
     "GROUPS",
     "LATER",
+    "NAMES",
     "NUMBERS",
     "PRESETS",
     "WITHOUT_EFFECT",

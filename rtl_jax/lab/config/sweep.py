@@ -2,10 +2,12 @@
 
 import dataclasses
 import math
+import typing
 from typing import Literal
 
 from rtl_jax.errors import require, require_choice
 from rtl_jax.runtime import limits
+from rtl_jax.train.recipe import HeadFit
 
 # The settings of a training that vary beside one another, by the axis that lists their values.
 NUMBERS = {
@@ -14,7 +16,8 @@ NUMBERS = {
     "eps": "eps",
     "betas": "beta",
 }
-AXES = ("sources", "targets", "blocks", *NUMBERS)
+NAMES = {"head_fits": "head_fit"}
+AXES = ("sources", "targets", "blocks", *NUMBERS, *NAMES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Sweep:
     weight_decays: tuple[float, ...] = ()
     eps: tuple[float, ...] = ()
     betas: tuple[float, ...] = ()
+    head_fits: tuple[str, ...] = ()  # values of transfer.head_fit
     # Seeds of each cell: `seed`, `seed` + 100000, and so on. None: the paper's numbers by size,
     # those of its text (20 up to 1,600 images, 10 above) or of its Table 4 (20, 10, 5 and 1).
     seeds: int | None = None
@@ -64,6 +68,9 @@ class Sweep:
         for name in (*AXES, "num_images", "folds"):
             values = getattr(self, name)
             require(len(set(values)) == len(values), f"sweep.{name}", "different values", values)
+        kinds = typing.get_args(HeadFit)
+        good = set(self.head_fits) <= set(kinds)
+        require(good, "sweep.head_fits", f"some of {', '.join(kinds)}", self.head_fits)
         for name in ("sources", "targets"):
             require(all(getattr(self, name)), f"sweep.{name}", "names", getattr(self, name))
         fitting = not self.epochs or len(self.epochs) == len(self.num_images)

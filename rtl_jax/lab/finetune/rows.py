@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rtl_jax.lab import evaluation, results
-from rtl_jax.lab.finetune.baseline import linear_pixels
+from rtl_jax.lab.finetune.baseline import pixel_baselines
 from rtl_jax.lab.finetune.job import Job
 from rtl_jax.models.model import Weights
 from rtl_jax.runtime import devices
@@ -41,6 +41,7 @@ def evaluation_row(
         train_accuracy=train["accuracy"],
         train_loss=train["loss"],
         seconds=seconds,
+        head_fit=transfer.head_fit,
         **training_columns(transfer),
         **job.network.columns(),
         **devices.describe(),
@@ -89,10 +90,19 @@ def attacked_rows(
     ]
 
 
-def baseline_row(job: Job) -> dict[str, Any]:
-    """The row of a linear classifier on the raw pixels of a job's images."""
+def baseline_rows(job: Job) -> list[dict[str, Any]]:
+    """The rows of classifiers on the raw pixels of a job's images."""
     started = time.monotonic()
-    measured = linear_pixels(job.training_images, job.test_images)
-    train = {name: measured[f"train_{name}"] for name in ("accuracy", "loss")}
+    found = pixel_baselines(job.training_images, job.test_images)
     seconds = time.monotonic() - started
-    return evaluation_row(job, job.program.epochs, measured, train, seconds, method="linear_pixels")
+    return [
+        evaluation_row(
+            job,
+            job.program.epochs,
+            measured,
+            {name: measured[f"train_{name}"] for name in ("accuracy", "loss")},
+            seconds,
+            method=method,
+        )
+        for method, measured in found.items()
+    ]

@@ -1,10 +1,13 @@
 """A fine-tuning's table."""
 
+import numpy as np
 import pandas as pd
+
+from rtl_jax.lab.results import PIXEL_BASELINES
 
 
 def summarize(rows: pd.DataFrame) -> str:
-    """Test accuracy first, last and best, what it cost, and the linear classifier's."""
+    """Test accuracy first, last and best, what it cost, and what classifiers on raw pixels give."""
     transfer = rows[rows["method"] == "transfer"].sort_values("epoch")
     best = transfer.loc[transfer["accuracy"].idxmax()]
     lines = [
@@ -15,6 +18,8 @@ def summarize(rows: pd.DataFrame) -> str:
             f"{name:14}{row.epoch:7d}{row.accuracy:10.2f}%{row.loss:12.4g}"
             f"{row.train_loss:12.4g}{row.seconds:10.1f}"
         )
-    for _, row in rows[rows["method"] == "linear_pixels"].iterrows():
-        lines.append(f"{'linear, pixels':14}{'':7}{row.accuracy:10.2f}%{row.loss:12.4g}")
+    for method, name in PIXEL_BASELINES.items():
+        for _, row in rows[rows["method"] == method].iterrows():
+            loss = f"{row.loss:12.4g}" if np.isfinite(row.loss) else ""
+            lines.append(f"{name:16}{'':5}{row.accuracy:10.2f}%{loss}")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from etils import epath
 
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.finetune.job import Job, prepare, tell_differences
-from rtl_jax.lab.finetune.rows import attacked_rows, baseline_row, evaluation_row
+from rtl_jax.lab.finetune.rows import attacked_rows, baseline_rows, evaluation_row
 from rtl_jax.lab.run import open_run
 from rtl_jax.runtime import devices
 from rtl_jax.train.checkpoints import TrainingCheckpoints
@@ -42,7 +42,7 @@ def finetune_job(job: Job, workdir: epath.PathLike) -> pd.DataFrame:
             tell_differences([job])
             rows = _train(job, run.directory)
             if experiment.transfer.baseline:
-                rows.append(baseline_row(job))
+                rows += baseline_rows(job)
             # The network and the rows hold all that a finished run is asked for.
             run.finish(rows)
     return run.rows()

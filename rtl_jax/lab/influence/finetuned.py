@@ -14,6 +14,7 @@ from etils import epath
 from rtl_jax.data import ImageSet
 from rtl_jax.errors import UserError
 from rtl_jax.influence_functions.head import Examples, Head
+from rtl_jax.influence_functions.of_network import head_of
 from rtl_jax.lab import config, results
 from rtl_jax.lab.config import Experiment, freeze
 from rtl_jax.lab.finetune.job import Job, prepare
@@ -64,7 +65,7 @@ class Finetuned:
     @property
     def head(self) -> Head:
         """The network's last layer."""
-        return Head(*self.network.head)
+        return head_of(self.network)
 
     def examples(self, images: ImageSet, what: str) -> Examples:
         """The images as the head sees them."""

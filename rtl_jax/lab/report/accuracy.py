@@ -1,6 +1,6 @@
 """Test accuracy after the last epoch, a table for each number of blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -9,7 +9,6 @@ from rtl_jax.lab.report import cells
 from rtl_jax.lab.report.elements import Element, Table, TableCell
 from rtl_jax.lab.report.runs import EVERY, Condition, Finetunings, blocks_name
 
-LINEAR = "linear on pixels"
 NOTE = (
     "Test accuracy in percent after the last epoch; the best source of a row is marked. "
     "Differences are paired: the same seed draws the same images for every source. "
@@ -25,25 +24,27 @@ class _Columns(NamedTuple):
     reference: str
 
 
-def tables(found: Finetunings, linear: Finetunings) -> list[Element]:
+def tables(found: Finetunings, pixels: Mapping[str, Finetunings]) -> list[Element]:
     """Targets and sizes down, sources across, and each source against the reference.
 
-    `linear` are the logistic regressions on raw pixels that were fitted beside fine-tunings.
+    `pixels` are the classifiers on raw pixels that were fitted beside fine-tunings, by name.
     """
-    beside = _by_size(linear)
+    beside = {name: _by_size(one) for name, one in pixels.items()}
     return [_table(found, blocks, beside) for blocks in found.blocks]
 
 
-def _by_size(linear: Finetunings) -> dict[tuple[str, int], pd.Series]:
+def _by_size(pixels: Finetunings) -> dict[tuple[str, int], pd.Series]:
     """By target and number of images; the same for every source and number of blocks."""
     places: dict[tuple[str, int], list[pd.Series]] = {}
-    for cell, values in linear.last.items():
+    for cell, values in pixels.last.items():
         places.setdefault((cell.target, cell.num_images), []).append(values)
     joined = {place: pd.concat(values) for place, values in places.items()}
     return {place: values[~values.index.duplicated()] for place, values in joined.items()}
 
 
-def _table(found: Finetunings, blocks: int, linear: dict[tuple[str, int], pd.Series]) -> Table:
+def _table(
+    found: Finetunings, blocks: int, pixels: Mapping[str, dict[tuple[str, int], pd.Series]]
+) -> Table:
     places = list(found.having(blocks=blocks))
     sources = [name for name in found.sources if any(place.source == name for place in places)]
     reference = found.reference if found.reference in sources else sources[0]
@@ -56,13 +57,14 @@ def _table(found: Finetunings, blocks: int, linear: dict[tuple[str, int], pd.Ser
     ]
     rows = [_row(found, target, size, columns) for target, size in keys]
     heads = ["target", "images", "seeds", *sources, *(f"{name} - {reference}" for name in compared)]
-    if any(key in linear for key in keys):
-        heads.append(LINEAR)
-        nothing = pd.Series(dtype=float)
-        rows = [
-            [*row, cells.mean(linear.get(key, nothing))]
-            for row, key in zip(rows, keys, strict=True)
-        ]
+    nothing = pd.Series(dtype=float)
+    for method, measured in pixels.items():
+        if any(key in measured for key in keys):
+            heads.append(method)
+            rows = [
+                [*row, cells.mean(measured.get(key, nothing))]
+                for row, key in zip(rows, keys, strict=True)
+            ]
     name = "accuracy_every_block" if blocks == EVERY else f"accuracy_{blocks}_blocks"
     return Table(name, f"{blocks_name(blocks)} trained", heads, rows, NOTE + cells.INTERVALS)
 

@@ -17,6 +17,7 @@ from rtl_jax.lab.report import (
 from rtl_jax.lab.report.elements import Element, Picture, Report, Section, Text
 from rtl_jax.lab.report.recommendation import recommendations
 from rtl_jax.lab.report.runs import Finetunings, finetunings
+from rtl_jax.lab.results import PIXEL_BASELINES
 
 PICTURES = 40  # more would make a page that no browser likes
 
@@ -27,11 +28,12 @@ def compose(rows: pd.DataFrame, pictures: Sequence[Path] = ()) -> Report:
     Chapters that no row belongs to are left out; the paper's Tables 1, 2 and 5 are always there.
     """
     found = finetunings(rows)
+    pixels = {name: finetunings(rows, method) for method, name in PIXEL_BASELINES.items()}
     chapters: list[tuple[str, list[Element]]] = [
         ("Recommendation", recommendations(found)),
         ("The paper's Table 7", table7.table(found)),
         ("The paper's figures", figures.figures(found) if found.last else []),
-        ("Accuracy", accuracy.tables(found, finetunings(rows, "linear_pixels"))),
+        ("Accuracy", accuracy.tables(found, pixels)),
         ("Robustness", robustness.curves(rows)),
         ("Influence", influence.tables(rows)),
         ("Networks", networks.tables(rows)),

@@ -115,7 +115,7 @@ class Finetunings:
 
 
 def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
-    """Gather the evaluations of a method ('transfer' or 'linear_pixels') that have an accuracy.
+    """Gather the evaluations of 'transfer', or of a method of PIXEL_BASELINES, with an accuracy.
 
     Raises UserError where a row's settings are not JSON.
     """

@@ -15,7 +15,7 @@ from etils import epath
 from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment, Sweep
 from rtl_jax.lab.finetune.job import Inputs, Job, assemble, load_inputs, tell_differences
-from rtl_jax.lab.finetune.rows import attacked_rows, baseline_row, evaluation_row
+from rtl_jax.lab.finetune.rows import attacked_rows, baseline_rows, evaluation_row
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.sweep.estimate import seeds_at_once
 from rtl_jax.lab.sweep.events import write_events
@@ -95,7 +95,7 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
         for group in in_one_program(jobs, sweep):
             training, state, rows = _train(group, caches, progress)
             if experiment.transfer.baseline:
-                rows += [baseline_row(job) for job in group]
+                rows += [row for job in group for row in baseline_rows(job)]
             if sweep.keep_networks:
                 _save_networks(group, training, state, workdir)
             if sweep.keep_logits:
@@ -106,7 +106,7 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
 
 
 def in_one_program(jobs: Sequence[Job], sweep: Sweep) -> Iterator[Sequence[Job]]:
-    """Jobs that run in one program: of one size and fold, as many seeds as there is room for."""
+    """Jobs that run in one program: of one size, fold and kind of head, as many as have room."""
     kinds = dict.fromkeys(map(_kind, jobs))
     for kind in kinds:
         same = [job for job in jobs if _kind(job) == kind]
@@ -115,8 +115,9 @@ def in_one_program(jobs: Sequence[Job], sweep: Sweep) -> Iterator[Sequence[Job]]
             yield same[start : start + number]
 
 
-def _kind(job: Job) -> tuple[int, int | None]:
-    return len(job.train_indices), job.experiment.target.fold
+def _kind(job: Job) -> tuple[int, int | None, str]:
+    transfer = job.experiment.transfer
+    return len(job.train_indices), job.experiment.target.fold, transfer.head_fit
 
 
 def _train(
@@ -171,7 +172,8 @@ def _save_networks(
         directory = epath.Path(workdir) / "runs" / job.run / "network"
         if not directory.exists():
             variables = training.variables(state, index)
-            Network(job.network.architecture, *variables, job.provenance()).save(directory)
+            provenance = training.provenance(job, index)
+            Network(job.network.architecture, *variables, provenance).save(directory)
 
 
 def _save_logits(

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 
 from rtl_jax.data import seed_for
-from rtl_jax.lab.config import FIRST_SEED, NUMBERS, Experiment, Sweep
+from rtl_jax.lab.config import FIRST_SEED, NAMES, NUMBERS, Experiment, Sweep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +41,17 @@ def cells(experiment: Experiment) -> list[Cell]:
     sizes = [size or None for size in grid.num_images] or [target.num_images]
     lengths = dict(zip(sizes, grid.epochs, strict=False))  # none without sweep.epochs
     found = []
-    numbers = (getattr(grid, axis) or [getattr(transfer, name)] for axis, name in NUMBERS.items())
+    settings = {**NUMBERS, **NAMES}
+    values = (getattr(grid, axis) or [getattr(transfer, name)] for axis, name in settings.items())
     for blocks, dataset, checkpoint, size, fold, *chosen in itertools.product(
         grid.blocks or [transfer.blocks],
         grid.targets or [target.dataset],
         grid.sources or [experiment.source.checkpoint],
         sizes,
         grid.folds or [target.fold],
-        *numbers,
+        *values,
     ):
-        changes = dict(zip(NUMBERS.values(), chosen, strict=True))
+        changes = dict(zip(settings.values(), chosen, strict=True))
         one = dataclasses.replace(
             experiment,
             source=dataclasses.replace(experiment.source, checkpoint=checkpoint),

@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from rtl_jax.lab.results import last_epochs
+from rtl_jax.lab.results import PIXEL_BASELINES, last_epochs
 from rtl_jax.lab.statistics import mean_interval, paired_difference
 from rtl_jax.runtime.paths import short_names
 
 _CELL = ["dataset", "blocks", "num_images"]
 # What a sweep may vary beside seeds: a column each, where it does.
-_NUMBERS = ("learning_rate", "weight_decay", "train_eps", "beta")
+_VARIED = ("learning_rate", "weight_decay", "train_eps", "beta", "head_fit")
 
 
 def summarize(rows: pd.DataFrame) -> str:
@@ -24,8 +24,10 @@ def summarize(rows: pd.DataFrame) -> str:
     names = dict(zip(sources, short_names(sources), strict=True))
     titles = [names[source] for source in sources]
     titles += [f"{names[source]} - {names[sources[0]]}" for source in sources[1:]]
+    pixels = [method for method in PIXEL_BASELINES if (rows["method"] == method).any()]
+    titles += [PIXEL_BASELINES[method] for method in pixels]
     width = max(16, *(len(title) + 2 for title in titles))
-    varied = [name for name in _NUMBERS if name in last and last[name].nunique(dropna=False) > 1]
+    varied = [name for name in _VARIED if name in last and last[name].nunique(dropna=False) > 1]
     head = f"{'target':20}{'blocks':>7}{'images':>8}"
     head += "".join(f"{name:>{len(name) + 2}}" for name in varied) + f"{'seeds':>7}"
     lines = [head + "".join(f"{title:>{width}}" for title in titles)]
@@ -34,15 +36,24 @@ def summarize(rows: pd.DataFrame) -> str:
         shown = [mean_interval(values) for values in accuracy.values()]
         first = accuracy[sources[0]]
         shown += [paired_difference(first, accuracy[source]) for source in sources[1:]]
+        shown += [mean_interval(_pixels(rows, method, dataset, size)) for method in pixels]
         where = f"{dataset:20}{'every' if pd.isna(blocks) else blocks:>7}{size:8d}"
         where += "".join(
-            f"{value:>{len(name) + 2}.4g}" for name, value in zip(varied, numbers, strict=True)
+            f"{value if isinstance(value, str) else format(value, '.4g'):>{len(name) + 2}}"
+            for name, value in zip(varied, numbers, strict=True)
         )
         found = "".join(f"{_shown(*value):>{width}}" for value in shown)
         lines.append(f"{where}{cell['seed'].nunique():7d}{found}")
     lines.append("test accuracy after the last epoch, %, mean over seeds and its 95 % interval")
     diverged = int((~np.isfinite(last["train_loss"])).sum())
     return "\n".join([*lines, f"{diverged} runs diverged"] if diverged else lines)
+
+
+def _pixels(rows: pd.DataFrame, method: str, dataset: str, size: int) -> pd.Series:
+    """Accuracies of a classifier on raw pixels, by seed and fold; all sources have the same."""
+    same = (rows["method"] == method) & (rows["dataset"] == dataset) & (rows["num_images"] == size)
+    own = rows[same].assign(fold=rows["fold"].fillna(-1))
+    return own.drop_duplicates(["seed", "fold"]).set_index(["seed", "fold"])["accuracy"]
 
 
 def _by_seed(cell: pd.DataFrame, source: str) -> pd.Series:

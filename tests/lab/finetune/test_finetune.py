@@ -19,6 +19,7 @@ from rtl_jax.lab import cli, results
 from rtl_jax.lab.config import Experiment, Source, Target
 from rtl_jax.lab.finetune import task as module
 from rtl_jax.lab.finetune.job import Inputs, prepare
+from rtl_jax.lab.finetune.table import summarize
 from rtl_jax.lab.finetune.task import run_finetune
 from rtl_jax.models.network import Network
 from rtl_jax.train import loop
@@ -335,12 +336,25 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch):
     assert_same_end(tmp_path / "full", tmp_path / "whole")
 
 
-def test_the_linear_baseline_is_a_row_of_its_own(tmp_path: Path):
-    rows = run_finetune(experiment(baseline=True), tmp_path)
-    (line,) = rows[rows["method"] == "linear_pixels"].itertuples()
-    assert line.train_accuracy == 100  # 40 images in 64 dimensions are separable
-    assert 50 < line.accuracy < 95
+def test_classifiers_on_raw_pixels_have_rows_of_their_own(tmp_path: Path):
+    settings = experiment(baseline=True)
+    rows = run_finetune(settings, tmp_path)
+    job = prepare(settings)
+    train, test = (
+        (half.images.reshape(len(half), -1).astype(float), half.labels)
+        for half in (job.training_images, job.test_images)
+    )
+    distances = ((test[0][:, None] - train[0][None]) ** 2).sum(-1)
+    expected = 100 * (train[1][distances.argmin(1)] == test[1]).mean()
+    by_method = rows.set_index("method")
+    assert by_method.loc["nearest_pixels", "accuracy"] == pytest.approx(expected)
+    assert np.isnan(by_method.loc["nearest_pixels", "loss"])
+    for method in ("linear_pixels", "ridge_pixels", "nearest_pixels"):
+        line = by_method.loc[method]
+        assert line.train_accuracy > 95  # 40 images in 64 dimensions are separable
+        assert 50 < line.accuracy < 95
     assert (rows["method"] == "transfer").sum() == 3
+    assert "1-NN on pixels" in summarize(rows)
 
 
 def test_too_many_blocks_is_the_users_mistake(tmp_path: Path):

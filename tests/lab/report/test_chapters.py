@@ -152,11 +152,13 @@ def test_accuracy_tables():
         cell([50, 60, 70], dataset="digits", source="bundled:natural", blocks=0),
         cell([53, 62, 74], dataset="digits", source="bundled:l2", blocks=0),
         cell([30, 31], dataset="digits", source="bundled:l2", blocks=0, method="linear_pixels"),
+        cell([40, 41], dataset="digits", source="bundled:l2", blocks=0, method="nearest_pixels"),
     )  # fmt: skip
     found = table(compose(rows), "accuracy_0_blocks").iloc[0]
     half = stats.t.ppf(0.975, 2) * stats.sem([3, 2, 4])
     assert found["bundled:l2 - bundled:natural"] == f"+3.00 ± {half:.2f}"
     assert found["seeds"] == "3" and found["linear on pixels"].startswith("30.50")
+    assert found["1-NN on pixels"].startswith("40.50") and "ridge on pixels" not in found
 
 
 # ---- Figures -------------------------------------------------------------------------------------

@@ -1,0 +1,27 @@
+"""What does a head alone give, once it has converged? See configs/study/transfer.py.
+
+    python run.py --config configs/study/heads.py --workdir runs/study_heads
+
+Natural and L2, five targets, 100 and 400 images, ten seeds, no block trained: the head by the
+study's 60 or 120 steps of SGD, and solved for, as ridge and as logistic regression. In a work
+directory of its own, for the study's other parts have heads by SGD alone. Numbers to expect:
+docs/study.md.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.study.transfer import TARGETS
+from configs.study.transfer import get_config as transfer
+
+
+def get_config() -> ConfigDict:
+    """Beside 1-nearest-neighbour and ridge regression on the raw pixels."""
+    config = transfer()
+    config.transfer.baseline = True
+    config.sweep.sources = ("bundled:natural", "bundled:l2")
+    config.sweep.targets = (*TARGETS, "digits")
+    config.sweep.blocks = (0,)
+    config.sweep.num_images = (100, 400)
+    config.sweep.epochs = (60, 30)
+    config.sweep.head_fits = ("sgd", "ridge", "logistic")
+    return config

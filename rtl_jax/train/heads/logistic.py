@@ -1,0 +1,211 @@
+"""A logistic head at its optimum: multinomial regression, its penalty by cross-validation.
+
+    minimise 1/N sum_i crossentropy(W^T x_i + b, y_i) + l2/2 |W|^2
+
+over W [d, C] and b [C], which is not penalised: scikit-learn's LogisticRegression with the C that
+is 1 / (N l2). Newton's method, each step solved by conjugate gradients, in the coordinates of the
+features' spectrum, where a diagonal is a good preconditioner. All folds of the cross-validation run
+side by side, every penalty from the solution of the one before.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.scipy.sparse.linalg import cg
+
+from rtl_jax.train.heads.spectrum import Spectrum, spectrum
+
+# In units of the mean squared length of a centred feature vector, the largest first.
+PENALTIES = tuple(10.0 ** np.arange(-1, -7.25, -0.5))
+# The largest slope that is left, as a share of the one with all weights 0.
+EXACT, ROUGH = 1e-11, 1e-3
+
+_STEPS, _PRODUCTS, _HALVINGS = 100, 200, 30  # at most
+_ENOUGH = 1e-4  # of the decrease that the slope promises
+
+
+class Weights(NamedTuple):
+    """weights [r, C] on the scores of a spectrum, and offset [C]."""
+
+    weights: jax.Array
+    offset: jax.Array
+
+
+class LogisticHead(NamedTuple):
+    """kernel [d, C] and bias [C] of the fit with the penalty l2 on the mean loss."""
+
+    kernel: jax.Array
+    bias: jax.Array
+    l2: jax.Array
+
+
+def logistic(
+    features: jax.Array, labels: jax.Array, folds: jax.Array, num_classes: int, num_folds: int
+) -> LogisticHead:
+    """Fit a logistic head on features [N, d] and int labels [N].
+
+    `folds`, int [N] in 0 .. num_folds - 1, says when an image is held out to choose the penalty.
+    The spectrum is that of all images, which uses no label and leaves every fold's optimum as it
+    is: it lies in the span of the images that the fold trains on.
+    """
+    parts = spectrum(features)
+    penalties = parts.scale * jnp.asarray(PENALTIES, features.dtype)
+    losses = held_out_losses(
+        parts, labels, folds, penalties, num_classes=num_classes, num_folds=num_folds
+    )
+    return at_penalty(parts, labels, penalties[losses.argmin()], num_classes)
+
+
+def at_penalty(parts: Spectrum, labels: jax.Array, l2: jax.Array, num_classes: int) -> LogisticHead:
+    """The optimum for one penalty."""
+    counted = jnp.ones(len(labels), parts.scores.dtype)
+    problem = _Problem(parts.scores, parts.squares, labels, counted, l2)
+    found = minimise(problem, _nothing(parts, num_classes), EXACT)
+    # The softmax does not see a number added to all classes.
+    offset = found.offset - found.offset.mean()
+    kernel = parts.kernel(found.weights)
+    return LogisticHead(kernel, parts.bias(kernel, offset), l2)
+
+
+def held_out_losses(
+    parts: Spectrum,
+    labels: jax.Array,
+    folds: jax.Array,
+    penalties: jax.Array,
+    *,
+    num_classes: int,
+    num_folds: int,
+    tolerance: float = ROUGH,
+) -> jax.Array:
+    """The mean cross-entropy of held-out images for each penalty, [P].
+
+    An image whose class no image of the other folds has is not asked: no penalty predicts it.
+    """
+    members = jax.nn.one_hot(labels, num_classes, dtype=parts.scores.dtype)
+
+    def of_fold(fold: jax.Array) -> tuple[jax.Array, jax.Array]:
+        counted = (folds != fold).astype(parts.scores.dtype)
+        asked = (1 - counted) * (counted @ members > 0)[labels]
+
+        def one(start: Weights, l2: jax.Array) -> tuple[Weights, jax.Array]:
+            problem = _Problem(parts.scores, parts.squares, labels, counted, l2)
+            found = minimise(problem, start, tolerance)
+            return found, (asked * problem.losses(found)).sum()
+
+        losses = lax.scan(one, _nothing(parts, num_classes), penalties)[1]
+        return losses, asked.sum()
+
+    losses, asked = jax.vmap(of_fold)(jnp.arange(num_folds))
+    return losses.sum(0) / jnp.maximum(asked.sum(), 1)
+
+
+def _nothing(parts: Spectrum, num_classes: int) -> Weights:
+    shape = (parts.scores.shape[1], num_classes)
+    return Weights(jnp.zeros(shape, parts.scores.dtype), jnp.zeros(num_classes, parts.scores.dtype))
+
+
+class _Problem(NamedTuple):
+    """The loss of the images that are `counted` (0 or 1, [N]); the rest as in `Spectrum`."""
+
+    scores: jax.Array
+    squares: jax.Array
+    labels: jax.Array
+    counted: jax.Array
+    l2: jax.Array
+
+    def logits(self, at: Weights) -> jax.Array:
+        return self.scores @ at.weights + at.offset
+
+    def losses(self, at: Weights) -> jax.Array:
+        """The cross-entropy of every image, [N]."""
+        log_probabilities = jax.nn.log_softmax(self.logits(at))
+        return -jnp.take_along_axis(log_probabilities, self.labels[:, None], axis=1)[:, 0]
+
+    def value(self, at: Weights) -> jax.Array:
+        mean = (self.counted * self.losses(at)).sum() / self.counted.sum()
+        return mean + self.l2 / 2 * (at.weights**2).sum()
+
+    def product(self, probabilities: jax.Array, step: Weights) -> Weights:
+        """The Hessian's product with a step; `probabilities` [N, C] at the weights."""
+        change = self.logits(step)
+        inner = probabilities * (change - (probabilities * change).sum(1, keepdims=True))
+        inner *= (self.counted / self.counted.sum())[:, None]
+        return Weights(self.scores.T @ inner + self.l2 * step.weights, inner.sum(0))
+
+    def precondition(self, probabilities: jax.Array, slope: Weights) -> Weights:
+        """Divide by a diagonal: what the Hessian is where all images are equally uncertain."""
+        number = self.counted.sum()
+        left = (self.counted[:, None] * probabilities * (1 - probabilities)).sum(0) / number
+        left = jnp.maximum(left, jnp.finfo(left.dtype).eps)
+        curved = left * (self.squares / len(self.labels))[:, None] + self.l2
+        return Weights(slope.weights / curved, slope.offset / left)
+
+
+class _Search(NamedTuple):
+    at: Weights
+    value: jax.Array
+    slope: Weights
+    steps: jax.Array
+    stuck: jax.Array  # no step along the last direction makes the loss smaller
+
+
+def minimise(problem: _Problem, start: Weights, tolerance: float) -> Weights:
+    """The minimum from `start`, to a slope of `tolerance` times that with all weights 0."""
+    value_and_slope = jax.value_and_grad(_Problem.value, argnums=1)
+    at_zero = value_and_slope(problem, jax.tree.map(jnp.zeros_like, start))[1]
+    enough = tolerance * _length(at_zero)
+
+    def unfinished(search: _Search) -> jax.Array:
+        return (_length(search.slope) > enough) & (search.steps < _STEPS) & ~search.stuck
+
+    def newton(search: _Search) -> _Search:
+        probabilities = jax.nn.softmax(problem.logits(search.at))
+        length = _length(search.slope)
+        # Ever more exact, so that steps converge faster than by a constant factor.
+        rest = jnp.minimum(0.1, jnp.sqrt(length / jnp.maximum(_length(at_zero), enough)))
+        step = cg(
+            partial(problem.product, probabilities),
+            jax.tree.map(jnp.negative, search.slope),
+            tol=rest,
+            maxiter=_PRODUCTS,
+            M=partial(problem.precondition, probabilities),
+        )[0]
+        promised = _dot(search.slope, step)
+
+        def too_long(tried: tuple[jax.Array, jax.Array]) -> jax.Array:
+            halvings, share = tried
+            value = problem.value(_add(search.at, share, step))
+            # Near the minimum a decrease is lost in rounding errors.
+            slack = 8 * jnp.finfo(value.dtype).eps * jnp.abs(search.value)
+            far = value > search.value + _ENOUGH * share * promised + slack
+            return (far | ~jnp.isfinite(value)) & (halvings < _HALVINGS)
+
+        halvings, share = lax.while_loop(
+            too_long,
+            lambda tried: (tried[0] + 1, tried[1] / 2),
+            (jnp.zeros((), int), jnp.ones_like(promised)),
+        )
+        stuck = (halvings == _HALVINGS) | (promised >= 0)
+        at = _add(search.at, jnp.where(stuck, 0, share), step)
+        return _Search(at, *value_and_slope(problem, at), search.steps + 1, stuck)
+
+    begun = _Search(
+        start, *value_and_slope(problem, start), jnp.zeros((), int), jnp.zeros((), bool)
+    )
+    return lax.while_loop(unfinished, newton, begun).at
+
+
+def _add(at: Weights, share: jax.Array, step: Weights) -> Weights:
+    return jax.tree.map(lambda leaf, change: leaf + share * change, at, step)
+
+
+def _dot(left: Weights, right: Weights) -> jax.Array:
+    return (left.weights * right.weights).sum() + (left.offset * right.offset).sum()
+
+
+def _length(slope: Weights) -> jax.Array:
+    return jnp.sqrt(_dot(slope, slope))

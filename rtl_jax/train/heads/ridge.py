@@ -1,0 +1,95 @@
+"""A ridge head: least squares on one-hot labels, in closed form, its penalty by leave-one-out.
+
+    minimise sum_i |y_i - W^T x_i - b|^2 + l2 |W|^2
+
+over W [d, C] and b [C], which is not penalised. With one factorisation every penalty costs a
+product of small matrices, and so do the outputs for each image of the fit without it: its residual
+is the whole fit's over one less its leverage, exactly. The penalty is the one of least squared
+error so (against the number of hits, or cross-entropy, it was as good on average and is the loss
+that is fitted: docs/study.md).
+
+Least squares brings scores of about 0 and 1, whose softmax says next to nothing. The head is
+multiplied by the number that makes the leave-one-out scores the best logits: no class changes, and
+probabilities become usable, as they must be for fine-tuning to start from it.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from rtl_jax.train.heads.spectrum import Spectrum, spectrum
+
+# In units of the mean squared length of a centred feature vector.
+PENALTIES = tuple(10.0 ** np.arange(-4, 3.25, 0.5))
+
+_SCALES = (1e-2, 1e3)  # between which scores are made logits
+_HALVINGS = 50
+
+
+class RidgeHead(NamedTuple):
+    """kernel [d, C] and bias [C], times `scale`, of the fit with the penalty l2.
+
+    scores: of every image from the fit without it, [N, C], before scaling.
+    """
+
+    kernel: jax.Array
+    bias: jax.Array
+    l2: jax.Array
+    scale: jax.Array
+    scores: jax.Array
+
+
+def ridge(features: jax.Array, labels: jax.Array, num_classes: int) -> RidgeHead:
+    """Fit a ridge head on features [N, d] and int labels [N], of two images or more."""
+    parts, targets = spectrum(features), jax.nn.one_hot(labels, num_classes, dtype=features.dtype)
+    penalties = parts.scale * jnp.asarray(PENALTIES, features.dtype)
+
+    def error(l2: jax.Array) -> jax.Array:
+        return ((targets - leave_one_out(parts, targets, l2)) ** 2).sum()
+
+    # One after another: side by side they would take their number times the memory.
+    l2 = penalties[lax.map(error, penalties).argmin()]
+    scores = leave_one_out(parts, targets, l2)
+    scale = logit_scale(scores, labels)
+    offset = targets.mean(0)
+    weights = parts.scores.T @ (targets - offset) / (parts.squares + l2)[:, None]
+    kernel = scale * parts.kernel(weights)
+    return RidgeHead(kernel, parts.bias(kernel, scale * offset), l2, scale, scores)
+
+
+def leave_one_out(parts: Spectrum, targets: jax.Array, l2: jax.Array) -> jax.Array:
+    """The scores of every image from the fit on all others, [N, C]; `targets` [N, C].
+
+    The penalty l2 stays as it is. The centre moves with the image that is left out, as in a refit.
+    """
+    number = len(targets)
+    offset = targets.mean(0)
+    shrunk = parts.scores / (parts.squares + l2)[:, None].T
+    fitted = offset + shrunk @ (parts.scores.T @ (targets - offset))
+    leverages = 1 / number + (shrunk * parts.scores).sum(1)
+    return targets - (targets - fitted) / (1 - leverages)[:, None]
+
+
+def logit_scale(scores: jax.Array, labels: jax.Array) -> jax.Array:
+    """The factor by which scores [N, C] become the logits of least cross-entropy.
+
+    One image more is counted in, of which nothing is known, so that scores without a mistake do
+    not become certainties. Cross-entropy is convex in the factor: its slope is bisected.
+    """
+    unknown = 1 / (len(scores) + 1)
+    picked = jnp.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
+    wanted = ((1 - unknown) * picked + unknown * scores.mean(1)).mean()
+
+    def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = ends
+        middle = (low + high) / 2
+        expected = (jax.nn.softmax(jnp.exp(middle) * scores) * scores).sum(1).mean()
+        above = expected > wanted
+        return jnp.where(above, low, middle), jnp.where(above, middle, high)
+
+    start = tuple(jnp.log(jnp.asarray(end, scores.dtype)) for end in _SCALES)
+    low, high = lax.fori_loop(0, _HALVINGS, halve, start)
+    return jnp.exp((low + high) / 2)
