@@ -18,9 +18,10 @@ from rtl_jax.models.swin import SwinArchitecture
 from rtl_jax.models.vit import ViTArchitecture
 from rtl_jax.models.xcit import XCiTArchitecture
 from rtl_jax.train.freeze import combine
+from rtl_jax.train.program import Program
 from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.split import SplitNetwork
-from rtl_jax.train.step import Program, TrainState
+from rtl_jax.train.step import Step
 from tests.reference_networks import moved, reference
 from tests.torch_networks import nchw
 
@@ -103,15 +104,14 @@ def test_the_last_block_trains_as_in_torch(arch, build) -> None:
     with jax.enable_x64(True):
         split = SplitNetwork.of(arch, recipe, SIZE).replace(dtype=jnp.dtype(np.float64))
         program = Program(split, recipe, Augmentation(), epochs=STEPS)
-        (params, stats), frozen = program.divide(
+        static, hyper = program.step(), program.hyper(1)
+        (params, stats), frozen = static.divide(
             *(jax.tree.map(jnp.asarray, trees[name]) for name in ("params", "batch_stats"))
         )
-        ours, step = (
-            TrainState(params, stats, program.fresh(params)),
-            jax.jit(Program.step, static_argnums=0),
-        )
-        for pixels, labels in data:
-            ours, _ = step(program, ours, frozen, pixels, labels, 1)
+        ours, step = static.start(params, stats), jax.jit(Step.step, static_argnums=0)
+        for number, (pixels, labels) in enumerate(data):
+            now = hyper._replace(learning_rate=hyper.learning_rate[number])
+            ours, _ = step(static, ours, frozen, pixels, labels, now)
         found = jax.tree.map(np.asarray, combine(ours.params, frozen.params))
     after = network.state_dict()
     # timm's sines of places are float32's, whatever its network is.
