@@ -18,7 +18,7 @@ from convert.holders import State, counted, find_state
 from convert.layouts import known_architectures
 from convert.layouts.entry import COUNTER
 from convert.layouts.layout import Layout, mismatches
-from convert.misfits import does_not_fit
+from convert.misfits import does_not_fit, other_family
 from convert.normalization import Normalization, find_normalization, normaliser_names
 from convert.pickles import shown
 from convert.tensors import Tensor
@@ -259,6 +259,12 @@ def _laid_out(
 ) -> tuple[Layout, dict[str, Tensor]]:
     """The layout of the network under a prefix, and its tensors by the names of that."""
     candidates = state.networks[prefix].layouts
+    signs = tuple(f"{prefix}{sign}" for layout in candidates for sign in layout.signs)
+    names = [name for name in state.tensors if name.startswith(prefix)]
+    if not any(name.startswith(signs) for name in names):
+        names = list(state.tensors)  # a first layer alone, which others have too
+    if other := other_family(names):
+        raise UserError(other)
     for layout in candidates:
         network = _under(layout, prefix, state, others, excused)
         if layout.fits({name: tensor.shape for name, tensor in network.items()}):

@@ -24,6 +24,9 @@ from rtl_jax.errors import UserError
 
 ConvMethod = Literal["xla", "dot", "eigen"]
 
+# Channels of the dense convolutions that grouped ones are computed by on a CPU.
+_DENSE_WIDTH = 64
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nnx.relu,
     "silu": nnx.silu,
@@ -90,20 +93,76 @@ def grouped_conv2d(
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=groups,
         )
-    if padding:
-        images = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    slices = _slices(images, height, width, stride)
     if inputs == 1 and outputs == groups:
-        rows = kernel.reshape(height * width, outputs)
-        return sum(part * row for part, row in zip(slices[1:], rows[1:], strict=True)) + (
-            slices[0] * rows[0]
-        )
-    batch, down, across, _ = slices[0].shape
-    parts = jnp.stack([part.reshape(-1, groups, inputs) for part in slices], axis=2)
-    patches = parts.reshape(-1, groups, height * width * inputs)
-    matrices = kernel.reshape(height * width * inputs, groups, outputs // groups)
-    product = jnp.einsum("ngi,igo->ngo", patches, matrices)
-    return product.reshape(batch, down, across, outputs)
+        depthwise = _depthwise_with_gradients if method == "eigen" else _depthwise
+        return depthwise(images, kernel, stride, padding)
+    # As a few dense convolutions of neighbouring groups, whose kernels are zero between groups:
+    # a product as small as a group's own costs more than a larger one that is mostly zeros.
+    together = max(_DENSE_WIDTH // max(inputs, outputs // groups), 1)
+    while groups % together:
+        together -= 1
+    parts = groups // together
+    own = kernel.reshape(height, width, inputs, parts, together, outputs // groups)
+    dense = jnp.einsum("hwipto,ts->hwpsito", own, jnp.eye(together, dtype=own.dtype))
+    dense = dense.reshape(height, width, parts, together * inputs, outputs // parts)
+    results = [
+        conv2d(part, dense[:, :, index], stride, padding, method)
+        for index, part in enumerate(jnp.split(images, parts, axis=-1))
+    ]
+    return jnp.concatenate(results, axis=-1)
+
+
+def _depthwise(images: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+    """A convolution of every channel by its own kernel [k, k, 1, C]: shifted images, added up."""
+    height, width, _, channels = kernel.shape
+    images = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    rows = kernel.reshape(height * width, channels)
+    first, *others = (
+        part * row for part, row in zip(_slices(images, height, width, stride), rows, strict=True)
+    )
+    return sum(others, first)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise_with_gradients(
+    images: jax.Array, kernel: jax.Array, stride: int, padding: int
+) -> jax.Array:
+    """`_depthwise`, whose gradient to the images is a depthwise convolution again.
+
+    The gradient of a sum of slices is one of padded images, at twenty times the cost.
+    """
+    return _depthwise(images, kernel, stride, padding)
+
+
+def _depthwise_forward(
+    images: jax.Array, kernel: jax.Array, stride: int, padding: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _depthwise(images, kernel, stride, padding), (images, kernel)
+
+
+def _depthwise_backward(
+    stride: int, padding: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    images, kernel = saved
+    height, width, _, channels = kernel.shape
+    zero = jnp.zeros((), gradient.dtype)
+    around = []
+    for size, steps, length in zip(
+        (height, width), gradient.shape[1:3], images.shape[1:3], strict=True
+    ):
+        before = size - 1 - padding
+        after = length + padding - 1 - (steps - 1) * stride
+        around.append((before, after, stride - 1))
+    # Behind a barrier, lest XLA computes it anew for each of k * k slices.
+    spread = lax.optimization_barrier(lax.pad(gradient, zero, ((0, 0, 0), *around, (0, 0, 0))))
+    to_images = _depthwise_with_gradients(spread, kernel[::-1, ::-1], 1, 0)
+    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    slices = _slices(padded, height, width, stride)
+    sums = [(part * gradient).sum((0, 1, 2)) for part in slices]
+    return to_images, jnp.stack(sums).reshape(height, width, 1, channels)
+
+
+_depthwise_with_gradients.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 def _xla(

@@ -103,12 +103,17 @@ def attend(
 
     Returns [..., T, heads, d].
     """
+    # Each head's tokens side by side in memory: XLA's products of matrices with other axes between
+    # their own take twice as long on a CPU.
+    queries, keys, values = lax.optimization_barrier(
+        tuple(part.swapaxes(-3, -2) for part in (queries, keys, values))
+    )
     scale = queries.shape[-1] ** -0.5
-    scores = at_least_float32(jnp.einsum("...thd,...shd->...hts", queries * scale, keys))
+    scores = at_least_float32((queries * scale) @ keys.swapaxes(-1, -2))
     if bias is not None:
         scores = scores + bias
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    return jnp.einsum("...hts,...shd->...thd", weights, values)
+    return (weights @ values).swapaxes(-3, -2)
 
 
 def resized_positions(

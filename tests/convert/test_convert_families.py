@@ -155,3 +155,20 @@ def test_a_config_or_a_name_tells_what_no_tensor_shows(tmp_path, capsys):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         convert(path, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("conv1.weight", "bn1.weight", "layer1.0.se.fc1.weight", "fc.weight"), "a SENet"),
+        (("stem.1.0.weight", "blocks.0.layers.0.layers.MBconv.proj.1.weight"), "a MaxViT"),
+        (("stem.0.weight", "trunk_output.block1.block1-0.proj.0.weight"), "a RegNet"),
+        (("stem.conv.weight", "s1.b1.conv1.conv.weight", "head.fc.weight"), "a RegNet"),
+        (("features.0.0.weight", "features.1.0.block.0.0.weight"), "an EfficientNet"),
+        (("conv_stem.weight", "blocks.0.0.conv_dw.weight", "classifier.weight"), "an EfficientNet"),
+    ],
+)
+def test_other_families_are_refused_by_name(tmp_path, names, words):
+    torch.save({f"module.{name}": torch.ones(3, 3) for name in names}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=f"{words}.* not supported; what is: a ResNet"):
+        convert(tmp_path / "a.pth", tmp_path / "out", report=lambda _: None)

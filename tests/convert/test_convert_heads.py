@@ -176,7 +176,7 @@ def test_what_is_said_of_shards_and_other_networks(tmp_path, capsys):
     assert "the index of a network" in run(index, tmp_path, capsys, code=2)[0]
     for extra, said in [
         ({"layer2.0.conv1.filt": torch.ones(8, 1, 3, 3)}, "Blur pooling"),
-        ({"layer2.0.se.fc1.weight": torch.ones(2, 12, 1, 1)}, "Squeeze-and-excitation"),
+        ({"layer2.0.se.fc1.weight": torch.ones(2, 12, 1, 1)}, "squeeze-and-excitation"),
         ({"layer2.0.downsample.2.weight": torch.ones(12)}, "left over: layer2.0.downsample.0"),
         ({"mean": torch.ones(3)}, "--std"),
         ({"fc.weight_scale": torch.ones(1)}, "Quantised"),
