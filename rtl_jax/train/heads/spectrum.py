@@ -3,7 +3,7 @@
 N images, d features, r = min(N, d) directions, C classes; float64 throughout. Features are centred
 and never standardised: every feature of a network is an average of the same kind of activation,
 so their sizes mean something. Over five data sets, two sources and two sizes standardising cost a
-ridge head 0 to 6 points of test accuracy, and brought 0.3 at most (docs/study.md).
+ridge head up to 6.5 points of test accuracy, and brought 0.3 at most (docs/study.md).
 """
 
 from typing import NamedTuple
