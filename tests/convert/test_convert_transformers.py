@@ -226,3 +226,20 @@ def test_images_of_other_sizes_are_refused(tmp_path: Path) -> None:
     variables = {"params": network.params, "batch_stats": network.batch_stats}
     with pytest.raises(UserError, match="multiples of 16, received 40 x 64"):
         jax_logits(network.architecture, variables, np.zeros((1, 40, 64, 3), np.float32))
+
+
+def test_swin_of_before_2023_has_its_merging_behind_a_stage(tmp_path: Path) -> None:
+    module = shaken(swin())
+    (tmp_path / "new").mkdir()
+    new = converted(module, tmp_path / "new")
+    state = {
+        name.replace("layers.1.downsample", "layers.0.downsample").replace("head.fc", "head"): value
+        for name, value in module.state_dict().items()
+    }
+    buffers = {"layers.0.blocks.0.attn.relative_position_index": torch.zeros(16, 16).long()}
+    torch.save(state | buffers, tmp_path / "old.pth")
+    convert(tmp_path / "old.pth", tmp_path / "old", report=lambda _: None)
+    old = Network.load(tmp_path / "old")
+    assert old.digest == new.digest and old.architecture == new.architecture
+    export(tmp_path / "old", tmp_path / "back.pth", report=lambda _: None)
+    assert torch.load(tmp_path / "back.pth").keys() == state.keys()
