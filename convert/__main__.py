@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from convert.choices import Choices
 
 _EPILOG = """
-SOURCE is a .pt, .pth, .ckpt or .safetensors file, or hf:OWNER/REPO/FILE on Hugging Face.
+SOURCE is a .pt, .pth, .ckpt or .safetensors file, or hf:OWNER/REPO/FILE or
+hf:OWNER/REPO on Hugging Face.
 The way back: python -m convert export CHECKPOINT OUT.safetensors|OUT.pth
 """
 
