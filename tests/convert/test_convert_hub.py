@@ -9,6 +9,7 @@ import pytest
 
 from convert import hub as hub_module
 from convert.__main__ import main
+from convert.known import KNOWN
 from rtl_jax.errors import UserError
 
 FILE = "hf:owner/repo/model.ckpt"
@@ -114,3 +115,11 @@ def test_a_repository_alone_is_its_weights_and_its_config(monkeypatch, tmp_path)
     there.clear()
     with pytest.raises(UserError, match=r"has none of model.safetensors.*hf:owner/repo/FILE"):
         hub_module.locate("hf:owner/repo", lambda _: None)
+
+
+def test_the_list_of_published_checkpoints(capsys):
+    assert main(["list"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["name", "threat"] and len(rows) == len(KNOWN)
+    assert len({each.name for each in KNOWN}) == len(KNOWN)
+    assert all(row.endswith(each.source) for row, each in zip(rows, KNOWN, strict=True))
