@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from convert.choices import Choices
 
 _EPILOG = """
-SOURCE is a .pt, .pth, .ckpt or .safetensors file, or hf:OWNER/REPO/FILE on Hugging Face.
+SOURCE is a .pt, .pth, .ckpt or .safetensors file, or hf:OWNER/REPO/FILE or
+hf:OWNER/REPO on Hugging Face.
+Robust checkpoints that are published: python -m convert list
 The way back: python -m convert export CHECKPOINT OUT.safetensors|OUT.pth
 """
 
@@ -29,6 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["export"]:
             return _export(arguments[1:])
+        if arguments == ["list"]:
+            from convert.known import table
+
+            print(table())
+            return 0
         return _convert(arguments)
     except UserError as error:
         print(f"convert: {error}", file=sys.stderr)

@@ -1,5 +1,6 @@
-"""Where a source is: a path, or `hf:REPO/FILE` on the Hugging Face hub."""
+"""Where a source is: a path, or `hf:REPO/FILE` or `hf:REPO` on the Hugging Face hub."""
 
+import contextlib
 import errno
 import os
 import queue
@@ -13,11 +14,17 @@ from rtl_jax.errors import UserError
 # Whether the hub answers is known within this time, so that no network fails at once.
 _PROBE_SECONDS = 6.0
 
+# Where a repository alone is named: its file, the likeliest first, and what timm says of it.
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_CONFIG = "config.json"
+
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def locate(source: str | os.PathLike, report: Callable[[str], Any]) -> Path:
-    """The local path of a source, downloaded where it is `hf:REPO/FILE`.
+    """The local path of a source, downloaded where it is on the hub.
+
+    Of `hf:REPO` alone it is the file that timm's repositories have, with its config beside it.
 
     Raises UserError for an address that is malformed, absent or out of reach.
     """
@@ -25,12 +32,31 @@ def locate(source: str | os.PathLike, report: Callable[[str], Any]) -> Path:
     if not source.startswith("hf:"):
         return expanded(source)
     parts = source.removeprefix("hf:").strip("/").split("/")
-    if len(parts) < 3 or {"", ".", ".."} & set(parts):
+    if len(parts) < 2 or {"", ".", ".."} & set(parts):
         raise UserError(
             f"{source}: expected hf:OWNER/REPO/FILE, for instance "
-            "hf:madrylab/robust-imagenet-models/resnet50_l2_eps3.ckpt"
+            "hf:madrylab/robust-imagenet-models/resnet50_l2_eps3.ckpt, or hf:OWNER/REPO"
         )
+    if len(parts) == 2:
+        return _whole(source, "/".join(parts), report)
     return _download(source, "/".join(parts[:2]), "/".join(parts[2:]), report)
+
+
+def _whole(source: str, repo: str, report: Callable[[str], Any]) -> Path:
+    """The weights of a repository, behind its config, which lies beside them in the cache."""
+    with contextlib.suppress(_AbsentError):
+        _download(source, repo, _CONFIG, report)
+    for file in _WEIGHTS:
+        with contextlib.suppress(_AbsentError):
+            return _download(source, repo, file, report)
+    raise UserError(
+        f"{source}: has none of {', '.join(_WEIGHTS)}: name its file, hf:{repo}/FILE (see "
+        f"https://huggingface.co/{repo}/tree/main)"
+    )
+
+
+class _AbsentError(UserError):
+    """The repository is there, and has no such file."""
 
 
 def expanded(path: str | os.PathLike) -> Path:
@@ -67,7 +93,11 @@ def _download(source: str, repo: str, file: str, report: Callable[[str], Any]) -
         raise UserError(f"{source}: {repo} is no name of a repository") from error
     # The hub's client raises its HTTP library's errors, whichever library that is.
     except Exception as error:
-        raise UserError(f"{source}: {_advice(error, repo, file, address)}") from error
+        absent = isinstance(error, errors.EntryNotFoundError) and not isinstance(
+            error, errors.LocalEntryNotFoundError
+        )
+        kind = _AbsentError if absent else UserError
+        raise kind(f"{source}: {_advice(error, repo, file, address)}") from error
 
 
 _TOKEN = "log in again (hf auth login), or give another token in HF_TOKEN"

@@ -49,9 +49,10 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 def layout_of(architecture: Any, name: str | None = None) -> Layout:
-    """The layout of a network's family, the one of this name where the family has several."""
+    """The layout of a network's family; of several the one of this name, or the first that fits."""
     family = family_name(architecture)
     own = [layout for layout in LAYOUTS if layout.family == family]
+    own = [layout for layout in own if layout.describes(architecture)]
     return next((layout for layout in own if layout.name == name), own[0])
 
 

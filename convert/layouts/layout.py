@@ -89,6 +89,10 @@ class Layout:
         """What the first layers do, for the report."""
         return ""
 
+    def describes(self, architecture: Any) -> bool:
+        """Whether networks of this architecture have these names, of its family's several."""
+        return True
+
     def described(self, architecture: Any) -> str:
         """The options of an architecture in words."""
         return ", ".join(f"{name} {getattr(architecture, name)}" for name in self.options)

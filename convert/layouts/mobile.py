@@ -72,6 +72,10 @@ class _MobileLayout(Layout):
         text = "-".join(map(str, (stem, *widths, tail)))
         return named(found, ARCHITECTURES, f"{self.like.kind}_w{text}")
 
+    def describes(self, architecture: MobileArchitecture) -> bool:
+        """Whether it is of the same kind."""
+        return architecture.kind == self.like.kind
+
     def entries(self, architecture: MobileArchitecture) -> Sequence[Entry]:
         """Every array of a network, from input to output."""
         arch, table = architecture, Table()

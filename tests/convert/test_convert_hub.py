@@ -7,7 +7,10 @@ import threading
 import huggingface_hub
 import pytest
 
+from convert import hub as hub_module
 from convert.__main__ import main
+from convert.known import KNOWN
+from rtl_jax.errors import UserError
 
 FILE = "hf:owner/repo/model.ckpt"
 
@@ -94,3 +97,29 @@ def test_a_download_that_fails_says_why(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
     assert main([FILE, str(tmp_path / "out")]) == 2
     assert "cannot be reached (ConnectionError)" in capsys.readouterr().err
+
+
+def test_a_repository_alone_is_its_weights_and_its_config(monkeypatch, tmp_path):
+    there = {"config.json": "{}", "pytorch_model.bin": "x"}
+
+    def download(source, repo, file, report):
+        assert repo == "owner/repo"
+        if file not in there:
+            raise hub_module._AbsentError(f"{source}: no file {file}")
+        (tmp_path / file).write_text(there[file])
+        return tmp_path / file
+
+    monkeypatch.setattr(hub_module, "_download", download)
+    found = hub_module.locate("hf:owner/repo", lambda _: None)
+    assert found == tmp_path / "pytorch_model.bin" and (tmp_path / "config.json").exists()
+    there.clear()
+    with pytest.raises(UserError, match=r"has none of model.safetensors.*hf:owner/repo/FILE"):
+        hub_module.locate("hf:owner/repo", lambda _: None)
+
+
+def test_the_list_of_published_checkpoints(capsys):
+    assert main(["list"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["name", "threat"] and len(rows) == len(KNOWN)
+    assert len({each.name for each in KNOWN}) == len(KNOWN)
+    assert all(row.endswith(each.source) for row, each in zip(rows, KNOWN, strict=True))
