@@ -82,6 +82,8 @@ def convert(
     }
     if found.layout is not layout_of(arch_found):
         provenance["layout"] = found.layout.name
+    if found.image_size is not None:
+        provenance["image_size"] = found.image_size
     if found.made_head is not None:
         # The names meet whoever predicts with it, and no data set has them.
         names = [f"(no head: {label})" for label in range(arch_found.num_classes)]

@@ -6,6 +6,7 @@ from typing import Any
 
 from convert import heads
 from convert.checkpoint import Checkpoint
+from convert.layouts import LAYOUTS
 from convert.layouts.layout import Layout
 from convert.pickles import Opaque, shown
 from rtl_jax.errors import UserError
@@ -16,6 +17,7 @@ KEYS = ("model", "state_dict", "model_state_dict", "net", "network", "weights", 
 
 _MAX_PROBLEMS = 100
 _MAX_LINES = 10_000
+_MAX_NAME = 300
 
 _SHARD = re.compile(r"-(\d{1,5})-of-(\d{1,5})\.\w+$")
 
@@ -23,12 +25,39 @@ _SHARD = re.compile(r"-(\d{1,5})-of-(\d{1,5})\.\w+$")
 # What does not fit any network here, by a piece of a name that is left over.
 _HINTS = (
     (".filt ", "Blur pooling (anti-aliased networks) is not supported."),
-    (".se.", "Squeeze-and-excitation is not supported."),
     ("mean (3", "A mean without a deviation: say both by --mean and --std, and --ignore it."),
     ("_scale ", "Quantised weights, which have scales, are not supported."),
-    (".downsample.2.", "Shortcuts with pooling (ResNet-D) are not supported."),
     ("parametrizations.", "Of parametrizations only weight and spectral norms are supported."),
 )
+
+
+# Families that are not supported, by names of two of their tensors; the first that fits is said.
+_OTHERS: tuple[tuple[str, str], ...] = (
+    (
+        r"(layer[0-9]+\.0\.(se|se_module)\.(fc1?|conv))",
+        "a SENet (squeeze-and-excitation or its like)",
+    ),
+    (r"((stem\.1\.0|stem\.conv2)\.weight$|layers\.MBconv\.)", "a MaxViT"),
+    (r"(s1\.b1\.conv1\.conv|trunk_output\.block1\.)", "a RegNet"),
+    (
+        r"(features\.1\.0\.block\.0\.0\.weight$|blocks\.0\.0\.conv_dw\.weight$)",
+        "an EfficientNet or a MobileNet of timm's",
+    ),
+    (r"features\.1\.block\.0\.0\.weight$", "a MobileNetV3"),
+    (r"features\.3\.squeeze\.weight$", "a SqueezeNet"),
+    (r"inception3a\.", "a GoogLeNet"),
+    (r"Mixed_5b\.", "an Inception"),
+)
+
+
+def other_family(names: Sequence[str]) -> str | None:
+    """What holds tensors of these names, where that is a family which is not supported."""
+    for pattern, words in _OTHERS:
+        found = re.compile(rf"(?:^|\.){pattern}")
+        if any(found.search(name) for name in names[:_MAX_LINES] if len(name) < _MAX_NAME):
+            known = ", ".join(dict.fromkeys(layout.words for layout in LAYOUTS))
+            return f"holds {words}, which is not supported; what is: {known}"
+    return None
 
 
 def does_not_fit(
@@ -93,6 +122,8 @@ def no_network(
                 "load it where it came from and save its state dict, "
                 "torch.save(model.state_dict(), path)"
             )
+    if other := other_family(names):
+        return UserError(other)
     for state in states:
         for prefix, head in state.networks.items():
             return heads.without_head(prefix, head)
@@ -104,10 +135,9 @@ def no_network(
             "tensors, or one under 'model' or 'state_dict'"
         )
     examples = ", ".join(shown(name) for name in names[:3])
-    deep = any(name.endswith("conv1.0.weight") for name in names)
+    known = ", ".join(dict.fromkeys(layout.words for layout in LAYOUTS))
     return UserError(
-        "holds no ResNet: expected tensors named conv1.weight, layer1.0.conv1.weight, ... and "
-        f"fc.weight, after any prefix; it has {examples}, ...{beside}"
-        + (" Its first layer is several convolutions (ResNet-C or -D), which is not supported."
-           if deep else "")
-    )  # fmt: skip
+        f"holds no network that is known here ({known}): expected tensors named as theirs, "
+        "conv1.weight, layer1.0.conv1.weight, ... and fc.weight for a ResNet, after any prefix; it "
+        f"has {examples}, ...{beside}"
+    )

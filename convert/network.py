@@ -18,10 +18,11 @@ from convert.holders import State, counted, find_state
 from convert.layouts import known_architectures
 from convert.layouts.entry import COUNTER
 from convert.layouts.layout import Layout, mismatches
-from convert.misfits import does_not_fit
+from convert.misfits import does_not_fit, other_family
 from convert.normalization import Normalization, find_normalization, normaliser_names
 from convert.pickles import shown
 from convert.tensors import Tensor
+from convert.timm_config import read_config
 from rtl_jax.errors import UserError
 from rtl_jax.models.registry import Architecture
 
@@ -44,7 +45,7 @@ class Found:
 
     `tensors` has the names of the layout's entries. `copies` maps the prefix of each further copy
     to its tensors. `notes` are lines for the user. `made_head` says what stands for a head that
-    the network does not have.
+    the network does not have. `image_size` is what a config beside the file says.
     """
 
     layout: Layout
@@ -56,6 +57,7 @@ class Found:
     prefix: str
     notes: Sequence[str]
     made_head: str | None = None
+    image_size: int | None = None
 
 
 def find(checkpoint: Checkpoint, choices: Choices = DEFAULT) -> Found:
@@ -75,7 +77,13 @@ def find(checkpoint: Checkpoint, choices: Choices = DEFAULT) -> Found:
         unused = [other for other in everywhere if other != prefix]
         notes += counted("networks that were not read, under", unused)
         others = unused
+    config = read_config(checkpoint.path)
     metadata = metadata_fields(checkpoint, METADATA_KEY)
+    if config is not None:
+        said = layout.options_of_name(config.architecture)
+        metadata = said | config.fields | {"origin": "file: config.json"} | metadata
+        notes.append(f"read: config.json beside it, of timm's {shown(config.architecture)}")
+    _ask_of_names(checkpoint, layout, {**metadata, **choices.options})
     architecture = _architecture(layout, network, metadata, choices)
     own = set(network)
     made = _add_head(layout, network, architecture, _inner_head(state, prefix), choices, notes)
@@ -98,17 +106,28 @@ def find(checkpoint: Checkpoint, choices: Choices = DEFAULT) -> Found:
         every = known_architectures()
         known = "" if choices.arch in every else f" (known: {', '.join(every)})"
         raise UserError(f"holds {architecture.name}, expected {choices.arch}{known}")
-    claimed = checkpoint.entries.get("arch")
-    if isinstance(claimed, str) and claimed != architecture.name:
-        notes.append(
-            f"warning: the file calls its network {shown(claimed)!r}, and its tensors are those of "
-            f"{architecture.name}: if they are not the same, --reference tells"
-        )
+    claims = {"the file": checkpoint.entries.get("arch")}
+    claims |= {"config.json": config.architecture} if config is not None else {}
+    for who, claimed in claims.items():
+        if isinstance(claimed, str) and claimed.partition(".")[0] != architecture.name:
+            notes.append(
+                f"warning: {who} calls its network {shown(claimed)!r}, and its tensors are those "
+                f"of {architecture.name}: if they are not the same, --reference tells"
+            )
     _check_numbers(layout, network)
     normalization = find_normalization(tensors, normalisers, metadata, choices.mean, choices.std)
     architecture = architecture.replace(mean=normalization.mean, std=normalization.std)
     return Found(
-        layout, architecture, normalization, network, copies, state.key, prefix, notes, made
+        layout,
+        architecture,
+        normalization,
+        network,
+        copies,
+        state.key,
+        prefix,
+        notes,
+        made,
+        None if config is None else config.image_size,
     )
 
 
@@ -184,6 +203,20 @@ def _architecture(
     return layout.infer(shapes, {**known, **choices.options})
 
 
+def _ask_of_names(checkpoint: Checkpoint, layout: Layout, known: Mapping[str, Any]) -> None:
+    """Raise UserError where a name says something unusual of a network that nothing else says."""
+    for name in (checkpoint.entries.get("arch"), checkpoint.path.name):
+        said = layout.options_of_name(name) if isinstance(name, str) else {}
+        for option, value in said.items():
+            if option not in known and value != layout.options[option].default:
+                flag = f"--{option.replace('_', '-')}"
+                raise UserError(
+                    f"is called {shown(name)}, which has {option.replace('_', ' ')} {value}, and "
+                    f"no tensor shows whether that is so: say {flag} {value}, or {flag} "
+                    f"{layout.options[option].default}"
+                )
+
+
 def _inner_head(state: State, prefix: str) -> str:
     """The name of the head's layer inside the network, or outside of it; "" if there is none."""
     weights = state.networks[prefix].weights
@@ -226,6 +259,12 @@ def _laid_out(
 ) -> tuple[Layout, dict[str, Tensor]]:
     """The layout of the network under a prefix, and its tensors by the names of that."""
     candidates = state.networks[prefix].layouts
+    signs = tuple(f"{prefix}{sign}" for layout in candidates for sign in layout.signs)
+    names = [name for name in state.tensors if name.startswith(prefix)]
+    if not any(name.startswith(signs) for name in names):
+        names = list(state.tensors)  # a first layer alone, which others have too
+    if other := other_family(names):
+        raise UserError(other)
     for layout in candidates:
         network = _under(layout, prefix, state, others, excused)
         if layout.fits({name: tensor.shape for name, tensor in network.items()}):
@@ -257,7 +296,7 @@ def _under(
 def _check_numbers(layout: Layout, network: Mapping[str, Tensor]) -> None:
     for name, tensor in network.items():
         plain = tensor.dtype.kind == "f" or tensor.dtype.name.startswith(_FLOATS)
-        if not plain and name.rpartition(".")[2] not in layout.unused:
+        if not plain and not layout.computes_nothing(name):
             raise UserError(f"has {tensor.dtype} values in {name}, expected floating point")
 
 

@@ -75,7 +75,8 @@ def find_normalization(
         return _checked(found_mean, found_std, f"file: {name}")
     if "mean" in metadata and "std" in metadata:
         found_mean, found_std = _three(metadata["mean"], "mean"), _three(metadata["std"], "std")
-        return _checked(found_mean, found_std, "file: metadata")
+        origin = str(metadata.get("origin", "file: metadata"))
+        return _checked(found_mean, found_std, origin)
     return Normalization(IMAGENET_MEAN, IMAGENET_STD, "assumed")
 
 

@@ -162,8 +162,8 @@ def compare_reference(
         return known
     raise UserError(
         f"{far}\nOther activations, strides, eps, stems and normalisations do not explain it, "
-        f"alone or in pairs; the nearest is still {best_off:.2g} away: {name}. Likely causes: blur "
-        "pooling (anti-aliasing) or dilation, which no network here has; logits of another "
+        f"alone or in pairs; the nearest is still {best_off:.2g} away: {name}. Likely causes: "
+        "dilation or other pooling, which no network here has; logits of another "
         "checkpoint; images that were resized or cropped on the way. Nothing was written."
     )
 

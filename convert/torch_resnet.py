@@ -5,6 +5,7 @@ with `rtl_jax.models` but the description of the network. Parameter names, shape
 are torchvision's, so `load_state_dict(strict=True)` works in both directions.
 """
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -20,6 +21,17 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+class Activation(nn.Module):
+    """An activation by its name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ACTIVATIONS[self.name](x)
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut (ResNet-18 and 34)."""
 
@@ -28,15 +40,17 @@ class BasicBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[arch.activation]
-        self.conv1 = nn.Conv2d(channels, inner, 3, stride, 1, bias=False)
+        self.aa = _anti_aliasing(arch, stride)
+        self.conv1 = nn.Conv2d(channels, inner, 3, 1 if self.aa else stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(inner)
         self.conv2 = nn.Conv2d(inner, out, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(out)
-        self.downsample = _downsample(channels, out, stride)
+        self.downsample = _downsample(arch, channels, out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.activation(self.bn1(self.conv1(x)))
+        x = x if self.aa is None else self.aa(x)
         return self.activation(self.bn2(self.conv2(x)) + shortcut)
 
 
@@ -49,24 +63,52 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.activation = ACTIVATIONS[arch.activation]
         v1 = arch.stride_in == "1x1"
-        self.conv1 = nn.Conv2d(channels, inner, 1, stride if v1 else 1, bias=False)
+        self.aa = _anti_aliasing(arch, stride)
+        own = 1 if self.aa else stride
+        self.conv1 = nn.Conv2d(channels, inner, 1, own if v1 else 1, bias=False)
         self.bn1 = nn.BatchNorm2d(inner)
-        self.conv2 = nn.Conv2d(inner, inner, 3, 1 if v1 else stride, 1, bias=False)
+        second = 1 if v1 else own
+        self.conv2 = nn.Conv2d(inner, inner, 3, second, 1, groups=arch.groups, bias=False)
         self.bn2 = nn.BatchNorm2d(inner)
         self.conv3 = nn.Conv2d(inner, out, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out)
-        self.downsample = _downsample(channels, out, stride)
+        self.downsample = _downsample(arch, channels, out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.activation(self.bn1(self.conv1(x)))
         x = self.activation(self.bn2(self.conv2(x)))
+        x = x if self.aa is None else self.aa(x)
         return self.activation(self.bn3(self.conv3(x)) + shortcut)
 
 
-def _downsample(channels: int, out: int, stride: int) -> nn.Sequential | None:
+class Blur(nn.Module):
+    """A binomial 3x3 filter with stride 2 of reflected images, as timm's BlurPool2d."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        row = torch.tensor([1.0, 2.0, 1.0], dtype=x.dtype) / 4
+        kernel = torch.outer(row, row).expand(x.shape[1], 1, 3, 3)
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), kernel, stride=2, groups=x.shape[1])
+
+
+def _anti_aliasing(arch: ResNetArchitecture, stride: int) -> nn.Module | None:
+    if stride == 1 or arch.anti_aliasing == "none":
+        return None
+    return nn.AvgPool2d(2) if arch.anti_aliasing == "average" else Blur()
+
+
+def _downsample(
+    arch: ResNetArchitecture, channels: int, out: int, stride: int
+) -> nn.Sequential | None:
     if stride == 1 and channels == out:
         return None
+    if arch.average_shortcut:
+        pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
+        return nn.Sequential(
+            nn.Identity() if stride == 1 else pool,
+            nn.Conv2d(channels, out, 1, bias=False),
+            nn.BatchNorm2d(out),
+        )
     return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 
 
@@ -87,12 +129,21 @@ class TorchResNet(nn.Module):
         self.architecture = arch
         self.register_buffer("mean", torch.tensor(arch.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(arch.std).view(3, 1, 1), persistent=False)
-        kernel = arch.stem_kernel
-        self.conv1 = nn.Conv2d(
-            3, arch.stem_width, kernel, arch.stem_stride, kernel // 2, bias=False
-        )
+        kernel, stride = arch.stem_kernel, arch.stem_stride
+        stem: list[nn.Module] = []
+        for before, after in itertools.pairwise((3, *arch.deep_stem, arch.stem_width)):
+            if stem:
+                stem += [nn.BatchNorm2d(before), Activation(arch.activation)]
+            stem.append(
+                nn.Conv2d(before, after, kernel, 1 if stem else stride, kernel // 2, bias=False)
+            )
+        self.conv1 = nn.Sequential(*stem) if arch.deep_stem else stem[0]
         self.bn1 = nn.BatchNorm2d(arch.stem_width)
-        self.maxpool = nn.MaxPool2d(3, 2, 1) if arch.stem_pool else nn.Identity()
+        self.maxpool: nn.Module = nn.MaxPool2d(3, 2, 1) if arch.stem_pool else nn.Identity()
+        if arch.stem_pool and arch.anti_aliasing == "average":
+            self.maxpool = nn.AvgPool2d(2)
+        elif arch.stem_pool and arch.anti_aliasing == "blur":
+            self.maxpool = nn.Sequential(nn.MaxPool2d(3, 1, 1), Blur())
         block = {"basic": BasicBlock, "bottleneck": Bottleneck}[arch.block]
         blocks: dict[str, list[nn.Module]] = {}
         for name, channels, inner, out, stride in arch.block_specs():

@@ -83,6 +83,7 @@ def finetune(
     class_names: Sequence[str] | None = None,
     image_size: int | None = None,
     augment: str | Augmentation = "none",
+    perturb: Any = None,
     recipe: Recipe = FEW_LABELS,
     **changes: Any,
 ) -> Network | list[Network]:
@@ -97,6 +98,10 @@ def finetune(
       class_names: the classes in the order of their numbers; by default the sorted labels.
       image_size: what images are resized to; by default what the source was trained at.
       augment: 'none', 'paper', or an `Augmentation`.
+      perturb: an attack such as `rtl.PGD("l2", steps=5)`, of any threat, by which training images
+        are perturbed within the recipe's `eps`: adversarial fine-tuning (the paper's equation 1).
+        Shorter, for PGD and noise: `perturbation="pgd", norm="l2", eps=0.5`; with `beta=6.0` too,
+        TRADES.
       recipe: everything else; by default `FEW_LABELS`. `rtl.Recipe()` is the paper's.
       changes: fields of the recipe to change: `blocks`, `epochs`, `learning_rate`, `batch_size`...
 
@@ -136,6 +141,7 @@ def finetune(
                 recipe=chosen,
                 augmentation=augmentation(augment) if isinstance(augment, str) else augment,
                 seed=int(seed),
+                perturb=perturb,
             )
         )
         for seed in (seeds if isinstance(seeds, Iterable) else [seeds])

@@ -130,6 +130,19 @@ def test_many_seeds_are_networks_of_their_own(digits, source) -> None:
     np.testing.assert_array_equal(alone.params["conv1/kernel"], source.params["conv1/kernel"])
 
 
+def test_adversarial_fine_tuning_by_an_attack_or_by_settings(digits, source) -> None:
+    """The same network, and another than from images as they are."""
+    images, labels = digits.train.images[:24], digits.train.labels[:24]
+    usual = {"blocks": 0, "epochs": 2, "eps": 0.5, "seeds": 3}
+    attack = rtl.PGD("l2", steps=2, keep="loss")
+    found = rtl.finetune(source, images, labels, perturb=attack, **usual)
+    named = rtl.finetune(source, images, labels, perturbation="pgd", steps=2, **usual)
+    plain = rtl.finetune(source, images, labels, **usual)
+    for path in found.architecture.head:
+        np.testing.assert_array_equal(found.params[path], named.params[path])
+        assert not np.allclose(found.params[path], plain.params[path])
+
+
 def test_an_attack_equals_the_task(digits, trained) -> None:
     workdir, place = trained
     settings = Attack(norm="l2", eps=(0.5,), steps=4, batch_size=16)

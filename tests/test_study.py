@@ -1,8 +1,8 @@
 """The published study: its parts make one grid, and its page says what its rows say."""
 
+import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,13 +14,12 @@ from rtl_jax.lab.results import read_rows
 from rtl_jax.lab.sweep.grid import Cell, cells
 from rtl_jax.lab.tasks import run
 from rtl_jax.models import bundled
+from run import main
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs" / "study"
-# Where `make` has installed everything, if that is what runs these tests.
-VENV = Path(sys.prefix)
 PARTS = sorted(path.stem for path in CONFIGS.glob("*.py"))
 STEPS = {100: 60, 400: 120, 800: 120, 1600: 240}
 
@@ -95,16 +94,35 @@ def test_a_part_runs_on_what_there_is(tmp_path: Path, monkeypatch, capsys):
     assert (rows[rows["epoch"] == rows["epochs"]]["accuracy"] > 30).all()  # chance is 10
 
 
-@pytest.mark.skipif(
-    shutil.which("make") is None or not (VENV / ".installed").exists(),
-    reason="these tests do not run in make's own environment",
-)
-def test_make_study_smoke_goes_the_whole_way(tmp_path: Path):
-    done = subprocess.run(
-        ["make", "study-smoke", f"VENV={VENV}", f"SMOKE={tmp_path}"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+# Writes down what it is asked to run, a word on each line and an empty line behind each command.
+RECORDER = """#!/bin/sh
+for word in "$@"; do echo "$word" >> "$RECORD"; done
+echo >> "$RECORD"
+"""
+
+
+def commands_of(target: str, tmp_path: Path, *variables: str) -> list[list[str]]:
+    """The `python run.py` commands of a target of the Makefile, without those words; none runs."""
+    python, record = tmp_path / "venv" / "bin" / "python", tmp_path / "record"
+    python.parent.mkdir(parents=True)
+    python.write_text(RECORDER)
+    python.chmod(0o755)
+    (tmp_path / "venv" / ".installed").touch()
+    subprocess.run(
+        ["make", target, f"VENV={tmp_path / 'venv'}", *variables],
+        cwd=ROOT, env={**os.environ, "RECORD": str(record)}, capture_output=True, check=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    found = [one.split("\n") for one in record.read_text().strip().split("\n\n")]
+    assert all(words[0] == "run.py" for words in found)
+    return [words[1:] for words in found]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_make_study_smoke_goes_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What make would start, one after the other in this process."""
+    commands = commands_of("study-smoke", tmp_path, f"SMOKE={tmp_path}")
+    monkeypatch.chdir(ROOT)
+    assert [main(words) for words in commands] == [0] * len(commands)
     rows = read_rows(tmp_path / "study")
     tasks = rows.groupby("task")["run"].nunique()
     # Two sources, two seeds; one explanation of two networks.

@@ -3,13 +3,49 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from convert.layouts.convnext import (
+    ConvNeXtLayout,
+    ConvolutionalConvNeXtLayout,
+    TorchvisionConvNeXtLayout,
+)
+from convert.layouts.densenet import DenseNetLayout
 from convert.layouts.entry import Entry
 from convert.layouts.layout import Layout, Option
+from convert.layouts.mobile import MNASNetLayout, MobileNetV2Layout
+from convert.layouts.preact import (
+    DeepMindPreActLayout,
+    DeepMindWideResNetLayout,
+    PreActResNetLayout,
+    WideResNetLayout,
+)
 from convert.layouts.resnet import ResNetLayout
+from convert.layouts.shufflenet import ShuffleNetLayout
+from convert.layouts.swin import OldSwinLayout, SwinLayout
+from convert.layouts.vgg import VGGLayout
+from convert.layouts.vit import ViTLayout
+from convert.layouts.xcit import XCiTLayout
 from rtl_jax.models.registry import family_name
 
 # Where several have the signs of a file's names, the first that fits is taken.
-LAYOUTS: tuple[Layout, ...] = (ResNetLayout(),)
+LAYOUTS: tuple[Layout, ...] = (
+    ResNetLayout(),
+    ViTLayout(),
+    ConvNeXtLayout(),
+    ConvolutionalConvNeXtLayout(),
+    TorchvisionConvNeXtLayout(),
+    SwinLayout(),
+    OldSwinLayout(),
+    XCiTLayout(),
+    PreActResNetLayout(),
+    WideResNetLayout(),
+    DeepMindWideResNetLayout(),
+    DeepMindPreActLayout(),
+    DenseNetLayout(),
+    VGGLayout(),
+    MobileNetV2Layout(),
+    MNASNetLayout(),
+    ShuffleNetLayout(),
+)
 
 
 def layout_of(architecture: Any, name: str | None = None) -> Layout:

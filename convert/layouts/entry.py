@@ -89,11 +89,34 @@ class Table(list[Entry]):
         for theirs, ours, collection in _NORM:
             self.vector(f"{name}.{theirs}", f"{path}/{ours}", width, collection)
 
-    def linear(self, name: str, inputs: int, outputs: int, *, path: str = "") -> None:
-        """Add a linear layer with a bias."""
+    def layer_norm(self, name: str, width: int, *, path: str = "") -> None:
+        """Add a layer normalisation."""
+        path = path or _path(name)
+        self.vector(f"{name}.weight", f"{path}/scale", width)
+        self.vector(f"{name}.bias", f"{path}/bias", width)
+
+    def linear(
+        self, name: str, inputs: int, outputs: int, *, path: str = "", bias: bool = True
+    ) -> None:
+        """Add a linear layer."""
         path, shape = path or _path(name), (outputs, inputs)
         self.append(Entry(f"{name}.weight", shape, "params", f"{path}/kernel", (1, 0)))
+        if bias:
+            self.vector(f"{name}.bias", f"{path}/bias", outputs)
+
+    def pointwise(self, name: str, inputs: int, outputs: int, *, path: str = "") -> None:
+        """Add a linear layer that torch has as a 1x1 convolution."""
+        path, shape = path or _path(name), (outputs, inputs, 1, 1)
+        entry = Entry(f"{name}.weight", shape, "params", f"{path}/kernel", (1, 0), shape[:2])
+        self.append(entry)
         self.vector(f"{name}.bias", f"{path}/bias", outputs)
+
+    def whole(
+        self, name: str, torch_shape: Shape, *, path: str = "", shape: Shape | None = None
+    ) -> None:
+        """Add an array whose axes have the same order in both, viewed in our `shape`."""
+        axes = tuple(range(len(torch_shape)))
+        self.append(Entry(name, torch_shape, "params", path or _path(name), axes, shape=shape))
 
     def vector(self, name: str, path: str, width: int, collection: str = "params") -> None:
         """Add an array of one dimension."""

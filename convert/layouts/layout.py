@@ -1,6 +1,7 @@
 """What is asked of a layout: how the checkpoints of a family are named, and what they hold."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -61,6 +62,10 @@ class Layout:
         """A name inside the network as `entries` has it, where files have it otherwise."""
         return name
 
+    def computes_nothing(self, name: str) -> bool:
+        """Whether a tensor inside the network is of no use to it, such as a counter of batches."""
+        return name.rpartition(".")[2] in self.unused
+
     def fits(self, shapes: Mapping[str, Shape]) -> bool:
         """Whether these tensors, renamed, are its own, where several layouts have its signs."""
         return True
@@ -75,6 +80,10 @@ class Layout:
     def entries(self, architecture: Any) -> Sequence[Entry]:
         """Every array of a network, from input to output."""
         raise NotImplementedError
+
+    def options_of_name(self, name: str) -> dict[str, Any]:
+        """The options that the name of an architecture or of a file says, such as timm's."""
+        return {}
 
     def stem_words(self, architecture: Any) -> str:
         """What the first layers do, for the report."""
@@ -128,10 +137,24 @@ class Layout:
         return FAMILIES[self.family].named
 
 
+def majority(values: Iterable[int]) -> int:
+    """The value that most have; 0 where there are none."""
+    return next((value for value, _ in Counter(values).most_common(1)), 0)
+
+
+def named(found: Any, known: Mapping[str, Any], otherwise: str) -> Any:
+    """`found` by the name of the known architecture that it is but for its classes, or by another
+    name."""
+    for each in known.values():
+        if found.replace(name=each.name, num_classes=each.num_classes) == each:
+            return found.replace(name=each.name)
+    return found.replace(name=otherwise)
+
+
 def mismatches(layout: Layout, architecture: Any, shapes: Mapping[str, Shape]) -> list[str]:
     """A line for every tensor that is missing, left over or of the wrong shape, both shown."""
     expected = {entry.torch_name: entry.torch_shape for entry in layout.entries(architecture)}
-    received = {n: s for n, s in shapes.items() if n.rpartition(".")[2] not in layout.unused}
+    received = {n: s for n, s in shapes.items() if not layout.computes_nothing(n)}
     lines = [f"missing: {name} {expected[name]}" for name in expected if name not in received]
     lines += [
         f"left over: {shown(name)} {received[name]}" for name in received if name not in expected

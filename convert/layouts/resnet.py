@@ -1,5 +1,6 @@
 """ResNets under torchvision's names, those of CIFAR networks and timm's."""
 
+import itertools
 import re
 import typing
 from collections import Counter
@@ -13,6 +14,7 @@ from rtl_jax.models.architecture import (
     ARCHITECTURES,
     EXPANSION,
     Activation,
+    AntiAliasing,
     ResNetArchitecture,
     StrideIn,
 )
@@ -22,9 +24,28 @@ _ALIASES = (
     (re.compile(r"\.shortcut\.(\d)\."), r".downsample.\1."),
     (re.compile(r"^linear\."), "fc."),
 )
+_FIRST_NORM = re.compile(r"(layer[0-9]{1,2}\.[0-9]{1,4})\.bn1\.weight")
+_DEEP = re.compile(r"conv1\.([0-9]{1,2})\.weight")
+_MIDDLE = re.compile(r"layer[0-9]{1,2}\.[0-9]{1,4}\.conv2\.weight")
+_AVERAGED = re.compile(r"layer[0-9]{1,2}\.[0-9]{1,4}\.downsample\.2\.weight")
 _BLOCK = re.compile(r"layer([0-9]{1,2})\.([0-9]{1,4})\.(\w+)")
 
-_FIELDS = ("activation", "stride_in", "bn_eps")
+_FIELDS = ("activation", "stride_in", "bn_eps", "anti_aliasing")
+
+
+def preactivated(shapes: Mapping[str, Shape]) -> bool:
+    """Whether most blocks' first normalisation has the width of their input, not of their inside;
+    where none shows, whether none follows the first convolution."""
+    votes: Counter[bool] = Counter()
+    seen = False
+    for name, shape in shapes.items():
+        if match := _FIRST_NORM.fullmatch(name):
+            seen = True
+            conv = shapes.get(f"{match[1]}.conv1.weight", ())
+            if len(conv) == 4 and len(shape) == 1 and conv[0] != conv[1]:
+                votes[shape[0] == conv[1]] += 1
+    bare = "bn1.weight" in shapes or "bn1.bias" in shapes
+    return votes[True] > votes[False] if votes else seen and not bare
 
 
 class ResNetLayout(Layout):
@@ -33,7 +54,7 @@ class ResNetLayout(Layout):
     name = "resnet"
     family = "resnet"
     words = "a ResNet"
-    first = ("conv1.weight",)
+    first = ("conv1.weight", "conv1.0.weight")
     signs = ("layer1.0.",)
     heads = ("fc", "linear")
     options: ClassVar = {
@@ -45,6 +66,11 @@ class ResNetLayout(Layout):
             "the convolution of a bottleneck with the stride, where it is not the 3x3",
         ),
         "bn_eps": Option(1e-5, float, "where it is not 1e-5"),
+        "anti_aliasing": Option(
+            "none",
+            typing.get_args(AntiAliasing),
+            "what stands in the place of strides, as in timm's resnetaa50 and resnetblur50",
+        ),
     }
     torch_words = "torchvision's ResNet"
 
@@ -53,6 +79,10 @@ class ResNetLayout(Layout):
         for pattern, replacement in _ALIASES:
             name = pattern.sub(replacement, name)
         return name
+
+    def fits(self, shapes: Mapping[str, Shape]) -> bool:
+        """Whether normalisations follow their convolutions."""
+        return not preactivated(shapes)
 
     def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> ResNetArchitecture:
         """The architecture whose tensors these are, by torchvision's names inside the network.
@@ -92,7 +122,12 @@ class ResNetLayout(Layout):
         inner_factor = max(vote(1, "1") // max(stage_widths[0], 1), 1) if bottleneck else 1
         if min(stage_widths) < 1:
             raise UserError(f"has stages of {outs} channels, which no {block} ResNet has")
-        conv1 = shapes["conv1.weight"]
+        deep = sorted(
+            (int(match[1]), shapes[name])
+            for name in shapes
+            if (match := _DEEP.fullmatch(name)) and len(shapes[name]) == 4
+        )
+        conv1 = shapes["conv1.weight"] if "conv1.weight" in shapes else shapes["conv1.0.weight"]
         if len(conv1) != 4 or conv1[1] != 3 or conv1[2] != conv1[3]:
             raise UserError(
                 f"has a first convolution of shape {conv1}, expected (width, 3, k, k): every "
@@ -100,7 +135,12 @@ class ResNetLayout(Layout):
             )
         stem_votes = Counter(shape[0] for name, shape in shapes.items()
                              if name.startswith("bn1.") and shape)  # fmt: skip
-        stem_votes[conv1[0]] += 1
+        stem_votes[deep[-1][1][0] if deep else conv1[0]] += 1
+        groups = Counter(
+            shape[0] // shape[1]
+            for name, shape in shapes.items()
+            if bottleneck and _MIDDLE.fullmatch(name) and len(shape) == 4 and shape[1]
+        )
         head = shapes["fc.weight"]
         general = ResNetArchitecture(
             name="",
@@ -110,15 +150,27 @@ class ResNetLayout(Layout):
             inner_factor=inner_factor,
             stem_width=stem_votes.most_common(1)[0][0],
             num_classes=head[0] if head else 0,
-            **_stem(conv1[2], options.get("stem")),
+            groups=max(groups.most_common(1)[0][0], 1) if groups else 1,
+            deep_stem=tuple(shape[0] for _, shape in deep[:-1]),
+            average_shortcut=any(_AVERAGED.fullmatch(name) for name in shapes),
+            **_stem(conv1[2], options.get("stem") or ("imagenet" if deep else None)),
         )
         fields = {name: options[name] for name in _FIELDS if name in options}
-        return general.replace(name=_name(general), **fields)
+        found = general.replace(**fields)
+        return found.replace(name=_name(found))
 
     def entries(self, architecture: ResNetArchitecture) -> Sequence[Entry]:
         """Every array of a network, from input to output."""
         arch, table = architecture, Table()
-        table.conv("conv1", 3, arch.stem_width, arch.stem_kernel)
+        for index, (before, after) in enumerate(
+            itertools.pairwise((3, *arch.deep_stem, arch.stem_width))
+        ):
+            if index:
+                table.norm(f"conv1.{3 * index - 2}", before, path=f"conv1/{2 * index - 1}")
+            name, path = (f"conv1.{3 * index}", f"conv1/{2 * index}")
+            if not arch.deep_stem:
+                name = path = "conv1"
+            table.conv(name, before, after, arch.stem_kernel, path=path)
         table.norm("bn1", arch.stem_width)
         for path, channels, inner, out, stride in arch.block_specs():
             if arch.block == "bottleneck":
@@ -127,25 +179,37 @@ class ResNetLayout(Layout):
                 layers = [(channels, inner, 3), (inner, out, 3)]
             name = path.replace("/", ".")
             for index, (before, after, kernel) in enumerate(layers, start=1):
-                table.conv(f"{name}.conv{index}", before, after, kernel)
+                groups = arch.groups if index == 2 else 1
+                table.conv(f"{name}.conv{index}", before, after, kernel, groups=groups)
                 table.norm(f"{name}.bn{index}", after)
             if stride != 1 or channels != out:
-                table.conv(f"{name}.downsample.0", channels, out, 1, path=f"{path}/downsample_conv")
-                table.norm(f"{name}.downsample.1", out, path=f"{path}/downsample_bn")
+                first = 1 if arch.average_shortcut else 0  # behind the pool
+                shortcut = f"{name}.downsample.{first}"
+                table.conv(shortcut, channels, out, 1, path=f"{path}/downsample_conv")
+                table.norm(f"{name}.downsample.{first + 1}", out, path=f"{path}/downsample_bn")
         table.linear("fc", arch.num_features, arch.num_classes)
         return table
+
+    def options_of_name(self, name: str) -> dict[str, Any]:
+        """timm's resnetaa50 and resnetblur50, whose tensors are a ResNet-50's."""
+        aliasing = {"aa": "average", "blur": "blur"}
+        found = re.search(r"(?:resnet|resnext)(aa|blur)\d", name)
+        return {"anti_aliasing": aliasing[found[1]]} if found else {}
 
     def stem_words(self, architecture: ResNetArchitecture) -> str:
         """Kernel, stride and pooling."""
         arch = architecture
         pool = "max-pool" if arch.stem_pool else "no pooling"
-        return f"stem {arch.stem_kernel}x{arch.stem_kernel}, stride {arch.stem_stride}, {pool}"
+        number = f"{len(arch.deep_stem) + 1} times " if arch.deep_stem else ""
+        size = f"{number}{arch.stem_kernel}x{arch.stem_kernel}"
+        return f"stem {size}, stride {arch.stem_stride}, {pool}"
 
     def described(self, architecture: ResNetArchitecture) -> str:
         """The options in words; the stride only where there is a choice."""
         arch = architecture
         stride = f", stride in the {arch.stride_in}" if arch.block == "bottleneck" else ""
-        return f"{arch.activation}{stride}, BatchNorm eps {arch.bn_eps:g}"
+        aliasing = f"anti-aliasing {arch.anti_aliasing}"
+        return f"{arch.activation}{stride}, BatchNorm eps {arch.bn_eps:g}, {aliasing}"
 
     def stated(self, architecture: ResNetArchitecture) -> dict[str, Any]:
         """The stem in one word, and the other options where they are not the usual."""
@@ -164,13 +228,6 @@ class ResNetLayout(Layout):
         for stem, imagenet in (("imagenet", True), ("small", False)):
             fields = {"stem_stride": 2 if imagenet else 1, "stem_pool": imagenet}
             yield Change("stem", f"--stem {stem}", fields)
-
-    def hints(self, architecture: ResNetArchitecture, problems: Sequence[str]) -> list[str]:
-        """Grouped convolutions, by the shapes of their kernels."""
-        grouped = sum("conv2.weight expected" in line for line in problems)
-        if grouped == architecture.num_blocks:
-            return ["Grouped convolutions (ResNeXt) are not supported."]
-        return []
 
     def image_size(self, architecture: ResNetArchitecture) -> int:
         """224, or 32 behind a small stem."""
@@ -197,12 +254,29 @@ def _stem(kernel: int, stem: str | None) -> dict[str, Any]:
     return {"stem_kernel": kernel, "stem_stride": 2 if imagenet else 1, "stem_pool": imagenet}
 
 
+_NAMED = (
+    "block",
+    "stage_sizes",
+    "stage_widths",
+    "inner_factor",
+    "stem_width",
+    "groups",
+    "average_shortcut",
+    "anti_aliasing",
+)
+
+
 def _name(found: ResNetArchitecture) -> str:
     for name, named in ARCHITECTURES.items():
-        fields = ("block", "stage_sizes", "stage_widths", "inner_factor", "stem_width")
-        if all(getattr(found, field) == getattr(named, field) for field in fields):
+        if found.deep_stem and found.deep_stem != named.deep_stem:
+            continue
+        if all(getattr(found, field) == getattr(named, field) for field in _NAMED):
             return name
     sizes = "-".join(map(str, found.stage_sizes))
     widths = "-".join(map(str, found.stage_widths))
     factor = f"_x{found.inner_factor}" if found.inner_factor > 1 else ""
+    factor += f"_g{found.groups}" if found.groups > 1 else ""
+    factor += "_deep" if found.deep_stem else ""
+    factor += "_d" if found.average_shortcut else ""
+    factor += f"_{found.anti_aliasing}" if found.anti_aliasing != "none" else ""
     return f"resnet_{found.block}_{sizes}_w{widths}{factor}"

@@ -70,6 +70,8 @@ def grey_levels(array: np.ndarray, name: str) -> np.ndarray:
         return array.astype(np.uint8, copy=False)
     rounding = max(_ROUNDING, _ROUNDING_STEPS * float(np.finfo(array.dtype).eps))
     low, high = float(array.min()), float(array.max())
+    if math.isnan(low):  # then both are
+        raise UserError(f"{name}: expected pixels in [0, 1], found some that are not numbers (NaN)")
     if not (low >= -rounding and high <= 1 + rounding):
         raise UserError(
             f"{name}: expected pixels in [0, 1], found {low:g} to {high:g}: divide them by their "

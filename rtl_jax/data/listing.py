@@ -95,10 +95,13 @@ def _read(path: Path) -> list[dict[str, str]]:
             rows = [{"split": "train", **row} for row in reader]
     except (OSError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from error
+    head = ",".join(heads)
+    if printable(head) != head or "\0" in head:  # of UTF-16, every other byte is 0
+        raise UserError(f"{path} is not UTF-8: save the list as UTF-8 ('CSV UTF-8', often)")
     if not rows or not {"file", "label"} <= set(heads):
         raise UserError(
             f"{path}: expected a first line of {','.join(COLUMNS)} and a line for each picture; "
-            f"received {len(rows)} pictures under {','.join(heads) or 'nothing'}"
+            f"received {len(rows)} pictures under {head[:200] or 'nothing'}"
         )
     if strange := [row["label"] for row in rows if printable(row["label"]) != row["label"]]:
         raise UserError(

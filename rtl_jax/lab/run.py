@@ -28,17 +28,22 @@ class Run:
     name: str
     workdir: epath.Path
     pending: bool
+    scratch: str | None = None  # a folder among its files that only serves to resume it
 
     @property
     def directory(self) -> epath.Path:
         """Where its files are."""
         return self.workdir / "runs" / self.name
 
-    def finish(self, rows: Iterable[Mapping[str, Any]], scratch: str | None = None) -> None:
-        """Write its rows; then what only served to resume it, a folder in its own, is removed."""
+    def finish(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write its rows, and remove what only served to resume it."""
         results.write_rows(self.workdir, self.name, rows)
-        if scratch is not None:
-            (self.directory / scratch).rmtree()
+        self.clean()
+
+    def clean(self) -> None:
+        """Remove what only served to resume it, where there is something."""
+        if self.scratch is not None and (self.directory / self.scratch).exists():
+            (self.directory / self.scratch).rmtree()
 
     def rows(self) -> pd.DataFrame:
         """Its rows, as they were written."""
@@ -47,8 +52,10 @@ class Run:
 
 
 @contextlib.contextmanager
-def open_run(workdir: epath.PathLike, name: str, *, keeps: str | None = None) -> Iterator[Run]:
-    """The run of that name in a work directory.
+def open_run(
+    workdir: epath.PathLike, name: str, *, keeps: str | None = None, scratch: str | None = None
+) -> Iterator[Run]:
+    """The run of that name in a work directory, with a folder `scratch` of its own to resume it.
 
     It is finished where it has rows and, with `keeps`, has left a file or folder of that name in
     its directory.
@@ -58,7 +65,8 @@ def open_run(workdir: epath.PathLike, name: str, *, keeps: str | None = None) ->
     kept = keeps is None or (place / "runs" / name / keeps).exists()
     # The rows of a sweep's runs lie in files of several.
     known = kept and (path.exists() or name in results.finished(place))
-    run = Run(name, place, pending=not known)
+    run = Run(name, place, pending=not known, scratch=scratch)
     if not run.pending:
+        run.clean()  # it may have been interrupted after its rows
         print(f"run {name} is finished; its rows are in {path.parent}")
     yield run

@@ -5,6 +5,7 @@ ResNet-50 has 16.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
@@ -37,6 +38,7 @@ EXPANSION = {"basic": 1, "bottleneck": 4}
 
 Activation = Literal["relu", "silu", "gelu"]
 StrideIn = Literal["3x3", "1x1"]
+AntiAliasing = Literal["none", "average", "blur"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +50,22 @@ class ResNetArchitecture(Description):
     (wide_resnet50_2 has 2). `mean` and `std` normalise pixels of [0, 1] inside the network.
     `activation` follows every normalisation ('gelu' is the exact one). `stride_in` says which
     convolution of a bottleneck has the stride: its 3x3 (torchvision's ResNet v1.5) or its first
-    1x1 (the original ResNet v1). `bn_eps` is added to every variance.
+    1x1 (the original ResNet v1). `bn_eps` is added to every variance. `groups` is of the 3x3
+    convolutions of bottlenecks (ResNeXt). `deep_stem` has the widths of the 3x3 convolutions in
+    front of the stem's last, and `average_shortcut` says that shortcuts are averaged over 2x2
+    instead of having a stride: both as in ResNet-D. `anti_aliasing` puts a mean over 2x2 or a blur
+    behind a layer in the place of its stride, as timm's resnetaa50 and resnetblur50 do.
     """
 
-    OPTIONS: ClassVar = {"activation": "relu", "stride_in": "3x3", "bn_eps": 1e-5}
+    OPTIONS: ClassVar = {
+        "activation": "relu",
+        "stride_in": "3x3",
+        "bn_eps": 1e-5,
+        "groups": 1,
+        "deep_stem": (),
+        "average_shortcut": False,
+        "anti_aliasing": "none",
+    }
     STEM: ClassVar = ("conv1", "bn1")
 
     name: str
@@ -69,6 +83,10 @@ class ResNetArchitecture(Description):
     activation: Activation = "relu"
     stride_in: StrideIn = "3x3"
     bn_eps: float = 1e-5
+    groups: int = 1
+    deep_stem: tuple[int, ...] = ()
+    average_shortcut: bool = False
+    anti_aliasing: AntiAliasing = "none"
 
     def __post_init__(self) -> None:
         self._require_types()
@@ -81,27 +99,32 @@ class ResNetArchitecture(Description):
                 "must name the same, positive number of stages"
             )
         counts = (*self.stage_sizes, *self.stage_widths, self.inner_factor, self.stem_width)
+        counts += (*self.deep_stem, self.groups)
         if min(counts) < 1:
             raise UserError(f"sizes and widths must be positive: {shown(self)}")
-        if self.inner_factor != 1 and self.block == "basic":
-            raise UserError("inner_factor widens bottleneck blocks only")
+        if (self.inner_factor, self.groups) != (1, 1) and self.block == "basic":
+            raise UserError("inner_factor and groups are of bottleneck blocks only")
+        if any(width * self.inner_factor % self.groups for width in self.stage_widths):
+            raise UserError(f"groups {self.groups} do not divide the widths {self.stage_widths}")
+        require(len(self.deep_stem) < limits.BLOCKS, "deep_stem", "a few widths", self.deep_stem)
         kernel, stride = self.stem_kernel, self.stem_stride
         good = kernel % 2 == 1 and 0 < kernel < limits.STEM_KERNEL
         require(good, "stem_kernel", f"an odd number below {limits.STEM_KERNEL}", kernel)
         require(stride in (1, 2), "stem_stride", "1 or 2", stride)
         require_choice(self.activation, Activation, "activation")
         require_choice(self.stride_in, StrideIn, "stride_in")
+        require_choice(self.anti_aliasing, AntiAliasing, "anti_aliasing")
         if self.stride_in != "3x3" and self.block == "basic":
             raise UserError("stride_in chooses a convolution of bottleneck blocks: basic have 3x3s")
         require(0 < self.bn_eps < 1, "bn_eps", "a number between 0 and 1", self.bn_eps)
         self._require_bounds()
 
     def _require_types(self) -> None:
-        require_wholes(self, "stage_sizes", "stage_widths")
-        require_whole(self, "inner_factor", "stem_width", "stem_kernel", "stem_stride")
+        require_wholes(self, "stage_sizes", "stage_widths", "deep_stem")
+        require_whole(self, "inner_factor", "groups", "stem_width", "stem_kernel", "stem_stride")
         require_common(self)
-        require_truth(self, "stem_pool")
-        require_text(self, "block", "activation", "stride_in")
+        require_truth(self, "stem_pool", "average_shortcut")
+        require_text(self, "block", "activation", "stride_in", "anti_aliasing")
         require(is_finite(self.bn_eps), "bn_eps", "a number between 0 and 1", self.bn_eps)
 
     def _require_bounds(self) -> None:
@@ -116,12 +139,16 @@ class ResNetArchitecture(Description):
     @property
     def num_parameters(self) -> int:
         """All parameters that train, without building anything."""
-        number = (3 * self.stem_kernel**2 + 2) * self.stem_width
+        widths = (3, *self.deep_stem, self.stem_width)
+        number = sum(
+            (before * self.stem_kernel**2 + 2) * after
+            for before, after in itertools.pairwise(widths)
+        )
         for _, channels, inner, out, stride in self.block_specs():
             if self.block == "basic":
                 shapes = [(9, channels, inner), (9, inner, out)]
             else:
-                shapes = [(1, channels, inner), (9, inner, inner), (1, inner, out)]
+                shapes = [(1, channels, inner), (9, inner // self.groups, inner), (1, inner, out)]
             if stride != 1 or channels != out:
                 shapes.append((1, channels, out))
             number += sum(area * before * after + 2 * after for area, before, after in shapes)
@@ -158,11 +185,13 @@ class ResNetArchitecture(Description):
                 channels = out
 
 
-_STEMS = {
-    "imagenet": {"stem_kernel": 7, "stem_stride": 2, "stem_pool": True},
-    "small": {"stem_kernel": 3, "stem_stride": 1, "stem_pool": False},
-    "small_stride2": {"stem_kernel": 3, "stem_stride": 2, "stem_pool": False},
+_STEMS: dict[str, dict[str, Any]] = {
+    "imagenet": {},
+    "small": {"stem_kernel": 3, "stem_stride": 1, "stem_pool": False, "deep_stem": ()},
+    "small_stride2": {"stem_kernel": 3, "stem_stride": 2, "stem_pool": False, "deep_stem": ()},
 }
+
+_RESNET_D: dict[str, Any] = {"stem_kernel": 3, "deep_stem": (32, 32), "average_shortcut": True}
 
 ARCHITECTURES: dict[str, ResNetArchitecture] = {
     architecture.name: architecture
@@ -175,6 +204,25 @@ ARCHITECTURES: dict[str, ResNetArchitecture] = {
         ResNetArchitecture("resnet152", "bottleneck", (3, 8, 36, 3)),
         ResNetArchitecture("wide_resnet50_2", "bottleneck", (3, 4, 6, 3), inner_factor=2),
         ResNetArchitecture("wide_resnet50_4", "bottleneck", (3, 4, 6, 3), inner_factor=4),
+        ResNetArchitecture("wide_resnet101_2", "bottleneck", (3, 4, 23, 3), inner_factor=2),
+        ResNetArchitecture(
+            "resnext50_32x4d", "bottleneck", (3, 4, 6, 3), inner_factor=2, groups=32
+        ),
+        ResNetArchitecture(
+            "resnext101_32x8d", "bottleneck", (3, 4, 23, 3), inner_factor=4, groups=32
+        ),
+        ResNetArchitecture(
+            "resnext101_64x4d", "bottleneck", (3, 4, 23, 3), inner_factor=4, groups=64
+        ),
+        ResNetArchitecture("resnet18d", "basic", (2, 2, 2, 2), **_RESNET_D),
+        ResNetArchitecture("resnet26d", "bottleneck", (2, 2, 2, 2), **_RESNET_D),
+        ResNetArchitecture("resnet34d", "basic", (3, 4, 6, 3), **_RESNET_D),
+        ResNetArchitecture("resnet50d", "bottleneck", (3, 4, 6, 3), **_RESNET_D),
+        ResNetArchitecture("resnet101d", "bottleneck", (3, 4, 23, 3), **_RESNET_D),
+        ResNetArchitecture("resnet152d", "bottleneck", (3, 8, 36, 3), **_RESNET_D),
+        ResNetArchitecture("resnetaa50", "bottleneck", (3, 4, 6, 3), anti_aliasing="average"),
+        ResNetArchitecture("resnetblur18", "basic", (2, 2, 2, 2), anti_aliasing="blur"),
+        ResNetArchitecture("resnetblur50", "bottleneck", (3, 4, 6, 3), anti_aliasing="blur"),
     )
 }
 
@@ -182,7 +230,7 @@ ARCHITECTURES: dict[str, ResNetArchitecture] = {
 def architecture(name: str, *, stem: str = "imagenet", **changes: Any) -> ResNetArchitecture:
     """Look up a named architecture, with another stem or other fields where asked.
 
-    `stem` is 'imagenet' (7x7, stride 2, max-pool), 'small' (3x3, stride 1, for images of
+    `stem` is 'imagenet' (its own: 7x7, stride 2, max-pool), 'small' (3x3, stride 1, for images of
     about 32 pixels) or 'small_stride2' (3x3, stride 2: a quarter of the cost). Raises
     UserError for an unknown name, stem or field.
     """

@@ -43,6 +43,20 @@ class Description:
         """The paths of the blocks from input to output."""
         raise NotImplementedError
 
+    def joined(self) -> Mapping[str, int]:
+        """The block that parts of other paths train with, by the beginning of their paths."""
+        return {}
+
+    @property
+    def num_parameters(self) -> int:
+        """All parameters that train, without building anything."""
+        raise NotImplementedError
+
+    @property
+    def bn_momentum(self) -> float:
+        """The weight of the new batch in running statistics."""
+        return 0.1
+
     @property
     def num_blocks(self) -> int:
         """All blocks, from input to output."""
@@ -104,6 +118,7 @@ def _numbers(description: Description) -> dict[str, int]:
     """The number of a block by the beginning of its variables' paths."""
     numbers = {name: index for index, name in enumerate(description.block_names())}
     numbers |= dict.fromkeys(description.STEM, BEFORE_STEM)
+    numbers |= description.joined()
     return numbers | dict.fromkeys(description.TAIL, len(description.block_names()) - 1)
 
 
@@ -127,6 +142,28 @@ def require_common(description: Description) -> None:
         raise UserError(
             f"mean {shown(mean)} and std {shown(std)} must be three finite numbers, std positive"
         )
+
+
+def require_size(description: Description) -> None:
+    """Raise UserError for more parameters than anybody trains, before one is evaluated."""
+    number, most = description.num_parameters, limits.PARAMETERS
+    expected = f"a network of at most {most:,} parameters"
+    require(number <= most, "its widths", expected, f"{number:,}")
+
+
+def require_blocks(description: Description, field: str) -> None:
+    """Raise UserError for more blocks than any network has; `field` has their numbers."""
+    sizes = getattr(description, field)
+    expected = f"positive numbers, at most {limits.BLOCKS:,} blocks in all"
+    require(min(sizes, default=0) > 0 and sum(sizes) <= limits.BLOCKS, field, expected, sizes)
+
+
+def require_widths(description: Description, *fields: str) -> None:
+    """Raise UserError unless these whole numbers, or lists of them, are positive."""
+    for field in fields:
+        value = getattr(description, field)
+        values = value if isinstance(value, tuple) else (value,)
+        require(min(values, default=0) > 0, field, "positive numbers", value)
 
 
 def require_whole(description: Description, *fields: str) -> None:

@@ -24,10 +24,16 @@ from rtl_jax.errors import UserError
 
 ConvMethod = Literal["xla", "dot", "eigen"]
 
+# Channels of the dense convolutions that grouped ones are computed by on a CPU.
+_DENSE_WIDTH = 64
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nnx.relu,
     "silu": nnx.silu,
     "gelu": partial(nnx.gelu, approximate=False),  # torch's default
+    # By comparison: `minimum` and `maximum` halve the gradient on a bound, where torch's has none.
+    "relu6": lambda x: jnp.where(x > 0, jnp.where(x < 6, x, 6), 0),
+    "none": lambda x: x,
 }
 
 BN_MOMENTUM = 0.1  # torch's: the weight of the new batch
@@ -87,20 +93,76 @@ def grouped_conv2d(
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=groups,
         )
-    if padding:
-        images = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    slices = _slices(images, height, width, stride)
     if inputs == 1 and outputs == groups:
-        rows = kernel.reshape(height * width, outputs)
-        return sum(part * row for part, row in zip(slices[1:], rows[1:], strict=True)) + (
-            slices[0] * rows[0]
-        )
-    batch, down, across, _ = slices[0].shape
-    parts = jnp.stack([part.reshape(-1, groups, inputs) for part in slices], axis=2)
-    patches = parts.reshape(-1, groups, height * width * inputs)
-    matrices = kernel.reshape(height * width * inputs, groups, outputs // groups)
-    product = jnp.einsum("ngi,igo->ngo", patches, matrices)
-    return product.reshape(batch, down, across, outputs)
+        depthwise = _depthwise_with_gradients if method == "eigen" else _depthwise
+        return depthwise(images, kernel, stride, padding)
+    # As a few dense convolutions of neighbouring groups, whose kernels are zero between groups:
+    # a product as small as a group's own costs more than a larger one that is mostly zeros.
+    together = max(_DENSE_WIDTH // max(inputs, outputs // groups), 1)
+    while groups % together:
+        together -= 1
+    parts = groups // together
+    own = kernel.reshape(height, width, inputs, parts, together, outputs // groups)
+    dense = jnp.einsum("hwipto,ts->hwpsito", own, jnp.eye(together, dtype=own.dtype))
+    dense = dense.reshape(height, width, parts, together * inputs, outputs // parts)
+    results = [
+        conv2d(part, dense[:, :, index], stride, padding, method)
+        for index, part in enumerate(jnp.split(images, parts, axis=-1))
+    ]
+    return jnp.concatenate(results, axis=-1)
+
+
+def _depthwise(images: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+    """A convolution of every channel by its own kernel [k, k, 1, C]: shifted images, added up."""
+    height, width, _, channels = kernel.shape
+    images = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    rows = kernel.reshape(height * width, channels)
+    first, *others = (
+        part * row for part, row in zip(_slices(images, height, width, stride), rows, strict=True)
+    )
+    return sum(others, first)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise_with_gradients(
+    images: jax.Array, kernel: jax.Array, stride: int, padding: int
+) -> jax.Array:
+    """`_depthwise`, whose gradient to the images is a depthwise convolution again.
+
+    The gradient of a sum of slices is one of padded images, at twenty times the cost.
+    """
+    return _depthwise(images, kernel, stride, padding)
+
+
+def _depthwise_forward(
+    images: jax.Array, kernel: jax.Array, stride: int, padding: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _depthwise(images, kernel, stride, padding), (images, kernel)
+
+
+def _depthwise_backward(
+    stride: int, padding: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    images, kernel = saved
+    height, width, _, channels = kernel.shape
+    zero = jnp.zeros((), gradient.dtype)
+    around = []
+    for size, steps, length in zip(
+        (height, width), gradient.shape[1:3], images.shape[1:3], strict=True
+    ):
+        before = size - 1 - padding
+        after = length + padding - 1 - (steps - 1) * stride
+        around.append((before, after, stride - 1))
+    # Behind a barrier, lest XLA computes it anew for each of k * k slices.
+    spread = lax.optimization_barrier(lax.pad(gradient, zero, ((0, 0, 0), *around, (0, 0, 0))))
+    to_images = _depthwise_with_gradients(spread, kernel[::-1, ::-1], 1, 0)
+    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    slices = _slices(padded, height, width, stride)
+    sums = [(part * gradient).sum((0, 1, 2)) for part in slices]
+    return to_images, jnp.stack(sums).reshape(height, width, 1, channels)
+
+
+_depthwise_with_gradients.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 def _xla(
@@ -278,22 +340,52 @@ def _to_kernel(
     return result.transpose(1, 2, 0, 3)
 
 
-def max_pool(images: jax.Array, method: ConvMethod) -> jax.Array:
-    """The largest value of every 3x3 window, stride 2, padding 1; of equal ones the first.
+def max_pool(
+    images: jax.Array, method: ConvMethod, stride: int = 2, *, size: int = 3, padding: int = 1
+) -> jax.Array:
+    """The largest value of every window, by default 3x3, stride 2, padding 1; of equal ones the
+    first.
 
     The gradient of XLA's pooling ('xla') runs on one core of a CPU; the other methods compare
     slices, with the same values and gradients.
     """
-    around = ((1, 1), (1, 1))
+    around = ((padding, padding),) * 2
     if method == "xla":
-        return nnx.max_pool(images, (3, 3), strides=(2, 2), padding=around)
+        return nnx.max_pool(images, (size, size), strides=(stride, stride), padding=around)
     lowest = jnp.asarray(-jnp.inf, images.dtype)
     padded = jnp.pad(images, ((0, 0), *around, (0, 0)), constant_values=lowest)
-    first, *others = _slices(padded, 3, 3, 2)
+    first, *others = _slices(padded, size, size, stride)
     for other in others:
         # A NaN is not larger than anything, and must not be lost.
         first = jnp.where((other > first) | jnp.isnan(other), other, first)
     return first
+
+
+def mean_pool(images: jax.Array) -> jax.Array:
+    """The mean of every 2x2 window, stride 2; of those that leave the image, of what is in it.
+
+    As torch's AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False).
+    """
+    batch, height, width, channels = images.shape
+    padded = jnp.pad(images, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+    rows, columns = padded.shape[1] // 2, padded.shape[2] // 2
+    total = padded.reshape(batch, rows, 2, columns, 2, channels).sum((2, 4))
+    down, across = (
+        np.minimum(2, size - 2 * np.arange(steps))
+        for size, steps in ((height, rows), (width, columns))
+    )
+    return total / jnp.asarray(down[:, None, None] * across[:, None], total.dtype)
+
+
+def blur_pool(images: jax.Array) -> jax.Array:
+    """A 3x3 binomial blur with stride 2 of images that are reflected at their edges."""
+    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    weights = np.outer([1, 2, 1], [1, 2, 1]).reshape(-1) / 16
+    first, *others = (
+        part * jnp.asarray(weight, part.dtype)
+        for part, weight in zip(_slices(padded, 3, 3, 2), weights, strict=True)
+    )
+    return sum(others, first)
 
 
 class Conv(nnx.Module):
@@ -333,19 +425,22 @@ class Conv(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation as torch's BatchNorm2d: momentum 0.1, all statistics float32.
+    """Batch normalisation as torch's BatchNorm2d, all statistics float32.
 
     With `train` it normalises by the batch's mean and biased variance and moves the running
     statistics, the variance by the unbiased one (nnx.BatchNorm keeps the biased; training
     losses do not show the difference, evaluation does). Otherwise it uses the running ones.
     """
 
-    def __init__(self, features: int, *, eps: float, dtype: jnp.dtype):
+    def __init__(
+        self, features: int, *, eps: float, dtype: jnp.dtype, momentum: float = BN_MOMENTUM
+    ):
         self.scale = nnx.Param(jnp.ones(features))
         self.bias = nnx.Param(jnp.zeros(features))
         self.mean = nnx.BatchStat(jnp.zeros(features))
         self.var = nnx.BatchStat(jnp.ones(features))
         self.eps = eps
+        self.momentum = momentum
         self.dtype = dtype
 
     def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
@@ -363,8 +458,8 @@ class BatchNorm(nnx.Module):
             var = jnp.square(inputs - mean).mean((0, 1, 2))
             running_mean, running_var = self.mean[...], self.var[...]
             unbiased = var * (count / (count - 1))
-            self.mean[...] = running_mean + BN_MOMENTUM * (mean - running_mean)
-            self.var[...] = running_var + BN_MOMENTUM * (unbiased - running_var)
+            self.mean[...] = running_mean + self.momentum * (mean - running_mean)
+            self.var[...] = running_var + self.momentum * (unbiased - running_var)
         else:
             mean, var = self.mean[...], self.var[...]
         factor = scale * lax.rsqrt(var + self.eps)

@@ -12,7 +12,21 @@ from typing import Any, Protocol
 import jax
 
 from rtl_jax.errors import UserError, shown
-from rtl_jax.models import architecture, convnext, initial, resnet, token_layers, vit
+from rtl_jax.models import (
+    architecture,
+    convnext,
+    densenet,
+    initial,
+    mobile,
+    preact,
+    resnet,
+    shufflenet,
+    swin,
+    token_layers,
+    vgg,
+    vit,
+    xcit,
+)
 
 Variables = dict[str, jax.Array]
 
@@ -23,8 +37,9 @@ class Architecture(Protocol):
     name: such as 'resnet50'. num_classes: of the head. mean, std: of the normalisation inside.
     num_blocks: split points run from -1, before the stem, to this. num_features: what the head
     sees. head: paths of its kernel [features, classes] and bias. has_batch_stats: whether there are
-    running statistics. block_of(path): the block of a variable, -1 for the stem, `num_blocks` for
-    the head. to_dict(): what JSON can hold, read back by the class method `from_dict`.
+    running statistics, and bn_momentum the weight of a new batch in them. block_of(path): the block
+    of a variable, -1 for the stem, `num_blocks` for the head. to_dict(): what JSON can hold, read
+    back by the class method `from_dict`.
     """
 
     def __hash__(self) -> int: ...
@@ -44,6 +59,8 @@ class Architecture(Protocol):
     def head(self) -> tuple[str, str]: ...
     @property
     def has_batch_stats(self) -> bool: ...
+    @property
+    def bn_momentum(self) -> float: ...
     def block_of(self, path: str) -> int: ...
     def replace(self, **changes: Any) -> Any: ...
     def to_dict(self) -> dict[str, Any]: ...
@@ -87,6 +104,27 @@ FAMILIES: dict[str, Family] = {
         convnext.ConvNeXt,
         token_layers.initialize,
         convnext.ARCHITECTURES,
+    ),
+    "xcit": Family(xcit.XCiTArchitecture, xcit.XCiT, token_layers.initialize, xcit.ARCHITECTURES),
+    "swin": Family(swin.SwinArchitecture, swin.Swin, token_layers.initialize, swin.ARCHITECTURES),
+    "preact": Family(
+        preact.PreActArchitecture, preact.PreActResNet, initial.initialize, preact.ARCHITECTURES
+    ),
+    "densenet": Family(
+        densenet.DenseNetArchitecture,
+        densenet.DenseNet,
+        initial.initialize,
+        densenet.ARCHITECTURES,
+    ),
+    "vgg": Family(vgg.VGGArchitecture, vgg.VGG, initial.initialize, vgg.ARCHITECTURES),
+    "mobile": Family(
+        mobile.MobileArchitecture, mobile.MobileNet, initial.initialize, mobile.ARCHITECTURES
+    ),
+    "shufflenet": Family(
+        shufflenet.ShuffleNetArchitecture,
+        shufflenet.ShuffleNet,
+        initial.initialize,
+        shufflenet.ARCHITECTURES,
     ),
 }
 

@@ -1,12 +1,23 @@
 """ResNet in Flax NNX."""
 
+import itertools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.blocks import BlockNetwork, ClassificationHead
-from rtl_jax.models.layers import ACTIVATIONS, BatchNorm, Conv, ConvMethod, max_pool
+from rtl_jax.models.layers import (
+    ACTIVATIONS,
+    BatchNorm,
+    Conv,
+    ConvMethod,
+    blur_pool,
+    max_pool,
+    mean_pool,
+)
 
 
 class Block(nnx.Module):
@@ -23,37 +34,57 @@ class Block(nnx.Module):
         dtype: jnp.dtype,
         method: ConvMethod,
     ):
-        def conv(inputs: int, outputs: int, kernel_size: int, stride: int = 1) -> Conv:
-            return Conv(inputs, outputs, kernel_size, stride, dtype=dtype, method=method)
+        def conv(
+            inputs: int, outputs: int, kernel_size: int, stride: int = 1, groups: int = 1
+        ) -> Conv:
+            return Conv(
+                inputs, outputs, kernel_size, stride, groups=groups, dtype=dtype, method=method
+            )
 
         def norm(features: int) -> BatchNorm:
             return BatchNorm(features, eps=architecture.bn_eps, dtype=dtype)
 
         self.activation = architecture.activation
+        self.anti_aliasing = architecture.anti_aliasing if stride == 2 else "none"
+        own = 1 if self.anti_aliasing != "none" else stride
         if architecture.block == "bottleneck":
-            first, second = (stride, 1) if architecture.stride_in == "1x1" else (1, stride)
+            first, second = (own, 1) if architecture.stride_in == "1x1" else (1, own)
             self.conv1, self.bn1 = conv(channels, inner, 1, first), norm(inner)
-            self.conv2, self.bn2 = conv(inner, inner, 3, second), norm(inner)
+            self.conv2, self.bn2 = conv(inner, inner, 3, second, architecture.groups), norm(inner)
             self.conv3, self.bn3 = conv(inner, outputs, 1), norm(outputs)
             self.depth = 3
         else:
-            self.conv1, self.bn1 = conv(channels, inner, 3, stride), norm(inner)
+            self.conv1, self.bn1 = conv(channels, inner, 3, own), norm(inner)
             self.conv2, self.bn2 = conv(inner, outputs, 3), norm(outputs)
             self.depth = 2
         self.has_downsample = stride != 1 or channels != outputs
         if self.has_downsample:
-            self.downsample_conv = conv(channels, outputs, 1, stride)
+            self.average = architecture.average_shortcut and stride == 2
+            self.downsample_conv = conv(channels, outputs, 1, 1 if self.average else stride)
             self.downsample_bn = norm(outputs)
 
     def __call__(self, features: jax.Array, train: bool) -> jax.Array:
         shortcut, activation = features, ACTIVATIONS[self.activation]
         if self.has_downsample:
-            shortcut = self.downsample_bn(self.downsample_conv(features), train)
+            shortcut = mean_pool(features) if self.average else features
+            shortcut = self.downsample_bn(self.downsample_conv(shortcut), train)
         features = activation(self.bn1(self.conv1(features), train))
+        if self.depth == 2:
+            features = downsampled(features, self.anti_aliasing)
         features = self.bn2(self.conv2(features), train)
         if self.depth == 3:
-            features = self.bn3(self.conv3(activation(features)), train)
+            features = downsampled(activation(features), self.anti_aliasing)
+            features = self.bn3(self.conv3(features), train)
         return activation(features + shortcut)
+
+
+def downsampled(features: jax.Array, anti_aliasing: str) -> jax.Array:
+    """Every second row and column, as anti-aliasing has them; 'none': all."""
+    if anti_aliasing == "blur":
+        return blur_pool(features)
+    if anti_aliasing == "average":  # where the size is odd, without the last row and column
+        return mean_pool(features[:, : features.shape[1] // 2 * 2, : features.shape[2] // 2 * 2])
+    return features
 
 
 class ResNet(BlockNetwork):
@@ -69,14 +100,15 @@ class ResNet(BlockNetwork):
         arch = architecture
         self.architecture = arch
         self.dtype = dtype
-        self.conv1 = Conv(
-            3,
-            arch.stem_width,
-            arch.stem_kernel,
-            arch.stem_stride,
-            dtype=dtype,
-            method=method,
-        )
+        stem: list[nnx.Module] = []
+        widths, stride = (3, *arch.deep_stem, arch.stem_width), arch.stem_stride
+        for before, after in itertools.pairwise(widths):
+            if stem:
+                stem.append(BatchNorm(before, eps=arch.bn_eps, dtype=dtype))
+                stride = 1
+            stem.append(Conv(before, after, arch.stem_kernel, stride, dtype=dtype, method=method))
+        self.method = method
+        self.conv1: Any = nnx.List(stem) if arch.deep_stem else stem[0]
         self.bn1 = BatchNorm(arch.stem_width, eps=arch.bn_eps, dtype=dtype)
         blocks = {
             name: Block(arch, channels, inner, out, stride, dtype=dtype, method=method)
@@ -95,8 +127,18 @@ class ResNet(BlockNetwork):
 
     def stem(self, images: jax.Array, train: bool) -> jax.Array:
         """What the first block sees of normalised images."""
-        features = self.bn1(self.conv1(images), train)
-        features = ACTIVATIONS[self.architecture.activation](features)
-        if self.architecture.stem_pool:
-            features = max_pool(features, self.conv1.method)
-        return features
+        arch, features = self.architecture, images
+        activation = ACTIVATIONS[arch.activation]
+        if arch.deep_stem:
+            first, *others = self.conv1
+            features = first(features)
+            for norm, conv in zip(others[::2], others[1::2], strict=True):
+                features = conv(activation(norm(features, train)))
+        else:
+            features = self.conv1(features)
+        features = activation(self.bn1(features, train))
+        if not arch.stem_pool or arch.anti_aliasing == "average":
+            return downsampled(features, arch.anti_aliasing) if arch.stem_pool else features
+        if arch.anti_aliasing == "blur":
+            return blur_pool(max_pool(features, self.method, stride=1))
+        return max_pool(features, self.method)

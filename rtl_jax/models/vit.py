@@ -243,28 +243,47 @@ _SIZES = {
     "small": (384, 12, 6),
     "base": (768, 12, 12),
     "large": (1024, 24, 16),
+    "huge": (1280, 32, 16),
 }
 _GRIDS = {8: (28, 28), 14: (16, 16), 16: (14, 14), 32: (7, 7)}
+_PATCHES = (
+    ("tiny", 16),
+    ("small", 16),
+    ("small", 32),
+    ("base", 8),
+    ("base", 16),
+    ("base", 32),
+    ("large", 16),
+    ("large", 32),
+    ("huge", 14),
+)
 
+# What a file without a description is called: DeiT's come first, whose pixels have ImageNet's mean.
 ARCHITECTURES: dict[str, ViTArchitecture] = {
     architecture.name: architecture
     for architecture in (
+        *(_named(f"deit_{size}_patch16_224", *_SIZES[size]) for size in ("tiny", "small", "base")),
         *(
             _named(
-                f"vit_{size}_patch{patch}", *_SIZES[size], patch=patch, grid=_GRIDS[patch],
-                mean=_HALF, std=_HALF,
+                f"deit3_{size}_patch16_224",
+                *_SIZES[size],
+                class_position=False,
+                layer_scale=True,
             )
-            for size, patch in (
-                ("tiny", 16), ("small", 16), ("small", 32), ("base", 8), ("base", 16),
-                ("base", 32), ("large", 16), ("large", 32),
-            )
-        ),
-        *(_named(f"deit_{size}_patch16", *_SIZES[size]) for size in ("tiny", "small", "base")),
-        *(
-            _named(f"deit3_{size}_patch16", *_SIZES[size], class_position=False, layer_scale=True)
             for size in ("small", "base", "large")
+        ),
+        *(
+            _named(
+                f"vit_{size}_patch{patch}_224",
+                *_SIZES[size],
+                patch=patch,
+                grid=_GRIDS[patch],
+                mean=_HALF,
+                std=_HALF,
+            )
+            for size, patch in _PATCHES
         ),
         _named("vit_small_convstem", *_SIZES["small"], stem="convolutions"),
         _named("vit_base_convstem", *_SIZES["base"], stem="convolutions"),
     )
-}  # fmt: skip
+}

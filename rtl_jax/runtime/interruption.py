@@ -1,10 +1,13 @@
 """Being asked to stop: by Ctrl-C, or by SIGTERM before a cluster takes a machine away."""
 
 import contextlib
+import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+import types
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 
@@ -24,38 +27,62 @@ def stoppable() -> Iterator[None]:
     callback there is what a waiting Ctrl-C meets first: the program would go on as if nobody had
     asked. Outside of the main thread, where no signals arrive, this does nothing.
     """
-    main = threading.main_thread()
-    if threading.current_thread() is not main:
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before, finished = sys.unraisablehook, threading.Event()
-
-    def again(number: int) -> None:
-        if main.ident is not None and not finished.is_set():
-            signal.pthread_kill(main.ident, number)
+    before = sys.unraisablehook
+    # What is to be raised once more; its `put` can be called from anywhere. None: nothing will be.
+    lost: queue.SimpleQueue[int | None] = queue.SimpleQueue()
 
     def dropped(unraisable: Any) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             terminated = issubclass(unraisable.exc_type, Terminated)
-            # Later, for here it would be dropped once more.
-            number = signal.SIGTERM if terminated else signal.SIGINT
-            threading.Timer(0.05, again, [number]).start()
+            lost.put(signal.SIGTERM if terminated else signal.SIGINT)
         else:
             before(unraisable)
 
-    def terminate(number: int, frame: Any) -> None:
-        raise Terminated
+    def stop(number: int, frame: types.FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code is dropped.__code__:  # where it would be dropped as well
+                lost.put(number)
+                return
+            frame = frame.f_back
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    handler = signal.getsignal(signal.SIGTERM)
-    if handler is not signal.SIG_IGN:
-        signal.signal(signal.SIGTERM, terminate)
-    sys.unraisablehook = dropped
+    reminder = threading.Thread(target=_remind, args=(lost,), daemon=True)
+    with _handling(stop, (signal.SIGINT, signal.SIGTERM)):
+        sys.unraisablehook = dropped
+        reminder.start()
+        try:
+            yield
+        finally:
+            sys.unraisablehook = before
+            lost.put(None)
+            reminder.join()  # so that no reminder comes later
+
+
+def _remind(lost: queue.SimpleQueue[int | None]) -> None:
+    """Send the main thread its lost signals again, a little later."""
+    main = threading.main_thread().ident
+    while (number := lost.get()) is not None and main is not None:
+        time.sleep(0.05)
+        if lost.empty():
+            signal.pthread_kill(main, number)
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[..., None], numbers: Sequence[int]) -> Iterator[None]:
+    """Have signals handled, but those that are ignored, as jobs in a shell's background do."""
+    former = {number: signal.getsignal(number) for number in numbers}
+    # None: a handler that is not Python's, and could not be put back.
+    taken = [one for one in numbers if former[one] not in (None, signal.SIG_IGN)]
     try:
+        for number in taken:
+            signal.signal(number, handler)
         yield
     finally:
-        finished.set()
-        sys.unraisablehook = before
-        signal.signal(signal.SIGTERM, handler)
+        for number in taken:
+            signal.signal(number, former[number])
 
 
 def end_at_once() -> None:
@@ -74,7 +101,9 @@ def end_at_once() -> None:
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
     """Yield a function that says whether SIGTERM has come; until the end it does nothing else.
 
-    Outside of the main thread, where Python handles no signals, the answer stays no.
+    Where it has come and the work went on to its end all the same, Terminated is raised there:
+    more work may follow. Outside of the main thread, where Python handles no signals, the answer
+    stays no.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -84,8 +113,7 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
     def note(number: int, frame: Any) -> None:
         asked.set()
 
-    before = signal.signal(signal.SIGTERM, note)
-    try:
+    with _handling(note, (signal.SIGTERM,)):
         yield asked.is_set
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    if asked.is_set():
+        raise Terminated

@@ -14,7 +14,6 @@ import numpy as np
 from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
-from rtl_jax.models.layers import BN_MOMENTUM
 from rtl_jax.models.model import batch_stats_of, bind, definition, variable_shapes
 from rtl_jax.models.registry import Module, Variables
 from rtl_jax.runtime.progress import Progress
@@ -84,9 +83,10 @@ def _batch_statistics(
     """What each layer in front of the split point measures on one batch, in train mode."""
     bound = _bound(network, params, batch_stats)
     bound.prefix(prepare(images, network.image_size), network.split, train=True)
-    # The running statistics moved by BN_MOMENTUM of the way to the batch's: undo that.
+    # The running statistics moved by a part of the way to the batch's: undo that.
+    momentum = network.architecture.bn_momentum
     return jax.tree.map(
-        lambda new, old: old + (new - old) / BN_MOMENTUM, batch_stats_of(bound), batch_stats
+        lambda new, old: old + (new - old) / momentum, batch_stats_of(bound), batch_stats
     )
 
 

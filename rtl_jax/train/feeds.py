@@ -5,7 +5,6 @@ memory or on disk, and those of a stream, go to the device batch by batch, the n
 device computes.
 """
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -23,10 +22,12 @@ from rtl_jax.train.step import (
     Images,
     Keys,
     Metrics,
+    Position,
     Rows,
     Step,
     TrainState,
     train_batch,
+    train_part,
     train_steps,
 )
 
@@ -103,7 +104,7 @@ class InMemory:
         self.images_per_epoch = rows.shape[1] if partial_batch else whole
         # Orders are drawn for several epochs at once: each draw waits for the device.
         self._ahead = max(1, min(_MOST_EPOCHS, _MOST_ROWS // max(rows.size, 1)))
-        self._drawn: dict[int, Rows] = {}
+        self._begin, self._orders = -self._ahead, Rows(None, None)
         self._images: Images | None = None
         if isinstance(cache.data, jax.Array):
             self._images = placement.whole(Images(cache.data, jnp.asarray(cache.labels)))
@@ -120,26 +121,46 @@ class InMemory:
     ) -> tuple[TrainState, Metrics, int]:
         """As `Feed.advance`."""
         epoch, first = divmod(done, self.steps_per_epoch)
-        number = self._together(step, self._full - first)
-        rows = self._rows_of(epoch + self._first_epoch, first, number)
-        hyper = hyper._replace(learning_rate=hyper.learning_rate[:, done : done + number])
-        known = np.asarray(epoch + self._first_epoch, np.int32)
-        if self._images is not None:
-            rows = self._placement.batch(rows, 2)
-            arguments = (step, self._cache.dtype, state, sums, frozen, self._images)
+        epoch += self._first_epoch
+        number, image = self._together(step, self._full - first), first * self._size
+        # The last batch of an epoch may be a partial one.
+        size = min(self._size, self.rows.shape[1] - image)
+        drawn = self._drawn_for(epoch)
+        arguments = (state, sums, frozen)
+        if self._images is None:
+            places, indices = (part[drawn, :, image : image + size] for part in self._orders)
+            labels = self._cache.labels[places % len(self._cache.labels)]
+            batch = self._placement.batch(Batch(self._cache.take(places), labels, indices), 1)
+            now = hyper._replace(learning_rate=hyper.learning_rate[:, done])
+            known = np.asarray(epoch, np.int32)
+            state, sums = train_batch(step, *arguments, batch, self._keys, epoch=known, hyper=now)
+        elif self._placement.divides_batches:
+            part = np.s_[drawn, :, image : image + number * size]
+            rows = Rows(*(each[part].reshape(-1, number, size) for each in self._orders))
+            now = hyper._replace(learning_rate=hyper.learning_rate[:, done : done + number])
             state, sums = train_steps(
-                *arguments, rows=rows, keys=self._keys, epoch=known, hyper=hyper
+                step,
+                self._cache.dtype,
+                *arguments,
+                self._images,
+                rows=self._placement.batch(rows, 2),
+                keys=self._keys,
+                epoch=np.asarray(epoch, np.int32),
+                hyper=now,
             )
-            return state, sums, number
-        places, indices = (part[:, 0] for part in rows)
-        labels = self._cache.labels[places % len(self._cache.labels)]
-        batch = Batch(self._cache.take(places), labels, indices)
-        hyper = hyper._replace(learning_rate=hyper.learning_rate[:, 0])
-        batch = self._placement.batch(batch, 1)
-        state, sums = train_batch(
-            step, state, sums, frozen, batch, self._keys, epoch=known, hyper=hyper
-        )
-        return state, sums, 1
+        else:
+            state, sums = train_part(
+                step,
+                self._cache.dtype,
+                (number, size),
+                *arguments,
+                images=self._images,
+                drawn=self._orders,
+                position=np.array(Position(drawn, epoch, image, done), np.int32),
+                keys=self._keys,
+                hyper=hyper,
+            )
+        return state, sums, number
 
     def _together(self, step: Step, left: int) -> int:
         """How many of the `left` full batches are steps of one program.
@@ -155,23 +176,16 @@ class InMemory:
             return 1
         return min(4 ** ((left.bit_length() - 1) // 2), _MOST_STEPS)
 
-    def _rows_of(self, epoch: int, first: int, number: int) -> Rows:
-        """The rows of `number` steps from the epoch's step `first` on, int32 [S, steps, N]."""
-        if epoch not in self._drawn:
-            self._drawn = dict(self._draw(epoch))
-        part = np.s_[:, first * self._size : (first + number) * self._size]
-        seeds = len(self.rows)
-        return Rows(*(every[part].reshape(seeds, number, -1) for every in self._drawn[epoch]))
-
-    def _draw(self, first: int) -> Iterator[tuple[int, Rows]]:
-        """The whole rows of the epochs from `first` on, int32 [S, images]."""
-        epochs = np.arange(first, first + self._ahead)
-        total = self.rows.shape[1]
-        drawn = map(np.asarray, _draw(self._keys, epochs, total, self._cache.views))
-        for epoch, orders, views in zip(epochs.tolist(), *drawn, strict=True):
-            rows = np.take_along_axis(self.rows, orders, axis=1)
-            places = rows + views * len(self._cache.labels)
-            yield epoch, Rows(places.astype(np.int32), orders.astype(np.int32))
+    def _drawn_for(self, epoch: int) -> int:
+        """Which of `_orders` an epoch's is; drawn now, with those of the next, where it is none."""
+        if not self._begin <= epoch < self._begin + self._ahead:
+            self._begin = epoch
+            epochs = np.arange(epoch, epoch + self._ahead)
+            sizes = self.rows.shape[1], self._cache.views, len(self._cache.labels)
+            drawn = _draw(self._keys, self.rows, epochs, sizes)
+            on_device = self._images is not None and not self._placement.divides_batches
+            self._orders = drawn if on_device else Rows(*map(np.asarray, drawn))
+        return epoch - self._begin
 
     def position(self) -> dict[str, Any]:
         """Nothing: the step says all."""
@@ -184,16 +198,22 @@ class InMemory:
         """Nothing to do."""
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def _draw(keys: Keys, epochs: jax.Array, total: int, views: int) -> tuple[jax.Array, jax.Array]:
-    """Of every epoch and seed, the order of the images and the view of each, int [E, S, total]."""
+@partial(jax.jit, static_argnums=3)
+def _draw(keys: Keys, rows: jax.Array, epochs: jax.Array, sizes: tuple[int, int, int]) -> Rows:
+    """Of every epoch and seed, the order of the images and their places, int32 [E, S, total].
 
-    def one(epoch: jax.Array, keys: Keys) -> tuple[jax.Array, jax.Array]:
+    `rows` are [S, total]; `sizes` are the images of a seed, the views of each, and the images of
+    the whole set.
+    """
+    total, views, whole = sizes
+
+    def one(epoch: jax.Array, keys: Keys, rows: jax.Array) -> Rows:
         order = jax.random.permutation(jax.random.fold_in(keys.order, epoch), total)
         chosen = jax.random.randint(jax.random.fold_in(keys.augment, epoch), (total,), 0, views)
-        return order, chosen
+        places = rows[order] + chosen * whole
+        return Rows(places.astype(jnp.int32), order.astype(jnp.int32))
 
-    return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(epochs, keys)
+    return jax.vmap(jax.vmap(one, (None, 0, 0)), (0, None, None))(epochs, keys, rows)
 
 
 class Streamed:

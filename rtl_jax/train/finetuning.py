@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from rtl_jax.attacks.base import Attack
 from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.data.dataset import ImageSet
 from rtl_jax.models.network import Network
@@ -78,11 +79,13 @@ def start(
     train_indices: np.ndarray | None = None,
     test: ImageSet | None = None,
     test_indices: np.ndarray | None = None,
+    perturb: Attack | None = None,
 ) -> dict[str, Any]:
     """The fields of a `FineTuning`, with a new head drawn by the seed.
 
-    Indices choose among the images, by default all. Raises UserError where the network has fewer
-    blocks than the recipe trains.
+    Indices choose among the images, by default all; `perturb` is an attack on training images.
+    Raises UserError where the network has fewer blocks than the recipe trains, and where optax has
+    not what it names.
     """
     architecture = source.architecture.replace(num_classes=len(class_names))
     # Too many blocks fail here, before any work.
@@ -95,6 +98,7 @@ def start(
         recipe,
         augmentation,
         recipe.epochs_for(len(train_indices)),
+        perturb,
     )
     program.check()
     return {

@@ -1,7 +1,7 @@
 """Where the arrays of a training lie, where there are several devices."""
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from jax.sharding import Mesh
 
@@ -10,6 +10,9 @@ from rtl_jax.runtime import devices
 
 class Placement(Protocol):
     """Puts arrays where the steps of a training want them."""
+
+    @property
+    def divides_batches(self) -> bool: ...
 
     def state(self, tree: Any, axes: Any = 0) -> Any:
         """What has an axis of seeds, or has none where `axes`, a prefix of the tree, has None."""
@@ -26,6 +29,7 @@ class SeedsApart:
     """The seeds are divided over this host's devices."""
 
     seeds: int
+    divides_batches: ClassVar[bool] = False
 
     def state(self, tree: Any, axes: Any = 0) -> Any:
         """As `Placement.state`."""
@@ -45,6 +49,7 @@ class BatchDivided:
     """One seed, whose batches are divided over all devices of all hosts."""
 
     mesh: Mesh
+    divides_batches: ClassVar[bool] = True
 
     def state(self, tree: Any, axes: Any = 0) -> Any:
         """As `Placement.state`."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from rtl_jax.attacks.base import Attack
 from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.train.optimizers import Optimizer, rates, schedule_of
 from rtl_jax.train.perturb import perturbation_of
@@ -21,6 +22,7 @@ class Program:
     settings: Any  # TrainingSettings, such as a Recipe
     augmentation: Augmentation
     epochs: int
+    perturb: Attack | None = None  # in place of what the settings name, any attack of any threat
 
     def check(self) -> None:
         """Raise UserError where optax has not what the settings name, before any work."""
@@ -50,7 +52,7 @@ class Program:
             self.network,
             self.augmentation,
             Optimizer.of(settings),
-            perturbation_of(settings),
+            self.perturb or perturbation_of(settings),
             trades=settings.beta is not None,
             label_smoothing=settings.label_smoothing,
             average=average,

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rtl_jax.data.transforms import prepare
+from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import BEFORE_STEM
 from rtl_jax.models.layers import choose_convolution
 from rtl_jax.models.model import Weights, batch_stats_of, bind, definition
@@ -34,8 +35,17 @@ class SplitNetwork:
 
     @classmethod
     def of(cls, architecture: Architecture, settings: Recipe, image_size: int) -> "SplitNetwork":
-        """Split it as the settings say; UserError where the network has fewer blocks."""
+        """Split it as the settings say.
+
+        Raises UserError where the network has fewer blocks, and where statistics are to be adapted
+        that it does not have.
+        """
         split_point(architecture, settings.blocks)
+        if settings.frozen_batch_norm == "adapt" and not architecture.has_batch_stats:
+            raise UserError(
+                f"transfer.frozen_batch_norm: {architecture.name} has no batch normalisation whose "
+                "statistics could be adapted, expected batch or source (which mean the same for it)"
+            )
         return cls(architecture, settings.blocks, settings.frozen_batch_norm, image_size)
 
     @property
@@ -46,7 +56,7 @@ class SplitNetwork:
     @property
     def moving_prefix(self) -> bool:
         """Whether frozen layers normalise by batch statistics and move their running ones."""
-        return self.frozen_batch_norm == "batch"
+        return self.frozen_batch_norm == "batch" and self.architecture.has_batch_stats
 
     @property
     def own_statistics(self) -> bool:

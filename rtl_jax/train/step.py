@@ -426,6 +426,59 @@ def train_steps(
     return lax.scan(advance, (state, sums), every)[0]
 
 
+class Position(NamedTuple):
+    """Where a call begins, int32: which of the epochs drawn, the epoch's number, the first image
+    of its order, and the steps done before.
+    """
+
+    drawn: Any
+    epoch: Any
+    image: Any
+    done: Any
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
+def train_part(
+    step: Step,
+    dtype: Any,
+    shape: tuple[int, int],
+    state: TrainState,
+    sums: Metrics,
+    frozen: Weights,
+    *,
+    images: Images,
+    drawn: Rows,
+    position: Any,
+    keys: Keys,
+    hyper: Hyper,
+) -> tuple[TrainState, Metrics]:
+    """`train_steps` on a part of an epoch whose order lies on the device.
+
+    `shape` is (steps, images of each); `drawn` are the whole orders of epochs, [E, S, images];
+    `position` is an array of a `Position`; `hyper` has the rates of all steps.
+    """
+    number, size = shape
+    at = Position(*position)
+
+    def part(every: jax.Array) -> jax.Array:
+        order = lax.dynamic_index_in_dim(every, at.drawn, keepdims=False)
+        return lax.dynamic_slice_in_dim(order, at.image, number * size, 1).reshape(-1, number, size)
+
+    rates = lax.dynamic_slice_in_dim(hyper.learning_rate, at.done, number, 1)
+    return train_steps(
+        step,
+        dtype,
+        state,
+        sums,
+        frozen,
+        images,
+        rows=jax.tree.map(part, drawn),
+        keys=keys,
+        epoch=at.epoch,
+        hyper=hyper._replace(learning_rate=rates),
+    )
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def evaluate_batch(
     network: SplitNetwork,

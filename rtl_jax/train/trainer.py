@@ -89,6 +89,8 @@ class Training:
         step = step.replace(network=step.network.replace(features=features))
         numbers = [one.hyper(feed.steps_per_epoch) for one in programs or [program]]
         hyper = Hyper(*map(np.stack, zip(*numbers, strict=True)))  # type: ignore[arg-type]
+        if not placement.divides_batches:
+            hyper = placement.state(jax.tree.map(jnp.asarray, hyper))
         return cls(program, step, frozen, hyper, feed, placement, test, heads)
 
     @property
@@ -102,8 +104,9 @@ class Training:
         return self.program.epochs * self.feed.steps_per_epoch
 
     def zero(self) -> Metrics:
-        """No sums yet."""
-        return self.placement.state(Metrics.zero(self.seeds))
+        """No sums yet; on the host, where making them for every epoch costs least."""
+        floats, whole = jax.dtypes.canonicalize_dtype(float), np.int32
+        return Metrics(*(np.zeros(self.seeds, dtype) for dtype in (floats, whole, whole)))  # type: ignore[arg-type]
 
     def advance(
         self, state: TrainState, sums: Metrics, done: int

@@ -83,9 +83,8 @@ def random_variables(architecture: registry.Architecture) -> tuple[dict, dict]:
     def moved(leaf: jax.Array) -> np.ndarray:
         return np.asarray(leaf) + draw.uniform(0.05, 0.2, leaf.shape).astype(np.float32)
 
-    scaled = {path: np.asarray(leaf) * 0.5 for path, leaf in params.items()}
     return (
-        {path: moved(leaf) if leaf.ndim < 2 else leaf for path, leaf in scaled.items()},
+        {path: moved(0.5 * leaf) if leaf.ndim < 2 else leaf for path, leaf in params.items()},
         jax.tree.map(moved, batch_stats),
     )
 

@@ -215,7 +215,7 @@ def test_a_whole_model_and_odd_dictionaries(tmp_path, capsys):
     assert "no weights" in refuse(save({}, tmp_path / "c.pt"), tmp_path, capsys)
     assert "no dictionary" in refuse(save([1], tmp_path / "d.pt"), tmp_path, capsys)
     path = save({"features.0.weight": torch.ones(2)}, tmp_path / "e.pt")
-    assert "no ResNet" in refuse(path, tmp_path, capsys)
+    assert "no network that is known" in refuse(path, tmp_path, capsys)
 
 
 def test_paths(tmp_path, capsys):

@@ -176,16 +176,12 @@ def test_what_is_said_of_shards_and_other_networks(tmp_path, capsys):
     assert "the index of a network" in run(index, tmp_path, capsys, code=2)[0]
     for extra, said in [
         ({"layer2.0.conv1.filt": torch.ones(8, 1, 3, 3)}, "Blur pooling"),
-        ({"layer2.0.se.fc1.weight": torch.ones(2, 12, 1, 1)}, "Squeeze-and-excitation"),
-        ({"layer2.0.downsample.2.weight": torch.ones(12)}, "ResNet-D"),
+        ({"layer2.0.se.fc1.weight": torch.ones(2, 12, 1, 1)}, "squeeze-and-excitation"),
+        ({"layer2.0.downsample.2.weight": torch.ones(12)}, "left over: layer2.0.downsample.0"),
         ({"mean": torch.ones(3)}, "--std"),
         ({"fc.weight_scale": torch.ones(1)}, "Quantised"),
     ]:
         path = save(ONE | extra, tmp_path / "c.pth")
         assert said in run(path, tmp_path, capsys, code=2)[0]
-    deep = {
-        n.replace("conv1.", "conv1.0.", 1) if n[:5] == "conv1" else n: v for n, v in ONE.items()
-    }
-    assert "ResNet-C or -D" in run(save(deep, tmp_path / "d"), tmp_path, capsys, code=2)[0]
     error, _ = run(save([ONE, 3], tmp_path / "e"), tmp_path, capsys, code=2)
     assert "no dictionary of weights but a list of 2" in error

@@ -19,7 +19,7 @@ IMAGES = np.random.default_rng(0).random((5, 3, 48, 48), np.float32)
 
 
 def forward(
-    weights, images, *, activation=F.relu, v1=False, eps=1e-5, blur=False, train=False, **norm
+    weights, images, *, activation=F.relu, v1=False, eps=1e-5, odd=False, train=False, **norm
 ):
     """BOTTLENECK as written down here, in torch's functions alone: logits of [N, 3, H, W]."""
     mean, std = norm.get("mean", IMAGENET_MEAN), norm.get("std", IMAGENET_STD)
@@ -39,9 +39,9 @@ def forward(
         if f"{name}.downsample.0.weight" in weights:
             shortcut = step(x, f"{name}.downsample.0", f"{name}.downsample.1", stride)
         x = activation(step(x, f"{name}.conv1", f"{name}.bn1", stride if v1 else 1))
-        x = activation(step(x, f"{name}.conv2", f"{name}.bn2", 1 if v1 or blur else stride))
-        if blur and stride == 2:
-            x = F.avg_pool2d(x, 2)
+        x = activation(step(x, f"{name}.conv2", f"{name}.bn2", 1 if v1 or odd else stride))
+        if odd and stride == 2:
+            x = F.max_pool2d(x, 2)
         x = activation(step(x, f"{name}.conv3", f"{name}.bn3") + shortcut)
     return F.linear(x.mean((2, 3)), weights["fc.weight"], weights["fc.bias"]).numpy()
 
@@ -109,10 +109,10 @@ def test_two_changes_at_once_and_channels_of_another_order(tmp_path, capsys):
 def test_what_no_option_explains_is_said_to_differ(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("convert.variants.itertools.combinations", lambda *_: [])  # for time
     path = save(state(), tmp_path / "a.pth")
-    known = reference(tmp_path / "a.npz", forward(state(), IMAGES, blur=True))
+    known = reference(tmp_path / "a.npz", forward(state(), IMAGES, odd=True))
     assert main([str(path), str(tmp_path / "out"), "--reference", str(known)]) == 2
     error = capsys.readouterr().err
-    assert "blur pooling" in error and "What fits" not in error
+    assert "dilation" in error and "What fits" not in error
     assert not (tmp_path / "out").exists()
 
 
@@ -165,7 +165,10 @@ def test_a_reference_that_claims_more_than_it_has(tmp_path, capsys):
 
 def test_the_name_that_a_file_gives_its_network(tmp_path, capsys):
     path = save({"state_dict": state(BASIC), "arch": "resnetblur50"}, tmp_path / "a.pth")
-    assert main([str(path), str(tmp_path / "out")]) == 0
+    assert main([str(path), str(tmp_path / "out")]) == 2
+    assert "say --anti-aliasing blur, or --anti-aliasing none" in capsys.readouterr().err
+    command = [str(path), str(tmp_path / "out"), "--anti-aliasing", "none"]
+    assert main(command) == 0
     assert "warning: the file calls its network 'resnetblur50'" in capsys.readouterr().out
 
 

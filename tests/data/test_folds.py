@@ -84,6 +84,12 @@ def test_paths_are_from_the_lists_folder_and_splits_may_be_missing(tmp_path: Pat
     assert plan.test == ()
 
 
+def test_a_list_in_utf_16_is_named(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("file,label\nx,a\n", encoding="utf-16")
+    with pytest.raises(UserError, match="is not UTF-8: save the list as UTF-8"):
+        load_dataset(f"list:{tmp_path / 'list.csv'}", data_dir=None, image_size=8)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

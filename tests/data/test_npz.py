@@ -57,7 +57,7 @@ def test_greyscale_and_floats(tmp_path):
         ({"x_train": np.zeros((6, 20), np.uint8)}, r"\[N, height, width\]"),
         ({"x_train": np.zeros((6, 4, 5, 3), np.int64)}, "astype"),
         ({"x_train": np.full((6, 4, 5, 3), 255.0)}, r"\[0, 1\]"),
-        ({"x_train": np.full((6, 4, 5, 3), np.nan)}, r"\[0, 1\]"),
+        ({"x_train": np.full((6, 4, 5, 3), np.nan)}, r"\[0, 1\], found some that are not numbers"),
         ({"x_train": np.full((6, 4, 5, 3), -1e-5, np.float32)}, r"\[0, 1\], found -1e-05"),
         ({"x_train": np.full((6, 4, 5, 3), None)}, "plain arrays"),
         ({"x_train": np.zeros((6, 0, 5, 3), np.uint8)}, r"received \[6, 0, 5, 3\]"),

@@ -149,3 +149,33 @@ def test_max_pooling_equals_torchs_where_values_are_equal_and_nan(method: ConvMe
     x[0, 4, 4, 1] = np.nan
     out = torch.nn.functional.max_pool2d(nchw(x), 3, stride=2, padding=1)
     np.testing.assert_array_equal(max_pool(x, method), out.permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "channels", "groups", "outputs"),
+    [
+        (9, 3, 1, 6, 6, 6),
+        (8, 3, 2, 6, 6, 6),
+        (10, 7, 1, 4, 4, 4),
+        (7, 5, 2, 4, 4, 4),
+        (9, 3, 2, 12, 3, 6),
+        (5, 3, 1, 256, 32, 128),
+    ],
+)
+@pytest.mark.parametrize("method", ["dot", "eigen"])
+def test_groups_are_convolved_as_xla_does(size, kernel, stride, channels, groups, outputs, method):
+    draw = np.random.default_rng(0)
+    images = jnp.asarray(draw.normal(size=(2, size, size, channels)), jnp.float32)
+    shape = (kernel, kernel, channels // groups, outputs)
+    weights = jnp.asarray(draw.normal(size=shape), jnp.float32)
+
+    def values(form, images, weights):
+        result = conv2d(images, weights, stride, kernel // 2, form, groups)
+        return jnp.sin(result / kernel).sum(), result
+
+    both = (
+        jax.jit(jax.value_and_grad(partial(values, form), (0, 1), has_aux=True))(images, weights)
+        for form in (method, "xla")
+    )
+    for ours, theirs in zip(*map(jax.tree.leaves, both), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())

@@ -36,6 +36,17 @@ TWICE = """
     finally:
         os.kill(os.getpid(), int(sys.argv[1]))
 """
+# On a busy machine the next signal arrives while Python is reporting what it dropped.
+REPORTING = f"""
+    def trace(frame, event, argument):
+        if frame.f_code.co_name == "dropped":
+            sys.settrace(None)
+            os.kill(os.getpid(), int(sys.argv[1]))
+            for _ in range(1000):
+                pass
+    sys.settrace(trace)
+{DROPPED}
+"""
 SCRIPT = """
 import gc, os, signal, sys, time
 from rtl_jax.runtime.output import run_and_exit
@@ -50,7 +61,11 @@ run_and_exit(main)
 """
 
 
-@pytest.mark.parametrize("work", [RAISED, DROPPED, TWICE], ids=["raised", "dropped", "twice"])
+@pytest.mark.parametrize(
+    "work",
+    [RAISED, DROPPED, REPORTING, TWICE],
+    ids=["raised", "dropped", "reporting", "twice"],
+)
 @pytest.mark.parametrize("number", BOTH)
 def test_a_program_ends_with_a_sentence(number: signal.Signals, work: str) -> None:
     done = subprocess.run(
@@ -92,11 +107,19 @@ def test_a_program_that_has_finished_is_ended_without_a_word() -> None:
     assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
 
 
+def test_sigterm_is_not_lost_where_the_work_that_could_stop_ends() -> None:
+    before, ended = signal.getsignal(signal.SIGTERM), []
+    with pytest.raises(Terminated), asked_to_stop() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        ended.append(stop())
+    assert ended == [True] and signal.getsignal(signal.SIGTERM) == before
+
+
 def test_handlers_are_put_back() -> None:
-    before = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+    before = [signal.getsignal(number) for number in BOTH], sys.unraisablehook
     with pytest.raises(Terminated), stoppable():
         os.kill(os.getpid(), signal.SIGTERM)
-    assert (signal.getsignal(signal.SIGTERM), sys.unraisablehook) == before
+    assert ([signal.getsignal(number) for number in BOTH], sys.unraisablehook) == before
 
 
 def test_other_dropped_exceptions_are_reported_as_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,9 +76,9 @@ def measure(
     run_name = subject.experiment.fingerprint(
         network=subject.network.digest, images=digest((images.images, images.labels))
     )
-    with open_run(workdir, run_name) as run:
+    with open_run(workdir, run_name, scratch="batches") as run:
         if run.pending:
-            run.finish(_rows(subject, images, order, run), scratch="batches")
+            run.finish(_rows(subject, images, order, run))
     print(f"figures are in {run.directory}")
     return run
 

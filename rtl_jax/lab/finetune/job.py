@@ -140,6 +140,4 @@ def require_memory_for(program: Program, images: int) -> None:
 
 def prepare(experiment: Experiment) -> Job:
     """Load the source and the data, draw the subset and the new head."""
-    job = assemble(experiment, load_inputs(experiment))
-    tell_differences([job])
-    return job
+    return assemble(experiment, load_inputs(experiment))

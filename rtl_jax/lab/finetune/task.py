@@ -8,7 +8,7 @@ import pandas as pd
 from etils import epath
 
 from rtl_jax.lab.config import Experiment
-from rtl_jax.lab.finetune.job import Job, prepare
+from rtl_jax.lab.finetune.job import Job, prepare, tell_differences
 from rtl_jax.lab.finetune.rows import attacked_rows, baseline_rows, evaluation_row
 from rtl_jax.lab.run import open_run
 from rtl_jax.runtime import devices
@@ -36,14 +36,15 @@ def finetune_job(job: Job, workdir: epath.PathLike) -> pd.DataFrame:
     experiment = job.experiment
     with (
         devices.matmul_precision(experiment.transfer.precision),
-        open_run(workdir, job.run, keeps="network") as run,
+        open_run(workdir, job.run, keeps="network", scratch="checkpoints") as run,
     ):
         if run.pending:
+            tell_differences([job])
             rows = _train(job, run.directory)
             if experiment.transfer.baseline:
                 rows += baseline_rows(job)
             # The network and the rows hold all that a finished run is asked for.
-            run.finish(rows, scratch="checkpoints")
+            run.finish(rows)
     return run.rows()
 
 

@@ -52,9 +52,15 @@ def publish(job: Job, calibration: Calibration, workdir: epath.Path) -> epath.Pa
     destination = workdir / "network"
     if is_network(destination) and Network.load(destination).provenance == provenance:
         return destination
+    # Half a network, of a removal that was interrupted, would be called damaged.
+    former = workdir / ".former_network"
+    if former.exists():
+        former.rmtree()
     if destination.exists():
-        destination.rmtree()
+        destination.rename(former)
     network.replace(provenance=provenance).save(destination)
+    if former.exists():
+        former.rmtree()
     return destination
 
 

@@ -76,7 +76,8 @@ class Pieces:
                 broken += len(table) - table["error"].null_count
                 csv = destination.suffix == ".csv"
                 writer.write_table(_replaced(table, _FORMULA, r"'\1") if csv else table)
-        for path in self._paths():
+        # The last one first: whatever is left, if this is interrupted, is a beginning.
+        for path in reversed(self._paths()):
             path.unlink()
         self._directory.rmdir()
         return broken

@@ -34,7 +34,7 @@ def run_pretrain(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFram
     """
     with devices.matmul_precision(experiment.pretraining.precision):
         job = prepare(experiment)
-        with open_run(workdir, job.run, keeps="network") as run:
+        with open_run(workdir, job.run, keeps="network", scratch="checkpoints") as run:
             if run.pending:
                 _train(job, run)
                 devices.wait_for_hosts("rows are written")
@@ -58,7 +58,7 @@ def _train(job: SourceTraining, run: Run) -> None:
             batch_stats=weights.batch_stats,
             provenance=job.provenance(),
         ).save(run.directory / "network")
-    run.finish(log.rows, scratch="checkpoints")
+    run.finish(log.rows)
 
 
 def _alone(state: TrainState) -> Weights:

@@ -15,7 +15,7 @@ import torch
 
 from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.errors import UserError
-from rtl_jax.lab import results
+from rtl_jax.lab import cli, results
 from rtl_jax.lab.config import Experiment, Source, Target
 from rtl_jax.lab.finetune import task as module
 from rtl_jax.lab.finetune.job import Inputs, prepare
@@ -122,7 +122,10 @@ def get_config():
 """
 
 
-def test_kill_minus_nine_at_odd_moments_changes_nothing(tmp_path: Path):
+def test_kill_minus_nine_at_odd_moments_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """What is killed is a process; what it is compared with, and what goes on, is this one."""
     config = tmp_path / "config.py"
     config.write_text(CONFIG)
     root = Path(__file__).parents[3]
@@ -135,9 +138,8 @@ def test_kill_minus_nine_at_odd_moments_changes_nothing(tmp_path: Path):
             stderr=subprocess.STDOUT,
         )
 
-    whole = start("whole")
-    out, _ = whole.communicate(timeout=300)
-    assert whole.returncode == 0, out.decode()
+    settings, _ = cli.parse(["--config", str(config)])
+    run_finetune(settings, tmp_path / "whole")
     kills = 0
     for delay in (0.2, 0.5):  # seconds behind the first checkpoint that this process wrote
         process = start("killed")
@@ -150,10 +152,9 @@ def test_kill_minus_nine_at_odd_moments_changes_nothing(tmp_path: Path):
             kills += 1
         process.communicate()
     assert kills, "the run ended before it could be killed"
-    last = start("killed")
-    out, _ = last.communicate(timeout=300)
-    assert last.returncode == 0, out.decode()
-    assert "goes on after step" in out.decode()
+    capsys.readouterr()
+    run_finetune(settings, tmp_path / "killed")
+    assert "goes on after step" in capsys.readouterr().out
     assert_same_end(tmp_path / "whole", tmp_path / "killed")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from rtl_jax.lab.predict.output import Pieces, read, schema
+from rtl_jax.lab.predict.output import ROWS, Pieces, read, schema
 
 FORMULAS = [
     "=1+1",
@@ -37,6 +37,32 @@ def written(directory: Path, ending: str, names: list[str]) -> Path:
     )
     pieces.join(directory / f"out.{ending}")
     return directory / f"out.{ending}"
+
+
+def test_an_interrupted_removal_leaves_a_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the same command writes what is gone again, and not what is there."""
+    directory, columns = tmp_path / "pieces", schema(1, 0)
+    rows = [{"file": f"{index}.png"} for index in range(2 * ROWS + 5)]
+    Pieces(directory, columns).write(rows)
+    unlink = Path.unlink
+
+    def unlink_and_die(self: Path, *arguments: bool) -> None:
+        unlink(self, *arguments)
+        if self.parent == directory and not self.name.startswith("."):
+            raise KeyboardInterrupt
+
+    for left in (2, 1):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Path, "unlink", unlink_and_die)
+            Pieces(directory, columns).join(tmp_path / "out.csv")
+        assert Pieces(directory, columns).done == left * ROWS
+    again = Pieces(directory, columns)
+    again.write(rows[again.done :])
+    again.join(tmp_path / "out.csv")
+    assert read(tmp_path / "out.csv")["file"].tolist() == [row["file"] for row in rows]
+    assert not directory.exists()
 
 
 def test_no_cell_is_a_formula(tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+"""Adversarial fine-tuning on a laptop: does training on attacked digits keep a source's robustness?
+
+    python run.py --config configs/adversarial_digits.py --workdir runs/adversarial_digits
+
+`bundled:l2` is moved to 100 handwritten digits with one block trained, on images that PGD(5) has
+moved by up to 0.5 in L2 (the paper's equation 1, on the target instead of the source), two seeds.
+After the last epoch PGD(20) attacks 100 test images at half of that radius and at all of it.
+Compare: `--config.transfer.perturbation=none`. TRADES instead: `--config.transfer.beta=6`. Radii
+side by side in one sweep: `--config.sweep.eps=0.25,0.5`. docs/training.md says what else there is.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.sweep_digits import get_config as sweep_digits
+
+
+def get_config() -> ConfigDict:
+    """The sweep's settings, and the perturbation of its training images."""
+    config = sweep_digits()
+    config.sweep.sources = ("bundled:l2",)
+    config.sweep.blocks = (1,)
+    config.sweep.num_images = (100,)
+    config.sweep.seeds = 2
+    config.target.num_test_images = 200
+    config.transfer.perturbation = "pgd"
+    config.transfer.norm = "l2"
+    config.transfer.eps = 0.5
+    config.transfer.steps = 5
+    config.transfer.eval_every = 100
+    config.transfer.num_attacked = 100
+    config.attack.norm = "l2"
+    config.attack.eps = (0.25, 0.5)
+    return config

@@ -1,0 +1,39 @@
+"""Does adversarial fine-tuning keep what transfer loses, and at what price?
+
+    python run.py --config configs/study/adversarial.py --workdir runs/study_adversarial
+    python run.py --config configs/study/adversarial.py --workdir runs/study_adversarial \\
+      --config.transfer.perturbation=none
+
+Shafahi et al. (2020) and the paper's section 2: robustness may be lost where a robust source is
+fine-tuned on images as they are. Here each of two sources is fine-tuned on 400 images of three
+targets with one and three blocks, once on images that PGD(5) has moved by up to 0.5 in L2 (the
+first command), and once on images as they are (the second). Five seeds; 200 test images under
+PGD(20) after the last epoch. The networks are kept, for AutoAttack:
+
+    python run.py --config configs/study/adversarial_autoattack.py --workdir runs/study_adversarial
+"""
+
+from ml_collections import ConfigDict
+
+from configs.study.transfer import get_config as transfer
+
+
+def get_config() -> ConfigDict:
+    """30 epochs of four steps, as the study's 400 images have."""
+    config = transfer()
+    config.sweep.sources = ("bundled:natural", "bundled:l2")
+    config.sweep.targets = ("tfds:mnist", "tfds:fashion_mnist", "tfds:cifar10_jpeg")
+    config.sweep.blocks = (1, 3)
+    config.sweep.num_images = (400,)
+    config.sweep.epochs = (30,)
+    config.sweep.seeds = 5
+    config.sweep.keep_networks = True
+    config.transfer.perturbation = "pgd"
+    config.transfer.norm = "l2"
+    config.transfer.eps = 0.5
+    config.transfer.steps = 5
+    config.transfer.eval_every = 100
+    config.transfer.num_attacked = 200
+    config.attack.norm = "l2"
+    config.attack.eps = (0.25, 0.5)
+    return config

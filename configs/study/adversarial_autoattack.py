@@ -1,0 +1,18 @@
+"""AutoAttack on the networks of configs/study/adversarial.py, at L2 0.5 on 200 test images.
+
+python run.py --config configs/study/adversarial_autoattack.py --workdir runs/study_adversarial
+"""
+
+from ml_collections import ConfigDict
+
+from configs.autoattack_l2 import get_config as autoattack_l2
+
+
+def get_config() -> ConfigDict:
+    """Every network that runs/study_adversarial holds."""
+    config = autoattack_l2()
+    config.target.num_test_images = 200
+    config.attack.runs = "runs/study_adversarial"
+    config.attack.eps = (0.5,)
+    config.attack.num_shown = 0
+    return config

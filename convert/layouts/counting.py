@@ -1,0 +1,37 @@
+"""Sizes that many tensors show, put to the vote: a single wrong one is later named as wrong."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+from convert.layouts.entry import Shape
+from rtl_jax.errors import UserError
+
+
+def number_of(pattern: str, shapes: Mapping[str, Shape]) -> int:
+    """One more than the largest number that `pattern`'s group finds at the beginning of a name.
+
+    Raises UserError where it is more than there are tensors.
+    """
+    search = re.compile(pattern)
+    found = [int(match[1]) for name in shapes if (match := search.match(name))]
+    count = max(found, default=-1) + 1
+    if count > len(shapes):
+        raise UserError(f"names block {count - 1}, and has {len(shapes)} tensors")
+    return count
+
+
+def size_of(pattern: str, axis: int, shapes: Mapping[str, Shape]) -> int:
+    """The size that most tensors whose whole name is `pattern` have along an axis.
+
+    Raises UserError where none has that axis.
+    """
+    search = re.compile(pattern)
+    votes = Counter(
+        shape[axis]
+        for name, shape in shapes.items()
+        if search.fullmatch(name) and len(shape) > axis
+    )
+    if not votes:
+        raise UserError(f"has no tensor {pattern.replace(chr(92), '')} of {axis + 1} dimensions")
+    return votes.most_common(1)[0][0]

@@ -1,0 +1,121 @@
+"""Swin transformers under timm's names, of today and of before 2023."""
+
+import math
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from convert.layouts.counting import number_of, size_of
+from convert.layouts.entry import Entry, Shape, Table
+from convert.layouts.layout import Layout, Option
+from rtl_jax.errors import UserError
+from rtl_jax.models.swin import ARCHITECTURES, SwinArchitecture
+from rtl_jax.models.token_layers import Activation
+
+_TABLE = "attn.relative_position_bias_table"
+
+
+class SwinLayout(Layout):
+    """patch_embed.proj, patch_embed.norm, layers.0.blocks.0.attn.qkv, ..., norm, head.fc."""
+
+    name = "swin"
+    family = "swin"
+    words = "a Swin transformer"
+    first = ("patch_embed.proj.weight",)
+    signs = ("layers.0.blocks.0.attn.",)
+    heads = ("head.fc", "head")
+    options: ClassVar = {
+        "activation": Option("gelu", typing.get_args(Activation), "where it is not the usual"),
+        "norm_eps": Option(1e-5, float, "of layer normalisations, where it is not the usual"),
+    }
+    unused = ("relative_position_index", "attn_mask")
+    torch_words = "timm's SwinTransformer"
+    merging_first: ClassVar[bool] = True  # a stage begins with what merges the tokens before it
+
+    def fits(self, shapes: Mapping[str, Shape]) -> bool:
+        """By the first stage's merging, which only stages that end with it have."""
+        return ("layers.0.downsample.norm.weight" in shapes) != self.merging_first
+
+    def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> SwinArchitecture:
+        """The architecture whose tensors these are."""
+        stages = range(number_of(r"layers\.([0-9]{1,2})\.", shapes))
+        width = size_of(r"layers\.0\.blocks\.\d+\.norm1\.weight", 0, shapes)
+        inner = size_of(r"layers\.0\.blocks\.\d+\.mlp\.fc1\.weight", 0, shapes)
+        biases = size_of(rf"layers\.\d+\.blocks\.\d+\.{_TABLE}", 0, shapes)
+        window = (math.isqrt(biases) + 1) // 2
+        if not width or inner % width or (2 * window - 1) ** 2 != biases:
+            raise UserError(
+                f"has {biases} biases of positions and an MLP of {inner} for the width {width}, as "
+                "no Swin transformer with square windows has"
+            )
+        head = shapes[f"{self.heads[0]}.weight"]
+        found = SwinArchitecture(
+            "",
+            depths=tuple(
+                number_of(rf"layers\.{s}\.blocks\.([0-9]{{1,4}})\.", shapes) for s in stages
+            ),
+            heads=tuple(size_of(rf"layers\.{s}\.blocks\.\d+\.{_TABLE}", 1, shapes) for s in stages),
+            width=width,
+            window=window,
+            patch=size_of(r"patch_embed\.proj\.weight", 2, shapes),
+            mlp_ratio=inner // width,
+            num_classes=head[0] if head else 0,
+            **{name: options[name] for name in self.options if name in options},
+        )
+        return found.replace(name=_name(found))
+
+    def entries(self, architecture: SwinArchitecture) -> Sequence[Entry]:
+        """Every array of a network, from input to output."""
+        arch, table = architecture, Table()
+        table.conv("patch_embed.proj", 3, arch.width, arch.patch, bias=True)
+        table.layer_norm("patch_embed.norm", arch.width)
+        sizes = zip(arch.depths, arch.widths, arch.heads, strict=True)
+        for stage, (depth, width, heads) in enumerate(sizes):
+            if stage > 0:
+                before = arch.widths[stage - 1]
+                name = f"layers.{stage if self.merging_first else stage - 1}.downsample"
+                path = f"stages/{stage}/0/downsample"
+                table.layer_norm(f"{name}.norm", 4 * before, path=f"{path}/norm")
+                reduction = (f"{name}.reduction", 4 * before, 2 * before)
+                table.linear(*reduction, path=f"{path}/reduction", bias=False)
+            for index in range(depth):
+                name, path = f"layers.{stage}.blocks.{index}", f"stages/{stage}/{index}"
+                table.layer_norm(f"{name}.norm1", width, path=f"{path}/norm1")
+                biases = ((2 * arch.window - 1) ** 2, heads)
+                own = f"{path}/attn/relative_position_bias_table"
+                table.whole(f"{name}.{_TABLE}", biases, path=own)
+                table.linear(f"{name}.attn.qkv", width, 3 * width, path=f"{path}/attn/qkv")
+                table.linear(f"{name}.attn.proj", width, width, path=f"{path}/attn/proj")
+                table.layer_norm(f"{name}.norm2", width, path=f"{path}/norm2")
+                inner = arch.mlp_ratio * width
+                table.linear(f"{name}.mlp.fc1", width, inner, path=f"{path}/mlp/fc1")
+                table.linear(f"{name}.mlp.fc2", inner, width, path=f"{path}/mlp/fc2")
+        table.layer_norm("norm", arch.num_features)
+        table.linear(self.heads[0], arch.num_features, arch.num_classes, path="fc")
+        return table
+
+    def unusual(self, architecture: SwinArchitecture) -> bool:
+        """Whether timm's network has another activation or another eps by default."""
+        return (architecture.activation, architecture.norm_eps) != ("gelu", 1e-5)
+
+    def image_size(self, architecture: SwinArchitecture) -> int:
+        """The pixels for which the last stage is one window."""
+        arch = architecture
+        return arch.window * arch.patch * 2 ** (len(arch.depths) - 1)
+
+
+class OldSwinLayout(SwinLayout):
+    """The same, where a stage ends with what merges its tokens, and the head is called so."""
+
+    name = "swin-2021"
+    heads = ("head", "head.fc")
+    merging_first = False
+
+
+def _name(found: SwinArchitecture) -> str:
+    alike = ("depths", "heads", "width", "window", "patch", "mlp_ratio")
+    for name, named in ARCHITECTURES.items():
+        if all(getattr(found, field) == getattr(named, field) for field in alike):
+            return name
+    depths = "-".join(map(str, found.depths))
+    return f"swin_w{found.width}_d{depths}_patch{found.patch}_window{found.window}"

@@ -1,0 +1,42 @@
+"""A convolution, its batch normalisation and an activation, as most families have them."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from rtl_jax.models.layers import ACTIVATIONS, BN_MOMENTUM, BatchNorm, Conv, ConvMethod
+
+
+class ConvNorm(nnx.Module):
+    """`conv`, `norm` and an activation by its name; 'none' for none."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel_size: int,
+        stride: int = 1,
+        *,
+        activation: str,
+        groups: int = 1,
+        bias: bool = False,
+        eps: float = 1e-5,
+        momentum: float = BN_MOMENTUM,
+        dtype: jnp.dtype,
+        method: ConvMethod,
+    ):
+        self.conv = Conv(
+            inputs,
+            outputs,
+            kernel_size,
+            stride,
+            groups=groups,
+            bias=bias,
+            dtype=dtype,
+            method=method,
+        )
+        self.norm = BatchNorm(outputs, eps=eps, dtype=dtype, momentum=momentum)
+        self.activation = activation
+
+    def __call__(self, features: jax.Array, train: bool) -> jax.Array:
+        return ACTIVATIONS[self.activation](self.norm(self.conv(features), train))

@@ -1,0 +1,343 @@
+"""XCiT, whose attention is among channels, in Flax NNX, as timm has it.
+
+A block is one of attention, one of local convolutions and one MLP; the last blocks attend from a
+class token alone. That token belongs to the first of these, the last normalisation to the last.
+Before them features are [N, H, W, width], between them tokens [N, 1 + T, width].
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+
+from rtl_jax.errors import UserError, require
+from rtl_jax.models.blocks import BlockNetwork, ClassificationHead
+from rtl_jax.models.checked_description import CheckedDescription, require_depths
+from rtl_jax.models.depthwise import DepthwiseConv
+from rtl_jax.models.layers import BatchNorm, Conv, ConvMethod
+from rtl_jax.models.token_layers import (
+    ACTIVATIONS,
+    Activation,
+    LayerNorm,
+    Linear,
+    Mlp,
+    at_least_float32,
+    attend,
+)
+
+_WAVES = 32  # sines and cosines for each of the two axes
+
+
+@dataclasses.dataclass(frozen=True)
+class XCiTArchitecture(CheckedDescription):
+    """An XCiT as data; hashable, and JSON-able through `to_dict` and `from_dict`.
+
+    depth, class_depth: blocks among channels, and those of the class token. patch: pixels of a
+    token's side; the last log2(patch) of `convolutions` halve the image. tokens_norm: blocks of the
+    class token normalise the others, too. activation ('gelu' is the exact one), norm_eps, bn_eps:
+    as timm's.
+    """
+
+    width: int = 384
+    depth: int = 12
+    class_depth: int = 2
+    heads: int = 8
+    convolutions: int = 4
+    patch: int = 16
+    mlp_width: int = 1536
+    tokens_norm: bool = True
+    activation: Activation = "gelu"
+    norm_eps: float = 1e-6
+    bn_eps: float = 1e-5
+
+    STEM: ClassVar = ("patch_embed", "pos_embed")
+
+    def require_sizes(self) -> None:
+        """Raise UserError for sizes of which no network can be made."""
+        require_depths((self.depth, self.class_depth))
+        require(self.mlp_width > 0, "mlp_width", "a positive number", self.mlp_width)
+        require(self.convolutions in (3, 4), "convolutions", "3 or 4", self.convolutions)
+        good = self.width and self.width % 2**self.convolutions == 0
+        require(bool(good), "width", f"a multiple of {2**self.convolutions}", self.width)
+        divides = self.heads > 0 and self.width % self.heads == 0
+        require(divides, "heads", f"a divisor of the width {self.width}", self.heads)
+        patches = [2**number for number in range(1, self.convolutions + 1)]
+        require(self.patch in patches, "patch", f"one of {patches}", self.patch)
+        for field in ("norm_eps", "bn_eps"):
+            value = getattr(self, field)
+            require(0 < value < 1, field, "a number between 0 and 1", value)
+
+    @property
+    def num_features(self) -> int:
+        """Width of the features that the head sees."""
+        return self.width
+
+    @property
+    def has_batch_stats(self) -> bool:
+        """Whether there are running statistics, which can be adapted."""
+        return True
+
+    @property
+    def num_parameters(self) -> int:
+        """All parameters that train, without building anything."""
+        d, inner = self.width, self.mlp_width
+        both = 4 * d * d + 4 * d + 2 * d * inner + inner + d  # attention and MLP
+        stem = sum(9 * before * after + 2 * after for before, after, _ in self.stem_stages())
+        block = both + 6 * d + 3 * d + self.heads + 2 * (9 * d + d) + 2 * d
+        last = both + 4 * d + 2 * d
+        number = stem + (2 * _WAVES + 1) * d + self.depth * block + d + self.class_depth * last
+        return number + 2 * d + (d + 1) * self.num_classes
+
+    def stem_stages(self) -> list[tuple[int, int, int]]:
+        """Inputs, outputs and stride of each convolution of the stem."""
+        number = self.convolutions
+        widths = [3, *(self.width // 2**left for left in reversed(range(number)))]
+        halving = self.patch.bit_length() - 1
+        strides = [1] * (number - halving) + [2] * halving
+        pairs = zip(itertools.pairwise(widths), strides, strict=True)
+        return [(before, after, stride) for (before, after), stride in pairs]
+
+    def block_names(self) -> list[str]:
+        """The blocks from input to output."""
+        names = [f"layers/{index}" for index in range(self.depth)]
+        return names + [f"class_layers/{index}" for index in range(self.class_depth)]
+
+
+class ChannelAttention(nnx.Module):
+    """Attention among the channels of each head, by their covariance over all tokens."""
+
+    def __init__(self, arch: XCiTArchitecture, *, dtype: jnp.dtype):
+        self.temperature = nnx.Param(jnp.ones((arch.heads, 1, 1)))
+        self.qkv = Linear(arch.width, 3 * arch.width, dtype=dtype)
+        self.proj = Linear(arch.width, arch.width, dtype=dtype)
+        self.heads = arch.heads
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        batch, height, width, channels = features.shape
+        qkv = self.qkv(features).reshape(batch, height * width, 3, self.heads, -1)
+        queries, keys, values = jnp.moveaxis(qkv, 2, 0)
+        scores = jnp.einsum("nthc,nthd->nhcd", _unit(queries), _unit(keys))
+        scores = at_least_float32(scores) * self.temperature[...]
+        weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+        found = jnp.einsum("nhcd,nthd->nthc", weights, values)
+        return self.proj(found.reshape(batch, height, width, channels))
+
+
+def _unit(tokens: jax.Array) -> jax.Array:
+    """[N, T, ...] at length 1 along T, as torch's normalize."""
+    squares = jnp.square(at_least_float32(tokens)).sum(1, keepdims=True)
+    return (tokens * lax.rsqrt(jnp.maximum(squares, 1e-24))).astype(tokens.dtype)
+
+
+class LocalInteraction(nnx.Module):
+    """Two depthwise convolutions, an activation and a batch normalisation between them."""
+
+    def __init__(self, arch: XCiTArchitecture, *, dtype: jnp.dtype, method: ConvMethod):
+        self.conv1 = DepthwiseConv(arch.width, 3, dtype=dtype, method=method)
+        self.bn = BatchNorm(arch.width, eps=arch.bn_eps, dtype=dtype)
+        self.conv2 = DepthwiseConv(arch.width, 3, dtype=dtype, method=method)
+        self.activation = arch.activation
+
+    def __call__(self, features: jax.Array, train: bool) -> jax.Array:
+        features = ACTIVATIONS[self.activation](self.conv1(features))
+        return self.conv2(self.bn(features, train))
+
+
+class Block(nnx.Module):
+    """Attention among channels, local convolutions and an MLP, each scaled, beside shortcuts."""
+
+    def __init__(self, arch: XCiTArchitecture, *, dtype: jnp.dtype, method: ConvMethod):
+        def norm() -> LayerNorm:
+            return LayerNorm(arch.width, eps=arch.norm_eps, dtype=dtype)
+
+        self.norm1, self.norm2, self.norm3 = norm(), norm(), norm()
+        self.attn = ChannelAttention(arch, dtype=dtype)
+        self.local_mp = LocalInteraction(arch, dtype=dtype, method=method)
+        self.mlp = Mlp(arch.width, arch.mlp_width, activation=arch.activation, dtype=dtype)
+        self.scale1, self.scale2, self.scale3 = (
+            Scale(arch.width, dtype=dtype) for _ in range(3)
+        )  # fmt: skip
+
+    def __call__(self, features: jax.Array, train: bool) -> jax.Array:
+        features = features + self.scale1(self.attn(self.norm1(features)))
+        features = features + self.scale3(self.local_mp(self.norm3(features), train))
+        return features + self.scale2(self.mlp(self.norm2(features)))
+
+
+class Scale(nnx.Module):
+    """A factor for every channel."""
+
+    def __init__(self, width: int, *, dtype: jnp.dtype):
+        self.gamma = nnx.Param(jnp.ones(width))
+        self.dtype = dtype
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        return tokens * jnp.asarray(self.gamma[...], self.dtype)
+
+
+class ClassAttention(nnx.Module):
+    """Attention of the first token to all of [N, T, width]; [N, 1, width]."""
+
+    def __init__(self, arch: XCiTArchitecture, *, dtype: jnp.dtype):
+        self.q, self.k, self.v, self.proj = (
+            Linear(arch.width, arch.width, dtype=dtype) for _ in range(4)
+        )
+        self.heads = arch.heads
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        def divided(layer: Linear, tokens: jax.Array) -> jax.Array:
+            return layer(tokens).reshape(*tokens.shape[:2], self.heads, -1)
+
+        queries = divided(self.q, tokens[:, :1])
+        found = attend(queries, divided(self.k, tokens), divided(self.v, tokens))
+        return self.proj(found.reshape(len(tokens), 1, -1))
+
+
+class ClassBlock(nnx.Module):
+    """Attention of the class token, and an MLP of it; the first one has the token."""
+
+    def __init__(self, arch: XCiTArchitecture, *, first: bool, dtype: jnp.dtype):
+        if first:
+            self.cls_token = nnx.Param(jnp.zeros((1, 1, arch.width)))
+        self.norm1 = LayerNorm(arch.width, eps=arch.norm_eps, dtype=dtype)
+        self.attn = ClassAttention(arch, dtype=dtype)
+        self.norm2 = LayerNorm(arch.width, eps=arch.norm_eps, dtype=dtype)
+        self.mlp = Mlp(arch.width, arch.mlp_width, activation=arch.activation, dtype=dtype)
+        self.scale1, self.scale2 = (Scale(arch.width, dtype=dtype) for _ in range(2))
+        self.first, self.tokens_norm, self.dtype = first, arch.tokens_norm, dtype
+
+    def __call__(self, tokens: jax.Array, train: bool) -> jax.Array:
+        if self.first:
+            batch, width = len(tokens), tokens.shape[-1]
+            token = jnp.asarray(self.cls_token[...], self.dtype)
+            token = jnp.broadcast_to(token, (batch, 1, width))
+            tokens = jnp.concatenate([token, tokens.reshape(batch, -1, width)], axis=1)
+        normed = self.norm1(tokens)
+        tokens = tokens + self.scale1(jnp.concatenate([self.attn(normed), normed[:, 1:]], axis=1))
+        token, others = tokens[:, :1], tokens[:, 1:]
+        token = self.norm2(token)
+        others = self.norm2(others) if self.tokens_norm else others
+        # The others twice, as the authors' weights have been trained.
+        return jnp.concatenate([token + self.scale2(self.mlp(token)), others + others], axis=1)
+
+
+class PatchEmbed(nnx.Module):
+    """Convolutions with batch normalisation, an activation between them."""
+
+    def __init__(self, arch: XCiTArchitecture, *, dtype: jnp.dtype, method: ConvMethod):
+        stages = arch.stem_stages()
+        self.convs = nnx.List(
+            Conv(before, after, 3, stride, dtype=dtype, method=method)
+            for before, after, stride in stages
+        )
+        self.norms = nnx.List(
+            BatchNorm(after, eps=arch.bn_eps, dtype=dtype) for _, after, _ in stages
+        )
+        self.activation = arch.activation
+
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            images = images if index == 0 else ACTIVATIONS[self.activation](images)
+            images = norm(conv(images), train)
+        return images
+
+
+class Positions(nnx.Module):
+    """Sines and cosines of a token's place, [1, H, W, width] through a linear layer."""
+
+    def __init__(self, arch: XCiTArchitecture, *, dtype: jnp.dtype):
+        self.token_projection = Linear(2 * _WAVES, arch.width, dtype=dtype)
+        self.dtype = dtype
+
+    def __call__(self, rows: int, columns: int) -> jax.Array:
+        frequencies = 10_000.0 ** (2 * (np.arange(_WAVES) // 2) / _WAVES)
+
+        def waves(count: int) -> np.ndarray:
+            places = np.arange(1, count + 1) / (count + 1e-6) * 2 * np.pi
+            angles = places[:, None] / frequencies
+            pairs = np.stack([np.sin(angles[:, ::2]), np.cos(angles[:, 1::2])], axis=2)
+            return pairs.reshape(count, _WAVES)
+
+        shape = (rows, columns, _WAVES)
+        down = np.broadcast_to(waves(rows)[:, None], shape)
+        across = np.broadcast_to(waves(columns), shape)
+        both = np.concatenate([down, across], axis=-1)[None]
+        return self.token_projection(jnp.asarray(both, self.dtype))
+
+
+class XCiT(BlockNetwork):
+    """The network; attributes are named as timm's, where they can be."""
+
+    def __init__(
+        self,
+        architecture: XCiTArchitecture,
+        *,
+        dtype: jnp.dtype = jnp.float32,
+        method: ConvMethod = "xla",
+    ):
+        arch = architecture
+        self.architecture = arch
+        self.dtype = dtype
+        self.patch_embed = PatchEmbed(arch, dtype=dtype, method=method)
+        self.pos_embed = Positions(arch, dtype=dtype)
+        self.layers = nnx.List(Block(arch, dtype=dtype, method=method) for _ in range(arch.depth))
+        self.class_layers = nnx.List(
+            ClassBlock(arch, first=index == 0, dtype=dtype) for index in range(arch.class_depth)
+        )
+        self.norm = LayerNorm(arch.width, eps=arch.norm_eps, dtype=dtype)
+        self.fc = ClassificationHead(arch.num_features, arch.num_classes)
+
+    def blocks(self) -> Sequence[Callable[[jax.Array, bool], jax.Array]]:
+        """All blocks, those of the class token last."""
+        return [*self.layers, *self.class_layers]
+
+    def stem(self, images: jax.Array, train: bool) -> jax.Array:
+        """Tokens of normalised images, at their places."""
+        height, width = images.shape[1:3]
+        patch = self.architecture.patch
+        if height % patch or width % patch or not height * width:
+            raise UserError(
+                f"{self.architecture.name} makes a token of {patch} x {patch} pixels: expected "
+                f"images whose sides are multiples of {patch}, received {height} x {width}"
+            )
+        features: Any = self.patch_embed(images, train)
+        return features + self.pos_embed(*features.shape[1:3])
+
+    def pool(self, features: jax.Array, train: bool) -> jax.Array:
+        """The class token, normalised."""
+        return at_least_float32(self.norm(features[:, 0]))
+
+
+_SIZES = {
+    "nano_12": (128, 12, 4),
+    "tiny_12": (192, 12, 4),
+    "small_12": (384, 12, 8),
+    "tiny_24": (192, 24, 4),
+    "small_24": (384, 24, 8),
+    "medium_24": (512, 24, 8),
+    "large_24": (768, 24, 16),
+}
+
+ARCHITECTURES: dict[str, XCiTArchitecture] = {
+    architecture.name: architecture
+    for architecture in (
+        XCiTArchitecture(
+            f"xcit_{size}_p{patch}_224",
+            width=width,
+            depth=depth,
+            heads=heads,
+            convolutions=convolutions,
+            patch=patch,
+            mlp_width=4 * width,
+            tokens_norm=size != "nano_12",
+        )
+        for size, (width, depth, heads) in _SIZES.items()
+        for patch, convolutions in ((16, 4), (8, 3))
+    )
+}

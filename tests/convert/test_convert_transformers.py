@@ -1,0 +1,228 @@
+"""Families from the time of transformers, against timm's, torchvision's and robustbench's modules.
+
+Few blocks of few channels, with random weights, positions and scales.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from convert import convert
+from convert.export import export
+from rtl_jax.errors import UserError
+from rtl_jax.models.network import Network
+from tests.reference_networks import jax_logits, moved, reference, torch_logits
+
+pytestmark = pytest.mark.slow
+
+VIT = {"img_size": 64, "embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 7}
+CONVNEXT = {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "num_classes": 7}
+
+
+class Case(NamedTuple):
+    """A network, what no file of it says, and heights and widths of images."""
+
+    name: str
+    build: Callable[[], torch.nn.Module]
+    options: dict[str, Any] = {}  # noqa: RUF012 (never written)
+    sizes: tuple[tuple[int, int], ...] = ((64, 64), (96, 96))
+
+
+def vit(**changes: Any) -> torch.nn.Module:
+    module = reference("timm").models.vision_transformer
+    return module.VisionTransformer(**{**VIT, "dynamic_img_size": True, **changes})
+
+
+def convnext(**changes: Any) -> torch.nn.Module:
+    return reference("timm").models.convnext.ConvNeXt(**{**CONVNEXT, **changes})
+
+
+def torchvision_convnext() -> torch.nn.Module:
+    module = reference("torchvision.models.convnext")
+    widths, last = CONVNEXT["dims"], (None,)
+    stages = [
+        module.CNBlockConfig(width, after, depth)
+        for width, after, depth in zip(widths, widths[1:] + last, CONVNEXT["depths"], strict=True)
+    ]
+    return module.ConvNeXt(stages, num_classes=7)
+
+
+class ChannelNorm(torch.nn.LayerNorm):
+    """Layer normalisation over the channels of images."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class ConvStem(torch.nn.Module):
+    """Singh et al.'s stem: halving convolutions, each normalised; what follows them is given."""
+
+    def __init__(self, widths: list[int], strides: list[int], *last: torch.nn.Module) -> None:
+        super().__init__()
+        layers: list[torch.nn.Module] = []
+        for before, after, stride in zip([3, *widths], widths, strides, strict=False):
+            layers.append(torch.nn.Conv2d(before, after, 3, stride, 1))
+            layers += [ChannelNorm(after, eps=1e-6), torch.nn.GELU()]
+        self.stem = torch.nn.Sequential(*layers, *last)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.stem(x)
+
+
+def vit_convstem() -> torch.nn.Module:
+    network = vit()
+    widths = [6, 12, 24, 48]
+    network.patch_embed.proj = ConvStem(widths, [2] * 4, torch.nn.Conv2d(48, 48, 1))
+    return network
+
+
+def convnext_convstem(widths: list[int], strides: list[int]) -> torch.nn.Module:
+    network = convnext()
+    network.stem = ConvStem(widths, strides)
+    return network
+
+
+def swin(**changes: Any) -> torch.nn.Module:
+    module, sizes = reference("timm").models.swin_transformer, {"embed_dim": 8, "num_classes": 7}
+    sizes |= {"depths": (2, 2), "num_heads": (2, 4), "window_size": 4, "strict_img_size": False}
+    return module.SwinTransformer(**{**sizes, "img_size": 64, **changes})
+
+
+def xcit(first: int = 2, **changes: Any) -> torch.nn.Module:
+    module, sizes = reference("timm").models.xcit, {"embed_dim": 32, "num_classes": 7}
+    sizes |= {"img_size": 64, "depth": 2, "num_heads": 4, "tokens_norm": True}
+    network = module.Xcit(**{**sizes, **changes})
+    for layer in (0, 2):  # where tokens are small, robustbench takes the strides away
+        network.patch_embed.proj[layer][0].stride = (first, first)
+    return network
+
+
+HEADS = {"heads": 3}
+PRESENT = [
+    Case("vit", vit, HEADS),
+    Case("vit-average", lambda: vit(global_pool="avg"), HEADS, ((64, 64), (48, 80))),
+    Case("vit-no-token", lambda: vit(global_pool="avg", class_token=False, fc_norm=False), HEADS),
+    Case("deit3", lambda: vit(no_embed_class=True, init_values=1e-6, qkv_bias=False), HEADS),
+    Case("vit-tanh", lambda: vit(act_layer=functools.partial(torch.nn.GELU, "tanh")),
+         {**HEADS, "activation": "gelu_tanh"}, ((32, 32), (64, 64))),
+    Case("vit-convstem", vit_convstem, HEADS, ((64, 64), (32, 48))),
+    Case("convnext", convnext, {}, ((64, 64), (75, 50))),
+    Case("convnext-hnf", lambda: convnext(conv_mlp=True, head_norm_first=True)),
+    Case("convnext-no-scale", lambda: convnext(ls_init_value=None, norm_eps=1e-5),
+         {"norm_eps": 1e-5}),
+    Case("convnext-convstem-t", lambda: convnext_convstem([4, 8], [2, 2]), {},
+         ((64, 64), (75, 50))),
+    Case("convnext-convstem-b", lambda: convnext_convstem([4, 6, 8], [2, 2, 1])),
+    Case("swin", swin, {}, ((64, 64), (72, 80))),
+    Case("swin-window", lambda: swin(img_size=48, window_size=6), {}, ((48, 48),)),
+    Case("xcit", xcit, {"tokens_norm": "yes"}, ((64, 64), (32, 48))),
+    Case("xcit-small", lambda: xcit(1, tokens_norm=False), {"tokens_norm": "no", "patch": "4"},
+         ((32, 32), (24, 32))),
+    Case("xcit-p8", lambda: xcit(patch_size=8), {"tokens_norm": "yes"}, ((32, 48),)),
+    Case("convnext-torchvision", torchvision_convnext, {}, ((64, 64), (75, 50))),
+]  # fmt: skip
+
+
+def shaken(module: torch.nn.Module) -> torch.nn.Module:
+    """The network with random weights, no scale 1, no bias 0, and positions that matter."""
+    moved(module)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, value in module.named_parameters():
+            random = torch.randn(value.shape, generator=generator)
+            if ("embed" in name and value.dim() == 3) or "token" in name or "bias_table" in name:
+                value.copy_(0.5 * random)
+            elif "gamma" in name or "layer_scale" in name or "temperature" in name:
+                value.copy_(1 + 0.2 * random)
+            elif value.dim() == 1:
+                value.add_(0.2 * random)
+    return module
+
+
+def converted(module: torch.nn.Module, directory: Path, **options: Any) -> Network:
+    torch.save(module.state_dict(), directory / "a.pth")
+    convert(directory / "a.pth", directory / "out", report=lambda _: None, **options)
+    return Network.load(directory / "out")
+
+
+@pytest.mark.parametrize("case", PRESENT, ids=lambda case: case.name)
+def test_logits_and_bytes(case: Case, tmp_path: Path) -> None:
+    module = shaken(case.build())
+    network = converted(module, tmp_path, **case.options)
+    variables = {"params": network.params, "batch_stats": network.batch_stats}
+    for height, width in case.sizes:
+        images = np.random.default_rng(height).random((2, height, width, 3), np.float32)
+        theirs = torch_logits(module, network.architecture, images)
+        ours = jax_logits(network.architecture, variables, images)
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
+    number = sum(parameter.numel() for parameter in module.parameters())
+    assert network.architecture.num_parameters == number
+    export(tmp_path / "out", tmp_path / "b.pth", report=lambda _: None)
+    back, saved = torch.load(tmp_path / "b.pth"), module.state_dict()
+    assert back.keys() == saved.keys()
+    assert all(torch.equal(back[name], saved[name]) for name in saved)
+
+
+NAMED = [
+    "deit_small_patch16_224", "deit3_base_patch16_224", "vit_base_patch32_224",
+    "vit_large_patch16_224", "convnext_nano", "convnext_tiny", "convnext_small", "convnext_base",
+    "convnext_large", "swin_tiny_patch4_window7_224", "swin_large_patch4_window12_384",
+    "xcit_nano_12_p16_224", "xcit_small_12_p8_224",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_named_networks_are_recognised(name: str) -> None:
+    from convert.layouts import LAYOUTS
+    from convert.layouts.layout import mismatches
+
+    with torch.device("meta"):
+        module = reference("timm").create_model(name)
+    shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    layout = next(
+        each
+        for each in LAYOUTS
+        if any(first in shapes for first in each.first)
+        and any(key.startswith(each.signs) for key in shapes)
+        and each.fits(shapes)
+    )
+    found = layout.infer(shapes, {})
+    assert found.name == name and not mismatches(layout, found, shapes)
+    assert found.replace(mean=(0.0,) * 3) == layout.known[name].replace(
+        mean=(0.0,) * 3, std=found.std
+    )
+    assert found.num_parameters == sum(value.numel() for value in module.parameters())
+
+
+def test_what_no_shape_shows_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="say --heads"):
+        converted(shaken(vit()), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: reference("timm").models.deit.VisionTransformerDistilled(**VIT), "distilled"),
+        (lambda: vit(reg_tokens=4, no_embed_class=True), "register tokens"),
+        (lambda: convnext(use_grn=True, ls_init_value=None), "ConvNeXt V2"),
+    ],
+)
+def test_relatives_are_refused_by_name(
+    build: Callable[[], torch.nn.Module], words: str, tmp_path: Path
+) -> None:
+    module = build()
+    options = {} if "ConvNeXt" in words else HEADS
+    with pytest.raises(UserError, match=words):
+        converted(module, tmp_path, **options)
+
+
+def test_images_of_other_sizes_are_refused(tmp_path: Path) -> None:
+    network = converted(vit(), tmp_path, **HEADS)
+    variables = {"params": network.params, "batch_stats": network.batch_stats}
+    with pytest.raises(UserError, match="multiples of 16, received 40 x 64"):
+        jax_logits(network.architecture, variables, np.zeros((1, 40, 64, 3), np.float32))

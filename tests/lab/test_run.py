@@ -1,0 +1,29 @@
+"""A run that was interrupted after its rows leaves nothing behind once it is asked for again."""
+
+from pathlib import Path
+
+import pytest
+
+from rtl_jax.lab import results
+from rtl_jax.lab.config import Experiment
+from rtl_jax.lab.run import Run, open_run
+
+
+def a_row() -> dict:
+    filled = {"run": "one", "method": "transfer", "architecture": "tiny", "platform": "cpu"}
+    numbers = dict.fromkeys(("num_classes", "num_test_images", "num_devices"), 1)
+    return results.row(Experiment(), **filled, **numbers)
+
+
+def test_what_served_to_resume_goes_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = tmp_path / "runs" / "one" / "batches"
+    scratch.mkdir(parents=True)
+    with open_run(tmp_path, "one", scratch="batches") as run:
+        assert run.pending and scratch.exists()
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, "clean", lambda _: None)  # killed between the two
+            run.finish([a_row()])
+    assert scratch.exists()
+    with open_run(tmp_path, "one", scratch="batches") as run:
+        assert not run.pending
+    assert not scratch.exists() and len(run.rows()) == 1

@@ -1,0 +1,86 @@
+"""torchvision's and timm's own networks, and `robustbench`'s: the truth that ours are held to.
+
+They come with the extra `reference`; tests that need them are skipped without it. Only network
+definitions are used, so that torchvision need not have been built for the torch beside it.
+"""
+
+import importlib
+import importlib.util
+import warnings
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+from convert.torch_resnet import randomize
+from rtl_jax.models.model import bind, definition
+
+_KEPT: list[Any] = []  # torch forgets operators of a library that is gone
+
+
+@cache
+def _declare_operators() -> None:
+    """Declare what torchvision registers at its import, where its own library is not loaded."""
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _KEPT.append(library)
+
+
+def reference(name: str) -> ModuleType:
+    """Import 'torchvision', 'timm' or a module of theirs; skip the test where it is absent."""
+    reason = f"{name} is not installed: pip install --no-deps torchvision timm"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if importlib.util.find_spec(name.split(".")[0]) is None:
+                pytest.skip(reason)
+            if importlib.util.find_spec("torchvision") is not None:
+                _declare_operators()
+            return importlib.import_module(name)
+        except ImportError as error:
+            pytest.skip(f"{reason} ({error})")
+
+
+def definitions(package: str, path: str) -> ModuleType:
+    """Run one file of a package that defines networks, without importing the package itself,
+    which wants many others; skip the test where it is absent."""
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        pytest.skip(f"{package} is not installed: pip install --no-deps {package}")
+    file = Path(found.origin).parent / path
+    spec = importlib.util.spec_from_file_location(f"_{package}_{file.stem}", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def torch_logits(module: torch.nn.Module, arch: Any, images: np.ndarray) -> np.ndarray:
+    """What a torch network without normalisation says of images [N, H, W, 3] in [0, 1]."""
+    mean, std = (torch.tensor(part).view(3, 1, 1) for part in (arch.mean, arch.std))
+    with torch.no_grad():
+        pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        return module.eval()((pixels - mean) / std).numpy()
+
+
+def jax_logits(arch: Any, variables: dict[str, Any], images: np.ndarray) -> np.ndarray:
+    """What ours says of them, in one program."""
+    graph = definition(arch)
+
+    @jax.jit
+    def run(params: Any, stats: Any, images: jax.Array) -> jax.Array:
+        return bind(graph, params, stats)(images)
+
+    with jax.default_matmul_precision("highest"):
+        return np.asarray(run(variables["params"], variables["batch_stats"], images))
+
+
+def moved(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """The network with random weights and statistics that hide no mistake."""
+    return randomize(module, seed).eval()
