@@ -47,6 +47,8 @@ class Recipe(TrainingSettings):
     # epoch takes one of them. None: a new view in every epoch, through the frozen blocks.
     views: int | None = None
     # Also 1-nearest-neighbour, ridge and logistic regression on the raw pixels.
+    # 'balanced': every class weighs alike in the cross-entropy, however many images it has.
+    class_weights: Literal["none", "balanced"] = "none"
     baseline: bool = False
 
     def __post_init__(self) -> None:
@@ -57,8 +59,14 @@ class Recipe(TrainingSettings):
         require_choice(self.frozen_batch_norm, FrozenBatchNorm, "transfer.frozen_batch_norm")
         require_choice(self.head, Literal["normal", "uniform"], "transfer.head")
         require_choice(self.head_fit, HeadFit, "transfer.head_fit")
+        weighing = Literal["none", "balanced"]
+        require_choice(self.class_weights, weighing, "transfer.class_weights")
         if self.solves_all:
-            for name, usual in (("perturbation", "none"), ("label_smoothing", 0.0)):
+            for name, usual in (
+                ("perturbation", "none"),
+                ("label_smoothing", 0.0),
+                ("class_weights", "none"),
+            ):
                 value = getattr(self, name)
                 expected = f"{usual!r} with transfer.head_fit={self.head_fit} and no block"
                 require(value == usual, f"transfer.{name}", expected, value)

@@ -95,6 +95,16 @@ def measure(logits: jax.Array, labels: jax.Array, weights: jax.Array | None = No
     )
 
 
+def weighted_mean(
+    losses: jax.Array, labels: jax.Array, class_weights: jax.Array | None
+) -> jax.Array:
+    """The mean of losses [N], each as much as the class [C] of its label [N] weighs, as torch's."""
+    if class_weights is None:
+        return losses.mean()
+    weights = class_weights[labels]
+    return (weights * losses).sum() / weights.sum()
+
+
 def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
     """Cross-entropy, nats [N], to labels of which all classes share `smoothing` evenly."""
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -108,13 +118,15 @@ class Hyper(NamedTuple):
     """A step's numbers: the rate, which the schedule has for it, and those of a whole training.
 
     learning_rate: [steps] for many steps. weight_decay. eps: the perturbation's radius. beta: the
-    weight of TRADES' divergence. With several seeds, every array has a leading seed axis.
+    weight of TRADES' divergence. class_weights: [C], of each class's images in the loss, or
+    None. With several seeds, every array has a leading seed axis.
     """
 
     learning_rate: Any
     weight_decay: Any
     eps: Any
     beta: Any
+    class_weights: Any = None
 
 
 class Keys(NamedTuple):
@@ -215,12 +227,15 @@ class Step:
         frozen: Weights,
         inputs: jax.Array,
         labels: jax.Array,
+        *,
+        class_weights: jax.Array | None = None,
     ) -> tuple[jax.Array, tuple[Variables, Metrics]]:
         """Mean loss on inputs at the split point, moved statistics, metrics."""
         logits, batch_stats = self._logits(Weights(params, batch_stats), frozen, inputs)
         metrics = measure(logits, labels)
-        if self.label_smoothing:
-            loss = smoothed_cross_entropy(logits, labels, self.label_smoothing).mean()
+        if self.label_smoothing or class_weights is not None:
+            losses = smoothed_cross_entropy(logits, labels, self.label_smoothing)
+            loss = weighted_mean(losses, labels, class_weights)
         else:
             loss = metrics.loss / len(labels)
         return loss, (batch_stats, metrics)
@@ -234,6 +249,7 @@ class Step:
         labels: jax.Array,
         *,
         beta: jax.Array,
+        class_weights: jax.Array | None = None,
     ) -> tuple[jax.Array, tuple[Variables, Metrics]]:
         """Zhang et al. (2019), equation 5: cross-entropy of the first inputs, the images as they
         are, and beta times the divergence to the second, perturbed ones; metrics of the first.
@@ -241,7 +257,8 @@ class Step:
         clean, perturbed = inputs
         own, batch_stats = self._logits(Weights(params, batch_stats), frozen, clean)
         other, batch_stats = self._logits(Weights(params, batch_stats), frozen, perturbed)
-        loss = smoothed_cross_entropy(own, labels, self.label_smoothing).mean()
+        losses = smoothed_cross_entropy(own, labels, self.label_smoothing)
+        loss = weighted_mean(losses, labels, class_weights)
         apart = divergence(jax.nn.log_softmax(own), jax.nn.log_softmax(other)).mean()
         return loss + beta * apart, (batch_stats, measure(own, labels))
 
@@ -262,12 +279,15 @@ class Step:
         clean, batch_stats = inputs, state.batch_stats
         if self.perturb is not None:
             inputs = self._perturbed(state, frozen, inputs, labels, hyper.eps, keys)
-        loss, behind = self.objective, inputs
+        loss: Callable[..., Any] = self.objective
+        behind = inputs
         if self.trades:
             loss = partial(self.trades_objective, beta=hyper.beta)
             clean, batch_stats = self._front(state.params, batch_stats, frozen, clean)
         if not self.network.features:
             behind, batch_stats = self._front(state.params, batch_stats, frozen, inputs)
+        if hyper.class_weights is not None:
+            loss = partial(loss, class_weights=hyper.class_weights)
         gradient, (batch_stats, metrics) = jax.grad(loss, has_aux=True)(
             state.params, batch_stats, frozen, (clean, behind) if self.trades else behind, labels
         )

@@ -83,12 +83,16 @@ class Training:
         features: bool = False,
         test: TestImages | None = None,
         heads: Sequence[FittedHead] = (),
+        class_weights: np.ndarray | None = None,
     ) -> "Training":
-        """A training; `programs` has one for every seed, where they differ in numbers."""
+        """A training; `programs` has one for every seed, where they differ in numbers, and
+        `class_weights`, [S, C], what each class's images weigh.
+        """
         step = program.step(feed.steps_per_epoch)
         step = step.replace(network=step.network.replace(features=features))
         numbers = [one.hyper(feed.steps_per_epoch) for one in programs or [program]]
-        hyper = Hyper(*map(np.stack, zip(*numbers, strict=True)))  # type: ignore[arg-type]
+        hyper = jax.tree.map(lambda *each: np.stack(each), *numbers)
+        hyper = hyper._replace(class_weights=class_weights)
         if not placement.divides_batches:
             hyper = placement.state(jax.tree.map(jnp.asarray, hyper))
         return cls(program, step, frozen, hyper, feed, placement, test, heads)
@@ -230,11 +234,27 @@ def begin(
         feed,
         placement,
         programs=[tuning.program for tuning in tunings],
+        class_weights=_class_weights(tunings),
         features=caches.train.features,
         test=test,
         heads=heads,
     )
     return training, placement.state(state)
+
+
+def _class_weights(tunings: Sequence[FineTuning]) -> np.ndarray | None:
+    """Of every seed and class, images / (classes * images of the class), float32 [S, C]; or None.
+
+    A class without training images weighs nothing.
+    """
+    if tunings[0].program.settings.class_weights == "none":
+        return None
+    classes = len(tunings[0].class_names)
+    counts = np.stack(
+        [np.bincount(tuning.training_images.labels, minlength=classes) for tuning in tunings]
+    )
+    weights = counts.sum(1, keepdims=True) / (classes * np.maximum(counts, 1))
+    return np.where(counts > 0, weights, 0).astype(np.float32)
 
 
 def _keys(tunings: Sequence[FineTuning]) -> Keys:

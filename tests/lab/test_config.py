@@ -188,6 +188,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "transfer.average_decay": ([None, 0.0, 0.99], [-0.1, 1.0]),
     "transfer.num_attacked": ([0, 512], [-1]),
     "transfer.checkpoint_seconds": ([0.0, 60.0], [-1.0]),
+    "transfer.class_weights": (["none", "balanced"], ["heavy"]),
     "transfer.baseline": ([True, False], []),
     "attack.runs": ([None, "runs/x"], [""]),
     "attack.method": (["pgd", "gaussian", "autoattack"], ["fgsm"]),

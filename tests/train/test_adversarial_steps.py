@@ -20,7 +20,7 @@ from rtl_jax.train.program import Program
 from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.settings import TrainingSettings
 from rtl_jax.train.split import SplitNetwork
-from rtl_jax.train.step import Keys, Step, TrainState, smoothed_cross_entropy
+from rtl_jax.train.step import Keys, Step, TrainState, smoothed_cross_entropy, weighted_mean
 from tests.torch_networks import nchw, random_torch, variables_of
 
 pytestmark = pytest.mark.slow
@@ -272,6 +272,18 @@ def test_label_smoothing_is_torchs(smoothing: float):
         reduction="none",
     )  # fmt: skip
     found = smoothed_cross_entropy(jnp.asarray(logits), jnp.asarray(labels), smoothing)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_weighing_classes_is_torchs():
+    rng = np.random.default_rng(1)
+    logits, labels = rng.normal(size=(9, 4)).astype(np.float32), rng.integers(0, 4, 9)
+    weights = rng.uniform(0.1, 3, 4).astype(np.float32)
+    expected = torch.nn.functional.cross_entropy(
+        torch.from_numpy(logits), torch.from_numpy(labels), weight=torch.from_numpy(weights)
+    )
+    losses = smoothed_cross_entropy(jnp.asarray(logits), jnp.asarray(labels), 0.0)
+    found = weighted_mean(losses, jnp.asarray(labels), jnp.asarray(weights))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 

@@ -71,6 +71,7 @@ _LATER_IN_TRANSFER = (
     "schedule",
     "warm_up",
     "label_smoothing",
+    "class_weights",
     "average_decay",
     "perturbation",
     "norm",

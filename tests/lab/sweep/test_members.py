@@ -185,3 +185,14 @@ def test_a_full_disk_is_said_before_it_is_written(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(resources, "disk_free", lambda directory: 10)
     with pytest.raises(UserError, match=r"feature_store: features take 24 bytes on disk"):
         store_module._host_array((2, 3), np.dtype(np.float32), "disk")
+
+
+def test_classes_that_weigh_alike_are_those_of_each_seeds_images():
+    jobs = jobs_of(experiment(frozen_batch_norm="source", class_weights="balanced"))
+    training, _ = begin(jobs)
+    for weights, job in zip(training.hyper.class_weights, jobs, strict=True):
+        labels = job.training_images.labels
+        shares = [weights[label] * (labels == label).sum() for label in range(10)]
+        np.testing.assert_allclose(shares, len(labels) / 10, rtol=1e-5)
+    plain = losses(jobs_of(experiment(frozen_batch_norm="source")))
+    assert not np.allclose(losses(jobs)[:, 1:], plain[:, 1:])
