@@ -21,7 +21,7 @@ def editable(settings: Any) -> "ConfigDict":
     from ml_collections import ConfigDict, config_dict
 
     config = ConfigDict()
-    hints = typing.get_type_hints(type(settings))
+    hints = _hints(type(settings))
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
@@ -30,6 +30,12 @@ def editable(settings: Any) -> "ConfigDict":
             value = config_dict.placeholder(_plain_type(hints[field.name]))
         config[field.name] = value
     return config.lock()
+
+
+def _hints(cls: Any) -> dict[str, Any]:
+    """The types of a dataclass's fields, by name."""
+    every = typing.get_type_hints(cls)
+    return {field.name: every[field.name] for field in dataclasses.fields(cls)}
 
 
 def expected(root: Any, key: str) -> str:
@@ -48,7 +54,7 @@ def takes_names(root: Any, key: str) -> bool:
 def _hint(root: Any, key: str) -> Any:
     hint: Any = root
     for name in key.split("."):
-        hints = typing.get_type_hints(hint) if dataclasses.is_dataclass(hint) else {}
+        hints = _hints(hint) if dataclasses.is_dataclass(hint) else {}
         if name not in hints:
             raise _unknown(root, [key])
         hint = hints[name]
@@ -75,7 +81,10 @@ _ITEMS: dict[type, tuple[type, ...]] = {float: (int, float), str: (str,)}
 
 def _words(hint: Any) -> str:
     if dataclasses.is_dataclass(hint):
-        return f"a group of settings ({', '.join(typing.get_type_hints(hint))})"
+        # A group's own first, then those that it has in common with others.
+        own = [name for name in _hints(hint) if name in vars(hint)["__annotations__"]]
+        names = [*dict.fromkeys([*own, *_hints(hint)])]
+        return f"a group of settings ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
     if typing.get_origin(hint) is Literal:
         return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
     if float in _item_types(hint):
@@ -97,7 +106,7 @@ def _unknown(root: Any, keys: Iterable[str]) -> UserError:
 
 
 def _leaves(cls: Any, prefix: str = "") -> Iterable[str]:
-    for name, hint in typing.get_type_hints(cls).items():
+    for name, hint in _hints(cls).items():
         if dataclasses.is_dataclass(hint):
             yield from _leaves(hint, f"{prefix}{name}.")
         else:
@@ -122,7 +131,7 @@ def _item_types(hint: Any) -> set[Any]:
 
 def _merge(root: Any, base: Any, values: Mapping[str, Any], prefix: str) -> Any:
     """`base` with the settings that `values` names, checked."""
-    hints = typing.get_type_hints(type(base))
+    hints = _hints(type(base))
     if unknown := [name for name in values if name not in hints]:
         raise _unknown(root, (f"{prefix}{name}" for name in unknown))
     arguments = {}

@@ -153,4 +153,7 @@ def from_dict(fields: Mapping[str, Any]) -> Any:
     name = fields.pop("family", "resnet")
     if not isinstance(name, str) or name not in FAMILIES:
         raise UserError(f"unknown family {shown(name)}: expected one of {', '.join(FAMILIES)}")
-    return FAMILIES[name].architecture.from_dict(fields)
+    try:
+        return FAMILIES[name].architecture.from_dict(fields)
+    except UserError as error:
+        raise UserError(f"{error} (family {name})") from error
