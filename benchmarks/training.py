@@ -168,13 +168,13 @@ def head(rounds: int) -> None:
     training, state = begin([tuning])
     feed, shape = training.feed, (IMAGES // 25, 25)
     assert isinstance(feed, InMemory)
-    feed._drawn_for(1)
+    feed._drawn_for(1, on_device=True)
     fixed = {
         "images": feed._images,
         "drawn": feed._orders,
         "position": jnp.array(Position(0, 1, 0, 0)),
         "keys": feed._keys,
-        "hyper": training.hyper,
+        "hyper": jax.tree.map(jnp.asarray, training.hyper),
     }
     fresh = jax.tree.map(np.asarray, state)
 

@@ -105,6 +105,7 @@ class InMemory:
         # Orders are drawn for several epochs at once: each draw waits for the device.
         self._ahead = max(1, min(_MOST_EPOCHS, _MOST_ROWS // max(rows.size, 1)))
         self._begin, self._orders = -self._ahead, Rows(None, None)
+        self._numbers: tuple[Hyper, Hyper] | None = None
         self._images: Images | None = None
         if isinstance(cache.data, jax.Array):
             self._images = placement.whole(Images(cache.data, jnp.asarray(cache.labels)))
@@ -125,7 +126,7 @@ class InMemory:
         number, image = self._together(step, self._full - first), first * self._size
         # The last batch of an epoch may be a partial one.
         size = min(self._size, self.rows.shape[1] - image)
-        drawn = self._drawn_for(epoch)
+        drawn = self._drawn_for(epoch, on_device=self._images is not None and self._is_short(step))
         arguments = (state, sums, frozen)
         if self._images is None:
             places, indices = (part[drawn, :, image : image + size] for part in self._orders)
@@ -134,7 +135,7 @@ class InMemory:
             now = hyper._replace(learning_rate=hyper.learning_rate[:, done])
             known = np.asarray(epoch, np.int32)
             state, sums = train_batch(step, *arguments, batch, self._keys, epoch=known, hyper=now)
-        elif self._placement.divides_batches:
+        elif not self._is_short(step):
             part = np.s_[drawn, :, image : image + number * size]
             rows = Rows(*(each[part].reshape(-1, number, size) for each in self._orders))
             now = hyper._replace(learning_rate=hyper.learning_rate[:, done : done + number])
@@ -158,9 +159,24 @@ class InMemory:
                 drawn=self._orders,
                 position=np.array(Position(drawn, epoch, image, done), np.int32),
                 keys=self._keys,
-                hyper=hyper,
+                hyper=self._on_device(hyper),
             )
         return state, sums, number
+
+    def _is_short(self, step: Step) -> bool:
+        """Whether a step is a head's alone, which takes no longer than to call it does.
+
+        Orders and rates then stay on the device. Other programs do not have their shapes, which
+        are those of one number of images: sets of all sizes share them.
+        """
+        head_alone = step.network.blocks == 0 and step.network.features
+        return head_alone and not self._placement.divides_batches
+
+    def _on_device(self, hyper: Hyper) -> Hyper:
+        """Numbers that are the same in every call, put there once."""
+        if self._numbers is None or self._numbers[0] is not hyper:
+            self._numbers = hyper, self._placement.state(jax.tree.map(jnp.asarray, hyper))
+        return self._numbers[1]
 
     def _together(self, step: Step, left: int) -> int:
         """How many of the `left` full batches are steps of one program.
@@ -170,20 +186,19 @@ class InMemory:
         """
         if left < 1 or self._images is None:
             return 1
-        if step.network.blocks == 0 and step.network.features:
+        if self._is_short(step):
             return min(left, _MOST_STEPS)
         if jax.default_backend() == "cpu":
             return 1
         return min(4 ** ((left.bit_length() - 1) // 2), _MOST_STEPS)
 
-    def _drawn_for(self, epoch: int) -> int:
+    def _drawn_for(self, epoch: int, *, on_device: bool) -> int:
         """Which of `_orders` an epoch's is; drawn now, with those of the next, where it is none."""
         if not self._begin <= epoch < self._begin + self._ahead:
             self._begin = epoch
             epochs = np.arange(epoch, epoch + self._ahead)
             sizes = self.rows.shape[1], self._cache.views, len(self._cache.labels)
             drawn = _draw(self._keys, self.rows, epochs, sizes)
-            on_device = self._images is not None and not self._placement.divides_batches
             self._orders = drawn if on_device else Rows(*map(np.asarray, drawn))
         return epoch - self._begin
 

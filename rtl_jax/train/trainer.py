@@ -93,8 +93,6 @@ class Training:
         numbers = [one.hyper(feed.steps_per_epoch) for one in programs or [program]]
         hyper = jax.tree.map(lambda *each: np.stack(each), *numbers)
         hyper = hyper._replace(class_weights=class_weights)
-        if not placement.divides_batches:
-            hyper = placement.state(jax.tree.map(jnp.asarray, hyper))
         return cls(program, step, frozen, hyper, feed, placement, test, heads)
 
     @property
