@@ -26,7 +26,7 @@ from rtl_jax.train.feeds import InMemory
 from rtl_jax.train.finetuning import FineTuning, start
 from rtl_jax.train.loop import Loop, NoLog
 from rtl_jax.train.recipe import Recipe
-from rtl_jax.train.step import Position, train_part
+from rtl_jax.train.side_by_side import Position, train_part
 from rtl_jax.train.trainer import begin
 
 IMAGES, PIXELS, CLASSES = 200, 32, 10

@@ -23,8 +23,8 @@ from rtl_jax.models.model import Weights
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
+from rtl_jax.train.metrics import Metrics, measure
 from rtl_jax.train.split import SplitNetwork
-from rtl_jax.train.step import Metrics, measure
 
 
 def method(settings: config.Attack) -> Attack:

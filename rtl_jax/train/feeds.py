@@ -16,20 +16,10 @@ from rtl_jax.data.batches import Batch, Batches
 from rtl_jax.models.model import Weights
 from rtl_jax.runtime import devices
 from rtl_jax.train.feature_cache import FeatureCache
+from rtl_jax.train.metrics import Metrics
 from rtl_jax.train.placement import BatchDivided, Placement
-from rtl_jax.train.step import (
-    Hyper,
-    Images,
-    Keys,
-    Metrics,
-    Position,
-    Rows,
-    Step,
-    TrainState,
-    train_batch,
-    train_part,
-    train_steps,
-)
+from rtl_jax.train.side_by_side import Images, Position, Rows, train_batch, train_part, train_steps
+from rtl_jax.train.step import Hyper, Keys, Step, TrainState
 
 # Steps in one program, at most: a signal to stop waits for it, and so does the progress bar.
 _MOST_STEPS = 256

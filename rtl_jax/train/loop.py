@@ -19,7 +19,9 @@ from rtl_jax.runtime.interruption import Stopped, asked_to_stop
 from rtl_jax.runtime.progress import bar
 from rtl_jax.train.checkpoints import TrainingCheckpoints, named, unnamed
 from rtl_jax.train.finetuning import FineTuning
-from rtl_jax.train.step import Metrics, TrainState, all_finite
+from rtl_jax.train.metrics import Metrics
+from rtl_jax.train.side_by_side import all_finite
+from rtl_jax.train.step import TrainState
 from rtl_jax.train.trainer import Training, begin
 
 # Seconds between looks at losses on the device, which wait for it.

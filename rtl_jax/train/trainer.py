@@ -24,18 +24,12 @@ from rtl_jax.train.finetuning import FineTuning
 from rtl_jax.train.freeze import combine
 from rtl_jax.train.heads.fit import FittedHead
 from rtl_jax.train.heads.start import fit_start
+from rtl_jax.train.metrics import Metrics
 from rtl_jax.train.placement import Placement, SeedsApart
 from rtl_jax.train.program import Program
+from rtl_jax.train.side_by_side import evaluate_batch, logits_batch
 from rtl_jax.train.split import SplitNetwork
-from rtl_jax.train.step import (
-    Hyper,
-    Keys,
-    Metrics,
-    Step,
-    TrainState,
-    evaluate_batch,
-    logits_batch,
-)
+from rtl_jax.train.step import Hyper, Keys, Step, TrainState
 
 Arrays = dict[str, np.ndarray]
 

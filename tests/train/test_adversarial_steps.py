@@ -14,13 +14,14 @@ from rtl_jax.lab.config import Pretraining
 from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import Weights
 from rtl_jax.train.freeze import combine
+from rtl_jax.train.metrics import smoothed_cross_entropy, weighted_mean
 from rtl_jax.train.optimizers import rates
 from rtl_jax.train.perturb import DivergenceSearch, perturb, perturbation_of
 from rtl_jax.train.program import Program
 from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.settings import TrainingSettings
 from rtl_jax.train.split import SplitNetwork
-from rtl_jax.train.step import Keys, Step, TrainState, smoothed_cross_entropy, weighted_mean
+from rtl_jax.train.step import Keys, Step, TrainState
 from tests.torch_networks import nchw, random_torch, variables_of
 
 pytestmark = pytest.mark.slow

@@ -25,7 +25,8 @@ from rtl_jax.runtime import devices
 from rtl_jax.runtime.paths import complete_or_absent
 from rtl_jax.runtime.progress import bar
 from rtl_jax.train.loop import Loop, NoLog
-from rtl_jax.train.step import TrainState, all_finite
+from rtl_jax.train.side_by_side import all_finite
+from rtl_jax.train.step import TrainState
 from rtl_jax.train.trainer import FeatureCaches, Training, begin, caches_for
 
 

@@ -13,8 +13,10 @@ from rtl_jax.data.batches import Batch
 from rtl_jax.lab.sweep.estimate import Costs
 from rtl_jax.models.model import Weights, initialize
 from rtl_jax.train.features import feature_shape, prefix_features
+from rtl_jax.train.metrics import Metrics
 from rtl_jax.train.program import Program
-from rtl_jax.train.step import Keys, Metrics, evaluate_batch, train_batch
+from rtl_jax.train.side_by_side import evaluate_batch, train_batch
+from rtl_jax.train.step import Keys
 
 
 @lru_cache(maxsize=64)

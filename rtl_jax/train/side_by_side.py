@@ -1,0 +1,213 @@
+"""The compiled programs: steps and evaluations of any number of seeds side by side.
+
+The state has a leading axis of seeds, each with its own `Hyper`; what they share has none.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rtl_jax.data.batches import Batch
+from rtl_jax.models.model import Weights
+from rtl_jax.train.metrics import Metrics, measure
+from rtl_jax.train.split import SplitNetwork
+from rtl_jax.train.step import Hyper, Keys, Step, TrainState
+
+
+def _side_by_side(function: Callable, axes: tuple, arguments: tuple, seeds: int) -> Any:
+    """`function` for every seed, along the `axes` of its arguments.
+
+    One seed alone is no batch of one: its convolutions then keep the form that is fastest.
+    """
+    if seeds > 1:
+        return jax.vmap(function, axes)(*arguments)
+
+    def alone(axis: int | None, part: Any) -> Any:
+        return part if axis is None else jax.tree.map(lambda leaf: leaf[0], part)
+
+    single = jax.tree.map(alone, axes, arguments, is_leaf=lambda leaf: leaf is None)
+    return jax.tree.map(lambda leaf: leaf[None], function(*single))
+
+
+class Rows(NamedTuple):
+    """Batches as rows of a set: int32 [S, steps, N], or [S, N] for one step.
+
+    places: in the set's data. indices: in each seed's training subset, the keys of augmentation.
+    """
+
+    places: Any
+    indices: Any
+
+
+class Images(NamedTuple):
+    """A set on the device: images or features [views * M, ...] and int32 labels [M]."""
+
+    data: jax.Array
+    labels: jax.Array
+
+    def batch(self, rows: Rows, dtype: Any) -> Batch:
+        """The images at `rows`, [N] each, and their labels."""
+        labels = self.labels[rows.places % len(self.labels)]
+        return Batch(self.data[rows.places].astype(dtype), labels, rows.indices)
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+def train_batch(
+    step: Step,
+    state: TrainState,
+    sums: Metrics,
+    frozen: Weights,
+    batch: Batch,
+    keys: Keys,
+    *,
+    epoch: jax.Array,
+    hyper: Hyper,
+) -> tuple[TrainState, Metrics]:
+    """`Step.step_on` for seeds side by side: every argument but `epoch` has their axis.
+
+    What seeds share of `frozen` has none, and is not copied. Returns the state and `sums` with
+    this batch's added.
+    """
+    axes = (0, step.network.frozen_axes, 0, 0, None, 0)
+    arguments = (state, frozen, batch, keys, epoch, hyper)
+    state, metrics = _side_by_side(step.step_on, axes, arguments, len(keys.order))
+    return state, sums.add(metrics)
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
+def train_steps(
+    step: Step,
+    dtype: Any,
+    state: TrainState,
+    sums: Metrics,
+    frozen: Weights,
+    images: Images,
+    *,
+    rows: Rows,
+    keys: Keys,
+    epoch: jax.Array,
+    hyper: Hyper,
+) -> tuple[TrainState, Metrics]:
+    """Steps one after the other, on rows of a set that lies on the device: one compiled program.
+
+    `rows` are [S, steps, N] and `hyper.learning_rate` [S, steps]. The steps are a loop, but for a
+    single one. `dtype` is what images or features become.
+    """
+
+    def one(state: TrainState, frozen: Weights, images: Images, rows: Rows, *rest: Any) -> Any:
+        return step.step_on(state, frozen, images.batch(rows, dtype), *rest)
+
+    axes = (0, step.network.frozen_axes, None, 0, 0, None, 0)
+    seeds, number = rows.places.shape[:2]
+
+    def advance(carry: tuple, each: tuple[Rows, jax.Array]) -> tuple[tuple, None]:
+        state, sums = carry
+        rows, rates = each
+        arguments = (state, frozen, images, rows, keys, epoch, hyper._replace(learning_rate=rates))
+        state, metrics = _side_by_side(one, axes, arguments, seeds)
+        return (state, sums.add(metrics)), None
+
+    every = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), (rows, hyper.learning_rate))
+    if number == 1:
+        return advance((state, sums), jax.tree.map(lambda leaf: leaf[0], every))[0]
+    return lax.scan(advance, (state, sums), every)[0]
+
+
+class Position(NamedTuple):
+    """Where a call begins, int32: which of the epochs drawn, the epoch's number, the first image
+    of its order, and the steps done before.
+    """
+
+    drawn: Any
+    epoch: Any
+    image: Any
+    done: Any
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
+def train_part(
+    step: Step,
+    dtype: Any,
+    shape: tuple[int, int],
+    state: TrainState,
+    sums: Metrics,
+    frozen: Weights,
+    *,
+    images: Images,
+    drawn: Rows,
+    position: Any,
+    keys: Keys,
+    hyper: Hyper,
+) -> tuple[TrainState, Metrics]:
+    """`train_steps` on a part of an epoch whose order lies on the device.
+
+    `shape` is (steps, images of each); `drawn` are the whole orders of epochs, [E, S, images];
+    `position` is an array of a `Position`; `hyper` has the rates of all steps.
+    """
+    number, size = shape
+    at = Position(*position)
+
+    def part(every: jax.Array) -> jax.Array:
+        order = lax.dynamic_index_in_dim(every, at.drawn, keepdims=False)
+        return lax.dynamic_slice_in_dim(order, at.image, number * size, 1).reshape(-1, number, size)
+
+    rates = lax.dynamic_slice_in_dim(hyper.learning_rate, at.done, number, 1)
+    return train_steps(
+        step,
+        dtype,
+        state,
+        sums,
+        frozen,
+        images,
+        rows=jax.tree.map(part, drawn),
+        keys=keys,
+        epoch=at.epoch,
+        hyper=hyper._replace(learning_rate=rates),
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def evaluate_batch(
+    network: SplitNetwork,
+    shared: bool,
+    trained: Weights,
+    frozen: Weights,
+    inputs: jax.Array,
+    labels: jax.Array,
+    *,
+    weights: jax.Array,
+) -> Metrics:
+    """Metrics of a batch of stored images or features for seeds side by side.
+
+    `trained` is the state's parameters and moving statistics; `shared` says that all seeds see
+    the same inputs [N, ...], which then have no seed axis. Labels and weights have none.
+    """
+
+    logits = logits_batch(network, shared, trained, frozen, inputs)
+    return jax.vmap(lambda one: measure(one, labels, weights))(logits)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def logits_batch(
+    network: SplitNetwork, shared: bool, trained: Weights, frozen: Weights, inputs: jax.Array
+) -> jax.Array:
+    """Logits [S, N, C] of a batch; arguments as those of `evaluate_batch`."""
+
+    def one(trained: Weights, frozen: Weights, inputs: jax.Array) -> jax.Array:
+        return network.logits(*trained, frozen, inputs)
+
+    axes = (0, network.frozen_axes, None if shared else 0)
+    seeds = len(jax.tree.leaves(trained)[0])
+    return _side_by_side(one, axes, (trained, frozen, inputs), seeds)
+
+
+@jax.jit
+def all_finite(state: TrainState) -> jax.Array:
+    """Of every seed, whether each parameter, statistic and optimizer value is a number."""
+    leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    finite = [jnp.isfinite(leaf.reshape(len(leaf), -1)).all(1) for leaf in leaves]
+    return jnp.stack(finite).all(0)
