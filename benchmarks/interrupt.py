@@ -9,82 +9,58 @@ rows, networks and files as the undisturbed run, and leave nothing else. Prints 
 with the number of such tries, at most 100.
 """
 
-import argparse
-import random
 import signal
 import subprocess
-import sys
-import tempfile
 import time
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
-from benchmarks.tiny_tasks import TASKS, Task, load, prepare, sentences
+from benchmarks.tiny_tasks import Task, Try, disturb, sentences
 
 PATIENCE = 60.0  # seconds to stop in
 
 
 def main() -> None:
     """Interrupt all of them and print what happened."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--directory", type=Path, help="where to work (default: a temporary one)")
-    options = parser.parse_args()
-    draw, bad = random.Random(options.seed), 0
-    with tempfile.TemporaryDirectory() as temporary:
-        tasks = prepare(options.directory or Path(temporary), options.tasks.split(","))
-        told = {name: Counter[str]() for name in tasks}
-        slowest = dict.fromkeys(tasks, 0.0)
-        for turn in range(options.times):
-            for name, (task, seconds) in tasks.items():
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    moment = draw.uniform(0, seconds)
-                    outcome, took, faults = attempt(task, number, moment)
-                    told[name][f"{outcome} at {number.name}"] += 1
-                    slowest[name] = max(slowest[name], took)
-                    bad += bool(faults)
-                    for fault in faults:
-                        print(f"{name}, {number.name} after {moment:.2f} s: {fault}", flush=True)
-            print(f"{turn + 1} of {options.times} rounds, {bad} faulty tries (load {load():.1f})")
-            for name, counts in told.items():
-                each = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
-                print(f"  {name}: {each}; within {slowest[name]:.1f} s", flush=True)
-    print(f"{bad} tries did not end as they should")
-    sys.exit(min(bad, 100))
+    disturb(__doc__.splitlines()[0], 30, both)
 
 
-def attempt(task: Task, number: signal.Signals, moment: float) -> tuple[str, float, list[str]]:
-    """Interrupt a new run and go on; what it was, the seconds it took to stop, and all faults."""
+def both(task: Task, seconds: float, draw: Random) -> Iterator[Try]:
+    """One try with each signal, at a moment of its own."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        yield interrupt(task, number, draw.uniform(0, seconds))
+
+
+def interrupt(task: Task, number: signal.Signals, moment: float) -> Try:
+    """Interrupt a new run after so many seconds, and run the same command again."""
+    how = f"{number.name} after {moment:.2f} s"
     task.clear()
     with task.start() as process:
         _wait_until_it_listens(process)
         time.sleep(moment)
-        asked = time.monotonic()
         process.send_signal(number)
         try:
             output, errors = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-            return "went on", PATIENCE, [f"it went on for {PATIENCE:.0f} s"]
-    took = time.monotonic() - asked
+            return Try(how, "went on", [f"it went on for {PATIENCE:.0f} s"])
     said, code = sentences(errors), process.returncode
     faults = []
     if code in (0, -number):  # nothing was left to do
-        outcome = "finished"
+        outcome = f"finished at {number.name}"
         faults += [f"said {said}"] if said else []
         faults += [f"finished, but {one}" for one in task.differences()]
     else:
-        outcome = "stopped"
+        outcome = f"stopped at {number.name}"
         if code != 128 + number or len(said) != 1 or not said[0].startswith(("interr", "stopped")):
             faults.append(f"exit code {code}, {output[-300:]!r} and {said}")
     with task.start() as process:
         output, errors = process.communicate()
     if process.returncode or sentences(errors):
         faults.append(f"then exit code {process.returncode}: {sentences(errors)}")
-    return outcome, took, faults + [f"then {one}" for one in task.differences()]
+    return Try(how, outcome, faults + [f"then {one}" for one in task.differences()])
 
 
 def _wait_until_it_listens(process: subprocess.Popen[str]) -> None:

@@ -1,14 +1,17 @@
 """Every task of run.py at its smallest, as a user starts it, and what must be equal in the end."""
 
+import argparse
 import dataclasses
-import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import jax
 import numpy as np
@@ -19,7 +22,6 @@ from rtl_jax.lab.results import read_rows
 from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
-from rtl_jax.models.storage import is_network
 
 ROOT = Path(__file__).parents[1]
 
@@ -162,6 +164,48 @@ def prepare(root: Path, names: list[str]) -> dict[str, tuple[Task, float]]:
     return {name: found[name] for name in names}
 
 
+@dataclasses.dataclass(frozen=True)
+class Try:
+    """One disturbed run: how it was disturbed, what became of it, and all that is wrong."""
+
+    how: str
+    outcome: str
+    faults: list[str]
+
+
+def disturb(
+    description: str, times: int, tries: Callable[[Task, float, Random], Iterator[Try]]
+) -> None:
+    """Run the tries of every task so many times, print what happened, and exit.
+
+    `tries` takes a task, the seconds that it takes undisturbed and where to draw from. The exit
+    code is the number of tries with a fault, at most 100.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--times", type=int, default=times)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--directory", type=Path, help="where to work (default: a temporary one)")
+    options = parser.parse_args()
+    draw, bad = Random(options.seed), 0
+    with tempfile.TemporaryDirectory() as temporary:
+        tasks = prepare(options.directory or Path(temporary), options.tasks.split(","))
+        told = {name: Counter[str]() for name in tasks}
+        for turn in range(options.times):
+            for name, (task, seconds) in tasks.items():
+                for one in tries(task, seconds, draw):
+                    told[name][one.outcome] += 1
+                    bad += bool(one.faults)
+                    for fault in one.faults:
+                        print(f"{name}, {one.how}: {fault}", flush=True)
+            print(f"{turn + 1} of {options.times} rounds, {bad} faulty tries")
+            for name, counts in told.items():
+                each = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+                print(f"  {name}: {each}", flush=True)
+    print(f"{bad} tries did not end as they should")
+    sys.exit(min(bad, 100))
+
+
 def sentences(errors: str) -> list[str]:
     """What a program said on standard error, without its progress bars."""
     lines = (line.strip() for line in re.split(r"[\r\n]|\x1b\[A", errors))
@@ -193,7 +237,7 @@ def _content(workdir: Path) -> dict[str, object]:
 
 def _walk(place: Path) -> Iterator[Path]:
     for path in sorted(place.iterdir()):
-        if is_network(path) or not path.is_dir():
+        if (path / "variables").is_dir() or not path.is_dir():
             yield path
         elif path.name != "rows":
             yield from _walk(path)
@@ -217,8 +261,3 @@ _KINDS: dict[str, Callable[[Path], object]] = {
     ".parquet": lambda path: pd.read_parquet(path).to_csv(),
     ".npz": _archive,
 }
-
-
-def load() -> float:
-    """Of the machine."""
-    return os.getloadavg()[0]

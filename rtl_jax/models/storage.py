@@ -24,6 +24,7 @@ from rtl_jax.models import manifest as manifests
 from rtl_jax.runtime import limits
 from rtl_jax.runtime.digest import digest
 from rtl_jax.runtime.documents import parse_json, read_bytes
+from rtl_jax.runtime.interruption import undisturbed
 from rtl_jax.runtime.paths import absolute, complete_or_absent
 
 _MANIFEST = "manifest.json"
@@ -70,9 +71,10 @@ def write_network(directory: epath.PathLike, known: Mapping[str, Any], variables
         temporary.mkdir(parents=True)
         (temporary / _MANIFEST).write_text(text)
         try:
-            with ocp.StandardCheckpointer(
-                multiprocessing_options=this_host_alone()
-            ) as checkpointer:
+            with (
+                undisturbed(),
+                ocp.StandardCheckpointer(multiprocessing_options=this_host_alone()) as checkpointer,
+            ):
                 checkpointer.save(temporary / "variables", variables)
         except ValueError as error:  # how tensorstore reports a full disk
             raise UserError(f"cannot write {directory}: {error}") from error

@@ -85,6 +85,31 @@ def _handling(handler: Callable[..., None], numbers: Sequence[int]) -> Iterator[
             signal.signal(number, former[number])
 
 
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the block ends, as what it writes must be whole.
+
+    Orbax writes from threads of its own, which an exception here would leave at work while Python
+    ends. Who asks a second time is heard at once. Outside of the main thread this does nothing.
+    """
+    asked: list[int] = []
+
+    def note(number: int, frame: types.FrameType | None) -> None:
+        asked.append(number)
+        if len(asked) > 1:
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        with _handling(note, (signal.SIGINT, signal.SIGTERM)):
+            yield
+    finally:
+        if len(asked) == 1:
+            signal.raise_signal(asked[0])
+
+
 def end_at_once() -> None:
     """From now on end the process without a word, where it is asked to stop.
 

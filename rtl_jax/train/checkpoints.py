@@ -11,6 +11,7 @@ from etils import epath
 from rtl_jax.errors import UserError
 from rtl_jax.models.storage import first_line, require_room, this_host_alone, verify
 from rtl_jax.runtime.digest import digest
+from rtl_jax.runtime.interruption import undisturbed
 from rtl_jax.runtime.paths import absolute
 
 
@@ -48,7 +49,8 @@ class TrainingCheckpoints:
         )
         try:
             require_room(self._directory, arrays)
-            self._manager.save(epoch, args=args, force=True)
+            with undisturbed():
+                self._manager.save(epoch, args=args, force=True)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"cannot write the checkpoint of {self._unit} {epoch} to {self._directory}: "

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 
@@ -343,6 +345,22 @@ def test_a_full_disk_leaves_no_network(tmp_path: Path) -> None:
     Network(WIDE, *variables, {}).save(tmp_path / "net")
     assert equal_bits(Network.load(tmp_path / "net").params, variables[0])
     gc.collect()
+
+
+def test_ctrl_c_leaves_no_network_and_no_thread_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close, ended = ocp.StandardCheckpointer.close, []
+
+    def interrupted(checkpointer: ocp.StandardCheckpointer) -> None:
+        os.kill(os.getpid(), signal.SIGINT)  # its threads are writing now
+        close(checkpointer)
+        ended.append(True)
+
+    monkeypatch.setattr(ocp.StandardCheckpointer, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Network(WIDE, *random_variables(WIDE)).save(tmp_path / "network")
+    assert ended == [True] and list(tmp_path.iterdir()) == []
 
 
 def test_a_kill_leaves_no_network(tmp_path: Path) -> None:

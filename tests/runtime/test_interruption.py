@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rtl_jax.runtime.interruption import Terminated, asked_to_stop, stoppable
+from rtl_jax.runtime.interruption import Terminated, asked_to_stop, stoppable, undisturbed
 
 ROOT = Path(__file__).parents[2]
 BOTH = [signal.SIGINT, signal.SIGTERM]
@@ -115,6 +115,20 @@ def test_sigterm_is_not_lost_where_the_work_that_could_stop_ends() -> None:
     assert ended == [True] and signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.parametrize("number", BOTH)
+def test_what_must_be_whole_is_finished_first(number: signal.Signals) -> None:
+    written: list[str] = []
+    with pytest.raises(KeyboardInterrupt) as raised, stoppable(), undisturbed():
+        os.kill(os.getpid(), number)
+        written.append("whole")
+    assert written == ["whole"] and (raised.type is Terminated) == (number == signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), stoppable(), undisturbed():
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+        written.append("asked twice")
+    assert written == ["whole"]
+
+
 def test_handlers_are_put_back() -> None:
     before = [signal.getsignal(number) for number in BOTH], sys.unraisablehook
     with pytest.raises(Terminated), stoppable():
@@ -135,12 +149,12 @@ def test_other_dropped_exceptions_are_reported_as_before(monkeypatch: pytest.Mon
     assert seen == [ZeroDivisionError]
 
 
-def test_a_thread_may_use_both() -> None:
+def test_a_thread_may_use_all_of_them() -> None:
     """Python handles signals in the main thread alone."""
     asked: list[bool] = []
 
     def inside() -> None:
-        with stoppable(), asked_to_stop() as stop:
+        with stoppable(), asked_to_stop() as stop, undisturbed():
             asked.append(stop())
 
     thread = threading.Thread(target=inside)
