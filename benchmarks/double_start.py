@@ -35,7 +35,7 @@ def start_two(task: Task, delay: float) -> Try:
     faults, refused = [], 0
     for errors, code in ends:
         said = sentences(errors)
-        named = len(said) == 1 and " is in use by process " in said[0]
+        named = len(said) == 1 and " is in use by " in said[0]
         refused += code == 2 and named
         if not (code == 2 and named) and (code or said):
             faults.append(f"exit code {code}: {said}")

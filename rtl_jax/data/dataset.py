@@ -6,6 +6,7 @@ on the device, never here.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -82,7 +83,7 @@ class Dataset:
                 f"{self.name}: a classification needs at least two classes, "
                 f"found {list(self.class_names)}"
             )
-        if twice := sorted({one for one in self.class_names if self.class_names.count(one) > 1}):
+        if twice := sorted(name for name, count in Counter(self.class_names).items() if count > 1):
             raise UserError(
                 f"{self.name}: expected different class names, received {', '.join(twice)} twice"
             )

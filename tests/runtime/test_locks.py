@@ -78,7 +78,7 @@ def test_of_those_that_start_together_one_works(tmp_path: Path) -> None:
         for one in both:
             print(turn, file=one.stdin, flush=True)
         said = sorted(one.stdout.readline() for one in both)
-        assert "in use by process" in said[0] and said[1] == "worked\n"
+        assert " is in use by " in said[0] and said[1] == "worked\n"
         for one in both:
             print("done", file=one.stdin, flush=True)
     for one in both:
