@@ -218,7 +218,8 @@ def _draw(keys: Keys, rows: jax.Array, epochs: jax.Array, sizes: tuple[int, int,
         places = rows[order] + chosen * whole
         return Rows(places.astype(jnp.int32), order.astype(jnp.int32))
 
-    return jax.vmap(jax.vmap(one, (None, 0, 0)), (0, None, None))(epochs, keys, rows)
+    # A loop: side by side, all epochs take as long to draw, and longer to compile.
+    return jax.lax.map(lambda epoch: jax.vmap(partial(one, epoch))(keys, rows), epochs)
 
 
 class Streamed:
