@@ -84,3 +84,19 @@ def jax_logits(arch: Any, variables: dict[str, Any], images: np.ndarray) -> np.n
 def moved(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     """The network with random weights and statistics that hide no mistake."""
     return randomize(module, seed).eval()
+
+
+def shaken(module: torch.nn.Module) -> torch.nn.Module:
+    """The network with random weights, no scale 1, no bias 0, and positions that matter."""
+    moved(module)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, value in module.named_parameters():
+            random = torch.randn(value.shape, generator=generator)
+            if ("embed" in name and value.dim() == 3) or "token" in name or "bias_table" in name:
+                value.copy_(0.5 * random)
+            elif "gamma" in name or "layer_scale" in name or "temperature" in name:
+                value.copy_(1 + 0.2 * random)
+            elif value.dim() == 1:
+                value.add_(0.2 * random)
+    return module

@@ -9,20 +9,15 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 import torch
 
 from convert import convert
 from convert.export import export
-from convert.layouts import entries
 from rtl_jax.errors import UserError
-from rtl_jax.models.model import batch_stats_of, bind, definition
 from rtl_jax.models.network import Network
-from rtl_jax.train.freeze import mask
+from tests.last_block import require_the_same_training
 from tests.reference_networks import definitions, jax_logits, moved, reference, torch_logits
 
 pytestmark = pytest.mark.slow
@@ -188,55 +183,4 @@ def test_the_last_block_trains_as_in_torch(name, tmp_path):
     """Five steps of SGD in float64; all statistics move, as in the paper's mode."""
     case = next(case for case in CASES if case.name == name)
     module = moved(case.build())
-    torch.save(module.state_dict(), tmp_path / "a.pth")
-    choices = {"mean": (0.0,) * 3, "std": (1.0,) * 3, **case.options}
-    convert(tmp_path / "a.pth", tmp_path / "out", report=lambda _: None, **choices)
-    network = Network.load(tmp_path / "out")
-    arch = network.architecture
-    draw = np.random.default_rng(0)
-    images, labels = draw.random((5, 6, 32, 32, 3)), draw.integers(0, 7, (5, 6))
-    table = {entry.torch_name: entry for entry in entries(arch)}
-
-    module = module.double().train()
-    for part in module.modules():
-        if isinstance(part, torch.nn.Dropout):
-            part.p = 0.0
-    for parameter, value in module.named_parameters():
-        value.requires_grad_(arch.block_of(table[parameter].path) >= arch.num_blocks - 1)
-    trained = [value for value in module.parameters() if value.requires_grad]
-    sgd = torch.optim.SGD(trained, lr=0.01, momentum=0.9, weight_decay=5e-4)
-    for x, y in zip(images, labels, strict=True):
-        sgd.zero_grad()
-        logits = module(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
-        torch.nn.functional.cross_entropy(logits, torch.from_numpy(y)).backward()
-        sgd.step()
-
-    with jax.enable_x64(True):
-        wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), dict(network.params))
-        stats = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), dict(network.batch_stats))
-        own = mask(arch, wide, 1)
-        params = {path: value for path, value in wide.items() if own[path]}
-        optimizer = optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(0.01, momentum=0.9))
-        graph = definition(arch, dtype=jnp.float64)
-
-        @jax.jit
-        def step(params, stats, state, x, y):
-            def loss(params):
-                bound = bind(graph, wide | params, stats)
-                logits = bound(x, train=True)
-                losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-                return losses.mean(), batch_stats_of(bound)
-
-            gradient, stats = jax.grad(loss, has_aux=True)(params)
-            updates, state = optimizer.update(gradient, state, params)
-            return optax.apply_updates(params, updates), stats, state
-
-        state = optimizer.init(params)
-        for x, y in zip(images, labels, strict=True):
-            params, stats, state = step(params, stats, state, jnp.asarray(x), jnp.asarray(y))
-    ours = {"params": {**wide, **params}, "batch_stats": stats}
-    for torch_name, value in module.state_dict().items():
-        if torch_name in table:
-            entry = table[torch_name]
-            expected, found = entry.arranged(value.numpy()), ours[entry.collection][entry.path]
-            np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9, err_msg=entry.path)
+    require_the_same_training(module, tmp_path, 32, **case.options)

@@ -16,7 +16,8 @@ from convert import convert
 from convert.export import export
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
-from tests.reference_networks import jax_logits, moved, reference, torch_logits
+from tests.last_block import require_the_same_training
+from tests.reference_networks import jax_logits, reference, shaken, torch_logits
 
 pytestmark = pytest.mark.slow
 
@@ -128,22 +129,6 @@ PRESENT = [
 ]  # fmt: skip
 
 
-def shaken(module: torch.nn.Module) -> torch.nn.Module:
-    """The network with random weights, no scale 1, no bias 0, and positions that matter."""
-    moved(module)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, value in module.named_parameters():
-            random = torch.randn(value.shape, generator=generator)
-            if ("embed" in name and value.dim() == 3) or "token" in name or "bias_table" in name:
-                value.copy_(0.5 * random)
-            elif "gamma" in name or "layer_scale" in name or "temperature" in name:
-                value.copy_(1 + 0.2 * random)
-            elif value.dim() == 1:
-                value.add_(0.2 * random)
-    return module
-
-
 def converted(module: torch.nn.Module, directory: Path, **options: Any) -> Network:
     torch.save(module.state_dict(), directory / "a.pth")
     convert(directory / "a.pth", directory / "out", report=lambda _: None, **options)
@@ -166,6 +151,17 @@ def test_logits_and_bytes(case: Case, tmp_path: Path) -> None:
     back, saved = torch.load(tmp_path / "b.pth"), module.state_dict()
     assert back.keys() == saved.keys()
     assert all(torch.equal(back[name], saved[name]) for name in saved)
+
+
+TRAINED = ("deit3", "convnext", "convnext-torchvision", "swin", "xcit")
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_last_block_trains_as_in_torch(name: str, tmp_path: Path) -> None:
+    """Five steps of SGD in float64, of the block, of what normalises behind it, and of the head."""
+    case = next(case for case in PRESENT if case.name == name)
+    atol = 1e-6 if name == "xcit" else 1e-9  # timm computes XCiT's positions in float32
+    require_the_same_training(shaken(case.build()), tmp_path, 64, atol=atol, **case.options)
 
 
 NAMED = [
