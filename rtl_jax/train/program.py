@@ -7,6 +7,7 @@ import numpy as np
 
 from rtl_jax.attacks.base import Attack
 from rtl_jax.data.augmentation import Augmentation
+from rtl_jax.errors import require
 from rtl_jax.train.optimizers import Optimizer, rates, schedule_of
 from rtl_jax.train.perturb import perturbation_of
 from rtl_jax.train.settings import TrainingSettings
@@ -25,9 +26,16 @@ class Program:
     perturb: Attack | None = None  # in place of what the settings name, any attack of any threat
 
     def check(self) -> None:
-        """Raise UserError where optax has not what the settings name, before any work."""
+        """Raise UserError where optax has not what the settings name, and where the schedule ends
+        before the training, before any work.
+        """
         self.step()
-        schedule_of(self.settings, max(self.epochs, 1), 1)
+        settings: TrainingSettings = self.settings
+        spanned = settings.schedule_epochs
+        good = spanned is None or spanned >= self.epochs
+        expected = f"{self.epochs} or more, the epochs that train, or none"
+        require(good, f"{settings.GROUP}.schedule_epochs", expected, spanned)
+        schedule_of(settings, max(self.epochs, 1), 1)
 
     @property
     def trains_on_features(self) -> bool:
@@ -62,8 +70,9 @@ class Program:
         """The numbers of every step: rates [epochs * steps_per_epoch], the others []."""
         settings: TrainingSettings = self.settings
         others = (settings.weight_decay, settings.eps, settings.beta or 0.0)
+        every = rates(settings, settings.schedule_epochs or self.epochs, steps_per_epoch)
         return Hyper(
-            rates(settings, self.epochs, steps_per_epoch),
+            every[: self.epochs * steps_per_epoch],
             *(np.asarray(number) for number in others),
         )
 

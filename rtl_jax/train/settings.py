@@ -36,6 +36,8 @@ class TrainingSettings:
     # name, such as 'exponential_decay', with `schedule_options`, such as decay_rate=0.5.
     schedule: str = "step"
     schedule_options: tuple[str, ...] = ()
+    # The epochs that the schedule spans, where training ends before it does. None: all that train.
+    schedule_epochs: int | None = None
     learning_rate_drop: float = 0.1  # of 'step': the factor of each drop
     drop_every: int | None = None  # of 'step': epochs between drops; none: epochs // 3
     warm_up: float = 0.3  # of 'one_cycle'
@@ -77,7 +79,7 @@ class TrainingSettings:
             require_choice(getattr(self, field), hints[field], f"{self.GROUP}.{field}")
         for field in ("batch_size", "eval_batch_size", "steps", "learning_rate", "sigma",
                       "learning_rate_drop", "relative_step", "clip_norm", "drop_every",
-                      "average_from"):  # fmt: skip
+                      "average_from", "schedule_epochs"):  # fmt: skip
             value = getattr(self, field)
             good = value is None or 0 < value < float("inf")
             self._require(good, field, "a positive number")
@@ -101,6 +103,7 @@ class TrainingSettings:
             drop_every=limits.EPOCHS,
             warm_up_epochs=limits.EPOCHS,
             average_from=limits.EPOCHS,
+            schedule_epochs=limits.EPOCHS,
             steps=limits.STEPS,
             relative_step=limits.STEPS,
             eps=limits.RADIUS,
