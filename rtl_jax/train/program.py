@@ -7,6 +7,7 @@ import numpy as np
 
 from rtl_jax.attacks.base import Attack
 from rtl_jax.data.augmentation import Augmentation
+from rtl_jax.data.randaugment import RandAugment
 from rtl_jax.errors import require
 from rtl_jax.train.optimizers import Optimizer, rates, schedule_of
 from rtl_jax.train.perturb import perturbation_of
@@ -56,6 +57,7 @@ class Program:
             average = Average(settings.average_decay)
         elif settings.average_from is not None:
             average = Average(start=(settings.average_from - 1) * steps_per_epoch)
+        randaugment = RandAugment(settings.randaugment, settings.randaugment_magnitude)
         return Step(
             self.network,
             self.augmentation,
@@ -63,6 +65,8 @@ class Program:
             self.perturb or perturbation_of(settings),
             trades=settings.beta is not None,
             label_smoothing=settings.label_smoothing,
+            mixup=settings.mixup,
+            randaugment=randaugment if randaugment.operations else None,
             average=average,
         )
 

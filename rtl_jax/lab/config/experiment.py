@@ -64,6 +64,9 @@ _LATER = (
     "clip_norm",
     "layer_decay",
     "average_from",
+    "mixup",
+    "randaugment",
+    "randaugment_magnitude",
     "warm_up_epochs",
     "beta",
 )
