@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     config.transfer.head = "uniform"
     config.transfer.learning_rate = 0.03
     config.transfer.epochs = 30
-    config.transfer.eval_every = 30
+    config.transfer.eval_every = 10  # what is measured on the way is a candidate, too
     config.transfer.batch_size = 32  # at most: the nearest that divides the folds is taken
     config.sweep.sources = ("bundled:natural", "bundled:l2")
     config.attack.norm = "l2"

@@ -239,14 +239,15 @@ def jitter(image: jax.Array, factors: jax.Array, order: jax.Array) -> jax.Array:
     # so each place in the order selects its degenerate image and its factor instead.
     for step in order:
         factor = factors[step]
-        grey = _grey(image)
-        degenerate = jnp.where(step == 2, grey, jnp.where(step == 1, grey.mean(), 0))
+        shade = grey(image)
+        degenerate = jnp.where(step == 2, shade, jnp.where(step == 1, shade.mean(), 0))
         blend = factor * image + (1 - factor) * degenerate[..., None]
         image = jnp.clip(blend, 0, 1)
     return image
 
 
-def _grey(image: jax.Array) -> jax.Array:
+def grey(image: jax.Array) -> jax.Array:
+    """The grey values, [H, W], of an RGB image, [H, W, 3]."""
     # Spelled out: a product with a matrix is slower on a CPU, and TF32 on a GPU.
     return LUMA[0] * image[..., 0] + LUMA[1] * image[..., 1] + LUMA[2] * image[..., 2]
 

@@ -18,6 +18,7 @@ SEEDS = 10_000  # of one cell
 RUNS = 200_000  # of a sweep; the paper's whole grid has 35,000
 FOLDS = 10_000
 VIEWS = 10_000
+OPERATIONS = 32  # of RandAugment, one after another
 PADDING = 512  # pixels on every side
 RESTARTS = 10_000
 SHOWN = 1000  # images, or the like, in a figure

@@ -7,6 +7,8 @@ import numpy as np
 
 from rtl_jax.attacks.base import Attack
 from rtl_jax.data.augmentation import Augmentation
+from rtl_jax.data.randaugment import RandAugment
+from rtl_jax.errors import require
 from rtl_jax.train.optimizers import Optimizer, rates, schedule_of
 from rtl_jax.train.perturb import perturbation_of
 from rtl_jax.train.settings import TrainingSettings
@@ -25,9 +27,16 @@ class Program:
     perturb: Attack | None = None  # in place of what the settings name, any attack of any threat
 
     def check(self) -> None:
-        """Raise UserError where optax has not what the settings name, before any work."""
+        """Raise UserError where optax has not what the settings name, and where the schedule ends
+        before the training, before any work.
+        """
         self.step()
-        schedule_of(self.settings, max(self.epochs, 1), 1)
+        settings: TrainingSettings = self.settings
+        spanned = settings.schedule_epochs
+        good = spanned is None or spanned >= self.epochs
+        expected = f"{self.epochs} or more, the epochs that train, or none"
+        require(good, f"{settings.GROUP}.schedule_epochs", expected, spanned)
+        schedule_of(settings, max(self.epochs, 1), 1)
 
     @property
     def trains_on_features(self) -> bool:
@@ -48,6 +57,7 @@ class Program:
             average = Average(settings.average_decay)
         elif settings.average_from is not None:
             average = Average(start=(settings.average_from - 1) * steps_per_epoch)
+        randaugment = RandAugment(settings.randaugment, settings.randaugment_magnitude)
         return Step(
             self.network,
             self.augmentation,
@@ -55,6 +65,8 @@ class Program:
             self.perturb or perturbation_of(settings),
             trades=settings.beta is not None,
             label_smoothing=settings.label_smoothing,
+            mixup=settings.mixup,
+            randaugment=randaugment if randaugment.operations else None,
             average=average,
         )
 
@@ -62,8 +74,9 @@ class Program:
         """The numbers of every step: rates [epochs * steps_per_epoch], the others []."""
         settings: TrainingSettings = self.settings
         others = (settings.weight_decay, settings.eps, settings.beta or 0.0)
+        every = rates(settings, settings.schedule_epochs or self.epochs, steps_per_epoch)
         return Hyper(
-            rates(settings, self.epochs, steps_per_epoch),
+            every[: self.epochs * steps_per_epoch],
             *(np.asarray(number) for number in others),
         )
 

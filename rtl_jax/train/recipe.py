@@ -66,11 +66,21 @@ class Recipe(TrainingSettings):
                 ("perturbation", "none"),
                 ("label_smoothing", 0.0),
                 ("class_weights", "none"),
+                ("mixup", None),
+                ("randaugment", 0),
             ):
                 value = getattr(self, name)
                 expected = f"{usual!r} with transfer.head_fit={self.head_fit} and no block"
                 require(value == usual, f"transfer.{name}", expected, value)
         require_choice(self.feature_store, FeatureStore, "transfer.feature_store")
+        if self.draws_anew:
+            # They change images, in every step: features that are kept would be of other images.
+            for name, kept, expected in (
+                ("views", self.views is not None, "none"),
+                ("feature_store", self.feature_store not in ("auto", "none"), "auto or none"),
+            ):
+                words = f"{expected} with transfer.mixup or transfer.randaugment, which take images"
+                require(not kept, f"transfer.{name}", words, getattr(self, name))
         bits = self.feature_bits
         require(bits in (16, 32), "transfer.feature_bits", "16 or 32", bits)
         for name in ("epochs", "eval_every", "views"):

@@ -36,6 +36,8 @@ class TrainingSettings:
     # name, such as 'exponential_decay', with `schedule_options`, such as decay_rate=0.5.
     schedule: str = "step"
     schedule_options: tuple[str, ...] = ()
+    # The epochs that the schedule spans, where training ends before it does. None: all that train.
+    schedule_epochs: int | None = None
     learning_rate_drop: float = 0.1  # of 'step': the factor of each drop
     drop_every: int | None = None  # of 'step': epochs between drops; none: epochs // 3
     warm_up: float = 0.3  # of 'one_cycle'
@@ -43,6 +45,13 @@ class TrainingSettings:
     clip_norm: float | None = None  # the most that the whole gradient's L2 norm may be
     layer_decay: float = 1.0  # the rate's factor from each block to the one before it
     label_smoothing: float = 0.0  # the share of a label's probability that all classes divide
+    # Mixup (Zhang et al., 2018): each batch is mixed with itself in another order, and the loss of
+    # its labels, too, in shares that are drawn from Beta(mixup, mixup). None: it is not.
+    mixup: float | None = None
+    # RandAugment (Cubuk et al., 2020): this many of its operations change each image, after the
+    # group `augmentation`, at this magnitude of 0 to 30. See data.randaugment.
+    randaugment: int = 0
+    randaugment_magnitude: int = 9
     # The network that is measured and kept, where it is not the last one: an exponential average of
     # the weights with this decay per step, or their mean over all steps from this epoch on (SWA).
     average_decay: float | None = None
@@ -77,12 +86,12 @@ class TrainingSettings:
             require_choice(getattr(self, field), hints[field], f"{self.GROUP}.{field}")
         for field in ("batch_size", "eval_batch_size", "steps", "learning_rate", "sigma",
                       "learning_rate_drop", "relative_step", "clip_norm", "drop_every",
-                      "average_from"):  # fmt: skip
+                      "average_from", "schedule_epochs", "mixup"):  # fmt: skip
             value = getattr(self, field)
             good = value is None or 0 < value < float("inf")
             self._require(good, field, "a positive number")
         for field in ("weight_decay", "eps", "beta", "num_attacked", "checkpoint_seconds",
-                      "warm_up_epochs"):  # fmt: skip
+                      "warm_up_epochs", "randaugment"):  # fmt: skip
             value = getattr(self, field)
             self._require(value is None or 0 <= value < float("inf"), field, "0 or more")
         for field in ("momentum", "label_smoothing", "average_decay"):
@@ -92,6 +101,7 @@ class TrainingSettings:
             self._require(bool(getattr(self, field)), field, "a name")
         self._require(0 < self.layer_decay <= 1, "layer_decay", "0 < value <= 1")
         self._require(0 < self.warm_up < 1, "warm_up", "0 < share < 1")
+        self._require(0 <= self.randaugment_magnitude <= 30, "randaugment_magnitude", "0 to 30")
         self._require_combinations()
         limits.require_within(
             self,
@@ -101,11 +111,14 @@ class TrainingSettings:
             drop_every=limits.EPOCHS,
             warm_up_epochs=limits.EPOCHS,
             average_from=limits.EPOCHS,
+            schedule_epochs=limits.EPOCHS,
             steps=limits.STEPS,
             relative_step=limits.STEPS,
             eps=limits.RADIUS,
             sigma=limits.RADIUS,
             num_attacked=limits.IMAGES,
+            mixup=limits.RADIUS,
+            randaugment=limits.OPERATIONS,
             checkpoint_seconds=limits.SECONDS,
         )
 
@@ -117,6 +130,9 @@ class TrainingSettings:
         self._require(not both, "average_from", "none with average_decay")
         searched = self.beta is None or self.perturbation == "pgd"
         self._require(searched, "beta", "none but with the perturbation 'pgd'")
+        # An attack is on the loss of one label.
+        alone = self.mixup is None or not self.perturbs
+        self._require(alone, "mixup", f"none with {self.GROUP}.perturbation={self.perturbation}")
         for field in ("optimizer_options", "schedule_options"):
             self._require(all("=" in one for one in getattr(self, field)), field, "NAME=NUMBER,...")
 
@@ -124,6 +140,11 @@ class TrainingSettings:
     def perturbs(self) -> bool:
         """Whether training images are changed."""
         return self.perturbation != "none"
+
+    @property
+    def draws_anew(self) -> bool:
+        """Whether images are changed at random in every step, beside the group `augmentation`."""
+        return self.mixup is not None or self.randaugment > 0
 
     def replace(self, **changes: Any) -> Any:
         """The same settings with some changed."""

@@ -18,14 +18,19 @@ from jax import lax
 from rtl_jax.attacks.base import Attack
 from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.data.batches import Batch
+from rtl_jax.data.randaugment import RandAugment
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
 from rtl_jax.models.model import Weights
 from rtl_jax.models.registry import Variables
 from rtl_jax.train.freeze import mask, partition, trainable
 from rtl_jax.train.metrics import Metrics, measure, smoothed_cross_entropy, weighted_mean
+from rtl_jax.train.mixup import Mixed
 from rtl_jax.train.optimizers import Optimizer, at
 from rtl_jax.train.perturb import divergence, perturb
 from rtl_jax.train.split import SplitNetwork, moved
+
+# What an image's key of the augmentation is folded with, which it does not fold in itself.
+_RANDAUGMENT = 5
 
 
 class TrainState(NamedTuple):
@@ -95,7 +100,8 @@ class Step:
 
     How many images there are is no part of it, nor what is in `Hyper`: subsets of any size, and
     seeds with rates and radii of their own, share a program. perturb: an attack without its radius.
-    trades: the loss is TRADES', else the perturbed images' cross-entropy.
+    trades: the loss is TRADES', else the perturbed images' cross-entropy. mixup: the parameter of
+    the shares' distribution.
     """
 
     network: SplitNetwork
@@ -105,11 +111,14 @@ class Step:
     trades: bool = False
     label_smoothing: float = 0.0
     average: Average | None = None
+    mixup: float | None = None
+    randaugment: RandAugment | None = None
 
     @property
     def trains_on_features(self) -> bool:
         """Whether images that are not augmented anew can be features at the split point."""
-        return self.network.constant_prefix and self.perturb is None
+        changed = (self.perturb, self.mixup, self.randaugment)
+        return self.network.constant_prefix and all(change is None for change in changed)
 
     def replace(self, **changes: Any) -> "Step":
         """The same step with some fields changed."""
@@ -174,6 +183,32 @@ class Step:
             loss = metrics.loss / len(labels)
         return loss, (batch_stats, metrics)
 
+    def mixup_objective(
+        self,
+        params: dict,
+        batch_stats: Variables,
+        frozen: Weights,
+        inputs: jax.Array,
+        labels: jax.Array,
+        *,
+        mixed: Mixed,
+        class_weights: jax.Array | None = None,
+    ) -> tuple[jax.Array, tuple[Variables, Metrics]]:
+        """Zhang et al. (2018): the loss of either label of mixed images, in the images' shares.
+
+        Metrics are of the first label where its share is the larger, else of the second.
+        """
+        logits, batch_stats = self._logits(Weights(params, batch_stats), frozen, inputs)
+
+        def loss(labels: jax.Array) -> jax.Array:
+            losses = smoothed_cross_entropy(logits, labels, self.label_smoothing)
+            return weighted_mean(losses, labels, class_weights)
+
+        others, share = labels[mixed.order], mixed.share
+        whole = share * loss(labels) + (1 - share) * loss(others)
+        measured = measure(logits, jnp.where(share >= 0.5, labels, others))
+        return whole, (batch_stats, measured)
+
     def trades_objective(
         self,
         params: dict,
@@ -204,17 +239,21 @@ class Step:
         labels: jax.Array,
         hyper: Hyper,
         keys: jax.Array | None = None,
+        mixed: Mixed | None = None,
     ) -> tuple[TrainState, Metrics]:
         """One step on a batch of float images (or features) and int labels [N].
 
         The gradient is taken of the mean loss, with respect to what trains alone: the prefix runs
-        forward only. A perturbation takes a key for each image, `keys` [N].
+        forward only. A perturbation takes a key for each image, `keys` [N]. Images that are mixed
+        come with how they are.
         """
         clean, batch_stats = inputs, state.batch_stats
         if self.perturb is not None:
             inputs = self._perturbed(state, frozen, inputs, labels, hyper.eps, keys)
         loss: Callable[..., Any] = self.objective
         behind = inputs
+        if mixed is not None:
+            loss = partial(self.mixup_objective, mixed=mixed)
         if self.trades:
             loss = partial(self.trades_objective, beta=hyper.beta)
             clean, batch_stats = self._front(state.params, batch_stats, frozen, clean)
@@ -268,11 +307,17 @@ class Step:
         hyper: Hyper,
     ) -> tuple[TrainState, Metrics]:
         """`step` on a batch as it is stored: images are resized and augmented first."""
-        inputs, drawn = batch.images, None
+        inputs, drawn, mixed = batch.images, None, None
         if not self.network.features:
             augment = example_keys(keys.augment, epoch, batch.indices)
             images = prepare(inputs, self.network.image_size)
             inputs = augment_batch(augment, images, self.augmentation)
+            if self.randaugment is not None:
+                each = jax.vmap(jax.random.fold_in, (0, None))(augment, _RANDAUGMENT)
+                inputs = self.randaugment.batch(each, inputs)
+            if self.mixup is not None:
+                mixed = Mixed.draw(keys.augment, state.step, self.mixup, len(batch.labels))
+                inputs = mixed.mix(inputs)
             if self.perturb is not None:
                 drawn = example_keys(keys.perturb, epoch, batch.indices)
-        return self.step(state, frozen, inputs, batch.labels, hyper, drawn)
+        return self.step(state, frozen, inputs, batch.labels, hyper, drawn, mixed)

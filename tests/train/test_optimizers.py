@@ -10,11 +10,14 @@ import optax
 import pytest
 import torch
 
+from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import architecture
 from rtl_jax.models.model import Weights
 from rtl_jax.train.optimizers import Optimizer, at, rates, step_schedule
+from rtl_jax.train.program import Program
 from rtl_jax.train.recipe import Recipe
+from rtl_jax.train.split import SplitNetwork
 from rtl_jax.train.step import Average
 
 
@@ -37,6 +40,19 @@ def test_the_papers_drops():
     schedule = step_schedule(0.1, 0.1, 100 // 3, 1)
     rates = [float(schedule(jnp.asarray(epoch))) for epoch in range(100)]
     assert [i for i in range(1, 100) if rates[i] < rates[i - 1]] == [33, 66, 99]
+
+
+def test_a_schedule_may_span_more_epochs_than_train():
+    """The rates are those of the longer training, the first of them; a shorter span is refused."""
+    whole = Recipe(blocks=1, epochs=30, learning_rate=0.2)
+    early = whole.replace(epochs=11, schedule_epochs=30)
+    network = SplitNetwork.of(architecture("resnet18"), whole, 32)
+    programs = [Program(network, one, Augmentation(), one.epochs) for one in (whole, early)]
+    every, first = (one.hyper(3).learning_rate for one in programs)
+    np.testing.assert_array_equal(every[: 11 * 3], first)
+    assert set(np.unique(first.round(4))) == {np.float32(0.2), np.float32(0.02)}  # dropped at 10
+    with pytest.raises(UserError, match="transfer.schedule_epochs: expected 11 or more"):
+        programs[1].replace(settings=early.replace(schedule_epochs=10)).check()
 
 
 ARCH = architecture("resnet18")

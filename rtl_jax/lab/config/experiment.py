@@ -60,9 +60,13 @@ _LATER = (
     "optimizer",
     "optimizer_options",
     "schedule_options",
+    "schedule_epochs",
     "clip_norm",
     "layer_decay",
     "average_from",
+    "mixup",
+    "randaugment",
+    "randaugment_magnitude",
     "warm_up_epochs",
     "beta",
 )
@@ -118,27 +122,22 @@ class Experiment:
         require_choice(self.executor, Executor, "executor")
         # JAX's keys are made of 32 bits: a larger seed would repeat a smaller one's.
         require(0 <= self.seed < 2**32, "seed", "a number from 0 to 2**32 - 1", self.seed)
-        if self.task in ("influence", "my_images"):
+        if self.task == "influence" and self.transfer.blocks == 0 and self.influence.run is None:
             # Influence expands the cross-entropy, of which a ridge regression is no optimum.
-            solved = self.transfer.head_fit == "ridge" and self._trains_head_alone
+            solved = self.transfer.head_fit == "ridge"
             expected = "'sgd' or 'logistic' where a head alone is to be explained"
             require(not solved, "transfer.head_fit", expected, self.transfer.head_fit)
         if self.task == "my_images":
-            kinds = self.sweep.head_fits
-            require(not kinds, "sweep.head_fits", "none with my_images: transfer.head_fit", kinds)
+            # A candidate is a source, a number of blocks, a head, a rate and a number of epochs.
+            for name in ("targets", "num_images", "epochs", "weight_decays", "eps", "betas"):
+                values = getattr(self.sweep, name)
+                require(not values, f"sweep.{name}", "none with my_images", values)
         if self.task == "sweep":
             perturbs, trades = self.transfer.perturbs, self.transfer.beta is not None
             expected = "none without transfer.perturbation"
             require(not self.sweep.eps or perturbs, "sweep.eps", expected, self.sweep.eps)
             expected = "none without transfer.beta"
             require(not self.sweep.betas or trades, "sweep.betas", expected, self.sweep.betas)
-
-    @property
-    def _trains_head_alone(self) -> bool:
-        """Whether some fine-tuning that it asks for trains no block."""
-        if self.task == "my_images":
-            return 0 in (self.sweep.blocks or (0,))  # by default none is a candidate
-        return self.transfer.blocks == 0 and self.influence.run is None
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain dictionaries of every setting."""
@@ -179,7 +178,8 @@ def _without_nothing(group: Mapping[str, Any]) -> dict[str, Any]:
     kept = {}
     for name, value in group.items():
         value = _without_nothing(value) if isinstance(value, Mapping) else value
-        if not (value is None or value is False or value in ("", ())):  # 0 is a number
+        empty = isinstance(value, str | tuple) and not value
+        if not (value is None or value is False or empty):  # 0 is a number
             kept[name] = value
     return kept
 

@@ -51,6 +51,7 @@ class Sweep:
     measure: bool = False  # a dry run times a step of every shape
     keep_networks: bool = False  # the fine-tuned ones: at 3 blocks the paper's grid has 0.9 TB
     keep_logits: bool = False  # of the test images after the last epoch, WORKDIR/runs/RUN
+    keep_every_logits: bool = False  # there too, those after every evaluation
     tensorboard: bool = False  # also write event files, WORKDIR/tensorboard/RUN
 
     def __post_init__(self) -> None:

@@ -1,67 +1,159 @@
-"""The candidates of `my_images`: sources and numbers of blocks, compared by cross-validation."""
+"""The candidates of `my_images`, compared by cross-validation, in one sweep or several."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import pandas as pd
 from etils import epath
 
+from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.my_images.forecast import BatchPlan, batches
 from rtl_jax.lab.my_images.held_out import HeldOut
 from rtl_jax.lab.my_images.survey import Survey
 from rtl_jax.lab.report import learning_curve
 from rtl_jax.lab.report.learning_curve import LearningCurve
-from rtl_jax.lab.results import last_epochs
 from rtl_jax.lab.sweep.task import run_sweep
 
-# Blocks and seeds that are tried where the settings do not say.
-ON_CPU: tuple[tuple[int, ...], int] = (0, 1), 1
-ON_ACCELERATOR: tuple[tuple[int, ...], int] = (0, 1, 2, 3), 3
+
+class Usual(NamedTuple):
+    """What is tried where the settings do not say: blocks, seeds, and how the head of what trains
+    blocks begins.
+    """
+
+    blocks: tuple[int, ...]
+    seeds: int
+    starts: tuple[str, ...]
 
 
-def grid(experiment: Experiment, survey: Survey, dataset: str) -> tuple[Experiment, BatchPlan]:
-    """The sweep that compares on a survey's pictures, the data set, and how they are divided."""
+# What a fitted head at the start brings, and what it costs, is in docs/training.md.
+ON_CPU = Usual((0, 1), 1, ("sgd",))
+ON_ACCELERATOR = Usual((0, 1, 2, 3), 3, ("sgd", "logistic"))
+# Of a head alone, which costs little: how it is fitted, and learning rates, times the settings'.
+ALONE = ("ridge", "logistic", "sgd")
+RATES = (1.0, 3.0, 10.0)
+
+
+def grids(
+    experiment: Experiment, survey: Survey, dataset: str
+) -> tuple[list[Experiment], BatchPlan]:
+    """The sweeps that compare on a survey's pictures, the data set, and how they are divided.
+
+    Heads that are solved for, those that are trained, and blocks: each with the axes that matter
+    to it. Where settings name heads or rates, these are tried.
+    """
     counts = survey.counts()
     images = sum(counts.values())
     largest_fold = -(-images // survey.folds)
     divided = batches(images - largest_fold, experiment.transfer.batch_size, len(counts))
-    blocks, seeds = ON_CPU if jax.default_backend() == "cpu" else ON_ACCELERATOR
-    sweep_grid = dataclasses.replace(
-        experiment.sweep,
-        blocks=experiment.sweep.blocks or blocks,
-        seeds=experiment.sweep.seeds or seeds,
-        folds=tuple(range(survey.folds)),
-        keep_logits=True,
+    usual = ON_CPU if jax.default_backend() == "cpu" else ON_ACCELERATOR
+    chosen = experiment.sweep
+    everything = dataclasses.replace(
+        experiment,
+        task="sweep",
+        target=dataclasses.replace(
+            experiment.target, dataset=dataset, num_images=divided.num_images
+        ),
+        transfer=dataclasses.replace(experiment.transfer, batch_size=divided.batch_size),
+        sweep=dataclasses.replace(
+            chosen,
+            seeds=chosen.seeds or usual.seeds,
+            folds=tuple(range(survey.folds)),
+            keep_logits=True,
+            keep_every_logits=True,
+        ),
     )
-    target = dataclasses.replace(experiment.target, dataset=dataset, num_images=divided.num_images)
-    transfer = dataclasses.replace(experiment.transfer, batch_size=divided.batch_size)
-    compared = dataclasses.replace(
-        experiment, task="sweep", target=target, transfer=transfer, sweep=sweep_grid
-    )
-    return compared, divided
+    blocks = chosen.blocks or usual.blocks
+    trained = tuple(number for number in blocks if number)
+    found = _heads_alone(everything) if 0 in blocks else []
+    if trained:
+        starts = _heads(experiment, usual.starts)
+        found.append(_with(everything, blocks=trained, head_fits=starts))
+    return found, divided
+
+
+def _heads_alone(everything: Experiment) -> list[Experiment]:
+    heads, transfer = _heads(everything, ALONE), everything.transfer
+    solved = tuple(one for one in heads if one != "sgd")
+    if not everything.sweep.head_fits and not _may_be_solved(everything):
+        solved = ()
+    found = []
+    if solved:
+        found.append(_with(everything, blocks=(0,), head_fits=solved, learning_rates=()))
+    if "sgd" in heads or not solved:
+        rates = everything.sweep.learning_rates or tuple(
+            rate * transfer.learning_rate for rate in RATES
+        )
+        found.append(_with(everything, blocks=(0,), head_fits=("sgd",), learning_rates=rates))
+    return found
+
+
+def _heads(experiment: Experiment, usual: Sequence[str]) -> tuple[str, ...]:
+    """The heads named by the settings, or else those that are usual."""
+    one = experiment.transfer.head_fit
+    return experiment.sweep.head_fits or ((one,) if one != "sgd" else tuple(usual))
+
+
+def _may_be_solved(experiment: Experiment) -> bool:
+    """Whether the training has nothing that a head alone, solved for, cannot have."""
+    try:
+        experiment.transfer.replace(blocks=0, head_fit="ridge")
+    except UserError:
+        return False
+    return True
+
+
+def _with(experiment: Experiment, **axes: object) -> Experiment:
+    sweep = dataclasses.replace(experiment.sweep, **axes)  # type: ignore[arg-type]
+    return dataclasses.replace(experiment, sweep=sweep)
+
+
+def compare(settings: Sequence[Experiment], workdir: epath.Path) -> pd.DataFrame:
+    """The rows of all grids."""
+    return pd.concat([run_sweep(one, workdir) for one in settings], ignore_index=True)
 
 
 def of_choice(settings: Experiment, chosen: HeldOut) -> Experiment:
-    """The settings with the chosen source and blocks in place of the grid's."""
+    """The settings of one fine-tuning as the chosen candidate's, whose schedule may be longer."""
+    candidate, transfer = chosen.candidate, settings.transfer
+    changes: dict[str, object] = {"blocks": candidate.blocks, "head_fit": candidate.head_fit}
+    if candidate.learning_rate is not None:
+        changes["learning_rate"] = candidate.learning_rate
+    if candidate.epochs < chosen.spanned:
+        changes |= {"epochs": candidate.epochs, "schedule_epochs": chosen.spanned}
     return dataclasses.replace(
         settings,
-        source=dataclasses.replace(settings.source, checkpoint=chosen.source),
-        transfer=dataclasses.replace(settings.transfer, blocks=chosen.blocks),
+        source=dataclasses.replace(settings.source, checkpoint=candidate.source),
+        transfer=transfer.replace(**changes),
         sweep=dataclasses.replace(
-            settings.sweep, sources=(chosen.source,), blocks=(chosen.blocks,)
+            settings.sweep,
+            sources=(candidate.source,),
+            blocks=(candidate.blocks,),
+            head_fits=(),
+            learning_rates=(),
         ),
     )
 
 
-def curve(settings: Experiment, divided: BatchPlan, workdir: epath.Path) -> LearningCurve | None:
-    """The chosen candidate on smaller parts of the folds; None where three sizes are not there."""
+def curve(
+    settings: Experiment, chosen: HeldOut, divided: BatchPlan, workdir: epath.Path
+) -> LearningCurve | None:
+    """The chosen candidate, whose settings these are, on smaller parts of the folds; None where
+    three sizes are not there.
+
+    All epochs of its schedule train, as they did in the comparison, whose runs thus count.
+    """
     sizes = (*divided.smaller, divided.num_images)
     if len(sizes) < learning_curve.LEAST:
         return None
+    whole = settings.transfer
+    if whole.schedule_epochs is not None:
+        whole = whole.replace(epochs=whole.schedule_epochs, schedule_epochs=None)
     sizes_grid = dataclasses.replace(settings.sweep, num_images=sizes)
-    rows = last_epochs(run_sweep(dataclasses.replace(settings, sweep=sizes_grid), workdir))
-    return learning_curve.fit(_by_size(rows))
+    rows = run_sweep(dataclasses.replace(settings, transfer=whole, sweep=sizes_grid), workdir)
+    return learning_curve.fit(_by_size(rows[rows["epoch"] == chosen.candidate.epochs]))
 
 
 def _by_size(rows: pd.DataFrame) -> dict[int, pd.Series]:

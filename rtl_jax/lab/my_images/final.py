@@ -8,7 +8,7 @@ from etils import epath
 
 from rtl_jax.lab.config import Experiment, Sweep
 from rtl_jax.lab.finetune.job import Job, prepare
-from rtl_jax.lab.finetune.task import run_finetune
+from rtl_jax.lab.finetune.task import finetune_job
 from rtl_jax.lab.influence import wrong_labels
 from rtl_jax.lab.influence.finetuned import of_job
 from rtl_jax.lab.my_images.accuracy import Measurement
@@ -30,8 +30,8 @@ def train(
     folds = None if divided else settings.target.folds
     target = dataclasses.replace(settings.target, num_images=None, fold=None, folds=folds)
     final = dataclasses.replace(settings, task="finetune", target=target, sweep=Sweep())
-    run_finetune(final, workdir / "final")
     job = prepare(final)
+    finetune_job(job, workdir / "final")
     return job, _tested(job, workdir) if divided else None
 
 
@@ -71,11 +71,15 @@ def suspects(
 
     That is by the probability that the network trained without an image gives to its label: it
     finds more wrong labels than self-influence, of a network that has learnt them (measured in
-    docs/influence.md). WORKDIR/suspects.csv has both.
+    docs/influence.md). WORKDIR/suspects.csv has both; but of a ridge head, of which influence is
+    not defined, the first alone.
     """
     final = of_job(job, workdir / "final")
-    ranked = wrong_labels.rank(job.experiment.influence, final)
-    table = wrong_labels.suspects(final, ranked)
+    if chosen.candidate.solved and chosen.candidate.head_fit == "ridge":
+        table = _described(job)
+    else:
+        ranked = wrong_labels.rank(job.experiment.influence, final)
+        table = wrong_labels.suspects(final, ranked)
     images = table["image"].to_numpy()
     probabilities = chosen.probabilities(temperature)
     names = np.array(job.dataset.class_names)
@@ -88,3 +92,14 @@ def suspects(
     picture = workdir / "suspects.png"
     wrong_labels.draw_first(picture, final, table, named="held_out_prediction")
     return table, picture
+
+
+def _described(job: Job) -> pd.DataFrame:
+    """The columns of `wrong_labels.suspects` that say which image it is."""
+    columns = {
+        "row": np.arange(len(job.train_indices)),
+        "image": job.train_indices,
+        "file": wrong_labels.image_files(job),
+        "label": np.array(job.dataset.class_names)[job.training_images.labels],
+    }
+    return pd.DataFrame({name: column for name, column in columns.items() if column is not None})

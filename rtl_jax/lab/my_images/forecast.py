@@ -59,6 +59,8 @@ class Forecast:
 def forecast(cells: Sequence[Cell], smaller: Sequence[int]) -> Forecast:
     """Time a step of each source and number of blocks; UserError as `load`.
 
+    A head that is solved for is counted by what it is tested on.
+
     Most of what that takes is compilation, which the work itself does about once more.
     """
     started = time.monotonic()

@@ -5,7 +5,8 @@ networks that trained on the other folds.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,20 +18,66 @@ from rtl_jax.lab.my_images.accuracy import balanced_mean
 from rtl_jax.lab.sweep.cells import logits_path
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class HeldOut:
-    """One candidate's predictions: labels and folds int [N], logits [S, N, C]."""
+class Candidate(NamedTuple):
+    """What is compared: a source, and how it is fine-tuned.
+
+    A head that is solved for and trains no further has no rate, and no epochs.
+    """
 
     source: str
     blocks: int
+    head_fit: str = "sgd"
+    learning_rate: float | None = None
+    epochs: int = 0
+
+    @property
+    def solved(self) -> bool:
+        """Whether its head is solved for and nothing is trained."""
+        return self.blocks == 0 and self.head_fit != "sgd"
+
+    @property
+    def training(self) -> str:
+        """How it is trained, in words."""
+        if self.solved:
+            return f"{self.head_fit} head"
+        if self.learning_rate is None:
+            return "SGD"
+        start = "" if self.head_fit == "sgd" else f" from a {self.head_fit} head"
+        plural = "" if self.epochs == 1 else "s"
+        return f"SGD at {self.learning_rate:g} for {self.epochs} epoch{plural}{start}"
+
+    def __str__(self) -> str:
+        blocks = f"{self.blocks} block{'' if self.blocks == 1 else 's'}"
+        return f"{self.source}, {blocks}, {self.training}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HeldOut:
+    """One candidate's predictions: labels and folds int [N], logits [S, N, C].
+
+    `spanned` are the epochs of its learning rate's schedule, of which it may take the first alone.
+    """
+
+    candidate: Candidate
     labels: np.ndarray
     folds: np.ndarray
     logits: np.ndarray
+    spanned: int = 0
 
     @property
     def name(self) -> str:
         """What a page calls it."""
-        return f"{self.source}, {self.blocks} block{'' if self.blocks == 1 else 's'}"
+        return str(self.candidate)
+
+    @property
+    def source(self) -> str:
+        """What it was fine-tuned from."""
+        return self.candidate.source
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks train beside the head."""
+        return self.candidate.blocks
 
     @property
     def hits(self) -> np.ndarray:
@@ -75,72 +122,66 @@ class HeldOut:
         return softmax(np.asarray(self.logits[0], np.float64) / temperature, axis=1)
 
 
-def gather(rows: pd.DataFrame, workdir: epath.Path) -> list[HeldOut]:
-    """The candidates among a sweep's last rows; all have the same images.
+def candidates_of(rows: pd.DataFrame) -> list[Candidate]:
+    """The candidate that each row of a comparison is an evaluation of."""
+    found = []
+    columns = ["source", "blocks", "head_fit", "learning_rate", "epoch"]
+    for source, blocks, head_fit, rate, epoch in rows[columns].itertuples(index=False):
+        one = Candidate(str(source), int(blocks), str(head_fit))
+        found.append(one if one.solved else one._replace(learning_rate=rate, epochs=int(epoch)))
+    return found
 
-    Those with fewer blocks come first, and then sources in the rows' order.
+
+def gather(rows: pd.DataFrame, workdir: epath.Path) -> list[HeldOut]:
+    """The candidates among a comparison's last rows; all have the same images.
+
+    Each evaluation on the way of a training is one, for as many epochs. Those with fewer blocks
+    come first, and then sources in the rows' order.
 
     Raises UserError where the logits of a run are missing or damaged.
     """
-    groups = rows.sort_values("blocks", kind="stable").groupby(["source", "blocks"], sort=False)
-    return [_gather(str(source), int(blocks), part, workdir) for (source, blocks), part in groups]
+    ordered = rows.assign(rate=rows["learning_rate"]).sort_values("blocks", kind="stable")
+    solved = (ordered["blocks"] == 0) & (ordered["head_fit"] != "sgd")
+    ordered.loc[solved, "rate"] = np.nan
+    keys = ["source", "blocks", "head_fit", "rate"]
+    groups = ordered.groupby(keys, sort=False, dropna=False)
+    found = [one for _, part in groups for one in _gather(part, workdir)]
+    first = {each.source: index for index, each in reversed(list(enumerate(found)))}
+    return sorted(found, key=lambda each: (each.blocks, first[each.source]))
 
 
-def _gather(source: str, blocks: int, rows: pd.DataFrame, workdir: epath.Path) -> HeldOut:
+def _gather(rows: pd.DataFrame, workdir: epath.Path) -> Iterator[HeldOut]:
+    """A candidate for each of the epochs after which runs, alike but for seed and fold, were
+    tested."""
+    last = candidates_of(rows)[0]
     found = [
-        (row.seed, row.fold, *_read(logits_path(workdir, row.run))) for row in rows.itertuples()
+        (row.seed, row.fold, _read(logits_path(workdir, row.run))) for row in rows.itertuples()
     ]
     seeds = sorted({seed for seed, *_ in found})
-    size = 1 + max(int(images.max()) for _, _, images, _, _ in found)
+    size = 1 + max(int(arrays["rows"].max()) for *_, arrays in found)
     labels, folds = np.zeros(size, np.int64), np.zeros(size, np.int64)
-    logits = np.empty((len(seeds), size, found[0][-1].shape[1]), np.float32)
-    for seed, fold, images, named, values in found:
-        labels[images], folds[images] = named, fold
-        logits[seeds.index(seed), images] = values
-    return HeldOut(source, blocks, labels, folds, logits)
+    epochs = found[0][-1]["epochs"].tolist()
+    classes = found[0][-1]["logits"].shape[1]
+    logits = np.empty((len(epochs), len(seeds), size, classes), np.float32)
+    for seed, fold, arrays in found:
+        images = arrays["rows"]
+        labels[images], folds[images] = arrays["labels"], fold
+        logits[:, seeds.index(seed), images] = arrays["logits_by_epoch"]
+    for epoch, one in zip(epochs, logits, strict=True):
+        candidate = last if last.solved else last._replace(epochs=epoch)
+        yield HeldOut(candidate, labels, folds, one, spanned=int(rows["epochs"].iloc[0]))
 
 
-def _read(path: epath.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read(path: epath.Path) -> Mapping[str, np.ndarray]:
+    names = ("rows", "labels", "logits", "epochs", "logits_by_epoch")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return arrays["rows"], arrays["labels"], arrays["logits"]
+            return {name: arrays[name] for name in names}
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise UserError(
             f"the held-out logits {path} cannot be read ({error}): remove WORKDIR/rows and "
             "WORKDIR/runs, and run the same command again"
         ) from error
-
-
-def choose(candidates: Sequence[HeldOut], margin: float) -> HeldOut:
-    """The simplest candidate that is at most `margin` points of percent behind the best.
-
-    The best has the greatest balanced accuracy, which cannot be had by guessing as accuracy can
-    where one class has most of the images. Simpler is with fewer blocks, and then by a source that
-    is named earlier.
-    """
-    return candidates[_choice(candidates, [each.balanced_accuracy for each in candidates], margin)]
-
-
-def honest_hits(candidates: Sequence[HeldOut], margin: float) -> np.ndarray:
-    """Hits [N] where each fold is told by the candidate that the other folds would have chosen.
-
-    The best of several by their results looks better than it is; here the images that measure
-    accuracy have no say in the choice.
-    """
-    folds, labels = candidates[0].folds, candidates[0].labels
-    hits_MN = np.stack([each.hits for each in candidates])
-    found = np.empty(hits_MN.shape[1])
-    for fold in np.unique(folds):
-        inside = folds == fold
-        elsewhere = [100 * balanced_mean(hits[~inside], labels[~inside]) for hits in hits_MN]
-        found[inside] = hits_MN[_choice(candidates, elsewhere, margin), inside]
-    return found
-
-
-def _choice(candidates: Sequence[HeldOut], accuracies: Sequence[float], margin: float) -> int:
-    simplest = sorted(range(len(candidates)), key=lambda index: candidates[index].blocks)
-    least = max(accuracies) - margin
-    return next(index for index in simplest if accuracies[index] >= least)
 
 
 def confusion(chosen: HeldOut, classes: int) -> np.ndarray:

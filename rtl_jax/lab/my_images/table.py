@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rtl_jax.lab.my_images.accuracy import Accuracy
-from rtl_jax.lab.my_images.held_out import HeldOut
-from rtl_jax.lab.results import last_epochs
+from rtl_jax.lab.my_images.held_out import Candidate, HeldOut, candidates_of
 from rtl_jax.lab.statistics import mean_interval
 from rtl_jax.lab.sweep import table
 
@@ -24,8 +23,8 @@ def with_reference(rows: pd.DataFrame, candidates: Sequence[HeldOut]) -> pd.Data
     known = {}
     for each in candidates:
         one = Accuracy.balanced(each.hits, each.labels)
-        known[each.source, each.blocks] = one.percent, one.low, one.high
-    values = [known[key] for key in zip(rows["source"], rows["blocks"], strict=True)]
+        known[each.candidate] = one.percent, one.low, one.high
+    values = [known[candidate] for candidate in candidates_of(rows)]
     labels = candidates[0].labels
     share = 100 * float(np.bincount(labels).max()) / len(labels)
     more = pd.DataFrame(values, index=rows.index, columns=_BALANCED)
@@ -33,25 +32,39 @@ def with_reference(rows: pd.DataFrame, candidates: Sequence[HeldOut]) -> pd.Data
 
 
 def summarize(rows: pd.DataFrame) -> str:
-    """A line per candidate, and what guessing would score; of rows alone, a sweep's table."""
+    """A line for the best candidate of each source, number of blocks and head, and what guessing
+    would score; of rows alone, a sweep's table.
+    """
     if rows.empty or _SHARE not in rows:
         return table.summarize(rows)
-    groups = last_epochs(rows).groupby(["source", "blocks"], sort=False)
-    names = [str(source) for source, _ in groups.groups]
-    width = max(8, *map(len, names))
-    lines = [f"{'source':{width}}{'blocks':>8}{'accuracy, %':>18}{'balanced accuracy, %':>26}"]
-    for (source, blocks), part in groups:
+    candidates = pd.Series(candidates_of(rows), index=rows.index)
+    best: dict[tuple, tuple[Candidate, pd.DataFrame]] = {}
+    for candidate in dict.fromkeys(candidates):
+        part = rows[candidates == candidate]
+        kind = candidate[:3]
+        balanced = _BALANCED[0]
+        if kind not in best or part[balanced].iloc[0] > best[kind][1][balanced].iloc[0]:
+            best[kind] = candidate, part
+    names = [candidate.source for candidate, _ in best.values()]
+    trained = [candidate.training for candidate, _ in best.values()]
+    width, wide = max(8, *map(len, names)), max(8, *map(len, trained))
+    lines = [
+        f"{'source':{width}}{'blocks':>8}  {'trained by':{wide}}{'accuracy, %':>18}"
+        f"{'balanced accuracy, %':>26}"
+    ]
+    for (candidate, part), words in zip(best.values(), trained, strict=True):
         mean, half = mean_interval(part["accuracy"])
-        balanced, low, high = (float(part[name].iloc[0]) for name in _BALANCED)
+        percent, low, high = (float(part[name].iloc[0]) for name in _BALANCED)
         accuracy = f"{mean:.2f}" if np.isnan(half) else f"{mean:.2f} +- {half:.2f}"
         lines.append(
-            f"{source:{width}}{blocks:8d}{accuracy:>18}"
-            f"{f'{balanced:.2f} ({low:.2f} to {high:.2f})':>26}"
+            f"{candidate.source:{width}}{candidate.blocks:8d}  {words:{wide}}{accuracy:>18}"
+            f"{f'{percent:.2f} ({low:.2f} to {high:.2f})':>26}"
         )
     return "\n".join(
         [
             *lines,
-            "held out, with 95 % intervals; balanced is the mean over classes; always naming the "
-            f"largest class would score {rows[_SHARE].iloc[0]:.1f} %",
+            f"held out, with 95 % intervals, each line the best of its rates and epochs "
+            f"({candidates.nunique()} candidates in all); balanced is the mean over classes; "
+            f"always naming the largest class would score {rows[_SHARE].iloc[0]:.1f} %",
         ]
     )

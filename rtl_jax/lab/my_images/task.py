@@ -21,9 +21,10 @@ from rtl_jax.lab.finetune.job import Job
 from rtl_jax.lab.influence.plots import draw_suspects
 from rtl_jax.lab.my_images import comparison, final
 from rtl_jax.lab.my_images.accuracy import Measurement
+from rtl_jax.lab.my_images.choice import choose, honest_hits
 from rtl_jax.lab.my_images.findings import Findings
 from rtl_jax.lab.my_images.forecast import BatchPlan, forecast
-from rtl_jax.lab.my_images.held_out import HeldOut, choose, confidently_wrong, gather, honest_hits
+from rtl_jax.lab.my_images.held_out import HeldOut, confidently_wrong, gather
 from rtl_jax.lab.my_images.page import compose
 from rtl_jax.lab.my_images.robustness import held_out_robustness
 from rtl_jax.lab.my_images.survey import Survey, look_over
@@ -32,7 +33,6 @@ from rtl_jax.lab.predict.calibration import calibrate
 from rtl_jax.lab.report.task import write_report
 from rtl_jax.lab.results import last_epochs
 from rtl_jax.lab.sweep.grid import cells
-from rtl_jax.lab.sweep.task import run_sweep
 from rtl_jax.runtime.paths import absolute
 
 
@@ -72,13 +72,14 @@ def known_path(workdir: epath.Path, path: Path, experiment: Experiment) -> Path:
 def _compare(
     experiment: Experiment, survey: Survey, dataset: str, workdir: epath.Path, started: float
 ) -> pd.DataFrame:
-    settings, divided = comparison.grid(experiment, survey, dataset)
-    print(forecast(cells(settings), divided.smaller).describe())
+    grids, divided = comparison.grids(experiment, survey, dataset)
+    every = [cell for settings in grids for cell in cells(settings)]
+    print(forecast(every, divided.smaller).describe())
     if experiment.dry_run:
         return results.frame([])
-    rows = run_sweep(settings, workdir)
+    rows = comparison.compare(grids, workdir)
     candidates = gather(last_epochs(rows), workdir)
-    found = _find(settings, divided, survey, candidates, workdir)
+    found = _find(grids[0], divided, survey, candidates, workdir)
     write_report(workdir / "report", compose(found))
     minutes = (time.monotonic() - started) / 60
     print(f"accuracy on pictures it has not seen: {found.accuracy}; {found.held_out.reference()}")
@@ -110,8 +111,8 @@ def _find(
     margin = settings.my_images.margin
     chosen = choose(candidates, margin)
     print(
-        f"chosen: {chosen.name}, {chosen.accuracy:.1f} % held out, balanced over classes "
-        f"{chosen.balanced_accuracy:.1f} %"
+        f"chosen among {len(candidates)} candidates: {chosen.name}, {chosen.accuracy:.1f} % held "
+        f"out, balanced over classes {chosen.balanced_accuracy:.1f} %"
     )
     calibration = calibrate(*chosen.pooled)
     settings = comparison.of_choice(settings, chosen)
@@ -123,7 +124,7 @@ def _find(
         robustness = held_out_robustness(settings, chosen, workdir / "robustness")
     names = job.dataset.class_names
     held_out = Measurement.of(honest_hits(candidates, margin), chosen.labels, names)
-    curve = comparison.curve(settings, divided, workdir)
+    curve = comparison.curve(settings, chosen, divided, workdir)
     return Findings(
         survey=survey,
         settings=settings,

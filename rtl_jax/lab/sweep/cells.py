@@ -64,11 +64,12 @@ def run_cells(
 def _kept(run: str, sweep: Sweep, workdir: epath.PathLike) -> bool:
     """Whether a run with rows has left what this sweep keeps besides."""
     network = epath.Path(workdir) / "runs" / run / "network"
-    logits = logits_path(workdir, run)
-    return not (
-        (sweep.keep_networks and not network.exists())
-        or (sweep.keep_logits and not logits.exists())
-    )
+    if sweep.keep_networks and not network.exists():
+        return False
+    path = logits_path(workdir, run)
+    if sweep.keep_every_logits:
+        return path.exists() and has_every_evaluation(path)
+    return path.exists() or not sweep.keep_logits
 
 
 @dataclasses.dataclass
@@ -94,13 +95,14 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
     what = f"{experiment.source.checkpoint} -> {experiment.target.dataset}, {blocks} blocks"
     with bar(what, images, leave=True) as progress:
         for group in in_one_program(jobs, sweep):
-            training, state, rows = _train(group, caches, progress)
+            training, state, log = _train(group, caches, sweep, progress)
+            rows = log.rows
             if experiment.transfer.baseline:
                 rows += [row for job in group for row in baseline_rows(job)]
             if sweep.keep_networks:
                 _save_networks(group, training, state, workdir)
-            if sweep.keep_logits:
-                _save_logits(group, training, state, workdir)
+            if sweep.keep_logits or sweep.keep_every_logits:
+                _save_logits(group, training.logits(state), log.logits, workdir)
             if sweep.tensorboard:
                 write_events(workdir, rows)
             results.write_rows(workdir, f"{group[0].run}-{len(group)}", rows)
@@ -122,12 +124,12 @@ def _kind(job: Job) -> tuple[int, int | None, str]:
 
 
 def _train(
-    jobs: Sequence[Job], caches: FeatureCaches | None, progress: Any
-) -> tuple[Training, TrainState, list[dict[str, Any]]]:
-    """Train jobs of one size in lockstep; the rows of all their evaluations."""
+    jobs: Sequence[Job], caches: FeatureCaches | None, sweep: Sweep, progress: Any
+) -> tuple[Training, TrainState, "_Evaluations"]:
+    """Train jobs of one size in lockstep; also what was measured on the way."""
     started = time.monotonic()
     training, state = begin(jobs, caches)
-    log = _Evaluations(jobs, training, started)
+    log = _Evaluations(jobs, training, started, sweep.keep_every_logits)
     # Seeds that diverge have rows that say so, and end nothing for the others.
     state = Loop(training, state, log, ends=False, progress=progress).run()
     finite = all_finite(state)
@@ -135,23 +137,26 @@ def _train(
         size = len(jobs[0].train_indices)
         seeds = [job.experiment.seed for job, good in zip(jobs, finite, strict=True) if not good]
         print(f"diverged on {size} images, with rows that say so: seeds {seeds}")
-    return training, state, log.rows
+    return training, state, log
 
 
 class _Evaluations(NoLog):
-    """The evaluations of jobs in lockstep, as rows."""
+    """The evaluations of jobs in lockstep, as rows and, with `keeps_logits`, as logits by epoch."""
 
-    def __init__(self, jobs: Sequence[Job], training: Training, started: float):
+    def __init__(self, jobs: Sequence[Job], training: Training, started: float, keeps_logits: bool):
         self.jobs, self.training, self.started = jobs, training, started
         program = jobs[0].program
         self.evaluations = program.settings.eval_epochs(program.epochs)
         self.rows: list[dict[str, Any]] = []
+        self.logits: dict[int, np.ndarray] | None = {} if keeps_logits else None  # [S, M, C]
 
     def evaluate(
         self, epoch: int, state: TrainState, trained: Sequence[Mapping[str, float]]
     ) -> Mapping[str, str]:
         """Add a row for each, with its share of the program's time."""
         tested = self.training.evaluate(state).each()
+        if self.logits is not None:
+            self.logits[epoch] = self.training.logits(state)
         seconds = (time.monotonic() - self.started) / len(self.jobs)
         self.rows += [
             evaluation_row(job, epoch, test, train, seconds)
@@ -178,15 +183,37 @@ def _save_networks(
 
 
 def _save_logits(
-    jobs: Sequence[Job], training: Training, state: TrainState, workdir: epath.PathLike
+    jobs: Sequence[Job],
+    logits: np.ndarray,
+    by_epoch: Mapping[int, np.ndarray] | None,
+    workdir: epath.PathLike,
 ) -> None:
-    """Write each seed's logits to WORKDIR/runs/RUN/logits.npz, with the test images' rows."""
-    for job, logits in zip(jobs, training.logits(state), strict=True):
+    """Write each seed's logits, [S, M, C], to WORKDIR/runs/RUN/logits.npz, those of every
+    evaluation too, if they are given.
+    """
+    for seed, job in enumerate(jobs):
+        arrays = {"rows": job.test_indices, "labels": job.test_images.labels}
+        arrays["logits"] = logits[seed]
+        if by_epoch is not None:
+            arrays["epochs"] = np.array(list(by_epoch))
+            arrays["logits_by_epoch"] = np.stack([each[seed] for each in by_epoch.values()])
         path = logits_path(workdir, job.run)
         with complete_or_absent(path, replace=True) as temporary, temporary.open("wb") as file:
-            np.savez(file, rows=job.test_indices, labels=job.test_images.labels, logits=logits)
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def has_every_evaluation(path: epath.Path) -> bool:
+    """Whether a run's logits are those of every evaluation; also where they cannot be read."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return "epochs" in arrays
+    except (OSError, ValueError, EOFError):
+        return True  # damaged: who reads them says so
 
 
 def logits_path(workdir: epath.PathLike, run: str) -> epath.Path:
-    """Where `sweep.keep_logits` leaves a run's logits: rows [M], labels [M], logits [M, C]."""
+    """Where `sweep.keep_logits` leaves a run's logits: rows [M], labels [M], logits [M, C].
+
+    With `sweep.keep_every_logits` also epochs [E] and logits_by_epoch [E, M, C].
+    """
     return epath.Path(workdir) / "runs" / run / "logits.npz"

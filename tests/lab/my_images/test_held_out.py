@@ -4,14 +4,9 @@ import numpy as np
 import pytest
 
 from rtl_jax.lab.my_images.accuracy import Accuracy, Measurement
+from rtl_jax.lab.my_images.choice import best_of_kinds, choose, honest_hits
 from rtl_jax.lab.my_images.forecast import batches
-from rtl_jax.lab.my_images.held_out import (
-    HeldOut,
-    choose,
-    confidently_wrong,
-    confusion,
-    honest_hits,
-)
+from rtl_jax.lab.my_images.held_out import Candidate, HeldOut, confidently_wrong, confusion
 from rtl_jax.lab.report.elements import Point
 from rtl_jax.lab.report.learning_curve import LearningCurve
 
@@ -20,11 +15,11 @@ LABELS = np.arange(40) % 4
 FOLDS = np.arange(40) // 4 % 5  # two images of each class in each
 
 
-def candidate(source: str, blocks: int, right: np.ndarray, seeds: int = 1) -> HeldOut:
+def candidate(source: str, blocks: int, right: np.ndarray, seeds: int = 1, **training) -> HeldOut:
     """Names the images at `right` rightly and the others wrongly."""
     named = np.where(right, LABELS, (LABELS + 1) % 4)
     logits = np.eye(4)[named] * DRAW.uniform(1, 3, (seeds, 40, 1))
-    return HeldOut(source, blocks, LABELS, FOLDS, logits)
+    return HeldOut(Candidate(source, blocks, **training), LABELS, FOLDS, logits)
 
 
 def test_the_simplest_within_the_margin_is_chosen() -> None:
@@ -38,6 +33,45 @@ def test_the_simplest_within_the_margin_is_chosen() -> None:
     assert choose(several, 0) is several[0]
     assert choose(several, 2.5) is several[2]
     assert choose(several, 5) is several[1]
+
+
+def test_heads_rates_and_epochs_are_chosen_by_accuracy_alone() -> None:
+    """Of the simplest source and blocks that has one within the margin, the best; not the first."""
+    rank = np.arange(40)
+    several = [
+        candidate("a", 0, rank < 29, head_fit="ridge"),  # 72.5 %
+        candidate("a", 0, rank < 30, learning_rate=0.1, epochs=1),  # 75 %
+        candidate("a", 0, rank < 28, learning_rate=0.1, epochs=9),  # 70 %
+        candidate("b", 0, rank < 31, head_fit="ridge"),  # 77.5 %
+        candidate("a", 1, rank < 32, learning_rate=0.1, epochs=9),  # 80 %
+    ]
+    assert [choose(several, margin) for margin in (0, 2.5, 5, 7.5)] == [
+        several[4], several[3], several[1], several[1]
+    ]  # fmt: skip
+    assert best_of_kinds(several) == [several[0], several[1], several[3], several[4]]
+    # Fold by fold, by the definition: the other folds' best of the simplest group.
+    expected = np.empty(40)
+    for fold in range(5):
+        inside = fold == FOLDS
+        means = [100 * each.hits[~inside].mean() for each in several]
+        near = min((each.blocks, each.source) for each, mean in zip(several, means, strict=True)
+                   if mean >= max(means) - 5)  # fmt: skip
+        group = [i for i, each in enumerate(several) if (each.blocks, each.source) == near]
+        expected[inside] = several[max(group, key=lambda i: means[i])].hits[inside]
+    np.testing.assert_array_equal(honest_hits(several, 5), expected)
+
+
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [
+        ({"head_fit": "ridge"}, "s, 0 blocks, ridge head"),
+        ({"learning_rate": 0.3, "epochs": 1}, "s, 0 blocks, SGD at 0.3 for 1 epoch"),
+    ],
+)
+def test_candidates_say_how_they_are_trained(training: dict, words: str) -> None:
+    assert str(Candidate("s", 0, **training)) == words
+    started = Candidate("s", 1, "logistic", 0.03, 20)
+    assert str(started) == "s, 1 block, SGD at 0.03 for 20 epochs from a logistic head"
 
 
 def test_accuracy_of_a_choice_among_noise_is_not_flattered() -> None:
@@ -69,7 +103,7 @@ def unbalanced(source: str, blocks: int, right: np.ndarray) -> HeldOut:
     """Of 95 images of class 0 and 5 of class 1, an image of the second in each of five folds."""
     labels, folds = np.repeat([0, 1], [95, 5]), np.arange(100) % 5
     named = np.where(right, labels, 1 - labels)
-    return HeldOut(source, blocks, labels, folds, np.eye(2)[None, named])
+    return HeldOut(Candidate(source, blocks), labels, folds, np.eye(2)[None, named])
 
 
 def test_a_guess_of_the_largest_class_is_not_chosen() -> None:
@@ -91,7 +125,7 @@ def test_balanced_accuracy_is_scikit_learns() -> None:
     assert one.balanced_by_fold.mean() == pytest.approx(expected)
     even = candidate("b", 0, DRAW.random(40) < 0.7)
     assert even.balanced_accuracy == pytest.approx(even.accuracy)
-    gaps = HeldOut("c", 0, 2 * one.labels, one.folds, one.logits[..., [0, 0, 1]])
+    gaps = HeldOut(Candidate("c", 0), 2 * one.labels, one.folds, one.logits[..., [0, 0, 1]])
     assert gaps.balanced_accuracy == pytest.approx(expected)  # a class without an image is none
 
 
@@ -140,7 +174,7 @@ def test_seeds_share_an_image() -> None:
     one = candidate("a", 0, np.arange(40) < 20, seeds=3)
     logits = one.logits.copy()
     logits[2] = np.eye(4)[LABELS]  # one seed of three is always right
-    one = HeldOut("a", 0, LABELS, FOLDS, logits)
+    one = HeldOut(Candidate("a", 0), LABELS, FOLDS, logits)
     assert one.hits[-1] == pytest.approx(1 / 3) and one.accuracy == pytest.approx(100 * 2 / 3)
     every, labels, folds = one.pooled
     assert len(every) == len(labels) == len(folds) == 120
