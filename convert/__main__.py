@@ -51,7 +51,7 @@ def _convert(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("python -m convert", description=__doc__, epilog=_EPILOG)
     parser.add_argument("source", metavar="SOURCE")
     parser.add_argument("destination", metavar="DESTINATION", type=Path)
-    parser.add_argument("--check", action="store_true", help="compare with PyTorch, by stage")
+    parser.add_argument("--check", action="store_true", help="compare with the network in PyTorch")
     parser.add_argument("--arch", metavar="NAME", help="fail unless the file holds this network")
     for name in ("mean", "std"):
         parser.add_argument(
@@ -141,9 +141,11 @@ def _check(options: argparse.Namespace) -> int:
     rows = differences(options.source, destination, choices=_choices(options))
     worst = max(rows, key=lambda row: row.relative)
     if worst.relative <= TOLERANCE:
-        arch = Network.load(expanded(destination).absolute()).architecture
-        layout = layout_of(arch)
-        print(f"equal: every stage within {worst.relative:.1e} of its largest value")
+        network = Network.load(expanded(destination).absolute())
+        arch = network.architecture
+        layout = layout_of(arch, network.provenance.get("layout"))
+        compared, whose = ("every stage", "its") if len(rows) > 2 else ("logits", "their")
+        print(f"equal: {compared} within {worst.relative:.1e} of {whose} largest value")
         print(
             f"compared: {layout.torch_words} with these weights, in PyTorch, "
             f"{layout.described(arch)}"

@@ -122,10 +122,28 @@ class Layout:
         return 224
 
     def torch_module(self, architecture: Any) -> Any:
-        """The network in PyTorch, with `stages_of`; UserError where there is none to compare."""
-        raise UserError(
-            f"--check: there is no network in PyTorch here to compare {self.words} with"
+        """The network of `torch_words`, from pixels to logits, with `stages_of` and the names of
+        `torch_layout`; UserError where there is none of these sizes or it cannot be imported."""
+        from convert.torch_networks.from_pixels import FromPixels
+
+        return FromPixels(self.torch_network(architecture), architecture).eval()
+
+    def torch_network(self, architecture: Any) -> Any:
+        """The same from normalised pixels; UserError likewise."""
+        raise self.incomparable(architecture)
+
+    def incomparable(self, architecture: Any) -> UserError:
+        """What is to be said where `torch_words` has no network of this description."""
+        return UserError(
+            f"--check: {self.torch_words} cannot be built as {architecture.name} with "
+            f"{self.described(architecture) or 'these sizes'}, so there is nothing to compare "
+            "with: --reference FILE.npz compares with logits of your own model"
         )
+
+    @property
+    def torch_layout(self) -> "Layout":
+        """The layout of the names that `torch_module` has."""
+        return self
 
     def constants(self, architecture: Any) -> dict[str, np.ndarray]:
         """What torch's state dict has beside the entries: BatchNorm's counters, int64 zeros."""

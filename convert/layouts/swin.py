@@ -94,6 +94,17 @@ class SwinLayout(Layout):
         table.linear(self.heads[0], arch.num_features, arch.num_classes, path="fc")
         return table
 
+    def torch_network(self, architecture: SwinArchitecture) -> Any:
+        """timm's."""
+        from convert.torch_networks.timm_networks import swin
+
+        return swin(architecture, self.image_size(architecture))
+
+    @property
+    def torch_layout(self) -> Layout:
+        """timm's names of today."""
+        return SwinLayout()
+
     def unusual(self, architecture: SwinArchitecture) -> bool:
         """Whether timm's network has another activation or another eps by default."""
         return (architecture.activation, architecture.norm_eps) != ("gelu", 1e-5)

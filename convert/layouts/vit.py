@@ -102,6 +102,12 @@ class ViTLayout(Layout):
         eps = f"LayerNorm eps {arch.norm_eps:g}"
         return f"{arch.heads} heads, head on the {arch.pool}, {arch.activation}, {eps}"
 
+    def torch_network(self, architecture: ViTArchitecture) -> Any:
+        """timm's, with the stem of Singh et al. where it is one of convolutions."""
+        from convert.torch_networks.timm_networks import vit
+
+        return vit(architecture)
+
     def unusual(self, architecture: ViTArchitecture) -> bool:
         """Whether timm's network has another activation or another eps by default."""
         return (architecture.activation, architecture.norm_eps) != ("gelu", 1e-6)

@@ -1,0 +1,97 @@
+"""torchvision's networks beside its ResNets."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from convert.layouts.entry import Shape
+from convert.torch_needed import import_package
+from rtl_jax.models.convnext import ConvNeXtArchitecture
+from rtl_jax.models.densenet import DenseNetArchitecture
+from rtl_jax.models.mobile import MobileArchitecture
+from rtl_jax.models.shufflenet import ShuffleNetArchitecture
+from rtl_jax.models.vgg import VGGArchitecture
+
+# Channels of both mobile networks' last stage at a multiplier of 1, and what rounding may add.
+_LAST, _ROUNDED = 320, 16
+
+
+def convnext(arch: ConvNeXtArchitecture) -> nn.Module:
+    """torchvision's ConvNeXt."""
+    module = _models("convnext")
+    afterwards = (*arch.widths[1:], None)
+    stages = [
+        module.CNBlockConfig(*sizes)
+        for sizes in zip(arch.widths, afterwards, arch.depths, strict=True)
+    ]
+    return module.ConvNeXt(stages, num_classes=arch.num_classes)
+
+
+def densenet(arch: DenseNetArchitecture) -> nn.Module:
+    """torchvision's DenseNet."""
+    return _models("densenet").DenseNet(
+        arch.growth,
+        arch.block_sizes,
+        arch.stem_width,
+        arch.bn_size,
+        num_classes=arch.num_classes,
+    )
+
+
+def vgg(arch: VGGArchitecture) -> nn.Module:
+    """torchvision's VGG, whose classifier has one size until it is built."""
+    module = _models("vgg")
+    plan: list[int | str] = []
+    for _, _, width, pooled in arch.conv_specs():
+        plan += [width, "M"] if pooled else [width]
+    # Without memory: the classifier that is replaced at once is the largest part of it.
+    with torch.device("meta"):
+        network = module.VGG(nn.Identity(), arch.num_classes, init_weights=False)
+    hidden = arch.hidden
+    network.features = module.make_layers(plan, arch.batch_norm)
+    network.avgpool = nn.AdaptiveAvgPool2d(arch.grid)
+    network.classifier[0] = nn.Linear(arch.widths[-1] * arch.grid**2, hidden)
+    network.classifier[3] = nn.Linear(hidden, hidden)
+    network.classifier[6] = nn.Linear(hidden, arch.num_classes)
+    return network
+
+
+def shufflenet(arch: ShuffleNetArchitecture) -> nn.Module:
+    """torchvision's ShuffleNetV2."""
+    widths = (arch.stem_width, *arch.stage_widths, arch.tail_width)
+    return _models("shufflenetv2").ShuffleNetV2(
+        list(arch.stage_sizes), list(widths), arch.num_classes
+    )
+
+
+def mobilenet_v2(arch: MobileArchitecture, shapes: Mapping[str, Shape]) -> nn.Module | None:
+    """torchvision's MobileNetV2 that has these shapes; None if there is none."""
+    build = _models("mobilenetv2").MobileNetV2
+    return _of_width(lambda width: build(arch.num_classes, width), arch, shapes)
+
+
+def mnasnet(arch: MobileArchitecture, shapes: Mapping[str, Shape]) -> nn.Module | None:
+    """torchvision's MNASNet that has these shapes; None if there is none."""
+    build = _models("mnasnet").MNASNet
+    return _of_width(lambda width: build(width, arch.num_classes), arch, shapes)
+
+
+def _of_width(
+    build: Callable[[float], nn.Module], arch: MobileArchitecture, shapes: Mapping[str, Shape]
+) -> nn.Module | None:
+    """The network of the multiplier with which it has these shapes."""
+    for twentieths in range(1, 61):
+        width = twentieths / 20
+        if abs(_LAST * width - arch.stage_widths[-1]) > _ROUNDED:
+            continue
+        with torch.device("meta"):
+            state = build(width).state_dict()
+        if all(name in state and tuple(state[name].shape) == shapes[name] for name in shapes):
+            return build(width)
+    return None
+
+
+def _models(name: str) -> Any:
+    return import_package(f"torchvision.models.{name}", "--check")
