@@ -22,6 +22,7 @@ from jax import lax
 
 from rtl_jax.errors import UserError
 from rtl_jax.models.depthwise import depthwise_with_gradients, shifted_products
+from rtl_jax.models.gelu import gelu
 from rtl_jax.models.windows import window_slices
 
 ConvMethod = Literal["xla", "dot", "eigen"]
@@ -32,7 +33,7 @@ _DENSE_WIDTH = 64
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nnx.relu,
     "silu": nnx.silu,
-    "gelu": partial(nnx.gelu, approximate=False),  # torch's default
+    "gelu": gelu,
     # By comparison: `minimum` and `maximum` halve the gradient on a bound, where torch's has none.
     "relu6": lambda x: jnp.where(x > 0, jnp.where(x < 6, x, 6), 0),
     "none": lambda x: x,
