@@ -1,6 +1,7 @@
-"""For each target: which source, how many blocks, what more labels would bring, and how sure."""
+"""For each target: which source, how many blocks and which of the settings that a sweep varies
+(rates, decays, radii, heads), what more labels would bring, and how sure that is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -10,12 +11,13 @@ from rtl_jax.lab.report.comparison import Comparison, compare
 from rtl_jax.lab.report.curves import ACCURACY, SIZE, size_axis
 from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table, TableCell, Text
 from rtl_jax.lab.report.learning_curve import LearningCurve
-from rtl_jax.lab.report.runs import Condition, Finetunings, blocks_name
+from rtl_jax.lab.report.runs import Condition, Finetunings, Setting, blocks_name
 
 NOTE = (
-    "The best source and number of blocks of what was measured, each compared with the next best "
-    "while the other stays, by differences paired over seeds. 'Sure': the intervals of the "
-    "differences from every other one exclude zero, jointly with 95 % (Bonferroni). "
+    "The best source and number of blocks of what was measured and, where a sweep varies them, the "
+    "best settings of the training, each compared with the next best while the others stay, by "
+    "differences paired over seeds. 'Sure': the intervals of the differences from every other one "
+    "exclude zero, jointly with 95 % (Bonferroni). "
 )
 CURVE = (
     f"A power law, error = a n^-b, through the last {learning_curve.SIZES} sizes at most, to twice "
@@ -30,6 +32,8 @@ class _Choice(NamedTuple):
     values: pd.Series
     sources: Comparison | None
     blocks: Comparison | None
+    settings: Comparison | None
+    setting: Setting
 
     @property
     def size(self) -> int:
@@ -41,9 +45,14 @@ def recommendations(found: Finetunings) -> list[Element]:
     """Sentences, a table of every size and a learning curve for every target."""
     return [
         element
-        for number, target in enumerate(found.targets, 1)
+        for number, target in enumerate(_targets(found), 1)
         for element in _recommendation(found, target, number)
     ]
+
+
+def _targets(found: Finetunings) -> list[str]:
+    """The targets, whatever varies in how they are trained on."""
+    return list(dict.fromkeys(found.settings[name].target for name in found.targets))
 
 
 def _recommendation(found: Finetunings, target: str, number: int) -> list[Element]:
@@ -76,31 +85,49 @@ def _recommendation(found: Finetunings, target: str, number: int) -> list[Elemen
 def _choices(found: Finetunings, target: str) -> list[_Choice]:
     """The best of every size, the fewest images first."""
     places: dict[int, dict[Condition, pd.Series]] = {}
-    for cell in found.having(target=target):
-        places.setdefault(cell.num_images, {})[cell] = found.at(cell)
-    return [_choose(places[size]) for size in sorted(places)]
+    for cell in found.having():
+        if found.settings[cell.target].target == target:
+            places.setdefault(cell.num_images, {})[cell] = found.at(cell)
+    return [_choose(places[size], found.settings) for size in sorted(places)]
 
 
-def _choose(values: Mapping[Condition, pd.Series]) -> _Choice:
+def _choose(values: Mapping[Condition, pd.Series], settings: Mapping[str, Setting]) -> _Choice:
     best = max(values, key=lambda cell: values[cell].mean())
-    sources = {cell.source: each for cell, each in values.items() if cell.blocks == best.blocks}
-    blocks = {
-        f"{blocks_name(cell.blocks)} trained": each
-        for cell, each in values.items()
-        if cell.source == best.source
-    }
-    return _Choice(best, values[best], compare(sources), compare(blocks))
+
+    def beside(varying: str, name: Callable[[Condition], str]) -> Comparison | None:
+        """The best against what differs from it in one field alone."""
+        fixed = [field for field in best._fields if field != varying]
+        return compare(
+            {
+                name(cell): each
+                for cell, each in values.items()
+                if all(getattr(cell, field) == getattr(best, field) for field in fixed)
+            }
+        )
+
+    return _Choice(
+        best,
+        values[best],
+        beside("source", lambda cell: cell.source),
+        beside("blocks", lambda cell: f"{blocks_name(cell.blocks)} trained"),
+        beside("target", lambda cell: str(settings[cell.target])),
+        settings[best.target],
+    )
 
 
 def _advice(target: str, choice: _Choice) -> str:
     """What to take, and how sure the choices of source and of blocks are."""
     cell, seeds = choice.cell, len(choice.values)
     accuracy = f"{cells.mean(choice.values).text} % over {seeds} seed{'s' if seeds > 1 else ''}"
+    by = f" with {choice.setting}" if choice.setting.axes else ""
     words = [
         f"{target}, {choice.size:,} images: take {cell.source} and train "
-        f"{blocks_name(cell.blocks)} ({accuracy})."
+        f"{blocks_name(cell.blocks)}{by} ({accuracy})."
     ]
-    for outcome, others in ((choice.sources, "source"), (choice.blocks, "number of blocks")):
+    compared = [(choice.sources, "source"), (choice.blocks, "number of blocks")]
+    if choice.setting.axes:
+        compared.append((choice.settings, "setting"))
+    for outcome, others in compared:
         if outcome is None:
             words.append(f"No other {others} was measured beside it.")
         else:
@@ -133,23 +160,37 @@ def _doubling(curve: LearningCurve | None, values: Mapping[int, pd.Series]) -> s
 
 
 def _table(target: str, choices: Sequence[_Choice], number: int) -> Table:
-    columns = ["images", "seeds", "source", "blocks", "test accuracy, %"]
+    axes = [name for name, _ in choices[-1].setting.axes]
+    columns = ["images", "seeds", "source", "blocks", *axes, "test accuracy, %"]
     columns += ["next source", "its distance", "source is sure"]
     columns += ["next blocks", "their distance", "blocks are sure"]
+    if axes:
+        columns += ["next settings", "their distance", "settings are sure"]
     rows = [
         [
             cells.count(choice.size),
             cells.seeds([choice.values]),
             cells.text(choice.cell.source),
             cells.text(blocks_name(choice.cell.blocks), choice.cell.blocks),
+            *(_value(value) for _, value in choice.setting.axes),
             cells.mean(choice.values),
             *_compared(choice.sources),
             *_compared(choice.blocks),
+            *(_compared(choice.settings) if axes else []),
         ]
         for choice in choices
     ]
     title = f"{target}: the best of what was measured"
     return Table(f"recommendation_{number}", title, columns, rows, NOTE + cells.INTERVALS)
+
+
+def _value(value: object) -> TableCell:
+    """A setting of an axis; nothing where it is none."""
+    if value is None:
+        return cells.NOTHING
+    if isinstance(value, float):
+        return cells.text(f"{value:g}", value)
+    return cells.text(value)
 
 
 def _compared(outcome: Comparison | None) -> list[TableCell]:

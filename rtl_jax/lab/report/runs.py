@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from rtl_jax.errors import UserError
-from rtl_jax.lab.config import LATER, WITHOUT_EFFECT, Experiment
+from rtl_jax.lab.config import LATER, NAMES, NUMBERS, WITHOUT_EFFECT, Experiment
 from rtl_jax.lab.report import names, published
 from rtl_jax.lab.report.names import paper_source, paper_target, target_name
 from rtl_jax.runtime import limits
@@ -46,6 +46,24 @@ _LATER = {
 }
 
 
+# The settings that a sweep varies as it does sources and blocks, by what they are called.
+AXES = {f"transfer.{name}": name for name in (*NUMBERS.values(), *NAMES.values())}
+
+
+class Setting(NamedTuple):
+    """What a target's name says: the target without the axes of a sweep, and their values."""
+
+    target: str
+    axes: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={_number(value)}" for name, value in self.axes)
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 class Condition(NamedTuple):
     """What a mean is taken over the seeds of."""
 
@@ -70,6 +88,7 @@ class Finetunings:
     paper_sources: Mapping[str, str]  # likewise
     reference: str | None  # the source that others are compared with: the natural one
     notes: tuple[str, ...]  # what was left out
+    settings: Mapping[str, Setting]  # of each target's name
 
     @functools.cached_property
     def last(self) -> Mapping[Condition, pd.Series]:
@@ -128,7 +147,8 @@ def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
     texts = {column: known[column].fillna("") for column in (*_TARGET, "config")}
     known = known.assign(blocks=known["blocks"].fillna(EVERY).astype(int), **texts)
     known = _fewer(known, notes)
-    targets, sources = _targets(known), _sources(known)
+    varied, sources = _targets(known), _sources(known)
+    targets = {given: _name(one) for given, one in varied.items()}
     labelled = known.assign(
         seed=[
             str(seed) if pd.isna(fold) else f"{seed}/{fold}"
@@ -156,6 +176,7 @@ def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
         paper_sources,
         reference,
         tuple([*notes, *_unequal(evaluations)]),
+        {name: varied[given] for given, name in targets.items()},
     )
 
 
@@ -226,16 +247,25 @@ def _rows_of(rows: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]
     return list(zip(*(rows[column] for column in columns), strict=True))
 
 
-def _targets(rows: pd.DataFrame) -> dict[tuple[str, ...], str]:
-    """A name for each target and config, with the settings that tell runs of a cell apart."""
+def _targets(rows: pd.DataFrame) -> dict[tuple[str, ...], Setting]:
+    """What tells runs of a cell apart: of each target and config the settings that vary, those that
+    are a sweep's axes beside the target's name, and the others in it.
+    """
     flat = {text: _flat(text) for text in rows["config"].unique()}
     varying = _varying(rows, flat)
     found = {}
     for given in dict.fromkeys(_rows_of(rows, [*_TARGET, "config"])):
         *target, config = given
-        extra = [f"{key}={flat[config].get(key)}" for key in varying.get(target[0], ())]
-        found[given] = ", ".join([target_name(*target), *extra])
+        known = {key: flat[config].get(key) for key in varying.get(target[0], ())}
+        others = [f"{key}={value}" for key, value in known.items() if key not in AXES]
+        axes = tuple((AXES[key], value) for key, value in known.items() if key in AXES)
+        found[given] = Setting(", ".join([target_name(*target), *others]), axes)
     return found
+
+
+def _name(setting: Setting) -> str:
+    """A target with all settings that tell its runs apart."""
+    return ", ".join(part for part in (setting.target, str(setting)) if part)
 
 
 def _known(names: Mapping[str, str | None]) -> dict[str, str]:

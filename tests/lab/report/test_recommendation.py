@@ -188,3 +188,71 @@ def test_a_whole_data_set_with_one_seed_does_not_decide():
     text, table = recommendations(finetunings(rows))
     assert isinstance(text, Text) and isinstance(table, Table)
     assert text.text.startswith("SVHN, 100 images: take natural") and len(table.rows) == 2
+
+
+def test_the_best_of_what_a_sweep_varies_is_recommended():
+    """Two rates and two heads, whose truth is known; other cells are not mixed with them."""
+    groups = [
+        cell([mean - 1, mean, mean + 1], source=source, blocks=1, size=400,
+             settings={"learning_rate": rate, "head_fit": head})
+        for source, ahead in ((NATURAL, 0), (L2, 5))
+        for rate, faster in ((0.03, 0), (0.1, -2))
+        for head, better in (("sgd", 0), ("logistic", 4))
+        for mean in [60 + ahead + faster + better]
+    ]  # fmt: skip
+    found = finetunings(frame(*groups))
+    assert len(found.targets) == 4  # a chart's line is of one of each
+    text, table = recommendations(found)
+    assert isinstance(text, Text) and isinstance(table, Table)
+    assert text.text.startswith(
+        "SVHN, 400 images: take L2 eps=3 and train 1 block with head_fit=logistic, "
+        "learning_rate=0.03 (69.00"
+    )
+    assert "L2 eps=3 beats natural by 5.0 ± 0.0 points, 3 seeds: sure." in text.text
+    assert (
+        "head_fit=logistic, learning_rate=0.03 leads head_fit=logistic, learning_rate=0.1"
+        not in text.text
+    )
+    assert (
+        "head_fit=logistic, learning_rate=0.03 beats head_fit=logistic, learning_rate=0.1 by 2.0"
+        in text.text
+    )
+    (row,) = table.rows
+    shown = dict(zip(table.columns, (one.text for one in row), strict=True))
+    assert (shown["head_fit"], shown["learning_rate"]) == ("logistic", "0.03")
+    assert shown["next settings"] == "head_fit=logistic, learning_rate=0.1"
+    assert (shown["their distance"], shown["settings are sure"])[1] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("axis", "values"),
+    [
+        ("weight_decay", (0.0, 5e-4)),
+        ("eps", (0.25, 0.5)),
+        ("beta", (1.0, 6.0)),
+    ],
+)
+def test_every_number_that_a_sweep_varies_is_an_axis(axis: str, values: tuple[float, float]):
+    settings = {"perturbation": "pgd"}
+    groups = [
+        cell([50 + index, 51 + index], settings={**settings, axis: value})
+        for index, value in enumerate(values)
+    ]
+    text, table = recommendations(finetunings(frame(*groups)))
+    assert isinstance(text, Text) and isinstance(table, Table)
+    assert f"with {axis}={values[1]:g} (" in text.text
+    assert [row[list(table.columns).index(axis)].text for row in table.rows] == [f"{values[1]:g}"]
+
+
+def test_settings_that_are_no_axis_stay_apart():
+    """Their runs are of another kind: each has a recommendation of its own."""
+    groups = [
+        cell([50 + rate, 51 + rate], settings={"learning_rate": rate, "momentum": momentum})
+        for rate in (0.1, 0.2)
+        for momentum in (0.0, 0.9)
+    ]
+    texts = [one for one in recommendations(finetunings(frame(*groups))) if isinstance(one, Text)]
+    assert len(texts) == 2
+    for one, momentum in zip(texts, (0.0, 0.9), strict=True):
+        assert one.text.startswith(f"SVHN, transfer.momentum={momentum}, 100 images: take natural")
+        assert "with learning_rate=0.2 (" in one.text
