@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _EPILOG = """
 SOURCE is a .pt, .pth, .ckpt or .safetensors file, or hf:OWNER/REPO/FILE or
-hf:OWNER/REPO on Hugging Face.
-Robust checkpoints that are published: python -m convert list
+hf:OWNER/REPO on Hugging Face, or the short name of a robust checkpoint that is published,
+salman/resnet50_l2_eps3, say: python -m convert list
 The way back: python -m convert export CHECKPOINT OUT.safetensors|OUT.pth
 """
 
@@ -112,6 +112,7 @@ def _convert(arguments: Sequence[str]) -> int:
     if options.head and (options.reference or options.attack):
         raise UserError("--reference and --attack are for networks with a head of their own")
     reference = None if options.reference is None else load_reference(options.reference)
+    _look_up(options)
     convert(
         options.source,
         options.destination,
@@ -121,6 +122,23 @@ def _convert(arguments: Sequence[str]) -> int:
     if not options.check:
         return 0
     return _check(options) or attack()
+
+
+def _look_up(options: argparse.Namespace) -> None:
+    """Where the source is the short name of a published checkpoint, put its place there, and what
+    no tensor of it shows where the command does not say otherwise."""
+    from convert.converter import free_destination
+    from convert.known import find, place
+
+    known = find(options.source)
+    if known is None:
+        return
+    free_destination(options.destination)  # before a long download
+    for name, value in known.choices.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    options.source = place(known, print)
+    print(f"{known.name}: {known.arch}, {known.data}, {known.threat}; {known.flags or 'as it is'}")
 
 
 def _choices(options: argparse.Namespace) -> "Choices":

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rtl_jax.errors import UserError
 from rtl_jax.models.registry import Architecture
 
 
@@ -35,7 +36,15 @@ class FromPixels(nn.Module):
     def stages_of(self, images: Tensor) -> list[tuple[str, Tensor]]:
         """'normalize' and 'logits', from images [n, 3, height, width] in [0, 1]."""
         x = (images.clamp(0, 1) - self.mean) / self.std
-        return [("normalize", x), ("logits", self.network(x))]
+        try:
+            logits = self.network(x)
+        except (AssertionError, RuntimeError) as error:  # torchvision's ViT has one size of images
+            height, width = images.shape[2:]
+            raise UserError(
+                f"--check: the network in PyTorch does not take images of {height} x {width} px: "
+                f"{error}"
+            ) from error
+        return [("normalize", x), ("logits", logits)]
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [n, classes] of images [n, 3, height, width] in [0, 1]."""

@@ -1,24 +1,18 @@
 """timm's ViT, ConvNeXt, Swin and XCiT, also with the stems of Singh et al."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from convert.torch_needed import import_package
+from convert.torch_networks.activations import ACTIVATIONS
 from rtl_jax.models.conv_stem import EPS, Stage
 from rtl_jax.models.convnext import ConvNeXtArchitecture
 from rtl_jax.models.swin import SwinArchitecture
 from rtl_jax.models.vit import ViTArchitecture
 from rtl_jax.models.xcit import XCiTArchitecture
-
-_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "gelu": nn.GELU,
-    "gelu_tanh": partial(nn.GELU, approximate="tanh"),
-    "relu": nn.ReLU,
-    "silu": nn.SiLU,
-}
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -64,7 +58,7 @@ def vit(arch: ViTArchitecture) -> nn.Module:
         fc_norm=arch.norm_after_pool,
         num_classes=arch.num_classes,
         norm_layer=partial(nn.LayerNorm, eps=arch.norm_eps),
-        act_layer=_ACTIVATIONS[arch.activation],
+        act_layer=ACTIVATIONS[arch.activation],
         dynamic_img_size=True,
     )
     if arch.stem == "convolutions":
@@ -82,7 +76,7 @@ def convnext(arch: ConvNeXtArchitecture, *, as_convolutions: bool) -> nn.Module:
         ls_init_value=1.0 if arch.layer_scale else None,
         head_norm_first=arch.norm_before_pool,
         conv_mlp=as_convolutions,
-        act_layer=_ACTIVATIONS[arch.activation],
+        act_layer=ACTIVATIONS[arch.activation],
         norm_eps=arch.norm_eps,
         num_classes=arch.num_classes,
     )
@@ -107,7 +101,7 @@ def swin(arch: SwinArchitecture, image_size: int) -> nn.Module:
     )
     for layer in network.layers:
         for block in layer.blocks:
-            block.mlp.act = _ACTIVATIONS[arch.activation]()
+            block.mlp.act = ACTIVATIONS[arch.activation]()
     return network
 
 
@@ -122,7 +116,7 @@ def xcit(arch: XCiTArchitecture) -> nn.Module:
         cls_attn_layers=arch.class_depth,
         tokens_norm=arch.tokens_norm,
         norm_layer=partial(nn.LayerNorm, eps=arch.norm_eps),
-        act_layer=_ACTIVATIONS[arch.activation],
+        act_layer=ACTIVATIONS[arch.activation],
         num_classes=arch.num_classes,
     )
     for number in range(arch.convolutions):

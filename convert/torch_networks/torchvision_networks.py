@@ -1,6 +1,7 @@
 """torchvision's networks beside its ResNets."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,11 +9,14 @@ from torch import nn
 
 from convert.layouts.entry import Shape
 from convert.torch_needed import import_package
+from convert.torch_networks.activations import ACTIVATIONS
 from rtl_jax.models.convnext import ConvNeXtArchitecture
 from rtl_jax.models.densenet import DenseNetArchitecture
 from rtl_jax.models.mobile import MobileArchitecture
 from rtl_jax.models.shufflenet import ShuffleNetArchitecture
+from rtl_jax.models.swin import SwinArchitecture
 from rtl_jax.models.vgg import VGGArchitecture
+from rtl_jax.models.vit import ViTArchitecture
 
 # Channels of both mobile networks' last stage at a multiplier of 1, and what rounding may add.
 _LAST, _ROUNDED = 320, 16
@@ -27,6 +31,41 @@ def convnext(arch: ConvNeXtArchitecture) -> nn.Module:
         for sizes in zip(arch.widths, afterwards, arch.depths, strict=True)
     ]
     return module.ConvNeXt(stages, num_classes=arch.num_classes)
+
+
+def vit(arch: ViTArchitecture) -> nn.Module:
+    """torchvision's VisionTransformer, which has one activation until it is built."""
+    network: Any = _models("vision_transformer").VisionTransformer(
+        image_size=arch.grid[0] * arch.patch,
+        patch_size=arch.patch,
+        num_layers=arch.depth,
+        num_heads=arch.heads,
+        hidden_dim=arch.width,
+        mlp_dim=arch.mlp_width,
+        num_classes=arch.num_classes,
+        norm_layer=partial(nn.LayerNorm, eps=arch.norm_eps),
+    )
+    for block in network.encoder.layers:
+        block.mlp[1] = ACTIVATIONS[arch.activation]()
+    return network
+
+
+def swin(arch: SwinArchitecture) -> nn.Module:
+    """torchvision's SwinTransformer, which has one activation until it is built."""
+    network: Any = _models("swin_transformer").SwinTransformer(
+        patch_size=[arch.patch] * 2,
+        embed_dim=arch.width,
+        depths=list(arch.depths),
+        num_heads=list(arch.heads),
+        window_size=[arch.window] * 2,
+        mlp_ratio=arch.mlp_ratio,
+        num_classes=arch.num_classes,
+        norm_layer=partial(nn.LayerNorm, eps=arch.norm_eps),
+    )
+    for stage in network.features[1::2]:
+        for block in stage:
+            block.mlp[1] = ACTIVATIONS[arch.activation]()
+    return network
 
 
 def densenet(arch: DenseNetArchitecture) -> nn.Module:

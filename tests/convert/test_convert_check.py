@@ -51,6 +51,8 @@ def saved(name, tmp_path):
         ("convnext-torchvision", "torchvision's ConvNeXt"),
         ("convnext-convstem-t", "timm's ConvNeXt"),
         ("vit-convstem", "timm's VisionTransformer"),
+        ("vit-torchvision", "torchvision's VisionTransformer"),
+        ("swin-torchvision", "torchvision's SwinTransformer"),
         ("swin", "timm's SwinTransformer"),
         ("xcit-small", "timm's Xcit"),
     ],
@@ -91,6 +93,19 @@ def test_check_sees_a_wrong_weight(tmp_path):
 
     assert relative(tmp_path / "out") < 1e-5
     assert relative(tmp_path / "wrong") > parity.TOLERANCE
+
+
+def test_check_of_images_that_torchs_network_does_not_take(tmp_path):
+    reference_path, _ = saved("vit-torchvision", tmp_path)
+    assert main([str(reference_path), str(tmp_path / "out"), "--heads=3"]) == 0
+    with pytest.raises(UserError, match="does not take images of 32 x 32 px"):
+        parity.differences(
+            reference_path,
+            tmp_path / "out",
+            choices=Choices.of(heads=3),
+            images=np.zeros((1, 32, 32, 3), np.float32),
+            report=lambda _: None,
+        )
 
 
 def test_a_package_that_is_absent(tmp_path, capsys, monkeypatch):
