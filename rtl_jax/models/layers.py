@@ -24,6 +24,7 @@ from rtl_jax.errors import UserError
 from rtl_jax.models.depthwise import depthwise_with_gradients, shifted_products
 from rtl_jax.models.gelu import gelu
 from rtl_jax.models.windows import window_slices
+from rtl_jax.runtime import devices
 
 ConvMethod = Literal["xla", "dot", "eigen"]
 
@@ -49,7 +50,7 @@ def choose_convolution(*, batched_weights: bool = False, backend: str | None = N
     """
     if batched_weights:
         return "dot"
-    return "eigen" if (backend or jax.default_backend()) == "cpu" else "xla"
+    return "eigen" if (backend or devices.platform()) == "cpu" else "xla"
 
 
 def conv2d(

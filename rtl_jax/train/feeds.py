@@ -178,7 +178,7 @@ class InMemory:
             return 1
         if self._is_short(step):
             return min(left, _MOST_STEPS)
-        if jax.default_backend() == "cpu":
+        if devices.platform() == "cpu":
             return 1
         return min(4 ** ((left.bit_length() - 1) // 2), _MOST_STEPS)
 

@@ -103,6 +103,13 @@ def test_the_convolution_is_chosen_by_backend_and_batched_weights():
     assert choose_convolution(backend="gpu", batched_weights=True) == "dot"
 
 
+def test_the_convolution_is_that_of_the_default_device(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert choose_convolution() == "xla"
+    with jax.default_device(jax.devices("cpu")[0]):
+        assert choose_convolution() == "eigen"
+
+
 def test_every_cut_equals_the_whole_and_torchs_stages():
     network = random_torch(SMALL)
     variables = variables_of(network)
