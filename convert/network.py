@@ -32,7 +32,7 @@ METADATA_KEY = "rtl_jax"
 _MAX_NETWORKS = 8
 
 _MAX_PREFIXES = 1000  # of which one may be chosen
-# Of ml_dtypes, whose kinds are 'V'.
+# Those of ml_dtypes, whose kind is 'V'.
 _FLOATS = ("bfloat16", "float8")
 
 # They compute nothing: BatchNorm's counter of batches, and AveragedModel's of models.

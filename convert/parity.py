@@ -22,7 +22,7 @@ TOLERANCE = 1e-3
 
 
 class Difference(NamedTuple):
-    """Of one stage: its name, the largest difference, and the largest value in torch."""
+    """One stage: its name, the largest difference, and the largest value in torch."""
 
     stage: str
     largest: float

@@ -242,7 +242,7 @@ def _a_storage(value: Any) -> Storage:
 
 
 def _rebuild_from_type(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
-    # Of torch's own functions alone: they copy nothing, so that no call within a call does.
+    # Only torch's own functions: they copy nothing, so that no call within a call does.
     known = isinstance(function, Global) and function.module == "torch._utils"
     if known and isinstance(arguments, tuple) and allowed(function):
         return construct(function, arguments)

@@ -20,7 +20,7 @@ from rtl_jax.models.checked_description import CheckedDescription, require_depth
 from rtl_jax.models.layers import Conv, ConvMethod
 from rtl_jax.models.token_layers import Activation, LayerNorm, Mlp, PatchConv
 
-# Of the convolutional stem's layers, as multiples of the first: its width and its stride.
+# The width (as a multiple of the first's) and the stride of the convolutional stem's layers.
 _STEMS = {"two": ((1, 2), (2, 2)), "three": ((1, 2), (1.5, 2), (2, 1))}
 
 

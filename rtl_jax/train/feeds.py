@@ -205,7 +205,7 @@ class InMemory:
 
 @partial(jax.jit, static_argnums=3)
 def _draw(keys: Keys, rows: jax.Array, epochs: jax.Array, sizes: tuple[int, int, int]) -> Rows:
-    """Of every epoch and seed, the order of the images and their places, int32 [E, S, total].
+    """Order the images of every epoch and seed, and find their places, int32 [E, S, total].
 
     `rows` are [S, total]; `sizes` are the images of a seed, the views of each, and the images of
     the whole set.

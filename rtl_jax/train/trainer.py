@@ -235,7 +235,7 @@ def begin(
 
 
 def _class_weights(tunings: Sequence[FineTuning]) -> np.ndarray | None:
-    """Of every seed and class, images / (classes * images of the class), float32 [S, C]; or None.
+    """The weights of each seed's classes, images / (classes * images of the class), or None.
 
     A class without training images weighs nothing.
     """
