@@ -114,8 +114,12 @@ def attend(
     scores = at_least_float32((queries * scale) @ keys.swapaxes(-1, -2))
     if bias is not None:
         scores = scores + bias
-    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    return (weights @ values).swapaxes(-3, -2)
+    # Weights are divided by their sum behind the product, where numbers are fewer, and so in the
+    # gradient, which then needs no sum over all weights.
+    weights = jnp.exp(scores - lax.stop_gradient(scores.max(-1, keepdims=True)))
+    total = in_memory_on_cpu(weights.sum(-1, keepdims=True))
+    sums = at_least_float32(weights.astype(values.dtype) @ values)
+    return (sums / total).astype(values.dtype).swapaxes(-3, -2)
 
 
 def resized_positions(
