@@ -1,7 +1,7 @@
 """What is asked of a layout: how the checkpoints of a family are named, and what they hold."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -83,6 +83,13 @@ class Layout:
 
     def options_of_name(self, name: str) -> dict[str, Any]:
         """The options that the name of an architecture or of a file says, such as timm's."""
+        return {}
+
+    def options_of_modules(self, modules: Collection[str]) -> dict[str, Any]:
+        """The options that the names of all parts of a network say, those without tensors too.
+
+        None as a value: the parts are those of several networks, and it is to be asked for.
+        """
         return {}
 
     def stem_words(self, architecture: Any) -> str:

@@ -57,8 +57,6 @@ class SwinLayout(Layout):
 
     def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> SwinArchitecture:
         """The architecture whose tensors these are."""
-        if any(name.endswith("attn.logit_scale") for name in shapes):
-            raise UserError("holds a Swin transformer V2, which is not supported; version 1 is")
         blocks = [re.escape(self._stage(stage)) for stage in range(self.num_stages(shapes))]
         if not blocks:
             raise UserError(f"has no blocks named {self._stage(0)}.0, ...")
