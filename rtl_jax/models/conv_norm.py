@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rtl_jax.models.layers import ACTIVATIONS, BN_MOMENTUM, BatchNorm, Conv, ConvMethod
+from rtl_jax.models.activations import ACTIVATIONS
+from rtl_jax.models.batch_norm import BN_MOMENTUM, BatchNorm
+from rtl_jax.models.convolution import Conv, ConvMethod
 
 
 class ConvNorm(nnx.Module):

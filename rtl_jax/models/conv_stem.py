@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rtl_jax.models.layers import ACTIVATIONS, Conv, ConvMethod
+from rtl_jax.models.activations import ACTIVATIONS
+from rtl_jax.models.convolution import Conv, ConvMethod
 from rtl_jax.models.token_layers import LayerNorm
 
 EPS = 1e-6  # of its normalisations, whatever those of the blocks have

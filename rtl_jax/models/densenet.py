@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from rtl_jax.models.batch_norm import BatchNorm
 from rtl_jax.models.blocks import BlockNetwork, ClassificationHead
+from rtl_jax.models.convolution import Conv, ConvMethod
 from rtl_jax.models.description import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -24,7 +26,7 @@ from rtl_jax.models.description import (
     require_wholes,
     require_widths,
 )
-from rtl_jax.models.layers import BatchNorm, Conv, ConvMethod, max_pool, mean_pool
+from rtl_jax.models.pooling import max_pool, mean_pool
 
 
 class DenseLayerSpec(NamedTuple):

@@ -15,6 +15,7 @@ from flax import nnx
 from rtl_jax.errors import UserError, require_choice, shown
 from rtl_jax.models.blocks import BlockNetwork, ClassificationHead
 from rtl_jax.models.conv_norm import ConvNorm
+from rtl_jax.models.convolution import ConvMethod
 from rtl_jax.models.description import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -27,7 +28,6 @@ from rtl_jax.models.description import (
     require_wholes,
     require_widths,
 )
-from rtl_jax.models.layers import ConvMethod
 
 Kind = Literal["mobilenet_v2", "mnasnet"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from rtl_jax.errors import UserError
-from rtl_jax.models.layers import ConvMethod, choose_convolution
+from rtl_jax.models.convolution import ConvMethod, choose_convolution
 from rtl_jax.models.registry import Architecture, Variables, family_of
 
 

@@ -18,7 +18,7 @@ from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.models import registry, storage
-from rtl_jax.models.layers import ConvMethod
+from rtl_jax.models.convolution import ConvMethod
 from rtl_jax.models.model import bind, check_variables, definition, variable_shapes
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.digest import digest
@@ -118,7 +118,7 @@ class Network:
 
         A pytree whose arrays are arguments of any program that it is passed to. `dtype` is what
         blocks compute in. Variables with a leading axis (many seeds) go through `jax.vmap` over
-        the result; then `method='dot'` is the convolution to choose, see `models.layers`.
+        the result; then `method='dot'` is the convolution to choose, see `models.convolution`.
         """
         graphdef = definition(self.architecture, dtype=dtype, method=method)
         return jax.tree_util.Partial(_logits, graphdef, *self._on_device)

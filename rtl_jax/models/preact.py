@@ -14,7 +14,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rtl_jax.errors import UserError, require, require_choice, shown
+from rtl_jax.models.activations import ACTIVATIONS
+from rtl_jax.models.batch_norm import BatchNorm
 from rtl_jax.models.blocks import BlockNetwork, ClassificationHead
+from rtl_jax.models.convolution import Conv, ConvMethod
 from rtl_jax.models.description import (
     Description,
     is_finite,
@@ -25,7 +28,6 @@ from rtl_jax.models.description import (
     require_whole,
     require_wholes,
 )
-from rtl_jax.models.layers import ACTIVATIONS, BatchNorm, Conv, ConvMethod
 from rtl_jax.runtime import limits
 
 Activation = Literal["relu", "silu", "gelu"]

@@ -7,17 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from rtl_jax.models.activations import ACTIVATIONS
 from rtl_jax.models.architecture import ResNetArchitecture
+from rtl_jax.models.batch_norm import BatchNorm
 from rtl_jax.models.blocks import BlockNetwork, ClassificationHead
-from rtl_jax.models.layers import (
-    ACTIVATIONS,
-    BatchNorm,
-    Conv,
-    ConvMethod,
-    blur_pool,
-    max_pool,
-    mean_pool,
-)
+from rtl_jax.models.convolution import Conv, ConvMethod
+from rtl_jax.models.pooling import blur_pool, max_pool, mean_pool
 
 
 class Block(nnx.Module):

@@ -14,6 +14,7 @@ from flax import nnx
 from rtl_jax.errors import UserError, shown
 from rtl_jax.models.blocks import BlockNetwork, ClassificationHead
 from rtl_jax.models.conv_norm import ConvNorm
+from rtl_jax.models.convolution import ConvMethod
 from rtl_jax.models.description import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -25,7 +26,7 @@ from rtl_jax.models.description import (
     require_wholes,
     require_widths,
 )
-from rtl_jax.models.layers import ConvMethod, max_pool
+from rtl_jax.models.pooling import max_pool
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from flax import nnx
 from rtl_jax.errors import UserError, require
 from rtl_jax.models.blocks import BlockNetwork, ClassificationHead
 from rtl_jax.models.checked_description import CheckedDescription, require_depths
-from rtl_jax.models.layers import ConvMethod
+from rtl_jax.models.convolution import ConvMethod
 from rtl_jax.models.token_layers import Activation, LayerNorm, Linear, Mlp, PatchConv, attend
 
 _MASKED = -100.0  # timm's score of tokens that a shifted window joins and the image does not

@@ -14,13 +14,13 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from rtl_jax.models import layers
+from rtl_jax.models import activations
 from rtl_jax.models.in_memory import in_memory_on_cpu
 
 Variables = dict[str, jax.Array]
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
 
-ACTIVATIONS = layers.ACTIVATIONS | {"gelu_tanh": partial(nnx.gelu, approximate=True)}
+ACTIVATIONS = activations.ACTIVATIONS | {"gelu_tanh": partial(nnx.gelu, approximate=True)}
 
 
 def at_least_float32(values: jax.Array) -> jax.Array:

@@ -14,7 +14,9 @@ import numpy as np
 from flax import nnx
 
 from rtl_jax.errors import UserError, shown
+from rtl_jax.models.batch_norm import BatchNorm
 from rtl_jax.models.blocks import BlockNetwork, ClassificationHead
+from rtl_jax.models.convolution import Conv, ConvMethod
 from rtl_jax.models.description import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -27,7 +29,7 @@ from rtl_jax.models.description import (
     require_wholes,
     require_widths,
 )
-from rtl_jax.models.layers import BatchNorm, Conv, ConvMethod, max_pool
+from rtl_jax.models.pooling import max_pool
 
 
 @dataclasses.dataclass(frozen=True)

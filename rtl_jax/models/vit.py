@@ -18,7 +18,7 @@ from rtl_jax.errors import UserError, require
 from rtl_jax.models import conv_stem
 from rtl_jax.models.blocks import BlockNetwork, ClassificationHead
 from rtl_jax.models.checked_description import CheckedDescription, require_depths
-from rtl_jax.models.layers import ConvMethod
+from rtl_jax.models.convolution import ConvMethod
 from rtl_jax.models.token_layers import (
     Activation,
     LayerNorm,

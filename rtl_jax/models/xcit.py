@@ -17,9 +17,10 @@ from flax import nnx
 from jax import lax
 
 from rtl_jax.errors import UserError, require
+from rtl_jax.models.batch_norm import BatchNorm
 from rtl_jax.models.blocks import BlockNetwork, ClassificationHead
 from rtl_jax.models.checked_description import CheckedDescription, require_depths
-from rtl_jax.models.layers import BatchNorm, Conv, ConvMethod
+from rtl_jax.models.convolution import Conv, ConvMethod
 from rtl_jax.models.token_layers import (
     ACTIVATIONS,
     Activation,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import BEFORE_STEM
-from rtl_jax.models.layers import choose_convolution
+from rtl_jax.models.convolution import choose_convolution
 from rtl_jax.models.model import Weights, batch_stats_of, bind, definition
 from rtl_jax.models.registry import Architecture, Module, Variables
 from rtl_jax.train.freeze import combine, split_point

@@ -12,7 +12,7 @@ from rtl_jax.lab.config import Attack, Experiment, Pretraining, Source, Target
 from rtl_jax.lab.finetune.task import run_finetune
 from rtl_jax.lab.pretrain.task import run_pretrain
 from rtl_jax.models.architecture import architecture
-from rtl_jax.models.layers import choose_convolution
+from rtl_jax.models.convolution import choose_convolution
 from rtl_jax.models.model import bind, definition, initialize
 from rtl_jax.runtime import devices
 from rtl_jax.train.recipe import Recipe

@@ -11,7 +11,8 @@ import torch
 from jax import lax
 from jax.extend import core
 
-from rtl_jax.models.layers import ConvMethod, conv2d, max_pool
+from rtl_jax.models.convolution import ConvMethod, conv2d
+from rtl_jax.models.pooling import max_pool
 from tests.torch_networks import nchw
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ import torch
 
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import ARCHITECTURES, BEFORE_STEM, ResNetArchitecture, architecture
-from rtl_jax.models.layers import choose_convolution, conv2d
+from rtl_jax.models.convolution import choose_convolution, conv2d
 from rtl_jax.models.model import batch_stats_of, bind, definition, initialize, variable_shapes
 from tests.torch_networks import nchw, random_torch, variables_of
 

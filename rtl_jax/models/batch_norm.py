@@ -1,0 +1,52 @@
+"""Batch normalisation as torch has it."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from rtl_jax.errors import UserError
+
+BN_MOMENTUM = 0.1  # torch's: the weight of the new batch
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation as torch's BatchNorm2d, all statistics float32.
+
+    With `train` it normalises by the batch's mean and biased variance and moves the running
+    statistics, the variance by the unbiased one (nnx.BatchNorm keeps the biased; training
+    losses do not show the difference, evaluation does). Otherwise it uses the running ones.
+    """
+
+    def __init__(
+        self, features: int, *, eps: float, dtype: jnp.dtype, momentum: float = BN_MOMENTUM
+    ):
+        self.scale = nnx.Param(jnp.ones(features))
+        self.bias = nnx.Param(jnp.zeros(features))
+        self.mean = nnx.BatchStat(jnp.zeros(features))
+        self.var = nnx.BatchStat(jnp.ones(features))
+        self.eps = eps
+        self.momentum = momentum
+        self.dtype = dtype
+
+    def __call__(self, inputs: jax.Array, train: bool) -> jax.Array:
+        scale, bias = self.scale[...], self.bias[...]
+        inputs = inputs.astype(jnp.promote_types(inputs.dtype, scale.dtype))
+        if train:
+            count = inputs.size // inputs.shape[-1]
+            if count < 2:
+                raise UserError(
+                    "batch normalisation needs more than one value per channel, and a batch "
+                    "of one image has only one here: use larger images, another batch size "
+                    "or another number of images"
+                )
+            mean = inputs.mean((0, 1, 2))
+            var = jnp.square(inputs - mean).mean((0, 1, 2))
+            running_mean, running_var = self.mean[...], self.var[...]
+            unbiased = var * (count / (count - 1))
+            self.mean[...] = running_mean + self.momentum * (mean - running_mean)
+            self.var[...] = running_var + self.momentum * (unbiased - running_var)
+        else:
+            mean, var = self.mean[...], self.var[...]
+        factor = scale * lax.rsqrt(var + self.eps)
+        return ((inputs - mean) * factor + bias).astype(self.dtype)
