@@ -77,7 +77,7 @@ def run(words: list[str], workdir: Path) -> tuple[float, int]:
     started = time.monotonic()
     command = [sys.executable, "run.py", "--workdir", str(workdir), "--config", *words]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        # Of this child alone; `getrusage` would give the largest of all children.
+        # This child's alone; `getrusage` would give the largest of all children.
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _EPILOG = """
 SOURCE is a .pt, .pth, .ckpt or .safetensors file, or hf:OWNER/REPO/FILE or
-hf:OWNER/REPO on Hugging Face.
-Robust checkpoints that are published: python -m convert list
+hf:OWNER/REPO on Hugging Face, or the short name of a robust checkpoint that is published,
+salman/resnet50_l2_eps3, say: python -m convert list
 The way back: python -m convert export CHECKPOINT OUT.safetensors|OUT.pth
 """
 
@@ -51,7 +51,7 @@ def _convert(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("python -m convert", description=__doc__, epilog=_EPILOG)
     parser.add_argument("source", metavar="SOURCE")
     parser.add_argument("destination", metavar="DESTINATION", type=Path)
-    parser.add_argument("--check", action="store_true", help="compare with PyTorch, by stage")
+    parser.add_argument("--check", action="store_true", help="compare with the network in PyTorch")
     parser.add_argument("--arch", metavar="NAME", help="fail unless the file holds this network")
     for name in ("mean", "std"):
         parser.add_argument(
@@ -112,6 +112,7 @@ def _convert(arguments: Sequence[str]) -> int:
     if options.head and (options.reference or options.attack):
         raise UserError("--reference and --attack are for networks with a head of their own")
     reference = None if options.reference is None else load_reference(options.reference)
+    _look_up(options)
     convert(
         options.source,
         options.destination,
@@ -121,6 +122,23 @@ def _convert(arguments: Sequence[str]) -> int:
     if not options.check:
         return 0
     return _check(options) or attack()
+
+
+def _look_up(options: argparse.Namespace) -> None:
+    """Where the source is the short name of a published checkpoint, put its place there, and what
+    no tensor of it shows where the command does not say otherwise."""
+    from convert.converter import free_destination
+    from convert.known import find, place
+
+    known = find(options.source)
+    if known is None:
+        return
+    free_destination(options.destination)  # before a long download
+    for name, value in known.choices.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    options.source = place(known, print)
+    print(f"{known.name}: {known.arch}, {known.data}, {known.threat}; {known.flags or 'as it is'}")
 
 
 def _choices(options: argparse.Namespace) -> "Choices":
@@ -141,9 +159,11 @@ def _check(options: argparse.Namespace) -> int:
     rows = differences(options.source, destination, choices=_choices(options))
     worst = max(rows, key=lambda row: row.relative)
     if worst.relative <= TOLERANCE:
-        arch = Network.load(expanded(destination).absolute()).architecture
-        layout = layout_of(arch)
-        print(f"equal: every stage within {worst.relative:.1e} of its largest value")
+        network = Network.load(expanded(destination).absolute())
+        arch = network.architecture
+        layout = layout_of(arch, network.provenance.get("layout"))
+        compared, whose = ("every stage", "its") if len(rows) > 2 else ("logits", "their")
+        print(f"equal: {compared} within {worst.relative:.1e} of {whose} largest value")
         print(
             f"compared: {layout.torch_words} with these weights, in PyTorch, "
             f"{layout.described(arch)}"

@@ -52,9 +52,7 @@ def convert(
         destination exists or cannot be written.
     """
     chosen = Choices.of(**choices)
-    destination = hub.expanded(destination)
-    if destination.exists() or destination.is_symlink():
-        raise UserError(f"{destination} exists already: remove it or choose another destination")
+    destination = free_destination(destination)
     path = hub.locate(source, report)
     stamp = _stamp(path)
     with open_checkpoint(path) as checkpoint, translated(path):
@@ -93,6 +91,14 @@ def convert(
         provenance["reference"] = compare_reference(converted, reference, report)
     converted.save(destination.absolute())
     report(f"wrote {destination}")
+    return destination
+
+
+def free_destination(destination: str | os.PathLike) -> Path:
+    """The path of a directory to be made; UserError where there is something already."""
+    destination = hub.expanded(destination)
+    if destination.exists() or destination.is_symlink():
+        raise UserError(f"{destination} exists already: remove it or choose another destination")
     return destination
 
 

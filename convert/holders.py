@@ -10,7 +10,7 @@ from convert.choices import Choices
 from convert.heads import Head
 from convert.misfits import KEYS, no_network
 from convert.pickles import Opaque, shown
-from convert.tensors import Tensor, as_tensor
+from convert.tensors import StateDict, Tensor, as_tensor
 from rtl_jax.errors import UserError
 
 # Dictionaries within dictionaries: enough for every trainer, and bounded.
@@ -23,7 +23,8 @@ class State(NamedTuple):
 
     key: where it lies, 'a.b' for one in another. tensors: those that were not ignored, by name.
     networks: by prefix. odd: what stands in the place of a weight and is no plain tensor.
-    notes: lines for the user.
+    notes: lines for the user. modules: the names of all parts of the network, also of those
+    without tensors, where the file has them.
     """
 
     key: str
@@ -31,6 +32,7 @@ class State(NamedTuple):
     networks: dict[str, Head]
     odd: str | None
     notes: list[str]
+    modules: tuple[str, ...] = ()
 
 
 def find_state(checkpoint: Checkpoint, choices: Choices) -> State:
@@ -109,7 +111,8 @@ def _state(key: str, value: Mapping[Any, Any], choices: Choices) -> State:
         del tensors[name]
     tensors, notes = reparametrizations.computed(tensors)
     notes += counted("ignored", ignored)
-    return State(key, tensors, heads.networks(tensors), _odd(value), notes)
+    modules = value.modules if isinstance(value, StateDict) else ()
+    return State(key, tensors, heads.networks(tensors), _odd(value), notes, modules)
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

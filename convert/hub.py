@@ -86,7 +86,7 @@ def _download(source: str, repo: str, file: str, report: Callable[[str], Any]) -
         return Path(cached)
     address = huggingface_hub.hf_hub_url(repo, file)
     try:
-        _within(_PROBE_SECONDS, lambda: huggingface_hub.get_hf_file_metadata(address, timeout=5))
+        within(_PROBE_SECONDS, lambda: huggingface_hub.get_hf_file_metadata(address, timeout=5))
         report(f"downloading {address}")
         return Path(huggingface_hub.hf_hub_download(repo, file, etag_timeout=5))
     except errors.HFValidationError as error:
@@ -154,7 +154,7 @@ def _advice(error: Exception, repo: str, file: str, address: str) -> str:
     return f"the Hugging Face hub cannot be reached ({type(error).__name__}): {by_hand}"
 
 
-def _within(seconds: float, call: Callable[[], Any]) -> None:
+def within(seconds: float, call: Callable[[], Any]) -> None:
     """Call, but wait no longer than `seconds`: resolving a name has no time limit of its own."""
     results: queue.Queue[BaseException | None] = queue.Queue()
 

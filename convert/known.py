@@ -1,69 +1,71 @@
-"""Robust checkpoints that are published, by short names: what `python -m convert list` prints.
+"""Published checkpoints by their short names: the list of them, and which file a name is of."""
 
-Only what is documented stands here; what is not known is left empty. Accuracies are the
-publishers' own, on ImageNet, in percent.
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from convert.fetch import fetch
+from convert.published import KNOWN
+from convert.published.known import Known
+from rtl_jax.errors import UserError
+
+_PUBLISHERS = tuple(dict.fromkeys(f"{each.name.partition('/')[0]}/" for each in KNOWN))
+_FOOTNOTE = """
+Accuracies are the publishers' and RobustBench's; what is not known is left empty. A name stands
+for its file, python -m convert NAME DESTINATION, and for what no tensor of it shows: activation
+and normalisation, say. A file on Google Drive is downloaded by hand; the command then says how.
 """
 
-from typing import NamedTuple
 
-_SALMAN = "hf:madrylab/robust-imagenet-models"
+def find(source: str) -> Known | None:
+    """The checkpoint of this name; None where the source is a path, or on the hub.
 
-
-class Known(NamedTuple):
-    """A checkpoint: its source, what it was trained against, and its published accuracies.
-
-    `robust` is under AutoAttack at the eps of training, on RobustBench's 5,000 images. `num_bytes`
-    and `license` are empty where they are not known, and `checked` says whether it was converted
-    and compared here.
+    Raises UserError for a name that is none, with those that are like it.
     """
-
-    name: str
-    source: str
-    threat: str
-    clean: float | None = None
-    robust: float | None = None
-    num_bytes: int | None = None
-    license: str = ""
-    checked: bool = False
-
-
-def _salman(arch: str, norm: str, eps: str, **known: float | int) -> Known:
-    threat = f"L2 eps={eps}" if norm == "l2" else f"Linf eps={float(eps):g}/255"
-    name = f"{arch}_{norm}_eps{eps}"
-    return Known(f"salman/{name}", f"{_SALMAN}/{name}.ckpt", threat, **known)  # type: ignore[arg-type]
+    if source.startswith("hf:") or Path(source).exists():
+        return None
+    for known in KNOWN:
+        if known.name.lower() == source.lower():
+            return known
+    if not source.startswith(_PUBLISHERS):
+        return None
+    names = difflib.get_close_matches(source, [known.name for known in KNOWN], 3, 0.4)
+    like = f" (is it {' or '.join(names)}?)" if names else ""
+    raise UserError(f"{source}: no published checkpoint is called so{like}: python -m convert list")
 
 
-KNOWN = (
-    _salman("resnet50", "l2", "3", clean=62.83),
-    _salman("resnet50", "linf", "4.0", clean=63.86, robust=34.96, num_bytes=204_818_947),
-    _salman("resnet50", "linf", "8.0", clean=54.53),
-    *(
-        _salman(arch, "l2", "3")
-        for arch in (
-            "resnet18",
-            "wide_resnet50_2",
-            "wide_resnet50_4",
-            "resnext50_32x4d",
-            "densenet",
-            "mnasnet",
-            "mobilenet_v2",
-            "shufflenet",
-            "vgg16_bn",
+def place(known: Known, report: Callable[[str], Any]) -> str:
+    """The source of a published checkpoint as the converter takes it, downloaded if need be.
+
+    Raises UserError where it has to be downloaded by hand, with what to do then.
+    """
+    if known.source.startswith("hf:"):
+        return known.source
+    flags = f" {known.flags}" if known.flags else ""
+    by_hand = (
+        f"download it from {known.source} with a browser, and then: "
+        f"python -m convert FILE DESTINATION{flags}"
+    )
+    if known.by_hand:
+        raise UserError(
+            f"{known.name}: is on Google Drive, which gives no file to a program: {by_hand}"
         )
-    ),
-)
+    return str(fetch(known.source, by_hand, report))
 
 
 def table() -> str:
     """The list as a table with a line for each checkpoint."""
     rows: list[tuple[str, ...]] = [
-        ("name", "threat", "clean %", "robust %", "bytes", "license", "checked", "source")
-    ]
+        ("name", "network", "data", "threat", "clean %", "robust %", "bytes", "license", "checked",
+         "source")
+    ]  # fmt: skip
     for each in KNOWN:
         numbers = ("" if value is None else f"{value:.2f}" for value in (each.clean, each.robust))
         size = "" if each.num_bytes is None else f"{each.num_bytes:,}"
         checked = "yes" if each.checked else "no"
-        rows.append((each.name, each.threat, *numbers, size, each.license, checked, each.source))
+        what = (each.name, each.arch, each.data, each.threat, *numbers)
+        rows.append((*what, size, each.license, checked, each.source))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n" + _FOOTNOTE.rstrip()

@@ -8,6 +8,7 @@ from convert import heads
 from convert.checkpoint import Checkpoint
 from convert.layouts import LAYOUTS
 from convert.layouts.layout import Layout
+from convert.other_families import other_family
 from convert.pickles import Opaque, shown
 from rtl_jax.errors import UserError
 from rtl_jax.models.registry import Architecture
@@ -17,7 +18,6 @@ KEYS = ("model", "state_dict", "model_state_dict", "net", "network", "weights", 
 
 _MAX_PROBLEMS = 100
 _MAX_LINES = 10_000
-_MAX_NAME = 300
 
 _SHARD = re.compile(r"-(\d{1,5})-of-(\d{1,5})\.\w+$")
 
@@ -29,35 +29,6 @@ _HINTS = (
     ("_scale ", "Quantised weights, which have scales, are not supported."),
     ("parametrizations.", "Of parametrizations only weight and spectral norms are supported."),
 )
-
-
-# Families that are not supported, by names of two of their tensors; the first that fits is said.
-_OTHERS: tuple[tuple[str, str], ...] = (
-    (
-        r"(layer[0-9]+\.0\.(se|se_module)\.(fc1?|conv))",
-        "a SENet (squeeze-and-excitation or its like)",
-    ),
-    (r"((stem\.1\.0|stem\.conv2)\.weight$|layers\.MBconv\.)", "a MaxViT"),
-    (r"(s1\.b1\.conv1\.conv|trunk_output\.block1\.)", "a RegNet"),
-    (
-        r"(features\.1\.0\.block\.0\.0\.weight$|blocks\.0\.0\.conv_dw\.weight$)",
-        "an EfficientNet or a MobileNet of timm's",
-    ),
-    (r"features\.1\.block\.0\.0\.weight$", "a MobileNetV3"),
-    (r"features\.3\.squeeze\.weight$", "a SqueezeNet"),
-    (r"inception3a\.", "a GoogLeNet"),
-    (r"Mixed_5b\.", "an Inception"),
-)
-
-
-def other_family(names: Sequence[str]) -> str | None:
-    """What holds tensors of these names, where that is a family which is not supported."""
-    for pattern, words in _OTHERS:
-        found = re.compile(rf"(?:^|\.){pattern}")
-        if any(found.search(name) for name in names[:_MAX_LINES] if len(name) < _MAX_NAME):
-            known = ", ".join(dict.fromkeys(layout.words for layout in LAYOUTS))
-            return f"holds {words}, which is not supported; what is: {known}"
-    return None
 
 
 def does_not_fit(

@@ -12,7 +12,6 @@ from convert import hub, network
 from convert.checkpoint import open_checkpoint, translated
 from convert.choices import DEFAULT, Choices
 from convert.layouts import layout_of
-from convert.layouts.entry import COUNTER
 from convert.torch_needed import import_torch
 from rtl_jax.models.model import bind, definition
 from rtl_jax.models.network import Network
@@ -23,7 +22,7 @@ TOLERANCE = 1e-3
 
 
 class Difference(NamedTuple):
-    """Of one stage: its name, the largest difference, and the largest value in torch."""
+    """One stage: its name, the largest difference, and the largest value in torch."""
 
     stage: str
     largest: float
@@ -51,15 +50,25 @@ def torch_network(
     path = hub.locate(source, report)
     with open_checkpoint(path) as checkpoint, translated(path):
         found = network.find(checkpoint, choices)
-        module = found.layout.torch_module(arch)
+        layout = found.layout
+        module = layout.torch_module(arch)
+        theirs = layout.torch_layout.entries(arch)
+        names = {(each.collection, each.path): each.torch_name for each in theirs}
         state = {
-            name: torch.from_numpy(tensor.load().astype(np.float32))
-            for name, tensor in found.tensors.items()
-            if not name.endswith(COUNTER)
+            names[each.collection, each.path]: torch.from_numpy(
+                found.tensors[each.torch_name].load().astype(np.float32)
+            )
+            for each in layout.entries(arch)
         }
-    # Counters compute nothing; the values that do must all be there.
-    missing = module.load_state_dict(state, strict=False).missing_keys
-    assert all(name.endswith(COUNTER) for name in missing), missing
+    whole = module.state_dict()  # with torch's metadata, which some modules read
+    # Counters and the like compute nothing; the values that do must all be there.
+    missing = [name for name in whole.keys() - state.keys() if not layout.computes_nothing(name)]
+    if missing or any(
+        name not in whole or whole[name].shape != value.shape for name, value in state.items()
+    ):
+        raise layout.incomparable(arch)
+    whole.update(state)
+    module.load_state_dict(whole)
     return module
 
 
@@ -71,20 +80,24 @@ def differences(
     images: np.ndarray | None = None,
     report: Callable[[str], Any] = print,
 ) -> list[Difference]:
-    """Run both networks on the same images and compare them behind every block.
+    """Run both networks on the same images and compare them.
 
-    torch has the weights of `source`, Flax those that were written to `converted`; `choices` are
-    those of the conversion. `images` are [n, height, width, 3] in [0, 1]; by default four random
-    ones of 224 pixels (32 behind a small stem). Reports a line per stage.
+    A ResNet is compared behind every block, other families by their logits. torch has the weights
+    of `source`, Flax those that were written to `converted`; `choices` are those of the conversion.
+    `images` are [n, height, width, 3] in [0, 1]; by default four random ones of the size for which
+    the network is made. Reports a line per stage.
     """
     torch = import_torch("--check")
     stored = Network.load(hub.expanded(converted).absolute())
-    arch = stored.architecture
+    arch: Any = stored.architecture
     if images is None:
         size = image_size(arch)
         images = np.random.default_rng(0).random((4, size, size, 3), np.float32)
     module = torch_network(source, arch, choices, report)
+    with torch.no_grad():
+        torch_results = module.stages_of(torch.from_numpy(images).permute(0, 3, 1, 2))
     graph = definition(arch, method="xla")
+    stages = ["normalize", "stem", *arch.block_names(), "pool", "logits"]
 
     @jax.jit
     def ours(params: Any, batch_stats: Any, images: jax.Array) -> list[jax.Array]:
@@ -98,15 +111,14 @@ def differences(
         return [*results, pooled, net(images)]
 
     with jax.default_matmul_precision("highest"):
-        flax_results = ours(stored.params, stored.batch_stats, jnp.asarray(images))
-    with torch.no_grad():
-        torch_results = module.stages_of(torch.from_numpy(images).permute(0, 3, 1, 2))
+        results = ours(stored.params, stored.batch_stats, jnp.asarray(images))
+    flax_results = dict(zip(stages, results, strict=True))
     rows = []
     report(f"{len(images)} images of {images.shape[1]} px; largest difference, torch - Flax:")
     report(f"{'stage':<12}{'absolute':>12}{'of largest value':>18}")
-    for (stage, theirs), mine in zip(torch_results, flax_results, strict=True):
+    for stage, theirs in torch_results:
         expected = theirs.permute(0, 2, 3, 1).numpy() if theirs.ndim == 4 else theirs.numpy()
-        largest = float(np.abs(expected - np.asarray(mine)).max())
+        largest = float(np.abs(expected - np.asarray(flax_results[stage])).max())
         row = Difference(stage, largest, float(np.abs(expected).max()))
         rows.append(row)
         report(f"{stage:<12}{row.largest:>12.2e}{row.relative:>18.2e}")

@@ -136,7 +136,7 @@ class Interpreter:
         """
         opcodes = pickletools.genops(cast(IO[bytes], Bounded(file)))
         with warnings.catch_warnings():
-            # Of backslashes in names, which only damaged files have.
+            # Warnings about backslashes in names, which only damaged files have.
             warnings.simplefilter("ignore", DeprecationWarning)
             for count, (opcode, argument, _) in enumerate(opcodes):
                 if count > MAX_OPCODES:

@@ -20,7 +20,7 @@ from convert.variants import Variant, nearest
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 
-# Of the largest logit. Float32 differs by about 1e-6, and TF32 or half precision by about 1e-3.
+# Relative to the largest logit. Float32 differs by about 1e-6, TF32 and half precision by 1e-3.
 TOLERANCE = 1e-4
 _ROUNDING = 5e-3
 # What is this much nearer than the network itself, is nearer for another reason than rounding.

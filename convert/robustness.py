@@ -233,6 +233,6 @@ def _batches(number: int, ball: Ball | None, framework: str) -> Iterable[int]:
 
 
 def _largest_norm(change: np.ndarray, ball: Ball) -> float:
-    """Of changes [n, height, width, 3], in float64."""
+    """The norm of changes [n, height, width, 3], in float64."""
     flat = change.reshape(len(change), -1).astype(np.float64)
     return float(np.linalg.norm(flat, np.inf if ball.norm == "linf" else 2, axis=1).max())

@@ -207,13 +207,28 @@ def _numpy_scalar(kind: Any, data: Any = b"") -> Any:
     return Opaque("numpy.scalar")
 
 
+class StateDict(dict[Any, Any], Buildable):
+    """An ordered dictionary; `modules` are the names of its network's parts, also of those without
+    tensors, where torch's `state_dict` made it."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.modules: tuple[str, ...] = ()
+
+    def build(self, state: Any) -> None:
+        """Take what torch notes beside the tensors: the version of every part, by its name."""
+        metadata = state.get("_metadata") if isinstance(state, dict) else None
+        if isinstance(metadata, dict):
+            self.modules = tuple(name for name in metadata if isinstance(name, str))
+
+
 def _ordered_dict(*arguments: Any) -> Any:
     if not arguments:
-        return {}
+        return StateDict()
     pairs = arguments[0]
     if isinstance(pairs, dict):
-        return dict(pairs)
-    return {k: v for k, v in pairs if is_plain_key(k)}
+        return StateDict(pairs)
+    return StateDict((k, v) for k, v in pairs if is_plain_key(k))
 
 
 def _rebuild_tensor(storage: Storage, offset: Any, shape: Any, stride: Any, *_: Any) -> Tensor:
@@ -242,7 +257,7 @@ def _a_storage(value: Any) -> Storage:
 
 
 def _rebuild_from_type(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
-    # Of torch's own functions alone: they copy nothing, so that no call within a call does.
+    # Only torch's own functions: they copy nothing, so that no call within a call does.
     known = isinstance(function, Global) and function.module == "torch._utils"
     if known and isinstance(arguments, tuple) and allowed(function):
         return construct(function, arguments)

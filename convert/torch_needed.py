@@ -1,8 +1,13 @@
-"""torch, for the two things that need it; a conversion does without."""
+"""torch and what builds on it, for the few things that need them; a conversion does without."""
 
+import importlib
+from functools import cache
 from types import ModuleType
+from typing import Any
 
 from rtl_jax.errors import UserError
+
+_KEPT: list[Any] = []  # torch forgets the operators of a library object that is gone
 
 
 def import_torch(purpose: str) -> ModuleType:
@@ -12,3 +17,49 @@ def import_torch(purpose: str) -> ModuleType:
     except ImportError as error:
         raise UserError(f"{purpose} needs PyTorch: pip install 'rtl_jax[convert]'") from error
     return torch
+
+
+def import_package(name: str, purpose: str) -> Any:
+    """Import timm or torchvision, or a module of theirs, of which only networks are wanted.
+
+    Raises UserError where it is absent or cannot be imported.
+    """
+    import_torch(purpose)
+    package = name.partition(".")[0]
+    try:
+        return _imported(name)
+    except ModuleNotFoundError as error:
+        if error.name not in (package, "torchvision"):
+            raise UserError(f"{purpose}: {package} cannot be imported: {error}") from error
+        raise UserError(
+            f"{purpose} compares this network with {package}'s, and {error.name} is not installed: "
+            "pip install --no-deps timm torchvision (--no-deps keeps your torch)"
+        ) from error
+    except Exception as error:  # a package that was built for another torch fails in many ways
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{purpose} compares this network with {package}'s, which cannot be imported "
+            f"({type(error).__name__}: {reason}): install versions that fit your torch"
+        ) from error
+
+
+def _imported(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        _declare_operators()
+        return importlib.import_module(name)
+
+
+@cache
+def _declare_operators() -> None:
+    """Declare what torchvision registers at its import, where its compiled library is built for
+    another torch; the networks do without it."""
+    import torch
+
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _KEPT.append(library)

@@ -4,10 +4,8 @@ They come with the extra `reference`; tests that need them are skipped without i
 definitions are used, so that torchvision need not have been built for the torch beside it.
 """
 
-import importlib
 import importlib.util
 import warnings
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,34 +15,20 @@ import numpy as np
 import pytest
 import torch
 
+from convert.torch_needed import import_package
 from convert.torch_resnet import randomize
+from rtl_jax.errors import UserError
 from rtl_jax.models.model import bind, definition
-
-_KEPT: list[Any] = []  # torch forgets operators of a library that is gone
-
-
-@cache
-def _declare_operators() -> None:
-    """Declare what torchvision registers at its import, where its own library is not loaded."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _KEPT.append(library)
 
 
 def reference(name: str) -> ModuleType:
     """Import 'torchvision', 'timm' or a module of theirs; skip the test where it is absent."""
-    reason = f"{name} is not installed: pip install --no-deps torchvision timm"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            if importlib.util.find_spec(name.split(".")[0]) is None:
-                pytest.skip(reason)
-            if importlib.util.find_spec("torchvision") is not None:
-                _declare_operators()
-            return importlib.import_module(name)
-        except ImportError as error:
-            pytest.skip(f"{reason} ({error})")
+            return import_package(name, "the test")
+        except UserError as error:
+            pytest.skip(str(error))
 
 
 def definitions(package: str, path: str) -> ModuleType:
@@ -84,3 +68,19 @@ def jax_logits(arch: Any, variables: dict[str, Any], images: np.ndarray) -> np.n
 def moved(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     """The network with random weights and statistics that hide no mistake."""
     return randomize(module, seed).eval()
+
+
+def shaken(module: torch.nn.Module) -> torch.nn.Module:
+    """The network with random weights, no scale 1, no bias 0, and positions that matter."""
+    moved(module)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, value in module.named_parameters():
+            random = torch.randn(value.shape, generator=generator)
+            if ("embed" in name and value.dim() == 3) or "token" in name or "bias_table" in name:
+                value.copy_(0.5 * random)
+            elif "gamma" in name or "layer_scale" in name or "temperature" in name:
+                value.copy_(1 + 0.2 * random)
+            elif value.dim() == 1:
+                value.add_(0.2 * random)
+    return module

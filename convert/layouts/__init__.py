@@ -21,6 +21,8 @@ from convert.layouts.preact import (
 from convert.layouts.resnet import ResNetLayout
 from convert.layouts.shufflenet import ShuffleNetLayout
 from convert.layouts.swin import OldSwinLayout, SwinLayout
+from convert.layouts.torchvision_swin import TorchvisionSwinLayout
+from convert.layouts.torchvision_vit import TorchvisionViTLayout
 from convert.layouts.vgg import VGGLayout
 from convert.layouts.vit import ViTLayout
 from convert.layouts.xcit import XCiTLayout
@@ -30,11 +32,13 @@ from rtl_jax.models.registry import family_name
 LAYOUTS: tuple[Layout, ...] = (
     ResNetLayout(),
     ViTLayout(),
+    TorchvisionViTLayout(),
     ConvNeXtLayout(),
     ConvolutionalConvNeXtLayout(),
     TorchvisionConvNeXtLayout(),
     SwinLayout(),
     OldSwinLayout(),
+    TorchvisionSwinLayout(),
     XCiTLayout(),
     PreActResNetLayout(),
     WideResNetLayout(),

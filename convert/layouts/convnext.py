@@ -90,6 +90,14 @@ class ConvNeXtLayout(Layout):
         table.linear("head.fc", arch.num_features, arch.num_classes, path="fc")
         return table
 
+    def torch_network(self, architecture: ConvNeXtArchitecture) -> Any:
+        """timm's, with the stem of Singh et al. where it is one of convolutions."""
+        from convert.torch_networks.timm_networks import convnext
+
+        if architecture.mlp_ratio != 4:
+            raise self.incomparable(architecture)
+        return convnext(architecture, as_convolutions=self.as_convolutions)
+
     def unusual(self, architecture: ConvNeXtArchitecture) -> bool:
         """Whether timm's network has another activation or another eps by default."""
         return (architecture.activation, architecture.norm_eps) != ("gelu", 1e-6)
@@ -161,6 +169,15 @@ class TorchvisionConvNeXtLayout(Layout):
         table.layer_norm("classifier.0", arch.num_features, path="norm")
         table.linear("classifier.2", arch.num_features, arch.num_classes, path="fc")
         return table
+
+    def torch_network(self, architecture: ConvNeXtArchitecture) -> Any:
+        """torchvision's, which has no options."""
+        from convert.torch_networks.torchvision_networks import convnext
+
+        arch = architecture
+        if self.unusual(arch) or (arch.mlp_ratio, arch.kernel, arch.patch) != (4, 7, 4):
+            raise self.incomparable(arch)
+        return convnext(arch)
 
     def unusual(self, architecture: ConvNeXtArchitecture) -> bool:
         """Whether torchvision's network has another activation or eps, or another structure."""

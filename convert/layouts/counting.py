@@ -33,5 +33,6 @@ def size_of(pattern: str, axis: int, shapes: Mapping[str, Shape]) -> int:
         if search.fullmatch(name) and len(shape) > axis
     )
     if not votes:
-        raise UserError(f"has no tensor {pattern.replace(chr(92), '')} of {axis + 1} dimensions")
+        words = pattern.replace(r"\d+", "N").replace("\\", "")
+        raise UserError(f"has no tensor {words} of {axis + 1} dimensions or more")
     return votes.most_common(1)[0][0]

@@ -81,3 +81,9 @@ class DenseNetLayout(Layout):
         table.norm("features.norm5", arch.num_features, path="norm5")
         table.linear("classifier", arch.num_features, arch.num_classes, path="fc")
         return table
+
+    def torch_network(self, architecture: DenseNetArchitecture) -> Any:
+        """torchvision's."""
+        from convert.torch_networks.torchvision_networks import densenet
+
+        return densenet(architecture)

@@ -1,7 +1,7 @@
 """What is asked of a layout: how the checkpoints of a family are named, and what they hold."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -85,6 +85,13 @@ class Layout:
         """The options that the name of an architecture or of a file says, such as timm's."""
         return {}
 
+    def options_of_modules(self, modules: Collection[str]) -> dict[str, Any]:
+        """The options that the names of all parts of a network say, those without tensors too.
+
+        None as a value: the parts are those of several networks, and it is to be asked for.
+        """
+        return {}
+
     def stem_words(self, architecture: Any) -> str:
         """What the first layers do, for the report."""
         return ""
@@ -122,10 +129,28 @@ class Layout:
         return 224
 
     def torch_module(self, architecture: Any) -> Any:
-        """The network in PyTorch, with `stages_of`; UserError where there is none to compare."""
-        raise UserError(
-            f"--check: there is no network in PyTorch here to compare {self.words} with"
+        """The network of `torch_words`, from pixels to logits, with `stages_of` and the names of
+        `torch_layout`; UserError where there is none of these sizes or it cannot be imported."""
+        from convert.torch_networks.from_pixels import FromPixels
+
+        return FromPixels(self.torch_network(architecture), architecture).eval()
+
+    def torch_network(self, architecture: Any) -> Any:
+        """The same from normalised pixels; UserError likewise."""
+        raise self.incomparable(architecture)
+
+    def incomparable(self, architecture: Any) -> UserError:
+        """What is to be said where `torch_words` has no network of this description."""
+        return UserError(
+            f"--check: {self.torch_words} cannot be built as {architecture.name} with "
+            f"{self.described(architecture) or 'these sizes'}, so there is nothing to compare "
+            "with: --reference FILE.npz compares with logits of your own model"
         )
+
+    @property
+    def torch_layout(self) -> "Layout":
+        """The layout of the names that `torch_module` has."""
+        return self
 
     def constants(self, architecture: Any) -> dict[str, np.ndarray]:
         """What torch's state dict has beside the entries: BatchNorm's counters, int64 zeros."""

@@ -92,6 +92,17 @@ class _MobileLayout(Layout):
         table.linear("classifier.1", arch.tail_width, arch.num_classes, path="fc")
         return table
 
+    def torch_network(self, architecture: MobileArchitecture) -> Any:
+        """torchvision's of the same width, where it has one."""
+        from convert.torch_networks import torchvision_networks
+
+        build = getattr(torchvision_networks, self.like.kind)
+        shapes = {each.torch_name: each.torch_shape for each in self.entries(architecture)}
+        network = build(architecture, shapes)
+        if network is None:
+            raise self.incomparable(architecture)
+        return network
+
 
 class MobileNetV2Layout(_MobileLayout):
     """features.0.0, features.1.conv.0.0, ..., features.18.0, classifier.1."""

@@ -124,6 +124,17 @@ class _PreActLayout(Layout):
         """CIFAR's."""
         return 32
 
+    def torch_network(self, architecture: PreActArchitecture) -> Any:
+        """RobustBench's, written down in `torch_networks.preact`."""
+        from convert.torch_networks.preact import TorchPreActResNet
+
+        return TorchPreActResNet(architecture)
+
+    @property
+    def torch_layout(self) -> Layout:
+        """The names of its PreActResNet."""
+        return PreActResNetLayout()
+
 
 class PreActResNetLayout(_PreActLayout):
     """conv1, layer1.0.bn1, layer1.0.conv1, ..., bn, linear."""

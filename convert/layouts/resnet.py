@@ -4,7 +4,7 @@ import itertools
 import re
 import typing
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from convert.layouts.entry import Entry, Shape, Table
@@ -192,9 +192,21 @@ class ResNetLayout(Layout):
 
     def options_of_name(self, name: str) -> dict[str, Any]:
         """timm's resnetaa50 and resnetblur50, whose tensors are a ResNet-50's."""
-        aliasing = {"aa": "average", "blur": "blur"}
-        found = re.search(r"(?:resnet|resnext)(aa|blur)\d", name)
+        aliasing = {"aa": "average", "blur": "blur", "": "none"}
+        found = re.search(r"(?:resnet|resnext)(aa|blur|)\d", name)
         return {"anti_aliasing": aliasing[found[1]]} if found else {}
+
+    def options_of_modules(self, modules: Collection[str]) -> dict[str, Any]:
+        """timm's ResNets have a part 'aa' in each block, or where strides are averaged alone.
+
+        Where the stem blurs, it has two parts; where it averages, one, as without anti-aliasing.
+        """
+        anywhere = any(re.fullmatch(r"layer[0-9]{1,2}\.[0-9]{1,4}\.aa", name) for name in modules)
+        if not anywhere:
+            return {}
+        if "maxpool.1" in modules:
+            return {"anti_aliasing": "blur"}
+        return {"anti_aliasing": None if "layer1.0.aa" in modules else "average"}
 
     def stem_words(self, architecture: ResNetArchitecture) -> str:
         """Kernel, stride and pooling."""
@@ -228,6 +240,12 @@ class ResNetLayout(Layout):
         for stem, imagenet in (("imagenet", True), ("small", False)):
             fields = {"stem_stride": 2 if imagenet else 1, "stem_pool": imagenet}
             yield Change("stem", f"--stem {stem}", fields)
+
+    def hints(self, architecture: ResNetArchitecture, problems: Sequence[str]) -> list[str]:
+        """Normalisations of another kind, by what alone is missing."""
+        if problems and all(re.match(r"missing: \S+\.running_(mean|var) ", p) for p in problems):
+            return ["Its normalisations have no running statistics: groups are not supported."]
+        return []
 
     def image_size(self, architecture: ResNetArchitecture) -> int:
         """224, or 32 behind a small stem."""

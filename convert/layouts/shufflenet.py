@@ -72,3 +72,9 @@ class ShuffleNetLayout(Layout):
         layer("conv5", 0, "conv5", arch.stage_widths[-1], arch.tail_width)
         table.linear("fc", arch.tail_width, arch.num_classes)
         return table
+
+    def torch_network(self, architecture: ShuffleNetArchitecture) -> Any:
+        """torchvision's."""
+        from convert.torch_networks.torchvision_networks import shufflenet
+
+        return shufflenet(architecture)

@@ -1,6 +1,7 @@
 """Swin transformers under timm's names, of today and of before 2023."""
 
 import math
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -21,9 +22,9 @@ class SwinLayout(Layout):
     name = "swin"
     family = "swin"
     words = "a Swin transformer"
-    first = ("patch_embed.proj.weight",)
+    first: ClassVar[tuple[str, ...]] = ("patch_embed.proj.weight",)
     signs = ("layers.0.blocks.0.attn.",)
-    heads = ("head.fc", "head")
+    heads: ClassVar[tuple[str, ...]] = ("head.fc", "head")
     options: ClassVar = {
         "activation": Option("gelu", typing.get_args(Activation), "where it is not the usual"),
         "norm_eps": Option(1e-5, float, "of layer normalisations, where it is not the usual"),
@@ -31,6 +32,24 @@ class SwinLayout(Layout):
     unused = ("relative_position_index", "attn_mask")
     torch_words = "timm's SwinTransformer"
     merging_first: ClassVar[bool] = True  # a stage begins with what merges the tokens before it
+    stem: ClassVar[tuple[str, str]] = ("patch_embed.proj", "patch_embed.norm")
+    mlp: ClassVar[tuple[str, str]] = ("mlp.fc1", "mlp.fc2")
+
+    def _stage(self, stage: int) -> str:
+        """What the names of a stage's blocks begin with, before their numbers."""
+        return f"layers.{stage}.blocks"
+
+    def _merging(self, stage: int) -> str:
+        """The name of what merges the tokens in front of a stage."""
+        return f"layers.{stage if self.merging_first else stage - 1}.downsample"
+
+    def num_stages(self, shapes: Mapping[str, Shape]) -> int:
+        """The number of stages that these tensors are of."""
+        return number_of(rf"{self._stage(0).partition('.')[0]}\.([0-9]{{1,2}})\.", shapes)
+
+    def describes(self, architecture: SwinArchitecture) -> bool:
+        """timm shifts an image that does not fill its windows before it pads it."""
+        return not architecture.pad_before_shift
 
     def fits(self, shapes: Mapping[str, Shape]) -> bool:
         """By the first stage's merging, which only stages that end with it have."""
@@ -38,10 +57,13 @@ class SwinLayout(Layout):
 
     def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> SwinArchitecture:
         """The architecture whose tensors these are."""
-        stages = range(number_of(r"layers\.([0-9]{1,2})\.", shapes))
-        width = size_of(r"layers\.0\.blocks\.\d+\.norm1\.weight", 0, shapes)
-        inner = size_of(r"layers\.0\.blocks\.\d+\.mlp\.fc1\.weight", 0, shapes)
-        biases = size_of(rf"layers\.\d+\.blocks\.\d+\.{_TABLE}", 0, shapes)
+        blocks = [re.escape(self._stage(stage)) for stage in range(self.num_stages(shapes))]
+        if not blocks:
+            raise UserError(f"has no blocks named {self._stage(0)}.0, ...")
+        first = rf"{blocks[0]}\.\d+"
+        width = size_of(rf"{first}\.norm1\.weight", 0, shapes)
+        inner = size_of(rf"{first}\.{re.escape(self.mlp[0])}\.weight", 0, shapes)
+        biases = size_of(rf"{first}\.{_TABLE}", 0, shapes)
         window = (math.isqrt(biases) + 1) // 2
         if not width or inner % width or (2 * window - 1) ** 2 != biases:
             raise UserError(
@@ -51,13 +73,11 @@ class SwinLayout(Layout):
         head = shapes[f"{self.heads[0]}.weight"]
         found = SwinArchitecture(
             "",
-            depths=tuple(
-                number_of(rf"layers\.{s}\.blocks\.([0-9]{{1,4}})\.", shapes) for s in stages
-            ),
-            heads=tuple(size_of(rf"layers\.{s}\.blocks\.\d+\.{_TABLE}", 1, shapes) for s in stages),
+            depths=tuple(number_of(rf"{each}\.([0-9]{{1,4}})\.", shapes) for each in blocks),
+            heads=tuple(size_of(rf"{each}\.\d+\.{_TABLE}", 1, shapes) for each in blocks),
             width=width,
             window=window,
-            patch=size_of(r"patch_embed\.proj\.weight", 2, shapes),
+            patch=size_of(rf"{re.escape(self.stem[0])}\.weight", 2, shapes),
             mlp_ratio=inner // width,
             num_classes=head[0] if head else 0,
             **{name: options[name] for name in self.options if name in options},
@@ -67,19 +87,20 @@ class SwinLayout(Layout):
     def entries(self, architecture: SwinArchitecture) -> Sequence[Entry]:
         """Every array of a network, from input to output."""
         arch, table = architecture, Table()
-        table.conv("patch_embed.proj", 3, arch.width, arch.patch, bias=True)
-        table.layer_norm("patch_embed.norm", arch.width)
+        conv, norm = self.stem
+        table.conv(conv, 3, arch.width, arch.patch, path="patch_embed/proj", bias=True)
+        table.layer_norm(norm, arch.width, path="patch_embed/norm")
         sizes = zip(arch.depths, arch.widths, arch.heads, strict=True)
         for stage, (depth, width, heads) in enumerate(sizes):
             if stage > 0:
                 before = arch.widths[stage - 1]
-                name = f"layers.{stage if self.merging_first else stage - 1}.downsample"
+                name = self._merging(stage)
                 path = f"stages/{stage}/0/downsample"
                 table.layer_norm(f"{name}.norm", 4 * before, path=f"{path}/norm")
                 reduction = (f"{name}.reduction", 4 * before, 2 * before)
                 table.linear(*reduction, path=f"{path}/reduction", bias=False)
             for index in range(depth):
-                name, path = f"layers.{stage}.blocks.{index}", f"stages/{stage}/{index}"
+                name, path = f"{self._stage(stage)}.{index}", f"stages/{stage}/{index}"
                 table.layer_norm(f"{name}.norm1", width, path=f"{path}/norm1")
                 biases = ((2 * arch.window - 1) ** 2, heads)
                 own = f"{path}/attn/relative_position_bias_table"
@@ -87,12 +108,23 @@ class SwinLayout(Layout):
                 table.linear(f"{name}.attn.qkv", width, 3 * width, path=f"{path}/attn/qkv")
                 table.linear(f"{name}.attn.proj", width, width, path=f"{path}/attn/proj")
                 table.layer_norm(f"{name}.norm2", width, path=f"{path}/norm2")
-                inner = arch.mlp_ratio * width
-                table.linear(f"{name}.mlp.fc1", width, inner, path=f"{path}/mlp/fc1")
-                table.linear(f"{name}.mlp.fc2", inner, width, path=f"{path}/mlp/fc2")
+                inner, (fc1, fc2) = arch.mlp_ratio * width, self.mlp
+                table.linear(f"{name}.{fc1}", width, inner, path=f"{path}/mlp/fc1")
+                table.linear(f"{name}.{fc2}", inner, width, path=f"{path}/mlp/fc2")
         table.layer_norm("norm", arch.num_features)
         table.linear(self.heads[0], arch.num_features, arch.num_classes, path="fc")
         return table
+
+    def torch_network(self, architecture: SwinArchitecture) -> Any:
+        """timm's."""
+        from convert.torch_networks.timm_networks import swin
+
+        return swin(architecture, self.image_size(architecture))
+
+    @property
+    def torch_layout(self) -> Layout:
+        """timm's names of today."""
+        return SwinLayout()
 
     def unusual(self, architecture: SwinArchitecture) -> bool:
         """Whether timm's network has another activation or another eps by default."""

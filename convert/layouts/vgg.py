@@ -93,3 +93,9 @@ class VGGLayout(Layout):
         table.linear("classifier.3", hidden, hidden, path="fc2")
         table.linear("classifier.6", hidden, arch.num_classes, path="fc")
         return table
+
+    def torch_network(self, architecture: VGGArchitecture) -> Any:
+        """torchvision's."""
+        from convert.torch_networks.torchvision_networks import vgg
+
+        return vgg(architecture)

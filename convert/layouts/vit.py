@@ -14,6 +14,11 @@ from rtl_jax.models.token_layers import Activation
 from rtl_jax.models.vit import ARCHITECTURES, ViTArchitecture
 
 _STEM = "patch_embed.proj.stem"
+_DISTILLED = (
+    "a distilled DeiT, whose two heads on two tokens are averaged, which is not supported: take "
+    "the one that was trained without distillation (of hf:timm/deit_small_distilled_patch16_224."
+    "fb_in1k it is hf:timm/deit_small_patch16_224.fb_in1k)"
+)
 
 
 class ViTLayout(Layout):
@@ -22,7 +27,7 @@ class ViTLayout(Layout):
     name = "vit"
     family = "vit"
     words = "a vision transformer"
-    first = ("patch_embed.proj.weight", f"{_STEM}.0.weight")
+    first: ClassVar[tuple[str, ...]] = ("patch_embed.proj.weight", f"{_STEM}.0.weight")
     signs = ("blocks.0.attn.qkv.",)
     heads = ("head",)
     options: ClassVar = {
@@ -41,18 +46,13 @@ class ViTLayout(Layout):
         token, after = "cls_token" in shapes, "fc_norm.weight" in shapes
         positions = size_of("pos_embed", 1, shapes)
         with_position = token and math.isqrt(positions - 1) ** 2 == positions - 1
-        edge = math.isqrt(positions - with_position)
-        if edge**2 != positions - with_position or not edge:
-            raise UserError(
-                f"has {positions} positions, expected those of a square of tokens, and one more "
-                f"at most, of a class token{_extra_tokens(shapes)}"
-            )
+        edge = edge_of(positions, with_position, shapes)
         pool: Any = options.get("pool") or ("average" if after or not token else "token")
         found = ViTArchitecture(
             "",
             width=width,
             depth=depth,
-            heads=_heads(width, depth, options),
+            heads=heads_of(width, depth, options),
             patch=16 if convolutions else size_of(r"patch_embed\.proj\.weight", 2, shapes),
             grid=(edge, edge),
             mlp_width=size_of(r"blocks\.\d+\.mlp\.fc1\.weight", 0, shapes),
@@ -67,7 +67,7 @@ class ViTLayout(Layout):
             num_classes=shapes["head.weight"][0] if shapes["head.weight"] else 0,
             **{name: options[name] for name in ("activation", "norm_eps") if name in options},
         )
-        return found.replace(name=_name(found))
+        return found.replace(name=name_of(found))
 
     def entries(self, architecture: ViTArchitecture) -> Sequence[Entry]:
         """Every array of a network, from input to output."""
@@ -102,6 +102,12 @@ class ViTLayout(Layout):
         eps = f"LayerNorm eps {arch.norm_eps:g}"
         return f"{arch.heads} heads, head on the {arch.pool}, {arch.activation}, {eps}"
 
+    def torch_network(self, architecture: ViTArchitecture) -> Any:
+        """timm's, with the stem of Singh et al. where it is one of convolutions."""
+        from convert.torch_networks.timm_networks import vit
+
+        return vit(architecture)
+
     def unusual(self, architecture: ViTArchitecture) -> bool:
         """Whether timm's network has another activation or another eps by default."""
         return (architecture.activation, architecture.norm_eps) != ("gelu", 1e-6)
@@ -109,7 +115,6 @@ class ViTLayout(Layout):
     def hints(self, architecture: ViTArchitecture, problems: Sequence[str]) -> list[str]:
         """Relatives that are not supported, by the names of what is left over."""
         known = {
-            "dist_token": "a distilled DeiT, whose two heads are averaged",
             "reg_token": "a vision transformer with register tokens",
             "attn.q_norm": "a vision transformer that normalises queries and keys",
             "norm_pre": "a vision transformer of CLIP",
@@ -136,14 +141,20 @@ def conv_stem_entries(table: Table, name: str, path: str, stages: Sequence[Any])
             table.layer_norm(f"{name}.{3 * index + 1}", stage.outputs, path=own)
 
 
-def _extra_tokens(shapes: Mapping[str, Shape]) -> str:
-    """What has positions beside the class token, in words."""
+def edge_of(positions: int, with_token: bool, shapes: Mapping[str, Shape]) -> int:
+    """The tokens of a square's edge, by the number of positions; UserError if it is none."""
     if "dist_token" in shapes:
-        return " (a distilled DeiT, which has two heads, is not supported)"
-    return ""
+        raise UserError(f"holds {_DISTILLED}")
+    edge = math.isqrt(max(positions - with_token, 0))
+    if edge**2 != positions - with_token or not edge:
+        raise UserError(
+            f"has {positions} positions, expected those of a square of tokens, and one more at "
+            "most, of a class token"
+        )
+    return edge
 
 
-def _heads(width: int, depth: int, options: Mapping[str, Any]) -> int:
+def heads_of(width: int, depth: int, options: Mapping[str, Any]) -> int:
     """The number of heads, as said, or as the one known network of these sizes has it."""
     if (heads := options.get("heads")) is not None:
         if heads != int(heads):
@@ -158,7 +169,7 @@ def _heads(width: int, depth: int, options: Mapping[str, Any]) -> int:
     return sizes[width, depth]
 
 
-def _name(found: ViTArchitecture) -> str:
+def name_of(found: ViTArchitecture) -> str:
     for name, named in ARCHITECTURES.items():
         same = ("name", "num_classes", "mean", "std", "grid", "activation", "norm_eps")
         ours, theirs = (dataclasses.replace(each, **{f: getattr(named, f) for f in same})

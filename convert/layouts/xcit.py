@@ -116,6 +116,12 @@ class XCiTLayout(Layout):
         words = {"patch": str(arch.patch), "tokens_norm": "yes" if arch.tokens_norm else "no"}
         return {**super().stated(arch), **words}
 
+    def torch_network(self, architecture: XCiTArchitecture) -> Any:
+        """timm's."""
+        from convert.torch_networks.timm_networks import xcit
+
+        return xcit(architecture)
+
     def unusual(self, architecture: XCiTArchitecture) -> bool:
         """Whether timm's network of this name is another one."""
         arch = architecture

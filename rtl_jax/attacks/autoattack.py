@@ -24,6 +24,7 @@ from rtl_jax.attacks.registry import attack_names, make_attack, register
 from rtl_jax.attacks.restarts import RestartedAttack
 from rtl_jax.attacks.threats import L1, Threat, as_threat
 from rtl_jax.errors import UserError, require, require_choice
+from rtl_jax.runtime import devices
 from rtl_jax.runtime.digest import digest
 from rtl_jax.runtime.paths import absolute
 
@@ -249,7 +250,7 @@ def _placed(
     """Choose the size of batches and the directory where they are kept."""
     for name, value in (("batch_size", batch_size), ("num_parallel", num_parallel)):
         require(value is None or value >= 1, f"autoattack: {name}", "1 or more", value)
-    on_cpu, number = jax.default_backend() == "cpu", jax.device_count()
+    on_cpu, number = devices.platform() == "cpu", jax.device_count()
     default = CPU_BATCH if on_cpu else ACCELERATOR_BATCH
     size = min(batch_size or default, len(batches.labels))
     size = -(-size // number) * number

@@ -132,7 +132,7 @@ class AttackBatches:
 
         The last group is filled up with its last member, so that one program is enough.
         """
-        on_cpu = jax.default_backend() == "cpu"
+        on_cpu = devices.platform() == "cpu"
         most = self.num_parallel or (1 if on_cpu else max(1, MAX_PARALLEL // self.size))
         number = -(-num_restarts // most)
         size = -(-num_restarts // number)

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 from jax import lax
 
+from rtl_jax.runtime import devices
+
 # On two CPU cores ResNets process an image no faster in batches larger than about this.
 CPU_BATCH = 16
 
@@ -20,7 +22,7 @@ def map_attacks(
     as make up about `CPU_BATCH` images, with `batch_size` images in each.
     """
     if num_parallel is None:
-        on_cpu = jax.default_backend() == "cpu"
+        on_cpu = devices.platform() == "cpu"
         num_parallel = max(1, CPU_BATCH // batch_size) if on_cpu else len(values)
     if num_parallel >= len(values):
         return jax.vmap(function)(values)

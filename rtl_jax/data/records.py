@@ -47,7 +47,7 @@ class Files:
     """Pictures in files, given as (path, label)."""
 
     def __init__(self, rows: Sequence[tuple[Path, int]]):
-        # Of a million Paths, text takes a fifth of the memory.
+        # A million paths take a fifth of the memory as text.
         self._paths = [str(path) for path, _ in rows]
         self._labels = np.array([label for _, label in rows], np.int32)
 

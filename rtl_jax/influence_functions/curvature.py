@@ -39,7 +39,7 @@ class Curvature(NamedTuple):
         return np.diag(self.diagonal.mean(0)) + self.sign * outer / len(self.inputs)
 
     def traces(self) -> np.ndarray:
-        """Of every A_i, [N]."""
+        """The trace of every A_i, [N]."""
         return self.diagonal.sum(1) + self.sign * (self.factor**2).sum(1)
 
     def assemble(self, basis: np.ndarray | None = None, l2: float = 0.0) -> np.ndarray:
@@ -68,12 +68,12 @@ class Curvature(NamedTuple):
 
 
 def hessian_curvature(examples: Examples) -> Curvature:
-    """Of the mean cross-entropy; equally its expected Fisher information (appendix A.9)."""
+    """The mean cross-entropy's Hessian, which is also its expected Fisher information (A.9)."""
     return Curvature(examples.inputs, examples.probabilities, examples.probabilities, -1)
 
 
 def empirical_fisher_curvature(examples: Examples) -> Curvature:
-    """Of the gradients' own outer products: sum_i g_i g_i^T / N."""
+    """The mean of the gradients' own outer products, sum_i g_i g_i^T / N."""
     return Curvature(examples.inputs, np.zeros_like(examples.errors), examples.errors, 1)
 
 

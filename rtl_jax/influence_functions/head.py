@@ -53,7 +53,7 @@ class Examples(NamedTuple):
         return Examples(*(array[rows] for array in self))
 
     def gradients(self) -> np.ndarray:
-        """Of each example's loss, whole: [N, C, D]. For a few examples at a time."""
+        """The whole gradient of each example's loss, [N, C, D]. For a few examples at a time."""
         return self.errors[:, :, None] * self.inputs[:, None, :]
 
 

@@ -14,7 +14,7 @@ from scipy import linalg
 from rtl_jax.influence_functions.curvature import Curvature
 from rtl_jax.runtime.resources import device_free, host_free
 
-# Of free memory, inverted blocks take no more than this: the right-hand sides need room too.
+# Inverted blocks take at most this share of free memory: the right-hand sides need room too.
 _SHARE = 0.4
 
 

@@ -17,11 +17,10 @@ from rtl_jax.errors import UserError, require
 from rtl_jax.models import conv_stem
 from rtl_jax.models.blocks import BlockNetwork, ClassificationHead
 from rtl_jax.models.checked_description import CheckedDescription, require_depths
-from rtl_jax.models.depthwise import DepthwiseConv
-from rtl_jax.models.layers import ConvMethod
+from rtl_jax.models.layers import Conv, ConvMethod
 from rtl_jax.models.token_layers import Activation, LayerNorm, Mlp, PatchConv
 
-# Of the convolutional stem's layers, as multiples of the first: its width and its stride.
+# The width (as a multiple of the first's) and the stride of the convolutional stem's layers.
 _STEMS = {"two": ((1, 2), (2, 2)), "three": ((1, 2), (1.5, 2), (2, 1))}
 
 
@@ -122,7 +121,9 @@ class Block(nnx.Module):
         method: ConvMethod,
     ):
         self.downsample = Downsample(arch, before, width, dtype=dtype) if before else None
-        self.conv_dw = DepthwiseConv(width, arch.kernel, dtype=dtype, method=method)
+        self.conv_dw = Conv(
+            width, width, arch.kernel, groups=width, bias=True, dtype=dtype, method=method
+        )
         self.norm = LayerNorm(width, eps=arch.norm_eps, dtype=dtype)
         self.mlp = Mlp(width, arch.mlp_ratio * width, activation=arch.activation, dtype=dtype)
         if arch.layer_scale:

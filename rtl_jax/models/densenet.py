@@ -133,7 +133,7 @@ class Transition(nnx.Module):
 
     def __call__(self, features: jax.Array, train: bool) -> jax.Array:
         features = self.conv(nnx.relu(self.norm(features, train)))
-        # Of an odd size the last row and column are left out, as torch does.
+        # The last row and column of an odd size are left out, as in torch.
         height, width = (size // 2 * 2 for size in features.shape[1:3])
         return mean_pool(features[:, :height, :width])
 

@@ -1,94 +1,98 @@
-"""Depthwise convolution: each channel has a kernel of its own.
+"""Depthwise convolution on a CPU: each channel has a kernel of its own.
 
-XLA's grouped convolution on a CPU takes 15 to 30 times as long as k * k shifted products in one
-fused loop; docs/benchmarks.md has the times.
+XLA's grouped convolution takes 15 to 30 times as long there as k * k shifted products in one fused
+loop; docs/benchmarks.md has the times.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax import lax
 
-from rtl_jax.models.layers import ConvMethod
+from rtl_jax.models.in_memory import in_memory_on_cpu
+from rtl_jax.models.windows import window_slices
 
 
-def depthwise(images: jax.Array, kernel: jax.Array, method: ConvMethod) -> jax.Array:
-    """Convolve [N, H, W, C] with a kernel [k, k, 1, C] of odd size, padding k // 2, stride 1.
+def shifted_products(images: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+    """Convolve [N, H, W, C] with a kernel [k, k, 1, C], zero-padded on every side.
 
-    `method` is that of `layers.conv2d`: 'xla' is XLA's own grouped convolution, 'dot' shifted
-    products, which can be differentiated in every mode and stay what they are under `vmap` over
-    kernels, 'eigen' the same with gradients of reverse mode alone, as fast as the convolution.
+    Can be differentiated in every mode, and stays what it is under `vmap` over kernels.
     """
-    if method == "xla":
-        return lax.conv_general_dilated(
-            images,
-            kernel,
-            (1, 1),
-            [(size // 2,) * 2 for size in kernel.shape[:2]],
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=images.shape[-1],
+    height, width, _, channels = kernel.shape
+    rows = kernel.reshape(height * width, channels)
+    first, *others = (
+        part * row
+        for part, row in zip(
+            window_slices(_padded(images, padding), height, width, stride), rows, strict=True
         )
-    return _shifted(images, kernel) if method == "dot" else _fast(images, kernel)
+    )
+    return sum(others, first)
 
 
-def _windows(images: jax.Array, size: int) -> list[list[jax.Array]]:
-    """What each place of a size x size window sees, [N, H, W, C], by row and column."""
-    height, width = images.shape[1:3]
-    around = (size // 2,) * 2
-    padded = jnp.pad(images, ((0, 0), around, around, (0, 0)))
+def _padded(images: jax.Array, padding: int) -> jax.Array:
+    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     # In memory: as part of the loop over products, each of these would ask where the image ends.
-    padded = lax.optimization_barrier(padded)
-    return [
-        [padded[:, row : row + height, column : column + width] for column in range(size)]
-        for row in range(size)
-    ]
+    return in_memory_on_cpu(padded)
 
 
-def _shifted(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    windows = _windows(images, len(kernel))
-    total = jnp.zeros_like(images)
-    for row, line in enumerate(windows):
-        for column, window in enumerate(line):
-            total = total + window * kernel[row, column, 0]
-    return total
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def depthwise_with_gradients(
+    images: jax.Array, kernel: jax.Array, stride: int, padding: int
+) -> jax.Array:
+    """Convolve as `shifted_products` does, with gradients as fast, of reverse mode alone.
+
+    The gradient of a sum of slices would be one of padded images, at twenty times the cost; here
+    it is a depthwise convolution again.
+    """
+    return shifted_products(images, kernel, stride, padding)
 
 
-@jax.custom_vjp
-def _fast(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    return _shifted(images, kernel)
-
-
-def _fast_forward(
-    images: jax.Array, kernel: jax.Array
+def _forward(
+    images: jax.Array, kernel: jax.Array, stride: int, padding: int
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _fast(images, kernel), (images, kernel)
+    return depthwise_with_gradients(images, kernel, stride, padding), (images, kernel)
 
 
-def _fast_backward(
-    saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+def _backward(
+    stride: int, padding: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
-    # The gradient to the images is a convolution with the kernel turned around.
-    to_kernel = [
-        [(window * gradient).sum((0, 1, 2)) for window in line]
-        for line in _windows(images, len(kernel))
-    ]
-    stacked = jnp.stack([jnp.stack(line) for line in to_kernel])[:, :, None]
-    return _fast(gradient, kernel[::-1, ::-1]), stacked
+    zero = jnp.zeros((), gradient.dtype)
+    around = []
+    for size, steps, length in zip(
+        kernel.shape[:2], gradient.shape[1:3], images.shape[1:3], strict=True
+    ):
+        before = size - 1 - padding
+        after = length + padding - 1 - (steps - 1) * stride
+        around.append((before, after, stride - 1))
+    spread = lax.pad(gradient, zero, ((0, 0, 0), *around, (0, 0, 0)))
+    to_images = depthwise_with_gradients(spread, kernel[::-1, ::-1], 1, 0)
+    return to_images, _to_kernel(images, kernel, stride, padding, gradient)
 
 
-_fast.defvjp(_fast_forward, _fast_backward)
+def _to_kernel(
+    images: jax.Array, kernel: jax.Array, stride: int, padding: int, gradient: jax.Array
+) -> jax.Array:
+    """The gradient [k, k, 1, C] to the kernel: an image at a time, whose products stay in a cache.
+
+    They are summed by a product with ones: XLA's own sum over all axes but the last goes through
+    memory with a stride, at two to five times the cost.
+    """
+    height, width, _, channels = kernel.shape
+
+    def add(total: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        image, slope = pair
+        ones = jnp.ones((1, slope.size // channels), slope.dtype)
+        sums = [
+            ones @ in_memory_on_cpu((part[0] * slope).reshape(-1, channels))
+            for part in window_slices(image[None], height, width, stride)
+        ]
+        return total + jnp.concatenate(sums), None
+
+    zeros = jnp.zeros((height * width, channels), gradient.dtype)
+    total, _ = lax.scan(add, zeros, (_padded(images, padding), gradient))
+    return total.reshape(kernel.shape)
 
 
-class DepthwiseConv(nnx.Module):
-    """A depthwise convolution with a bias; kernel [k, k, 1, channels]."""
-
-    def __init__(self, channels: int, size: int, *, dtype: jnp.dtype, method: ConvMethod):
-        self.kernel = nnx.Param(jnp.zeros((size, size, 1, channels)))
-        self.bias = nnx.Param(jnp.zeros(channels))
-        self.dtype = dtype
-        self.method = method
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        kernel, bias = (jnp.asarray(part[...], self.dtype) for part in (self.kernel, self.bias))
-        return depthwise(images, kernel, self.method) + bias
+depthwise_with_gradients.defvjp(_forward, _backward)

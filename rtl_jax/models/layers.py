@@ -21,6 +21,10 @@ from flax import nnx
 from jax import lax
 
 from rtl_jax.errors import UserError
+from rtl_jax.models.depthwise import depthwise_with_gradients, shifted_products
+from rtl_jax.models.gelu import gelu
+from rtl_jax.models.windows import window_slices
+from rtl_jax.runtime import devices
 
 ConvMethod = Literal["xla", "dot", "eigen"]
 
@@ -30,7 +34,7 @@ _DENSE_WIDTH = 64
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nnx.relu,
     "silu": nnx.silu,
-    "gelu": partial(nnx.gelu, approximate=False),  # torch's default
+    "gelu": gelu,
     # By comparison: `minimum` and `maximum` halve the gradient on a bound, where torch's has none.
     "relu6": lambda x: jnp.where(x > 0, jnp.where(x < 6, x, 6), 0),
     "none": lambda x: x,
@@ -46,7 +50,7 @@ def choose_convolution(*, batched_weights: bool = False, backend: str | None = N
     """
     if batched_weights:
         return "dot"
-    return "eigen" if (backend or jax.default_backend()) == "cpu" else "xla"
+    return "eigen" if (backend or devices.platform()) == "cpu" else "xla"
 
 
 def conv2d(
@@ -94,7 +98,7 @@ def grouped_conv2d(
             feature_group_count=groups,
         )
     if inputs == 1 and outputs == groups:
-        depthwise = _depthwise_with_gradients if method == "eigen" else _depthwise
+        depthwise = depthwise_with_gradients if method == "eigen" else shifted_products
         return depthwise(images, kernel, stride, padding)
     # As a few dense convolutions of neighbouring groups, whose kernels are zero between groups:
     # a product as small as a group's own costs more than a larger one that is mostly zeros.
@@ -110,59 +114,6 @@ def grouped_conv2d(
         for index, part in enumerate(jnp.split(images, parts, axis=-1))
     ]
     return jnp.concatenate(results, axis=-1)
-
-
-def _depthwise(images: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
-    """A convolution of every channel by its own kernel [k, k, 1, C]: shifted images, added up."""
-    height, width, _, channels = kernel.shape
-    images = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    rows = kernel.reshape(height * width, channels)
-    first, *others = (
-        part * row for part, row in zip(_slices(images, height, width, stride), rows, strict=True)
-    )
-    return sum(others, first)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _depthwise_with_gradients(
-    images: jax.Array, kernel: jax.Array, stride: int, padding: int
-) -> jax.Array:
-    """`_depthwise`, whose gradient to the images is a depthwise convolution again.
-
-    The gradient of a sum of slices is one of padded images, at twenty times the cost.
-    """
-    return _depthwise(images, kernel, stride, padding)
-
-
-def _depthwise_forward(
-    images: jax.Array, kernel: jax.Array, stride: int, padding: int
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _depthwise(images, kernel, stride, padding), (images, kernel)
-
-
-def _depthwise_backward(
-    stride: int, padding: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    images, kernel = saved
-    height, width, _, channels = kernel.shape
-    zero = jnp.zeros((), gradient.dtype)
-    around = []
-    for size, steps, length in zip(
-        (height, width), gradient.shape[1:3], images.shape[1:3], strict=True
-    ):
-        before = size - 1 - padding
-        after = length + padding - 1 - (steps - 1) * stride
-        around.append((before, after, stride - 1))
-    # Behind a barrier, lest XLA computes it anew for each of k * k slices.
-    spread = lax.optimization_barrier(lax.pad(gradient, zero, ((0, 0, 0), *around, (0, 0, 0))))
-    to_images = _depthwise_with_gradients(spread, kernel[::-1, ::-1], 1, 0)
-    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    slices = _slices(padded, height, width, stride)
-    sums = [(part * gradient).sum((0, 1, 2)) for part in slices]
-    return to_images, jnp.stack(sums).reshape(height, width, 1, channels)
-
-
-_depthwise_with_gradients.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 def _xla(
@@ -182,28 +133,11 @@ def _xla(
     )
 
 
-def _slices(images: jax.Array, height: int, width: int, stride: int) -> list[jax.Array]:
-    """What each place of a window sees of padded images [N, H, W, I], row by row."""
-    batch, rows, columns, inputs = images.shape
-    down = (rows - height) // stride * stride + 1
-    right = (columns - width) // stride * stride + 1
-    return [
-        lax.slice(
-            images,
-            (0, row, column, 0),
-            (batch, row + down, column + right, inputs),
-            (1, stride, stride, 1),
-        )
-        for row in range(height)
-        for column in range(width)
-    ]
-
-
 def _dot(images: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
     height, width, inputs, outputs = kernel.shape
     if padding:
         images = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    slices = _slices(images, height, width, stride)
+    slices = window_slices(images, height, width, stride)
     patches = slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=-1)
     matrix = kernel.reshape(height * width * inputs, outputs)
     # As one matrix: XLA would transpose four dimensions for the kernel's gradient, at 2 to 5
@@ -354,7 +288,7 @@ def max_pool(
         return nnx.max_pool(images, (size, size), strides=(stride, stride), padding=around)
     lowest = jnp.asarray(-jnp.inf, images.dtype)
     padded = jnp.pad(images, ((0, 0), *around, (0, 0)), constant_values=lowest)
-    first, *others = _slices(padded, size, size, stride)
+    first, *others = window_slices(padded, size, size, stride)
     for other in others:
         # A NaN is not larger than anything, and must not be lost.
         first = jnp.where((other > first) | jnp.isnan(other), other, first)
@@ -383,7 +317,7 @@ def blur_pool(images: jax.Array) -> jax.Array:
     weights = np.outer([1, 2, 1], [1, 2, 1]).reshape(-1) / 16
     first, *others = (
         part * jnp.asarray(weight, part.dtype)
-        for part, weight in zip(_slices(padded, 3, 3, 2), weights, strict=True)
+        for part, weight in zip(window_slices(padded, 3, 3, 2), weights, strict=True)
     )
     return sum(others, first)
 

@@ -64,7 +64,12 @@ def batch_stats_of(network: Any) -> Variables:
 
 def variable_shapes(architecture: Architecture) -> tuple[Variables, Variables]:
     """Shape and dtype of every parameter and statistic, without computing anything."""
+    params, batch_stats = _variable_shapes(architecture)
+    return dict(params), dict(batch_stats)
 
+
+@lru_cache(maxsize=64)
+def _variable_shapes(architecture: Architecture) -> tuple[Variables, Variables]:
     def create() -> tuple[Variables, Variables]:
         network = _build(architecture, jnp.dtype(jnp.float32), "xla")
         return _flatten(nnx.state(network, nnx.Param)), batch_stats_of(network)

@@ -28,8 +28,9 @@ class SwinArchitecture(CheckedDescription):
     """A Swin transformer as data; hashable, and JSON-able through `to_dict` and `from_dict`.
 
     depths, heads: of the stages. width: of the first stage; each further one has twice as much.
-    window: tokens of a window's side. patch: pixels of a token's side. activation ('gelu' is the
-    exact one), norm_eps: as timm's.
+    window: tokens of a window's side. patch: pixels of a token's side. pad_before_shift: where the
+    image does not fill its windows, pad it first and shift it then, as torchvision does, not timm.
+    activation ('gelu' is the exact one), norm_eps: as timm's.
     """
 
     depths: tuple[int, ...] = (2, 2, 6, 2)
@@ -38,6 +39,7 @@ class SwinArchitecture(CheckedDescription):
     window: int = 7
     patch: int = 4
     mlp_ratio: int = 4
+    pad_before_shift: bool = False
     activation: Activation = "gelu"
     norm_eps: float = 1e-5
 
@@ -173,6 +175,7 @@ class Block(nnx.Module):
         self.norm2 = LayerNorm(width, eps=arch.norm_eps, dtype=dtype)
         self.mlp = Mlp(width, arch.mlp_ratio * width, activation=arch.activation, dtype=dtype)
         self.shift = arch.window // 2 if shifted else 0
+        self.pad_before_shift = arch.pad_before_shift
 
     def __call__(self, features: jax.Array, train: bool) -> jax.Array:
         if self.downsample is not None:
@@ -186,19 +189,26 @@ class Block(nnx.Module):
         # What is one window is not shifted.
         down, across = (0 if size <= window else self.shift for size in (height, width))
         shifted = bool(down or across)
-        if shifted:
-            features = jnp.roll(features, (-down, -across), (1, 2))
         rows, columns = (-(-size // window) * window for size in (height, width))
         around = ((0, 0), (0, rows - height), (0, columns - width), (0, 0))
-        squares = jnp.pad(features, around).reshape(
+        if self.pad_before_shift:
+            features = jnp.pad(features, around)
+        if shifted:
+            features = jnp.roll(features, (-down, -across), (1, 2))
+        if not self.pad_before_shift:
+            features = jnp.pad(features, around)
+        squares = features.reshape(
             batch, rows // window, window, columns // window, window, channels
         )
         windows = squares.transpose(0, 1, 3, 2, 4, 5)
         mask = _mask(rows, columns, window, (down, across)) if shifted else None
         found = self.attn(windows.reshape(-1, window**2, channels), mask)
         whole = found.reshape(windows.shape).transpose(0, 1, 3, 2, 4, 5)
-        features = whole.reshape(batch, rows, columns, channels)[:, :height, :width]
-        return jnp.roll(features, (down, across), (1, 2)) if shifted else features
+        features = whole.reshape(batch, rows, columns, channels)
+        if not self.pad_before_shift:
+            features = features[:, :height, :width]
+        features = jnp.roll(features, (down, across), (1, 2)) if shifted else features
+        return features[:, :height, :width]
 
 
 class PatchEmbed(nnx.Module):

@@ -15,6 +15,7 @@ from flax import nnx
 from jax import lax
 
 from rtl_jax.models import layers
+from rtl_jax.models.in_memory import in_memory_on_cpu
 
 Variables = dict[str, jax.Array]
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
@@ -56,9 +57,10 @@ class LayerNorm(nnx.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         scale, bias = self.scale[...], self.bias[...]
         inputs = inputs.astype(jnp.promote_types(inputs.dtype, scale.dtype))
-        centred = inputs - inputs.mean(-1, keepdims=True)
-        var = jnp.square(centred).mean(-1, keepdims=True)
-        return (centred * lax.rsqrt(var + self.eps) * scale + bias).astype(self.dtype)
+        mean = in_memory_on_cpu(inputs.mean(-1, keepdims=True))
+        var = jnp.square(inputs - mean).mean(-1, keepdims=True)
+        factor = in_memory_on_cpu(lax.rsqrt(var + self.eps))
+        return ((inputs - mean) * factor * scale + bias).astype(self.dtype)
 
 
 class Mlp(nnx.Module):
@@ -105,15 +107,19 @@ def attend(
     """
     # Each head's tokens side by side in memory: XLA's products of matrices with other axes between
     # their own take twice as long on a CPU.
-    queries, keys, values = lax.optimization_barrier(
+    queries, keys, values = in_memory_on_cpu(
         tuple(part.swapaxes(-3, -2) for part in (queries, keys, values))
     )
     scale = queries.shape[-1] ** -0.5
     scores = at_least_float32((queries * scale) @ keys.swapaxes(-1, -2))
     if bias is not None:
         scores = scores + bias
-    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    return (weights @ values).swapaxes(-3, -2)
+    # Weights are divided by their sum behind the product, where numbers are fewer, and so in the
+    # gradient, which then needs no sum over all weights.
+    weights = jnp.exp(scores - lax.stop_gradient(scores.max(-1, keepdims=True)))
+    total = in_memory_on_cpu(weights.sum(-1, keepdims=True))
+    sums = at_least_float32(weights.astype(values.dtype) @ values)
+    return (sums / total).astype(values.dtype).swapaxes(-3, -2)
 
 
 def resized_positions(

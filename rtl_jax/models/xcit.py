@@ -19,7 +19,6 @@ from jax import lax
 from rtl_jax.errors import UserError, require
 from rtl_jax.models.blocks import BlockNetwork, ClassificationHead
 from rtl_jax.models.checked_description import CheckedDescription, require_depths
-from rtl_jax.models.depthwise import DepthwiseConv
 from rtl_jax.models.layers import BatchNorm, Conv, ConvMethod
 from rtl_jax.models.token_layers import (
     ACTIVATIONS,
@@ -139,9 +138,13 @@ class LocalInteraction(nnx.Module):
     """Two depthwise convolutions, an activation and a batch normalisation between them."""
 
     def __init__(self, arch: XCiTArchitecture, *, dtype: jnp.dtype, method: ConvMethod):
-        self.conv1 = DepthwiseConv(arch.width, 3, dtype=dtype, method=method)
+        def depthwise() -> Conv:
+            width = arch.width
+            return Conv(width, width, 3, groups=width, bias=True, dtype=dtype, method=method)
+
+        self.conv1 = depthwise()
         self.bn = BatchNorm(arch.width, eps=arch.bn_eps, dtype=dtype)
-        self.conv2 = DepthwiseConv(arch.width, 3, dtype=dtype, method=method)
+        self.conv2 = depthwise()
         self.activation = arch.activation
 
     def __call__(self, features: jax.Array, train: bool) -> jax.Array:

@@ -28,6 +28,18 @@ def enable_compilation_cache() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
 
+def platform() -> str:
+    """What programs are compiled for: 'cpu', 'gpu' or 'tpu'.
+
+    `jax.default_device` says so where it is set, as it is for a device that this machine does not
+    have; and what is traced below it is not taken for what was traced for another.
+    """
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
+    if device is None:
+        return jax.default_backend()
+    return device if isinstance(device, str) else device.platform
+
+
 def compute_dtype(precision: Precision) -> jnp.dtype:
     """What blocks compute in; variables are float32 always."""
     return jnp.dtype(jnp.bfloat16 if precision == "bfloat16" else jnp.float32)

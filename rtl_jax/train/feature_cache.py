@@ -30,7 +30,7 @@ from rtl_jax.train.split import SplitNetwork
 
 Place = Literal["device", "host", "disk"]
 
-# Of free host memory and disk, features take no more than this.
+# Features take at most this share of free host memory and disk.
 _SHARE = 0.5
 
 

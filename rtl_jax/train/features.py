@@ -5,7 +5,7 @@ constant function, so its features can be kept.
 """
 
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from rtl_jax.train.freeze import trainable
 from rtl_jax.train.split import SplitNetwork
 
 
+@lru_cache(maxsize=64)
 def feature_shape(network: SplitNetwork) -> jax.ShapeDtypeStruct:
     """Shape and dtype of one image's features; nothing is computed."""
     size = network.image_size

@@ -178,7 +178,7 @@ class InMemory:
             return 1
         if self._is_short(step):
             return min(left, _MOST_STEPS)
-        if jax.default_backend() == "cpu":
+        if devices.platform() == "cpu":
             return 1
         return min(4 ** ((left.bit_length() - 1) // 2), _MOST_STEPS)
 
@@ -205,7 +205,7 @@ class InMemory:
 
 @partial(jax.jit, static_argnums=3)
 def _draw(keys: Keys, rows: jax.Array, epochs: jax.Array, sizes: tuple[int, int, int]) -> Rows:
-    """Of every epoch and seed, the order of the images and their places, int32 [E, S, total].
+    """Order the images of every epoch and seed, and find their places, int32 [E, S, total].
 
     `rows` are [S, total]; `sizes` are the images of a seed, the views of each, and the images of
     the whole set.
@@ -218,7 +218,8 @@ def _draw(keys: Keys, rows: jax.Array, epochs: jax.Array, sizes: tuple[int, int,
         places = rows[order] + chosen * whole
         return Rows(places.astype(jnp.int32), order.astype(jnp.int32))
 
-    return jax.vmap(jax.vmap(one, (None, 0, 0)), (0, None, None))(epochs, keys, rows)
+    # A loop: side by side, all epochs take as long to draw, and longer to compile.
+    return jax.lax.map(lambda epoch: jax.vmap(partial(one, epoch))(keys, rows), epochs)
 
 
 class Streamed:

@@ -70,6 +70,7 @@ def schedule_of(settings: TrainingSettings, epochs: int, steps_per_epoch: int) -
     return schedule
 
 
+@lru_cache(maxsize=64)
 def rates(settings: TrainingSettings, epochs: int, steps_per_epoch: int) -> np.ndarray:
     """The learning rate of every step of a training, float [epochs * steps_per_epoch]."""
     if not epochs:

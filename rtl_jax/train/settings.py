@@ -64,7 +64,7 @@ class TrainingSettings:
     steps: int = 20
     relative_step: float = 2.5  # c: a step of 'pgd' is c * eps / steps
     random_start: bool = False
-    # Of all iterates, that of the highest loss (as the paper's sources were trained), or the last.
+    # Which iterate is trained on: that of the highest loss (as the paper's sources), or the last.
     keep: Keep = "loss"
     sigma: float = 1.0  # of Gaussian noise, before it is brought into the ball
     # With TRADES (Zhang et al., 2019) the loss is the cross-entropy of the images as they are, and

@@ -207,7 +207,7 @@ def logits_batch(
 
 @jax.jit
 def all_finite(state: TrainState) -> jax.Array:
-    """Of every seed, whether each parameter, statistic and optimizer value is a number."""
+    """Whether all parameters, statistics and optimizer values of each seed are finite, [S]."""
     leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     finite = [jnp.isfinite(leaf.reshape(len(leaf), -1)).all(1) for leaf in leaves]
     return jnp.stack(finite).all(0)

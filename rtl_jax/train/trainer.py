@@ -235,7 +235,7 @@ def begin(
 
 
 def _class_weights(tunings: Sequence[FineTuning]) -> np.ndarray | None:
-    """Of every seed and class, images / (classes * images of the class), float32 [S, C]; or None.
+    """The weights of each seed's classes, images / (classes * images of the class), or None.
 
     A class without training images weighs nothing.
     """
@@ -272,15 +272,10 @@ def _variables(
 
     Arrays that fine-tunings have in common, as the same object, are there once.
     """
-    placed: dict[int, jax.Array] = {}
-
-    def place(leaf: Any) -> jax.Array:
-        return placed.setdefault(id(leaf), jnp.asarray(leaf))
-
-    variables = [
-        jax.tree.map(place, (tuning.network.params, tuning.network.batch_stats))
-        for tuning in tunings
-    ]
+    owned = [(tuning.network.params, tuning.network.batch_stats) for tuning in tunings]
+    # All in one call, which takes a tenth of the time of a call for each.
+    placed = jax.device_put({id(leaf): leaf for leaf in jax.tree.leaves(owned)})
+    variables = jax.tree.map(lambda leaf: placed[id(leaf)], owned)
     if program.network.frozen_batch_norm != "adapt":
         return variables
     adapted = []

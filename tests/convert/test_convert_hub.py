@@ -6,11 +6,17 @@ import threading
 
 import huggingface_hub
 import pytest
+from torch_files import BASIC, save, state
 
 from convert import hub as hub_module
+from convert import known as known_module
 from convert.__main__ import main
-from convert.known import KNOWN
+from convert.choices import Choices
+from convert.layouts import known_architectures
+from convert.published import KNOWN
+from convert.published.known import Known, on_drive
 from rtl_jax.errors import UserError
+from rtl_jax.models.network import Network
 
 FILE = "hf:owner/repo/model.ckpt"
 
@@ -120,6 +126,77 @@ def test_a_repository_alone_is_its_weights_and_its_config(monkeypatch, tmp_path)
 def test_the_list_of_published_checkpoints(capsys):
     assert main(["list"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
-    assert head.split()[:2] == ["name", "threat"] and len(rows) == len(KNOWN)
-    assert len({each.name for each in KNOWN}) == len(KNOWN)
+    rows = rows[: len(KNOWN)]
+    assert head.split()[:4] == ["name", "network", "data", "threat"]
+    assert len({each.name.lower() for each in KNOWN}) == len(KNOWN) > 100
     assert all(row.endswith(each.source) for row, each in zip(rows, KNOWN, strict=True))
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
+def test_what_is_listed_is_plausible_and_can_be_asked_for(known):
+    Choices.of(**known.choices)
+    assert known.source.startswith(("hf:", "https://"))
+    accuracies = [value for value in (known.robust, known.clean) if value is not None]
+    assert accuracies == sorted(accuracies) and all(10 < value < 100 for value in accuracies)
+    every, name = known_architectures(), known.arch
+    assert name in every or name.startswith("xcit_") or "small stem" in name
+
+
+@pytest.fixture
+def published(monkeypatch, tmp_path):
+    """One published checkpoint behind a server of ours, which sends the file of `answer`."""
+    answer = {"body": b"", "type": "application/octet-stream", "status": 200, "missing": 0}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(answer["status"])
+            self.send_header("Content-Type", answer["type"])
+            self.send_header("Content-Length", str(len(answer["body"]) + answer["missing"]))
+            self.end_headers()
+            self.wfile.write(answer["body"])
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/some/net.pth?dl=1"
+    known = Known("pub/net", "resnet", "CIFAR-10", "none", address, choices={"activation": "silu"})
+    drive = Known("pub/far", "resnet", "CIFAR-10", "none", on_drive("x1"), choices=known.choices)
+    monkeypatch.setattr(known_module, "KNOWN", (known, drive))
+    monkeypatch.setattr(known_module, "_PUBLISHERS", ("pub/",))
+    monkeypatch.setenv("RTL_JAX_CACHE_DIR", str(tmp_path / "cache"))
+    yield answer
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_short_name_is_a_source(published, tmp_path, capsys):
+    published["body"] = save(state(BASIC), tmp_path / "a.pth").read_bytes()
+    assert main(["pub/net", str(tmp_path / "one")]) == 0
+    assert Network.load(tmp_path / "one").architecture.activation == "silu"
+    published["status"] = 500  # what was downloaded is not asked for again
+    assert main(["PUB/net", str(tmp_path / "two"), "--activation", "gelu"]) == 0
+    assert Network.load(tmp_path / "two").architecture.activation == "gelu"
+    assert main(["pub/far", str(tmp_path / "three")]) == 2
+    error = capsys.readouterr().err
+    assert "https://drive.google.com/file/d/x1/view" in error
+    assert "python -m convert FILE DESTINATION --activation silu" in error
+    assert main(["pub/nets", str(tmp_path / "three")]) == 2
+    assert "is it pub/net" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"status": 404}, "answers HTTP 404"),
+        ({"type": "text/html; charset=utf-8", "body": b"<html>"}, "a page instead of a file"),
+        ({"body": b"1234", "missing": 4}, "broke off after 4"),
+    ],
+)
+def test_a_published_file_that_does_not_come(published, tmp_path, capsys, changes, said):
+    published |= changes
+    assert main(["pub/net", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert said in error and "with a browser" in error and error.count("\n") == 1
+    assert not list((tmp_path / "cache").rglob("net.pth*")) and not (tmp_path / "out").exists()

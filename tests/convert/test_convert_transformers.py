@@ -16,7 +16,8 @@ from convert import convert
 from convert.export import export
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
-from tests.reference_networks import jax_logits, moved, reference, torch_logits
+from tests.last_block import require_the_same_training
+from tests.reference_networks import jax_logits, reference, shaken, torch_logits
 
 pytestmark = pytest.mark.slow
 
@@ -102,6 +103,16 @@ def xcit(first: int = 2, **changes: Any) -> torch.nn.Module:
     return network
 
 
+def torchvision_vit() -> torch.nn.Module:
+    module = reference("torchvision.models.vision_transformer")
+    return module.VisionTransformer(64, 16, 2, 3, 48, 96, num_classes=7)
+
+
+def torchvision_swin() -> torch.nn.Module:
+    module = reference("torchvision.models.swin_transformer")
+    return module.SwinTransformer([4, 4], 8, [2, 2], [2, 4], [4, 4], num_classes=7)
+
+
 HEADS = {"heads": 3}
 PRESENT = [
     Case("vit", vit, HEADS),
@@ -124,24 +135,10 @@ PRESENT = [
     Case("xcit-small", lambda: xcit(1, tokens_norm=False), {"tokens_norm": "no", "patch": "4"},
          ((32, 32), (24, 32))),
     Case("xcit-p8", lambda: xcit(patch_size=8), {"tokens_norm": "yes"}, ((32, 48),)),
+    Case("vit-torchvision", torchvision_vit, HEADS, ((64, 64),)),
+    Case("swin-torchvision", torchvision_swin, {}, ((64, 64), (72, 80))),
     Case("convnext-torchvision", torchvision_convnext, {}, ((64, 64), (75, 50))),
 ]  # fmt: skip
-
-
-def shaken(module: torch.nn.Module) -> torch.nn.Module:
-    """The network with random weights, no scale 1, no bias 0, and positions that matter."""
-    moved(module)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, value in module.named_parameters():
-            random = torch.randn(value.shape, generator=generator)
-            if ("embed" in name and value.dim() == 3) or "token" in name or "bias_table" in name:
-                value.copy_(0.5 * random)
-            elif "gamma" in name or "layer_scale" in name or "temperature" in name:
-                value.copy_(1 + 0.2 * random)
-            elif value.dim() == 1:
-                value.add_(0.2 * random)
-    return module
 
 
 def converted(module: torch.nn.Module, directory: Path, **options: Any) -> Network:
@@ -166,6 +163,17 @@ def test_logits_and_bytes(case: Case, tmp_path: Path) -> None:
     back, saved = torch.load(tmp_path / "b.pth"), module.state_dict()
     assert back.keys() == saved.keys()
     assert all(torch.equal(back[name], saved[name]) for name in saved)
+
+
+TRAINED = ("deit3", "convnext", "convnext-torchvision", "swin", "xcit")
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_last_block_trains_as_in_torch(name: str, tmp_path: Path) -> None:
+    """Five steps of SGD in float64, of the block, of what normalises behind it, and of the head."""
+    case = next(case for case in PRESENT if case.name == name)
+    atol = 1e-6 if name == "xcit" else 1e-9  # timm computes XCiT's positions in float32
+    require_the_same_training(shaken(case.build()), tmp_path, 64, atol=atol, **case.options)
 
 
 NAMED = [
@@ -209,6 +217,18 @@ def test_what_no_shape_shows_is_asked_for(tmp_path: Path) -> None:
     [
         (lambda: reference("timm").models.deit.VisionTransformerDistilled(**VIT), "distilled"),
         (lambda: vit(reg_tokens=4, no_embed_class=True), "register tokens"),
+        (
+            lambda: reference("torchvision.models.swin_transformer").SwinTransformer(
+                [4, 4],
+                8,
+                [1, 1],
+                [2, 4],
+                [4, 4],
+                num_classes=7,
+                block=reference("torchvision.models.swin_transformer").SwinTransformerBlockV2,
+            ),
+            "Swin transformer V2",
+        ),
         (lambda: convnext(use_grn=True, ls_init_value=None), "ConvNeXt V2"),
     ],
 )
@@ -216,7 +236,7 @@ def test_relatives_are_refused_by_name(
     build: Callable[[], torch.nn.Module], words: str, tmp_path: Path
 ) -> None:
     module = build()
-    options = {} if "ConvNeXt" in words else HEADS
+    options = {} if "V2" in words else HEADS
     with pytest.raises(UserError, match=words):
         converted(module, tmp_path, **options)
 
@@ -243,3 +263,16 @@ def test_swin_of_before_2023_has_its_merging_behind_a_stage(tmp_path: Path) -> N
     assert old.digest == new.digest and old.architecture == new.architecture
     export(tmp_path / "old", tmp_path / "back.pth", report=lambda _: None)
     assert torch.load(tmp_path / "back.pth").keys() == state.keys()
+
+
+def test_torchvision_vit_of_before_2022_calls_its_mlps_otherwise(tmp_path: Path) -> None:
+    module = shaken(torchvision_vit())
+    (tmp_path / "new").mkdir()
+    new = converted(module, tmp_path / "new", **HEADS)
+    state = {
+        name.replace(".mlp.0.", ".mlp.linear_1.").replace(".mlp.3.", ".mlp.linear_2."): value
+        for name, value in module.state_dict().items()
+    }
+    torch.save(state, tmp_path / "old.pth")
+    convert(tmp_path / "old.pth", tmp_path / "old", report=lambda _: None, **HEADS)
+    assert Network.load(tmp_path / "old").digest == new.digest

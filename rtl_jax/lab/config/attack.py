@@ -27,7 +27,7 @@ class Attack:
     random_start: bool = False
     restarts: int = 1  # from random starts; an image must withstand all of them
     loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"
-    # Of all iterates, the best for each image, or the last, as most published figures have it.
+    # Which iterate counts: each image's best, or the last, as in most published figures.
     keep: Literal["best", "last"] = "best"
     sigma: float = 1.0  # of Gaussian noise, before it is brought into the ball
     batch_size: int = 64

@@ -47,7 +47,7 @@ class Accuracy:
 
     @classmethod
     def of(cls, hits: np.ndarray) -> "Accuracy":
-        """Of hits in [0, 1], [N], one image or more."""
+        """The accuracy of hits in [0, 1], [N], one image or more."""
         return cls.counted(float(hits.sum()), len(hits))
 
     @classmethod
@@ -74,7 +74,7 @@ class Accuracy:
         return cls(percent, max(percent - below, 0), min(percent + above, 100), len(hits))
 
     def with_more(self, curve: LearningCurve | None, size: int) -> "Accuracy":
-        """Of networks trained on `size` images rather than the learning curve's last size.
+        """The accuracy of networks trained on `size` images, not the learning curve's last size.
 
         That is a share of a doubling, in logarithms, and brings that share of what a doubling
         would. Both uncertainties are added in squares. Without a curve nothing is known of it.

@@ -118,7 +118,7 @@ class HeldOut:
         return every, np.tile(self.labels, seeds), np.tile(self.folds, seeds)
 
     def probabilities(self, temperature: float) -> np.ndarray:
-        """Of the classes, [N, C], by the first seed's networks."""
+        """Probabilities of the classes, [N, C], by the first seed's networks."""
         return softmax(np.asarray(self.logits[0], np.float64) / temperature, axis=1)
 
 

@@ -181,7 +181,10 @@ def prepare(experiment: Experiment) -> SourceTraining:
 
 
 def _require_memory(program: Program, experiment: Experiment, seen: int, hit: int) -> None:
-    """Of what each device does at once; `seen` and `hit` are images that validate."""
+    """Raise UserError where a device has too little memory for the images that it takes at once.
+
+    `seen` and `hit` are images that validate, as they are and under attack.
+    """
     settings, batch = program.settings, experiment.attack.batch_size
     # On a CPU devices share their memory, as does whoever else is there.
     shares = 1 if jax.default_backend() == "cpu" else jax.device_count()

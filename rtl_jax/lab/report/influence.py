@@ -53,7 +53,7 @@ def _matches(rows: pd.DataFrame) -> list[Element]:
 
 
 def _found(rows: pd.DataFrame) -> list[Element]:
-    """Of labels made wrong, how many are found by looking at the most suspicious images."""
+    """How many of the labels made wrong are found by looking at the most suspicious images."""
     rows = rows[np.isfinite(rows["recall"])]
     groups = rows.groupby(["dataset", "network"], sort=False)
     charts = [

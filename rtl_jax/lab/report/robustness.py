@@ -20,7 +20,7 @@ _PERTURBED = ("perturbation", "train_eps", "beta")
 
 def curves(rows: pd.DataFrame) -> list[Element]:
     """A chart for each data set and kind of attack, and the numbers as a table."""
-    # Of trainings that were attacked as they went, what they ended with.
+    # Trainings that were attacked as they went count with what they ended with.
     ended = rows["task"].isin(["finetune", "sweep"]) & (rows["epoch"] == rows["epochs"])
     rows = rows[(rows["task"] == "attack") | ended.fillna(False)]
     rows = rows[np.isfinite(rows["accuracy"]) & rows["eps"].notna()]

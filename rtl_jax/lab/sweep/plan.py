@@ -30,7 +30,7 @@ from rtl_jax.train.split import SplitNetwork
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """Of a data set: training images, test images and classes."""
+    """The size of a data set: training images, test images and classes."""
 
     train: int
     test: int
@@ -165,7 +165,7 @@ def _done(workdir: epath.PathLike) -> set[str | None]:
 
 
 def _fingerprint(config: str) -> str | None:
-    """Of a row's settings; None where they are those of another version."""
+    """The fingerprint of a row's settings; None where another version wrote them."""
     try:
         return freeze(json.loads(config)).fingerprint()
     except UserError:
@@ -227,7 +227,7 @@ def _priced(one: Planned, architecture: Architecture, experiment: Experiment) ->
 
 
 def _extrapolate(step: Costs, one: Planned, program: Program, number: int, tested: int) -> float:
-    """Of all missing runs of a cell: passes over images, of what is known of one."""
+    """The cost of all missing runs of a cell: passes over images, from what is known of one."""
     runs = one.missing * step.run(program, number, tested)
     if program.network.own_statistics or one.cell.experiment.source.checkpoint == "random":
         return runs + one.missing * (number + tested) * step.prefix

@@ -1,0 +1,21 @@
+"""What the windows of a convolution or a pooling see of images."""
+
+import jax
+from jax import lax
+
+
+def window_slices(images: jax.Array, height: int, width: int, stride: int) -> list[jax.Array]:
+    """What each place of a window sees of padded images [N, H, W, I], row by row."""
+    batch, rows, columns, inputs = images.shape
+    down = (rows - height) // stride * stride + 1
+    right = (columns - width) // stride * stride + 1
+    return [
+        lax.slice(
+            images,
+            (0, row, column, 0),
+            (batch, row + down, column + right, inputs),
+            (1, stride, stride, 1),
+        )
+        for row in range(height)
+        for column in range(width)
+    ]
