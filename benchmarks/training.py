@@ -40,6 +40,7 @@ ADVERSARIAL = Recipe(
     perturbation="pgd",
     eps=0.5,
     steps=5,
+    keep="last",  # as torch does here: the iterate of the highest loss takes one more pass
 )
 
 

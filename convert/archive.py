@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
-from convert import pickles, tensors
+from convert import constructors, pickles, tensors
 from convert.tensors import Storage
 from rtl_jax.errors import UserError
 
@@ -160,7 +160,9 @@ def names_code(data: bytes) -> None:
 
 
 def _unpickle(file: IO[bytes], persistent: Callable[[Any], Any], placeholders: set[str]) -> Any:
-    interpreter = pickles.Interpreter(tensors.allowed, tensors.construct, persistent, placeholders)
+    interpreter = pickles.Interpreter(
+        constructors.allowed, constructors.construct, persistent, placeholders
+    )
     return interpreter.run(file)
 
 

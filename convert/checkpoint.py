@@ -17,7 +17,7 @@ import numpy as np
 
 from convert import archive
 from convert.archive import DOWNLOAD_AGAIN
-from convert.pickles import shown
+from convert.inert import shown
 from convert.tensors import MAX_DIMENSIONS, Tensor
 from rtl_jax.errors import UserError
 

@@ -18,8 +18,8 @@ from tqdm import tqdm
 from convert import hub, network
 from convert.checkpoint import open_checkpoint, translated
 from convert.choices import Choices
+from convert.inert import shown
 from convert.layouts import layout_of
-from convert.pickles import shown
 from convert.reference import Reference, compare_reference
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network

@@ -1,4 +1,4 @@
-"""From a network on disk to a file that PyTorch reads, under torchvision's names."""
+"""From a network on disk to a file that PyTorch reads, under the names it had there."""
 
 import json
 import os
@@ -37,15 +37,16 @@ def export_network(
 ) -> Path:
     """Write a network as .safetensors or .pth, every value unchanged; return `destination`.
 
-    The file is a flat state dict that torchvision's model loads with strict=True. Only .pth
-    needs torch. Raises UserError for another ending, a destination that exists, and a network
-    that is not one.
+    The file is a flat state dict that the network of the layout's `torch_words`, torchvision's
+    ResNet, say, loads with strict=True. Only .pth needs torch. Raises UserError for another
+    ending, a destination that exists, and a network that is not one.
     """
     destination = _free(destination)
     torch = None if destination.suffix == ".safetensors" else import_torch("exporting to .pth")
     arch = network.architecture
     layout = layout_of(arch, network.provenance.get("layout"))
     state = state_dict(layout, arch, network.params, network.batch_stats)
+    words = layout.torch_words
     with complete_or_absent(destination.absolute()) as temporary:
         try:
             if torch is None:
@@ -55,7 +56,7 @@ def export_network(
         except (SafetensorError, RuntimeError) as error:  # how both report a full disk
             reason = str(error).splitlines()[0]
             raise UserError(f"cannot write {destination}; is there room? ({reason})") from error
-    report(f"wrote {destination}: {arch.name}, {arch.num_classes} classes, torchvision's names")
+    report(f"wrote {destination}: {arch.name}, {arch.num_classes} classes, names of {words}")
     report(
         f"its input is normalised outside the file: clamp to [0, 1], mean {arch.mean}, "
         f"std {arch.std}"
@@ -64,8 +65,7 @@ def export_network(
         report("warning: its head is none of its own, only one for fine-tuning to replace")
     if layout.unusual(arch):
         report(
-            f"torchvision's model computes something else with it: it needs "
-            f"{layout.described(arch)}"
+            f"{words} computes something else with it by default: it needs {layout.described(arch)}"
         )
     return destination
 

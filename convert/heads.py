@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from convert.inert import shown
 from convert.layouts import LAYOUTS
 from convert.layouts.layout import Layout
-from convert.pickles import shown
 from convert.tensors import Tensor
 from rtl_jax.errors import UserError
 

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 from convert import heads, reparametrizations
 from convert.checkpoint import Checkpoint
 from convert.choices import Choices
+from convert.constructors import StateDict, as_tensor
 from convert.heads import Head
+from convert.inert import Opaque, shown
 from convert.misfits import KEYS, no_network
-from convert.pickles import Opaque, shown
-from convert.tensors import StateDict, Tensor, as_tensor
+from convert.tensors import Tensor
 from rtl_jax.errors import UserError
 
 # Dictionaries within dictionaries: enough for every trainer, and bounded.

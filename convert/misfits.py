@@ -6,10 +6,10 @@ from typing import Any
 
 from convert import heads
 from convert.checkpoint import Checkpoint
+from convert.inert import Opaque, shown
 from convert.layouts import LAYOUTS
 from convert.layouts.layout import Layout
 from convert.other_families import other_family
-from convert.pickles import Opaque, shown
 from rtl_jax.errors import UserError
 from rtl_jax.models.registry import Architecture
 

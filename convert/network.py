@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 
 from convert import heads
+from convert.ambiguities import ask_of_names, said_by_parts
 from convert.checkpoint import Checkpoint, metadata_fields
 from convert.choices import DEFAULT, Choices
 from convert.holders import State, counted, find_state
+from convert.inert import shown
 from convert.layouts import known_architectures
 from convert.layouts.entry import COUNTER
 from convert.layouts.layout import Layout, mismatches
 from convert.misfits import does_not_fit
 from convert.normalization import Normalization, find_normalization, normaliser_names
 from convert.other_families import other_family
-from convert.pickles import shown
 from convert.tensors import Tensor
 from convert.timm_config import read_config
 from rtl_jax.errors import UserError
@@ -84,9 +85,9 @@ def find(checkpoint: Checkpoint, choices: Choices = DEFAULT) -> Found:
         said = layout.options_of_name(config.architecture)
         metadata = said | config.fields | {"origin": "file: config.json"} | metadata
         notes.append(f"read: config.json beside it, of timm's {shown(config.architecture)}")
-    said = _said_by_parts(layout, state, prefix, {**metadata, **choices.options}, checkpoint)
+    said = said_by_parts(layout, state, prefix, {**metadata, **choices.options}, checkpoint)
     metadata = {**said, **metadata}
-    _ask_of_names(checkpoint, layout, {**metadata, **choices.options})
+    ask_of_names(checkpoint, layout, {**metadata, **choices.options})
     architecture = _architecture(layout, network, metadata, choices)
     own = set(network)
     made = _add_head(layout, network, architecture, _inner_head(state, prefix), choices, notes)
@@ -204,55 +205,6 @@ def _architecture(
             raise UserError(f"holds {layout.words}, which has no --{name.replace('_', '-')}")
     known = {name: metadata[name] for name in layout.options if name in metadata}
     return layout.infer(shapes, {**known, **choices.options})
-
-
-def _ask_of_names(checkpoint: Checkpoint, layout: Layout, known: Mapping[str, Any]) -> None:
-    """Raise UserError where a name says something unusual of a network that nothing else says."""
-    for name in _names(checkpoint):
-        for option, value in layout.options_of_name(name).items():
-            if option not in known and value != layout.options[option].default:
-                flag = f"--{option.replace('_', '-')}"
-                raise UserError(
-                    f"is called {shown(name)}, which has {option.replace('_', ' ')} {value}, and "
-                    f"no tensor shows whether that is so: say {flag} {value}, or {flag} "
-                    f"{layout.options[option].default}"
-                )
-
-
-def _names(checkpoint: Checkpoint) -> list[str]:
-    """What a file and its network are called."""
-    names = (checkpoint.entries.get("arch"), checkpoint.path.name)
-    return [name for name in names if isinstance(name, str)]
-
-
-def _said_by_parts(
-    layout: Layout,
-    state: State,
-    prefix: str,
-    known: Mapping[str, Any],
-    checkpoint: Checkpoint,
-) -> dict[str, Any]:
-    """What the names of a network's parts say of it that nothing else says.
-
-    Raises UserError where they leave something open.
-    """
-    parts = {name.removeprefix(prefix) for name in state.modules if name.startswith(prefix)}
-    named = {option for name in _names(checkpoint) for option in layout.options_of_name(name)}
-    found = {}
-    for option, value in layout.options_of_modules(parts).items():
-        if option in known or (value is None and option in named):
-            continue
-        if value is None:
-            choice, word = layout.options[option], option.replace("_", "-")
-            values = choice.values if isinstance(choice.values, tuple) else ()
-            others = " or ".join(value for value in values if value != choice.default)
-            raise UserError(
-                f"holds {layout.words} of timm's, and nothing in it shows its {word}: say "
-                f"--{word} {choice.default} for the usual network, or --{word} {others}; timm's "
-                "config.json beside the file says it too"
-            )
-        found[option] = value
-    return found
 
 
 def _inner_head(state: State, prefix: str) -> str:

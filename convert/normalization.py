@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.pickles import shown
+from convert.inert import shown
 from convert.tensors import Tensor
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import IMAGENET_MEAN, IMAGENET_STD

@@ -11,9 +11,18 @@ method that the file could reach. Memory and time are bounded by the bytes that 
 import pickletools
 import warnings
 from collections.abc import Callable
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, cast
 
 from convert.denylist import IMPORTERS, is_getattr, module_refused, refused, scheduler_attribute
+from convert.inert import (
+    Attribute,
+    Buildable,
+    Global,
+    Opaque,
+    RefusedError,
+    is_plain_key,
+    shown,
+)
 from rtl_jax.errors import UserError
 
 # A checkpoint of ResNet-152 with its optimizer state holds about 0.2 MB and 1e5 opcodes of
@@ -23,59 +32,6 @@ MAX_OPCODES = 1_000_000
 
 _NAMES_KEPT = 100
 _NAME_LENGTH = 500
-
-
-class RefusedError(UserError):
-    """The pickle names a way to run code."""
-
-
-class Global(NamedTuple):
-    """A name that the pickle mentions; nothing was imported."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
-
-
-class Opaque:
-    """The inert stand-in for an object whose class is not on the allow-list."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return f"<placeholder for {self.name}>"
-
-
-class Attribute(Opaque):
-    """The inert stand-in for a function of a class, which nothing in the pickle may call."""
-
-    __slots__ = ()
-
-
-class Buildable:
-    """One of our own objects that takes its state in a second step, as numpy's arrays do."""
-
-    def build(self, state: Any) -> None:
-        """Take the state; raise ValueError if it is not of the expected form."""
-        raise NotImplementedError
-
-
-def shown(value: object) -> str:
-    """A name or number from an untrusted file, safe to print: ASCII, no control codes, short.
-
-    Of any other object only the type is shown: a small pickle can have an endless `repr`.
-    """
-    if type(value) is int and value.bit_length() <= 64:
-        return str(value)
-    if not isinstance(value, str | Global | Opaque | Exception):
-        return type(value).__name__
-    text = ascii(str(value)[:200])[1:-1]
-    return text if len(text) <= 160 else text[:157] + "..."
 
 
 class Bounded:
@@ -310,13 +266,6 @@ class Interpreter:
 
 # Not a `Global`, so that no constructor takes it for one.
 _GETATTR = Opaque("builtins.getattr")
-
-
-def is_plain_key(key: Any) -> bool:
-    """Whether a key hashes at once and cannot be made to collide; weights have strings."""
-    if type(key) is int:
-        return key.bit_length() <= 64
-    return type(key) in (str, bytes, float, bool, type(None))
 
 
 def _refusal(what: str) -> RefusedError:

@@ -15,7 +15,7 @@ import numpy as np
 
 from convert.checkpoint import READ_ERRORS
 from convert.hub import expanded
-from convert.pickles import shown
+from convert.inert import shown
 from convert.variants import Variant, nearest
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from convert.pickles import shown
+from convert.inert import shown
 from convert.tensors import Tensor
 from rtl_jax.errors import UserError
 

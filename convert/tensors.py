@@ -7,18 +7,18 @@ nothing but a few numbers each.
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from convert.pickles import Buildable, Global, Opaque, is_plain_key, shown
+from convert.inert import Global, shown
 from rtl_jax.errors import UserError
 
 MAX_DIMENSIONS = 16
 
 # The types of torch's storages, by the class that a pickle names and by `torch.dtype`.
-_DTYPES: dict[str, Any] = {
+DTYPES: dict[str, Any] = {
     "float64": np.float64,
     "float32": np.float32,
     "float16": np.float16,
@@ -34,7 +34,7 @@ _DTYPES: dict[str, Any] = {
     "complex64": np.complex64,
     "complex128": np.complex128,
 }
-_STORAGES = {
+STORAGES = {
     "DoubleStorage": "float64",
     "FloatStorage": "float32",
     "HalfStorage": "float16",
@@ -53,7 +53,7 @@ _STORAGES = {
     "UntypedStorage": "uint8",
     "_UntypedStorage": "uint8",
 }
-_STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
+STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +86,8 @@ class Tensor:
 
 def storage_dtype(kind: Any) -> np.dtype:
     """The element type of the storage class that a pickle names; UserError if there is none."""
-    if isinstance(kind, Global) and kind.module in _STORAGE_MODULES and kind.name in _STORAGES:
-        return np.dtype(_DTYPES[_STORAGES[kind.name]])
+    if isinstance(kind, Global) and kind.module in STORAGE_MODULES and kind.name in STORAGES:
+        return np.dtype(DTYPES[STORAGES[kind.name]])
     raise UserError(f"a tensor's storage is of an unknown kind, {shown(kind)}")
 
 
@@ -106,7 +106,7 @@ def strided(
     for numbers in (shape, stride):
         if not isinstance(numbers, tuple | list) or len(numbers) > MAX_DIMENSIONS:
             raise UserError("a tensor's shape or stride is no short tuple")
-        if not all(_is_size(n) for n in numbers):
+        if not all(is_size(n) for n in numbers):
             raise UserError("a tensor's shape or stride is not made of small positive numbers")
     if type(offset) is not int or offset < 0 or len(shape) != len(stride):
         raise UserError(f"a tensor has offset {shown(offset)}, {len(shape)} sizes and "
@@ -140,7 +140,8 @@ def strided(
     return Tensor(shape, dtype, load)
 
 
-def _is_size(number: Any) -> bool:
+def is_size(number: Any) -> bool:
+    """Whether a number may be a size or a stride: small, whole and not negative."""
     return type(number) is int and 0 <= number < 1 << 48
 
 
@@ -152,176 +153,3 @@ def _from_bytes(data: bytes, dtype: np.dtype, big_endian: bool) -> np.ndarray:
     if dtype.kind == "c":
         part = dtype.itemsize // 2
     return np.frombuffer(data, f">u{part}").astype(f"<u{part}").view(dtype)
-
-
-class _NumpyDtype(Buildable):
-    """`numpy.dtype`, of plain numbers only."""
-
-    def __init__(self, code: str) -> None:
-        if code[:1] not in tuple("fiub") or code[1:] not in tuple("1248"):
-            raise ValueError("a dtype of numpy that weights do not have")
-        self.dtype = np.dtype(code)
-
-    def build(self, state: Any) -> None:
-        if isinstance(state, tuple) and len(state) > 1 and state[1] == ">":
-            self.dtype = self.dtype.newbyteorder(">")
-
-
-class _NumpyArray(Buildable):
-    """`numpy.ndarray`; empty until the pickle gives its state."""
-
-    def __init__(self) -> None:
-        self.tensor: Tensor | None = None
-
-    def build(self, state: Any) -> None:
-        _, shape, kind, fortran, data = state
-        if isinstance(data, str):  # Python 2
-            data = data.encode("latin1")
-        if not isinstance(kind, _NumpyDtype) or not isinstance(data, bytes):
-            return  # an array of objects: inert
-        if len(shape) > MAX_DIMENSIONS or not all(_is_size(n) for n in shape):
-            raise ValueError("an array's shape is not made of a few small sizes")
-        shape, dtype = tuple(shape), kind.dtype
-        if math.prod(shape) * dtype.itemsize != len(data):
-            raise ValueError(f"an array of shape {shape} holds {len(data)} bytes")
-        order: Literal["F", "C"] = "F" if fortran is True else "C"
-
-        def load() -> np.ndarray:
-            return np.frombuffer(data, dtype).reshape(shape, order=order)
-
-        self.tensor = Tensor(shape, dtype, load)
-
-
-def _numpy_dtype(code: Any, *_: Any) -> Any:
-    try:
-        return _NumpyDtype(code)
-    except (ValueError, TypeError):
-        return Opaque("numpy.dtype")
-
-
-def _numpy_scalar(kind: Any, data: Any = b"") -> Any:
-    if isinstance(data, str):
-        data = data.encode("latin1")
-    if isinstance(kind, _NumpyDtype) and len(data) == kind.dtype.itemsize:
-        return np.frombuffer(data, kind.dtype)[0].item()
-    return Opaque("numpy.scalar")
-
-
-class StateDict(dict[Any, Any], Buildable):
-    """An ordered dictionary; `modules` are the names of its network's parts, also of those without
-    tensors, where torch's `state_dict` made it."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.modules: tuple[str, ...] = ()
-
-    def build(self, state: Any) -> None:
-        """Take what torch notes beside the tensors: the version of every part, by its name."""
-        metadata = state.get("_metadata") if isinstance(state, dict) else None
-        if isinstance(metadata, dict):
-            self.modules = tuple(name for name in metadata if isinstance(name, str))
-
-
-def _ordered_dict(*arguments: Any) -> Any:
-    if not arguments:
-        return StateDict()
-    pairs = arguments[0]
-    if isinstance(pairs, dict):
-        return StateDict(pairs)
-    return StateDict((k, v) for k, v in pairs if is_plain_key(k))
-
-
-def _rebuild_tensor(storage: Storage, offset: Any, shape: Any, stride: Any, *_: Any) -> Tensor:
-    return strided(_a_storage(storage), storage.dtype, offset, shape, stride)
-
-
-def _rebuild_tensor_v3(
-    storage: Storage,
-    offset: Any,
-    shape: Any,
-    stride: Any,
-    grad: Any,
-    hooks: Any,
-    dtype: Any,
-    *_: Any,
-) -> Any:
-    if not isinstance(dtype, Global) or dtype.module != "torch" or dtype.name not in _DTYPES:
-        return Opaque(f"tensor of {shown(dtype)}")
-    return strided(_a_storage(storage), np.dtype(_DTYPES[dtype.name]), offset, shape, stride)
-
-
-def _a_storage(value: Any) -> Storage:
-    if not isinstance(value, Storage):
-        raise UserError("a tensor in the file is not made of a storage")
-    return value
-
-
-def _rebuild_from_type(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
-    # Only torch's own functions: they copy nothing, so that no call within a call does.
-    known = isinstance(function, Global) and function.module == "torch._utils"
-    if known and isinstance(arguments, tuple) and allowed(function):
-        return construct(function, arguments)
-    return NotImplemented
-
-
-def _first(value: Any = None, *_: Any) -> Any:
-    return value
-
-
-def _encode(text: Any = "", *_: Any) -> bytes:
-    return text.encode("latin1")
-
-
-_CONSTRUCTORS: dict[Global, Callable[..., Any]] = {
-    Global("collections", "OrderedDict"): _ordered_dict,
-    Global("collections", "defaultdict"): lambda *_: {},
-    Global("builtins", "dict"): _ordered_dict,
-    Global("__builtin__", "dict"): _ordered_dict,
-    Global("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-    Global("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    Global("torch._utils", "_rebuild_tensor_v3"): _rebuild_tensor_v3,
-    Global("torch._utils", "_rebuild_parameter"): _first,
-    Global("torch._utils", "_rebuild_parameter_with_state"): _first,
-    Global("torch._tensor", "_rebuild_from_type_v2"): _rebuild_from_type,
-    Global("torch", "Size"): _first,
-    Global("_codecs", "encode"): _encode,
-    Global("numpy", "dtype"): _numpy_dtype,
-}
-for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-    _CONSTRUCTORS[Global(_module, "_reconstruct")] = lambda *_: _NumpyArray()
-    _CONSTRUCTORS[Global(_module, "scalar")] = _numpy_scalar
-
-_INERT_BUILTINS = (
-    *("bool", "bytearray", "bytes", "complex", "float", "frozenset", "int", "list"),
-    *("object", "range", "set", "slice", "str", "tuple", "type"),
-)
-
-# Names that only stand as arguments of the constructors.
-_ARGUMENTS = {
-    Global("numpy", "ndarray"),
-    Global("torch", "device"),
-    Global("torch", "Tensor"),
-    Global("torch.nn.parameter", "Parameter"),
-    *(Global("torch", name) for name in _DTYPES),
-    *(Global(module, name) for module in ("builtins", "__builtin__") for name in _INERT_BUILTINS),
-    *(Global(module, name) for module in _STORAGE_MODULES for name in _STORAGES),
-}
-
-
-def allowed(name: Global) -> bool:
-    """Whether `construct` knows what the name stands for."""
-    return name in _CONSTRUCTORS or name in _ARGUMENTS
-
-
-def construct(name: Global, arguments: tuple) -> Any:
-    """What a call of an allowed name gives, by functions of ours; NotImplemented for the rest."""
-    if name in _CONSTRUCTORS:
-        return _CONSTRUCTORS[name](*arguments)
-    return NotImplemented
-
-
-def as_tensor(value: Any) -> Tensor | None:
-    """The tensor that an entry of a state dict is, or None."""
-    if isinstance(value, _NumpyArray):
-        return value.tensor
-    return value if isinstance(value, Tensor) else None

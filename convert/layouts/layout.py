@@ -6,8 +6,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from convert.inert import shown
 from convert.layouts.entry import COUNTER, Entry, Shape
-from convert.pickles import shown
 from rtl_jax.errors import UserError
 from rtl_jax.models.registry import FAMILIES
 

@@ -10,9 +10,16 @@ from rtl_jax.models.mobile import ARCHITECTURES, BlockSpec, MobileArchitecture
 
 
 def _conv_norm(
-    table: Table, names: tuple[str, str], path: str, inputs: int, outputs: int, kernel: int = 1,
+    table: Table,
+    names: tuple[str, str],
+    path: str,
+    channels: tuple[int, int],
+    *,
+    kernel: int = 1,
     groups: int = 1,
-) -> None:  # fmt: skip
+) -> None:
+    """Add a convolution and its normalisation, by both names, from channels to channels."""
+    inputs, outputs = channels
     table.conv(names[0], inputs, outputs, kernel, path=f"{path}/conv", groups=groups)
     table.norm(names[1], outputs, path=f"{path}/norm")
 
@@ -80,15 +87,15 @@ class _MobileLayout(Layout):
         """Every array of a network, from input to output."""
         arch, table = architecture, Table()
         stem, tail = self.ends
-        _conv_norm(table, stem, "stem_layer", 3, arch.stem_width, 3)
+        _conv_norm(table, stem, "stem_layer", (3, arch.stem_width), kernel=3)
         for spec in arch.block_specs():
             names, path, inner = self.block(spec), spec.name, spec.inner
             if "expand" in names:
-                _conv_norm(table, names["expand"], f"{path}/expand", spec.inputs, inner)
-            depthwise = f"{path}/depthwise"
-            _conv_norm(table, names["depthwise"], depthwise, inner, inner, spec.kernel, inner)
-            _conv_norm(table, names["project"], f"{path}/project", inner, spec.outputs)
-        _conv_norm(table, tail, "tail", arch.stage_widths[-1], arch.tail_width)
+                _conv_norm(table, names["expand"], f"{path}/expand", (spec.inputs, inner))
+            depthwise = (names["depthwise"], f"{path}/depthwise", (inner, inner))
+            _conv_norm(table, *depthwise, kernel=spec.kernel, groups=inner)
+            _conv_norm(table, names["project"], f"{path}/project", (inner, spec.outputs))
+        _conv_norm(table, tail, "tail", (arch.stage_widths[-1], arch.tail_width))
         table.linear("classifier.1", arch.tail_width, arch.num_classes, path="fc")
         return table
 

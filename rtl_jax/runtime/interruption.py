@@ -10,6 +10,9 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+_IMPORTER = "<frozen importlib._bootstrap>"  # the file of an import's frames
+_LONGEST_IMPORT = 10.0  # seconds that an import may take to end
+
 
 class Stopped(Exception):  # noqa: N818 - not a fault
     """The work ended early because it was asked to, and has been saved."""
@@ -25,7 +28,9 @@ def stoppable() -> Iterator[None]:
 
     Python drops what is raised while it collects garbage, and after a long compilation JAX's own
     callback there is what a waiting Ctrl-C meets first: the program would go on as if nobody had
-    asked. Outside of the main thread, where no signals arrive, this does nothing.
+    asked. An import is ended first, if it does not take too long: where compiled modules call back
+    into Python, what is raised aborts the process. Outside of the main thread, where no signals
+    arrive, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -41,12 +46,20 @@ def stoppable() -> Iterator[None]:
         else:
             before(unraisable)
 
+    since: float | None = None  # when it was asked first
+
     def stop(number: int, frame: types.FrameType | None) -> None:
+        nonlocal since
+        since = since or time.monotonic()
+        waits = time.monotonic() - since < _LONGEST_IMPORT
         while frame is not None:
-            if frame.f_code is dropped.__code__:  # where it would be dropped as well
+            code = frame.f_code
+            # Where it would be dropped as well, or abort.
+            if code is dropped.__code__ or (waits and code.co_filename == _IMPORTER):
                 lost.put(number)
                 return
             frame = frame.f_back
+        since = None
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     reminder = threading.Thread(target=_remind, args=(lost,), daemon=True)

@@ -11,7 +11,8 @@ import torch
 from torch_files import save, state
 
 from convert.checkpoint import open_checkpoint
-from convert.tensors import Storage, as_tensor, strided
+from convert.constructors import as_tensor
+from convert.tensors import Storage, strided
 from rtl_jax.errors import UserError
 
 BASE = torch.arange(60, dtype=torch.float32)

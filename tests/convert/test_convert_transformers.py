@@ -14,6 +14,7 @@ import torch
 
 from convert import convert
 from convert.export import export
+from convert.layouts import LAYOUTS
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 from tests.last_block import require_the_same_training
@@ -205,6 +206,29 @@ def test_named_networks_are_recognised(name: str) -> None:
         mean=(0.0,) * 3, std=found.std
     )
     assert found.num_parameters == sum(value.numel() for value in module.parameters())
+
+
+TORCHVISION = {
+    "vit_b_16": "deit_base_patch16_224", "vit_b_32": "vit_base_patch32_224",
+    "vit_l_16": "vit_large_patch16_224", "vit_h_14": "vit_huge_patch14_224",
+    "swin_t": "swin_tiny_patch4_window7_224", "swin_b": "swin_base_patch4_window7_224",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_torchvisions_named_networks_are_recognised(name: str) -> None:
+    from convert.layouts import layout_of
+    from convert.layouts.layout import mismatches
+
+    with torch.device("meta"):
+        module = getattr(reference("torchvision.models"), name)(weights=None)
+    shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    family = "vit" if name.startswith("vit") else "swin"
+    layout = next(each for each in LAYOUTS if each.name == f"{family}-torchvision")
+    found = layout.infer(shapes, {})
+    assert found.name == TORCHVISION[name] and not mismatches(layout, found, shapes)
+    assert found.num_parameters == sum(value.numel() for value in module.parameters())
+    assert layout_of(found, layout.name) is layout
 
 
 def test_what_no_shape_shows_is_asked_for(tmp_path: Path) -> None:

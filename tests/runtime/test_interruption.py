@@ -78,6 +78,29 @@ def test_a_program_ends_with_a_sentence(number: signal.Signals, work: str) -> No
     assert done.stderr.startswith("interrupted; ") and done.stderr.count("\n") == 1
 
 
+IMPORTED = """
+import os, sys, time
+os.kill(os.getpid(), int(sys.argv[1]))
+time.sleep(0.2)
+print("whole", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_an_import_is_ended_first(number: signal.Signals, tmp_path: Path) -> None:
+    """What is raised in a compiled module's start, which calls back into Python, aborts."""
+    (tmp_path / "imported.py").write_text(IMPORTED)
+    script = SCRIPT.format(work="    import imported")
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(int(number))],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+    )
+    assert (done.returncode, done.stdout) == (128 + number, "whole\n")
+    assert done.stderr.startswith("interrupted; ") and done.stderr.count("\n") == 1
+
+
 # Without it the signal is lost here, so the test above says something.
 def test_python_drops_what_the_garbage_collector_meets() -> None:
     alone = SCRIPT.format(work=DROPPED).replace("+ 5", "+ 0.1").replace("run_and_exit(main)", "")

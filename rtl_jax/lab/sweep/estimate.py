@@ -152,8 +152,9 @@ def seeds_at_once(
     """How many of `seeds` run in one program, where `sweep.seeds_at_once` does not say.
 
     On an accelerator as many as memory has room for, times this host's devices, over which they
-    are divided. On a CPU, where they gain nothing side by side, one for each device, unless all
-    that trains is the head, whose steps are so short that starting them is what costs.
+    are divided. On a CPU, where they gain nothing side by side, attacked or not (measured in
+    docs/benchmarks.md), one for each device, unless all that trains is the head, whose steps are so
+    short that starting them is what costs.
     """
     devices = jax.local_device_count()
     short = program.network.blocks == 0 and not program.settings.perturbs

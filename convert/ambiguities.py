@@ -1,0 +1,59 @@
+"""What no tensor shows and something beside the tensors does, or is to be asked for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from convert.checkpoint import Checkpoint
+from convert.holders import State
+from convert.inert import shown
+from convert.layouts.layout import Layout
+from rtl_jax.errors import UserError
+
+
+def ask_of_names(checkpoint: Checkpoint, layout: Layout, known: Mapping[str, Any]) -> None:
+    """Raise UserError where a name says something unusual of a network that nothing else says."""
+    for name in _names(checkpoint):
+        for option, value in layout.options_of_name(name).items():
+            if option not in known and value != layout.options[option].default:
+                flag = f"--{option.replace('_', '-')}"
+                raise UserError(
+                    f"is called {shown(name)}, which has {option.replace('_', ' ')} {value}, and "
+                    f"no tensor shows whether that is so: say {flag} {value}, or {flag} "
+                    f"{layout.options[option].default}"
+                )
+
+
+def _names(checkpoint: Checkpoint) -> list[str]:
+    """What a file and its network are called."""
+    names = (checkpoint.entries.get("arch"), checkpoint.path.name)
+    return [name for name in names if isinstance(name, str)]
+
+
+def said_by_parts(
+    layout: Layout,
+    state: State,
+    prefix: str,
+    known: Mapping[str, Any],
+    checkpoint: Checkpoint,
+) -> dict[str, Any]:
+    """What the names of a network's parts say of it that nothing else says.
+
+    Raises UserError where they leave something open.
+    """
+    parts = {name.removeprefix(prefix) for name in state.modules if name.startswith(prefix)}
+    named = {option for name in _names(checkpoint) for option in layout.options_of_name(name)}
+    found = {}
+    for option, value in layout.options_of_modules(parts).items():
+        if option in known or (value is None and option in named):
+            continue
+        if value is None:
+            choice, word = layout.options[option], option.replace("_", "-")
+            values = choice.values if isinstance(choice.values, tuple) else ()
+            others = " or ".join(value for value in values if value != choice.default)
+            raise UserError(
+                f"holds {layout.words} of timm's, and nothing in it shows its {word}: say "
+                f"--{word} {choice.default} for the usual network, or --{word} {others}; timm's "
+                "config.json beside the file says it too"
+            )
+        found[option] = value
+    return found
