@@ -72,8 +72,8 @@ _XCITS = ("xcit_nano_12_p16_224", "xcit_tiny_12_p16_224", "xcit_small_12_p16_224
 CASES = (
     *(Case("torchvision", name) for name in _TORCHVISION),
     *(Case("timm", name) for name in _TIMM),
-    Case("timm", "resnetaa50"),
-    Case("timm", "resnetblur50"),
+    Case("timm", "resnetaa50", {"anti_aliasing": "average"}),
+    Case("timm", "resnetblur50", {"anti_aliasing": "blur"}),
     *(Case("timm", name, arguments={"dynamic_img_size": True}) for name in _VITS),
     *(Case("timm", name, {}, (224, 256), {"strict_img_size": False}) for name in _SWINS),
     *(Case("timm", name) for name in _XCITS),
