@@ -57,6 +57,7 @@ MISSING = {
     "configs/paper/table7.py --workdir runs/paper": "tfds:",
     "LOG.csv": "LOG.csv",
     "convert imagenet_l2_3_0.pt": "imagenet_l2_3_0.pt",
+    "convert salman/resnet50_l2_eps3": "resnet50_l2_eps3.ckpt",
 }
 
 # These again, with something in its place: what replaces what, and what is missing then, if it is.

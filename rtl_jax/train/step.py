@@ -239,6 +239,7 @@ class Step:
         labels: jax.Array,
         hyper: Hyper,
         keys: jax.Array | None = None,
+        *,
         mixed: Mixed | None = None,
     ) -> tuple[TrainState, Metrics]:
         """One step on a batch of float images (or features) and int labels [N].
@@ -320,4 +321,4 @@ class Step:
                 inputs = mixed.mix(inputs)
             if self.perturb is not None:
                 drawn = example_keys(keys.perturb, epoch, batch.indices)
-        return self.step(state, frozen, inputs, batch.labels, hyper, drawn, mixed)
+        return self.step(state, frozen, inputs, batch.labels, hyper, drawn, mixed=mixed)

@@ -76,7 +76,7 @@ def test_options_compute_what_torch_computes(tmp_path, capsys, name):
     again = convert(tmp_path / "back.safetensors", tmp_path / "again", report=lambda _: None)
     assert Network.load(again).architecture == network.architecture
     said = capsys.readouterr().out
-    assert ("torchvision's model computes something else" in said) == (name != "usual")
+    assert ("torchvision's ResNet computes something else" in said) == (name != "usual")
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_randaugment_is_what_a_step_trains_on(monkeypatch: pytest.MonkeyPatch) -
     program = program_of(SETTINGS.replace(mixup=None, randaugment=2, randaugment_magnitude=12))
     step, batch, seen = program.step(), batches(1)[0], {}
     monkeypatch.setattr(
-        Step, "step", lambda self, state, frozen, inputs, *rest: seen.update(inputs=inputs)
+        Step, "step", lambda self, state, frozen, inputs, *rest, mixed: seen.update(inputs=inputs)
     )
     keys = type("Keys", (), {"augment": KEY, "perturb": KEY})
     step.step_on(None, None, batch, keys, jnp.asarray(3), Hyper(0, 0, 0, 0))
