@@ -194,7 +194,7 @@ class Network:
         return cls(architecture, *trees, manifest["provenance"])
 
     def export(self, destination: str | Path) -> Path:
-        """Write it for PyTorch, under torchvision's names: .safetensors, or .pth with torch.
+        """Write it for PyTorch, under its family's names there: .safetensors, or .pth with torch.
 
         Normalisation is no part of such a file: its user subtracts `architecture.mean` from pixels
         in [0, 1] and divides by `architecture.std`. Returns the file's path.
