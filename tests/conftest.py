@@ -4,6 +4,7 @@ import importlib.util
 import mmap
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -68,6 +69,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return len(LONGEST) + (item.get_closest_marker("slow") is None)
 
     items.sort(key=place)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heeds_ctrl_c() -> None:
+    """Ctrl-C is heard, also where the tests are a shell's background job, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

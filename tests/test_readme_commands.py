@@ -32,7 +32,7 @@ TINY = architecture("resnet18", stem="small", stage_sizes=(1, 1), stage_widths=(
 # `other` are tiny networks.
 QUICK = {
     "my_images.py": "target.image_size=32 target.folds=2 transfer.epochs=3 sweep.sources=one "
-    "sweep.blocks=0 attack.steps=1 attack.eps=0,0.25",
+    "sweep.blocks=0 sweep.head_fits=sgd sweep.learning_rates=0.1 attack.steps=1 attack.eps=0,0.25",
     "predict.py": "",
     "svhn_l2.py": "target.image_size=32 transfer.epochs=1",
     "table7.py": "target.image_size=32 source.arch= sweep.sources=one,other sweep.blocks=0 "

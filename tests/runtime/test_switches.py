@@ -26,12 +26,10 @@ TRAINING = Experiment(
 )
 SWITCHES: dict[str, dict[str, object]] = {
     "64 bits": {"jax_enable_x64": True},
-    "random numbers": {
+    "random numbers and promotion": {
         "jax_default_prng_impl": "rbg",
         "jax_threefry_partitionable": False,
         "jax_random_seed_offset": 7,
-    },
-    "promotion": {
         "jax_numpy_dtype_promotion": "strict",
         "jax_numpy_rank_promotion": "raise",
     },

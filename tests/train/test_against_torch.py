@@ -132,7 +132,7 @@ def torch_network(dtype):
     return network
 
 
-@pytest.mark.parametrize("blocks", [0, 1, 3, 9, None])
+@pytest.mark.parametrize("blocks", [0, 3, None])
 def test_twenty_steps_in_float64(blocks: int | None):
     with jax.enable_x64(True):
         network, data = torch_network(np.float64), batches(20, np.float64)
@@ -158,16 +158,15 @@ def test_twenty_steps_in_float64(blocks: int | None):
             np.testing.assert_allclose(logits, network(nchw(pixels)).numpy(), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("blocks", [0, 3])
-def test_three_steps_in_float32(blocks: int):
+def test_three_steps_in_float32():
     """Against torch's float64.
 
     Not on the other tests' batches: on those rounding turns a ReLU on or off, in torch's float32
     too, or not, as the number of cores has it, and the loss after it differs by 1 %.
     """
     data = batches(3, np.float32, seed=1)
-    losses, _ = our_training(variables_of(torch_network(np.float32)), blocks, data, np.float32)
-    expected = torch_training(torch_network(np.float64), blocks, batches(3, np.float64, seed=1))
+    losses, _ = our_training(variables_of(torch_network(np.float32)), 3, data, np.float32)
+    expected = torch_training(torch_network(np.float64), 3, batches(3, np.float64, seed=1))
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
     assert losses[0] > 1  # the paper's head starts far off
 

@@ -24,6 +24,8 @@ QUICK = {
         "--config.target.folds=2",
         "--config.sweep.sources=bundled:l2",
         "--config.sweep.blocks=0",
+        "--config.sweep.head_fits=sgd",
+        "--config.sweep.learning_rates=0.1",
         "--config.attack.steps=1",
     ],
     "predict.py": [],
