@@ -44,8 +44,10 @@ def _features(
     params: Variables,
     batch_stats: Variables,
     images: jax.Array,
-    keys: jax.Array,
+    rows: jax.Array,
+    view: jax.Array,
 ) -> jax.Array:
+    keys = example_keys(jax.random.key(0), view, rows)
     pixels = augment_batch(keys, prepare(images, network.image_size), augmentation)
     return _bound(network, params, batch_stats).prefix(pixels, network.split)
 
@@ -67,12 +69,16 @@ def prefix_features(
     behind the last block. With an augmentation, they are of the `view`-th draw for each image,
     which depends on its row alone, whatever the seed of a run and the images beside it.
     """
-    key = jax.random.key(0)
     for part in padded_batches(len(rows), batch_size):
         padded = rows[part.rows]
-        keys = example_keys(key, view, jnp.asarray(padded))
         batch = _features(
-            network, augmentation or Augmentation(), params, batch_stats, images[padded], keys
+            network,
+            augmentation or Augmentation(),
+            params,
+            batch_stats,
+            images[padded],
+            padded,
+            view,
         )
         yield batch[: part.number]
 

@@ -1,5 +1,7 @@
 """`digits`: scikit-learn's handwritten digits."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from rtl_jax.data.dataset import Decoded, ImageSet
@@ -7,6 +9,19 @@ from rtl_jax.data.source import DataSource, register
 
 TEST_IMAGES = 600
 DECODED_BYTES = 1797 * 8 * 8
+
+
+@lru_cache(maxsize=1)
+def _read() -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Images uint8 [N, 8, 8, 1], labels int32 [N] and names; parsing them takes half a second."""
+    from sklearn.datasets import load_digits  # Here, because importing it takes a second.
+
+    bunch = load_digits()
+    images = ((bunch.images.astype(np.int32) * 255 + 8) // 16).astype(np.uint8)[..., None]
+    labels = bunch.target.astype(np.int32)
+    for array in (images, labels):
+        array.flags.writeable = False
+    return images, labels, tuple(str(name) for name in bunch.target_names)
 
 
 @register("digits", takes="")
@@ -26,13 +41,8 @@ class Digits(DataSource):
 
     def read(self, image_size: int, seed: int | None) -> Decoded:
         """As `DataSource.read`."""
-        from sklearn.datasets import load_digits  # Here, because importing it takes a second.
-
-        bunch = load_digits()
-        images = ((bunch.images.astype(np.int32) * 255 + 8) // 16).astype(np.uint8)[..., None]
-        labels = bunch.target.astype(np.int32)
+        images, labels, names = _read()
         first = len(labels) - TEST_IMAGES
-        names = tuple(str(name) for name in bunch.target_names)
         train = ImageSet(images[:first], labels[:first])
         return Decoded(train, ImageSet(images[first:], labels[first:]), names)
 
