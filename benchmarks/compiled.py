@@ -221,12 +221,12 @@ class Programs:
         """What frozen layers make of a batch."""
         network = self._split(Recipe(blocks=blocks, frozen_batch_norm="source"))
         images = _shape(self.batch, self.pixels, self.pixels, 3, dtype=jnp.uint8)
-        rows = self._labels(self.batch), _shape(dtype=jnp.int32)
-        arguments = (*variable_shapes(self.architecture), images, *rows)
+        arguments = (*variable_shapes(self.architecture), images)
         return Case(
             f"features in front of {blocks} blocks",
             features._features,
             (network, PRESETS["none"], *arguments),
+            {"rows": self._labels(self.batch), "view": _shape(dtype=jnp.int32)},
         )
 
     def attack(self, attack: PGD) -> Case:

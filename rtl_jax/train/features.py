@@ -44,6 +44,7 @@ def _features(
     params: Variables,
     batch_stats: Variables,
     images: jax.Array,
+    *,
     rows: jax.Array,
     view: jax.Array,
 ) -> jax.Array:
@@ -77,8 +78,8 @@ def prefix_features(
             params,
             batch_stats,
             images[padded],
-            padded,
-            view,
+            rows=padded,
+            view=view,
         )
         yield batch[: part.number]
 
