@@ -224,7 +224,7 @@ class Programs:
         arguments = (*variable_shapes(self.architecture), images)
         return Case(
             f"features in front of {blocks} blocks",
-            features._features,
+            features.batch_features,
             (network, PRESETS["none"], *arguments),
             {"rows": self._labels(self.batch), "view": _shape(dtype=jnp.int32)},
         )

@@ -33,7 +33,7 @@ def both(task: Task, seconds: float, draw: Random) -> Iterator[Try]:
 
 
 def interrupt(task: Task, number: signal.Signals, moment: float) -> Try:
-    """Interrupt a new run after so many seconds, and run the same command again."""
+    """Interrupt a new run after `moment` seconds, then run the same command again."""
     how = f"{number.name} after {moment:.2f} s"
     task.clear()
     with task.start() as process:

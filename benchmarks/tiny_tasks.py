@@ -176,7 +176,7 @@ class Try:
 def disturb(
     description: str, times: int, tries: Callable[[Task, float, Random], Iterator[Try]]
 ) -> None:
-    """Run the tries of every task so many times, print what happened, and exit.
+    """Disturb every task `times` times, print what happened, and exit.
 
     `tries` takes a task, the seconds that it takes undisturbed and where to draw from. The exit
     code is the number of tries with a fault, at most 100.

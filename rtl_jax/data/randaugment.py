@@ -22,7 +22,7 @@ OPERATIONS = (
     "color", "contrast", "sharpness", "posterize", "solarize", "auto_contrast",
 )  # fmt: skip
 MAGNITUDES = 31  # 0 to 30
-# Of the largest magnitude: a shear, pixels of an image of 331, degrees, and a change of the factor.
+# At the largest magnitude: shear, share of the image's size, degrees, change of the factor.
 _SHEAR, _TRANSLATION, _DEGREES, _CHANGE = 0.3, 150 / 331, 30.0, 0.9
 _FIRST_BLEND = OPERATIONS.index("brightness")
 

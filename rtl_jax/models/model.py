@@ -18,6 +18,7 @@ from flax import nnx
 from rtl_jax.errors import UserError
 from rtl_jax.models.convolution import ConvMethod, choose_convolution
 from rtl_jax.models.registry import Architecture, Variables, family_of
+from rtl_jax.runtime.caching import cached
 
 
 class Weights(NamedTuple):
@@ -68,7 +69,7 @@ def variable_shapes(architecture: Architecture) -> tuple[Variables, Variables]:
     return dict(params), dict(batch_stats)
 
 
-@lru_cache(maxsize=64)
+@cached
 def _variable_shapes(architecture: Architecture) -> tuple[Variables, Variables]:
     def create() -> tuple[Variables, Variables]:
         network = _build(architecture, jnp.dtype(jnp.float32), "xla")

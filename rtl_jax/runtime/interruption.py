@@ -8,7 +8,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 _IMPORTER = "<frozen importlib._bootstrap>"  # the file of an import's frames
 _LONGEST_IMPORT = 10.0  # seconds that an import may take to end
@@ -60,7 +60,7 @@ def stoppable() -> Iterator[None]:
                 return
             frame = frame.f_back
         since = None
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        _stop(number)
 
     reminder = threading.Thread(target=_remind, args=(lost,), daemon=True)
     with _handling(stop, (signal.SIGINT, signal.SIGTERM)):
@@ -72,6 +72,10 @@ def stoppable() -> Iterator[None]:
             sys.unraisablehook = before
             lost.put(None)
             reminder.join()  # so that no reminder comes later
+
+
+def _stop(number: int) -> NoReturn:
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 def _remind(lost: queue.SimpleQueue[int | None]) -> None:
@@ -110,7 +114,7 @@ def undisturbed() -> Iterator[None]:
     def note(number: int, frame: types.FrameType | None) -> None:
         asked.append(number)
         if len(asked) > 1:
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+            _stop(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield

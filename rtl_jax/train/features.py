@@ -5,7 +5,7 @@ constant function, so its features can be kept.
 """
 
 from collections.abc import Iterator
-from functools import lru_cache, partial
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,13 @@ from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
 from rtl_jax.models.model import batch_stats_of, bind, definition, variable_shapes
 from rtl_jax.models.registry import Module, Variables
+from rtl_jax.runtime.caching import cached
 from rtl_jax.runtime.progress import Progress
 from rtl_jax.train.freeze import trainable
 from rtl_jax.train.split import SplitNetwork
 
 
-@lru_cache(maxsize=64)
+@cached
 def feature_shape(network: SplitNetwork) -> jax.ShapeDtypeStruct:
     """Shape and dtype of one image's features; nothing is computed."""
     size = network.image_size
@@ -38,7 +39,7 @@ def _bound(network: SplitNetwork, params: Variables, batch_stats: Variables) -> 
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _features(
+def batch_features(
     network: SplitNetwork,
     augmentation: Augmentation,
     params: Variables,
@@ -48,6 +49,7 @@ def _features(
     rows: jax.Array,
     view: jax.Array,
 ) -> jax.Array:
+    """Features at the split point of images [N, H, W, C], augmented by the draws of their rows."""
     keys = example_keys(jax.random.key(0), view, rows)
     pixels = augment_batch(keys, prepare(images, network.image_size), augmentation)
     return _bound(network, params, batch_stats).prefix(pixels, network.split)
@@ -72,7 +74,7 @@ def prefix_features(
     """
     for part in padded_batches(len(rows), batch_size):
         padded = rows[part.rows]
-        batch = _features(
+        batch = batch_features(
             network,
             augmentation or Augmentation(),
             params,

@@ -17,6 +17,7 @@ import optax
 
 from rtl_jax.errors import UserError
 from rtl_jax.models.registry import Architecture
+from rtl_jax.runtime.caching import cached
 from rtl_jax.train.freeze import mask
 from rtl_jax.train.settings import TrainingSettings
 
@@ -70,7 +71,7 @@ def schedule_of(settings: TrainingSettings, epochs: int, steps_per_epoch: int) -
     return schedule
 
 
-@lru_cache(maxsize=64)
+@cached
 def rates(settings: TrainingSettings, epochs: int, steps_per_epoch: int) -> np.ndarray:
     """The learning rate of every step of a training, float [epochs * steps_per_epoch]."""
     if not epochs:

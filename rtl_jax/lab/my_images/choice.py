@@ -49,7 +49,7 @@ def group(one: HeldOut) -> tuple[str, int]:
 
 
 def best_of_kinds(candidates: Sequence[HeldOut]) -> list[HeldOut]:
-    """Of each source, number of blocks and head the best candidate, whatever its rate and epochs.
+    """The best candidate of each source, number of blocks and head, at any rate and epochs.
 
     Their order is that of the candidates.
     """

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import pandas as pd
 from etils import epath
 
@@ -16,6 +15,7 @@ from rtl_jax.lab.my_images.survey import Survey
 from rtl_jax.lab.report import learning_curve
 from rtl_jax.lab.report.learning_curve import LearningCurve
 from rtl_jax.lab.sweep.task import run_sweep
+from rtl_jax.runtime import devices
 
 
 class Usual(NamedTuple):
@@ -48,7 +48,7 @@ def grids(
     images = sum(counts.values())
     largest_fold = -(-images // survey.folds)
     divided = batches(images - largest_fold, experiment.transfer.batch_size, len(counts))
-    usual = ON_CPU if jax.default_backend() == "cpu" else ON_ACCELERATOR
+    usual = ON_CPU if devices.platform() == "cpu" else ON_ACCELERATOR
     chosen = experiment.sweep
     everything = dataclasses.replace(
         experiment,

@@ -187,7 +187,7 @@ def _require_memory(program: Program, experiment: Experiment, seen: int, hit: in
     """
     settings, batch = program.settings, experiment.attack.batch_size
     # On a CPU devices share their memory, as does whoever else is there.
-    shares = 1 if jax.default_backend() == "cpu" else jax.device_count()
+    shares = 1 if devices.platform() == "cpu" else jax.device_count()
     batches = (
         Batch("pretraining.batch_size", settings.batch_size // shares, "train"),
         Batch("pretraining.eval_batch_size", min(settings.eval_batch_size, seen) // shares),

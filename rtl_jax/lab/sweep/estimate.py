@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from rtl_jax.data.transforms import prepare
 from rtl_jax.models.model import bind, definition, variable_shapes
 from rtl_jax.models.registry import Architecture, Variables
-from rtl_jax.runtime import resources
+from rtl_jax.runtime import devices, resources
 from rtl_jax.train.features import feature_shape
 from rtl_jax.train.program import Program
 
@@ -156,8 +156,8 @@ def seeds_at_once(
     docs/benchmarks.md), one for each device, unless all that trains is the head, whose steps are so
     short that starting them is what costs.
     """
-    devices = jax.local_device_count()
+    number = jax.local_device_count()
     short = program.network.blocks == 0 and not program.settings.perturbs
-    if jax.default_backend() == "cpu" and not short:
-        return min(seeds, devices)
-    return max(1, min(seeds, int(_SHARE * free() / seed_bytes(program)) * devices))
+    if devices.platform() == "cpu" and not short:
+        return min(seeds, number)
+    return max(1, min(seeds, int(_SHARE * free() / seed_bytes(program)) * number))

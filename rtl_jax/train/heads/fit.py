@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from rtl_jax.errors import UserError
+from rtl_jax.runtime import devices
 from rtl_jax.train.heads.logistic import logistic
 from rtl_jax.train.heads.ridge import ridge
 
@@ -55,7 +56,7 @@ def fit_heads(
     at_once = max(1, _ROOM // (4 * number * (width + min(number, width))))
     found: list[FittedHead] = []
     # Eigenvectors in float64 are not available on a TPU.
-    device = jax.local_devices(backend="cpu")[0] if jax.default_backend() == "tpu" else None
+    device = jax.local_devices(backend="cpu")[0] if devices.platform() == "tpu" else None
     with jax.enable_x64(True), jax.default_matmul_precision("highest"), jax.default_device(device):
         for start in range(0, len(features), at_once):
             part = np.s_[start : start + at_once]

@@ -36,7 +36,7 @@ def test_the_simplest_within_the_margin_is_chosen() -> None:
 
 
 def test_heads_rates_and_epochs_are_chosen_by_accuracy_alone() -> None:
-    """Of the simplest source and blocks that has one within the margin, the best; not the first."""
+    """The best candidate of the simplest source and blocks within the margin, not the first one."""
     rank = np.arange(40)
     several = [
         candidate("a", 0, rank < 29, head_fit="ridge"),  # 72.5 %
