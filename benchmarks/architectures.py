@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from benchmarks import machine
-from convert import convert
-from convert.export import export
+from rtl_jax.convert import convert
+from rtl_jax.convert.export import export
 from rtl_jax.models.network import Network
 from tests.reference_networks import jax_logits, reference, shaken, torch_logits
 

@@ -24,12 +24,12 @@ import torch
 
 from benchmarks import machine
 from benchmarks.interleaved import medians
-from convert.torch_pgd import pgd
-from convert.torch_resnet import TorchResNet
 from rtl_jax.attacks.adversarial import attack, robustness_curve
 from rtl_jax.attacks.base import LogitsFn
 from rtl_jax.attacks.losses import judge
 from rtl_jax.attacks.pgd import PGD
+from rtl_jax.convert.torch_pgd import pgd
+from rtl_jax.convert.torch_resnet import TorchResNet
 from rtl_jax.models.architecture import architecture
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices

@@ -20,8 +20,8 @@ import torch
 from benchmarks import machine
 from benchmarks.attack_step import EPS, PGD20, Row, step
 from benchmarks.interleaved import medians
-from convert.layouts import entries
-from convert.torch_pgd import pgd
+from rtl_jax.convert.layouts import entries
+from rtl_jax.convert.torch_pgd import pgd
 from rtl_jax.models import registry
 from rtl_jax.models.network import Network
 from tests.reference_networks import reference

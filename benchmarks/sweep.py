@@ -133,7 +133,7 @@ def torchs(size: Size, blocks: int, pair: Inputs, epochs: int) -> None:
     """The paper's loop: everything in train mode, frozen layers without gradients."""
     import torch
 
-    from convert.torch_resnet import torch_resnet
+    from rtl_jax.convert.torch_resnet import torch_resnet
 
     arch: ResNetArchitecture = pair.source.architecture.replace(num_classes=CLASSES)
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"

@@ -83,8 +83,8 @@ def torch_adversarial(source: Network, recipe: Recipe, seeds: int) -> None:
     """The same in torch, seed after seed: `robustness`'s loop on a frozen prefix."""
     import torch
 
-    from convert.torch_pgd import pgd
-    from convert.torch_resnet import torch_resnet
+    from rtl_jax.convert.torch_pgd import pgd
+    from rtl_jax.convert.torch_resnet import torch_resnet
 
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.random((IMAGES, 3, PIXELS, PIXELS), np.float32))

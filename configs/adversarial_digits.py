@@ -11,7 +11,7 @@ side by side in one sweep: `--config.sweep.eps=0.25,0.5`. docs/training.md says 
 
 from ml_collections import ConfigDict
 
-from configs.sweep_digits import get_config as sweep_digits
+from rtl_jax.configs.sweep_digits import get_config as sweep_digits
 
 
 def get_config() -> ConfigDict:

@@ -10,7 +10,7 @@ a pixel as much as 3 does at 224 px.
 
 from ml_collections import ConfigDict
 
-from configs.attack_linf import get_config as attack_linf
+from rtl_jax.configs.attack_linf import get_config as attack_linf
 
 
 def get_config() -> ConfigDict:

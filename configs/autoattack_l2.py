@@ -8,7 +8,7 @@ As configs/autoattack_linf.py, in the norm that the paper's best source was trai
 
 from ml_collections import ConfigDict
 
-from configs.autoattack_linf import get_config as autoattack_linf
+from rtl_jax.configs.autoattack_linf import get_config as autoattack_linf
 
 
 def get_config() -> ConfigDict:

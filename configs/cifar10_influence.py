@@ -19,8 +19,8 @@ of the largest singular value (--config.influence.cutoff=5e-2
 
 from ml_collections import ConfigDict
 
-from configs.cifar10_l2 import get_config as cifar10_l2
-from configs.svhn_natural import get_config as svhn_natural
+from rtl_jax.configs.cifar10_l2 import get_config as cifar10_l2
+from rtl_jax.configs.svhn_natural import get_config as svhn_natural
 
 
 def get_config() -> ConfigDict:

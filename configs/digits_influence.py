@@ -11,7 +11,7 @@ image's label. `make quickstart` runs this.
 
 from ml_collections import ConfigDict
 
-from configs.sweep_digits import get_config as sweep_digits
+from rtl_jax.configs.sweep_digits import get_config as sweep_digits
 
 
 def get_config() -> ConfigDict:

@@ -10,7 +10,7 @@ Random weights as torchvision draws them, head included, and everything trains.
 
 from ml_collections import ConfigDict
 
-from configs.svhn_l2 import get_config as svhn_l2
+from rtl_jax.configs.svhn_l2 import get_config as svhn_l2
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,7 @@ on 1,600.
 
 from ml_collections import ConfigDict
 
-from configs.svhn_l2 import get_config as svhn_l2
+from rtl_jax.configs.svhn_l2 import get_config as svhn_l2
 
 
 def get_config() -> ConfigDict:

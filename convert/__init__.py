@@ -4,6 +4,6 @@
 is the command. Only `--check` and the export to .pth need torch.
 """
 
-from convert.converter import convert, ensure_converted
+from rtl_jax.convert.converter import convert, ensure_converted
 
 __all__ = ["convert", "ensure_converted"]

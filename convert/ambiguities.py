@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from convert.checkpoint import Checkpoint
-from convert.holders import State
-from convert.inert import shown
-from convert.layouts.layout import Layout
+from rtl_jax.convert.checkpoint import Checkpoint
+from rtl_jax.convert.holders import State
+from rtl_jax.convert.inert import shown
+from rtl_jax.convert.layouts.layout import Layout
 from rtl_jax.errors import UserError
 
 

@@ -14,8 +14,8 @@ from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
-from convert import constructors, pickles, tensors
-from convert.tensors import Storage
+from rtl_jax.convert import constructors, pickles, tensors
+from rtl_jax.convert.tensors import Storage
 from rtl_jax.errors import UserError
 
 DOWNLOAD_AGAIN = "the download is incomplete or damaged, download it again"

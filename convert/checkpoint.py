@@ -15,10 +15,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from convert import archive
-from convert.archive import DOWNLOAD_AGAIN
-from convert.inert import shown
-from convert.tensors import MAX_DIMENSIONS, Tensor
+from rtl_jax.convert import archive
+from rtl_jax.convert.archive import DOWNLOAD_AGAIN
+from rtl_jax.convert.inert import shown
+from rtl_jax.convert.tensors import MAX_DIMENSIONS, Tensor
 from rtl_jax.errors import UserError
 
 # Everything that reading a malformed file can raise; what else is raised is a defect of ours.

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from convert.heads import seed_of
-from convert.layouts import all_options
+from rtl_jax.convert.heads import seed_of
+from rtl_jax.convert.layouts import all_options
 from rtl_jax.errors import UserError
 
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from convert.inert import Buildable, Global, Opaque, is_plain_key, shown
-from convert.tensors import (
+from rtl_jax.convert.inert import Buildable, Global, Opaque, is_plain_key, shown
+from rtl_jax.convert.tensors import (
     DTYPES,
     MAX_DIMENSIONS,
     STORAGE_MODULES,

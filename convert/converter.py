@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from convert import hub, network
-from convert.checkpoint import open_checkpoint, translated
-from convert.choices import Choices
-from convert.inert import shown
-from convert.layouts import layout_of
-from convert.reference import Reference, compare_reference
+from rtl_jax.convert import hub, network
+from rtl_jax.convert.checkpoint import open_checkpoint, translated
+from rtl_jax.convert.choices import Choices
+from rtl_jax.convert.inert import shown
+from rtl_jax.convert.layouts import layout_of
+from rtl_jax.convert.reference import Reference, compare_reference
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 from rtl_jax.models.storage import is_network

@@ -10,11 +10,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from convert.hub import expanded
-from convert.layouts import layout_of
-from convert.layouts.layout import Layout
-from convert.network import METADATA_KEY
-from convert.torch_needed import import_torch
+from rtl_jax.convert.hub import expanded
+from rtl_jax.convert.layouts import layout_of
+from rtl_jax.convert.layouts.layout import Layout
+from rtl_jax.convert.network import METADATA_KEY
+from rtl_jax.convert.torch_needed import import_torch
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 from rtl_jax.models.registry import Architecture

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from convert.hub import within
+from rtl_jax.convert.hub import within
 from rtl_jax.errors import UserError
 from rtl_jax.runtime.paths import cache_path, complete_or_absent
 

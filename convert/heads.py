@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convert.inert import shown
-from convert.layouts import LAYOUTS
-from convert.layouts.layout import Layout
-from convert.tensors import Tensor
+from rtl_jax.convert.inert import shown
+from rtl_jax.convert.layouts import LAYOUTS
+from rtl_jax.convert.layouts.layout import Layout
+from rtl_jax.convert.tensors import Tensor
 from rtl_jax.errors import UserError
 
 # Classes of a head that is made up: no data set's, so that it is not taken for one that knows.

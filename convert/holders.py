@@ -4,14 +4,14 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from convert import heads, reparametrizations
-from convert.checkpoint import Checkpoint
-from convert.choices import Choices
-from convert.constructors import StateDict, as_tensor
-from convert.heads import Head
-from convert.inert import Opaque, shown
-from convert.misfits import KEYS, no_network
-from convert.tensors import Tensor
+from rtl_jax.convert import heads, reparametrizations
+from rtl_jax.convert.checkpoint import Checkpoint
+from rtl_jax.convert.choices import Choices
+from rtl_jax.convert.constructors import StateDict, as_tensor
+from rtl_jax.convert.heads import Head
+from rtl_jax.convert.inert import Opaque, shown
+from rtl_jax.convert.misfits import KEYS, no_network
+from rtl_jax.convert.tensors import Tensor
 from rtl_jax.errors import UserError
 
 # Dictionaries within dictionaries: enough for every trainer, and bounded.

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from convert.fetch import fetch
-from convert.published import KNOWN
-from convert.published.known import Known
+from rtl_jax.convert.fetch import fetch
+from rtl_jax.convert.published import KNOWN
+from rtl_jax.convert.published.known import Known
 from rtl_jax.errors import UserError
 
 _PUBLISHERS = tuple(dict.fromkeys(f"{each.name.partition('/')[0]}/" for each in KNOWN))

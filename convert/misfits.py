@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convert import heads
-from convert.checkpoint import Checkpoint
-from convert.inert import Opaque, shown
-from convert.layouts import LAYOUTS
-from convert.layouts.layout import Layout
-from convert.other_families import other_family
+from rtl_jax.convert import heads
+from rtl_jax.convert.checkpoint import Checkpoint
+from rtl_jax.convert.inert import Opaque, shown
+from rtl_jax.convert.layouts import LAYOUTS
+from rtl_jax.convert.layouts.layout import Layout
+from rtl_jax.convert.other_families import other_family
 from rtl_jax.errors import UserError
 from rtl_jax.models.registry import Architecture
 

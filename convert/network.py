@@ -11,20 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from convert import heads
-from convert.ambiguities import ask_of_names, said_by_parts
-from convert.checkpoint import Checkpoint, metadata_fields
-from convert.choices import DEFAULT, Choices
-from convert.holders import State, counted, find_state
-from convert.inert import shown
-from convert.layouts import known_architectures
-from convert.layouts.entry import COUNTER
-from convert.layouts.layout import Layout, mismatches
-from convert.misfits import does_not_fit
-from convert.normalization import Normalization, find_normalization, normaliser_names
-from convert.other_families import other_family
-from convert.tensors import Tensor
-from convert.timm_config import read_config
+from rtl_jax.convert import heads
+from rtl_jax.convert.ambiguities import ask_of_names, said_by_parts
+from rtl_jax.convert.checkpoint import Checkpoint, metadata_fields
+from rtl_jax.convert.choices import DEFAULT, Choices
+from rtl_jax.convert.holders import State, counted, find_state
+from rtl_jax.convert.inert import shown
+from rtl_jax.convert.layouts import known_architectures
+from rtl_jax.convert.layouts.entry import COUNTER
+from rtl_jax.convert.layouts.layout import Layout, mismatches
+from rtl_jax.convert.misfits import does_not_fit
+from rtl_jax.convert.normalization import Normalization, find_normalization, normaliser_names
+from rtl_jax.convert.other_families import other_family
+from rtl_jax.convert.tensors import Tensor
+from rtl_jax.convert.timm_config import read_config
 from rtl_jax.errors import UserError
 from rtl_jax.models.registry import Architecture
 

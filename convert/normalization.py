@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from convert.inert import shown
-from convert.tensors import Tensor
+from rtl_jax.convert.inert import shown
+from rtl_jax.convert.tensors import Tensor
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import IMAGENET_MEAN, IMAGENET_STD
 

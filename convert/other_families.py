@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from convert.layouts import LAYOUTS
+from rtl_jax.convert.layouts import LAYOUTS
 
 # A long list of names, or a long name, is not searched to its end.
 _MAX_NAMES = 10_000

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convert import hub, network
-from convert.checkpoint import open_checkpoint, translated
-from convert.choices import DEFAULT, Choices
-from convert.layouts import layout_of
-from convert.torch_needed import import_torch
+from rtl_jax.convert import hub, network
+from rtl_jax.convert.checkpoint import open_checkpoint, translated
+from rtl_jax.convert.choices import DEFAULT, Choices
+from rtl_jax.convert.layouts import layout_of
+from rtl_jax.convert.torch_needed import import_torch
 from rtl_jax.models.model import bind, definition
 from rtl_jax.models.network import Network
 from rtl_jax.models.registry import Architecture

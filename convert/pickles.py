@@ -13,8 +13,14 @@ import warnings
 from collections.abc import Callable
 from typing import IO, Any, cast
 
-from convert.denylist import IMPORTERS, is_getattr, module_refused, refused, scheduler_attribute
-from convert.inert import (
+from rtl_jax.convert.denylist import (
+    IMPORTERS,
+    is_getattr,
+    module_refused,
+    refused,
+    scheduler_attribute,
+)
+from rtl_jax.convert.inert import (
     Attribute,
     Buildable,
     Global,

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from convert.checkpoint import READ_ERRORS
-from convert.hub import expanded
-from convert.inert import shown
-from convert.variants import Variant, nearest
+from rtl_jax.convert.checkpoint import READ_ERRORS
+from rtl_jax.convert.hub import expanded
+from rtl_jax.convert.inert import shown
+from rtl_jax.convert.variants import Variant, nearest
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 

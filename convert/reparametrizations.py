@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from convert.inert import shown
-from convert.tensors import Tensor
+from rtl_jax.convert.inert import shown
+from rtl_jax.convert.tensors import Tensor
 from rtl_jax.errors import UserError
 
 # The words for each kind, and the endings of its parts behind the weight's name; for torch's

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from convert import hub
-from convert.choices import DEFAULT, Choices
-from convert.parity import image_size, torch_network
-from convert.torch_needed import import_torch
 from rtl_jax.attacks import PGD, attack
+from rtl_jax.convert import hub
+from rtl_jax.convert.choices import DEFAULT, Choices
+from rtl_jax.convert.parity import image_size, torch_network
+from rtl_jax.convert.torch_needed import import_torch
 from rtl_jax.data import draw_test_subset, load_dataset
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
@@ -182,7 +182,7 @@ def compare_robustness(
 def _in_torch(source: str | os.PathLike, arch: Architecture, choices: Choices) -> Attack:
     """The attack on the source's weights in torch."""
     torch = import_torch("--attack")
-    from convert.torch_pgd import pgd
+    from rtl_jax.convert.torch_pgd import pgd
 
     module = torch_network(source, arch, choices, lambda _: None).requires_grad_(False)
 

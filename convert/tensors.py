@@ -12,7 +12,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from convert.inert import Global, shown
+from rtl_jax.convert.inert import Global, shown
 from rtl_jax.errors import UserError
 
 MAX_DIMENSIONS = 16

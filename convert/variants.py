@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from convert.layouts import layout_of
-from convert.layouts.layout import Change
+from rtl_jax.convert.layouts import layout_of
+from rtl_jax.convert.layouts.layout import Change
 from rtl_jax.models.description import IMAGENET_MEAN, IMAGENET_STD
 from rtl_jax.models.model import bind, definition
 from rtl_jax.models.network import Network

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import torch
 
-from convert import convert
-from convert.layouts import layout_of
+from rtl_jax.convert import convert
+from rtl_jax.convert.layouts import layout_of
 from rtl_jax.models.model import batch_stats_of, bind, definition
 from rtl_jax.models.network import Network
 from rtl_jax.train.freeze import mask

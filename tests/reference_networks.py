@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from convert.torch_needed import import_package
-from convert.torch_resnet import randomize
+from rtl_jax.convert.torch_needed import import_package
+from rtl_jax.convert.torch_resnet import randomize
 from rtl_jax.errors import UserError
 from rtl_jax.models.model import bind, definition
 

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from convert.layouts import entries
-from convert.torch_resnet import TorchResNet, randomize, torch_resnet
+from rtl_jax.convert.layouts import entries
+from rtl_jax.convert.torch_resnet import TorchResNet, randomize, torch_resnet
 from rtl_jax.models.architecture import ResNetArchitecture
 
 Arrays = dict[str, np.ndarray]

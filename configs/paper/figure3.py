@@ -9,8 +9,8 @@ Expected: L2 ahead of natural from the first evaluated epochs on; every row has 
 
 from ml_collections import ConfigDict
 
-from configs.paper.table7 import L2, NATURAL
-from configs.paper.table7 import get_config as table7
+from rtl_jax.configs.paper.table7 import L2, NATURAL
+from rtl_jax.configs.paper.table7 import get_config as table7
 
 
 def get_config() -> ConfigDict:

@@ -9,8 +9,8 @@ Expected: one or three blocks best, 0 and 9 worse. The figure takes each run's b
 
 from ml_collections import ConfigDict
 
-from configs.paper.table7 import L2
-from configs.paper.table7 import get_config as table7
+from rtl_jax.configs.paper.table7 import L2
+from rtl_jax.configs.paper.table7 import get_config as table7
 
 
 def get_config() -> ConfigDict:

@@ -9,8 +9,8 @@ Expected: L2 eps=3 above both Linf sources. The figure takes each run's best epo
 
 from ml_collections import ConfigDict
 
-from configs.paper.table7 import L2, LINF4, LINF8
-from configs.paper.table7 import get_config as table7
+from rtl_jax.configs.paper.table7 import L2, LINF4, LINF8
+from rtl_jax.configs.paper.table7 import get_config as table7
 
 
 def get_config() -> ConfigDict:

@@ -20,7 +20,7 @@ Expected, natural and robust: not fine-tuned 11.4 %, 20.1 %; fine-tuned 36.1 %, 
 
 from ml_collections import ConfigDict
 
-from configs.paper.table7 import L2, NATURAL
+from rtl_jax.configs.paper.table7 import L2, NATURAL
 from rtl_jax.lab.config import defaults
 
 

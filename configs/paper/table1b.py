@@ -12,7 +12,7 @@ name the norm of this table: these figures fit L2, in which its sources were tra
 
 from ml_collections import ConfigDict
 
-from configs.attack_linf import get_config as attack_linf
+from rtl_jax.configs.attack_linf import get_config as attack_linf
 
 
 def get_config() -> ConfigDict:

@@ -13,7 +13,7 @@ Expected, three blocks: natural 80.7 %, L2 85.3 %.
 
 from ml_collections import ConfigDict
 
-from configs.paper.table2_lowres import get_config as table2_lowres
+from rtl_jax.configs.paper.table2_lowres import get_config as table2_lowres
 
 
 def get_config() -> ConfigDict:

@@ -14,7 +14,7 @@ Expected, three blocks: natural 79.1 %, L2 83.7 %.
 
 from ml_collections import ConfigDict
 
-from configs.paper.table7 import L2, NATURAL
+from rtl_jax.configs.paper.table7 import L2, NATURAL
 from rtl_jax.lab.config import defaults
 
 

@@ -7,7 +7,7 @@ Expected on MNIST (paper, last epoch): 12.8 % on 100 images, 22.6 on 400, 85.6 o
 
 from ml_collections import ConfigDict
 
-from configs.paper.table7 import get_config as table7
+from rtl_jax.configs.paper.table7 import get_config as table7
 
 
 def get_config() -> ConfigDict:

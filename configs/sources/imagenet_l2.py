@@ -16,7 +16,7 @@ Expected (the authors' own network): 57.9 % of ImageNet's validation images.
 
 from ml_collections import ConfigDict
 
-from configs.sources.imagenet_natural import get_config as imagenet_natural
+from rtl_jax.configs.sources.imagenet_natural import get_config as imagenet_natural
 
 
 def get_config() -> ConfigDict:

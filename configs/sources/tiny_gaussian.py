@@ -8,7 +8,7 @@ random point of its sphere, clamped to [0, 1].
 
 from ml_collections import ConfigDict
 
-from configs.sources.tiny_natural import get_config as tiny_natural
+from rtl_jax.configs.sources.tiny_natural import get_config as tiny_natural
 
 
 def get_config() -> ConfigDict:

@@ -12,7 +12,7 @@ would cost fifteen times as much: --config.pretraining.steps=20
 
 from ml_collections import ConfigDict
 
-from configs.sources.tiny_natural import get_config as tiny_natural
+from rtl_jax.configs.sources.tiny_natural import get_config as tiny_natural
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,7 @@ the size of the image. The step is 1.25 eps, as "fast" adversarial training has 
 
 from ml_collections import ConfigDict
 
-from configs.sources.tiny_natural import get_config as tiny_natural
+from rtl_jax.configs.sources.tiny_natural import get_config as tiny_natural
 
 
 def get_config() -> ConfigDict:

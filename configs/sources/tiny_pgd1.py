@@ -9,7 +9,7 @@ to [0, 1] lets it.
 
 from ml_collections import ConfigDict
 
-from configs.sources.tiny_natural import get_config as tiny_natural
+from rtl_jax.configs.sources.tiny_natural import get_config as tiny_natural
 
 
 def get_config() -> ConfigDict:

@@ -15,7 +15,7 @@ PGD(20) after the last epoch. The networks are kept, for AutoAttack:
 
 from ml_collections import ConfigDict
 
-from configs.study.transfer import get_config as transfer
+from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:

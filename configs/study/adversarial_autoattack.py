@@ -5,7 +5,7 @@ python run.py --config configs/study/adversarial_autoattack.py --workdir runs/st
 
 from ml_collections import ConfigDict
 
-from configs.autoattack_l2 import get_config as autoattack_l2
+from rtl_jax.configs.autoattack_l2 import get_config as autoattack_l2
 
 
 def get_config() -> ConfigDict:

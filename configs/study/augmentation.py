@@ -8,7 +8,7 @@ degrees), with the source's statistics. The frozen blocks run forward in every s
 
 from ml_collections import ConfigDict
 
-from configs.study.modes import get_config as modes
+from rtl_jax.configs.study.modes import get_config as modes
 from rtl_jax.lab.config import preset
 
 

@@ -8,7 +8,7 @@ training of the whole network.
 
 from ml_collections import ConfigDict
 
-from configs.study.transfer import get_config as transfer
+from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:

@@ -7,7 +7,7 @@ The one target that needs no data directory: 1,197 training and 600 test images,
 
 from ml_collections import ConfigDict
 
-from configs.study.transfer import get_config as transfer
+from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:

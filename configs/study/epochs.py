@@ -8,7 +8,7 @@ twentieth: otherwise the same runs, so their last epochs are the study's own.
 
 from ml_collections import ConfigDict
 
-from configs.study.transfer import get_config as transfer
+from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:

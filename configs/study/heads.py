@@ -10,8 +10,8 @@ docs/study.md.
 
 from ml_collections import ConfigDict
 
-from configs.study.transfer import TARGETS
-from configs.study.transfer import get_config as transfer
+from rtl_jax.configs.study.transfer import TARGETS
+from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:

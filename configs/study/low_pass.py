@@ -5,7 +5,7 @@ python run.py --config configs/study/low_pass.py --workdir runs/study
 
 from ml_collections import ConfigDict
 
-from configs.study.low_resolution import get_config as low_resolution
+from rtl_jax.configs.study.low_resolution import get_config as low_resolution
 
 
 def get_config() -> ConfigDict:

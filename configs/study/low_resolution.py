@@ -5,7 +5,7 @@ python run.py --config configs/study/low_resolution.py --workdir runs/study
 
 from ml_collections import ConfigDict
 
-from configs.study.transfer import get_config as transfer
+from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:

@@ -11,7 +11,7 @@ what a run took.
 
 from ml_collections import ConfigDict
 
-from configs.study.transfer import get_config as transfer
+from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,7 @@ trained with, 0.5, and at half of it.
 
 from ml_collections import ConfigDict
 
-from configs.attack_l2 import get_config as attack_l2
+from rtl_jax.configs.attack_l2 import get_config as attack_l2
 
 
 def get_config() -> ConfigDict:

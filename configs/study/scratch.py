@@ -7,8 +7,8 @@ Every block trains, as long as the others do (configs/study/transfer.py): what s
 
 from ml_collections import ConfigDict
 
-from configs.sources.tiny_natural import get_config as tiny_natural
-from configs.study.transfer import get_config as transfer
+from rtl_jax.configs.sources.tiny_natural import get_config as tiny_natural
+from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:

@@ -3,29 +3,29 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convert.layouts.convnext import (
+from rtl_jax.convert.layouts.convnext import (
     ConvNeXtLayout,
     ConvolutionalConvNeXtLayout,
     TorchvisionConvNeXtLayout,
 )
-from convert.layouts.densenet import DenseNetLayout
-from convert.layouts.entry import Entry
-from convert.layouts.layout import Layout, Option
-from convert.layouts.mobile import MNASNetLayout, MobileNetV2Layout
-from convert.layouts.preact import (
+from rtl_jax.convert.layouts.densenet import DenseNetLayout
+from rtl_jax.convert.layouts.entry import Entry
+from rtl_jax.convert.layouts.layout import Layout, Option
+from rtl_jax.convert.layouts.mobile import MNASNetLayout, MobileNetV2Layout
+from rtl_jax.convert.layouts.preact import (
     DeepMindPreActLayout,
     DeepMindWideResNetLayout,
     PreActResNetLayout,
     WideResNetLayout,
 )
-from convert.layouts.resnet import ResNetLayout
-from convert.layouts.shufflenet import ShuffleNetLayout
-from convert.layouts.swin import OldSwinLayout, SwinLayout
-from convert.layouts.torchvision_swin import TorchvisionSwinLayout
-from convert.layouts.torchvision_vit import TorchvisionViTLayout
-from convert.layouts.vgg import VGGLayout
-from convert.layouts.vit import ViTLayout
-from convert.layouts.xcit import XCiTLayout
+from rtl_jax.convert.layouts.resnet import ResNetLayout
+from rtl_jax.convert.layouts.shufflenet import ShuffleNetLayout
+from rtl_jax.convert.layouts.swin import OldSwinLayout, SwinLayout
+from rtl_jax.convert.layouts.torchvision_swin import TorchvisionSwinLayout
+from rtl_jax.convert.layouts.torchvision_vit import TorchvisionViTLayout
+from rtl_jax.convert.layouts.vgg import VGGLayout
+from rtl_jax.convert.layouts.vit import ViTLayout
+from rtl_jax.convert.layouts.xcit import XCiTLayout
 from rtl_jax.models.registry import family_name
 
 # Where several have the signs of a file's names, the first that fits is taken.

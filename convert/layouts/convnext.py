@@ -4,10 +4,10 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from convert.layouts.counting import number_of, size_of
-from convert.layouts.entry import Entry, Shape, Table
-from convert.layouts.layout import Layout, Option
-from convert.layouts.vit import conv_stem_entries
+from rtl_jax.convert.layouts.counting import number_of, size_of
+from rtl_jax.convert.layouts.entry import Entry, Shape, Table
+from rtl_jax.convert.layouts.layout import Layout, Option
+from rtl_jax.convert.layouts.vit import conv_stem_entries
 from rtl_jax.errors import UserError
 from rtl_jax.models.convnext import ARCHITECTURES, ConvNeXtArchitecture
 from rtl_jax.models.token_layers import Activation
@@ -92,7 +92,7 @@ class ConvNeXtLayout(Layout):
 
     def torch_network(self, architecture: ConvNeXtArchitecture) -> Any:
         """timm's, with the stem of Singh et al. where it is one of convolutions."""
-        from convert.torch_networks.timm_networks import convnext
+        from rtl_jax.convert.torch_networks.timm_networks import convnext
 
         if architecture.mlp_ratio != 4:
             raise self.incomparable(architecture)
@@ -172,7 +172,7 @@ class TorchvisionConvNeXtLayout(Layout):
 
     def torch_network(self, architecture: ConvNeXtArchitecture) -> Any:
         """torchvision's, which has no options."""
-        from convert.torch_networks.torchvision_networks import convnext
+        from rtl_jax.convert.torch_networks.torchvision_networks import convnext
 
         arch = architecture
         if self.unusual(arch) or (arch.mlp_ratio, arch.kernel, arch.patch) != (4, 7, 4):

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from convert.layouts.entry import Shape
+from rtl_jax.convert.layouts.entry import Shape
 from rtl_jax.errors import UserError
 
 

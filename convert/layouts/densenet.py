@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convert.layouts.entry import Entry, Shape, Table
-from convert.layouts.layout import Layout, majority, named
+from rtl_jax.convert.layouts.entry import Entry, Shape, Table
+from rtl_jax.convert.layouts.layout import Layout, majority, named
 from rtl_jax.errors import UserError
 from rtl_jax.models.densenet import ARCHITECTURES, DenseNetArchitecture
 
@@ -84,6 +84,6 @@ class DenseNetLayout(Layout):
 
     def torch_network(self, architecture: DenseNetArchitecture) -> Any:
         """torchvision's."""
-        from convert.torch_networks.torchvision_networks import densenet
+        from rtl_jax.convert.torch_networks.torchvision_networks import densenet
 
         return densenet(architecture)

@@ -6,8 +6,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from convert.inert import shown
-from convert.layouts.entry import COUNTER, Entry, Shape
+from rtl_jax.convert.inert import shown
+from rtl_jax.convert.layouts.entry import COUNTER, Entry, Shape
 from rtl_jax.errors import UserError
 from rtl_jax.models.registry import FAMILIES
 
@@ -131,7 +131,7 @@ class Layout:
     def torch_module(self, architecture: Any) -> Any:
         """The network of `torch_words`, from pixels to logits, with `stages_of` and the names of
         `torch_layout`; UserError where there is none of these sizes or it cannot be imported."""
-        from convert.torch_networks.from_pixels import FromPixels
+        from rtl_jax.convert.torch_networks.from_pixels import FromPixels
 
         return FromPixels(self.torch_network(architecture), architecture).eval()
 

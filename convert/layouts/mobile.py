@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convert.layouts.entry import Entry, Shape, Table
-from convert.layouts.layout import Layout, majority, named
+from rtl_jax.convert.layouts.entry import Entry, Shape, Table
+from rtl_jax.convert.layouts.layout import Layout, majority, named
 from rtl_jax.errors import UserError
 from rtl_jax.models.mobile import ARCHITECTURES, BlockSpec, MobileArchitecture
 
@@ -101,7 +101,7 @@ class _MobileLayout(Layout):
 
     def torch_network(self, architecture: MobileArchitecture) -> Any:
         """torchvision's of the same width, where it has one."""
-        from convert.torch_networks import torchvision_networks
+        from rtl_jax.convert.torch_networks import torchvision_networks
 
         build = getattr(torchvision_networks, self.like.kind)
         shapes = {each.torch_name: each.torch_shape for each in self.entries(architecture)}

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from convert.layouts.entry import Entry, Shape, Table
-from convert.layouts.layout import Change, Layout, Option
-from convert.layouts.resnet import preactivated
+from rtl_jax.convert.layouts.entry import Entry, Shape, Table
+from rtl_jax.convert.layouts.layout import Change, Layout, Option
+from rtl_jax.convert.layouts.resnet import preactivated
 from rtl_jax.errors import UserError
 from rtl_jax.models.preact import ARCHITECTURES, Activation, PreActArchitecture, Shortcut
 
@@ -126,7 +126,7 @@ class _PreActLayout(Layout):
 
     def torch_network(self, architecture: PreActArchitecture) -> Any:
         """RobustBench's, written down in `torch_networks.preact`."""
-        from convert.torch_networks.preact import TorchPreActResNet
+        from rtl_jax.convert.torch_networks.preact import TorchPreActResNet
 
         return TorchPreActResNet(architecture)
 

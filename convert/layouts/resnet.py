@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from convert.layouts.entry import Entry, Shape, Table
-from convert.layouts.layout import Change, Layout, Option
+from rtl_jax.convert.layouts.entry import Entry, Shape, Table
+from rtl_jax.convert.layouts.layout import Change, Layout, Option
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import (
     ARCHITECTURES,
@@ -253,7 +253,7 @@ class ResNetLayout(Layout):
 
     def torch_module(self, architecture: ResNetArchitecture) -> Any:
         """torchvision's ResNet, written down in `torch_resnet`."""
-        from convert.torch_resnet import torch_resnet
+        from rtl_jax.convert.torch_resnet import torch_resnet
 
         return torch_resnet(architecture)
 

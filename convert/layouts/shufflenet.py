@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convert.layouts.entry import Entry, Shape, Table
-from convert.layouts.layout import Layout, majority, named
+from rtl_jax.convert.layouts.entry import Entry, Shape, Table
+from rtl_jax.convert.layouts.layout import Layout, majority, named
 from rtl_jax.errors import UserError
 from rtl_jax.models.shufflenet import ARCHITECTURES, ShuffleNetArchitecture
 
@@ -75,6 +75,6 @@ class ShuffleNetLayout(Layout):
 
     def torch_network(self, architecture: ShuffleNetArchitecture) -> Any:
         """torchvision's."""
-        from convert.torch_networks.torchvision_networks import shufflenet
+        from rtl_jax.convert.torch_networks.torchvision_networks import shufflenet
 
         return shufflenet(architecture)

@@ -6,9 +6,9 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from convert.layouts.counting import number_of, size_of
-from convert.layouts.entry import Entry, Shape, Table
-from convert.layouts.layout import Layout, Option
+from rtl_jax.convert.layouts.counting import number_of, size_of
+from rtl_jax.convert.layouts.entry import Entry, Shape, Table
+from rtl_jax.convert.layouts.layout import Layout, Option
 from rtl_jax.errors import UserError
 from rtl_jax.models.swin import ARCHITECTURES, SwinArchitecture
 from rtl_jax.models.token_layers import Activation
@@ -117,7 +117,7 @@ class SwinLayout(Layout):
 
     def torch_network(self, architecture: SwinArchitecture) -> Any:
         """timm's."""
-        from convert.torch_networks.timm_networks import swin
+        from rtl_jax.convert.torch_networks.timm_networks import swin
 
         return swin(architecture, self.image_size(architecture))
 

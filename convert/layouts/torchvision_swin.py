@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from convert.layouts.entry import Shape
-from convert.layouts.layout import Layout
-from convert.layouts.swin import SwinLayout
+from rtl_jax.convert.layouts.entry import Shape
+from rtl_jax.convert.layouts.layout import Layout
+from rtl_jax.convert.layouts.swin import SwinLayout
 from rtl_jax.models.swin import SwinArchitecture
 
 _INDEX = "relative_position_index"
@@ -60,7 +60,7 @@ class TorchvisionSwinLayout(SwinLayout):
 
     def torch_network(self, architecture: SwinArchitecture) -> Any:
         """torchvision's."""
-        from convert.torch_networks.torchvision_networks import swin
+        from rtl_jax.convert.torch_networks.torchvision_networks import swin
 
         return swin(architecture)
 

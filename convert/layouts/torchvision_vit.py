@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convert.layouts.counting import number_of, size_of
-from convert.layouts.entry import Entry, Shape, Table
-from convert.layouts.vit import ViTLayout, edge_of, heads_of, name_of
+from rtl_jax.convert.layouts.counting import number_of, size_of
+from rtl_jax.convert.layouts.entry import Entry, Shape, Table
+from rtl_jax.convert.layouts.vit import ViTLayout, edge_of, heads_of, name_of
 from rtl_jax.models.vit import ViTArchitecture
 
 _LAYERS = "encoder.layers.encoder_layer_"
@@ -73,7 +73,7 @@ class TorchvisionViTLayout(ViTLayout):
 
     def torch_network(self, architecture: ViTArchitecture) -> Any:
         """torchvision's, whose head sees the class token."""
-        from convert.torch_networks.torchvision_networks import vit
+        from rtl_jax.convert.torch_networks.torchvision_networks import vit
 
         if architecture.pool != "token":
             raise self.incomparable(architecture)

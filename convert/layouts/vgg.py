@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convert.layouts.entry import Entry, Shape, Table
-from convert.layouts.layout import Layout, majority, named
+from rtl_jax.convert.layouts.entry import Entry, Shape, Table
+from rtl_jax.convert.layouts.layout import Layout, majority, named
 from rtl_jax.errors import UserError
 from rtl_jax.models.vgg import ARCHITECTURES, VGGArchitecture
 
@@ -96,6 +96,6 @@ class VGGLayout(Layout):
 
     def torch_network(self, architecture: VGGArchitecture) -> Any:
         """torchvision's."""
-        from convert.torch_networks.torchvision_networks import vgg
+        from rtl_jax.convert.torch_networks.torchvision_networks import vgg
 
         return vgg(architecture)

@@ -6,9 +6,9 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from convert.layouts.counting import number_of, size_of
-from convert.layouts.entry import Entry, Shape, Table
-from convert.layouts.layout import Layout, Option
+from rtl_jax.convert.layouts.counting import number_of, size_of
+from rtl_jax.convert.layouts.entry import Entry, Shape, Table
+from rtl_jax.convert.layouts.layout import Layout, Option
 from rtl_jax.errors import UserError
 from rtl_jax.models.token_layers import Activation
 from rtl_jax.models.vit import ARCHITECTURES, ViTArchitecture
@@ -104,7 +104,7 @@ class ViTLayout(Layout):
 
     def torch_network(self, architecture: ViTArchitecture) -> Any:
         """timm's, with the stem of Singh et al. where it is one of convolutions."""
-        from convert.torch_networks.timm_networks import vit
+        from rtl_jax.convert.torch_networks.timm_networks import vit
 
         return vit(architecture)
 

@@ -4,9 +4,9 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from convert.layouts.counting import number_of, size_of
-from convert.layouts.entry import COUNTER, Entry, Shape, Table
-from convert.layouts.layout import Change, Layout, Option
+from rtl_jax.convert.layouts.counting import number_of, size_of
+from rtl_jax.convert.layouts.entry import COUNTER, Entry, Shape, Table
+from rtl_jax.convert.layouts.layout import Change, Layout, Option
 from rtl_jax.errors import UserError
 from rtl_jax.models.token_layers import Activation
 from rtl_jax.models.xcit import ARCHITECTURES, XCiTArchitecture
@@ -118,7 +118,7 @@ class XCiTLayout(Layout):
 
     def torch_network(self, architecture: XCiTArchitecture) -> Any:
         """timm's."""
-        from convert.torch_networks.timm_networks import xcit
+        from rtl_jax.convert.torch_networks.timm_networks import xcit
 
         return xcit(architecture)
 

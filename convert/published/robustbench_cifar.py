@@ -6,7 +6,7 @@ Accuracies, architectures and places are those of its README and of its `model_z
 
 from typing import Any
 
-from convert.published.known import Known, on_drive
+from rtl_jax.convert.published.known import Known, on_drive
 
 # A line for each: name, architecture, clean and robust accuracy, Google Drive's id, and how it is
 # built, a word of `_HOW`.

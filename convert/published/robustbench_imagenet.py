@@ -7,7 +7,7 @@ Those that RobustBench took from Salman et al. and Engstrom et al. are listed as
 
 from typing import Any
 
-from convert.published.known import Known, on_drive
+from rtl_jax.convert.published.known import Known, on_drive
 from rtl_jax.models.description import IMAGENET_MEAN, IMAGENET_STD
 
 _NONE = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}

@@ -4,7 +4,7 @@ Clean accuracies are those of its README (https://github.com/MadryLab/robustness
 RobustBench's. The files have their normalisation in them.
 """
 
-from convert.published.known import Known
+from rtl_jax.convert.published.known import Known
 
 
 def _known(

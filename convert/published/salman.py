@@ -4,7 +4,7 @@ Clean accuracies are those of the repository's own card
 (https://huggingface.co/madrylab/robust-imagenet-models), robust ones RobustBench's.
 """
 
-from convert.published.known import Known
+from rtl_jax.convert.published.known import Known
 
 _REPOSITORY = "hf:madrylab/robust-imagenet-models"
 _L2 = ("0", "0.01", "0.03", "0.05", "0.1", "0.25", "0.5", "1", "3", "5")

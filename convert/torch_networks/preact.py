@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convert.torch_resnet import ACTIVATIONS
+from rtl_jax.convert.torch_resnet import ACTIVATIONS
 from rtl_jax.models.preact import PreActArchitecture
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from convert.torch_needed import import_package
-from convert.torch_networks.activations import ACTIVATIONS
+from rtl_jax.convert.torch_needed import import_package
+from rtl_jax.convert.torch_networks.activations import ACTIVATIONS
 from rtl_jax.models.conv_stem import EPS, Stage
 from rtl_jax.models.convnext import ConvNeXtArchitecture
 from rtl_jax.models.swin import SwinArchitecture

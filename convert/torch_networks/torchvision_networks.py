@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from convert.layouts.entry import Shape
-from convert.torch_needed import import_package
-from convert.torch_networks.activations import ACTIVATIONS
+from rtl_jax.convert.layouts.entry import Shape
+from rtl_jax.convert.torch_needed import import_package
+from rtl_jax.convert.torch_networks.activations import ACTIVATIONS
 from rtl_jax.models.convnext import ConvNeXtArchitecture
 from rtl_jax.models.densenet import DenseNetArchitecture
 from rtl_jax.models.mobile import MobileArchitecture

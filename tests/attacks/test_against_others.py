@@ -15,8 +15,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from convert.torch_resnet import TorchResNet
 from rtl_jax.attacks import PGD, attack
+from rtl_jax.convert.torch_resnet import TorchResNet
 from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.network import Network
 from tests.torch_networks import nchw, random_torch, variables_of

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch_files import BASIC, BOTTLENECK, robustness, save, state
 
-from convert import robustness as comparison
-from convert.__main__ import main
-from convert.torch_pgd import pgd
-from convert.torch_resnet import randomize, torch_resnet
+from rtl_jax.convert import robustness as comparison
+from rtl_jax.convert.command import main
+from rtl_jax.convert.torch_pgd import pgd
+from rtl_jax.convert.torch_resnet import randomize, torch_resnet
 
 pytestmark = pytest.mark.slow
 

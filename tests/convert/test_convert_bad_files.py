@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch_files import BASIC, robustness, save, state, zip_with_pickle
 
-from convert.__main__ import main
+from rtl_jax.convert.command import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -255,7 +255,7 @@ def test_hub_addresses(tmp_path, capsys, monkeypatch):
     for address in ("hf:a/b/../../etc/passwd", "hf:a b/c d/e.pt", "hf:-a/b/c.pt"):
         assert main([address, str(tmp_path / "out")]) == 2
         assert capsys.readouterr().err.count("\n") == 1
-    monkeypatch.setattr("convert.hub._PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("rtl_jax.convert.hub._PROBE_SECONDS", 0.2)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_, **__: time.sleep(3))
     start = time.monotonic()

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from torch_files import BASIC, robustness, save, state
 
-from convert import convert, converter, ensure_converted
-from convert.__main__ import main
+from rtl_jax.convert import convert, converter, ensure_converted
+from rtl_jax.convert.command import main
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 from rtl_jax.models.storage import is_network
@@ -109,7 +109,7 @@ def test_no_room(tmp_path):
     path = save(state(arch), tmp_path / "a.pt")
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)); "
-        "from convert.__main__ import main; sys.exit(main(sys.argv[1:]))"
+        "from rtl_jax.convert.command import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, str(path), str(tmp_path / "out")]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -138,7 +138,7 @@ def test_a_kill_leaves_no_destination(tmp_path, sent):
     path = save(robustness(state(BASIC)), tmp_path / "a.pt")
     # Stops where everything but the last rename is done.
     code = (
-        "import signal, sys, time; from convert import __main__ as command\n"
+        "import signal, sys, time; from rtl_jax.convert import __main__ as command\n"
         # A shell's background jobs ignore it, and their children do too.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from etils import epath\n"

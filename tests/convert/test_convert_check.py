@@ -9,10 +9,10 @@ import torch
 from test_convert_families import CASES
 from test_convert_transformers import PRESENT, shaken
 
-from convert import parity
-from convert.__main__ import main
-from convert.choices import Choices
-from convert.layouts import layout_of
+from rtl_jax.convert import parity
+from rtl_jax.convert.choices import Choices
+from rtl_jax.convert.command import main
+from rtl_jax.convert.layouts import layout_of
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 from rtl_jax.models.registry import FAMILIES

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch_files import save
 
-from convert.torch_resnet import torch_resnet
+from rtl_jax.convert.torch_resnet import torch_resnet
 from rtl_jax.models.architecture import architecture
 
 # Measured: 4.6 s with every import on two cores, and 0.52 GB. The limit on time is loose,
@@ -23,7 +23,7 @@ CODE = """
 import json, sys, time
 from pathlib import Path
 start = time.monotonic()
-from convert.__main__ import main
+from rtl_jax.convert.command import main
 code = main(sys.argv[1:])
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 peak = int(status["VmHWM"].split()[0]) * 1024

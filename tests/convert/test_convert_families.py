@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from convert import convert
-from convert.export import export
+from rtl_jax.convert import convert
+from rtl_jax.convert.export import export
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 from tests.last_block import require_the_same_training

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch_files import BASIC, BOTTLENECK, prefixed, robustness, save, state
 
-from convert import convert
-from convert.__main__ import main
-from convert.torch_resnet import torch_resnet
+from rtl_jax.convert import convert
+from rtl_jax.convert.command import main
+from rtl_jax.convert.torch_resnet import torch_resnet
 from rtl_jax.models.architecture import IMAGENET_MEAN, IMAGENET_STD
 from rtl_jax.models.network import Network
 

@@ -7,9 +7,9 @@ import pytest
 from safetensors.torch import save_file
 from torch_files import BASIC, robustness, save, state
 
-from convert import network
-from convert.checkpoint import open_checkpoint, translated
-from convert.layouts.entry import COUNTER
+from rtl_jax.convert import network
+from rtl_jax.convert.checkpoint import open_checkpoint, translated
+from rtl_jax.convert.layouts.entry import COUNTER
 from rtl_jax.errors import UserError
 
 ROUNDS = 150

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from torch_files import BASIC, prefixed, robustness, save, state
 
 import rtl_jax
-from convert import convert
-from convert.__main__ import main
+from rtl_jax.convert import convert
+from rtl_jax.convert.command import main
 from rtl_jax.models.network import Network
 
 ONE, OTHER = state(BASIC), state(BASIC, seed=1)

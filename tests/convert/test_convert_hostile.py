@@ -27,9 +27,9 @@ from torch_files import (
     zip_with_pickle,
 )
 
-from convert import convert
-from convert.__main__ import main
-from convert.denylist import refused
+from rtl_jax.convert import convert
+from rtl_jax.convert.command import main
+from rtl_jax.convert.denylist import refused
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.network import Network

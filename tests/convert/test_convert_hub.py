@@ -8,13 +8,13 @@ import huggingface_hub
 import pytest
 from torch_files import BASIC, save, state
 
-from convert import hub as hub_module
-from convert import known as known_module
-from convert.__main__ import main
-from convert.choices import Choices
-from convert.layouts import known_architectures
-from convert.published import KNOWN
-from convert.published.known import Known, on_drive
+from rtl_jax.convert import hub as hub_module
+from rtl_jax.convert import known as known_module
+from rtl_jax.convert.choices import Choices
+from rtl_jax.convert.command import main
+from rtl_jax.convert.layouts import known_architectures
+from rtl_jax.convert.published import KNOWN
+from rtl_jax.convert.published.known import Known, on_drive
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 

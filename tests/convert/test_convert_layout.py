@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch_files import BASIC, BOTTLENECK, SMALL, prefixed, save, state
 
-from convert import convert
-from convert.__main__ import main
-from convert.layouts import entries, layout_of
-from convert.layouts.entry import COUNTER
-from convert.torch_resnet import torch_resnet
+from rtl_jax.convert import convert
+from rtl_jax.convert.command import main
+from rtl_jax.convert.layouts import entries, layout_of
+from rtl_jax.convert.layouts.entry import COUNTER
+from rtl_jax.convert.torch_resnet import torch_resnet
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import ARCHITECTURES, ResNetArchitecture, architecture
 from rtl_jax.models.model import variable_shapes

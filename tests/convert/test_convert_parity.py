@@ -6,9 +6,9 @@ import torch
 from safetensors.numpy import load_file
 from torch_files import BASIC, BOTTLENECK, robustness, save, state
 
-from convert import convert, parity
-from convert.__main__ import main
-from convert.torch_resnet import torch_resnet
+from rtl_jax.convert import convert, parity
+from rtl_jax.convert.command import main
+from rtl_jax.convert.torch_resnet import torch_resnet
 from rtl_jax.models.architecture import ResNetArchitecture, architecture
 from rtl_jax.models.network import Network
 

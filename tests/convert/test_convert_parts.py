@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch_files import BASIC, Call, pickle_of, save, state, zip_with_pickle
 
-from convert import convert
-from convert.__main__ import main
-from convert.torch_resnet import randomize, torch_resnet
+from rtl_jax.convert import convert
+from rtl_jax.convert.command import main
+from rtl_jax.convert.torch_resnet import randomize, torch_resnet
 from rtl_jax.models.network import Network
 
 CONV = "layer2.0.conv1"

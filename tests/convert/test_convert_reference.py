@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch_files import BASIC, BOTTLENECK, prefixed, save, state
 
-from convert import convert
-from convert.__main__ import main
+from rtl_jax.convert import convert
+from rtl_jax.convert.command import main
 from rtl_jax.models.architecture import IMAGENET_MEAN, IMAGENET_STD, ResNetArchitecture
 from rtl_jax.models.network import Network
 
@@ -107,7 +107,9 @@ def test_two_changes_at_once_and_channels_of_another_order(tmp_path, capsys):
 
 
 def test_what_no_option_explains_is_said_to_differ(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("convert.variants.itertools.combinations", lambda *_: [])  # for time
+    monkeypatch.setattr(
+        "rtl_jax.convert.variants.itertools.combinations", lambda *_: []
+    )  # for time
     path = save(state(), tmp_path / "a.pth")
     known = reference(tmp_path / "a.npz", forward(state(), IMAGES, odd=True))
     assert main([str(path), str(tmp_path / "out"), "--reference", str(known)]) == 2
@@ -117,7 +119,9 @@ def test_what_no_option_explains_is_said_to_differ(tmp_path, capsys, monkeypatch
 
 
 def test_rounding_of_lower_precision_is_no_difference(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("convert.variants.itertools.combinations", lambda *_: [])  # for time
+    monkeypatch.setattr(
+        "rtl_jax.convert.variants.itertools.combinations", lambda *_: []
+    )  # for time
     path, truth = save(state(), tmp_path / "a.pth"), forward(state(), IMAGES)
     noise = np.random.default_rng(1).uniform(-1e-3, 1e-3, truth.shape).astype(np.float32)
     known = reference(tmp_path / "a.npz", truth + noise)

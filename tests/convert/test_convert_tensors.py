@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch_files import save, state
 
-from convert.checkpoint import open_checkpoint
-from convert.constructors import as_tensor
-from convert.tensors import Storage, strided
+from rtl_jax.convert.checkpoint import open_checkpoint
+from rtl_jax.convert.constructors import as_tensor
+from rtl_jax.convert.tensors import Storage, strided
 from rtl_jax.errors import UserError
 
 BASE = torch.arange(60, dtype=torch.float32)
@@ -117,7 +117,7 @@ def test_a_view_that_leaves_its_storage_is_refused(offset, shape, stride):
 def test_a_conversion_does_not_import_torch(tmp_path):
     path = save(state(), tmp_path / "a.pt")
     code = (
-        "import sys; from convert import convert; convert(sys.argv[1], sys.argv[2]); "
+        "import sys; from rtl_jax.convert import convert; convert(sys.argv[1], sys.argv[2]); "
         "assert 'torch' not in sys.modules"
     )
     command = [sys.executable, "-c", code, str(path), str(tmp_path / "out")]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from convert import convert
-from convert.export import export
-from convert.layouts import LAYOUTS
+from rtl_jax.convert import convert
+from rtl_jax.convert.export import export
+from rtl_jax.convert.layouts import LAYOUTS
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 from tests.last_block import require_the_same_training
@@ -187,8 +187,8 @@ NAMED = [
 
 @pytest.mark.parametrize("name", NAMED)
 def test_named_networks_are_recognised(name: str) -> None:
-    from convert.layouts import LAYOUTS
-    from convert.layouts.layout import mismatches
+    from rtl_jax.convert.layouts import LAYOUTS
+    from rtl_jax.convert.layouts.layout import mismatches
 
     with torch.device("meta"):
         module = reference("timm").create_model(name)
@@ -217,8 +217,8 @@ TORCHVISION = {
 
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_torchvisions_named_networks_are_recognised(name: str) -> None:
-    from convert.layouts import layout_of
-    from convert.layouts.layout import mismatches
+    from rtl_jax.convert.layouts import layout_of
+    from rtl_jax.convert.layouts.layout import mismatches
 
     with torch.device("meta"):
         module = getattr(reference("torchvision.models"), name)(weights=None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from convert.torch_resnet import randomize, torch_resnet
+from rtl_jax.convert.torch_resnet import randomize, torch_resnet
 from rtl_jax.models.architecture import ResNetArchitecture
 
 SMALL = {"stem_kernel": 3, "stem_stride": 1, "stem_pool": False}

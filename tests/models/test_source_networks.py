@@ -189,7 +189,7 @@ def test_the_converter_is_given_the_source(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_converter_of_this_project_is_found() -> None:
-    from convert import ensure_converted
+    from rtl_jax.convert import ensure_converted
 
     assert sources.converter() is ensure_converted
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from convert.torch_pgd import pgd
+from rtl_jax.convert.torch_pgd import pgd
 from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.data.batches import Batch
 from rtl_jax.data.transforms import example_keys

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import rtl_jax as rtl
-from convert.layouts import entries
+from rtl_jax.convert.layouts import entries
 from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.errors import UserError
 from rtl_jax.models import registry

@@ -236,7 +236,7 @@ def test_accuracy_and_loss_are_the_saved_networks(tmp_path: Path):
     job, tuned = prepare(settings), network_of(tmp_path)
     network = random_torch(tuned.architecture)
     state = network.state_dict()
-    from convert.layouts import entries
+    from rtl_jax.convert.layouts import entries
 
     for entry in entries(tuned.architecture):
         ours = getattr(tuned, entry.collection)[entry.path]

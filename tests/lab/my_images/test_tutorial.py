@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import run
-from convert.__main__ import main as convert
+from rtl_jax.convert.command import main as convert
 from rtl_jax.lab.config import expected
 from rtl_jax.lab.predict.output import schema
 

@@ -1,0 +1,244 @@
+"""python -m convert SOURCE DESTINATION, and python -m convert export CHECKPOINT OUT."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rtl_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from rtl_jax.convert.choices import Choices
+
+_EPILOG = """
+SOURCE is a .pt, .pth, .ckpt or .safetensors file, or hf:OWNER/REPO/FILE or
+hf:OWNER/REPO on Hugging Face, or the short name of a robust checkpoint that is published,
+salman/resnet50_l2_eps3, say: python -m convert list
+The way back: python -m convert export CHECKPOINT OUT.safetensors|OUT.pth
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, or 2 for user-fixable errors, 1 for a defect of ours.
+
+    A check that finds a difference is such a defect.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if arguments[:1] == ["export"]:
+            return _export(arguments[1:])
+        if arguments == ["list"]:
+            from rtl_jax.convert.known import table
+
+            print(table())
+            return 0
+        return _convert(arguments)
+    except UserError as error:
+        print(f"convert: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"convert: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
+        return 2
+
+
+def _convert(arguments: Sequence[str]) -> int:
+    from rtl_jax.convert.layouts import all_options
+
+    parser = argparse.ArgumentParser("python -m convert", description=__doc__, epilog=_EPILOG)
+    parser.add_argument("source", metavar="SOURCE")
+    parser.add_argument("destination", metavar="DESTINATION", type=Path)
+    parser.add_argument("--check", action="store_true", help="compare with the network in PyTorch")
+    parser.add_argument("--arch", metavar="NAME", help="fail unless the file holds this network")
+    for name in ("mean", "std"):
+        parser.add_argument(
+            f"--{name}", type=_numbers, metavar="R,G,B", help="overrule the normalisation"
+        )
+    parser.add_argument("--key", help="the dictionary in the file, a.b for one within another")
+    parser.add_argument("--prefix", help="what the names of the network's tensors begin with")
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="tensors that are no part of the network, 'criterion.*', say; repeats",
+    )
+    parser.add_argument(
+        "--head",
+        metavar="zeros|seed:N",
+        help="what a network without a head gets, for fine-tuning to replace",
+    )
+    for name, option in all_options().items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(option.values, tuple):
+            parser.add_argument(flag, choices=option.values, help=option.words)
+        else:
+            parser.add_argument(flag, type=option.values, metavar="NUMBER", help=option.words)
+    parser.add_argument(
+        "--reference",
+        metavar="FILE.npz",
+        type=Path,
+        help="fail unless the network gives these logits of these images: arrays images (in "
+        "[0, 1], before any normalisation) and logits, from your own model",
+    )
+    parser.add_argument(
+        "--attack",
+        action="append",
+        metavar="NORM:EPS",
+        help="with --check: compare robust accuracies too, under l2:3 or linf:4/255, say; repeats",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="SPEC",
+        help="the images to attack: digits (the default), tfds:NAME, folder:PATH or npz:PATH",
+    )
+    parser.add_argument("--num-images", type=int, metavar="N", help="how many of them (default 32)")
+    parser.add_argument(
+        "--image-size", type=int, metavar="PX", help="their edge (default 224, small stem: 32)"
+    )
+    options = parser.parse_args(arguments)
+    from rtl_jax.convert.converter import convert
+    from rtl_jax.convert.reference import load_reference
+
+    if options.check:
+        from rtl_jax.convert.torch_needed import import_torch
+
+        import_torch("--check")
+    # Whatever is wrong with an attack's images is said before anything is written.
+    attack = _attack(options) if options.attack else _no_attack(options)
+    if options.head and (options.reference or options.attack):
+        raise UserError("--reference and --attack are for networks with a head of their own")
+    reference = None if options.reference is None else load_reference(options.reference)
+    _look_up(options)
+    convert(
+        options.source,
+        options.destination,
+        reference=reference,
+        **vars(_choices(options)),
+    )
+    if not options.check:
+        return 0
+    return _check(options) or attack()
+
+
+def _look_up(options: argparse.Namespace) -> None:
+    """Where the source is the short name of a published checkpoint, put its place there, and what
+    no tensor of it shows where the command does not say otherwise."""
+    from rtl_jax.convert.converter import free_destination
+    from rtl_jax.convert.known import find, place
+
+    known = find(options.source)
+    if known is None:
+        return
+    free_destination(options.destination)  # before a long download
+    for name, value in known.choices.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    options.source = place(known, print)
+    print(f"{known.name}: {known.arch}, {known.data}, {known.threat}; {known.flags or 'as it is'}")
+
+
+def _choices(options: argparse.Namespace) -> "Choices":
+    from rtl_jax.convert.choices import Choices
+    from rtl_jax.convert.layouts import all_options
+
+    fields = [field.name for field in dataclasses.fields(Choices) if field.name != "options"]
+    return Choices.of(**{name: getattr(options, name) for name in (*fields, *all_options())})
+
+
+def _check(options: argparse.Namespace) -> int:
+    from rtl_jax.convert.hub import expanded
+    from rtl_jax.convert.layouts import layout_of
+    from rtl_jax.convert.parity import TOLERANCE, differences
+    from rtl_jax.models.network import Network
+
+    destination = options.destination
+    rows = differences(options.source, destination, choices=_choices(options))
+    worst = max(rows, key=lambda row: row.relative)
+    if worst.relative <= TOLERANCE:
+        network = Network.load(expanded(destination).absolute())
+        arch = network.architecture
+        layout = layout_of(arch, network.provenance.get("layout"))
+        compared, whose = ("every stage", "its") if len(rows) > 2 else ("logits", "their")
+        print(f"equal: {compared} within {worst.relative:.1e} of {whose} largest value")
+        print(
+            f"compared: {layout.torch_words} with these weights, in PyTorch, "
+            f"{layout.described(arch)}"
+        )
+        if options.reference is None:
+            print(
+                "not compared: the network that their author ran, which no tensor shows; "
+                "--reference FILE.npz does that"
+            )
+        return 0
+    print(
+        f"convert: {worst.stage} differs by {worst.relative:.1e} of its largest value, more than "
+        f"{TOLERANCE:g}: do not use {destination}, and report this",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _no_attack(options: argparse.Namespace) -> Callable[[], int]:
+    for name in ("data", "num_images", "image_size"):
+        if getattr(options, name) is not None:
+            raise UserError(f"--{name.replace('_', '-')} is for --attack NORM:EPS: add that")
+    return lambda: 0
+
+
+def _attack(options: argparse.Namespace) -> Callable[[], int]:
+    """Load what is to be attacked; return what attacks it, to be called after the conversion."""
+    if not options.check:
+        raise UserError("--attack compares with PyTorch: add --check")
+    from rtl_jax.convert.robustness import compare_robustness, load_pictures, parse_ball
+
+    balls = [parse_ball(text) for text in options.attack]
+    number = 32 if options.num_images is None else options.num_images
+    pictures = load_pictures(options.data or "digits", number, options.image_size)
+
+    def attack() -> int:
+        rows = compare_robustness(
+            options.source,
+            options.destination,
+            balls,
+            pictures,
+            true_labels=options.data is not None,
+            choices=_choices(options),
+            size=options.image_size,
+        )
+        different = [row.ball.name for row in rows if not row.agrees]
+        if not different:
+            print("equally robust: accuracies agree to one point or one image")
+            return 0
+        print(
+            f"convert: under {', '.join(different)} accuracies differ by more than one point and "
+            f"more than one image: do not use {options.destination}, and report this",
+            file=sys.stderr,
+        )
+        return 1
+
+    return attack
+
+
+def _export(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m convert export", description="Write a network for PyTorch."
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path)
+    parser.add_argument("out", metavar="OUT", type=Path, help="a .safetensors or .pth file")
+    options = parser.parse_args(arguments)
+    from rtl_jax.convert.export import export
+
+    export(options.checkpoint, options.out)
+    return 0
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 3:
+        raise argparse.ArgumentTypeError(f"expected three numbers as R,G,B, got {text!r}")
+    return numbers
