@@ -117,12 +117,13 @@ def _read(path: Path, file: IO[bytes]) -> Checkpoint:
     head = file.read(1024)
     if not head:
         raise UserError(f"is empty (0 bytes): {DOWNLOAD_AGAIN}")
+    # First, for the length of its header, with which it begins, may look like another's mark.
+    if _is_safetensors(head, path.stat().st_size):
+        return _read_safetensors(path, head)
     if head.startswith(b"PK"):
         contents = archive.read_zip(file)
     elif head[:1] == b"\x80":
         contents = archive.read_legacy(file)
-    elif _is_safetensors(head, path.stat().st_size):
-        return _read_safetensors(path, head)
     else:
         raise _unknown(path, head, file)
     if isinstance(contents.value, list | tuple):

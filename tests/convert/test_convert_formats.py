@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +204,16 @@ def test_views_of_one_storage_and_other_strides(tmp_path):
         np.testing.assert_array_equal(
             network.batch_stats["bn1/var"], weights["bn1.running_var"].numpy()
         )
+
+
+@pytest.mark.parametrize("length", [0x2080, 0x4B50], ids=["a pickle's", "a zip archive's"])
+def test_safetensors_whose_length_looks_like_another_format(tmp_path, length):
+    """A file begins with the length of its header, here with the first bytes of others."""
+    path = tmp_path / "net.safetensors"
+    save_file({name: value.contiguous() for name, value in state(BASIC).items()}, path)
+    data = path.read_bytes()
+    (own,) = struct.unpack_from("<Q", data)
+    header = data[8 : 8 + own].ljust(length)
+    path.write_bytes(struct.pack("<Q", length) + header + data[8 + own :])
+    convert(path, tmp_path / "out")
+    assert Network.load(tmp_path / "out").num_classes == BASIC.num_classes
