@@ -23,7 +23,7 @@ from benchmarks import machine
 from rtl_jax.attacks import AutoAttack, attack, autoattack
 from rtl_jax.attacks.base import LogitsFn
 from rtl_jax.attacks.batches import CPU_BATCH
-from rtl_jax.convert.export import state_dict
+from rtl_jax.convert.state_dicts import state_dict
 from rtl_jax.convert.torch_resnet import TorchResNet, torch_resnet
 from rtl_jax.data import draw_test_subset, load_dataset
 from rtl_jax.data.transforms import prepare

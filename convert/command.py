@@ -16,7 +16,8 @@ _EPILOG = """
 SOURCE is a .pt, .pth, .ckpt or .safetensors file, or hf:OWNER/REPO/FILE or
 hf:OWNER/REPO on Hugging Face, or the short name of a robust checkpoint that is published,
 salman/resnet50_l2_eps3, say: python -m convert list
-The way back: python -m convert export CHECKPOINT OUT.safetensors|OUT.pth
+The way back: python -m convert export CHECKPOINT OUT, where OUT ends in .safetensors, .pth, .onnx,
+.stablehlo or .timm, or is hf:OWNER/NAME
 """
 
 
@@ -223,14 +224,43 @@ def _attack(options: argparse.Namespace) -> Callable[[], int]:
 
 def _export(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        "python -m convert export", description="Write a network for PyTorch."
+        "python -m convert export",
+        description="Write a network for PyTorch or timm, or as a function in ONNX or StableHLO, "
+        "or upload it to the Hugging Face hub.",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path)
-    parser.add_argument("out", metavar="OUT", type=Path, help="a .safetensors or .pth file")
+    parser.add_argument(
+        "out",
+        metavar="OUT",
+        help="a .safetensors, .pth, .onnx or .stablehlo file, a .timm folder, or hf:OWNER/NAME",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        metavar="PX",
+        help="the edge of the images that a function takes (default: the network's own)",
+    )
+    parser.add_argument(
+        "--license", metavar="ID", help="for the model card, as the hub has it: apache-2.0, say"
+    )
+    parser.add_argument(
+        "--rows",
+        metavar="WORKDIR",
+        type=Path,
+        help="whose rows have the accuracy for the model card (default: where CHECKPOINT lies)",
+    )
+    parser.add_argument("--private", action="store_true", help="of a new repository on the hub")
     options = parser.parse_args(arguments)
     from rtl_jax.convert.export import export
 
-    export(options.checkpoint, options.out)
+    export(
+        options.checkpoint,
+        options.out,
+        image_size=options.image_size,
+        license=options.license,
+        rows=options.rows,
+        private=options.private,
+    )
     return 0
 
 

@@ -1,68 +1,118 @@
-"""From a network on disk to a file that PyTorch reads, under the names it had there."""
+"""From a network on disk to a file for PyTorch, ONNX or StableHLO, to timm's folder or the hub."""
 
-import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
-
 from rtl_jax.convert.hub import expanded
 from rtl_jax.convert.layouts import layout_of
-from rtl_jax.convert.layouts.layout import Layout
-from rtl_jax.convert.network import METADATA_KEY
+from rtl_jax.convert.state_dicts import state_dict, write_safetensors
 from rtl_jax.convert.torch_needed import import_torch
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
-from rtl_jax.models.registry import Architecture
+from rtl_jax.runtime import limits
+from rtl_jax.runtime.documents import is_whole
 from rtl_jax.runtime.paths import complete_or_absent
+
+# Endings of what is written: weights alone, functions of images, a folder for timm.
+STATE_DICTS = (".safetensors", ".pth", ".pt")
+FUNCTIONS = (".onnx", ".stablehlo")
+FOLDER = ".timm"
+HUB = "hf:"
+
+_NO_HEAD = "warning: its head is none of its own, only one for fine-tuning to replace"
 
 
 def export(
     checkpoint: str | os.PathLike,
     destination: str | os.PathLike,
     *,
+    image_size: int | None = None,
+    license: str | None = None,
+    rows: str | os.PathLike | None = None,
+    private: bool = False,
     report: Callable[[str], Any] = print,
-) -> Path:
-    """`export_network` of a network's directory."""
-    destination = _free(destination)
-    return export_network(Network.load(expanded(checkpoint).absolute()), destination, report=report)
+) -> str | Path:
+    """`export_network` of a network's directory, or `push` where the destination is hf:OWNER/NAME.
+
+    `license` and `rows`, the work directory whose rows say how accurate it is, are for the model
+    card of an OUT.timm or on the hub. By default `rows` is the work directory that the network
+    lies in. `private` is of a new repository.
+    """
+    hub = os.fspath(destination).startswith(HUB)
+    for_card = hub or os.fspath(destination).endswith(FOLDER)
+    if not for_card and (license is not None or rows is not None):
+        raise UserError(
+            f"{destination}: license and rows are for {FOLDER} and {HUB}OWNER/NAME alone"
+        )
+    if private and not hub:
+        raise UserError(f"{destination}: private is for {HUB}OWNER/NAME alone")
+    destination = destination if hub else _free(destination)
+    place = expanded(checkpoint).absolute()
+    network = Network.load(place)
+    if not for_card:
+        return export_network(network, destination, image_size=image_size, report=report)
+    size = _image_size(network, image_size)
+    card: dict[str, Any] = {"license": license, "rows": _rows(place, rows), "report": report}
+    if hub:
+        from rtl_jax.convert.push import push
+
+        repository = os.fspath(destination).removeprefix(HUB)
+        return push(network, repository, size, private=private, **card)
+    return _write_folder(network, Path(destination), size, **card)
 
 
 def export_network(
-    network: Network, destination: str | os.PathLike, *, report: Callable[[str], Any] = print
+    network: Network,
+    destination: str | os.PathLike,
+    *,
+    image_size: int | None = None,
+    report: Callable[[str], Any] = print,
 ) -> Path:
-    """Write a network as .safetensors or .pth, every value unchanged; return `destination`.
+    """Write a network in the format of the destination's ending; return `destination`.
 
-    The file is a flat state dict that the network of the layout's `torch_words`, torchvision's
-    ResNet, say, loads with strict=True. Only .pth needs torch. Raises UserError for another
-    ending, a destination that exists, and a network that is not one.
+    .safetensors and .pth have every value unchanged: a flat state dict that the network of the
+    layout's `torch_words`, torchvision's ResNet, say, loads with strict=True. .onnx and .stablehlo
+    are functions of images [N, size, size, 3] in [0, 1] to probabilities, see `write_onnx` and
+    `write_stablehlo`. .timm is a folder, see `write_timm_folder`. `image_size` is by default the
+    network's own. Only .pth and .onnx need torch.
+
+    Raises UserError for another ending, a destination that exists, a network that is not one,
+    and what the writers say.
     """
     destination = _free(destination)
+    if destination.suffix in FUNCTIONS:
+        return _write_function(network, destination, _image_size(network, image_size), report)
+    if destination.suffix == FOLDER:
+        return _write_folder(network, destination, _image_size(network, image_size), report=report)
+    if image_size is not None:
+        raise UserError(f"{destination}: it holds weights alone, which have no image size")
+    return _write_weights(network, destination, report)
+
+
+def _write_weights(network: Network, destination: Path, report: Callable[[str], Any]) -> Path:
     torch = None if destination.suffix == ".safetensors" else import_torch("exporting to .pth")
     arch = network.architecture
     layout = layout_of(arch, network.provenance.get("layout"))
-    state = state_dict(layout, arch, network.params, network.batch_stats)
     words = layout.torch_words
     with complete_or_absent(destination.absolute()) as temporary:
-        try:
-            if torch is None:
-                save_file(state, temporary, metadata=_metadata(layout, arch))
-            else:
+        if torch is None:
+            write_safetensors(network, layout, Path(temporary))
+        else:
+            state = state_dict(layout, arch, network.params, network.batch_stats)
+            try:
                 torch.save({name: torch.from_numpy(v) for name, v in state.items()}, temporary)
-        except (SafetensorError, RuntimeError) as error:  # how both report a full disk
-            reason = str(error).splitlines()[0]
-            raise UserError(f"cannot write {destination}; is there room? ({reason})") from error
+            except RuntimeError as error:  # how it reports a full disk
+                reason = str(error).splitlines()[0]
+                raise UserError(f"cannot write {destination}; is there room? ({reason})") from error
     report(f"wrote {destination}: {arch.name}, {arch.num_classes} classes, names of {words}")
     report(
         f"its input is normalised outside the file: clamp to [0, 1], mean {arch.mean}, "
         f"std {arch.std}"
     )
     if "head" in network.provenance:
-        report("warning: its head is none of its own, only one for fine-tuning to replace")
+        report(_NO_HEAD)
     if layout.unusual(arch):
         report(
             f"{words} computes something else with it by default: it needs {layout.described(arch)}"
@@ -70,31 +120,74 @@ def export_network(
     return destination
 
 
+def _write_function(
+    network: Network, destination: Path, size: int, report: Callable[[str], Any]
+) -> Path:
+    from rtl_jax.convert.onnx_file import write_onnx
+    from rtl_jax.convert.stablehlo_file import write_stablehlo
+
+    arch = network.architecture
+    layout = layout_of(arch, network.provenance.get("layout"))
+    difference = None
+    with complete_or_absent(destination.absolute()) as temporary:
+        if destination.suffix == ".onnx":
+            difference = write_onnx(network, layout, Path(temporary), size)
+        else:
+            write_stablehlo(network, Path(temporary), size)
+    report(
+        f"wrote {destination}: {arch.name}, images [N, {size}, {size}, 3] in [0, 1] to "
+        f"probabilities of {arch.num_classes} classes; its normalisation"
+        f"{'' if network.temperature == 1 else ' and its temperature'} inside"
+    )
+    if difference is not None:
+        report(f"equal: probabilities in onnxruntime within {difference:.1e} of the network's")
+    if "head" in network.provenance:
+        report(_NO_HEAD)
+    return destination
+
+
+def _write_folder(network: Network, destination: Path, size: int, **options: Any) -> Path:
+    from rtl_jax.convert.timm_folder import write_timm_folder
+
+    with complete_or_absent(destination.absolute()) as temporary:
+        write_timm_folder(network, Path(temporary), size, **options)
+    options["report"](
+        f"wrote {destination}: load it by "
+        f'timm.create_model("local-dir:{destination}", pretrained=True)'
+    )
+    return destination
+
+
+def _image_size(network: Network, asked: int | None) -> int:
+    """The pixels asked for, or the network's own, or those of its family."""
+    layout = layout_of(network.architecture, network.provenance.get("layout"))
+    own = network.image_size or layout.image_size(network.architecture)
+    size = own if asked is None else asked
+    if not is_whole(size, 1, limits.IMAGE_SIZE):
+        raise UserError(
+            f"image size: expected a number from 1 to {limits.IMAGE_SIZE}, received {size}"
+        )
+    return size
+
+
+def _rows(place: Path, asked: str | os.PathLike | None) -> Path | None:
+    """The work directory asked for, or that in which WORKDIR/runs/RUN/network lies."""
+    if asked is not None:
+        return expanded(asked)
+    workdir = place.parent.parent.parent
+    known = place.parent.parent.name == "runs" and any((workdir / "rows").glob("*.parquet"))
+    return workdir if known else None
+
+
 def _free(destination: str | os.PathLike) -> Path:
     """The place of a new file; UserError for another ending, and where there is one already."""
     place = expanded(destination)
-    if place.suffix not in (".safetensors", ".pth", ".pt"):
-        raise UserError(f"{place}: expected an ending .safetensors, .pth or .pt")
+    endings = (*STATE_DICTS, *FUNCTIONS, FOLDER)
+    if place.suffix not in endings:
+        raise UserError(
+            f"{place}: expected an ending {', '.join(endings[:-1])} or {endings[-1]}, or "
+            f"{HUB}OWNER/NAME"
+        )
     if place.exists() or place.is_symlink():
         raise UserError(f"{place} exists already: remove it or choose another destination")
     return place
-
-
-def state_dict(
-    layout: Layout,
-    architecture: Architecture,
-    params: Mapping[str, Any],
-    batch_stats: Mapping[str, Any],
-) -> dict[str, np.ndarray]:
-    """torch's state dict of a network: float32, BatchNorm's counters as int64 zeros."""
-    variables = {"params": params, "batch_stats": batch_stats}
-    state: dict[str, np.ndarray] = {}
-    for entry in layout.entries(architecture):
-        values = np.asarray(variables[entry.collection][entry.path])
-        state[entry.torch_name] = entry.to_torch(values)
-    return state | layout.constants(architecture)
-
-
-def _metadata(layout: Layout, architecture: Architecture) -> dict[str, str]:
-    fields = {"mean": architecture.mean, "std": architecture.std, **layout.stated(architecture)}
-    return {"format": "pt", METADATA_KEY: json.dumps(fields)}

@@ -13,6 +13,7 @@ from rtl_jax.convert.checkpoint import open_checkpoint, translated
 from rtl_jax.convert.choices import DEFAULT, Choices
 from rtl_jax.convert.layouts import layout_of
 from rtl_jax.convert.torch_needed import import_torch
+from rtl_jax.convert.torch_weights import with_weights
 from rtl_jax.models.model import bind, definition
 from rtl_jax.models.network import Network
 from rtl_jax.models.registry import Architecture
@@ -51,7 +52,6 @@ def torch_network(
     with open_checkpoint(path) as checkpoint, translated(path):
         found = network.find(checkpoint, choices)
         layout = found.layout
-        module = layout.torch_module(arch)
         theirs = layout.torch_layout.entries(arch)
         names = {(each.collection, each.path): each.torch_name for each in theirs}
         state = {
@@ -60,16 +60,7 @@ def torch_network(
             )
             for each in layout.entries(arch)
         }
-    whole = module.state_dict()  # with torch's metadata, which some modules read
-    # Counters and the like compute nothing; the values that do must all be there.
-    missing = [name for name in whole.keys() - state.keys() if not layout.computes_nothing(name)]
-    if missing or any(
-        name not in whole or whole[name].shape != value.shape for name, value in state.items()
-    ):
-        raise layout.incomparable(arch)
-    whole.update(state)
-    module.load_state_dict(whole)
-    return module
+    return with_weights(layout, arch, state)
 
 
 def differences(

@@ -32,13 +32,13 @@ def import_package(name: str, purpose: str) -> Any:
         if error.name not in (package, "torchvision"):
             raise UserError(f"{purpose}: {package} cannot be imported: {error}") from error
         raise UserError(
-            f"{purpose} compares this network with {package}'s, and {error.name} is not installed: "
+            f"{purpose}: this network is {package}'s, and {error.name} is not installed: "
             "pip install --no-deps timm torchvision (--no-deps keeps your torch)"
         ) from error
     except Exception as error:  # a package that was built for another torch fails in many ways
         reason = str(error).partition("\n")[0]
         raise UserError(
-            f"{purpose} compares this network with {package}'s, which cannot be imported "
+            f"{purpose}: this network is {package}'s, which cannot be imported "
             f"({type(error).__name__}: {reason}): install versions that fit your torch"
         ) from error
 

@@ -12,6 +12,10 @@ from rtl_jax.errors import UserError
 from rtl_jax.models.registry import FAMILIES
 
 
+class NoTorchNetworkError(UserError):
+    """PyTorch has no network of this description."""
+
+
 class Option(NamedTuple):
     """What no tensor's shape shows, with a flag of its own.
 
@@ -139,9 +143,9 @@ class Layout:
         """The same from normalised pixels; UserError likewise."""
         raise self.incomparable(architecture)
 
-    def incomparable(self, architecture: Any) -> UserError:
+    def incomparable(self, architecture: Any) -> "NoTorchNetworkError":
         """What is to be said where `torch_words` has no network of this description."""
-        return UserError(
+        return NoTorchNetworkError(
             f"--check: {self.torch_words} cannot be built as {architecture.name} with "
             f"{self.described(architecture) or 'these sizes'}, so there is nothing to compare "
             "with: --reference FILE.npz compares with logits of your own model"

@@ -197,7 +197,9 @@ class Network:
         """Write it for PyTorch, under its family's names there: .safetensors, or .pth with torch.
 
         Normalisation is no part of such a file: its user subtracts `architecture.mean` from pixels
-        in [0, 1] and divides by `architecture.std`. Returns the file's path.
+        in [0, 1] and divides by `architecture.std`. A .onnx or .stablehlo is a function of pixels
+        in [0, 1] to probabilities, normalisation and temperature included; a .timm is a folder
+        that timm loads. Returns the file's path.
 
         Raises UserError for another ending, and for a destination that exists.
         """

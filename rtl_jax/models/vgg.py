@@ -151,7 +151,7 @@ class LinearBlock(nnx.Module):
 
     def __call__(self, features: jax.Array, train: bool) -> jax.Array:
         if features.ndim == 4:
-            features = adaptive_mean(features, self.grid).reshape(len(features), -1)
+            features = adaptive_mean(features, self.grid).reshape(features.shape[0], -1)
         kernel, bias = (jnp.asarray(x[...], self.dtype) for x in (self.kernel, self.bias))
         return nnx.relu(features @ kernel + bias)
 

@@ -200,7 +200,7 @@ class ClassAttention(nnx.Module):
 
         queries = divided(self.q, tokens[:, :1])
         found = attend(queries, divided(self.k, tokens), divided(self.v, tokens))
-        return self.proj(found.reshape(len(tokens), 1, -1))
+        return self.proj(found.reshape(tokens.shape[0], 1, -1))
 
 
 class ClassBlock(nnx.Module):
@@ -218,7 +218,7 @@ class ClassBlock(nnx.Module):
 
     def __call__(self, tokens: jax.Array, train: bool) -> jax.Array:
         if self.first:
-            batch, width = len(tokens), tokens.shape[-1]
+            batch, width = tokens.shape[0], tokens.shape[-1]
             token = jnp.asarray(self.cls_token[...], self.dtype)
             token = jnp.broadcast_to(token, (batch, 1, width))
             tokens = jnp.concatenate([token, tokens.reshape(batch, -1, width)], axis=1)

@@ -1,0 +1,169 @@
+"""A model card: what a network's manifest and its rows say of it, and nothing else."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rtl_jax.errors import UserError
+from rtl_jax.models.network import Network
+
+_UNKNOWN = "not known"
+_COLUMNS = [
+    *("run", "task", "method", "source", "dataset", "blocks", "num_images", "seed", "epoch"),
+    *("accuracy", "num_test_images", "norm", "eps"),
+]
+
+
+class Measured(NamedTuple):
+    """An accuracy in percent: on so many images, under which attack ('' for none)."""
+
+    accuracy: float
+    images: int
+    attack: str = ""
+
+    def words(self) -> str:
+        """The accuracy with its 95 % interval."""
+        # Imported here, for it takes half a second.
+        from scipy.stats import binomtest
+
+        hits = round(self.accuracy / 100 * self.images)
+        ends = binomtest(hits, self.images).proportion_ci(method="wilson")
+        return (
+            f"{self.accuracy:.1f} % [{100 * ends.low:.1f}, {100 * ends.high:.1f}] "
+            f"of {self.images:,} test images"
+        )
+
+
+def measured(network: Network, rows: Path | None) -> list[Measured]:
+    """What the rows of a work directory say of a network, its clean accuracy first.
+
+    Of a network that was trained on all images, in folds, rows have no test accuracy. Raises
+    UserError where the directory has no rows or a file of them is damaged.
+    """
+    if rows is None:
+        return []
+    import pandas as pd
+
+    files = sorted((rows / "rows").glob("*.parquet"))
+    if not files:
+        raise UserError(f"{rows} has no results: expected Parquet files in {rows / 'rows'}")
+    tables = []
+    for file in files:
+        try:
+            tables.append(pd.read_parquet(file, engine="pyarrow", columns=_COLUMNS))
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{file} is damaged ({error}): remove it") from error
+    table = pd.concat(tables, ignore_index=True)
+    own = table[table["run"] == network.provenance.get("run")]
+    own = own[own["method"].isin(["transfer", "pretrain"])].sort_values("epoch")
+    settings: Mapping[str, Any] = network.provenance.get("settings") or {}
+    target, transfer = settings.get("target", {}), settings.get("transfer", {})
+    tested = target.get("folds") is None or target.get("fold") is not None
+    found = [
+        Measured(float(row.accuracy), int(row.num_test_images))
+        for row in own.tail(1).itertuples()
+        if tested
+    ]
+    same = {
+        "source": settings.get("source", {}).get("checkpoint"),
+        "dataset": target.get("dataset"),
+        "blocks": transfer.get("blocks"),
+        "num_images": target.get("num_images"),
+        "seed": settings.get("seed"),
+    }
+    attacked = table[table["task"] == "attack"]
+    for name, value in same.items():
+        column = attacked[name]
+        attacked = attacked[column.isna() if value is None else column == value]
+    for row in attacked.itertuples():
+        if tested and same["source"] is not None and row.eps > 0:
+            attack = f"{row.method} in {row.norm}, eps {row.eps:.4g}"
+            found.append(Measured(float(row.accuracy), int(row.num_test_images), attack))
+    return found
+
+
+def model_card(
+    network: Network,
+    name: str,
+    image_size: int,
+    facts: list[Measured],
+    *,
+    license: str | None,
+    repository: str | None,
+) -> str:
+    """The text of README.md, with the table that the hub reads at its head."""
+    known, arch = network.provenance, network.architecture
+    settings: Mapping[str, Any] = known.get("settings") or {}
+    target, source = settings.get("target", {}), settings.get("source", {})
+    where = f"hf-hub:{repository}" if repository else "local-dir:PATH"
+    clean = [fact for fact in facts if not fact.attack]
+    lines = [
+        *("---", "library_name: timm", "pipeline_tag: image-classification"),
+        *(f"license: {license or 'unknown'}", "tags:", "- image-classification", "- timm"),
+        *("- adversarial-robustness", "- rtl_jax", "---", f"# {name}", ""),
+        f"A {arch.name} of {network.num_classes} classes, trained with rtl_jax.",
+        "",
+        *("| | |", "|---|---|"),
+        f"| parameters | {sum(value.size for value in network.params.values()):,} |",
+        f"| images | {image_size} x {image_size} px, mean {_list(arch.mean)}, "
+        f"std {_list(arch.std)} of pixels in [0, 1] |",
+        f"| source network | {_text(source.get('checkpoint'))} |",
+        f"| data | {_text(target.get('dataset'))} |",
+        f"| training images | {_number(known.get('training_images'), target)} |",
+        f"| accuracy | {clean[0].words() if clean else _UNKNOWN} |",
+        *(f"| robust accuracy, {fact.attack} | {fact.words()} |" for fact in facts if fact.attack),
+        *([] if any(fact.attack for fact in facts) else [f"| robust accuracy | {_UNKNOWN} |"]),
+        f"| license | {license or _UNKNOWN} |",
+        "",
+    ]
+    if facts:
+        lines += ["Intervals are Wilson's, 95 %.", ""]
+    if network.class_names is not None:
+        names = ", ".join(map(_text, network.class_names[:100]))
+        more = ", ..." if len(network.class_names) > 100 else ""
+        lines += [f"Classes: {names}{more}.", ""]
+    lines += [
+        *("```python", "import timm, torch", ""),
+        f"model = timm.create_model({json.dumps(where)}, pretrained=True).eval()",
+        "transform = timm.data.create_transform(",
+        "    **timm.data.resolve_model_data_config(model), is_training=False",
+        ")",
+        f"probabilities = (model(transform(image)[None]){_temperature(network)}).softmax(1)",
+        "```",
+        "",
+    ]
+    if network.temperature != 1:
+        lines += [
+            f"Logits are divided by {network.temperature:.4g}, which was fitted so that "
+            "probabilities are calibrated; the weights do not contain it.",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _list(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def _text(value: object) -> str:
+    """A name as Markdown shows it; of a path, which nobody else has, the last part."""
+    if not value:
+        return _UNKNOWN
+    text = " ".join(str(value).split())
+    kind, _, rest = text.partition(":")
+    if "/" in rest and kind in ("folder", "list", "npz"):
+        text = f"{kind}:{Path(rest).name}"
+    elif text.startswith(("/", "~")):
+        text = Path(text).name
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _number(digests: object, target: Mapping[str, Any]) -> str:
+    if isinstance(digests, list):
+        return f"{len(digests):,}"
+    return f"{target['num_images']:,}" if target.get("num_images") else _UNKNOWN
+
+
+def _temperature(network: Network) -> str:
+    return "" if network.temperature == 1 else f" / {network.temperature:.4g}"
