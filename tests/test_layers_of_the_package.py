@@ -20,6 +20,7 @@ LIBRARY = [
     ["rtl_jax.data"],
     ["rtl_jax.models"],
     ["rtl_jax.attacks"],
+    ["rtl_jax.smoothing"],
     ["rtl_jax.train"],
     ["rtl_jax.influence_functions"],
     ["rtl_jax.api"],
