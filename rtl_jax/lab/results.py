@@ -47,7 +47,7 @@ SCHEMA: dict[str, tuple[str, str]] = {
         "string",
         "transfer, linear_pixels, ridge_pixels and nearest_pixels (logistic regression, ridge "
         "regression and 1-nearest-neighbour on raw pixels), pretrain, pgd, gaussian, autoattack, "
-        "influence, influence_trainable, gradient, loss, features or gradients",
+        "smoothing, influence, influence_trainable, gradient, loss, features or gradients",
     ),
     "source": ("string", "source.checkpoint as given"),
     "source_sha256": ("string", "of the source's original file, where known"),

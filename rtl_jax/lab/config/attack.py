@@ -13,12 +13,13 @@ AttackName = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
-    """How robustness is measured (paper, sections 3 and 7): PGD, Gaussian noise, or AutoAttack."""
+    """How robustness is measured: PGD, Gaussian noise (paper, sections 3 and 7), AutoAttack, or
+    certificates by randomised smoothing."""
 
     # A work directory whose fine-tuned networks are attacked, each on its own target and in rows
     # with the settings of its fine-tuning; none: the one network of `source`, on `target`.
     runs: str | None = None
-    method: Literal["pgd", "gaussian", "autoattack"] = "pgd"
+    method: Literal["pgd", "gaussian", "autoattack", "smoothing"] = "pgd"
     norm: Literal["linf", "l2", "l1"] = "linf"  # l1 is for AutoAttack
     # Radii, for pixels in [0, 1]; 0 is accuracy without an attack.
     eps: tuple[float, ...] = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
@@ -29,7 +30,8 @@ class Attack:
     loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"
     # Which iterate counts: each image's best, or the last, as in most published figures.
     keep: Literal["best", "last"] = "best"
-    sigma: float = 1.0  # of Gaussian noise, before it is brought into the ball
+    # Of Gaussian noise, before it is brought into the ball; of smoothing, as it is.
+    sigma: float = 1.0
     batch_size: int = 64
     precision: Precision = "float32"
     num_shown: int = 8  # images in the figure; 0 draws none
@@ -38,6 +40,11 @@ class Attack:
     version: Literal["standard", "plus"] = "standard"
     attacks: tuple[str, ...] = ()
     save_images: bool = False
+    # Of smoothing: noisy copies that choose an image's class, copies that bound its probability,
+    # and how probable it may be that the certificate of an image is wrong.
+    selection_samples: int = 100
+    samples: int = 10_000
+    alpha: float = 0.001
 
     def __post_init__(self) -> None:
         for field in ("method", "norm", "loss", "keep", "precision", "version"):
@@ -49,11 +56,14 @@ class Attack:
         require(known, "attack.attacks", f"different ones of {', '.join(names)}", self.attacks)
         known = self.norm != "l1" or self.method == "autoattack"
         require(known, "attack.norm", "'l1' with attack.method 'autoattack' alone", self.norm)
+        known = self.norm == "l2" or self.method != "smoothing"
+        require(known, "attack.norm", "'l2' with attack.method 'smoothing'", self.norm)
         radii = len(self.eps) > 0 and all(0 <= eps < float("inf") for eps in self.eps)
         require(radii, "attack.eps", "one radius or more, each 0 or more", self.eps)
         unique = len(set(self.eps)) == len(self.eps)
         require(unique, "attack.eps", "different radii", self.eps)
-        for field in ("steps", "restarts", "batch_size"):
+        require(0 < self.alpha < 1, "attack.alpha", "a number between 0 and 1", self.alpha)
+        for field in ("steps", "restarts", "batch_size", "samples", "selection_samples"):
             value = getattr(self, field)
             require(value > 0, f"attack.{field}", "a positive number", value)
         for field in ("relative_step", "sigma"):
@@ -70,6 +80,8 @@ class Attack:
             sigma=limits.RADIUS,
             batch_size=limits.BATCH_SIZE,
             num_shown=limits.SHOWN,
+            samples=limits.SAMPLES,
+            selection_samples=limits.SAMPLES,
         )
         searched = self.restarts == 1 or self.random_start
         require(searched, "attack.restarts", "1 without attack.random_start", self.restarts)
