@@ -91,6 +91,7 @@ def test_an_interruption_has_a_line_of_its_own(tmp_path: Path, shown: str, befor
 
 ENTRIES = {
     "run.py": "run.py --help",
+    "rtl_jax": "-m rtl_jax --help",
     "convert": "-m convert --help",
     "importer": "-m rtl_jax.lab.report.importer --help",
 }

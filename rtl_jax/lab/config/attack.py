@@ -19,32 +19,33 @@ class Attack:
     # A work directory whose fine-tuned networks are attacked, each on its own target and in rows
     # with the settings of its fine-tuning; none: the one network of `source`, on `target`.
     runs: str | None = None
+    # Projected gradient descent, Gaussian noise, the ensemble AutoAttack, or certificates by
+    # randomised smoothing.
     method: Literal["pgd", "gaussian", "autoattack", "smoothing"] = "pgd"
-    norm: Literal["linf", "l2", "l1"] = "linf"  # l1 is for AutoAttack
+    norm: Literal["linf", "l2", "l1"] = "linf"  # of the ball; l1 is for AutoAttack
     # Radii, for pixels in [0, 1]; 0 is accuracy without an attack.
     eps: tuple[float, ...] = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
-    steps: int = 20
+    steps: int = 20  # of PGD
     relative_step: float = 2.5  # c: a step is c * eps / steps
-    random_start: bool = False
+    random_start: bool = False  # of PGD, in the ball, where it would start from the image
     restarts: int = 1  # from random starts; an image must withstand all of them
-    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"
+    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"  # that PGD raises
     # Which iterate counts: each image's best, or the last, as in most published figures.
     keep: Literal["best", "last"] = "best"
     # Of Gaussian noise, before it is brought into the ball; of smoothing, as it is.
     sigma: float = 1.0
-    batch_size: int = 64
-    precision: Precision = "float32"
+    batch_size: int = 64  # images attacked at once
+    precision: Precision = "float32"  # tf32 and bfloat16 are for accelerators
     num_shown: int = 8  # images in the figure; 0 draws none
-    # Of AutoAttack, which reads none of the settings from `steps` to `sigma`: its version, or the
-    # attacks to run instead; and whether to keep the adversarial images.
+    # AutoAttack's version; AutoAttack reads none of the settings from `steps` to `sigma`.
     version: Literal["standard", "plus"] = "standard"
+    # The attacks of AutoAttack to run, in place of its version's: apgd-ce, apgd-dlr, apgd-t, fab,
+    # fab-t, square.
     attacks: tuple[str, ...] = ()
-    save_images: bool = False
-    # Of smoothing: noisy copies that choose an image's class, copies that bound its probability,
-    # and how probable it may be that the certificate of an image is wrong.
-    selection_samples: int = 100
-    samples: int = 10_000
-    alpha: float = 0.001
+    save_images: bool = False  # keep the adversarial images that AutoAttack finds
+    selection_samples: int = 100  # of smoothing: noisy copies that choose an image's class
+    samples: int = 10_000  # of smoothing: noisy copies that bound the probability of that class
+    alpha: float = 0.001  # of smoothing: how probable a wrong certificate of an image may be
 
     def __post_init__(self) -> None:
         for field in ("method", "norm", "loss", "keep", "precision", "version"):
