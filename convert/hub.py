@@ -3,13 +3,12 @@
 import contextlib
 import errno
 import os
-import queue
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rtl_jax.errors import UserError
+from rtl_jax.runtime.download import within
 
 # Whether the hub answers is known within this time, so that no network fails at once.
 _PROBE_SECONDS = 6.0
@@ -152,23 +151,3 @@ def _advice(error: Exception, repo: str, file: str, address: str) -> str:
             "place in HF_HUB_CACHE"
         )
     return f"the Hugging Face hub cannot be reached ({type(error).__name__}): {by_hand}"
-
-
-def within(seconds: float, call: Callable[[], Any]) -> None:
-    """Call, but wait no longer than `seconds`: resolving a name has no time limit of its own."""
-    results: queue.Queue[BaseException | None] = queue.Queue()
-
-    def run() -> None:
-        try:
-            call()
-            results.put(None)
-        except BaseException as error:
-            results.put(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        error = results.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no answer in {seconds:g} s") from None
-    if error is not None:
-        raise error

@@ -4,11 +4,13 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from rtl_jax.convert.fetch import fetch
 from rtl_jax.convert.published import KNOWN
 from rtl_jax.convert.published.known import Known
 from rtl_jax.errors import UserError
+from rtl_jax.runtime.download import download
+from rtl_jax.runtime.paths import cache_path
 
 _PUBLISHERS = tuple(dict.fromkeys(f"{each.name.partition('/')[0]}/" for each in KNOWN))
 _FOOTNOTE = """
@@ -51,7 +53,13 @@ def place(known: Known, report: Callable[[str], Any]) -> str:
         raise UserError(
             f"{known.name}: is on Google Drive, which gives no file to a program: {by_hand}"
         )
-    return str(fetch(known.source, by_hand, report))
+    file = cache_path() / "published" / Path(urlsplit(known.source).path).name
+    if file.is_file():
+        report(f"found in the cache: {file}")
+    else:
+        report(f"downloading {known.source}")
+        download(known.source, file, otherwise=by_hand, setting="RTL_JAX_CACHE_DIR")
+    return str(file)
 
 
 def table() -> str:

@@ -20,7 +20,7 @@ from rtl_jax.version import __version__
 
 if TYPE_CHECKING:
     import rtl_jax.sklearn as sklearn
-    from rtl_jax.api import FEW_LABELS, attack, autoattack, finetune, influence, load
+    from rtl_jax.api import FEW_LABELS, attack, autoattack, certify, finetune, influence, load
     from rtl_jax.attacks import (
         APGD,
         FAB,
@@ -38,11 +38,20 @@ if TYPE_CHECKING:
     from rtl_jax.data.augmentation import Augmentation
     from rtl_jax.errors import UserError
     from rtl_jax.models.network import Network
+    from rtl_jax.smoothing import Smoothing
     from rtl_jax.train.recipe import Recipe
 
 
 _PLACES = {
-    "rtl_jax.api": ("FEW_LABELS", "attack", "autoattack", "finetune", "influence", "load"),
+    "rtl_jax.api": (
+        "FEW_LABELS",
+        "attack",
+        "autoattack",
+        "certify",
+        "finetune",
+        "influence",
+        "load",
+    ),
     "rtl_jax.attacks": (
         "APGD",
         "FAB",
@@ -61,6 +70,7 @@ _PLACES = {
     "rtl_jax.errors": ("UserError",),
     "rtl_jax.lab.results": ("read_rows",),
     "rtl_jax.models.network": ("Network",),
+    "rtl_jax.smoothing": ("Smoothing",),
     "rtl_jax.train.recipe": ("Recipe",),
 }
 
@@ -79,12 +89,14 @@ __all__ = [
     "Linf",
     "Network",
     "Recipe",
+    "Smoothing",
     "Square",
     "Threat",
     "UserError",
     "__version__",
     "attack",
     "autoattack",
+    "certify",
     "finetune",
     "influence",
     "load",

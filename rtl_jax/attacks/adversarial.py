@@ -9,7 +9,7 @@ has its arrays passed to the compiled program as arguments: other weights of the
 not compile again, and `jax.vmap` maps over them. A plain function is a constant of the program.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +21,7 @@ from rtl_jax.attacks.losses import judge
 from rtl_jax.attacks.parallel import map_attacks
 from rtl_jax.attacks.randomised import Randomised
 from rtl_jax.attacks.restarts import RestartedAttack
+from rtl_jax.attacks.structure import ModelStructure
 from rtl_jax.errors import UserError
 
 
@@ -173,31 +174,11 @@ def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
 # ---- The compiled program ----------------------------------------------------------------------
 
 
-class _Model(NamedTuple):
-    """A model without its arrays: what a program is compiled for."""
-
-    structure: Any
-    rest: tuple[Hashable, ...]
-
-    @classmethod
-    def split(cls, logits_fn: LogitsFn) -> tuple["_Model", list]:
-        leaves, structure = jax.tree.flatten(logits_fn)
-        arrays = [leaf if isinstance(leaf, jax.Array | np.ndarray) else None for leaf in leaves]
-        pairs = zip(arrays, leaves, strict=True)
-        rest = tuple(leaf if array is None else None for array, leaf in pairs)
-        return cls(structure, rest), arrays
-
-    def join(self, arrays: list) -> LogitsFn:
-        pairs = zip(arrays, self.rest, strict=True)
-        leaves = [leaf if array is None else array for array, leaf in pairs]
-        return jax.tree.unflatten(self.structure, leaves)
-
-
 class _Program(NamedTuple):
     """The constants of a compiled program: hashable."""
 
     settings: Attack
-    model: _Model
+    model: ModelStructure
     num_parallel: int | None
 
 
@@ -317,7 +298,7 @@ def _prepare(
     *,
     key: jax.Array | None,
     indices: jax.Array | None,
-) -> tuple[_Model, _Inputs]:
+) -> tuple[ModelStructure, _Inputs]:
     """Check arguments, as far as shapes and types go, and split the model from its arrays."""
     if not callable(logits_fn):
         raise UserError(f"logits_fn: expected a callable; got {type(logits_fn).__name__}")
@@ -339,7 +320,7 @@ def _prepare(
         indices = jnp.asarray(indices)
         if indices.shape != labels.shape:
             raise UserError(f"indices: expected {labels.shape}, as labels; got {indices.shape}")
-    model, arrays = _Model.split(logits_fn)
+    model, arrays = ModelStructure.split(logits_fn)
     try:
         hash(model)
     except TypeError as error:

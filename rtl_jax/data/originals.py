@@ -22,9 +22,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rtl_jax.data import download
 from rtl_jax.data.dataset import Decoded, ImageSet
 from rtl_jax.errors import UserError
+from rtl_jax.runtime import download
 
 Files = dict[str, Path]
 

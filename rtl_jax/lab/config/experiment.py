@@ -116,10 +116,15 @@ class Experiment:
     # Of a sweep: who runs its cells, this process, or the workers of a Ray cluster (at
     # RAY_ADDRESS; a local one otherwise).
     executor: Executor = "local"
+    # Where the rows of finished runs go besides: tensorboard, wandb, mlflow, or what an installed
+    # package adds.
+    trackers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.task in GROUPS, "task", f"one of {', '.join(map(repr, GROUPS))}", self.task)
         require_choice(self.executor, Executor, "executor")
+        good = all(self.trackers) and len(set(self.trackers)) == len(self.trackers)
+        require(good, "trackers", "different names", self.trackers)
         # JAX's keys are made of 32 bits: a larger seed would repeat a smaller one's.
         require(0 <= self.seed < 2**32, "seed", "a number from 0 to 2**32 - 1", self.seed)
         if self.task == "influence" and self.transfer.blocks == 0 and self.influence.run is None:

@@ -52,7 +52,6 @@ class Sweep:
     keep_networks: bool = False  # the fine-tuned ones: at 3 blocks the paper's grid has 0.9 TB
     keep_logits: bool = False  # of the test images after the last epoch, WORKDIR/runs/RUN
     keep_every_logits: bool = False  # there too, those after every evaluation
-    tensorboard: bool = False  # also write event files, WORKDIR/tensorboard/RUN
 
     def __post_init__(self) -> None:
         require_choice(self.seeds_by, Literal["text", "table4"], "sweep.seeds_by")
