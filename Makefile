@@ -3,6 +3,7 @@
 # make study-smoke: most of it, small, on the digits, in two minutes.
 # make test: set up .venv with the tests' packages, lint, check types, run the tests.
 # make check: the same without the slow tests, in under three minutes on two cores.
+# make wheel: build the wheel into dist/.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -20,7 +21,7 @@ SMALL_SWEEP ?=
 SMALL_ATTACK ?=
 SMALL_INFLUENCE ?=
 
-.PHONY: quickstart study study-smoke test check lint install clean
+.PHONY: quickstart study study-smoke test check lint install wheel clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/python run.py --config configs/sweep_digits.py --workdir runs/quickstart/sweep
@@ -84,5 +85,9 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
+wheel: $(VENV)/.installed
+	rm -rf build  # setuptools would take what an older build left there
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info

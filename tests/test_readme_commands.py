@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import run
+from rtl_jax.command import COMMANDS
 from rtl_jax.errors import UserError
 from rtl_jax.lab import cli
 from rtl_jax.models.architecture import architecture
@@ -62,16 +63,17 @@ INSTEAD = [
 ]
 
 def commands(page: Path, inline: bool = False) -> list[str]:
-    """The `python` commands in a page's blocks of code, each once, without variables and comments.
+    """The commands in a page's blocks of code, `python ...` and `rtl-jax ...`, each once, without
+    variables and comments.
 
     `inline`: also those within a sentence, which may be the beginnings of commands.
     """
     text = page.read_text().replace("\\\n", " ")
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [line for language, code in blocks if language != "python" for line in code.split("\n")]
-    lines += re.findall(r"`(python [^`]*)`", text) if inline else []
+    lines += re.findall(r"`((?:python|rtl-jax) [^`]*)`", text) if inline else []
     plain = (re.sub(r"^(\$ )?([A-Z_]+=\S+ )*", "", line) for line in lines)
-    kept = [line for line in plain if line.startswith(("python run.py ", "python -m "))]
+    kept = [line for line in plain if line.startswith(("python run.py ", "python -m ", "rtl-jax "))]
     return list(dict.fromkeys(shlex.join(shlex.split(line, comments=True)) for line in kept))
 
 
@@ -83,24 +85,37 @@ def main_of(module: str) -> Callable[[list[str]], int]:
     return importlib.import_module(f"{module}.__main__" if package else module).main
 
 
+def arguments_of(command: str) -> list[str] | None:
+    """What follows `python run.py` or `rtl-jax`, which are the same; None: another program."""
+    program, *words = shlex.split(command)
+    if program == "rtl-jax":
+        return words
+    return words[1:] if words[0] == "run.py" else None
+
+
 def execute(command: str) -> int:
     """Run a command in this process, a shortened one if it is run.py's; its exit code."""
-    _, program, *words = shlex.split(command)
-    if program == "-m":
-        return main_of(words[0])(words[1:])
-    assert program == "run.py" and words[0] == "--config", command
+    if (words := arguments_of(command)) is None:
+        module, *words = shlex.split(command)[2:]
+        return main_of(module)(words)
+    if words[0] != "--config":
+        return run.main(words)
     given = {word.partition("=")[0] for word in words}
-    more = [f"--config.{setting}" for setting in QUICK[Path(words[1]).name].split()]
+    more = [f"--config.{setting}" for setting in QUICK[f"{Path(words[1]).stem}.py"].split()]
     return run.main([*words, *(word for word in more if word.partition("=")[0] not in given)])
 
 
 def check_names(command: str) -> None:
     """Raise where a command's module, config or setting does not exist, or a value is wrong."""
-    _, program, *words = shlex.split(command)
-    if program == "-m":
-        assert importlib.util.find_spec(words[0]), command
-    elif "..." not in words:
+    words = arguments_of(command)
+    if words is None:
+        assert importlib.util.find_spec(shlex.split(command)[2]), command
+    elif not words or "..." in words:
+        return  # the beginning of a command
+    elif words[0] == "--config":
         cli.parse(words)
+    else:
+        assert words[0] in (*COMMANDS, "--help", "--version"), command
 
 
 def draw(directory: Path, number: int, label: int) -> None:

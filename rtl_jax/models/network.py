@@ -204,8 +204,8 @@ class Network:
         for entry in entry_points(group="rtl_jax.exporters"):
             return entry.load()(self, destination, report=lambda _: None)
         raise UserError(
-            "exporting needs the package `convert`, which is installed beside rtl_jax: "
-            "pip install rtl_jax again"
+            "exporting needs rtl_jax to be installed, where it is only found on a path: "
+            "pip install rtl-jax, or pip install -e . in a checkout"
         )
 
     @property

@@ -74,6 +74,7 @@ def test_errors_that_nobody_reads(tmp_path: Path, script: str, where: str) -> No
 
 ENTRIES = {
     "run.py": "run.py --help",
+    "rtl_jax": "-m rtl_jax --help",
     "convert": "-m convert --help",
     "importer": "-m rtl_jax.lab.report.importer --help",
 }

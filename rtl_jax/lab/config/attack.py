@@ -18,26 +18,28 @@ class Attack:
     # A work directory whose fine-tuned networks are attacked, each on its own target and in rows
     # with the settings of its fine-tuning; none: the one network of `source`, on `target`.
     runs: str | None = None
+    # Projected gradient descent, Gaussian noise, or the ensemble AutoAttack.
     method: Literal["pgd", "gaussian", "autoattack"] = "pgd"
-    norm: Literal["linf", "l2", "l1"] = "linf"  # l1 is for AutoAttack
+    norm: Literal["linf", "l2", "l1"] = "linf"  # of the ball; l1 is for AutoAttack
     # Radii, for pixels in [0, 1]; 0 is accuracy without an attack.
     eps: tuple[float, ...] = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
-    steps: int = 20
+    steps: int = 20  # of PGD
     relative_step: float = 2.5  # c: a step is c * eps / steps
-    random_start: bool = False
+    random_start: bool = False  # of PGD, in the ball, where it would start from the image
     restarts: int = 1  # from random starts; an image must withstand all of them
-    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"
+    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"  # that PGD raises
     # Which iterate counts: each image's best, or the last, as in most published figures.
     keep: Literal["best", "last"] = "best"
     sigma: float = 1.0  # of Gaussian noise, before it is brought into the ball
-    batch_size: int = 64
-    precision: Precision = "float32"
+    batch_size: int = 64  # images attacked at once
+    precision: Precision = "float32"  # tf32 and bfloat16 are for accelerators
     num_shown: int = 8  # images in the figure; 0 draws none
-    # Of AutoAttack, which reads none of the settings from `steps` to `sigma`: its version, or the
-    # attacks to run instead; and whether to keep the adversarial images.
+    # AutoAttack's version; AutoAttack reads none of the settings from `steps` to `sigma`.
     version: Literal["standard", "plus"] = "standard"
+    # The attacks of AutoAttack to run, in place of its version's: apgd-ce, apgd-dlr, apgd-t, fab,
+    # fab-t, square.
     attacks: tuple[str, ...] = ()
-    save_images: bool = False
+    save_images: bool = False  # keep the adversarial images that AutoAttack finds
 
     def __post_init__(self) -> None:
         for field in ("method", "norm", "loss", "keep", "precision", "version"):

@@ -97,9 +97,10 @@ Executor = Literal["local", "ray"]
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One run of `run.py`."""
+    """One run."""
 
-    task: str = "finetune"  # one of GROUPS
+    # finetune, sweep, attack, influence, pretrain, visualize, my_images, predict or report
+    task: str = "finetune"
     source: Source = dataclasses.field(default_factory=Source)
     target: Target = dataclasses.field(default_factory=Target)
     augmentation: Augmentation = dataclasses.field(default_factory=lambda: PRESETS["paper"])
@@ -216,6 +217,11 @@ def freeze(config: Mapping[str, Any] | Experiment) -> Experiment:
 def expected(key: str) -> str:
     """What a setting such as 'transfer.blocks' takes, in words; UserError if there is none."""
     return settings.expected(Experiment, key)
+
+
+def choices(key: str) -> tuple[str, ...]:
+    """The values that a setting may have, where they are listed; UserError if there is none."""
+    return settings.choices(Experiment, key)
 
 
 def takes_names(key: str) -> bool:

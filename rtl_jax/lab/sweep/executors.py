@@ -46,7 +46,7 @@ def ray(groups: Groups, sweep: Sweep, workdir: str) -> Iterator[tuple[int, list[
         import ray as cluster
     except ImportError as error:
         raise UserError(
-            "executor: 'ray' needs the package ray: pip install -e '.[ray]', or choose 'local'"
+            "executor: 'ray' needs the package ray: pip install 'rtl-jax[ray]', or choose 'local'"
         ) from error
     ours = not cluster.is_initialized()
     if ours:
