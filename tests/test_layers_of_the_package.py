@@ -44,7 +44,7 @@ LAB = [
     ["rtl_jax.lab.finetune"],
     ["rtl_jax.lab.sweep", "rtl_jax.lab.attack"],
     ["rtl_jax.lab.influence", "rtl_jax.lab.report"],
-    ["rtl_jax.lab.visualize", "rtl_jax.lab.predict"],
+    ["rtl_jax.lab.visualize", "rtl_jax.lab.predict", "rtl_jax.lab.choose"],
     ["rtl_jax.lab.pretrain", "rtl_jax.lab.my_images"],
     ["rtl_jax.lab.tasks"],
 ]

@@ -16,6 +16,7 @@ from rtl_jax.transferability.features import PooledFeatures, pooled_features
 from rtl_jax.transferability.ridge import LeftOut, gram, ridge_left_out
 
 MOST_IMAGES = 2000
+BATCH = 128  # images that meet a network at once
 _DEVIATIONS = 1.96  # of a mean over images, on either side: 95 %
 
 
@@ -72,7 +73,7 @@ def choose(
         splits = {number: split_point(network.architecture, number) for number in blocks}
         size = image_size or network.image_size or DEFAULT_IMAGE_SIZE
         pooled = pooled_features(
-            network, train.images, size, min(splits.values()), progress=progress
+            network, train.images, size, min(splits.values()), batch_size=BATCH, progress=progress
         )
         if not all(np.isfinite(one).all() for one in (*pooled.boundaries.values(), pooled.logits)):
             raise UserError(f"choose: the features of {name} are not finite")

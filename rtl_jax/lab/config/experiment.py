@@ -33,6 +33,7 @@ GROUPS = {
     "influence": ("source", "target", "augmentation", "transfer", "influence"),
     "pretrain": ("source", "target", "augmentation", "pretraining", "attack"),
     "visualize": ("source", "target", "visualize"),
+    "choose": ("source", "target"),
     "my_images": (),
     "predict": (),
     "report": (),
