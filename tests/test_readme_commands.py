@@ -62,6 +62,7 @@ INSTEAD = [
     ("--workdir runs/svhn_l2", "--workdir runs/svhn_l2 --config.source.checkpoint=one", "svhn"),
 ]
 
+
 def commands(page: Path, inline: bool = False) -> list[str]:
     """The commands in a page's blocks of code, `python ...` and `rtl-jax ...`, each once, without
     variables and comments.
