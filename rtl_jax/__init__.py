@@ -20,7 +20,16 @@ from rtl_jax.version import __version__
 
 if TYPE_CHECKING:
     import rtl_jax.sklearn as sklearn
-    from rtl_jax.api import FEW_LABELS, attack, autoattack, certify, finetune, influence, load
+    from rtl_jax.api import (
+        FEW_LABELS,
+        attack,
+        autoattack,
+        certify,
+        choose,
+        finetune,
+        influence,
+        load,
+    )
     from rtl_jax.attacks import (
         APGD,
         FAB,
@@ -48,6 +57,7 @@ _PLACES = {
         "attack",
         "autoattack",
         "certify",
+        "choose",
         "finetune",
         "influence",
         "load",
@@ -97,6 +107,7 @@ __all__ = [
     "attack",
     "autoattack",
     "certify",
+    "choose",
     "finetune",
     "influence",
     "load",

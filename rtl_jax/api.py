@@ -3,14 +3,14 @@
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rtl_jax import attacks, smoothing
+from rtl_jax import attacks, smoothing, transferability
 from rtl_jax.attacks import Adversarial, AutoAttack, Evaluation
 from rtl_jax.data.arrays import as_uint8, class_names_of, encode_labels
 from rtl_jax.data.augmentation import Augmentation, augmentation
@@ -28,6 +28,7 @@ from rtl_jax.smoothing import Certified, Smoothing
 from rtl_jax.train.finetuning import FineTuning, start
 from rtl_jax.train.loop import fit
 from rtl_jax.train.recipe import Recipe
+from rtl_jax.transferability import Candidate
 
 Labelled = tuple[Any, Any]  # images and labels
 
@@ -151,6 +152,46 @@ def finetune(
         raise UserError("finetune: seeds: expected one or more, received none")
     networks = fit(tunings)
     return networks if isinstance(seeds, Iterable) else networks[0]
+
+
+@pinned()
+def choose(
+    sources: Mapping[str, Network] | Iterable[str],
+    images: Any,
+    labels: Any,
+    *,
+    blocks: Sequence[int] = (0, 1, 3),
+    image_size: int | None = None,
+) -> list[Candidate]:
+    """Rank sources and numbers of blocks for labelled images, without fine-tuning any network.
+
+    By the leave-one-out loss of closed-form heads on frozen features. docs/choosing.md says how
+    well that predicts which source fine-tunes best.
+
+    Args:
+      sources: names as for `load`, or networks by any names.
+      images: as for `finetune`; two or more of every class, and 2,000 at most in all.
+      labels: as for `finetune`.
+      blocks: the numbers of last blocks that could be fine-tuned.
+      image_size: what images are resized to; by default each source's own size.
+
+    Returns:
+      A `Candidate` for each source and number of blocks, the most promising first.
+
+    Raises:
+      UserError: images or labels are not as above, or a network has fewer blocks.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> ranked = rtl.choose(["bundled:l2", "bundled:natural"], images, ["cat", "dog"] * 4)
+        >>> len(ranked), ranked[0].behind
+        (6, 0.0)
+    """
+    named = sources if isinstance(sources, Mapping) else {one: load(one) for one in sources}
+    names = class_names_of(labels)
+    train = ImageSet(as_uint8(images), encode_labels(labels, names))
+    return transferability.choose(named, train, len(names), blocks, image_size=image_size)
 
 
 def attack(

@@ -22,7 +22,7 @@ LIBRARY = [
     ["rtl_jax.attacks"],
     ["rtl_jax.smoothing"],
     ["rtl_jax.train"],
-    ["rtl_jax.influence_functions"],
+    ["rtl_jax.transferability", "rtl_jax.influence_functions"],
     ["rtl_jax.api"],
     ["rtl_jax.sklearn"],
     ["rtl_jax"],
@@ -44,7 +44,7 @@ LAB = [
     ["rtl_jax.lab.finetune"],
     ["rtl_jax.lab.sweep", "rtl_jax.lab.attack"],
     ["rtl_jax.lab.influence", "rtl_jax.lab.report"],
-    ["rtl_jax.lab.visualize", "rtl_jax.lab.predict"],
+    ["rtl_jax.lab.visualize", "rtl_jax.lab.predict", "rtl_jax.lab.choose"],
     ["rtl_jax.lab.pretrain", "rtl_jax.lab.my_images"],
     ["rtl_jax.lab.tasks"],
 ]

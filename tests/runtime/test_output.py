@@ -72,6 +72,23 @@ def test_errors_that_nobody_reads(tmp_path: Path, script: str, where: str) -> No
     assert (tmp_path / "both").read_text() == "rows"
 
 
+@pytest.mark.parametrize(("shown", "before"), [("30%|###", "30%|###\\n"), ("gone \\r", "gone \\r")])
+def test_an_interruption_has_a_line_of_its_own(tmp_path: Path, shown: str, before: str) -> None:
+    """Where a progress bar was left open, and where it was wiped away."""
+    (tmp_path / "script.py").write_text(
+        "import sys\nfrom rtl_jax.runtime.output import run_and_exit\n"
+        f"def main():\n    sys.stderr.write('{shown}')\n    raise KeyboardInterrupt\n"
+        "run_and_exit(main)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    start = before.encode().decode("unicode_escape").encode() + b"interrupted; "
+    assert done.returncode == 130 and done.stderr.startswith(start), done.stderr
+
+
 ENTRIES = {
     "run.py": "run.py --help",
     "rtl_jax": "-m rtl_jax --help",

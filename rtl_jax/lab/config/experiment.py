@@ -33,6 +33,7 @@ GROUPS = {
     "influence": ("source", "target", "augmentation", "transfer", "influence"),
     "pretrain": ("source", "target", "augmentation", "pretraining", "attack"),
     "visualize": ("source", "target", "visualize"),
+    "choose": ("source", "target"),
     "my_images": (),
     "predict": (),
     "report": (),
@@ -90,6 +91,7 @@ _LATER_IN_TRANSFER = (
 LATER = (
     *(f"{group}.{name}" for group in ("transfer", "pretraining") for name in _LATER),
     *(f"transfer.{name}" for name in _LATER_IN_TRANSFER),
+    *(f"attack.{name}" for name in ("samples", "selection_samples", "alpha")),
 )
 
 Executor = Literal["local", "ray"]
@@ -133,6 +135,9 @@ class Experiment:
             solved = self.transfer.head_fit == "ridge"
             expected = "'sgd' or 'logistic' where a head alone is to be explained"
             require(not solved, "transfer.head_fit", expected, self.transfer.head_fit)
+        certified = self.attack.method == "smoothing" and self.task != "attack"
+        expected = "another than 'smoothing' unless the task is 'attack'"
+        require(not certified, "attack.method", expected, self.attack.method)
         if self.task == "my_images":
             # A candidate is a source, a number of blocks, a head, a rate and a number of epochs.
             for name in ("targets", "num_images", "epochs", "weight_decays", "eps", "betas"):

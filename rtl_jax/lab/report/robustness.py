@@ -78,6 +78,7 @@ def _kind(method: str, norm: str, config: Mapping[str, Any]) -> str:
         "pgd": f"PGD({attack.get('steps', '?')})",
         "gaussian": "Gaussian noise",
         "autoattack": f"AutoAttack ({ensemble})",
+        "smoothing": f"certified by smoothing, sigma {attack.get('sigma', '?')}",
     }
     usual = {"loss": "cross_entropy", "keep": "best", "restarts": 1, "random_start": False}
     special = [
