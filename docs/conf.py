@@ -1,4 +1,4 @@
-"""The documentation site: `make docs` builds it into build/docs."""
+"""The documentation site: `make docs` builds it in docs/_build."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["study/*/rows", "study/rows"]
+exclude_patterns = ["_build", "study/*/rows", "study/rows"]
 highlight_language = "bash"  # of a block that names no language: a command
 
 html_theme = "furo"
@@ -39,7 +39,7 @@ suppress_warnings = ["myst.header", "myst-nb.lexer"]
 
 # The tutorials run when the site is built, and once for every change of theirs.
 nb_execution_mode = os.environ.get("RTL_JAX_DOCS_EXECUTION", "cache")
-nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
+nb_execution_cache_path = str(HERE / "_build" / ".notebooks")
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True

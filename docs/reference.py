@@ -11,6 +11,7 @@ import inspect
 import re
 from pathlib import Path
 
+from rtl_jax import attacks
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.results import SCHEMA
 from rtl_jax.lab.settings_reference import Group, groups
@@ -23,8 +24,7 @@ DOORS = {
     "rtl_jax": (
         "Arrays in, networks and arrays out. [`rtl_jax.attacks`](rtl_jax.attacks.md) describes the "
         "attacks, which `rtl` exports too.",
-        "load finetune attack autoattack influence read_rows Network Recipe FEW_LABELS "
-        "Augmentation UserError",
+        "",
     ),
     "rtl_jax.attacks": ("Attacks on any JAX model ([guide](../attacks.md)).", ""),
     "rtl_jax.data": ("Image sets and subsets ([guide](../data.md)).", ""),
@@ -38,6 +38,11 @@ DOORS = {
     ),
     "rtl_jax.sklearn": ("A scikit-learn classifier.", "TransferClassifier"),
     "rtl_jax.lab.results": ("Result rows ([guide](../results.md)).", "read_rows"),
+}
+
+# What a door exports and another page describes.
+ELSEWHERE = {
+    "rtl_jax": {name for name in attacks.__all__ if name[0].isupper()} | {"__version__", "sklearn"}
 }
 
 # Of a class whose base has documented methods in another project's terms: its own.
@@ -77,7 +82,7 @@ def settings_page(found: list[Group]) -> str:
 def door_page(module: str, words: str, names: str) -> str:
     """What a module exports, described by its docstrings."""
     door = importlib.import_module(module)
-    shown = names.split() or [name for name in door.__all__ if not name.startswith("_")]
+    shown = names.split() or sorted(set(door.__all__) - ELSEWHERE.get(module, set()))
     parts = [f"# {module}", words, "```{eval-rst}", f".. currentmodule:: {module}"]
     for name in shown:
         value = getattr(door, name)
