@@ -197,6 +197,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "transfer.baseline": ([True, False], []),
     "attack.runs": ([None, "runs/x"], [""]),
     "attack.method": (["pgd", "gaussian", "autoattack"], ["fgsm"]),
+    "attack.low_frequency": ([0.0, 0.2], [-0.1, 1.1]),
+    "attack.high_frequency": ([0.25, 1.0], [-0.1, 1.1]),
     "attack.norm": (["linf", "l2"], ["l1", "unconstrained"]),  # l1 needs autoattack
     "attack.eps": ([(0.0,), (0.5, 1.0)], [(), (-0.1,), (0.5, 0.5), (float("nan"),)]),
     "attack.steps": ([1, 20], [0, -1]),
@@ -569,6 +571,12 @@ def test_smoothing_certifies_in_l2() -> None:
         freeze({"task": "attack", "attack": {"method": "smoothing"}})
     with pytest.raises(UserError, match=r"attack\.method: .*unless the task is 'attack'"):
         freeze({"task": "pretrain", "attack": smoothing})
+
+
+def test_a_band_of_frequencies_is_in_l2() -> None:
+    assert freeze({"attack": {"norm": "l2", "method": "fourier"}}).attack.method == "fourier"
+    with pytest.raises(UserError, match=r"attack\.norm: expected 'l2' with .*'fourier'"):
+        freeze({"attack": {"method": "fourier"}})
 
 
 def test_l1_is_for_autoattack() -> None:

@@ -88,10 +88,11 @@ _LATER_IN_TRANSFER = (
     "sigma",
     "num_attacked",
 )
+_LATER_IN_ATTACK = ("samples", "selection_samples", "alpha", "low_frequency", "high_frequency")
 LATER = (
     *(f"{group}.{name}" for group in ("transfer", "pretraining") for name in _LATER),
     *(f"transfer.{name}" for name in _LATER_IN_TRANSFER),
-    *(f"attack.{name}" for name in ("samples", "selection_samples", "alpha")),
+    *(f"attack.{name}" for name in _LATER_IN_ATTACK),
 )
 
 Executor = Literal["local", "ray"]
