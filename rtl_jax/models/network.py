@@ -137,8 +137,7 @@ class Network:
         """
         split = self.architecture.num_blocks if split is None else split
         graphdef = definition(self.architecture)
-        # The split point is a constant of the program, as the structure is.
-        return jax.tree_util.Partial(partial(_features, graphdef, split), *self._on_device)
+        return jax.tree_util.Partial(_FeaturesAt(split), graphdef, *self._on_device)
 
     def features(
         self, images: np.ndarray, *, image_size: int | None = None, batch_size: int = 128
@@ -264,10 +263,20 @@ def _logits(
     return bind(graphdef, params, batch_stats)(images)
 
 
-def _features(
-    graphdef: nnx.GraphDef, split: int, params: Mapping, batch_stats: Mapping, images: jax.Array
-) -> jax.Array:
-    return bind(graphdef, params, batch_stats).prefix(images, split)
+@dataclasses.dataclass(frozen=True)
+class _FeaturesAt:
+    """Features at a split point, which is a constant of the program, as the structure is.
+
+    Two of one split point are equal, as two `functools.partial` are not: a program that takes them
+    is compiled once.
+    """
+
+    split: int
+
+    def __call__(
+        self, graphdef: nnx.GraphDef, params: Mapping, batch_stats: Mapping, images: jax.Array
+    ) -> jax.Array:
+        return bind(graphdef, params, batch_stats).prefix(images, self.split)
 
 
 @partial(jax.jit, static_argnums=2)

@@ -13,6 +13,7 @@ from rtl_jax.command.sources import main
 from rtl_jax.errors import UserError
 from rtl_jax.lab.config import freeze
 from rtl_jax.models import bundled
+from rtl_jax.models import network as network_module
 from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
@@ -137,3 +138,14 @@ def test_a_wheel_takes_them_along():
     assert {f"models/bundled/{name}.safetensors" for name in SHIPPED} <= set(data)
     for path in data:
         assert any(fnmatch.fnmatch(path, pattern) for pattern in patterns), path
+
+
+def test_features_are_compiled_once() -> None:
+    """However often, and for however many networks of one architecture, they are asked for."""
+    images = np.zeros((3, 32, 32, 3), np.uint8)
+    networks = [load_source("bundled:natural"), load_source("bundled:l2")]
+    networks[0].features(images)
+    before = network_module._prepared_features._cache_size()
+    for one in (*networks, *networks):
+        one.features(images)
+    assert network_module._prepared_features._cache_size() == before

@@ -89,6 +89,17 @@ def test_an_interruption_has_a_line_of_its_own(tmp_path: Path, shown: str, befor
     assert done.returncode == 130 and done.stderr.startswith(start), done.stderr
 
 
+def test_no_timer_is_waited_for(tmp_path: Path) -> None:
+    """As of a search for a TPU that was interrupted."""
+    (tmp_path / "script.py").write_text(
+        "import threading\nfrom rtl_jax.runtime.output import run_and_exit\n"
+        "def main():\n    threading.Timer(100, print).start()\n    raise KeyboardInterrupt\n"
+        "run_and_exit(main)\n"
+    )
+    done = shell(f"timeout 60 {sys.executable} {tmp_path / 'script.py'}")
+    assert done.returncode == 130 and done.stderr.startswith("interrupted; ")
+
+
 ENTRIES = {
     "run.py": "run.py --help",
     "rtl_jax": "-m rtl_jax --help",
