@@ -47,6 +47,7 @@ nb_merge_streams = True
 autodoc_typehints = "none"  # docstrings give shapes and units, which types do not
 autodoc_member_order = "bysource"
 autosummary_generate = False
+default_role = "code"  # of single backticks in docstrings
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 

@@ -80,7 +80,7 @@ def draw_curves(axis, workdir: str) -> None:
     axis.set(xlabel="radius of the attack (L2)", ylim=(0, 100), xticks=[0, 0.25, 0.5, 1])
     axis.set_title("test accuracy, % (100 labelled digits)", fontsize=9)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=7, frameon=False, loc="lower right", bbox_to_anchor=(1, 0.05))
+    axis.legend(fontsize=7, frameon=False, loc="lower right", bbox_to_anchor=(1, 0.2))
 
 
 if __name__ == "__main__":
