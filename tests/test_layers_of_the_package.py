@@ -72,6 +72,7 @@ ONLY_IN = {
     "mlflow": ("rtl_jax.lab.trackers.mlflow",),
     "tensorboardX": ("rtl_jax.lab.trackers.tensorboard",),
     "wandb": ("rtl_jax.lab.trackers.wandb",),
+    "submitit": ("rtl_jax.lab.sweep.slurm",),
     "ray": ("rtl_jax.lab.sweep.executors",),
     "jinja2": ("rtl_jax.lab.report.page",),
     "tensorflow_datasets": ("rtl_jax.data.tfds",),

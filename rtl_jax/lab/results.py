@@ -46,8 +46,9 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "method": (
         "string",
         "transfer, linear_pixels, ridge_pixels and nearest_pixels (logistic regression, ridge "
-        "regression and 1-nearest-neighbour on raw pixels), pretrain, pgd, gaussian, autoattack, "
-        "smoothing, influence, influence_trainable, gradient, loss, features, gradients or choose",
+        "regression and 1-nearest-neighbour on raw pixels), pretrain, pgd, fourier, gaussian, "
+        "autoattack, smoothing, influence, influence_trainable, gradient, loss, features, "
+        "gradients or choose",
     ),
     "source": ("string", "source.checkpoint as given"),
     "source_sha256": ("string", "of the source's original file, where known"),

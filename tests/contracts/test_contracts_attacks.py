@@ -151,6 +151,7 @@ def test_what_an_attack_cannot_do_is_said() -> None:
 def test_names() -> None:
     expected = {
         "pgd": "PGD(7)",
+        "fourier": "PGD(7), frequencies 0 to 0.25",
         "gaussian": "Gaussian noise",
         "autoattack": "AutoAttack",
         **{name: name for name in attack_names(RestartedAttack)},

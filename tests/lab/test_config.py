@@ -123,7 +123,15 @@ def test_any_augmentation_is_no_identity(name: str) -> None:
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "task": (["finetune", "sweep", "attack", "pretrain", "report"], ["tune", ""]),
     "dry_run": ([True, False], []),
-    "executor": (["local", "ray"], ["slurm", ""]),
+    "executor": (["local", "ray", "slurm"], ["pbs", ""]),
+    "slurm.cluster": (["slurm", "local"], ["debug", ""]),
+    "slurm.partition": ([None, "gpu"], [""]),
+    "slurm.account": ([None, "me"], [""]),
+    "slurm.minutes": ([1, 1440], [0, -1]),
+    "slurm.gpus": ([0, 1], [-1]),
+    "slurm.cpus": ([1, 8], [0, -1]),
+    "slurm.memory_gib": ([1, 32], [0, -1]),
+    "slurm.at_once": ([1, 64], [0, -1]),
     "trackers": ([(), ("wandb", "mlflow")], [("",), ("mlflow", "mlflow")]),
     "source.checkpoint": (["random", "a/b.pt"], [""]),
     "source.arch": (["", "resnet18"], []),
@@ -197,6 +205,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "transfer.baseline": ([True, False], []),
     "attack.runs": ([None, "runs/x"], [""]),
     "attack.method": (["pgd", "gaussian", "autoattack"], ["fgsm"]),
+    "attack.low_frequency": ([0.0, 0.2], [-0.1, 1.1]),
+    "attack.high_frequency": ([0.25, 1.0], [-0.1, 1.1]),
     "attack.norm": (["linf", "l2"], ["l1", "unconstrained"]),  # l1 needs autoattack
     "attack.eps": ([(0.0,), (0.5, 1.0)], [(), (-0.1,), (0.5, 0.5), (float("nan"),)]),
     "attack.steps": ([1, 20], [0, -1]),
@@ -569,6 +579,12 @@ def test_smoothing_certifies_in_l2() -> None:
         freeze({"task": "attack", "attack": {"method": "smoothing"}})
     with pytest.raises(UserError, match=r"attack\.method: .*unless the task is 'attack'"):
         freeze({"task": "pretrain", "attack": smoothing})
+
+
+def test_a_band_of_frequencies_is_in_l2() -> None:
+    assert freeze({"attack": {"norm": "l2", "method": "fourier"}}).attack.method == "fourier"
+    with pytest.raises(UserError, match=r"attack\.norm: expected 'l2' with .*'fourier'"):
+        freeze({"attack": {"method": "fourier"}})
 
 
 def test_l1_is_for_autoattack() -> None:

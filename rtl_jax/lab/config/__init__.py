@@ -24,6 +24,7 @@ from rtl_jax.lab.config.experiment import (
 from rtl_jax.lab.config.images import MyImages, Predict
 from rtl_jax.lab.config.influence import Influence
 from rtl_jax.lab.config.pretraining import Pretraining
+from rtl_jax.lab.config.slurm import Slurm
 from rtl_jax.lab.config.source import Source
 from rtl_jax.lab.config.sweep import NAMES, NUMBERS, Sweep
 from rtl_jax.lab.config.target import Target
@@ -52,6 +53,7 @@ __all__ = [
     "Predict",
     "Pretraining",
     "Recipe",
+    "Slurm",
     "Source",
     "Sweep",
     "Target",

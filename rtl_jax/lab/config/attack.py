@@ -19,9 +19,9 @@ class Attack:
     # A work directory whose fine-tuned networks are attacked, each on its own target and in rows
     # with the settings of its fine-tuning; none: the one network of `source`, on `target`.
     runs: str | None = None
-    # Projected gradient descent, Gaussian noise, the ensemble AutoAttack, or certificates by
-    # randomised smoothing.
-    method: Literal["pgd", "gaussian", "autoattack", "smoothing"] = "pgd"
+    # Projected gradient descent, the same in a band of frequencies, Gaussian noise, the ensemble
+    # AutoAttack, or certificates by randomised smoothing.
+    method: Literal["pgd", "fourier", "gaussian", "autoattack", "smoothing"] = "pgd"
     norm: Literal["linf", "l2", "l1"] = "linf"  # of the ball; l1 is for AutoAttack
     # Radii, for pixels in [0, 1]; 0 is accuracy without an attack.
     eps: tuple[float, ...] = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
@@ -32,6 +32,9 @@ class Attack:
     loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"  # that PGD raises
     # Which iterate counts: each image's best, or the last, as in most published figures.
     keep: Literal["best", "last"] = "best"
+    # Of 'fourier': the band's ends, both inside, as shares of the highest frequency.
+    low_frequency: float = 0.0
+    high_frequency: float = 0.25
     # Of Gaussian noise, before it is brought into the ball; of smoothing, as it is.
     sigma: float = 1.0
     batch_size: int = 64  # images attacked at once
@@ -57,8 +60,12 @@ class Attack:
         require(known, "attack.attacks", f"different ones of {', '.join(names)}", self.attacks)
         known = self.norm != "l1" or self.method == "autoattack"
         require(known, "attack.norm", "'l1' with attack.method 'autoattack' alone", self.norm)
-        known = self.norm == "l2" or self.method != "smoothing"
-        require(known, "attack.norm", "'l2' with attack.method 'smoothing'", self.norm)
+        known = self.norm == "l2" or self.method not in ("smoothing", "fourier")
+        require(known, "attack.norm", f"'l2' with attack.method {self.method!r}", self.norm)
+        low, high = self.low_frequency, self.high_frequency
+        require(0 <= low <= 1, "attack.low_frequency", "a number from 0 to 1", low)
+        expected = f"a number from attack.low_frequency, {low:g}, to 1"
+        require(low <= high <= 1, "attack.high_frequency", expected, high)
         radii = len(self.eps) > 0 and all(0 <= eps < float("inf") for eps in self.eps)
         require(radii, "attack.eps", "one radius or more, each 0 or more", self.eps)
         unique = len(set(self.eps)) == len(self.eps)

@@ -13,6 +13,7 @@ from rtl_jax.lab.config.attack import Attack
 from rtl_jax.lab.config.images import MyImages, Predict
 from rtl_jax.lab.config.influence import Influence
 from rtl_jax.lab.config.pretraining import Pretraining
+from rtl_jax.lab.config.slurm import Slurm
 from rtl_jax.lab.config.source import Source
 from rtl_jax.lab.config.sweep import Sweep
 from rtl_jax.lab.config.target import Target
@@ -88,13 +89,14 @@ _LATER_IN_TRANSFER = (
     "sigma",
     "num_attacked",
 )
+_LATER_IN_ATTACK = ("samples", "selection_samples", "alpha", "low_frequency", "high_frequency")
 LATER = (
     *(f"{group}.{name}" for group in ("transfer", "pretraining") for name in _LATER),
     *(f"transfer.{name}" for name in _LATER_IN_TRANSFER),
-    *(f"attack.{name}" for name in ("samples", "selection_samples", "alpha")),
+    *(f"attack.{name}" for name in _LATER_IN_ATTACK),
 )
 
-Executor = Literal["local", "ray"]
+Executor = Literal["local", "ray", "slurm"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,9 +118,10 @@ class Experiment:
     predict: Predict = dataclasses.field(default_factory=Predict)
     seed: int = FIRST_SEED  # of the subset, the head, the batches and the augmentation
     dry_run: bool = False  # of a sweep: say what it would do, and do nothing
-    # Of a sweep: who runs its cells, this process, or the workers of a Ray cluster (at
-    # RAY_ADDRESS; a local one otherwise).
+    # Of a sweep: who runs its cells, this process, the workers of a Ray cluster (at
+    # RAY_ADDRESS; a local one otherwise), or jobs of a Slurm cluster.
     executor: Executor = "local"
+    slurm: Slurm = dataclasses.field(default_factory=Slurm)
     # Where the rows of finished runs go besides: tensorboard, wandb, mlflow, or what an installed
     # package adds.
     trackers: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ A tracker is one function, in a module of this folder or under the entry point g
 
 `settings` is the run's experiment as nested dictionaries; `rows` are of `lab.results.SCHEMA`, and
 `trackers.measures:measures` has what was measured in them by name. Rows in the work directory
-stay what counts: they are written first, and nothing is read from a tracker.
+remain the record: they are written first, and nothing is read back from a tracker.
 """
 
 import importlib
@@ -36,8 +36,8 @@ def require_trackers(names: Iterable[str]) -> None:
 def track(workdir: epath.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
     """Give the rows of whole runs to the trackers that their settings name.
 
-    A tracker that fails, for its server is down, say, is named and ends nothing: the rows are
-    in the work directory.
+    A tracker that fails, because its server is down, say, is named in a warning and ends nothing:
+    the rows are in the work directory.
     """
     runs: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -50,7 +50,7 @@ def track(workdir: epath.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
             except Exception as error:  # any of a client library's and its HTTP library's
                 reason = (str(error).splitlines() or [""])[0][:200]
                 print(
-                    f"warning: tracker {name} has not taken run {run} "
+                    f"warning: tracker {name} did not accept run {run} "
                     f"({type(error).__name__}: {reason}); its rows are kept in {workdir}"
                 )
 

@@ -80,7 +80,7 @@ def test_a_tracker_that_fails_ends_nothing(tmp_path, monkeypatch, capsys):
         run.finish(rows("wandb"))
     assert len(run.rows()) == 2
     said = capsys.readouterr().out
-    assert "tracker wandb has not taken run ab12 (ConnectionError: refused)" in said
+    assert "tracker wandb did not accept run ab12 (ConnectionError: refused)" in said
     assert str(tmp_path) in said and said.count("\n") == 1
 
 
