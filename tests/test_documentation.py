@@ -1,5 +1,7 @@
 """README and docs/: every link leads somewhere, and every page is on the site."""
 
+import doctest
+import importlib
 import re
 from pathlib import Path
 
@@ -83,3 +85,23 @@ def test_results_describes_every_column() -> None:
     rows = [f"| `{name}` | {kind} | {words} |" for name, (kind, words) in SCHEMA.items()]
     page = (DOCS / "results.md").read_text().splitlines()
     assert [line for line in page if line.startswith("| `")] == rows
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "attacks.adversarial",
+        "attacks.apgd",
+        "attacks.autoattack",
+        "attacks.fab",
+        "attacks.pgd",
+        "attacks.square",
+        "data.sources",
+        "data.subset",
+        "influence_functions.head",
+        "influence_functions.scores",
+    ],
+)
+def test_the_examples_of_docstrings_run(module: str) -> None:
+    found = doctest.testmod(importlib.import_module(f"rtl_jax.{module}"))
+    assert found.attempted > 1 and found.failed == 0

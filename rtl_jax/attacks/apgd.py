@@ -71,7 +71,7 @@ class APGD(RestartedAttack):
 
     Example:
         >>> from rtl_jax.attacks import APGD
-        >>> APGD("linf", targets=9).targets
+        >>> APGD("linf", loss="dlr", targets=9).targets
         9
     """
 
