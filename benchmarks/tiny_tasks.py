@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import re
 import signal
 import subprocess
@@ -111,6 +112,7 @@ class Task:
         return subprocess.Popen(
             self.command(),
             cwd=ROOT,
+            env={**os.environ, "PYTHONFAULTHANDLER": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

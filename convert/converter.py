@@ -24,6 +24,7 @@ from rtl_jax.convert.reference import Reference, compare_reference
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 from rtl_jax.models.storage import is_network
+from rtl_jax.runtime.program import typed
 
 # Part of the manifest and of the cache's keys: raise it when the same file gives other values.
 VERSION = 1
@@ -153,7 +154,7 @@ def _from_cache(path: Path, cache: Path) -> Path:
                 convert(path, destination)
             except UserError as error:
                 # A name in a configuration has no options; the command does.
-                command = f"python -m convert {path} DESTINATION"
+                command = f"{typed('convert')} {path} DESTINATION"
                 hint = f"\nThese are options of: {command}" if " --" in str(error) else ""
                 raise UserError(f"{error}{hint}") from error
     return destination

@@ -3,13 +3,13 @@
 import contextlib
 import errno
 import os
-import queue
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rtl_jax.errors import UserError
+from rtl_jax.runtime.download import within
+from rtl_jax.runtime.program import typed
 
 # Whether the hub answers is known within this time, so that no network fails at once.
 _PROBE_SECONDS = 6.0
@@ -74,9 +74,7 @@ def _download(source: str, repo: str, file: str, report: Callable[[str], Any]) -
         import huggingface_hub
         from huggingface_hub import errors
     except ImportError as error:
-        raise UserError(
-            f"{source}: needs huggingface_hub: pip install 'rtl_jax[convert]'"
-        ) from error
+        raise UserError(f"{source}: needs huggingface_hub: pip install huggingface_hub") from error
     try:
         cached = huggingface_hub.try_to_load_from_cache(repo, file)
     except ValueError as error:
@@ -109,7 +107,7 @@ def _advice(error: Exception, repo: str, file: str, address: str) -> str:
 
     by_hand = (
         f"download {address} by hand on a machine that reaches it, and give its path: "
-        f"python -m convert {Path(file).name} DESTINATION"
+        f"{typed('convert')} {Path(file).name} DESTINATION"
     )
     # A download that fails says that the file is not in the cache, and for what reason.
     cause = error.__cause__
@@ -152,23 +150,3 @@ def _advice(error: Exception, repo: str, file: str, address: str) -> str:
             "place in HF_HUB_CACHE"
         )
     return f"the Hugging Face hub cannot be reached ({type(error).__name__}): {by_hand}"
-
-
-def within(seconds: float, call: Callable[[], Any]) -> None:
-    """Call, but wait no longer than `seconds`: resolving a name has no time limit of its own."""
-    results: queue.Queue[BaseException | None] = queue.Queue()
-
-    def run() -> None:
-        try:
-            call()
-            results.put(None)
-        except BaseException as error:
-            results.put(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        error = results.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no answer in {seconds:g} s") from None
-    if error is not None:
-        raise error

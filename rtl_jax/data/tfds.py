@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from rtl_jax.data import download, pictures
+from rtl_jax.data import pictures
 from rtl_jax.data.dataset import Decoded, ImageSet, three_channels
 from rtl_jax.errors import UserError
+from rtl_jax.runtime.download import check_reachable
 
 PREPARE_EXTRA = "pip install 'rtl-jax[prepare]'"
 READ_PACKAGES = "pip install tensorflow-datasets array_record importlib_resources"
@@ -169,7 +170,7 @@ def prepare(spec: str, data_dir: Path) -> Path:
     except (ValueError, AssertionError, ImportError) as error:
         raise UserError(f"TFDS knows no set {spec}: {_first_line(error)}") from error
     # TFDS itself waits for minutes without a network, and asks Google's storage first.
-    download.check_reachable(_first_url(builder), what=f"preparing tfds:{spec}")
+    check_reachable(_first_url(builder), what=f"preparing tfds:{spec}")
     config = tfds.download.DownloadConfig(try_download_gcs=False)
     try:
         builder.download_and_prepare(download_config=config)

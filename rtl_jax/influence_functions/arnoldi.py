@@ -3,7 +3,8 @@
 Arnoldi's iteration, as Schioppa et al. (2022, "Scaling up influence functions") use it: an
 orthonormal basis of the Krylov space of one random vector, then the eigenpairs of the small
 matrix that the Hessian is there. Each new vector is made orthogonal twice, for in one pass
-rounding lets converged eigenvectors return.
+rounding lets converged eigenvectors return. `scipy.sparse.linalg.eigsh` would bring every vector to
+the host, restart for an unknown number of products, and give no pair that has not converged.
 """
 
 from collections.abc import Callable

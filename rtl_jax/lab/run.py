@@ -18,6 +18,7 @@ import pandas as pd
 from etils import epath
 
 from rtl_jax.lab import results
+from rtl_jax.lab.trackers import track
 from rtl_jax.runtime.paths import absolute
 
 
@@ -36,9 +37,11 @@ class Run:
         return self.workdir / "runs" / self.name
 
     def finish(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write its rows, and remove what only served to resume it."""
+        """Write its rows, remove what only served to resume it, and tell the trackers."""
+        rows = list(rows)
         results.write_rows(self.workdir, self.name, rows)
         self.clean()
+        track(self.workdir, rows)
 
     def clean(self) -> None:
         """Remove what only served to resume it, where there is something."""

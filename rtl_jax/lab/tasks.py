@@ -14,6 +14,7 @@ from etils import epath
 
 from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Experiment
+from rtl_jax.lab.trackers import require_trackers
 from rtl_jax.runtime.locks import exclusive
 
 
@@ -23,6 +24,7 @@ def run(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     Another process that works in the directory meanwhile is refused. Raises UserError for
     user-fixable errors.
     """
+    require_trackers(experiment.trackers)  # before hours of computing
     folder = f"rtl_jax.lab.{experiment.task}"
     task = getattr(import_module(f"{folder}.task"), f"run_{experiment.task}")
     reads = experiment.task == "report" or experiment.dry_run

@@ -181,7 +181,7 @@ def test_a_short_name_is_a_source(published, tmp_path, capsys):
     assert main(["pub/far", str(tmp_path / "three")]) == 2
     error = capsys.readouterr().err
     assert "https://drive.google.com/file/d/x1/view" in error
-    assert "python -m convert FILE DESTINATION --activation silu" in error
+    assert "rtl-jax convert FILE DESTINATION --activation silu" in error
     assert main(["pub/nets", str(tmp_path / "three")]) == 2
     assert "is it pub/net" in capsys.readouterr().err
 
@@ -189,9 +189,9 @@ def test_a_short_name_is_a_source(published, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"status": 404}, "answers HTTP 404"),
+        ({"status": 404}, "answers 404"),
         ({"type": "text/html; charset=utf-8", "body": b"<html>"}, "a page instead of a file"),
-        ({"body": b"1234", "missing": 4}, "broke off after 4"),
+        ({"body": b"1234", "missing": 4}, "stopped sending after 4 of 8"),
     ],
 )
 def test_a_published_file_that_does_not_come(published, tmp_path, capsys, changes, said):

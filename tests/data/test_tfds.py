@@ -215,7 +215,7 @@ def test_with_tensorflow_tfds_prepares(data_dir, monkeypatch):
     with pytest.raises(UserError, match=r"preparing tfds:toy needs the network.*host\.invalid"):
         load()
     assert builder.configs == []
-    monkeypatch.setattr(tfds.download, "check_reachable", lambda url, what: None)
+    monkeypatch.setattr(tfds, "check_reachable", lambda url, what: None)
     assert len(load().train) == 2
     assert builder.configs[0].try_download_gcs is False
     load()
@@ -223,7 +223,7 @@ def test_with_tensorflow_tfds_prepares(data_dir, monkeypatch):
 
 
 def test_failures_of_tfds_are_passed_on(data_dir, monkeypatch):
-    monkeypatch.setattr(tfds.download, "check_reachable", lambda url, what: None)
+    monkeypatch.setattr(tfds, "check_reachable", lambda url, what: None)
     manual = AssertionError("Manual directory ... does not exist")
     with_tensorflow(monkeypatch, FakeBuilder(data_dir, "", manual))
     with pytest.raises(UserError, match=r"could not prepare toy.*Manual directory"):

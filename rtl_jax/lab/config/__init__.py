@@ -14,6 +14,7 @@ from rtl_jax.lab.config.experiment import (
     WITHOUT_EFFECT,
     Executor,
     Experiment,
+    choices,
     defaults,
     expected,
     freeze,
@@ -23,6 +24,7 @@ from rtl_jax.lab.config.experiment import (
 from rtl_jax.lab.config.images import MyImages, Predict
 from rtl_jax.lab.config.influence import Influence
 from rtl_jax.lab.config.pretraining import Pretraining
+from rtl_jax.lab.config.slurm import Slurm
 from rtl_jax.lab.config.source import Source
 from rtl_jax.lab.config.sweep import NAMES, NUMBERS, Sweep
 from rtl_jax.lab.config.target import Target
@@ -51,11 +53,13 @@ __all__ = [
     "Predict",
     "Pretraining",
     "Recipe",
+    "Slurm",
     "Source",
     "Sweep",
     "Target",
     "Visualize",
     "augmentation",
+    "choices",
     "defaults",
     "expected",
     "freeze",

@@ -13,6 +13,7 @@ from rtl_jax.lab.config.attack import Attack
 from rtl_jax.lab.config.images import MyImages, Predict
 from rtl_jax.lab.config.influence import Influence
 from rtl_jax.lab.config.pretraining import Pretraining
+from rtl_jax.lab.config.slurm import Slurm
 from rtl_jax.lab.config.source import Source
 from rtl_jax.lab.config.sweep import Sweep
 from rtl_jax.lab.config.target import Target
@@ -33,6 +34,7 @@ GROUPS = {
     "influence": ("source", "target", "augmentation", "transfer", "influence"),
     "pretrain": ("source", "target", "augmentation", "pretraining", "attack"),
     "visualize": ("source", "target", "visualize"),
+    "choose": ("source", "target"),
     "my_images": (),
     "predict": (),
     "report": (),
@@ -87,19 +89,22 @@ _LATER_IN_TRANSFER = (
     "sigma",
     "num_attacked",
 )
+_LATER_IN_ATTACK = ("samples", "selection_samples", "alpha", "low_frequency", "high_frequency")
 LATER = (
     *(f"{group}.{name}" for group in ("transfer", "pretraining") for name in _LATER),
     *(f"transfer.{name}" for name in _LATER_IN_TRANSFER),
+    *(f"attack.{name}" for name in _LATER_IN_ATTACK),
 )
 
-Executor = Literal["local", "ray"]
+Executor = Literal["local", "ray", "slurm"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One run of `run.py`."""
+    """One run."""
 
-    task: str = "finetune"  # one of GROUPS
+    # finetune, sweep, attack, influence, pretrain, visualize, my_images, predict or report
+    task: str = "finetune"
     source: Source = dataclasses.field(default_factory=Source)
     target: Target = dataclasses.field(default_factory=Target)
     augmentation: Augmentation = dataclasses.field(default_factory=lambda: PRESETS["paper"])
@@ -113,13 +118,19 @@ class Experiment:
     predict: Predict = dataclasses.field(default_factory=Predict)
     seed: int = FIRST_SEED  # of the subset, the head, the batches and the augmentation
     dry_run: bool = False  # of a sweep: say what it would do, and do nothing
-    # Of a sweep: who runs its cells, this process, or the workers of a Ray cluster (at
-    # RAY_ADDRESS; a local one otherwise).
+    # Of a sweep: who runs its cells, this process, the workers of a Ray cluster (at
+    # RAY_ADDRESS; a local one otherwise), or jobs of a Slurm cluster.
     executor: Executor = "local"
+    slurm: Slurm = dataclasses.field(default_factory=Slurm)
+    # Where the rows of finished runs go besides: tensorboard, wandb, mlflow, or what an installed
+    # package adds.
+    trackers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.task in GROUPS, "task", f"one of {', '.join(map(repr, GROUPS))}", self.task)
         require_choice(self.executor, Executor, "executor")
+        good = all(self.trackers) and len(set(self.trackers)) == len(self.trackers)
+        require(good, "trackers", "different names", self.trackers)
         # JAX's keys are made of 32 bits: a larger seed would repeat a smaller one's.
         require(0 <= self.seed < 2**32, "seed", "a number from 0 to 2**32 - 1", self.seed)
         if self.task == "influence" and self.transfer.blocks == 0 and self.influence.run is None:
@@ -127,6 +138,9 @@ class Experiment:
             solved = self.transfer.head_fit == "ridge"
             expected = "'sgd' or 'logistic' where a head alone is to be explained"
             require(not solved, "transfer.head_fit", expected, self.transfer.head_fit)
+        certified = self.attack.method == "smoothing" and self.task != "attack"
+        expected = "another than 'smoothing' unless the task is 'attack'"
+        require(not certified, "attack.method", expected, self.attack.method)
         if self.task == "my_images":
             # A candidate is a source, a number of blocks, a head, a rate and a number of epochs.
             for name in ("targets", "num_images", "epochs", "weight_decays", "eps", "betas"):
@@ -211,6 +225,11 @@ def freeze(config: Mapping[str, Any] | Experiment) -> Experiment:
 def expected(key: str) -> str:
     """What a setting such as 'transfer.blocks' takes, in words; UserError if there is none."""
     return settings.expected(Experiment, key)
+
+
+def choices(key: str) -> tuple[str, ...]:
+    """The values that a setting may have, where they are listed; UserError if there is none."""
+    return settings.choices(Experiment, key)
 
 
 def takes_names(key: str) -> bool:

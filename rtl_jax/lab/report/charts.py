@@ -1,5 +1,9 @@
 """A chart as shapes: what `chart.svg` draws, with the values that a pointer shows.
 
+matplotlib, which draws the same figures for papers (`drawings`), has no SVG that follows the page's
+colours and tells its values to a pointer, and a chart library in JavaScript would be larger than
+the page.
+
 All lengths are in the units of the drawing, which is WIDTH x HEIGHT and stretches with its column.
 """
 

@@ -18,8 +18,8 @@ from rtl_jax.lab.finetune.job import Inputs, Job, assemble, load_inputs, tell_di
 from rtl_jax.lab.finetune.rows import attacked_rows, baseline_rows, evaluation_row
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.sweep.estimate import seeds_at_once
-from rtl_jax.lab.sweep.events import write_events
 from rtl_jax.lab.sweep.grid import Cell
+from rtl_jax.lab.trackers import track
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.paths import complete_or_absent
@@ -103,9 +103,8 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
                 _save_networks(group, training, state, workdir)
             if sweep.keep_logits or sweep.keep_every_logits:
                 _save_logits(group, training.logits(state), log.logits, workdir)
-            if sweep.tensorboard:
-                write_events(workdir, rows)
             results.write_rows(workdir, f"{group[0].run}-{len(group)}", rows)
+            track(workdir, rows)
 
 
 def in_one_program(jobs: Sequence[Job], sweep: Sweep) -> Iterator[Sequence[Job]]:

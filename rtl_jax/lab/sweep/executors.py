@@ -1,4 +1,4 @@
-"""Who runs the groups of cells of a sweep: this process, or the workers of a Ray cluster.
+"""Who runs the groups of cells of a sweep: this process, a Ray cluster's workers, or Slurm's jobs.
 
 A group, whose cells share features, is one task. Rows in the work directory are all that
 tasks leave; every worker must reach that directory, the checkpoints and the data.
@@ -11,9 +11,10 @@ from typing import Any
 import jax
 
 from rtl_jax.errors import UserError
-from rtl_jax.lab.config import Sweep
+from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.sweep.cells import run_cells
 from rtl_jax.lab.sweep.grid import Cell
+from rtl_jax.lab.sweep.slurm import slurm
 from rtl_jax.runtime.switches import pinned
 
 Groups = Sequence[Sequence[Cell]]
@@ -24,7 +25,7 @@ RETRIES = 5
 CORES = 1
 
 
-def local(groups: Groups, sweep: Sweep, workdir: str) -> Iterator[tuple[int, list[str]]]:
+def local(groups: Groups, experiment: Experiment, workdir: str) -> Iterator[tuple[int, list[str]]]:
     """Run the groups one after the other; yield each one's place and the names of its runs."""
     blocks = None
     for index, cells in enumerate(groups):
@@ -32,10 +33,10 @@ def local(groups: Groups, sweep: Sweep, workdir: str) -> Iterator[tuple[int, lis
             # Programs of other shapes are not needed any more, and each takes memory maps, of
             # which a process may have 65,530.
             jax.clear_caches()
-        yield index, run_cells(cells, sweep, workdir)
+        yield index, run_cells(cells, experiment.sweep, workdir)
 
 
-def ray(groups: Groups, sweep: Sweep, workdir: str) -> Iterator[tuple[int, list[str]]]:
+def ray(groups: Groups, experiment: Experiment, workdir: str) -> Iterator[tuple[int, list[str]]]:
     """Give the groups to the Ray cluster at RAY_ADDRESS, or to one started here.
 
     Each task has an accelerator, or a core where the cluster has none. A task whose worker is
@@ -46,7 +47,7 @@ def ray(groups: Groups, sweep: Sweep, workdir: str) -> Iterator[tuple[int, list[
         import ray as cluster
     except ImportError as error:
         raise UserError(
-            "executor: 'ray' needs the package ray: pip install -e '.[ray]', or choose 'local'"
+            "executor: 'ray' needs the package ray: pip install 'rtl-jax[ray]', or choose 'local'"
         ) from error
     ours = not cluster.is_initialized()
     if ours:
@@ -57,7 +58,7 @@ def ray(groups: Groups, sweep: Sweep, workdir: str) -> Iterator[tuple[int, list[
         needs: dict[str, Any] = {"num_gpus": 1} if accelerated else {"num_cpus": CORES}
         # A worker has its own shell's switches.
         task = cluster.remote(max_retries=RETRIES, **needs)(pinned()(run_cells))
-        waiting = [task.remote(cells, sweep, workdir) for cells in groups]
+        waiting = [task.remote(cells, experiment.sweep, workdir) for cells in groups]
         places = {each: index for index, each in enumerate(waiting)}
         while waiting:
             finished, waiting = cluster.wait(waiting, num_returns=1)
@@ -82,4 +83,4 @@ def _result(cluster: Any, finished: Any) -> list[str]:
         ) from error
 
 
-EXECUTORS = {"local": local, "ray": ray}
+EXECUTORS = {"local": local, "ray": ray, "slurm": slurm}

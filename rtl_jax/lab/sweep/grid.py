@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 
 from rtl_jax.data import seed_for
-from rtl_jax.lab.config import FIRST_SEED, NAMES, NUMBERS, Experiment, Sweep
+from rtl_jax.lab.config import FIRST_SEED, NAMES, NUMBERS, Experiment, Slurm, Sweep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +62,7 @@ def cells(experiment: Experiment) -> list[Cell]:
             sweep=Sweep(),  # a run is the same whatever the grid around it
             dry_run=False,
             executor="local",
+            slurm=Slurm(),
         )
         step = seed_for(1) - FIRST_SEED
         seeds = (experiment.seed + step * index for index in range(grid.seeds_for(size)))

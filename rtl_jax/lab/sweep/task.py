@@ -54,7 +54,7 @@ def _execute(
     remaining = {index: _sum(works[cell] for cell in part) for index, part in enumerate(parts)}
     whole, started = _sum(remaining.values()), time.monotonic()
     execute = EXECUTORS[experiment.executor]
-    for index, names in execute(parts, experiment.sweep, os.fspath(workdir)):
+    for index, names in execute(parts, experiment, os.fspath(workdir)):
         runs |= set(names)
         del remaining[index]
         minutes = (time.monotonic() - started) / 60

@@ -17,13 +17,13 @@ from rtl_jax.lab.sweep.task import run_sweep
 from tests.lab.sweep.test_sweep import experiment
 
 
-def announced(cells, settings, workdir, convert):
+def announced(cells, settings, workdir):
     """`run_cells`, with time to be killed before its first rows."""
     workers = Path(workdir) / "workers"
     workers.mkdir(exist_ok=True)
     (workers / str(os.getpid())).touch()
     time.sleep(3)
-    return run_cells(cells, settings, workdir, convert)
+    return run_cells(cells, settings, workdir)
 
 
 def main(workdir: Path) -> None:

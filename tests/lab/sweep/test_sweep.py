@@ -366,7 +366,7 @@ def test_sources_come_in_the_order_of_the_config():
 def test_ray_survives_the_loss_of_a_worker(whole, tmp_path: Path):
     """A real local cluster of two workers, of which one is killed in the middle."""
     ray = pytest.importorskip("ray")
-    script = ROOT / "tests" / "sweep" / "ray_sweep.py"
+    script = ROOT / "tests" / "lab" / "sweep" / "ray_sweep.py"
     process = subprocess.Popen(
         [sys.executable, str(script), str(tmp_path)],
         cwd=ROOT,

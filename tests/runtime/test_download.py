@@ -11,9 +11,12 @@ import time
 import numpy as np
 import pytest
 
-from rtl_jax.data import download as module
-from rtl_jax.data.download import check_reachable, download
 from rtl_jax.errors import UserError
+from rtl_jax.runtime import download as module
+from rtl_jax.runtime.download import check_reachable, download
+from tests.file_server import server
+
+__all__ = ["server"]
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -90,11 +93,59 @@ def test_other_content_is_refused_and_the_next_run_starts_afresh(server, target)
     assert target.read_bytes() == CONTENT
 
 
-def test_a_server_that_refuses(server, target):
-    del server.files["file.gz"]
-    with pytest.raises(UserError, match="404 Not Found") as caught:
+@pytest.mark.parametrize(
+    ("status", "headers", "said"),
+    [
+        (404, {}, "answers 404 Not Found: fetch"),
+        (403, {}, "answers 403 Forbidden"),
+        (429, {"Retry-After": "290"}, r"answers 429 Too Many Requests \(wait 290 s\)"),
+        (429, {}, r"\(wait some minutes\)"),
+        (503, {}, "answers 503"),
+    ],
+)
+def test_a_server_that_refuses(server, target, status, headers, said):
+    server.status, server.headers = status, headers
+    with pytest.raises(UserError, match=said) as caught:
         get(server, target)
     assert str(target) in str(caught.value)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_file_of_unknown_size_and_content(server, target):
+    """It is resumed within a call; what another call left may be of another file."""
+    target.parent.mkdir()
+    part = target.with_name("file.gz.part")
+    part.write_bytes(bytes(100))
+    server.cut_after, server.cuts = 300_000, 2
+    get(server, target, sha256=None, size=None)
+    assert target.read_bytes() == CONTENT and not part.exists()
+    assert server.requests == [
+        ("file.gz", None),
+        ("file.gz", "bytes=300000-"),
+        ("file.gz", "bytes=600000-"),
+    ]
+
+
+def test_a_length_that_is_never_said(server, target):
+    server.announces = False
+    get(server, target, sha256=None, size=None)
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("announces", [True, False])
+def test_a_file_without_end(server, target, monkeypatch, announces):
+    server.announces = announces
+    monkeypatch.setattr(module, "MAX_BYTES", len(CONTENT) - 1)
+    with pytest.raises(UserError, match=r"1000000 bytes: by hand|more than 999999 bytes: by hand"):
+        get(server, target, sha256=None, size=None, otherwise="by hand")
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_page_in_place_of_a_file(server, target):
+    server.headers = {"Content-Type": "text/html; charset=utf-8"}
+    with pytest.raises(UserError, match="a page instead of a file: by hand"):
+        get(server, target, sha256=None, size=None, otherwise="by hand")
+    assert list(target.parent.iterdir()) == []
 
 
 def test_nobody_listens(server, target):
@@ -147,15 +198,15 @@ def test_a_full_disk_is_refused_before_and_survived_during(server, target, monke
             get(server, target)
     assert server.requests == []
 
-    real = module._append
+    real = module._Transfer.append
     with monkeypatch.context() as patched:
 
-        def fill_up(url, file, start, size, progress):
+        def fill_up(transfer, file, start, progress):
             server.cut_after, server.cuts = 400_000, 1
-            real(url, file, start, size, progress)
+            real(transfer, file, start, progress)
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        patched.setattr(module, "_append", fill_up)
+        patched.setattr(module._Transfer, "append", fill_up)
         with pytest.raises(UserError, match=r"full.*the part that has arrived is kept"):
             get(server, target)
     get(server, target)

@@ -1,0 +1,92 @@
+"""The groups of cells of a sweep as jobs of a Slurm cluster, by submitit."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rtl_jax.errors import UserError
+from rtl_jax.lab.config import Experiment
+from rtl_jax.lab.sweep.cells import run_cells
+from rtl_jax.lab.sweep.grid import Cell
+from rtl_jax.runtime.switches import pinned
+
+# Seconds between looks at the jobs; Slurm does not like to be asked more often.
+POLL = {"slurm": 15.0, "local": 0.5}
+
+
+def slurm(
+    groups: Sequence[Sequence[Cell]], experiment: Experiment, workdir: str
+) -> Iterator[tuple[int, list[str]]]:
+    """Submit the groups as one array of jobs and wait for them; logs are in WORKDIR/slurm.
+
+    A job that is preempted, or whose time is up, is queued again and leaves out what has rows.
+    Jobs that are not done when this ends, whatever ends it, are cancelled. Yields each group's
+    place and the names of its runs as it finishes.
+
+    Raises UserError without submitit or Slurm, for a submission that is refused, a job that is
+    lost, and a UserError that a job raised.
+    """
+    try:
+        import submitit
+        from submitit.core.utils import FailedSubmissionError
+    except ImportError as error:
+        raise UserError(
+            "executor: 'slurm' needs the package submitit: pip install 'rtl-jax[slurm]', or choose "
+            "'local'"
+        ) from error
+
+    class Task(submitit.helpers.Checkpointable):
+        """Queued again with the same arguments; returns user-fixable errors instead of raising."""
+
+        def __call__(self, cells: Sequence[Cell]) -> list[str] | UserError:
+            try:
+                with pinned():  # a job has its own shell's switches
+                    return run_cells(cells, experiment.sweep, workdir)
+            except UserError as error:
+                return error
+
+    asked = experiment.slurm
+    jobs: list[Any] = []
+    try:
+        executor = submitit.AutoExecutor(Path(workdir) / "slurm" / "%j", cluster=asked.cluster)
+        executor.update_parameters(
+            name="rtl_jax",
+            timeout_min=asked.minutes,
+            gpus_per_node=asked.gpus,
+            cpus_per_task=asked.cpus,
+            mem_gb=asked.memory_gib,
+            slurm_partition=asked.partition,
+            slurm_account=asked.account,
+            slurm_array_parallelism=asked.at_once,
+        )
+        with executor.batch():
+            jobs = [executor.submit(Task(), cells) for cells in groups]
+    except (RuntimeError, OSError, FailedSubmissionError) as error:
+        raise UserError(f"executor: Slurm did not accept the jobs ({error})") from error
+    try:
+        places = {job.job_id: index for index, job in enumerate(jobs)}
+        for job in submitit.helpers.as_completed(jobs, poll_frequency=POLL[asked.cluster]):
+            yield places[job.job_id], _result(job)
+    finally:
+        for job in jobs:
+            if not job.done():
+                job.cancel()
+
+
+def _result(job: Any) -> list[str]:
+    """What a job returned; UserError for one that it met, and for a job that is lost."""
+    error = job.exception()
+    if error is not None:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        # The last exception of the trace in it, or, where there is no trace, what Slurm says.
+        raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
+        said = (raised or lines[:1])[-1][:200]
+        raise UserError(
+            f"executor: job {job.job_id} has failed ({said}): its log is {job.paths.stderr}; run "
+            "the same command again to go on"
+        ) from error
+    result = job.result()
+    if isinstance(result, UserError):
+        raise UserError(str(result)) from result
+    return result

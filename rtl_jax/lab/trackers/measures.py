@@ -1,0 +1,45 @@
+"""What was measured in a run's rows, by names that trackers take."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+MEASURES = (
+    "accuracy",
+    "loss",
+    "train_accuracy",
+    "train_loss",
+    "top1_match",
+    "top5_match",
+    "recall",
+    "roughness",
+)
+# The methods whose measures have no method in their names.
+_PLAIN = ("transfer", "pretrain")
+
+
+def measures(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yield each row's epoch (0 where it has none) and what was measured by name.
+
+    `rows` are as `results.row` makes them, with None for what was not measured. Names are the
+    columns', behind what tells rows of one epoch apart: 'pgd/eps_0.5/accuracy'.
+    """
+    sources = {row["source"] for row in rows}
+    for row in rows:
+        parts = [] if row["method"] in _PLAIN else [row["method"]]
+        parts += [row["source"]] if len(sources) > 1 else []
+        parts += [f"{name}_{row[name]:g}" for name in ("eps", "inspected") if row[name] is not None]
+        found = {
+            "/".join([*parts, name]): float(row[name]) for name in MEASURES if row[name] is not None
+        }
+        yield row["epoch"] or 0, found
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by the names that the command line has for them, 'transfer.blocks'."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found

@@ -1,0 +1,23 @@
+"""Event files that TensorBoard reads, WORKDIR/tensorboard/RUN, by tensorboardX."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from rtl_jax.lab.trackers.measures import measures
+
+
+def log_run(
+    workdir: epath.Path, run: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write a run's measures by epoch; what an earlier call wrote of the run is replaced."""
+    from tensorboardX import SummaryWriter
+
+    directory = workdir / "tensorboard" / run
+    for older in directory.glob("events.out.tfevents.*") if directory.exists() else ():
+        older.unlink()
+    with SummaryWriter(str(directory)) as writer:
+        for epoch, found in measures(rows):
+            for name, value in found.items():
+                writer.add_scalar(name, value, epoch)
