@@ -2,10 +2,16 @@
 # make study: docs/study.md's runs (hours; RTL_JAX_DATA_DIR has the data), or what is left of them.
 # make study-smoke: most of it, small, on the digits, in two minutes.
 # make test: set up .venv with the tests' packages, lint, check types, run the tests.
+# make docs: build the documentation site in docs/_build; warnings are errors.
 # make check: the same without the slow tests, in under three minutes on two cores.
+# make accelerator: measure an accelerator that is there for minutes (docs/accelerators.md).
+# make wheel: build the wheel into dist/.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Of an accelerator's run: what runs it, which need not be .venv's, and its options.
+ACCELERATOR_PYTHON ?= python3
+ACCELERATOR ?=
 # Of the tests: each compiles for itself and takes up to 3 GB.
 PROCESSES ?= 2
 # Of the study: where its runs are, what it consists of, and what makes it small (study-smoke).
@@ -20,7 +26,7 @@ SMALL_SWEEP ?=
 SMALL_ATTACK ?=
 SMALL_INFLUENCE ?=
 
-.PHONY: quickstart study study-smoke test check lint install clean
+.PHONY: quickstart study study-smoke accelerator test check lint install wheel clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/python run.py --config configs/sweep_digits.py --workdir runs/quickstart/sweep
@@ -61,6 +67,10 @@ study-smoke:
 	  SMALL_INFLUENCE="--config.target.num_images=100 --config.target.num_test_images=100 \
 	    --config.transfer.blocks=0 --config.transfer.epochs=2"
 
+# Without .venv: a lent machine has its own Python, and may reach no package index.
+accelerator:
+	$(ACCELERATOR_PYTHON) -m benchmarks.accelerator $(ACCELERATOR)
+
 test: lint
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
@@ -71,6 +81,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The tutorials run once after every change of theirs, or not at all: RTL_JAX_DOCS_EXECUTION=off.
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
 
 install: $(VENV)/.installed
 
@@ -84,5 +98,13 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
+wheel: $(VENV)/.installed
+	rm -rf build  # setuptools would take what an older build left there
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info

@@ -43,9 +43,9 @@ def interrupt(task: Task, number: signal.Signals, moment: float) -> Try:
         try:
             output, errors = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            return Try(how, "went on", [f"it went on for {PATIENCE:.0f} s"])
+            process.send_signal(signal.SIGABRT)  # for the stacks of its threads
+            stacks = process.communicate()[1][-5000:]
+            return Try(how, "went on", [f"it went on for {PATIENCE:.0f} s, in\n{stacks}"])
     said, code = sentences(errors), process.returncode
     faults = []
     if code in (0, -number):  # nothing was left to do

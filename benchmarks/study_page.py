@@ -2,8 +2,8 @@
 
 Gathers what `make study` has left in RUNS/study and in RUNS/study_modes, _epochs and _rates, cells
 whose seeds have all finished, as rows of docs/study and its parts; --rebuild leaves these as they
-are. Then every table of docs/study.md, from the line `<!-- NAME -->` to the next empty one, is
-written anew, and docs/study's figures are drawn. Trains nothing.
+are. Then every table of docs/study.md and docs/study_tables.md, from the line `<!-- NAME -->` to
+the next empty one, is written anew, and docs/study's figures are drawn. Trains nothing.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from rtl_jax.lab.results import read_rows
 from rtl_jax.lab.statistics import mean_interval
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "study.md"
+PAGES = ROOT / "docs" / "study.md", ROOT / "docs" / "study_tables.md"
 ROWS = ROOT / "docs" / "study"
 NATURAL = "bundled:natural"
 PAIR = (NATURAL, "bundled:l2")
@@ -73,7 +73,9 @@ def main() -> None:
             rows = complete(read_rows(options.runs / f"study_{part}"), of_modes=part == "modes")
             publish(rows, ROWS / part / "rows" / f"{part}.parquet")
     rows = Rows.read()
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf8"), made(rows)), encoding="utf8")
+    texts = filled([page.read_text(encoding="utf8") for page in PAGES], made(rows))
+    for page, text in zip(PAGES, texts, strict=True):
+        page.write_text(text, encoding="utf8")
     draw(rows, ROWS)
 
 
@@ -96,15 +98,17 @@ def publish(rows: pd.DataFrame, path: Path) -> None:
                     write_page_checksum=True)  # fmt: skip
 
 
-def filled(page: str, contents: Mapping[str, Iterable[Table]]) -> str:
-    """The page with every table beneath its name; a name that the page lacks is an error."""
+def filled(pages: Iterable[str], contents: Mapping[str, Iterable[Table]]) -> list[str]:
+    """The pages with every table beneath its name; a name must be on one of them, once."""
+    texts = list(pages)
     for name, found in contents.items():
         text = "\n\n".join("\n".join(_lines(table)) for table in found)
         marker = re.compile(rf"(<!-- {re.escape(name)} -->\n)((?:\|.*\n|\n(?=\|))*)")
-        page, count = marker.subn(lambda match, text=text: f"{match[1]}{text}\n", page)
-        if count != 1:
-            raise SystemExit(f"{PAGE} names the table {name!r} {count} times, expected once")
-    return page
+        done = [marker.subn(lambda match, text=text: f"{match[1]}{text}\n", page) for page in texts]
+        if (count := sum(number for _, number in done)) != 1:
+            raise SystemExit(f"the pages name the table {name!r} {count} times, expected once")
+        texts = [page for page, _ in done]
+    return texts
 
 
 def _lines(table: Table) -> list[str]:
@@ -119,6 +123,7 @@ def made(every: Rows) -> dict[str, list[Table]]:
     by_size = dict(zip(map(blocks_name, found.blocks), _accuracy(plain), strict=True))
     return {
         **{name: [table] for name, table in by_size.items()},
+        "advantage": [advantage(found)],
         "ahead": [ahead(found, [(name, NATURAL) for name in found.sources if name != NATURAL])],
         "attacks against others": [ahead(found, AGAINST)],
         "by blocks": [by_blocks(found)],
@@ -193,7 +198,7 @@ def robustness_figure(rows: pd.DataFrame) -> Figure:
             series.append(Series(name, points, dashed=source == NATURAL))
         name, title = f"robustness_{len(charts)}", target_name(str(dataset))
         charts.append(Chart(name, title, "eps of PGD(10), L2", "accuracy, %", series))
-    return Figure("robustness", "Is robustness kept?", charts)
+    return Figure("robustness", "Robustness after transfer", charts)
 
 
 def _accuracy(rows: pd.DataFrame) -> list[Table]:
@@ -234,6 +239,21 @@ def ahead(found: Finetunings, pairs: Iterable[tuple[str, str]]) -> Table:
 
 def _ends(values: np.ndarray) -> tuple[float, float]:
     return float(values.min()), float(values.max())
+
+
+def advantage(found: Finetunings) -> Table:
+    """L2 - natural for each target and number of images, by the number of blocks."""
+    lines = []
+    for target, size in itertools.product(found.targets, (100, 400, 800, 1600)):
+        each = [
+            [found.at(Condition(target, name, blocks, size)) for name in PAIR] for blocks in SHALLOW
+        ]
+        if not any(values.empty for pair in each for values in pair):
+            less = [(robust - natural).dropna() for natural, robust in each]
+            means = [cells.mean(values, signed=True) for values in less]
+            lines.append([cells.text(target), cells.count(size), *means])
+    heads = ["target", "images", *map(blocks_name, SHALLOW)]
+    return Table("advantage", "L2 - natural", heads, lines)
 
 
 def by_blocks(found: Finetunings) -> Table:

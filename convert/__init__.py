@@ -1,6 +1,6 @@
 """Checkpoints of PyTorch into networks of `rtl_jax`, and back.
 
-`convert` and `ensure_converted` are the whole interface for other code; `python -m convert`
+`convert` and `ensure_converted` are the whole interface for other code; `rtl-jax convert`
 is the command. Only `--check` and the export to .pth need torch.
 """
 

@@ -1,10 +1,10 @@
-"""python -m convert SOURCE DESTINATION, and python -m convert export CHECKPOINT OUT."""
+"""python -m convert in a checkout: the command `rtl-jax convert`."""
 
-import logging
+import sys
 
 from rtl_jax.convert.command import main
 from rtl_jax.runtime.output import run_and_exit
+from rtl_jax.runtime.program import typed
 
 if __name__ == "__main__":
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's account of what we report
-    run_and_exit(main)
+    run_and_exit(main, sys.argv[1:], typed("convert"))

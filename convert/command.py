@@ -1,7 +1,8 @@
-"""python -m convert SOURCE DESTINATION, and python -m convert export CHECKPOINT OUT."""
+"""rtl-jax convert SOURCE DESTINATION, its `export CHECKPOINT OUT`, and its `list`."""
 
 import argparse
 import dataclasses
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,27 +16,28 @@ if TYPE_CHECKING:
 _EPILOG = """
 SOURCE is a .pt, .pth, .ckpt or .safetensors file, or hf:OWNER/REPO/FILE or
 hf:OWNER/REPO on Hugging Face, or the short name of a robust checkpoint that is published,
-salman/resnet50_l2_eps3, say: python -m convert list
-The way back: python -m convert export CHECKPOINT OUT, where OUT ends in .safetensors, .pth, .onnx,
+salman/resnet50_l2_eps3, say: {prog} list.
+The way back: {prog} export CHECKPOINT OUT, where OUT ends in .safetensors, .pth, .onnx,
 .stablehlo or .timm, or is hf:OWNER/NAME
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str], prog: str = "rtl-jax convert") -> int:
     """Run one command; return 0, or 2 for user-fixable errors, 1 for a defect of ours.
 
-    A check that finds a difference is such a defect.
+    A check that finds a difference is such a defect. `prog` is what was typed before `arguments`.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = list(arguments)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's account of what we report
     try:
         if arguments[:1] == ["export"]:
-            return _export(arguments[1:])
+            return _export(arguments[1:], f"{prog} export")
         if arguments == ["list"]:
             from rtl_jax.convert.known import table
 
             print(table())
             return 0
-        return _convert(arguments)
+        return _convert(arguments, prog)
     except UserError as error:
         print(f"convert: {error}", file=sys.stderr)
         return 2
@@ -44,10 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _convert(arguments: Sequence[str]) -> int:
+def _convert(arguments: Sequence[str], prog: str) -> int:
     from rtl_jax.convert.layouts import all_options
 
-    parser = argparse.ArgumentParser("python -m convert", description=__doc__, epilog=_EPILOG)
+    parser = argparse.ArgumentParser(
+        prog, description="Convert a PyTorch checkpoint.", epilog=_EPILOG.format(prog=prog)
+    )
     parser.add_argument("source", metavar="SOURCE")
     parser.add_argument("destination", metavar="DESTINATION", type=Path)
     parser.add_argument("--check", action="store_true", help="compare with the network in PyTorch")
@@ -222,9 +226,9 @@ def _attack(options: argparse.Namespace) -> Callable[[], int]:
     return attack
 
 
-def _export(arguments: Sequence[str]) -> int:
+def _export(arguments: Sequence[str], prog: str) -> int:
     parser = argparse.ArgumentParser(
-        "python -m convert export",
+        prog,
         description="Write a network for PyTorch or timm, or as a function in ONNX or StableHLO, "
         "or upload it to the Hugging Face hub.",
     )

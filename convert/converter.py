@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from rtl_jax.convert import hub, network
 from rtl_jax.convert.checkpoint import open_checkpoint, translated
@@ -24,6 +23,8 @@ from rtl_jax.convert.reference import Reference, compare_reference
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 from rtl_jax.models.storage import is_network
+from rtl_jax.runtime.program import typed
+from rtl_jax.runtime.progress import each
 
 # Part of the manifest and of the cache's keys: raise it when the same file gives other values.
 VERSION = 1
@@ -153,7 +154,7 @@ def _from_cache(path: Path, cache: Path) -> Path:
                 convert(path, destination)
             except UserError as error:
                 # A name in a configuration has no options; the command does.
-                command = f"python -m convert {path} DESTINATION"
+                command = f"{typed('convert')} {path} DESTINATION"
                 hint = f"\nThese are options of: {command}" if " --" in str(error) else ""
                 raise UserError(f"{error}{hint}") from error
     return destination
@@ -188,7 +189,7 @@ def _variables(found: network.Found) -> dict[str, dict[str, np.ndarray]]:
     """Read every tensor of the network, one at a time, into our layout."""
     variables: dict[str, dict[str, np.ndarray]] = {"params": {}, "batch_stats": {}}
     table = found.layout.entries(found.architecture)
-    for entry in tqdm(table, "reading", unit=" tensors", disable=None, leave=False):
+    for entry in each(list(table), "reading", "tensors"):
         values = network.load(found.tensors[entry.torch_name], entry.torch_name)
         variables[entry.collection][entry.path] = entry.to_flax(values)
     return variables

@@ -9,6 +9,7 @@ from typing import Any
 
 from rtl_jax.errors import UserError
 from rtl_jax.runtime.download import within
+from rtl_jax.runtime.program import typed
 
 # Whether the hub answers is known within this time, so that no network fails at once.
 _PROBE_SECONDS = 6.0
@@ -73,9 +74,7 @@ def _download(source: str, repo: str, file: str, report: Callable[[str], Any]) -
         import huggingface_hub
         from huggingface_hub import errors
     except ImportError as error:
-        raise UserError(
-            f"{source}: needs huggingface_hub: pip install 'rtl_jax[convert]'"
-        ) from error
+        raise UserError(f"{source}: needs huggingface_hub: pip install huggingface_hub") from error
     try:
         cached = huggingface_hub.try_to_load_from_cache(repo, file)
     except ValueError as error:
@@ -108,7 +107,7 @@ def _advice(error: Exception, repo: str, file: str, address: str) -> str:
 
     by_hand = (
         f"download {address} by hand on a machine that reaches it, and give its path: "
-        f"python -m convert {Path(file).name} DESTINATION"
+        f"{typed('convert')} {Path(file).name} DESTINATION"
     )
     # A download that fails says that the file is not in the cache, and for what reason.
     cause = error.__cause__

@@ -11,13 +11,9 @@ from rtl_jax.convert.published.known import Known
 from rtl_jax.errors import UserError
 from rtl_jax.runtime.download import download
 from rtl_jax.runtime.paths import cache_path
+from rtl_jax.runtime.program import typed
 
 _PUBLISHERS = tuple(dict.fromkeys(f"{each.name.partition('/')[0]}/" for each in KNOWN))
-_FOOTNOTE = """
-Accuracies are the publishers' and RobustBench's; what is not known is left empty. A name stands
-for its file, python -m convert NAME DESTINATION, and for what no tensor of it shows: activation
-and normalisation, say. A file on Google Drive is downloaded by hand; the command then says how.
-"""
 
 
 def find(source: str) -> Known | None:
@@ -34,7 +30,9 @@ def find(source: str) -> Known | None:
         return None
     names = difflib.get_close_matches(source, [known.name for known in KNOWN], 3, 0.4)
     like = f" (is it {' or '.join(names)}?)" if names else ""
-    raise UserError(f"{source}: no published checkpoint is called so{like}: python -m convert list")
+    raise UserError(
+        f"{source}: no published checkpoint has this name{like}: {typed('convert')} list"
+    )
 
 
 def place(known: Known, report: Callable[[str], Any]) -> str:
@@ -47,7 +45,7 @@ def place(known: Known, report: Callable[[str], Any]) -> str:
     flags = f" {known.flags}" if known.flags else ""
     by_hand = (
         f"download it from {known.source} with a browser, and then: "
-        f"python -m convert FILE DESTINATION{flags}"
+        f"{typed('convert')} FILE DESTINATION{flags}"
     )
     if known.by_hand:
         raise UserError(
@@ -76,4 +74,11 @@ def table() -> str:
         rows.append((*what, size, each.license, checked, each.source))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join(lines) + "\n" + _FOOTNOTE.rstrip()
+    return (
+        "\n".join(lines)
+        + f"""
+
+Accuracies are the publishers' and RobustBench's; what is not known is left empty. A name stands
+for its file, {typed("convert")} NAME DESTINATION, and for what no tensor of it shows: activation
+and normalisation, say. A file on Google Drive is downloaded by hand; the command then says how."""
+    )

@@ -15,7 +15,7 @@ def import_torch(purpose: str) -> ModuleType:
     try:
         import torch
     except ImportError as error:
-        raise UserError(f"{purpose} needs PyTorch: pip install 'rtl_jax[convert]'") from error
+        raise UserError(f"{purpose} needs PyTorch: pip install 'rtl-jax[convert]'") from error
     return torch
 
 

@@ -20,7 +20,16 @@ from rtl_jax.version import __version__
 
 if TYPE_CHECKING:
     import rtl_jax.sklearn as sklearn
-    from rtl_jax.api import FEW_LABELS, attack, autoattack, finetune, influence, load
+    from rtl_jax.api import (
+        FEW_LABELS,
+        attack,
+        autoattack,
+        certify,
+        choose,
+        finetune,
+        influence,
+        load,
+    )
     from rtl_jax.attacks import (
         APGD,
         FAB,
@@ -30,6 +39,7 @@ if TYPE_CHECKING:
         PGD,
         Attack,
         AutoAttack,
+        FourierPGD,
         Gaussian,
         Linf,
         Square,
@@ -38,11 +48,21 @@ if TYPE_CHECKING:
     from rtl_jax.data.augmentation import Augmentation
     from rtl_jax.errors import UserError
     from rtl_jax.models.network import Network
+    from rtl_jax.smoothing import Smoothing
     from rtl_jax.train.recipe import Recipe
 
 
 _PLACES = {
-    "rtl_jax.api": ("FEW_LABELS", "attack", "autoattack", "finetune", "influence", "load"),
+    "rtl_jax.api": (
+        "FEW_LABELS",
+        "attack",
+        "autoattack",
+        "certify",
+        "choose",
+        "finetune",
+        "influence",
+        "load",
+    ),
     "rtl_jax.attacks": (
         "APGD",
         "FAB",
@@ -52,6 +72,7 @@ _PLACES = {
         "PGD",
         "Attack",
         "AutoAttack",
+        "FourierPGD",
         "Gaussian",
         "Linf",
         "Square",
@@ -61,6 +82,7 @@ _PLACES = {
     "rtl_jax.errors": ("UserError",),
     "rtl_jax.lab.results": ("read_rows",),
     "rtl_jax.models.network": ("Network",),
+    "rtl_jax.smoothing": ("Smoothing",),
     "rtl_jax.train.recipe": ("Recipe",),
 }
 
@@ -75,16 +97,20 @@ __all__ = [
     "Attack",
     "Augmentation",
     "AutoAttack",
+    "FourierPGD",
     "Gaussian",
     "Linf",
     "Network",
     "Recipe",
+    "Smoothing",
     "Square",
     "Threat",
     "UserError",
     "__version__",
     "attack",
     "autoattack",
+    "certify",
+    "choose",
     "finetune",
     "influence",
     "load",

@@ -3,14 +3,14 @@
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rtl_jax import attacks
+from rtl_jax import attacks, smoothing, transferability
 from rtl_jax.attacks import Adversarial, AutoAttack, Evaluation
 from rtl_jax.data.arrays import as_uint8, class_names_of, encode_labels
 from rtl_jax.data.augmentation import Augmentation, augmentation
@@ -24,9 +24,11 @@ from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, LogitsFn, Network
 from rtl_jax.models.sources import load_source
 from rtl_jax.runtime.digest import image_digests
 from rtl_jax.runtime.switches import pinned
+from rtl_jax.smoothing import Certified, Smoothing
 from rtl_jax.train.finetuning import FineTuning, start
 from rtl_jax.train.loop import fit
 from rtl_jax.train.recipe import Recipe
+from rtl_jax.transferability import Candidate
 
 Labelled = tuple[Any, Any]  # images and labels
 
@@ -92,22 +94,22 @@ def finetune(
     Args:
       source: the network to start from.
       images: uint8, or float in [0, 1], [N, H, W, 3] or [N, H, W, 1] or [N, H, W].
-      labels: [N], of any type: the different ones are the classes.
-      seeds: of the head and the order of the batches. Several train side by side in one compiled
-        program, and a list of networks comes back.
+      labels: [N], of any type; each distinct label is a class.
+      seeds: of the head and the order of the batches. Several seeds train in one compiled program
+        and give a list of networks.
       class_names: the classes in the order of their numbers; by default the sorted labels.
-      image_size: what images are resized to; by default what the source was trained at.
+      image_size: the size that images are resized to; by default that of the source.
       augment: 'none', 'paper', or an `Augmentation`.
-      perturb: an attack such as `rtl.PGD("l2", steps=5)`, of any threat, by which training images
-        are perturbed within the recipe's `eps`: adversarial fine-tuning (the paper's equation 1).
-        Shorter, for PGD and noise: `perturbation="pgd", norm="l2", eps=0.5`; with `beta=6.0` too,
-        TRADES.
-      recipe: everything else; by default `FEW_LABELS`. `rtl.Recipe()` is the paper's.
+      perturb: an attack such as `rtl.PGD("l2", steps=5)`, with any threat model, that perturbs
+        training images within the recipe's `eps`: adversarial fine-tuning (the paper's equation
+        1). For PGD and noise, `perturbation="pgd", norm="l2", eps=0.5` is shorter; adding
+        `beta=6.0` gives TRADES.
+      recipe: all other settings; by default `FEW_LABELS`. `rtl.Recipe()` has the paper's.
       changes: fields of the recipe to change: `blocks`, `epochs`, `learning_rate`, `batch_size`...
 
     Returns:
-      The fine-tuned network, which knows its classes, its image size and its training images; or
-      one for each of the seeds.
+      The fine-tuned network, with its classes, its image size and its training images; or a list
+      with one network per seed.
 
     Raises:
       UserError: images, labels or settings are not as above, or training diverges.
@@ -152,6 +154,46 @@ def finetune(
     return networks if isinstance(seeds, Iterable) else networks[0]
 
 
+@pinned()
+def choose(
+    sources: Mapping[str, Network] | Iterable[str],
+    images: Any,
+    labels: Any,
+    *,
+    blocks: Sequence[int] = (0, 1, 3),
+    image_size: int | None = None,
+) -> list[Candidate]:
+    """Rank sources and numbers of blocks for labelled images, without fine-tuning any network.
+
+    By the leave-one-out loss of closed-form heads on frozen features. docs/choosing.md says how
+    well that predicts which source fine-tunes best.
+
+    Args:
+      sources: names as for `load`, or networks by any names.
+      images: as for `finetune`; two or more of every class, and 2,000 at most in all.
+      labels: as for `finetune`.
+      blocks: the numbers of last blocks that could be fine-tuned.
+      image_size: what images are resized to; by default each source's own size.
+
+    Returns:
+      A `Candidate` for each source and number of blocks, the most promising first.
+
+    Raises:
+      UserError: images or labels are not as above, or a network has fewer blocks.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> ranked = rtl.choose(["bundled:l2", "bundled:natural"], images, ["cat", "dog"] * 4)
+        >>> len(ranked), ranked[0].behind
+        (6, 0.0)
+    """
+    named = sources if isinstance(sources, Mapping) else {one: load(one) for one in sources}
+    names = class_names_of(labels)
+    train = ImageSet(as_uint8(images), encode_labels(labels, names))
+    return transferability.choose(named, train, len(names), blocks, image_size=image_size)
+
+
 def attack(
     model: Network | LogitsFn,
     images: Any,
@@ -170,11 +212,12 @@ def attack(
       labels: the true classes: names or numbers for a network, numbers for a function.
       eps: the radius, for pixels in [0, 1].
       settings: such as `rtl.PGD("l2")`.
-      seed: of what is random.
-      batch_size: images in a program.
+      seed: of the attack's random numbers.
+      batch_size: images per program.
 
     Returns:
-      NumPy arrays: the images found, which of them succeed, and `robust_accuracy`.
+      NumPy arrays: the images found, which of them succeed, their norms and losses; and
+      `robust_accuracy`.
 
     Warns:
       UserWarning: some images are among those that the network was trained on.
@@ -216,9 +259,25 @@ def autoattack(
     seed: int = 0,
     batch_size: int | None = None,
 ) -> Evaluation:
-    """Evaluate robust accuracy as AutoAttack does (Croce and Hein, 2020).
+    """Evaluate robust accuracy with AutoAttack (Croce and Hein, 2020).
 
-    Arguments as for `attack`; `settings` such as `rtl.AutoAttack("linf")`.
+    Args:
+      model: a network, or any function from images in [0, 1] to logits.
+      images: as for `finetune`; a network resizes them to its own size.
+      labels: the true classes: names or numbers for a network, numbers for a function.
+      eps: the radius, for pixels in [0, 1].
+      settings: such as `rtl.AutoAttack("linf")`.
+      seed: of all random numbers.
+      batch_size: images per program; by default 16 on a CPU, 256 on an accelerator.
+
+    Returns:
+      `robust_accuracy`, `accuracies` after each attack, adversarial images, and warnings.
+
+    Warns:
+      UserWarning: some images are among those that the network was trained on.
+
+    Raises:
+      UserError: the arguments do not fit, or logits are not finite.
 
     Example:
         >>> import numpy as np, rtl_jax as rtl
@@ -235,6 +294,50 @@ def autoattack(
         return attacks.autoattack(*prepared, eps, settings, key, batch_size=batch_size)
 
 
+def certify(
+    model: Network | LogitsFn,
+    images: Any,
+    labels: Any,
+    settings: Smoothing,
+    *,
+    seed: int = 0,
+    batch_size: int = 128,
+) -> Certified:
+    """Certify L2 radii by randomised smoothing (Cohen et al., 2019).
+
+    The certificates are of the smoothed classifier, which takes a vote over noisy copies of an
+    image. A network that was trained on such noise (`perturbation="gaussian"`, or the source
+    'bundled:gaussian') keeps its accuracy under it; others lose much.
+
+    Args:
+      model: as for `attack`.
+      images: as for `attack`.
+      labels: as for `attack`.
+      settings: such as `rtl.Smoothing(sigma=0.25)`.
+      seed: of the noise.
+      batch_size: noisy images in a program.
+
+    Returns:
+      Classes, radii, and `certified_accuracy(radius)`.
+
+    Raises:
+      UserError: the arguments do not fit, or logits are not finite.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.linspace(0.2, 0.8, 2 * 4 * 4 * 3).reshape(2, 4, 4, 3)
+        >>> def logits_fn(images):  # of any JAX model
+        ...     mean = images.mean((1, 2, 3))[:, None]
+        ...     return np.array([1.0, -1.0]) * (0.5 - mean)
+        >>> found = rtl.certify(logits_fn, images, np.array([0, 1]), rtl.Smoothing(samples=1000))
+        >>> found.certified_accuracy(0.25)
+        1.0
+    """
+    with _numbers_of(model):
+        prepared, key = _prepared(model, images, labels), jax.random.key(seed)
+        return smoothing.certify(*prepared, settings, key, batch_size=batch_size)
+
+
 @pinned()
 def influence(
     network: Network,
@@ -244,23 +347,26 @@ def influence(
     damping: float | None = None,
     **settings: Any,
 ) -> np.ndarray:
-    """Score every training image on every test image, through the head (paper, section 6).
+    """Score the influence of every training image on every test image (paper, section 6).
+
+    Scores go through the head.
 
     Args:
       network: usually fine-tuned on the training images.
       train: their images and labels.
-      test: images and labels that are to be explained.
-      damping: added to the mean loss's Hessian; None: the penalty of a head that was solved for
-        (`head_fit='logistic'`, `blocks=0`), for another 0.001.
-      settings: of `rtl_jax.influence_functions.solver_for`: `solver`, `curvature`, `cutoff`...
+      test: images and labels to explain.
+      damping: added to the Hessian of the mean loss; None: the penalty of a head that was solved
+        for (`head_fit='logistic'`, `blocks=0`), otherwise 0.001.
+      settings: of `rtl_jax.influence_functions.solver_for`: `solver`, `curvature`, `cutoff`, ...
 
     Returns:
-      float64 [test, train]: g_test^T H^-1 g_train. Positive: the training image lowers the test
-      image's loss, which would rise by the score over the number of training images without it.
+      float64 [test, train]: g_test^T H^-1 g_train. Positive: the training image lowers the loss of
+      the test image; without it, that loss is predicted to rise by the score over the number of
+      training images.
 
     Raises:
-      UserError: labels that the network does not know, a singular Hessian, too little memory,
-        a head that is a ridge regression.
+      UserError: labels that the network does not know, a singular Hessian, too little memory, or a
+        ridge-regression head.
 
     Example:
         >>> import numpy as np, rtl_jax as rtl

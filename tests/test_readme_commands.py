@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import run
+from rtl_jax.command import COMMANDS
 from rtl_jax.errors import UserError
 from rtl_jax.lab import cli
 from rtl_jax.models.architecture import architecture
@@ -35,6 +36,8 @@ QUICK = {
     "sweep.blocks=0 sweep.head_fits=sgd sweep.learning_rates=0.1 attack.steps=1 attack.eps=0,0.25",
     "predict.py": "",
     "svhn_l2.py": "target.image_size=32 transfer.epochs=1",
+    "sweep_digits.py": "sweep.sources=one,other sweep.blocks=0 sweep.num_images=50 sweep.seeds=1 "
+    "transfer.epochs=1 target.num_test_images=32",
     "table7.py": "target.image_size=32 source.arch= sweep.sources=one,other sweep.blocks=0 "
     "sweep.seeds=1 sweep.num_images=100",
     "report.py": "",
@@ -43,48 +46,35 @@ QUICK = {
     "transfer.blocks=0 target.num_images=32 target.num_test_images=32",
     "find_wrong_labels.py": "transfer.epochs=1 target.num_images=64 target.num_test_images=32 "
     "source.stage_sizes=1,1 source.stage_widths=8,16",
-    "visualize.py": "visualize.steps=1 visualize.sources=one visualize.num_shown=2",
 }
-
-# What `make quickstart` leaves, and what stands for it here.
-LEFT = {"runs/quickstart/sweep": "runs/photos"}
 
 # Commands that need what a reader may not have, by a part of them that no other has, with what the
 # error names.
 MISSING = {
-    "hf:madrylab/robust-imagenet-models/resnet50_l2_eps3.ckpt": "resnet50_l2_eps3.ckpt",
     "--workdir runs/svhn_l2": "imagenet_l2_3_0.pt",
     "configs/paper/table7.py --workdir runs/paper": "tfds:",
-    "LOG.csv": "LOG.csv",
     "convert imagenet_l2_3_0.pt": "imagenet_l2_3_0.pt",
     "convert salman/resnet50_l2_eps3": "resnet50_l2_eps3.ckpt",
 }
 
 # These again, with something in its place: what replaces what, and what is missing then, if it is.
 INSTEAD = [
-    ("hf:madrylab/robust-imagenet-models/resnet50_l2_eps3.ckpt", "one", None),
     ("--workdir runs/svhn_l2", "--workdir runs/svhn_l2 --config.source.checkpoint=one", "svhn"),
-    ("LOG.csv", "paper_runs.csv", None),
 ]
-
-LOG = """\
-source_eps,target_ds,num_training_images,unfrozen_blocks,seed,epoch,nat_prec1,nat_loss,train_prec1,\
-train_loss,time
-3,svhn,100,3,20000000,10,60.5,1.2,90.0,0.3,12.5
-"""
 
 
 def commands(page: Path, inline: bool = False) -> list[str]:
-    """The `python` commands in a page's blocks of code, each once, without variables and comments.
+    """The commands in a page's blocks of code, `python ...` and `rtl-jax ...`, each once, without
+    variables and comments.
 
     `inline`: also those within a sentence, which may be the beginnings of commands.
     """
     text = page.read_text().replace("\\\n", " ")
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [line for language, code in blocks if language != "python" for line in code.split("\n")]
-    lines += re.findall(r"`(python [^`]*)`", text) if inline else []
+    lines += re.findall(r"`((?:python|rtl-jax) [^`]*)`", text) if inline else []
     plain = (re.sub(r"^(\$ )?([A-Z_]+=\S+ )*", "", line) for line in lines)
-    kept = [line for line in plain if line.startswith(("python run.py ", "python -m "))]
+    kept = [line for line in plain if line.startswith(("python run.py ", "python -m ", "rtl-jax "))]
     return list(dict.fromkeys(shlex.join(shlex.split(line, comments=True)) for line in kept))
 
 
@@ -96,24 +86,37 @@ def main_of(module: str) -> Callable[[list[str]], int]:
     return importlib.import_module(f"{module}.__main__" if package else module).main
 
 
+def arguments_of(command: str) -> list[str] | None:
+    """What follows `python run.py` or `rtl-jax`, which are the same; None: another program."""
+    program, *words = shlex.split(command)
+    if program == "rtl-jax":
+        return words
+    return words[1:] if words[0] == "run.py" else None
+
+
 def execute(command: str) -> int:
     """Run a command in this process, a shortened one if it is run.py's; its exit code."""
-    _, program, *words = shlex.split(command)
-    if program == "-m":
-        return main_of(words[0])(words[1:])
-    assert program == "run.py" and words[0] == "--config", command
+    if (words := arguments_of(command)) is None:
+        module, *words = shlex.split(command)[2:]
+        return main_of(module)(words)
+    if words[0] != "--config":
+        return run.main(words)
     given = {word.partition("=")[0] for word in words}
-    more = [f"--config.{setting}" for setting in QUICK[Path(words[1]).name].split()]
+    more = [f"--config.{setting}" for setting in QUICK[f"{Path(words[1]).stem}.py"].split()]
     return run.main([*words, *(word for word in more if word.partition("=")[0] not in given)])
 
 
 def check_names(command: str) -> None:
     """Raise where a command's module, config or setting does not exist, or a value is wrong."""
-    _, program, *words = shlex.split(command)
-    if program == "-m":
-        assert importlib.util.find_spec(words[0]), command
-    elif "..." not in words:
+    words = arguments_of(command)
+    if words is None:
+        assert importlib.util.find_spec(shlex.split(command)[2]), command
+    elif not words or "..." in words:
+        return  # the beginning of a command
+    elif words[0] == "--config":
         cli.parse(words)
+    else:
+        assert words[0] in (*COMMANDS, "--help", "--version"), command
 
 
 def draw(directory: Path, number: int, label: int) -> None:
@@ -135,7 +138,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where README's reader stands: a clone and photographs, no data sets, no connection."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "data").mkdir()
-    (tmp_path / "paper_runs.csv").write_text(LOG)
     for label, name in enumerate(("cat", "dog")):
         draw(tmp_path / "photos" / name, 30, label)
         draw(tmp_path / "more_photos" / name, 8, label)
@@ -167,8 +169,6 @@ def test_the_commands_of_the_readme_run(place: Path, capsys: pytest.CaptureFixtu
     every = commands(README)
     assert len(every) > 12
     for command in every:
-        for old, new in LEFT.items():
-            command = command.replace(old, new)
         parts = [part for part in missing if part in command and "dry_run" not in command]
         check(command, missing.pop(parts[0]) if parts else None)
         for old, new, lacking in INSTEAD:
@@ -179,7 +179,6 @@ def test_the_commands_of_the_readme_run(place: Path, capsys: pytest.CaptureFixtu
         "photos/report/index.html",
         "photos/network",
         "new/predictions.csv",
-        "authors/rows",
     ):
         assert (place / "runs" / left).exists(), left
     assert (place / "photos.pth").exists()

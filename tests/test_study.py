@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.study_page import PAGE, ROWS, Rows, complete, filled, made
+from benchmarks.study_page import PAGES, ROWS, Rows, complete, filled, made
 from rtl_jax.lab import cli
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.results import read_rows
@@ -61,11 +61,11 @@ def test_the_networks_that_are_attacked_are_runs_of_the_study():
     assert parse("robustness").attack.runs == "runs/study_networks"
 
 
-def test_the_page_holds_the_tables_that_its_rows_make():
-    page = PAGE.read_text(encoding="utf8")
+def test_the_pages_hold_the_tables_that_their_rows_make():
+    pages = [page.read_text(encoding="utf8") for page in PAGES]
     contents = made(Rows.read())
     assert all(table.rows for found in contents.values() for table in found)
-    assert filled(page, contents) == page
+    assert filled(pages, contents) == pages
 
 
 def test_published_rows_are_whole_cells_of_the_sources_that_are_bundled():

@@ -1,4 +1,4 @@
-"""Robust checkpoints that are published, by short names: what `python -m convert list` prints.
+"""Robust checkpoints that are published, by short names: what `rtl-jax convert list` prints.
 
 Only what is documented stands here; what is not known is left empty.
 """

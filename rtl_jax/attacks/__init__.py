@@ -11,6 +11,7 @@ from rtl_jax.attacks.apgd import APGD
 from rtl_jax.attacks.autoattack import AutoAttack, Evaluation, autoattack
 from rtl_jax.attacks.base import Attack, Problem
 from rtl_jax.attacks.fab import FAB
+from rtl_jax.attacks.fourier import FourierPGD
 from rtl_jax.attacks.gaussian import Gaussian
 from rtl_jax.attacks.pgd import FGSM, PAPER_PGD1, PAPER_PGD20, PGD
 from rtl_jax.attacks.registry import make_attack
@@ -30,6 +31,7 @@ __all__ = [
     "Attack",
     "AutoAttack",
     "Evaluation",
+    "FourierPGD",
     "Gaussian",
     "Linf",
     "Problem",

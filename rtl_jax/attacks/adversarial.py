@@ -9,7 +9,7 @@ has its arrays passed to the compiled program as arguments: other weights of the
 not compile again, and `jax.vmap` maps over them. A plain function is a constant of the program.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,21 +21,23 @@ from rtl_jax.attacks.losses import judge
 from rtl_jax.attacks.parallel import map_attacks
 from rtl_jax.attacks.randomised import Randomised
 from rtl_jax.attacks.restarts import RestartedAttack
+from rtl_jax.attacks.structure import ModelStructure
 from rtl_jax.errors import UserError
 
 
 class Adversarial(NamedTuple):
-    """The result of an attack on N images; on one image every leading axis [N] is absent.
+    """The result of an attack on N images; for a single image, without the leading axis [N].
 
-    images: [N, ...], like the originals, within the ball and [0, 1].
-    success: bool [N]: these images, evaluated once more, are misclassified (targeted: classified
+    Attributes:
+      images: [N, ...], like the originals, within the ball and [0, 1].
+      success: bool [N]: these images, evaluated once more, are misclassified (targeted: classified
         as the target).
-    norms: float [N], of the change, in the attack's norm (L2 if there is none).
-    losses: float [N], at `images`, in the attack's loss.
-    valid: bool [N]: the pixels given lie in [0, 1], the label is a class, and every logit and
-        gradient on the way was finite. Outside of `jit` and `vmap` anything else has raised an
-        error; inside, look at it. What is not valid is never a success.
-    diagnostics: signs of masked gradients, if the attack collects them (`APGD`).
+      norms: float [N], of the change, in the attack's norm (L2 if there is none).
+      losses: float [N], at `images`, in the attack's loss.
+      valid: bool [N]: the given pixels are in [0, 1], the label is a class, and every logit and
+        gradient was finite. Outside `jit` and `vmap` anything else raises an error; inside, check
+        it. An invalid image is never a success.
+      diagnostics: signs of masked gradients, if the attack collects them (`APGD`).
     """
 
     images: jax.Array
@@ -76,27 +78,41 @@ def attack(
 ) -> Adversarial:
     """Attack images and confirm what was found.
 
-    Compiled once for each shape, `settings` and structure of `logits_fn`; eps may change. Inside
-    `jit`, `vmap` (over seeds, say) and `scan` it works too, but cannot raise for what is only
-    known when the program runs: see `Adversarial.valid`.
+    Compiled once for each shape, `settings` and structure of `logits_fn`; eps may change. It also
+    works inside `jit`, `vmap` (over seeds, for example) and `scan`, but cannot raise errors there
+    that depend on values: see `Adversarial.valid`.
 
     Args:
-      logits_fn: the model, see above.
+      logits_fn: the model: float images [N, ...] in [0, 1] to logits [N, C].
       images: float [N, ...] in [0, 1], or one image [...].
-      labels: int [N], or []; the targets of a targeted attack.
-      eps: the radius, in units of pixels in [0, 1]; one for all, or one per image [N]. None for
+      labels: int [N], or []; the target classes of a targeted attack.
+      eps: the radius, for pixels in [0, 1]; one for all, or one per image [N]. None for
         'unconstrained'.
       settings: a `PGD`, a `Gaussian`, an `APGD`, a `FAB`, a `Square` or any other `Attack`.
       key: needed if the attack is random.
-      indices: int [N], the number of each image in its data set (default: in this batch). With
-        the key it determines the image's random numbers, whatever batch it comes in.
-      num_parallel: how many restarts to run in parallel under `vmap`, at as many times the
-        memory; by default all, on a CPU as many as pay. No number changes but for rounding.
+      indices: int [N], the index of each image in its data set (default: in this batch). With the
+        key it determines the image's random numbers, whatever its batch.
+      num_parallel: how many restarts to run in parallel under `vmap`, at as many times the memory;
+        by default all, on a CPU as many as pay off. Results change only by rounding.
       restart_indices: int [M], which restarts of an `APGD`, a `FAB` or a `Square` to run; by
         default all.
 
+    Returns:
+      An `Adversarial`: images, success, norms and losses, and `robust_accuracy`.
+
     Raises:
-      UserError: an argument is not as above, or a logit or a gradient is not finite.
+      UserError: an argument is not as above, or a logit or gradient is not finite.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from rtl_jax.attacks import PGD, attack
+        >>> def logits_fn(images):  # dark images are class 0
+        ...     mean = images.mean((1, 2, 3))[:, None]
+        ...     return jnp.array([1.0, -1.0]) * (0.5 - mean)
+        >>> images = jnp.stack([jnp.full((4, 4, 3), 0.2), jnp.full((4, 4, 3), 0.49)])
+        >>> found = attack(logits_fn, images, jnp.array([0, 0]), 0.05, PGD("linf"))
+        >>> found.success.tolist(), float(found.robust_accuracy)
+        ([False, True], 0.5)
     """
     model, inputs = _prepare(logits_fn, images, labels, settings, key=key, indices=indices)
     program = _Program(settings, model, _require_parallel(num_parallel))
@@ -122,9 +138,9 @@ def reevaluate(
     key: jax.Array | None = None,
     indices: jax.Array | None = None,
 ) -> Adversarial:
-    """Evaluate images `found` by an attack, or read from a file, as `attack` does its own.
+    """Evaluate images `found` by an attack, or read from a file, as `attack` evaluates its own.
 
-    A success has to lie in its ball, to 1e-6, and in [0, 1], and to be misclassified now.
+    A success must be in its ball, to 1e-6, in [0, 1], and misclassified now.
     """
     model, inputs = _prepare(logits_fn, images, labels, settings, key=key, indices=indices)
     if np.shape(found) != np.shape(images):
@@ -145,15 +161,21 @@ def robustness_curve(
     indices: jax.Array | None = None,
     num_parallel: int | None = None,
 ) -> RobustnessCurve:
-    """`attack` at every eps of a list [E], in one compiled call.
+    """Attack at every radius of a list [E] in one compiled call.
 
-    Equal to separate calls with the same key, to rounding; what they share (the gradient at the
-    originals) is computed once. Every array in the result has a leading axis [E]. Another list of
-    the same length does not compile again.
+    Equal to separate calls with the same key, up to rounding; what they share (the gradient at the
+    originals) is computed once. Another list of the same length does not compile again.
 
     Args:
-      num_parallel: how many radii to run in parallel under `vmap`, at as many times the memory;
-        by default all, on a CPU as many as pay.
+      logits_fn: as for `attack`, like all other arguments not listed here.
+      num_parallel: how many radii to run in parallel under `vmap`, at as many times the memory; by
+        default all, on a CPU as many as pay off.
+
+    Returns:
+      A `RobustnessCurve`: the fields of `Adversarial`, each with a leading axis [E].
+
+    Raises:
+      UserError: as `attack`.
     """
     model, inputs = _prepare(logits_fn, images, labels, settings, key=key, indices=indices)
     program = _Program(settings, model, _require_parallel(num_parallel))
@@ -173,31 +195,11 @@ def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
 # ---- The compiled program ----------------------------------------------------------------------
 
 
-class _Model(NamedTuple):
-    """A model without its arrays: what a program is compiled for."""
-
-    structure: Any
-    rest: tuple[Hashable, ...]
-
-    @classmethod
-    def split(cls, logits_fn: LogitsFn) -> tuple["_Model", list]:
-        leaves, structure = jax.tree.flatten(logits_fn)
-        arrays = [leaf if isinstance(leaf, jax.Array | np.ndarray) else None for leaf in leaves]
-        pairs = zip(arrays, leaves, strict=True)
-        rest = tuple(leaf if array is None else None for array, leaf in pairs)
-        return cls(structure, rest), arrays
-
-    def join(self, arrays: list) -> LogitsFn:
-        pairs = zip(arrays, self.rest, strict=True)
-        leaves = [leaf if array is None else array for array, leaf in pairs]
-        return jax.tree.unflatten(self.structure, leaves)
-
-
 class _Program(NamedTuple):
     """The constants of a compiled program: hashable."""
 
     settings: Attack
-    model: _Model
+    model: ModelStructure
     num_parallel: int | None
 
 
@@ -317,7 +319,7 @@ def _prepare(
     *,
     key: jax.Array | None,
     indices: jax.Array | None,
-) -> tuple[_Model, _Inputs]:
+) -> tuple[ModelStructure, _Inputs]:
     """Check arguments, as far as shapes and types go, and split the model from its arrays."""
     if not callable(logits_fn):
         raise UserError(f"logits_fn: expected a callable; got {type(logits_fn).__name__}")
@@ -339,7 +341,7 @@ def _prepare(
         indices = jnp.asarray(indices)
         if indices.shape != labels.shape:
             raise UserError(f"indices: expected {labels.shape}, as labels; got {indices.shape}")
-    model, arrays = _Model.split(logits_fn)
+    model, arrays = ModelStructure.split(logits_fn)
     try:
         hash(model)
     except TypeError as error:

@@ -57,16 +57,22 @@ class State(NamedTuple):
 @register("apgd-ce", loss="cross_entropy")
 @dataclasses.dataclass(frozen=True)
 class APGD(RestartedAttack):
-    """Auto-PGD; it has no step size to choose, and needs a key.
+    """Auto-PGD (Croce and Hein, 2020): no step size to choose; needs a key.
 
-    norm: 'linf', 'l2' or 'l1'.
-    loss: 'cross_entropy' or 'dlr'.
-    targets: maximise the targeted DLR loss instead, in separate restarts towards this number of
-        the likeliest other classes (at most all of them). 0: untargeted.
-    steps: k, of each restart.
-    restarts: the number of random starts (towards each target class).
-    passes: the network draws random numbers, `logits_fn(images, key)`; loss, gradient and the
-        logits that decide are means over this number of draws. None: it does not.
+    Attributes:
+      norm: 'linf', 'l2' or 'l1'.
+      loss: 'cross_entropy' or 'dlr'.
+      targets: maximise the targeted DLR loss instead, with separate restarts towards this number of
+        the most likely other classes (at most all of them). 0: untargeted.
+      steps: the number of steps of each restart.
+      restarts: the number of random starts (per target class).
+      passes: for a network that draws random numbers, `logits_fn(images, key)`: the number of draws
+        over which losses, gradients and the deciding logits are averaged. None: it draws none.
+
+    Example:
+        >>> from rtl_jax.attacks import APGD
+        >>> APGD("linf", loss="dlr", targets=9).targets
+        9
     """
 
     norm: Threat | str

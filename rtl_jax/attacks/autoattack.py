@@ -53,13 +53,20 @@ STANDARD_L1: Changes = {
 class AutoAttack:
     """The ensemble of an evaluation.
 
-    norm: 'linf', 'l2' or 'l1'.
-    version: 'standard'; 'plus' has more attacks and five restarts of the untargeted ones; 'rand'
-        is for networks that draw random numbers, called as `logits_fn(images, key)`, and averages
-        20 draws.
-    attacks: those to run, in this order, instead of the version's: of apgd-ce, apgd-dlr, apgd-t,
-        fab, fab-t, square and any other registered `RestartedAttack`.
-    steps: of APGD and FAB. queries: of Square. Published numbers have 100 and 5,000.
+    Attributes:
+      norm: 'linf', 'l2' or 'l1'.
+      version: 'standard'; 'plus', with more attacks and five restarts of the untargeted ones; or
+        'rand', for networks that draw random numbers, called as `logits_fn(images, key)`, averaged
+        over 20 draws.
+      attacks: the attacks to run, in this order, instead of the version's: apgd-ce, apgd-dlr,
+        apgd-t, fab, fab-t, square or any other registered `RestartedAttack`.
+      steps: of APGD and FAB; published numbers use 100.
+      queries: of Square; published numbers use 5,000.
+
+    Example:
+        >>> from rtl_jax.attacks import AutoAttack
+        >>> AutoAttack("linf", attacks=("apgd-ce", "square")).version
+        'standard'
     """
 
     norm: Threat | str
@@ -136,15 +143,16 @@ class AutoAttack:
 
 
 class Evaluation(NamedTuple):
-    """What AutoAttack found on N images.
+    """The result of AutoAttack on N images.
 
-    adversarial: as `attack` returns it, NumPy arrays; the images are the originals where nothing
-        was found, and losses are cross-entropy.
-    broken_by: for each image the name of the attack that broke it, 'clean' where it was
-        misclassified before, '' where it withstood them all.
-    accuracies: robust accuracy in [0, 1] after each attack, 'clean' first.
-    warnings: the checks that failed, and what had to be left out.
-    seconds: that the attacks took, including compilation and any earlier sessions.
+    Attributes:
+      adversarial: as `attack` returns it, NumPy arrays; where nothing was found, the images are the
+        originals. Losses are cross-entropy.
+      broken_by: for each image, the name of the attack that broke it, 'clean' if it was
+        misclassified beforehand, '' if it withstood all attacks.
+      accuracies: robust accuracy in [0, 1] after each attack, 'clean' first.
+      warnings: the checks that failed, and attacks that had to be left out.
+      seconds: the time of the attacks, including compilation and earlier sessions.
     """
 
     adversarial: Adversarial
@@ -171,28 +179,42 @@ def autoattack(
     num_parallel: int | None = None,
     directory: epath.PathLike | None = None,
 ) -> Evaluation:
-    """Evaluate a model as AutoAttack does.
+    """Evaluate a model with AutoAttack (Croce and Hein, 2020).
 
     Args:
       logits_fn: as for `attack`; for the version 'rand', `logits_fn(images, key)`.
       images: float [N, ...] in [0, 1]; Square needs [N, H, W, C].
       labels: int [N].
       eps: the radius, for pixels in [0, 1].
-      settings: which attacks, in which norm. A version leaves out attacks that need more classes
-        than the network has, with a warning.
+      settings: the attacks and their norm. A version leaves out attacks that need more classes than
+        the network has, with a warning.
       key: of all random numbers.
-      batch_size: images in a program; by default 16 on a CPU, 256 on an accelerator. It is
-        rounded up to a multiple of the number of devices, which share it.
+      batch_size: images per program; by default 16 on a CPU, 256 on an accelerator. It is rounded
+        up to a multiple of the number of devices, which share it.
       num_parallel: how many restarts to run in parallel, at as many times the memory. By default
-        one on a CPU, where images leave between restarts; on an accelerator as many as make up
+        one on a CPU, where images leave between restarts; on an accelerator, as many as make up
         1,024 images with a batch.
-      directory: where to keep finished batches with their adversarial images, so that the same
-        call resumes from them. They are evaluated again before they count.
+      directory: where to keep finished batches with their adversarial images, so that the same call
+        resumes from them. They are evaluated again before they count.
+
+    Returns:
+      An `Evaluation`: robust accuracy after each attack, adversarial images, and warnings.
 
     Raises:
-      UserError: as `attack`; where an attack named in `settings.attacks` needs more classes than
-        there are; and where there is a directory and no array in the model's pytree by which to
-        recognise it.
+      UserError: as `attack`; if an attack named in `settings.attacks` needs more classes than there
+        are; or if there is a directory but no array in the model's pytree to recognise it by.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from rtl_jax.attacks import AutoAttack, autoattack
+        >>> images = jnp.linspace(0.2, 0.8, 2 * 4 * 4 * 3).reshape(2, 4, 4, 3)
+        >>> def logits_fn(images):
+        ...     mean = images.mean((1, 2, 3))[:, None]
+        ...     return jnp.array([1.0, -1.0]) * (0.5 - mean)
+        >>> settings = AutoAttack("linf", attacks=("apgd-ce",), steps=10)
+        >>> labels, key = jnp.array([0, 1]), jax.random.key(0)
+        >>> autoattack(logits_fn, images, labels, 0.01, settings, key).robust_accuracy
+        1.0
     """
     batches = _batches(logits_fn, images, labels, eps, settings, key)
     batches = _placed(batches, settings, batch_size, num_parallel, directory)

@@ -25,14 +25,15 @@ Keep = Literal["best", "loss", "last"]
 class Problem(NamedTuple):
     """What to attack.
 
-    logits_fn: images [N, ...] to logits [N, C], each image independently (evaluation mode).
-    images: float [N, ...] in [0, 1].
-    labels: int [N].
-    eps: float [N], the radius; the step's size where the threat has none.
-    keys: one per image, [N]; None for an attack that is not random.
-    shared: what `Attack.prepare` returned, if searches at several radii share it.
-    num_parallel: how many restarts to run in parallel; see `map_attacks`.
-    restart_indices: int [M], which restarts to run, by default all; for a `RestartedAttack`.
+    Attributes:
+      logits_fn: images [N, ...] to logits [N, C], each image independently (evaluation mode).
+      images: float [N, ...] in [0, 1].
+      labels: int [N].
+      eps: float [N], the radius; the step size if the threat model has no radius.
+      keys: one per image, [N]; None for an attack that is not random.
+      shared: what `Attack.prepare` returned, if searches at several radii share it.
+      num_parallel: how many restarts to run in parallel; see `map_attacks`.
+      restart_indices: int [M], which restarts to run, by default all; for a `RestartedAttack`.
     """
 
     logits_fn: LogitsFn
@@ -48,8 +49,9 @@ class Problem(NamedTuple):
 class Diagnostics(NamedTuple):
     """Signs of masked gradients, int [N] each; see `checks`.
 
-    zero_gradient: the number of restarts whose gradient at the start was zero in every pixel.
-    ended_worse: the number of unsuccessful restarts whose last loss was lower than their first.
+    Attributes:
+      zero_gradient: the number of restarts whose gradient at the start was zero in every pixel.
+      ended_worse: the number of unsuccessful restarts whose last loss was lower than their first.
     """
 
     zero_gradient: jax.Array
@@ -74,14 +76,15 @@ class Iterate(NamedTuple):
 class Attack(abc.ABC):
     """A search for adversarial images: hashable, and therefore static under `jit`.
 
-    norm: the threat model; its name is replaced by the object.
-    loss: what is reported for the images found.
-    targeted: labels are classes to reach, not classes to leave.
-    passes: the number of draws of a randomised network to average; None for any other network.
-    step_size: the step's size in pixel units, where it does not follow from eps.
-    unroll: compile without loops.
+    Subclasses are frozen dataclasses; a setting that users may choose is a field.
 
-    Subclasses are frozen dataclasses, and make fields of those that their users may choose.
+    Attributes:
+      norm: the threat model; a name is replaced by the object.
+      loss: what is reported for the images found.
+      targeted: labels are classes to reach, not classes to leave.
+      passes: the number of draws of a randomised network to average; None for any other network.
+      step_size: the step size in pixel units, if it does not follow from eps.
+      unroll: compile without loops.
     """
 
     norm: Threat | str

@@ -33,16 +33,22 @@ class Boundary(NamedTuple):
 @register("fab", targets=0)
 @dataclasses.dataclass(frozen=True)
 class FAB(RestartedAttack):
-    """FAB; it needs a key for random starts.
+    """FAB (Croce and Hein, 2020): the closest misclassified image; needs a key.
 
-    It minimises the distance to a misclassified image, and here stops within eps.
+    It minimises the distance to the original, and here stops within eps.
 
-    norm: 'linf', 'l2' or 'l1'.
-    targets: FAB-T: separate restarts towards this number of the likeliest other classes (at most
-        all of them). 0: towards the nearest of all boundaries, at one gradient per class.
-    steps: k, of each restart.
-    restarts: their number (towards each target class); the first begins at the image, the others
-        at random around it.
+    Attributes:
+      norm: 'linf', 'l2' or 'l1'.
+      targets: FAB-T: separate restarts towards this number of the most likely other classes (at
+        most all of them). 0: towards the closest of all boundaries, at one gradient per class.
+      steps: the number of steps of each restart.
+      restarts: their number (per target class); the first starts at the image, the others at random
+        around it.
+
+    Example:
+        >>> from rtl_jax.attacks import FAB
+        >>> FAB("l2", targets=9).restarts
+        1
     """
 
     norm: Threat | str

@@ -13,10 +13,11 @@ from rtl_jax.attacks.threats import Threat
 @register("gaussian")
 @dataclasses.dataclass(frozen=True)
 class Gaussian(Attack):
-    """N(0, sigma^2) for every pixel, projected onto the ball and [0, 1] (A.10).
+    """Add N(0, sigma^2) to every pixel and project onto the ball and [0, 1] (paper, A.10); needs a
+    key.
 
-    At sigma 1 the noise of a 224 px image has length 388: for the paper's L2 ball of 3 the result
-    is a random point on the sphere.
+    At sigma 1 the noise of a 224 px image has length 388, so within the paper's L2 ball of 3 the
+    result is a random point on the sphere.
     """
 
     norm: Threat | str = "l2"

@@ -23,23 +23,29 @@ Evaluated = tuple[Iterate, Any]  # the second is the gradient of the objective, 
 @register("pgd")
 @dataclasses.dataclass(frozen=True)
 class PGD(Attack):
-    """PGD(steps). The radius is not part of it.
+    """Projected gradient descent with a fixed step size. The radius is an argument of `attack`.
 
-    norm: 'l2', 'linf', 'unconstrained', or a `Threat`; in L1 use `APGD`.
-    steps: k, the number of gradients taken.
-    relative_step: c of the step's size c * eps / k.
-    step_size: the step's size in pixel units instead; 'unconstrained' needs it.
-    random_start: begin at a random point of the threat model: in the box (linf), on the sphere
+    Attributes:
+      norm: 'l2', 'linf', 'unconstrained', or a `Threat`; in L1 use `APGD`.
+      steps: k, the number of gradients computed.
+      relative_step: c in the step size c * eps / k.
+      step_size: the step size in pixel units instead; 'unconstrained' needs it.
+      random_start: start at a random point of the threat model: in the box (linf), on the sphere
         (l2), one step away (unconstrained).
-    restarts: the number of random starts; an image withstands if it withstands them all.
-    targeted: labels are the classes to reach.
-    loss: 'cross_entropy', 'margin', 'dlr' or 'logit'.
-    keep: which iterate to return, the first and the last included: for each image the 'best' (one
-        that succeeds before one that does not, then the higher loss), the one of highest 'loss'
-        alone, as `robustness` does in training, or the 'last'.
-    unroll: compile the steps one after the other instead of as a loop. No number changes, and
-        compilation takes longer with every step. It is for models on a CPU whose convolutions
-        XLA runs up to 90 times slower in a loop; this package's networks have none.
+      restarts: the number of random starts; an image must withstand all of them.
+      targeted: labels are the classes to reach.
+      loss: 'cross_entropy', 'margin', 'dlr' or 'logit'.
+      keep: which iterate to return, among all including the first and the last. 'best': a success
+        before a failure, then the higher loss. 'loss': the highest loss, as `robustness` does in
+        training. 'last': the last one.
+      unroll: compile the steps without a loop. Results do not change, and compilation time grows
+        with the number of steps. For models on a CPU whose convolutions XLA runs up to 90 times
+        slower in a loop; networks of this package do not need it.
+
+    Example:
+        >>> from rtl_jax.attacks import PGD
+        >>> PGD("linf", steps=50, random_start=True, restarts=5).steps
+        50
     """
 
     norm: Threat | str

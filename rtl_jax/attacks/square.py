@@ -22,11 +22,17 @@ from rtl_jax.errors import UserError
 @register("square")
 @dataclasses.dataclass(frozen=True)
 class Square(RestartedAttack):
-    """Square, for images [N, H, W, C]; it needs a key.
+    """Square (Andriushchenko et al., 2020) for images [N, H, W, C]: black-box; needs a key.
 
-    norm: 'linf', 'l2' or 'l1'.
-    queries: the number of proposals, one after the other.
-    restarts: the number of random starts.
+    Attributes:
+      norm: 'linf', 'l2' or 'l1'.
+      queries: the number of proposals, made one after another.
+      restarts: the number of random starts.
+
+    Example:
+        >>> from rtl_jax.attacks import Square
+        >>> Square("linf").queries
+        5000
     """
 
     norm: Threat | str

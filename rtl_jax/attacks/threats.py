@@ -24,10 +24,12 @@ _BISECTIONS = 32
 
 
 class Threat(abc.ABC):
-    """A set of allowed changes, of a radius eps, and how to search within it.
+    """A set of allowed changes with a radius eps, and how to search within it.
 
-    name: what settings call it. display_name: what figures and tables call it.
-    has_radius: whether there is an eps. If not, methods receive the step's size in its place.
+    Attributes:
+      name: its name in settings.
+      display_name: its name in figures and tables.
+      has_radius: whether there is an eps. If not, methods receive the step size in its place.
     """
 
     name: ClassVar[str]

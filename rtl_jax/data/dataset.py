@@ -23,7 +23,8 @@ Order = Literal["original", "tfds"]
 class ImageSet:
     """Images, uint8 [N, H, W, C] with C 1 or 3, and their labels, int32 [N]; read-only.
 
-    Raises UserError for any other dtype, shape or length.
+    Raises:
+      UserError: any other dtype, shape or length.
     """
 
     images: np.ndarray
@@ -51,7 +52,7 @@ class ImageSet:
         return len(self.labels)
 
     def take(self, indices: np.ndarray | Sequence[int]) -> "ImageSet":
-        """The images at `indices`, int [M], in that order (a copy)."""
+        """Copy the images at `indices`, int [M], in that order."""
         rows = np.asarray(indices, dtype=np.int64)
         return ImageSet(self.images[rows], self.labels[rows])
 
@@ -64,11 +65,19 @@ def three_channels(images: ImageSet) -> ImageSet:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """A classification set that is ready to use.
+    """A classification data set, ready to use.
 
-    `name` is the spec it was loaded from, `order` the order of its rows (see `Order`).
-    Raises UserError unless both halves hold images of one shape, labels lie in
-    0 .. num_classes - 1, and each of at least two classes has a training image.
+    Attributes:
+      name: the spec that it was loaded from.
+      train: the training images.
+      test: the test images.
+      class_names: the names of the classes, by label.
+      order: the order of its images (see `Order`).
+
+    Raises:
+      UserError: the images differ in shape, a label is outside 0 .. num_classes - 1, there are
+      fewer
+        than two classes, or a class has no training image.
     """
 
     name: str

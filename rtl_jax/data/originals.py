@@ -87,7 +87,7 @@ def fetch(target: PaperTarget, data_dir: Path) -> Files:
             except UserError as error:
                 raise UserError(
                     f"tfds:{target.name} is not in {data_dir} (missing: {', '.join(missing)}), and "
-                    f"downloading it failed. {error} A set prepared by TFDS in "
+                    f"downloading it failed. {error}. A set prepared by TFDS in "
                     f"{data_dir / target.name} is read too (pip install 'rtl-jax[prepare]' to "
                     "prepare one)."
                 ) from error

@@ -27,28 +27,37 @@ def load_dataset(
     test: str | None = None,
     test_on_train: bool = False,
 ) -> Dataset:
-    """Load a classification set, decoded, as uint8 in memory.
+    """Load a classification data set, decoded, as uint8 in memory.
 
     Args:
-        spec: `digits`, `tfds:NAME`, `folder:PATH`, `list:PATH` or `npz:PATH`, or several joined
-            by `+` (see `union`).
-        data_dir: where `tfds:` sets lie and are downloaded to; None is the environment's
-            RTL_JAX_DATA_DIR, else ~/.cache/rtl_jax/data.
-        cache_dir: where decoded sets are kept; None is the environment's
-            RTL_JAX_CACHE_DIR, else ~/.cache/rtl_jax.
-        image_size: height and width in pixels given to images of varying size (shorter
-            side resized, centre cropped). Sets of one fixed size keep it.
+        spec: `digits`, `tfds:NAME`, `folder:PATH`, `list:PATH` or `npz:PATH`, or several joined by
+          `+`
+            (see `union`).
+        data_dir: the directory of `tfds:` sets and their downloads; None: RTL_JAX_DATA_DIR, or
+            ~/.cache/rtl_jax/data.
+        cache_dir: the directory of decoded sets; None: RTL_JAX_CACHE_DIR, or ~/.cache/rtl_jax.
+        image_size: height and width in pixels of images of varying size (shorter side resized,
+          centre
+            cropped). Sets of one fixed size keep it.
         seed: of the train/test split of a `folder:` that has none.
         classes: keep only these labels and renumber them 0, 1, ...; None keeps all.
-        test: another set, whose test images take the place of these (see `union`). Of copies,
-            those of held-out pictures (see `leaks`).
-        test_on_train: the training images take the place of the test images, as for
-            cross-validation.
+        test: another set, whose test images replace those of this one (see `union`). If they are
+            copies, only copies of held-out images are used (see `leaks`).
+        test_on_train: use the training images as test images, as for cross-validation.
+
+    Returns:
+        A `Dataset` with training and test images, labels and class names.
 
     Raises:
-        UserError: the source is missing, damaged, or not a classification set; the
-            message says what to do; or it cannot be told which test images are copies of
-            training images (see `leaks`). Without network it comes within 10 seconds.
+        UserError: the source is missing, damaged, or not a classification set (the message says
+        what to
+            do), or it cannot be decided which test images are copies of training images (see
+            `leaks`). Without network access it comes within 10 seconds.
+
+    Example:
+        >>> from rtl_jax.data import load_dataset
+        >>> load_dataset("digits", data_dir=None, image_size=32).train.images.shape
+        (1197, 8, 8, 1)
     """
     if image_size < 1:
         raise UserError(f"image_size must be positive, received {image_size}")

@@ -46,21 +46,26 @@ class Stream:
         threads: int = THREADS,
         workers: int = 0,
     ) -> "Batches":
-        """Endless batches of the training split, from the first one on.
+        """Iterate endlessly over batches of the training split.
 
         Args:
             batch_size: of all hosts together.
             seed: of the orders and the crops, 0 .. 2**32 - 1.
             host: which share to read, 0 .. hosts - 1.
-            hosts: how many shares there are.
-            resized_crop: the smallest share of the area that a random resized crop takes (see
-                `crop.crop_box`); 0 resizes the shorter side and takes the centre.
+            hosts: the number of shares.
+            resized_crop: the smallest fraction of the area in a random resized crop (see
+              `crop.crop_box`);
+                0 resizes the shorter side and crops the centre.
             threads: that read and decode, in each process.
-            workers: processes beside this one that decode whole batches; 0: this one does.
+            workers: processes beside this one that decode whole batches; 0: this one decodes.
+
+        Returns:
+            An iterator of (images, labels, indices) that can save and restore its state.
 
         Raises:
-            UserError: hosts do not divide the batch, the batch exceeds the set, or an
-                argument is out of its range; from `next`, an image is damaged.
+            UserError: hosts do not divide the batch, the batch exceeds the set, or an argument is
+            out of
+                its range; from `next`, an image is damaged.
         """
         if not 1 <= batch_size <= self.num_images:
             raise UserError(
@@ -82,9 +87,12 @@ class Stream:
         return Batches(decode, shuffle, threads, workers)
 
     def test(self, limit: int | None) -> ImageSet:
-        """The images of the test split, uint8 [N, size, size, 3], or `limit` of them.
+        """Decode the images of the test split, uint8 [N, size, size, 3], or `limit` of them.
 
-        The draw is that of `draw_test_subset`. Raises UserError for damaged images.
+        The draw is that of `draw_test_subset`.
+
+        Raises:
+            UserError: an image is damaged.
         """
         labels = self._test.labels()
         rows = draw_test_subset(labels, limit, self.num_classes)
@@ -109,17 +117,21 @@ def open_stream(
     image_size: int,
     classes: Sequence[int] | None = None,
 ) -> Stream:
-    """Open a set whose images are decoded as they are needed.
+    """Open a data set whose images are decoded when they are needed.
 
     Args:
-        spec: `folder:PATH`, `tfds:NAME` as prepared by TFDS, or several joined by `+`.
+        spec: `folder:PATH`, `list:PATH`, `tfds:NAME` as prepared by TFDS, or several joined by `+`.
         data_dir: as for `load_dataset`.
-        image_size: height and width in pixels given to every image.
-        classes: keep only these labels and renumber them 0, 1, ...; None keeps all. For
-            `tfds:` this reads the whole set once.
+        image_size: height and width in pixels of every image.
+        classes: keep only these labels and renumber them 0, 1, ...; None keeps all. For `tfds:`
+          this
+            reads the whole set once.
+
+    Returns:
+        A `Stream`.
 
     Raises:
-        UserError: as `load_dataset`, and for sets that are not stored picture by picture.
+        UserError: as `load_dataset`, and for sets that do not store images one by one.
     """
     _check_grain()
     if image_size < 1:
@@ -162,10 +174,12 @@ def open_records(spec: str, *, data_dir: Path, classes: Sequence[int] | None = N
 
 
 def decoded_bytes(spec: str, *, data_dir: str | Path | None, image_size: int) -> int:
-    """About how many bytes of memory the images take that `load_dataset` returns.
+    """Estimate the memory, in bytes, of the images that `load_dataset` would return.
 
-    No image is decoded: sizes are those in metadata, of folders those in up to 64 headers.
-    Raises UserError as `load_dataset` for what is missing.
+    No image is decoded: sizes are taken from metadata, for folders from up to 64 headers.
+
+    Raises:
+        UserError: as `load_dataset`, if something is missing.
     """
     sources = open_sources(spec, data_path(data_dir))
     return sum(source.decoded_bytes(image_size) for source in sources)

@@ -12,31 +12,42 @@ TEST_SEED = 10_000_000
 
 
 def seed_for(index: int) -> int:
-    """The seed of the authors' `index`-th repetition: 20000000 + 100000 * index."""
+    """Return the seed of the authors' `index`-th repetition: 20000000 + 100000 * index.
+
+    Example:
+        >>> seed_for(3)
+        20300000
+    """
     return 20_000_000 + 100_000 * index
 
 
 def draw_subset(
     labels: np.ndarray | Sequence[int], num_images: int | None, seed: int, num_classes: int
 ) -> np.ndarray:
-    """Draw training indices by the authors' rule; the same seed and labels give the same.
+    """Draw training indices by the authors' rule; the same seed and labels give the same indices.
 
-    All indices are shuffled by Python's Mersenne Twister. Going through them, one is taken
-    if more places remain than labels are still unseen, or if its own label is unseen: so
-    every label has at least one image.
+    All indices are shuffled by Python's Mersenne Twister. Going through them in order, an index is
+    taken if more places remain than labels are still unseen, or if its label is unseen, so every
+    label has at least one image.
 
     Args:
         labels: int [N], each in 0 .. num_classes - 1.
         num_images: how many to draw, or None for all N, in their own order.
         seed: of the shuffle; see `seed_for`.
-        num_classes: labels that must each appear.
+        num_classes: the number of labels that must each appear.
 
     Returns:
         Indices, int64 [num_images], in the order drawn.
 
     Raises:
-        UserError: fewer images asked for than labels, more than there are, or a label
-            that no image has.
+        UserError: fewer images are requested than there are labels, more than there are images, or
+        a
+            label has no image.
+
+    Example:
+        >>> rows = draw_subset([0, 1, 0, 1, 0, 1], 4, seed_for(0), 2)
+        >>> rows.shape, rows.dtype
+        ((4,), dtype('int64'))
     """
     sequence = np.asarray(labels).tolist()
     total = len(sequence)
@@ -71,11 +82,11 @@ def draw_subset(
 def draw_test_subset(
     labels: np.ndarray | Sequence[int], num_images: int | None, num_classes: int
 ) -> np.ndarray:
-    """A fixed random part of a test set, with the classes in the proportions of the whole.
+    """Draw a fixed random part of a test set, stratified by class.
 
-    It depends on the labels and `num_images` alone, so every run is tested on the same
-    images. Each class gives its share rounded down; the places left go to the largest
-    remainders, the lower label first.
+    It depends only on the labels and `num_images`, so every run is tested on the same images. Each
+    class gets its share rounded down; the remaining places go to the largest remainders, the lower
+    label first.
 
     Args:
         labels: int [N], each in 0 .. num_classes - 1.
@@ -87,6 +98,10 @@ def draw_test_subset(
 
     Raises:
         UserError: `num_images` is below one or above N.
+
+    Example:
+        >>> draw_test_subset([0, 0, 0, 0, 1, 1], 3, 2).shape
+        (3,)
     """
     labels = np.asarray(labels)
     total = len(labels)

@@ -28,9 +28,11 @@ class _System(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class ConjugateGradient:
-    """Iterative, of the damped Hessian, many right-hand sides at once.
+    """Iterative solutions with the damped Hessian, many right-hand sides at once.
 
-    `residual` and `iterations` are the largest so far.
+    Attributes:
+      residual: the largest relative residual so far.
+      iterations: the largest number of iterations so far.
     """
 
     system: _System

@@ -68,12 +68,12 @@ class Curvature(NamedTuple):
 
 
 def hessian_curvature(examples: Examples) -> Curvature:
-    """The mean cross-entropy's Hessian, which is also its expected Fisher information (A.9)."""
+    """Return the Hessian of the mean cross-entropy, also its expected Fisher information (A.9)."""
     return Curvature(examples.inputs, examples.probabilities, examples.probabilities, -1)
 
 
 def empirical_fisher_curvature(examples: Examples) -> Curvature:
-    """The mean of the gradients' own outer products, sum_i g_i g_i^T / N."""
+    """Return the mean outer product of the gradients, sum_i g_i g_i^T / N."""
     return Curvature(examples.inputs, np.zeros_like(examples.errors), examples.errors, 1)
 
 

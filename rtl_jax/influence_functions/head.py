@@ -18,13 +18,14 @@ from rtl_jax.errors import UserError
 
 
 class Examples(NamedTuple):
-    """What a head's gradients and Hessians are made of, float64.
+    """What gradients and Hessians of a head are made of, float64.
 
-    inputs: [N, D], the features, and a 1 for the bias.
-    probabilities: [N, C], of the softmax.
-    errors: [N, C], the gradient with respect to the logits; each row sums to 0.
-    losses: [N], nats.
-    labels: int [N].
+    Attributes:
+      inputs: [N, D], the features, and a 1 for the bias.
+      probabilities: [N, C], of the softmax.
+      errors: [N, C], the gradient with respect to the logits; each row sums to 0.
+      losses: [N], nats.
+      labels: int [N].
     """
 
     inputs: np.ndarray
@@ -35,33 +36,41 @@ class Examples(NamedTuple):
 
     @property
     def num_examples(self) -> int:
-        """N."""
+        """N, the number of examples."""
         return len(self.inputs)
 
     @property
     def num_classes(self) -> int:
-        """C."""
+        """C, the number of classes."""
         return self.errors.shape[1]
 
     @property
     def num_parameters(self) -> int:
-        """C D, those of the head."""
+        """C D, the number of parameters of the head."""
         return self.errors.shape[1] * self.inputs.shape[1]
 
     def take(self, rows: np.ndarray | slice) -> "Examples":
-        """The examples at `rows`."""
+        """Select the examples at `rows`."""
         return Examples(*(array[rows] for array in self))
 
     def gradients(self) -> np.ndarray:
-        """The whole gradient of each example's loss, [N, C, D]. For a few examples at a time."""
+        """Compute the full gradient of each example's loss, [N, C, D]; meant for a few examples."""
         return self.errors[:, :, None] * self.inputs[:, None, :]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Head:
-    """The last, linear layer: kernel [d, C], and bias [C] or None.
+    """A softmax head: kernel [d, C], and bias [C] or None.
 
-    Raises UserError where their shapes do not belong together or a value is not finite.
+    Raises:
+      UserError: the shapes do not match, or a value is not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from rtl_jax.influence_functions import Head
+        >>> head = Head(np.eye(2), np.zeros(2))
+        >>> head.examples(np.ones((3, 2)), np.array([0, 1, 0])).errors.shape
+        (3, 2)
     """
 
     kernel: np.ndarray
@@ -89,9 +98,10 @@ class Head:
         return np.concatenate([kernel, np.asarray(self.bias, np.float64)[:, None]], axis=1)
 
     def examples(self, features: np.ndarray, labels: np.ndarray) -> Examples:
-        """Features [N, d] and int labels [N] as this head sees them.
+        """Return features [N, d] and int labels [N] as `Examples` of this head.
 
-        Raises UserError for other shapes, labels outside 0 .. C - 1 and values not finite.
+        Raises:
+          UserError: other shapes, labels outside 0 .. C - 1, or values that are not finite.
         """
         inputs = self.inputs(features)
         labels = np.asarray(labels)

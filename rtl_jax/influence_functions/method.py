@@ -40,17 +40,24 @@ def solver_for(
     batch_size: int = 5,
     memory_gib: int | None = None,
 ) -> Solver:
-    """A solver of (H + damping I) s = g, prepared with the training examples.
+    """Prepare a solver of (H + damping I) s = g with the training examples.
 
     Args:
       head: the last layer, at whose weights the loss is expanded.
       train: its training examples.
-      solver: 'cholesky', 'pseudo_inverse' (with `cutoff`, absolute or relative to the largest
-        singular value, in damping's place) or 'conjugate_gradient' (to `tolerance`).
-      curvature: 'hessian', which is the expected Fisher too, or 'empirical_fisher'.
+      solver: 'cholesky'; 'pseudo_inverse', which takes `cutoff` instead of damping; or
+        'conjugate_gradient', which iterates to `tolerance`.
+      curvature: 'hessian', which is also the expected Fisher, or 'empirical_fisher'.
       hessian: 'closed_form', or 'autodiff' in batches of `batch_size`, as in the paper.
-      damping: added to the mean loss's Hessian.
+      damping: added to the Hessian of the mean loss.
+      cutoff: smaller singular values are dropped by 'pseudo_inverse'.
+      cutoff_kind: 'absolute', or 'relative' to the largest singular value.
+      tolerance: relative residual of conjugate gradients.
+      batch_size: of 'autodiff'.
       memory_gib: what a Hessian and its solver may take; None: what is free.
+
+    Returns:
+      A solver, for `influence_scores`, `score` and `self_influence`.
 
     Raises:
       UserError: an unknown name, too little memory, or a singular Hessian.

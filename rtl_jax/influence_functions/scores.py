@@ -30,14 +30,19 @@ Kernel = Callable[[Examples, Examples], np.ndarray]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
-    """Scores float64 [T, n], mapped from disk, and what their writer said about them."""
+    """Influence scores.
+
+    Attributes:
+      values: float64 [T, n], memory-mapped: test images by training images.
+      record: the manifest: solver, damping, residual, ...
+    """
 
     values: np.ndarray
     record: dict[str, Any]
 
 
 def influence_kernel(solver: Solver) -> Kernel:
-    """g^T H^-1 g' for a solver's H, as products of short vectors."""
+    """Return a function that computes g^T H^-1 g' for all pairs, with the solver's H."""
 
     def kernel(left: Examples, right: Examples) -> np.ndarray:
         solved = solver.solve(right)
@@ -53,14 +58,17 @@ def influence_kernel(solver: Solver) -> Kernel:
 
 
 def gradient_kernel(left: Examples, right: Examples) -> np.ndarray:
-    """g^T g', the baseline that knows no Hessian: the product of two small Gram matrices."""
+    """Compute g^T g' for all pairs, [N, M]: the baseline without a Hessian.
+
+    It is the product of two small Gram matrices.
+    """
     return (left.inputs @ right.inputs.T) * (left.errors @ right.errors.T)
 
 
 def self_influence(
     solver: Solver, examples: Examples, progress: Progress = lambda done: None
 ) -> np.ndarray:
-    """g^T H^-1 g of each example, [N]: large for what the others do not predict."""
+    """Compute g^T H^-1 g of each example, [N]: large if the other examples do not predict it."""
     found = np.empty(examples.num_examples)
     for rows in _chunks(examples.num_examples, solver.chunk):
         part = examples.take(rows)
@@ -71,7 +79,7 @@ def self_influence(
 
 
 def self_gradient(examples: Examples) -> np.ndarray:
-    """g^T g of each example, [N], the baseline of `self_influence`."""
+    """Compute g^T g of each example, [N], the baseline of `self_influence`."""
     return (examples.inputs**2).sum(1) * (examples.errors**2).sum(1)
 
 
@@ -83,10 +91,21 @@ def score(
     record: Mapping[str, Any],
     progress: Progress = lambda done: None,
 ) -> Scores:
-    """`write_scores` of influences; the solver solves for the smaller set, a chunk at a time.
+    """Write the influence scores of all pairs to a directory; resume if interrupted.
 
-    `record` says what else than the examples the scores depend on. `progress` is told how many of
-    the smaller set's examples are done.
+    Args:
+      directory: a local directory, complete or absent.
+      solver: as `solver_for` returns it.
+      test: T examples to explain.
+      train: n training examples.
+      record: what else, besides the examples, the scores depend on; part of the manifest.
+      progress: called with the number of examples done since the last call, of the smaller set.
+
+    Returns:
+      The scores, memory-mapped.
+
+    Raises:
+      UserError: the directory cannot be written or holds damaged scores.
     """
     block, axis = _blocks(solver, test, train)
     return write_scores(
@@ -102,7 +121,7 @@ def score(
 
 
 def influence_scores(solver: Solver, test: Examples, train: Examples) -> np.ndarray:
-    """The scores, float64 [T, n], in memory; equal to what `score` writes."""
+    """Compute the influence scores of all pairs in memory, float64 [T, n]; equal to `score`."""
     block, axis = _blocks(solver, test, train)
     total = (test, train)[axis].num_examples
     return np.concatenate([block(rows) for rows in _chunks(total, solver.chunk)], axis)
@@ -163,7 +182,11 @@ def write_scores(
 
 
 def read_scores(directory: epath.PathLike) -> Scores:
-    """Map the scores in `directory`; raise UserError where they are absent or damaged."""
+    """Map the scores in a directory.
+
+    Raises:
+      UserError: there are none, or they are damaged.
+    """
     directory = local(directory)
     try:
         record = json.loads((directory / "manifest.json").read_text())
@@ -186,9 +209,16 @@ def local(path: epath.PathLike) -> Path:
 
 
 def top_k(values: np.ndarray, k: int) -> np.ndarray:
-    """The k most influential training images of each test image, [T, k], the largest first.
+    """Return the k most influential training images of each test image, int64 [T, k], largest
+    first.
 
     Of equal scores the earlier image comes first.
+
+    Example:
+        >>> import numpy as np
+        >>> from rtl_jax.influence_functions import top_k
+        >>> top_k(np.array([[0.1, 0.3, 0.2]]), 2).tolist()
+        [[1, 2]]
     """
     found = np.empty((len(values), k), np.int64)
     for rows in _chunks(len(values), 1024):

@@ -20,10 +20,11 @@ BLOCK = 1024  # columns that a factorisation works on at a time
 
 
 class Solver(Protocol):
-    """What scores need of a solver.
+    """What scores need from a solver.
 
-    basis: [C, K], orthonormal, of the class space that solutions are written in.
-    chunk: how many examples to solve at once.
+    Attributes:
+      basis: [C, K], orthonormal: the subspace of class space in which solutions are written.
+      chunk: how many examples to solve for at once.
     """
 
     basis: np.ndarray
@@ -39,9 +40,10 @@ class Solver(Protocol):
 
 @dataclasses.dataclass(eq=False)
 class Cholesky:
-    """Exact, of the damped Hessian: one factorisation in place, then two triangular solves.
+    """Exact solutions with the damped Hessian: one factorisation in place, then triangular solves.
 
-    factor: lower triangle [KD, KD], Fortran order.
+    Attributes:
+      factor: lower triangle [KD, KD], Fortran order.
     """
 
     factor: np.ndarray
@@ -59,9 +61,12 @@ class Cholesky:
     ) -> "Cholesky":
         """Factorise H + damping I in the basis of class contrasts, or in another.
 
-        An L2 term of the loss, l2/2 |W|^2, is a damping of l2. Raises UserError where memory is
-        too small, and where the matrix is singular, as it is without damping when there are
-        fewer examples than features.
+        An L2 penalty on the weights W, l2/2 ||W||^2, is a damping of l2.
+
+        Raises:
+          UserError: there is too little memory, or the matrix is singular, as it is without damping
+          if
+            there are fewer examples than features.
         """
         basis = contrasts(curvature.num_classes) if basis is None else basis
         size = basis.shape[1] * curvature.inputs.shape[1]
@@ -82,7 +87,7 @@ class Cholesky:
 
     @property
     def record(self) -> dict[str, Any]:
-        """Nothing: it is exact to rounding."""
+        """Return an empty record: the solution is exact up to rounding."""
         return {}
 
     def solve(self, examples: Examples) -> np.ndarray:
@@ -126,9 +131,11 @@ Cutoff = Literal["absolute", "relative"]
 
 @dataclasses.dataclass(eq=False)
 class PseudoInverse:
-    """The Moore-Penrose inverse, as the paper has it, by H's eigendecomposition.
+    """The Moore-Penrose inverse, as in the paper, by the eigendecomposition of H.
 
-    values: [R], the eigenvalues kept; vectors: [KD, R].
+    Attributes:
+      values: [R], the eigenvalues kept.
+      vectors: [KD, R].
     """
 
     values: np.ndarray
@@ -147,11 +154,13 @@ class PseudoInverse:
         basis: np.ndarray | None = None,
         memory_gib: int | None = None,
     ) -> "PseudoInverse":
-        """Invert the eigenvalues whose absolute value, which is the singular value, is larger than
-        `cutoff`, or with 'relative' than `cutoff` times the largest; the others become 0.
+        """Invert the eigenvalues larger in absolute value than `cutoff`; the others become 0.
 
-        An absolute 1e-20 keeps what rounding leaves of the zeros too, some 1e-17 of the largest.
-        Raises UserError where memory is too small or nothing is left.
+        With 'relative', the cut-off is `cutoff` times the largest. An absolute 1e-20 also keeps
+        what rounding leaves of the zeros, about 1e-17 of the largest.
+
+        Raises:
+          UserError: there is too little memory, or no eigenvalue is left.
         """
         basis = np.eye(curvature.num_classes) if basis is None else basis
         size = basis.shape[1] * curvature.inputs.shape[1]

@@ -1,6 +1,7 @@
-"""The command line of `run.py`: a config file, its overrides and a work directory."""
+"""The command line of an experiment: a config, its overrides and a work directory."""
 
 import difflib
+import inspect
 import os
 import re
 import runpy
@@ -10,24 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtl_jax.errors import UserError
-from rtl_jax.lab.config import Experiment, expected, freeze, takes_names
+from rtl_jax.lab import config_files
+from rtl_jax.lab.config import Experiment, choices, expected, freeze, takes_names
 from rtl_jax.lab.settings import editable
+from rtl_jax.runtime.program import typed
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
-
-USAGE = """\
-usage: python run.py --config FILE [--config.GROUP.SETTING=VALUE ...] [--workdir DIR]
-
-  --config FILE    a Python file with get_config(), such as configs/svhn_l2.py
-  --config.X=V     another value for a setting, for example
-                     --config.target.dataset=folder:photos --config.transfer.blocks=1
-                   'none' where a setting may be empty; all settings: rtl_jax/lab/config/
-  --workdir DIR    where rows, checkpoints and networks go (default: runs/NAME of the config);
-                   the same command goes on where it was interrupted
-"""
-
-_HELP = "python run.py --help shows the usage"
 
 
 def parse(argv: Sequence[str]) -> tuple[Experiment, str]:
@@ -39,14 +29,25 @@ def parse(argv: Sequence[str]) -> tuple[Experiment, str]:
     given = _given(argv)
     for name in ("config", "workdir"):
         if name in given and not given[name]:
-            raise UserError(f"--{name}: expected a value, received nothing; {_HELP}")
+            raise UserError(f"--{name}: expected a value, received nothing; {_help()}")
     file, workdir = given.pop("config", None), given.pop("workdir", None)
     if file is None:
-        raise UserError(f"--config is missing: expected --config FILE; {_HELP}")
-    config = editable(_load(file))
+        raise UserError(f"--config is missing: expected --config FILE; {_help()}")
+    place, argument = _place(file)
+    config = editable(_load(place, argument))
     for name, text in given.items():
         _override(config, name.removeprefix("config."), text)
-    return freeze(config), os.path.expanduser(workdir or f"runs/{Path(file).stem}")
+    return freeze(config), os.path.expanduser(workdir or _usual_workdir(place, argument))
+
+
+def _help() -> str:
+    return f"{typed()} --help shows the usage"
+
+
+def _usual_workdir(file: str, argument: str | None) -> str:
+    """runs/NAME, or runs/NAME_ARGUMENT."""
+    words = (Path(file).stem, argument)
+    return f"runs/{'_'.join(word.replace('/', '-') for word in words if word)}"
 
 
 def _given(argv: Sequence[str]) -> dict[str, str | None]:
@@ -56,7 +57,9 @@ def _given(argv: Sequence[str]) -> dict[str, str | None]:
     while rest:
         argument = rest.pop()
         if not argument.startswith("-"):
-            raise UserError(f"unexpected {argument!r}: expected a flag, such as --config; {_HELP}")
+            raise UserError(
+                f"unexpected {argument!r}: expected a flag, such as --config; {_help()}"
+            )
         name, equals, text = argument.lstrip("-").partition("=")
         value: str | None = text
         if name.startswith("noconfig."):  # as absl writes a boolean that is false
@@ -67,7 +70,7 @@ def _given(argv: Sequence[str]) -> dict[str, str | None]:
             close = difflib.get_close_matches(name, ["config", "workdir"], n=1)
             raise UserError(
                 f"unknown flag --{name}{_did_you_mean(close, '--')}; "
-                f"settings are written --config.GROUP.SETTING=VALUE; {_HELP}"
+                f"settings are written --config.GROUP.SETTING=VALUE; {_help()}"
             )
         if name in given:
             raise UserError(f"--{name} is given twice: expected it once")
@@ -81,14 +84,14 @@ def _override(config: "ConfigDict", key: str, text: str | None) -> None:
     from ml_collections import config_flags
 
     kind = expected(key)
-    if text is not None and text.lower() == "none":
+    if text is not None and text.lower() == "none" and "none" not in choices(key):
         config.update_from_flattened_dict({key: None})
         return
     if text and takes_names(key):
         # As they are: ml_collections would want each in quotation marks.
         config.update_from_flattened_dict({key: tuple(text.split(","))})
         return
-    arguments = ["run.py", f"--config.{key}" if text is None else f"--config.{key}={text}"]
+    arguments = [typed(), f"--config.{key}" if text is None else f"--config.{key}={text}"]
     values = flags.FlagValues()
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
@@ -98,23 +101,39 @@ def _override(config: "ConfigDict", key: str, text: str | None) -> None:
         raise UserError(f"{key}: expected {kind}, received {received}") from error
 
 
-def _load(file: str) -> Experiment:
-    """What a config file's get_config() returns, checked."""
-    path = Path(file)
+def _place(named: str) -> tuple[str, str | None]:
+    """The file that --config names, by its path or as a config of the package, and its argument."""
+    if Path(named).is_file():
+        return named, None
+    name, colon, argument = named.partition(":")
+    path = Path(name)
+    if path.is_file():
+        return name, argument if colon else None
+    if installed := config_files.find(name):
+        return str(installed), argument if colon else None
     if path.is_dir():
-        raise UserError(f"--config: expected a Python file, received the directory {file}")
-    if not path.is_file():
-        known = [str(p) for folder in (path.parent, Path("configs")) for p in folder.glob("*.py")]
-        names = {Path(p).stem: p for p in known}
-        close = difflib.get_close_matches(path.stem, names, n=1)
-        raise UserError(
-            f"--config: there is no file {file}{_did_you_mean([names[c] for c in close])}"
-        )
+        raise UserError(f"--config: expected a Python file, received the directory {name}")
+    known = {Path(known).stem: known for known in config_files.names()}
+    for folder in (path.parent, Path("configs")):
+        known |= {file.stem: str(file) for file in folder.glob("*.py")}
+    close = difflib.get_close_matches(path.stem, known, n=1)
+    raise UserError(
+        f"--config: there is no file {name}{_did_you_mean([known[c] for c in close])}; "
+        f"{typed('configs')} lists those that come with rtl_jax"
+    )
+
+
+def _load(file: str, argument: str | None) -> Experiment:
+    """What a config file's get_config() returns, checked."""
     try:
-        module = runpy.run_path(file, run_name="config")
-        if "get_config" not in module:
+        get_config = runpy.run_path(file, run_name="config").get("get_config")
+        if get_config is None:
             raise UserError("expected a function get_config(), found none")
-        return freeze(module["get_config"]())
+        if argument is None:
+            return freeze(get_config())
+        if not inspect.signature(get_config).parameters:
+            raise UserError(f"takes no argument, received {argument!r} after its name")
+        return freeze(get_config(argument))
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
     except Exception as error:

@@ -29,10 +29,10 @@ from rtl_jax.train.split import SplitNetwork
 
 def method(settings: config.Attack) -> Attack:
     """The attack that the settings name."""
-    if settings.method == "autoattack":
+    if settings.method in ("autoattack", "smoothing"):
         raise UserError(
-            "attack.method: 'autoattack' is no single attack, and the task 'attack' alone runs it: "
-            "expected 'pgd' or 'gaussian' here"
+            f"attack.method: {settings.method!r} is no single attack, and the task 'attack' alone "
+            "runs it: expected 'pgd' or 'gaussian' here"
         )
     return make_attack(settings.method, **vars(settings))
 

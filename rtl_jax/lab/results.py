@@ -42,12 +42,13 @@ PIXEL_BASELINES = {
 SCHEMA: dict[str, tuple[str, str]] = {
     "schema_version": ("int64", "of this table"),
     "run": ("string", "identifies settings, source network and data; 16 hex digits"),
-    "task": ("string", "finetune, attack, pretrain, influence or visualize"),
+    "task": ("string", "finetune, attack, pretrain, influence, visualize or choose"),
     "method": (
         "string",
         "transfer, linear_pixels, ridge_pixels and nearest_pixels (logistic regression, ridge "
-        "regression and 1-nearest-neighbour on raw pixels), pretrain, pgd, gaussian, autoattack, "
-        "influence, influence_trainable, gradient, loss, features or gradients",
+        "regression and 1-nearest-neighbour on raw pixels), pretrain, pgd, fourier, gaussian, "
+        "autoattack, smoothing, influence, influence_trainable, gradient, loss, features, "
+        "gradients or choose",
     ),
     "source": ("string", "source.checkpoint as given"),
     "source_sha256": ("string", "of the source's original file, where known"),

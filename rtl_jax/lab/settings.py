@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Optional
 
 from rtl_jax.errors import UserError, require
+from rtl_jax.runtime.program import typed
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -49,6 +50,15 @@ def expected(root: Any, key: str) -> str:
 def takes_names(root: Any, key: str) -> bool:
     """Whether a setting is a list of names. Raises UserError if there is no such setting."""
     return str in _item_types(_hint(root, key))
+
+
+def choices(root: Any, key: str) -> tuple[Any, ...]:
+    """The values that a setting may have, where they are listed; none: they are not.
+
+    Raises UserError if there is no such setting.
+    """
+    hint = _hint(root, key)
+    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
 
 
 def _hint(root: Any, key: str) -> Any:
@@ -102,7 +112,7 @@ def _unknown(root: Any, keys: Iterable[str]) -> UserError:
         same = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
         close = same or difflib.get_close_matches(key, known, n=1)
         found.append(f"{key} (did you mean {close[0]}?)" if close else key)
-    return UserError(f"unknown setting {', '.join(found)}: rtl_jax/lab/config/ lists them all")
+    return UserError(f"unknown setting {', '.join(found)}: {typed('settings')} lists them all")
 
 
 def _leaves(cls: Any, prefix: str = "") -> Iterable[str]:

@@ -40,11 +40,14 @@ class HeadWeights(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Network:
-    """A network and what it knows of itself.
+    """A network, its weights, and what it knows about itself.
 
-    `params` and `batch_stats` are flat dictionaries of float32 arrays by path; `provenance` is what
-    its writer knew and JSON can hold: source file, sha256, how it was trained, and, where they
-    are known, the entries that the properties below read.
+    Attributes:
+      architecture: the structure, including image normalisation.
+      params: a flat dictionary of float32 arrays by path.
+      batch_stats: likewise, the BatchNorm statistics.
+      provenance: JSON-serialisable facts: source file, sha256, training settings, and, if known,
+        the entries that the properties below read.
 
     Example:
         >>> import rtl_jax as rtl
@@ -67,35 +70,35 @@ class Network:
 
     @property
     def image_size(self) -> int | None:
-        """The pixels of the images that it was trained on; None: it does not say."""
+        """The size in pixels of its training images; None if unknown."""
         target = (self.provenance.get("settings") or {}).get("target", {})
         return self.provenance.get("image_size") or target.get("image_size")
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The names of its classes, by label; None: it does not say."""
+        """The names of its classes, by label; None if unknown."""
         names = self.provenance.get("class_names")
         return None if names is None else tuple(names)
 
     @property
     def training_images(self) -> frozenset[str] | None:
-        """The `image_digests` of all images that it was trained on; None: it does not say."""
+        """The `image_digests` of all its training images; None if unknown."""
         every = self.provenance.get("training_images")
         return None if every is None else frozenset(every)
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by for calibrated probabilities; 1 unless one was fitted."""
+        """The divisor of logits for calibrated probabilities; 1 unless one was fitted."""
         calibration = self.provenance.get("calibration")
         return calibration["temperature"] if calibration else 1.0
 
     @cached_property
     def digest(self) -> str:
-        """sha256, in hex, of all variables: what names it in the names of runs."""
+        """The sha256 of all variables, in hex, which names the network in the names of runs."""
         return digest((dict(self.params), dict(self.batch_stats)))
 
     def columns(self) -> dict[str, Any]:
-        """What a row of results says of it."""
+        """Return what a result row says about the network."""
         source = self.provenance.get("source")  # of a converted network, its file's name
         known = source if isinstance(source, Mapping) else {}
         return {
@@ -114,29 +117,37 @@ class Network:
     def logits_fn(
         self, *, dtype: Any = jnp.float32, method: ConvMethod | None = None
     ) -> jax.tree_util.Partial:
-        """Images [N, H, W, 3] in [0, 1] to logits [N, classes], in evaluation mode.
+        """Return a function from images [N, H, W, 3] in [0, 1] to logits [N, classes].
 
-        A pytree whose arrays are arguments of any program that it is passed to. `dtype` is what
-        blocks compute in. Variables with a leading axis (many seeds) go through `jax.vmap` over
-        the result; then `method='dot'` is the convolution to choose, see `models.convolution`.
+        It is a pytree whose arrays are arguments of any compiled program it is passed to, and runs
+        in evaluation mode.
+
+        Args:
+          dtype: what blocks compute in.
+          method: how convolutions are computed. Variables with a leading axis (many seeds) go
+            through `jax.vmap` over the result; then choose 'dot', see `models.convolution`.
         """
         graphdef = definition(self.architecture, dtype=dtype, method=method)
         return jax.tree_util.Partial(_logits, graphdef, *self._on_device)
 
     def features_fn(self, split: int | None = None) -> jax.tree_util.Partial:
-        """Images [N, H, W, 3] to the features at a split point, by default what the head sees."""
+        """Return a function from images [N, H, W, 3] to features at a split point.
+
+        By default these are the inputs of the head.
+        """
         split = self.architecture.num_blocks if split is None else split
         graphdef = definition(self.architecture)
-        # The split point is a constant of the program, as the structure is.
-        return jax.tree_util.Partial(partial(_features, graphdef, split), *self._on_device)
+        return jax.tree_util.Partial(_FeaturesAt(split), graphdef, *self._on_device)
 
     def features(
         self, images: np.ndarray, *, image_size: int | None = None, batch_size: int = 128
     ) -> np.ndarray:
-        """What the head sees of images [N, H, W, 1 or 3], uint8 or float in [0, 1]; [N, d] float32.
+        """Compute the inputs of the head, float32 [N, d].
 
-        Images are resized to the network's own size, or to `image_size`, and computed in full
-        float32 precision, in batches that are padded to one size, so that one program is compiled.
+        Args:
+          images: [N, H, W, 1 or 3], uint8 or float in [0, 1]; resized to the network's size.
+          image_size: another size.
+          batch_size: images per batch; batches are padded to one size, so one program is compiled.
         """
         images, size = np.asarray(images), image_size or self.image_size or DEFAULT_IMAGE_SIZE
         if images.ndim == 3:
@@ -145,13 +156,18 @@ class Network:
             return np.concatenate(list(self._features(images, size, batch_size)))
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """The classes' probabilities, float64 [N, classes], of features [N, d] of the head."""
+        """Return class probabilities, float64 [N, classes], for features [N, d]."""
         kernel, bias = (np.asarray(part, np.float64) for part in self.head)
         logits = np.asarray(features, np.float64) @ kernel + bias
         return softmax(logits / self.temperature, axis=1)
 
     def predict_proba(self, images: np.ndarray, *, batch_size: int = 128) -> np.ndarray:
-        """The classes' probabilities, float64 [N, classes], at the network's temperature.
+        """Return class probabilities, float64 [N, classes], at the network's temperature.
+
+        Args:
+          images: [N, H, W, 1 or 3] or [N, H, W], uint8 or float in [0, 1]; resized to the network's
+            size.
+          batch_size: images per batch.
 
         Example:
             >>> import numpy as np, rtl_jax as rtl
@@ -164,14 +180,16 @@ class Network:
     # ---- From and to files ------------------------------------------------------------------
 
     def replace(self, **changes: Any) -> "Network":
-        """The same network with some fields changed."""
+        """Return the same network with some fields changed."""
         return dataclasses.replace(self, **changes)
 
     def save(self, directory: epath.PathLike) -> None:
-        """Write it to a directory that does not exist; complete or not at all.
+        """Write the network to a directory that does not exist, completely or not at all.
 
-        Raises UserError where something exists already, where a variable is missing, left over or
-        of another shape, and where the disk refuses.
+        Raises:
+          UserError: something exists there already, a variable is missing, left over or misshapen,
+          or the
+            disk cannot be written.
         """
         storage.require_absent(absolute(directory))
         check_variables(self.architecture, self.params, self.batch_stats, str(absolute(directory)))
@@ -183,9 +201,10 @@ class Network:
 
     @classmethod
     def load(cls, directory: epath.PathLike) -> "Network":
-        """Read what `save` wrote.
+        """Read a network that `save` wrote.
 
-        Raises UserError where it is absent, damaged or does not fit together.
+        Raises:
+          UserError: it is missing, damaged or inconsistent.
         """
         manifest, variables = storage.read_network(directory, _shapes)
         architecture = registry.from_dict(manifest["architecture"])
@@ -194,20 +213,27 @@ class Network:
         return cls(architecture, *trees, manifest["provenance"])
 
     def export(self, destination: str | Path) -> Path:
-        """Write it for PyTorch, under its family's names there: .safetensors, or .pth with torch.
+        """Write the network for PyTorch, with the tensor names of its family.
 
-        Normalisation is no part of such a file: its user subtracts `architecture.mean` from pixels
-        in [0, 1] and divides by `architecture.std`. A .onnx or .stablehlo is a function of pixels
-        in [0, 1] to probabilities, normalisation and temperature included; a .timm is a folder
-        that timm loads. Returns the file's path.
+        Normalisation is not part of such a file: subtract `architecture.mean` from pixels in [0, 1]
+        and divide by `architecture.std`. A .onnx or .stablehlo is a function of
+        pixels in [0, 1] to probabilities, normalisation and temperature included; a .timm is a
+        folder that timm loads.
 
-        Raises UserError for another ending, and for a destination that exists.
+        Args:
+          destination: a `.safetensors` file, or a `.pth` file, which needs torch.
+
+        Returns:
+          The path of the file.
+
+        Raises:
+          UserError: another file extension, or a destination that exists.
         """
         for entry in entry_points(group="rtl_jax.exporters"):
             return entry.load()(self, destination, report=lambda _: None)
         raise UserError(
-            "exporting needs the package `convert`, which is installed beside rtl_jax: "
-            "pip install rtl_jax again"
+            "exporting needs rtl_jax to be installed, where it is only found on a path: "
+            "pip install rtl-jax, or pip install -e . in a checkout"
         )
 
     @property
@@ -239,10 +265,20 @@ def _logits(
     return bind(graphdef, params, batch_stats)(images)
 
 
-def _features(
-    graphdef: nnx.GraphDef, split: int, params: Mapping, batch_stats: Mapping, images: jax.Array
-) -> jax.Array:
-    return bind(graphdef, params, batch_stats).prefix(images, split)
+@dataclasses.dataclass(frozen=True)
+class _FeaturesAt:
+    """Features at a split point, which is a constant of the program, as the structure is.
+
+    Two of one split point are equal, as two `functools.partial` are not: a program that takes them
+    is compiled once.
+    """
+
+    split: int
+
+    def __call__(
+        self, graphdef: nnx.GraphDef, params: Mapping, batch_stats: Mapping, images: jax.Array
+    ) -> jax.Array:
+        return bind(graphdef, params, batch_stats).prefix(images, self.split)
 
 
 @partial(jax.jit, static_argnums=2)

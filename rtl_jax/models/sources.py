@@ -17,6 +17,7 @@ from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
 from rtl_jax.models.storage import is_network, networks_in
 from rtl_jax.runtime.paths import cache_path
+from rtl_jax.runtime.program import typed
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def load_source(checkpoint: str, *, arch: str = "", seed: int = 0, **shape: Any)
         if convert is None:
             raise UserError(
                 f"source.checkpoint: {checkpoint} is to be converted first: "
-                f"python -m convert {checkpoint} DESTINATION"
+                f"{typed('convert')} {checkpoint} DESTINATION"
             )
         network = Network.load(convert(checkpoint, cache_path() / "converted"))
     else:
@@ -119,7 +120,7 @@ def _network_directory(path: epath.Path) -> epath.Path:
         raise UserError(f"source.checkpoint: {path} has several networks, name one:\n  {listing}")
     raise UserError(
         f"source.checkpoint: {path} holds neither a converted network nor a finished run. "
-        "Convert a torch checkpoint with: python -m convert SOURCE DESTINATION"
+        f"Convert a torch checkpoint with: {typed('convert')} SOURCE DESTINATION"
     )
 
 

@@ -26,6 +26,7 @@ from rtl_jax.runtime.digest import digest
 from rtl_jax.runtime.documents import parse_json, read_bytes
 from rtl_jax.runtime.interruption import undisturbed
 from rtl_jax.runtime.paths import absolute, complete_or_absent
+from rtl_jax.runtime.program import typed
 
 _MANIFEST = "manifest.json"
 
@@ -99,7 +100,7 @@ def read_network(
     if not path.exists():
         raise UserError(
             f"{directory} holds no network: expected {_MANIFEST} in it. "
-            "Convert a torch checkpoint with: python -m convert SOURCE DESTINATION"
+            f"Convert a torch checkpoint with: {typed('convert')} SOURCE DESTINATION"
         )
     try:
         manifest = _checked(read_bytes(path, limits.MANIFEST_BYTES).decode())

@@ -110,7 +110,7 @@ def require_devices() -> None:
         raise UserError(
             f"JAX finds no device with JAX_PLATFORMS={platforms}"
             f"{f' ({error})' if str(error) else ''}: leave it empty to use what there is, or "
-            "install what the platform needs, for a GPU pip install -e '.[cuda]'"
+            "install what the platform needs, for a GPU pip install 'rtl-jax[cuda]'"
         ) from error
 
 

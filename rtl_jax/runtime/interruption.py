@@ -130,8 +130,12 @@ def undisturbed() -> Iterator[None]:
 def end_at_once() -> None:
     """From now on end the process without a word, where it is asked to stop.
 
-    For the end of a program, when its work is done or has stopped already.
+    For the end of a program, when its work is done or has stopped already. Timers are cancelled,
+    for which Python would wait: JAX has one of 60 seconds while it looks for a TPU.
     """
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.cancel()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             # Jobs in a shell's background ignore SIGINT.

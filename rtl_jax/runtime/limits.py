@@ -21,6 +21,7 @@ VIEWS = 10_000
 OPERATIONS = 32  # of RandAugment, one after another
 PADDING = 512  # pixels on every side
 RESTARTS = 10_000
+SAMPLES = 10_000_000  # noisy copies of an image
 SHOWN = 1000  # images, or the like, in a figure
 THREADS = 1024
 RANK = 100_000  # eigenvectors that are kept

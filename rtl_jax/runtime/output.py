@@ -35,6 +35,9 @@ def run_and_exit(main: Callable[..., int], *arguments: Any) -> NoReturn:
         code = end.code
     except KeyboardInterrupt as stop:
         end_at_once()
+        sys.stderr.flush()
+        if not errors.at_start:  # behind a progress bar that nobody has closed
+            print(file=sys.stderr)
         print(
             "interrupted; what is finished is kept, nothing is half written, and the same command "
             "does the rest",
@@ -57,9 +60,12 @@ class _Lasting(io.FileIO):
     """A file descriptor to write to; from its first failure on it takes everything and drops it."""
 
     failure: OSError | None = None
+    at_start = True  # of a line
     text: TextIO
 
     def write(self, data: Any) -> int | None:  # type: ignore[override]
+        if len(data):
+            self.at_start = bytes(data)[-1:] in (b"\n", b"\r")
         if self.failure is None:
             try:
                 return super().write(data)

@@ -21,13 +21,15 @@ from rtl_jax.train.split import SplitNetwork
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class FineTuning:
-    """What one fine-tuning starts from.
+    """The inputs of one fine-tuning.
 
-    source: the network whose frozen part fine-tunings from the same one share.
-    network: the source, its head replaced by one for `class_names`.
-    train, test: the images that `train_indices`, int [N], in the order drawn, and `test_indices`,
-        int [M], ascending, choose from; `test` may be None.
-    program: the static part. seed: of the head, the batches and the augmentation.
+    Attributes:
+      source: the network whose frozen part is shared by all fine-tunings from it.
+      network: the source with a new head for `class_names`.
+      train: the images that `train_indices`, int [N], in the order drawn, select from.
+      test: the images that `test_indices`, int [M], ascending, select from; or None.
+      program: the static part.
+      seed: of the head, the batches and the augmentation.
     """
 
     source: Network
@@ -81,11 +83,12 @@ def start(
     test_indices: np.ndarray | None = None,
     perturb: Attack | None = None,
 ) -> dict[str, Any]:
-    """The fields of a `FineTuning`, with a new head drawn by the seed.
+    """Return the fields of a `FineTuning`, with a new head drawn by the seed.
 
-    Indices choose among the images, by default all; `perturb` is an attack on training images.
-    Raises UserError where the network has fewer blocks than the recipe trains, and where optax has
-    not what it names.
+    Indices select images, by default all; `perturb` is an attack on training images.
+
+    Raises:
+      UserError: the network has fewer blocks than the recipe trains, or optax lacks what it names.
     """
     architecture = source.architecture.replace(num_classes=len(class_names))
     # Too many blocks fail here, before any work.

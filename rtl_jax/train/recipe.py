@@ -38,17 +38,18 @@ class Recipe(TrainingSettings):
     head_fit: HeadFit = "sgd"
     eval_every: int | None = None  # epochs 1, 1 + n, ... and the last; none: 20, above 100 10
     # Features of frozen blocks whose statistics stay are computed once and kept: on the device
-    # while they take no more than this, else in host memory, else on disk (under
-    # RTL_JAX_CACHE_DIR). Or always in one of these places; 'none' computes them every time.
+    # while they take no more than this, else in host memory, else on disk (RTL_JAX_CACHE_DIR).
     feature_cache_mib: int = 2048
+    # Where these features are kept, however many they are; 'auto' is as said there, and 'none'
+    # computes them every time.
     feature_store: FeatureStore = "auto"
     feature_bits: int = 32  # 16 halves what they take
     # With augmentation: this many views of each image are drawn and kept, all seeds alike, and an
     # epoch takes one of them. None: a new view in every epoch, through the frozen blocks.
     views: int | None = None
-    # Also 1-nearest-neighbour, ridge and logistic regression on the raw pixels.
     # 'balanced': every class weighs alike in the cross-entropy, however many images it has.
     class_weights: Literal["none", "balanced"] = "none"
+    # Also 1-nearest-neighbour, ridge and logistic regression on the raw pixels.
     baseline: bool = False
 
     def __post_init__(self) -> None:

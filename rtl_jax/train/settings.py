@@ -24,18 +24,18 @@ class TrainingSettings:
 
     # ---- Descent ----
     # 'sgd' is torch's, with momentum and weight decay in the gradient; any other is optax's of that
-    # name, such as 'adamw', with its own defaults but for `optimizer_options`, such as b1=0.8.
+    # name, such as 'adamw', with its own defaults but for `optimizer_options`.
     optimizer: str = "sgd"
-    optimizer_options: tuple[str, ...] = ()
+    optimizer_options: tuple[str, ...] = ()  # of one of optax's: b1=0.8,b2=0.9
     learning_rate: float = 0.1  # of a schedule, the highest
     momentum: float = 0.9  # of 'sgd'
     weight_decay: float = 5e-4  # on all that is trained
     # The rate over all steps. 'step' drops it as the paper does, 'one_cycle' raises it from a 25th
     # during the share `warm_up` of all steps and then lowers it to nothing, both along a cosine;
     # 'cosine' and 'linear' lower it to nothing, 'constant' leaves it. Any other is optax's of that
-    # name, such as 'exponential_decay', with `schedule_options`, such as decay_rate=0.5.
+    # name, such as 'exponential_decay', with `schedule_options`.
     schedule: str = "step"
-    schedule_options: tuple[str, ...] = ()
+    schedule_options: tuple[str, ...] = ()  # of one of optax's: decay_rate=0.5
     # The epochs that the schedule spans, where training ends before it does. None: all that train.
     schedule_epochs: int | None = None
     learning_rate_drop: float = 0.1  # of 'step': the factor of each drop
@@ -49,21 +49,22 @@ class TrainingSettings:
     # its labels, too, in shares that are drawn from Beta(mixup, mixup). None: it is not.
     mixup: float | None = None
     # RandAugment (Cubuk et al., 2020): this many of its operations change each image, after the
-    # group `augmentation`, at this magnitude of 0 to 30. See data.randaugment.
+    # group `augmentation`. See data.randaugment.
     randaugment: int = 0
-    randaugment_magnitude: int = 9
-    # The network that is measured and kept, where it is not the last one: an exponential average of
-    # the weights with this decay per step, or their mean over all steps from this epoch on (SWA).
+    randaugment_magnitude: int = 9  # of RandAugment's operations, 0 to 30
+    # The network that is measured and kept is an exponential average of the weights with this decay
+    # per step. None: the last one.
     average_decay: float | None = None
+    # It is their mean over all steps from this epoch on (SWA). None: the last one.
     average_from: int | None = None
 
-    # ---- What training images are changed by: nothing, an attack's search, or noise ----
-    perturbation: PerturbationName = "none"
-    norm: Literal["linf", "l2"] = "l2"
+    # ---- What training images are changed by ----
+    perturbation: PerturbationName = "none"  # nothing, an attack's search, or noise
+    norm: Literal["linf", "l2"] = "l2"  # of the ball that training images stay in
     eps: float = 3.0  # the radius, for pixels in [0, 1]
-    steps: int = 20
+    steps: int = 20  # of 'pgd'
     relative_step: float = 2.5  # c: a step of 'pgd' is c * eps / steps
-    random_start: bool = False
+    random_start: bool = False  # of 'pgd', in the ball, where it would start from the image
     # Which iterate is trained on: that of the highest loss (as the paper's sources), or the last.
     keep: Keep = "loss"
     sigma: float = 1.0  # of Gaussian noise, before it is brought into the ball
@@ -73,8 +74,8 @@ class TrainingSettings:
     beta: float | None = None
 
     # ---- Course ----
-    batch_size: int = 128
-    eval_batch_size: int = 128
+    batch_size: int = 128  # images in a step
+    eval_batch_size: int = 128  # images evaluated at once
     # Test images attacked at each evaluation, as the group `attack` says; 0: none.
     num_attacked: int = 0
     precision: Precision = "float32"  # tf32 and bfloat16 are for accelerators

@@ -45,7 +45,7 @@ def test_a_file_is_converted_once(tmp_path, monkeypatch):
 def test_what_needs_an_option_names_the_command(tmp_path):
     weights = {name: value for name, value in state(BASIC).items() if not name.startswith("fc.")}
     path = save(weights, tmp_path / "a.pt")
-    with pytest.raises(UserError, match=f"--head zeros(.|\n)*python -m convert {path}"):
+    with pytest.raises(UserError, match=f"--head zeros(.|\n)*rtl-jax convert {path}"):
         ensure_converted(str(path), tmp_path / "cache")
 
 

@@ -181,7 +181,7 @@ def test_a_short_name_is_a_source(published, tmp_path, capsys):
     assert main(["pub/far", str(tmp_path / "three")]) == 2
     error = capsys.readouterr().err
     assert "https://drive.google.com/file/d/x1/view" in error
-    assert "python -m convert FILE DESTINATION --activation silu" in error
+    assert "rtl-jax convert FILE DESTINATION --activation silu" in error
     assert main(["pub/nets", str(tmp_path / "three")]) == 2
     assert "is it pub/net" in capsys.readouterr().err
 

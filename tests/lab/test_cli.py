@@ -93,6 +93,7 @@ OVERRIDES = [
     ("transfer.learning_rate", "1e-2", 0.01),
     ("transfer.learning_rate", "1", 1.0),
     ("transfer.baseline", "true", True),
+    ("transfer.perturbation", "none", "none"),  # a choice of that name
 ]
 
 
@@ -301,7 +302,7 @@ def test_a_binary_file(tmp_path: Path) -> None:
 def test_help(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main([flag]) == 0
     shown = capsys.readouterr()
-    assert shown.out.startswith("usage: python run.py --config FILE")
+    assert shown.out.startswith("usage: rtl-jax --config NAME")
     assert not shown.err
 
 

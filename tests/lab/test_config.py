@@ -205,6 +205,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "transfer.baseline": ([True, False], []),
     "attack.runs": ([None, "runs/x"], [""]),
     "attack.method": (["pgd", "gaussian", "autoattack"], ["fgsm"]),
+    "attack.low_frequency": ([0.0, 0.2], [-0.1, 1.1]),
+    "attack.high_frequency": ([0.25, 1.0], [-0.1, 1.1]),
     "attack.norm": (["linf", "l2"], ["l1", "unconstrained"]),  # l1 needs autoattack
     "attack.eps": ([(0.0,), (0.5, 1.0)], [(), (-0.1,), (0.5, 0.5), (float("nan"),)]),
     "attack.steps": ([1, 20], [0, -1]),
@@ -220,6 +222,9 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "attack.version": (["standard", "plus"], ["rand"]),
     "attack.attacks": ([(), ("fab-t", "square")], [("pgd",), ("fab", "fab")]),
     "attack.save_images": ([True, False], []),
+    "attack.samples": ([1, 100_000], [0, 10**8]),
+    "attack.selection_samples": ([1, 100], [0, 10**8]),
+    "attack.alpha": ([0.001, 0.5], [0.0, 1.0, float("nan")]),
     "pretraining.optimizer": (["sgd", "adamw"], [""]),
     "pretraining.optimizer_options": ([(), ("b1=0.9", "eps=1e-8")], [("b1",)]),
     "pretraining.schedule_options": ([(), ("decay_rate=0.5",)], [("decay_rate",)]),
@@ -565,6 +570,21 @@ def test_a_fine_tuning_has_one_name_by_itself_and_in_a_sweep() -> None:
 def test_restarts_need_random_starts() -> None:
     settings = freeze({"attack": {"restarts": 3, "random_start": True}}).attack
     assert (settings.restarts, settings.random_start) == (3, True)
+
+
+def test_smoothing_certifies_in_l2() -> None:
+    smoothing = {"norm": "l2", "method": "smoothing"}
+    assert freeze({"task": "attack", "attack": smoothing}).attack.method == "smoothing"
+    with pytest.raises(UserError, match=r"attack\.norm: expected 'l2' with .*'smoothing'"):
+        freeze({"task": "attack", "attack": {"method": "smoothing"}})
+    with pytest.raises(UserError, match=r"attack\.method: .*unless the task is 'attack'"):
+        freeze({"task": "pretrain", "attack": smoothing})
+
+
+def test_a_band_of_frequencies_is_in_l2() -> None:
+    assert freeze({"attack": {"norm": "l2", "method": "fourier"}}).attack.method == "fourier"
+    with pytest.raises(UserError, match=r"attack\.norm: expected 'l2' with .*'fourier'"):
+        freeze({"attack": {"method": "fourier"}})
 
 
 def test_l1_is_for_autoattack() -> None:

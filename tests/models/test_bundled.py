@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import rtl_jax
+from rtl_jax.command.sources import main
 from rtl_jax.errors import UserError
 from rtl_jax.lab.config import freeze
 from rtl_jax.models import bundled
+from rtl_jax.models import network as network_module
 from rtl_jax.models.architecture import ResNetArchitecture
-from rtl_jax.models.bundled.__main__ import main
 from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
@@ -81,7 +82,7 @@ def test_a_truncated_file_is_noticed(network: Network, tmp_path: Path):
 
 def test_the_list(network: Network, capsys: pytest.CaptureFixture):
     assert main([]) == 0
-    assert "bundled:tiny" in (out := capsys.readouterr().out) and "50.0%" in out
+    assert "bundled:tiny" in (out := capsys.readouterr().out) and "50.0" in out
     assert main(["tiny"]) == 0
     assert "hours: 0.5" in capsys.readouterr().out
     assert main(["large"]) == 2
@@ -137,3 +138,14 @@ def test_a_wheel_takes_them_along():
     assert {f"models/bundled/{name}.safetensors" for name in SHIPPED} <= set(data)
     for path in data:
         assert any(fnmatch.fnmatch(path, pattern) for pattern in patterns), path
+
+
+def test_features_are_compiled_once() -> None:
+    """However often, and for however many networks of one architecture, they are asked for."""
+    images = np.zeros((3, 32, 32, 3), np.uint8)
+    networks = [load_source("bundled:natural"), load_source("bundled:l2")]
+    networks[0].features(images)
+    before = network_module._prepared_features._cache_size()
+    for one in (*networks, *networks):
+        one.features(images)
+    assert network_module._prepared_features._cache_size() == before

@@ -169,7 +169,7 @@ def test_every_variable_that_does_not_fit_is_listed(tmp_path: Path) -> None:
 
 def test_no_network(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(UserError, match=r"holds no network.*python -m convert"):
+        with pytest.raises(UserError, match=r"holds no network.*rtl-jax convert"):
             Network.load(place)
 
 

@@ -124,7 +124,7 @@ def test_several_networks_are_listed(tmp_path: Path) -> None:
 def test_a_directory_without_a_network(tmp_path: Path) -> None:
     message = error_of(tmp_path)
     assert f"{tmp_path} holds neither a converted network nor a finished run" in message
-    assert "python -m convert SOURCE DESTINATION" in message
+    assert "rtl-jax convert SOURCE DESTINATION" in message
 
 
 def test_a_damaged_network_is_named(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_torch_files_need_a_converter(tmp_path: Path, monkeypatch: pytest.Monkey
     file = tmp_path / "weights.pt"
     file.write_bytes(b"x")
     for source in (str(file), "hf:madrylab/robust-imagenet-models/resnet50_l2_eps3.ckpt"):
-        assert f"python -m convert {source} DESTINATION" in error_of(source)
+        assert f"rtl-jax convert {source} DESTINATION" in error_of(source)
 
 
 def test_the_converter_is_given_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,8 +72,37 @@ def test_errors_that_nobody_reads(tmp_path: Path, script: str, where: str) -> No
     assert (tmp_path / "both").read_text() == "rows"
 
 
+@pytest.mark.parametrize(("shown", "before"), [("30%|###", "30%|###\\n"), ("gone \\r", "gone \\r")])
+def test_an_interruption_has_a_line_of_its_own(tmp_path: Path, shown: str, before: str) -> None:
+    """Where a progress bar was left open, and where it was wiped away."""
+    (tmp_path / "script.py").write_text(
+        "import sys\nfrom rtl_jax.runtime.output import run_and_exit\n"
+        f"def main():\n    sys.stderr.write('{shown}')\n    raise KeyboardInterrupt\n"
+        "run_and_exit(main)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    start = before.encode().decode("unicode_escape").encode() + b"interrupted; "
+    assert done.returncode == 130 and done.stderr.startswith(start), done.stderr
+
+
+def test_no_timer_is_waited_for(tmp_path: Path) -> None:
+    """As of a search for a TPU that was interrupted."""
+    (tmp_path / "script.py").write_text(
+        "import threading\nfrom rtl_jax.runtime.output import run_and_exit\n"
+        "def main():\n    threading.Timer(100, print).start()\n    raise KeyboardInterrupt\n"
+        "run_and_exit(main)\n"
+    )
+    done = shell(f"timeout 60 {sys.executable} {tmp_path / 'script.py'}")
+    assert done.returncode == 130 and done.stderr.startswith("interrupted; ")
+
+
 ENTRIES = {
     "run.py": "run.py --help",
+    "rtl_jax": "-m rtl_jax --help",
     "convert": "-m convert --help",
     "importer": "-m rtl_jax.lab.report.importer --help",
 }

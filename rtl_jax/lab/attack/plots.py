@@ -22,8 +22,11 @@ def draw_curve(path: epath.Path, settings: Attack, rows: pd.DataFrame) -> None:
     axes.plot(rows["eps"], rows["accuracy"], marker="o")
     axes.set_ylim(0, 100)
     axes.set_xlabel(f"{THREATS[settings.norm].display_name} eps, pixels in [0, 1]")
-    axes.set_ylabel("robust accuracy, %")
-    name = display_name(settings.method, **vars(settings))
+    if settings.method == "smoothing":
+        name, measured = f"smoothed with sigma {settings.sigma:g}", "certified"
+    else:
+        name, measured = display_name(settings.method, **vars(settings)), "robust"
+    axes.set_ylabel(f"{measured} accuracy, %")
     axes.set_title(f"{name}, {int(rows['num_test_images'].iloc[0])} images")
     axes.grid(alpha=0.3)
     save(figure, path)

@@ -23,11 +23,14 @@ def summarize(rows: pd.DataFrame) -> str:
 
 
 def _table(rows: pd.DataFrame) -> str:
-    lines = [f"{'eps':>10}{'robust accuracy':>18}{'95 % interval':>18}{'loss':>10}"]
+    certified = rows["method"].iloc[0] == "smoothing"  # which has no loss
+    measured = f"{'certified' if certified else 'robust'} accuracy"
+    lines = [f"{'eps':>10}{measured:>20}{'95 % interval':>18}{'' if certified else '      loss'}"]
     for _, row in rows.sort_values("eps").iterrows():
         low, high = wilson_interval(row.accuracy, row.num_test_images)
         ends = f"{low:.1f} to {high:.1f}"
-        lines.append(f"{row.eps:10.4g}{row.accuracy:17.2f}%{ends:>18}{row.loss:10.4g}")
+        loss = "" if certified else f"{row.loss:10.4g}"
+        lines.append(f"{row.eps:10.4g}{row.accuracy:19.2f}%{ends:>18}{loss}")
     doubtful = rows[rows["warnings"].fillna("") != ""].sort_values("eps")
     lines += [f"warning at eps {row.eps:.4g}: {row.warnings}" for _, row in doubtful.iterrows()]
     return "\n".join(lines)

@@ -30,6 +30,7 @@ from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.digest import digest
 from rtl_jax.runtime.progress import bar
+from rtl_jax.smoothing import Certified, Smoothing, certify
 
 
 class Measured(NamedTuple):
@@ -89,6 +90,7 @@ def _rows(
     """Attack the images, draw the figures, and make a row for each radius."""
     _, network, experiment, columns = subject
     settings = experiment.attack
+    certified = settings.method == "smoothing"
     measured, seconds, warnings = _measure(experiment, network, images, run.directory)
     rows = [
         results.row(
@@ -101,7 +103,7 @@ def _rows(
             eps=eps,
             warnings=warnings[index],
             accuracy=100 * (1 - float(measured.success[index].mean())),
-            loss=float(measured.losses[index].mean()),
+            loss=None if certified else float(measured.losses[index].mean()),
             seconds=seconds,
             **network.columns(),
             **columns,
@@ -109,7 +111,7 @@ def _rows(
         )
         for index, eps in enumerate(settings.eps)
     ]
-    if settings.num_shown:
+    if measured.shown.shape[1]:
         draw_images(run.directory / "images.png", settings, measured.shown, measured.success)
     draw_curve(run.directory / "curve.png", settings, results.frame(rows))
     return rows
@@ -136,11 +138,16 @@ def _measure(
 ) -> tuple[Measured, float, list[str | None]]:
     """What was found, in how many seconds, and for each radius the names of warnings."""
     settings, dtype = experiment.attack, devices.compute_dtype(experiment.attack.precision)
-    use: Use = "look" if settings.method == "gaussian" else "attack"
-    batch = Batch("attack.batch_size", min(settings.batch_size, len(images)), use)
+    use: Use = "look" if settings.method in ("gaussian", "smoothing") else "attack"
+    # Smoothing fills its batches with copies.
+    size = settings.batch_size if settings.method == "smoothing" else len(images)
+    batch = Batch("attack.batch_size", min(settings.batch_size, size), use)
     require_memory(network.architecture, experiment.target.image_size, batch, dtype=dtype)
     logits_fn = network.logits_fn(dtype=dtype)
     key, batches = jax.random.key(experiment.seed), directory / "batches"
+    if settings.method == "smoothing":
+        measured, seconds = _certify(experiment, logits_fn, images, key, batches)
+        return measured, seconds, [None] * len(settings.eps)
     if settings.method != "autoattack":
         measured, seconds = _attack(experiment, logits_fn, images, key, batches)
         return measured, seconds, [None] * len(settings.eps)
@@ -152,6 +159,47 @@ def _measure(
         batch_cache.keep(directory / "adversarial.npz", {"eps": np.asarray(settings.eps), **arrays})
     warnings = [",".join(sorted({warning.name for warning in one.warnings})) for one in found]
     return _gathered(found, settings), sum(one.seconds for one in found), list(warnings)
+
+
+def _certify(
+    experiment: Experiment,
+    logits_fn: LogitsFn,
+    images: ImageSet,
+    key: jax.Array,
+    directory: epath.Path,
+) -> tuple[Measured, float]:
+    """Certify all images; a success is one without the right class or a radius as large."""
+    settings, parts, seconds = experiment.attack, [], 0.0
+    smoothing = Smoothing(
+        settings.sigma, settings.samples, settings.selection_samples, settings.alpha
+    )
+    with bar("certifying", len(images), leave=True) as progress:
+        for rows, number, _ in padded_batches(len(images), settings.batch_size):
+            path = directory / f"{int(rows[0]):08d}.npz"
+            if not path.exists():
+                began = time.monotonic()
+                found = certify(
+                    logits_fn,
+                    np.asarray(prepare(images.images[rows], experiment.target.image_size)),
+                    images.labels[rows],
+                    smoothing,
+                    key,
+                    indices=rows,
+                    batch_size=settings.batch_size,
+                )
+                arrays = {name: values[:number] for name, values in vars(found).items()}
+                batch_cache.keep(path, {"seconds": np.asarray(time.monotonic() - began), **arrays})
+            stored = batch_cache.read(path)
+            seconds += float(stored.pop("seconds"))
+            parts.append(Certified(**stored))
+            progress.update(number)
+    correct, radii = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("correct", "radii")
+    )
+    success = np.stack([~(correct & (radii >= eps)) for eps in settings.eps])
+    nothing = np.full(success.shape, np.nan)
+    shown = np.zeros((len(settings.eps), 0, 1, 1, 3), np.float16)
+    return Measured(success, nothing, np.broadcast_to(radii, success.shape), shown), seconds
 
 
 def _autoattack(

@@ -13,31 +13,42 @@ AttackName = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
-    """How robustness is measured (paper, sections 3 and 7): PGD, Gaussian noise, or AutoAttack."""
+    """How robustness is measured: PGD, Gaussian noise (paper, sections 3 and 7), AutoAttack, or
+    certificates by randomised smoothing."""
 
     # A work directory whose fine-tuned networks are attacked, each on its own target and in rows
     # with the settings of its fine-tuning; none: the one network of `source`, on `target`.
     runs: str | None = None
-    method: Literal["pgd", "gaussian", "autoattack"] = "pgd"
-    norm: Literal["linf", "l2", "l1"] = "linf"  # l1 is for AutoAttack
+    # Projected gradient descent, the same in a band of frequencies, Gaussian noise, the ensemble
+    # AutoAttack, or certificates by randomised smoothing.
+    method: Literal["pgd", "fourier", "gaussian", "autoattack", "smoothing"] = "pgd"
+    norm: Literal["linf", "l2", "l1"] = "linf"  # of the ball; l1 is for AutoAttack
     # Radii, for pixels in [0, 1]; 0 is accuracy without an attack.
     eps: tuple[float, ...] = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
-    steps: int = 20
+    steps: int = 20  # of PGD
     relative_step: float = 2.5  # c: a step is c * eps / steps
-    random_start: bool = False
+    random_start: bool = False  # of PGD, in the ball, where it would start from the image
     restarts: int = 1  # from random starts; an image must withstand all of them
-    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"
+    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"  # that PGD raises
     # Which iterate counts: each image's best, or the last, as in most published figures.
     keep: Literal["best", "last"] = "best"
-    sigma: float = 1.0  # of Gaussian noise, before it is brought into the ball
-    batch_size: int = 64
-    precision: Precision = "float32"
+    # Of 'fourier': the band's lower end, itself inside, as a share of the highest frequency.
+    low_frequency: float = 0.0
+    high_frequency: float = 0.25  # of 'fourier': the band's upper end, itself inside
+    # Of Gaussian noise, before it is brought into the ball; of smoothing, as it is.
+    sigma: float = 1.0
+    batch_size: int = 64  # images attacked at once
+    precision: Precision = "float32"  # tf32 and bfloat16 are for accelerators
     num_shown: int = 8  # images in the figure; 0 draws none
-    # Of AutoAttack, which reads none of the settings from `steps` to `sigma`: its version, or the
-    # attacks to run instead; and whether to keep the adversarial images.
+    # AutoAttack's version; AutoAttack reads none of the settings from `steps` to `sigma`.
     version: Literal["standard", "plus"] = "standard"
+    # The attacks of AutoAttack to run, in place of its version's: apgd-ce, apgd-dlr, apgd-t, fab,
+    # fab-t, square.
     attacks: tuple[str, ...] = ()
-    save_images: bool = False
+    save_images: bool = False  # keep the adversarial images that AutoAttack finds
+    selection_samples: int = 100  # of smoothing: noisy copies that choose an image's class
+    samples: int = 10_000  # of smoothing: noisy copies that bound the probability of that class
+    alpha: float = 0.001  # of smoothing: how probable a wrong certificate of an image may be
 
     def __post_init__(self) -> None:
         for field in ("method", "norm", "loss", "keep", "precision", "version"):
@@ -49,11 +60,18 @@ class Attack:
         require(known, "attack.attacks", f"different ones of {', '.join(names)}", self.attacks)
         known = self.norm != "l1" or self.method == "autoattack"
         require(known, "attack.norm", "'l1' with attack.method 'autoattack' alone", self.norm)
+        known = self.norm == "l2" or self.method not in ("smoothing", "fourier")
+        require(known, "attack.norm", f"'l2' with attack.method {self.method!r}", self.norm)
+        low, high = self.low_frequency, self.high_frequency
+        require(0 <= low <= 1, "attack.low_frequency", "a number from 0 to 1", low)
+        expected = f"a number from attack.low_frequency, {low:g}, to 1"
+        require(low <= high <= 1, "attack.high_frequency", expected, high)
         radii = len(self.eps) > 0 and all(0 <= eps < float("inf") for eps in self.eps)
         require(radii, "attack.eps", "one radius or more, each 0 or more", self.eps)
         unique = len(set(self.eps)) == len(self.eps)
         require(unique, "attack.eps", "different radii", self.eps)
-        for field in ("steps", "restarts", "batch_size"):
+        require(0 < self.alpha < 1, "attack.alpha", "a number between 0 and 1", self.alpha)
+        for field in ("steps", "restarts", "batch_size", "samples", "selection_samples"):
             value = getattr(self, field)
             require(value > 0, f"attack.{field}", "a positive number", value)
         for field in ("relative_step", "sigma"):
@@ -70,6 +88,8 @@ class Attack:
             sigma=limits.RADIUS,
             batch_size=limits.BATCH_SIZE,
             num_shown=limits.SHOWN,
+            samples=limits.SAMPLES,
+            selection_samples=limits.SAMPLES,
         )
         searched = self.restarts == 1 or self.random_start
         require(searched, "attack.restarts", "1 without attack.random_start", self.restarts)

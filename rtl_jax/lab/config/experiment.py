@@ -34,6 +34,7 @@ GROUPS = {
     "influence": ("source", "target", "augmentation", "transfer", "influence"),
     "pretrain": ("source", "target", "augmentation", "pretraining", "attack"),
     "visualize": ("source", "target", "visualize"),
+    "choose": ("source", "target"),
     "my_images": (),
     "predict": (),
     "report": (),
@@ -88,9 +89,11 @@ _LATER_IN_TRANSFER = (
     "sigma",
     "num_attacked",
 )
+_LATER_IN_ATTACK = ("samples", "selection_samples", "alpha", "low_frequency", "high_frequency")
 LATER = (
     *(f"{group}.{name}" for group in ("transfer", "pretraining") for name in _LATER),
     *(f"transfer.{name}" for name in _LATER_IN_TRANSFER),
+    *(f"attack.{name}" for name in _LATER_IN_ATTACK),
 )
 
 Executor = Literal["local", "ray", "slurm"]
@@ -98,9 +101,10 @@ Executor = Literal["local", "ray", "slurm"]
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One run of `run.py`."""
+    """One run."""
 
-    task: str = "finetune"  # one of GROUPS
+    # finetune, sweep, attack, influence, pretrain, visualize, my_images, predict or report
+    task: str = "finetune"
     source: Source = dataclasses.field(default_factory=Source)
     target: Target = dataclasses.field(default_factory=Target)
     augmentation: Augmentation = dataclasses.field(default_factory=lambda: PRESETS["paper"])
@@ -134,6 +138,9 @@ class Experiment:
             solved = self.transfer.head_fit == "ridge"
             expected = "'sgd' or 'logistic' where a head alone is to be explained"
             require(not solved, "transfer.head_fit", expected, self.transfer.head_fit)
+        certified = self.attack.method == "smoothing" and self.task != "attack"
+        expected = "another than 'smoothing' unless the task is 'attack'"
+        require(not certified, "attack.method", expected, self.attack.method)
         if self.task == "my_images":
             # A candidate is a source, a number of blocks, a head, a rate and a number of epochs.
             for name in ("targets", "num_images", "epochs", "weight_decays", "eps", "betas"):
@@ -218,6 +225,11 @@ def freeze(config: Mapping[str, Any] | Experiment) -> Experiment:
 def expected(key: str) -> str:
     """What a setting such as 'transfer.blocks' takes, in words; UserError if there is none."""
     return settings.expected(Experiment, key)
+
+
+def choices(key: str) -> tuple[str, ...]:
+    """The values that a setting may have, where they are listed; UserError if there is none."""
+    return settings.choices(Experiment, key)
 
 
 def takes_names(key: str) -> bool:

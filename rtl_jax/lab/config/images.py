@@ -32,7 +32,7 @@ class Predict:
     images: str = ""
     output: str = ""  # a .csv or .parquet file; empty: WORKDIR/predictions.csv
     top: int = 5  # classes named for each picture, the most probable first
-    batch_size: int = 64
+    batch_size: int = 64  # pictures predicted at once
     explain: int = 0  # training images named that speak most for each prediction
 
     def __post_init__(self) -> None:

@@ -24,14 +24,17 @@ class Influence:
     rank: int = 50  # eigenvectors of that one; twice as many products are made
     # 'hessian' is the expected Fisher too; 'empirical_fisher' the gradients' outer products.
     curvature: Literal["hessian", "empirical_fisher"] = "hessian"
+    # How the head's Hessian is formed: by its formula, or by differentiating twice.
     hessian: Literal["closed_form", "autodiff"] = "closed_form"
     batch_size: int = 5  # of autodiff
+    # How the Hessian is inverted; a pseudo-inverse is the paper's way.
     solver: Literal["cholesky", "pseudo_inverse", "conjugate_gradient"] = "cholesky"
-    # Added to the mean loss's Hessian, as an L2 term of the loss adds its own; not to be inverted
-    # by a pseudo-inverse, which drops singular values up to the cut-off instead (the paper's:
-    # 1e-20), absolute or relative to the largest.
+    # Added to the mean loss's Hessian, as an L2 term of the loss adds its own; a pseudo-inverse
+    # does without.
     damping: float = 1e-3
+    # A pseudo-inverse drops singular values up to this one (the paper's: 1e-20).
     cutoff: float = 1e-20
+    # Whether the cut-off is a singular value, or a share of the largest.
     cutoff_kind: Literal["absolute", "relative"] = "absolute"
     tolerance: float = 1e-7  # of conjugate gradients' relative residuals
     flip_labels: float = 0.0  # a share of training labels to make wrong, and then to look for

@@ -18,14 +18,14 @@ class Pretraining(TrainingSettings):
 
     GROUP: ClassVar[str] = "pretraining"
 
-    epochs: int = 90
-    weight_decay: float = 1e-4
+    epochs: int = 90  # of training
+    weight_decay: float = 1e-4  # on all that is trained
     eval_every: int = 1  # epochs between evaluations; the last one is always evaluated
-    num_attacked: int = 512
+    num_attacked: int = 512  # validation images, at each evaluation; 0: none
     # Sets that take more than this when decoded are streamed from their files, not kept.
     memory_mib: int = 8192
     decoding_threads: int = 16  # of a streamed set, on each host
-    checkpoint_seconds: float = 300.0
+    checkpoint_seconds: float = 300.0  # between checkpoints, the most work that a kill costs
 
     def __post_init__(self) -> None:
         super().__post_init__()

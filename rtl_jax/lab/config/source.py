@@ -20,8 +20,9 @@ class Source:
     # For random only: 'imagenet' (7x7, stride 2, pool), or for images of about 32 px 'small'
     # (3x3, stride 1) or 'small_stride2' (3x3, stride 2).
     stem: Literal["imagenet", "small", "small_stride2"] = "imagenet"
-    # For random only: blocks per stage and width of each stage; none: the architecture's own.
+    # For random only: blocks in each stage; none: the architecture's own.
     stage_sizes: tuple[int, ...] | None = None
+    # For random only: the width of each stage; none: the architecture's own.
     stage_widths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:

@@ -33,16 +33,16 @@ class Sweep:
     num_images: tuple[int, ...] = ()  # values of target.num_images; 0: all
     epochs: tuple[int, ...] = ()  # transfer.epochs for each of num_images in turn
     folds: tuple[int, ...] = ()  # values of target.fold
-    # Numbers of a training, side by side in one program as seeds are: values of
-    # transfer.learning_rate, transfer.weight_decay, transfer.eps and transfer.beta.
+    # Values of transfer.learning_rate; like seeds, they train side by side in one program.
     learning_rates: tuple[float, ...] = ()
-    weight_decays: tuple[float, ...] = ()
-    eps: tuple[float, ...] = ()
-    betas: tuple[float, ...] = ()
+    weight_decays: tuple[float, ...] = ()  # values of transfer.weight_decay, side by side too
+    eps: tuple[float, ...] = ()  # values of transfer.eps, side by side too
+    betas: tuple[float, ...] = ()  # values of transfer.beta, side by side too
     head_fits: tuple[str, ...] = ()  # values of transfer.head_fit
-    # Seeds of each cell: `seed`, `seed` + 100000, and so on. None: the paper's numbers by size,
-    # those of its text (20 up to 1,600 images, 10 above) or of its Table 4 (20, 10, 5 and 1).
+    # Seeds of each cell: `seed`, `seed` + 100000, and so on. None: the paper's numbers by size.
     seeds: int | None = None
+    # The paper's numbers of seeds: those of its text (20 up to 1,600 images, 10 above) or of its
+    # Table 4 (20, 10, 5 and 1).
     seeds_by: Literal["text", "table4"] = "text"
     seeds_at_once: int | None = None  # in one program; none: as many as memory is estimated to take
     # Go on without the sources and targets that are not there, naming them, where the sweep would

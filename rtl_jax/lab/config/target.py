@@ -20,17 +20,18 @@ class Target:
     # Another set of the same classes, whose test images take the place of these; of a folder that
     # is not divided, every picture is one.
     test_dataset: str | None = None
-    # Cross-validation: the training images are dealt into this many folds, every class evenly. One
-    # of them, counted from 0, is tested on and the others train; none: all train, and are tested
-    # on too.
+    # Cross-validation: the training images are dealt into this many folds, every class evenly;
+    # none: no cross-validation.
     folds: int | None = None
+    # The fold, counted from 0, that is tested on while the others train; none: all train, and are
+    # tested on too.
     fold: int | None = None
-    # What is done to all images, training and test (paper, Table 2): resized to this many pixels;
-    # this many of the image_size x image_size frequencies of each channel, or this share of them,
-    # set to zero from the highest down.
+    # All images, training and test, are resized to this many pixels and back (paper, Table 2).
     low_resolution: int | None = None
+    # This many of the image_size x image_size frequencies of each channel of all images are set to
+    # zero, from the highest down (paper, Table 2).
     low_pass: int | None = None
-    low_pass_share: float | None = None
+    low_pass_share: float | None = None  # the same as a share of the frequencies
 
     def __post_init__(self) -> None:
         require(bool(self.dataset), "target.dataset", "a data set", self.dataset)

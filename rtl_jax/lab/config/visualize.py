@@ -13,19 +13,19 @@ class Visualize:
     """What networks see: images that raise one of their features (paper, Figure 1b and appendix
     A.1), or the gradients of the loss with respect to the pixels. The images are the target's."""
 
-    show: Literal["features", "gradients"] = "features"
+    show: Literal["features", "gradients"] = "features"  # what is drawn
     sources: tuple[str, ...] = ()  # values of source.checkpoint, side by side; empty: that one
     num_shown: int = 6  # images in the figure
     # Features by their number in what the head sees. Empty: for each source as many as have the
     # largest weights for a class of its head, or with none, as are most active at each image.
     units: tuple[int, ...] = ()
-    num_units: int = 2
-    label: int | None = None
-    # Of the search for an image: an L2 ball and steps of relative_step * eps / steps. The defaults
-    # are those of Engstrom et al. (2019), for images of 224 px: 200 steps of length 1.
+    num_units: int = 2  # features drawn where `units` is empty
+    label: int | None = None  # the class of the head whose features are drawn; none: of each image
+    # The radius of the L2 ball that is searched for an image. The defaults of the search are those
+    # of Engstrom et al. (2019), for images of 224 px: 200 steps of length 1.
     eps: float = 1000.0
-    steps: int = 200
-    relative_step: float = 0.2
+    steps: int = 200  # of the search
+    relative_step: float = 0.2  # c: a step is c * eps / steps
     loss: Literal["cross_entropy", "logit"] = "cross_entropy"  # whose gradients are shown
 
     def __post_init__(self) -> None:

@@ -86,7 +86,7 @@ def _answer(found: Findings) -> list[Element]:
         "train/ and test/ yourself."
     )
     use = (
-        f"The network is {found.network}. To use it: python run.py --config configs/predict.py "
+        f"The network is {found.network}. To use it: rtl-jax --config predict "
         f"--config.source.checkpoint={found.network} --config.predict.images=FOLDER"
     )
     return [Text(" ".join(words)), Text(series), Text(use)]

@@ -55,7 +55,7 @@ def _summary(rows: pd.DataFrame, found: Finetunings) -> str:
     ]
     seeds = [len(values) for values in found.last.values()]
     if seeds and max(seeds) == 1:
-        words.append("One seed each: no interval can be given, and no comparison is sure.")
+        words.append("One seed each: there are no intervals, and no comparison is conclusive.")
     if not found.last:
         words.append("There is no finished fine-tuning, so nothing can be recommended.")
     return " ".join(words)

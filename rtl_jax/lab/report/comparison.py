@@ -50,8 +50,8 @@ class Comparison:
             return f"{self.best} against {rival}: inconclusive, with {seeds or 'no'} seed in common"
         by = f"by {ahead:.1f} ± {half:.1f} points, {seeds} seeds"
         if self.rivals[rival].sure:
-            return f"{self.best} beats {rival} {by}: sure"
-        return f"{self.best} leads {rival} {by}: inconclusive"
+            return f"{self.best} beats {rival} {by} (significant)"
+        return f"{self.best} leads {rival} {by} (inconclusive)"
 
 
 def compare(options: Mapping[str, pd.Series]) -> Comparison | None:

@@ -1,6 +1,6 @@
 """Other people's logs as rows: a CSV with a line per evaluation, and a mapping of its columns.
 
-    python -m rtl_jax.lab.report.importer LOG.csv --mapping FILE.toml --workdir DIR
+    rtl-jax import-logs LOG.csv --mapping FILE.toml --workdir DIR
 
 writes one file to DIR/rows, which `task=report` then reads like any other. Lines that agree in all
 that identifies a run (source, target, images, blocks, seed, ...) are that run's evaluations; its
@@ -54,9 +54,11 @@ def import_log(log: Path, mapping: LogMapping, workdir: Path) -> list[str]:
     return runs
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str], prog: str = "rtl-jax import-logs") -> int:
     """Import what the command line names; return 0, or 2 for user-fixable errors."""
-    parser = argparse.ArgumentParser("python -m rtl_jax.lab.report.importer", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("log", metavar="LOG.csv", type=Path)
     parser.add_argument("--mapping", metavar="FILE.toml", type=Path, required=True)
     parser.add_argument("--workdir", metavar="DIR", type=Path, required=True)
@@ -212,4 +214,4 @@ def _config(record: dict[Hashable, Any]) -> str:
 
 
 if __name__ == "__main__":
-    run_and_exit(main)
+    run_and_exit(main, sys.argv[1:], "python -m rtl_jax.lab.report.importer")

@@ -14,14 +14,14 @@ from rtl_jax.lab.report.learning_curve import LearningCurve
 from rtl_jax.lab.report.runs import Condition, Finetunings, Setting, blocks_name
 
 NOTE = (
-    "The best source and number of blocks of what was measured and, where a sweep varies them, the "
-    "best settings of the training, each compared with the next best while the others stay, by "
-    "differences paired over seeds. 'Sure': the intervals of the differences from every other one "
-    "exclude zero, jointly with 95 % (Bonferroni). "
+    "The best source, number of blocks and, if a sweep varies them, training settings among those "
+    "measured, each compared with the next best while the others stay fixed, by differences paired "
+    "over seeds. Significant: the intervals of the differences from all others exclude zero, "
+    "jointly at 95 % (Bonferroni). "
 )
 CURVE = (
-    f"A power law, error = a n^-b, through the last {learning_curve.SIZES} sizes at most, to twice "
-    "the last one. Its 95 % interval counts the seeds and how crooked the measured curve is."
+    f"A power law, error = a n^-b, through at most the last {learning_curve.SIZES} sizes, extended "
+    "to twice the last one. Its 95 % interval reflects the seeds and deviations from a power law."
 )
 
 
@@ -129,7 +129,7 @@ def _advice(target: str, choice: _Choice) -> str:
         compared.append((choice.settings, "setting"))
     for outcome, others in compared:
         if outcome is None:
-            words.append(f"No other {others} was measured beside it.")
+            words.append(f"No other {others} was measured.")
         else:
             words.append(f"{outcome.sentence(outcome.rival)}.")
     return " ".join(words)
@@ -149,11 +149,11 @@ def _doubling(curve: LearningCurve | None, values: Mapping[int, pd.Series]) -> s
     if curve is None:
         known = sum(len(each) > 1 for each in values.values())
         return (
-            "What more labels would bring cannot be fitted: that takes errors on three sizes with "
+            "The gain from more labels cannot be estimated: that takes errors at three sizes with "
             f"two seeds in common, and {known} sizes have two seeds or more."
         )
     words = (
-        f"Twice the labels ({2 * curve.size:,} images) would bring {curve.gain:+.1f} ± "
+        f"Twice the labels ({2 * curve.size:,} images) would gain {curve.gain:+.1f} ± "
         f"{curve.half:.1f} points, by a curve through {len(curve.points) - 1} sizes"
     )
     return f"{words}." if curve.half < abs(curve.gain) else f"{words}: too uncertain to count on."
@@ -162,10 +162,10 @@ def _doubling(curve: LearningCurve | None, values: Mapping[int, pd.Series]) -> s
 def _table(target: str, choices: Sequence[_Choice], number: int) -> Table:
     axes = [name for name, _ in choices[-1].setting.axes]
     columns = ["images", "seeds", "source", "blocks", *axes, "test accuracy, %"]
-    columns += ["next source", "its distance", "source is sure"]
-    columns += ["next blocks", "their distance", "blocks are sure"]
+    columns += ["next source", "source margin", "source significant"]
+    columns += ["next blocks", "blocks margin", "blocks significant"]
     if axes:
-        columns += ["next settings", "their distance", "settings are sure"]
+        columns += ["next settings", "settings margin", "settings significant"]
     rows = [
         [
             cells.count(choice.size),
@@ -180,7 +180,7 @@ def _table(target: str, choices: Sequence[_Choice], number: int) -> Table:
         ]
         for choice in choices
     ]
-    title = f"{target}: the best of what was measured"
+    title = f"{target}: best settings measured"
     return Table(f"recommendation_{number}", title, columns, rows, NOTE + cells.INTERVALS)
 
 

@@ -76,8 +76,11 @@ def _kind(method: str, norm: str, config: Mapping[str, Any]) -> str:
     ensemble = ", ".join(attack.get("attacks") or [attack.get("version", "?")])
     names = {
         "pgd": f"PGD({attack.get('steps', '?')})",
+        "fourier": f"PGD({attack.get('steps', '?')}), frequencies "
+        f"{attack.get('low_frequency', '?')} to {attack.get('high_frequency', '?')}",
         "gaussian": "Gaussian noise",
         "autoattack": f"AutoAttack ({ensemble})",
+        "smoothing": f"certified by smoothing, sigma {attack.get('sigma', '?')}",
     }
     usual = {"loss": "cross_entropy", "keep": "best", "restarts": 1, "random_start": False}
     special = [

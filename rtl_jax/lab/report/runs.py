@@ -143,7 +143,7 @@ def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
     known = rows[np.isfinite(rows["accuracy"]) & rows[needed].notna().all(axis=1)]
     notes = []
     if len(known) < len(rows):
-        notes.append(f"Evaluations without an accuracy, left out: {len(rows) - len(known):,}.")
+        notes.append(f"Evaluations omitted for lack of an accuracy: {len(rows) - len(known):,}.")
     texts = {column: known[column].fillna("") for column in (*_TARGET, "config")}
     known = known.assign(blocks=known["blocks"].fillna(EVERY).astype(int), **texts)
     known = _fewer(known, notes)
@@ -159,7 +159,7 @@ def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
     )
     latest = _latest(labelled)
     if repeated := labelled["run"].nunique() - latest["run"].nunique():
-        notes.append(f"Runs of which a later one with the same settings counts: {repeated:,}.")
+        notes.append(f"Runs superseded by a later one with the same settings: {repeated:,}.")
     paper_targets = _known({name: paper_target(*each[:3]) for each, name in targets.items()})
     paper_sources = _known({name: paper_source(*each) for each, name in sources.items()})
     reference = names.reference(
@@ -211,7 +211,7 @@ def _fewer(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         ranked = sorted(best.index, key=lambda name: paper(name) is None)
         rows = rows[rows[column].isin(ranked[:most])]
         notes.append(
-            f"A report shows {most} {column}s at most. Left out, those of the lowest accuracy: "
+            f"A report shows at most {most} {column}s. Omitted, with the lowest accuracy: "
             f"{len(best) - most:,}."
         )
     return rows
@@ -314,6 +314,4 @@ def _unequal(evaluations: pd.DataFrame) -> list[str]:
         f"{target} on {', '.join(f'{size:,}' for _, size in group)}"
         for target, group in itertools.groupby(unequal, key=lambda place: place[0])
     ]
-    return [
-        f"Runs of different length, in epochs, stand beside each other: {'; '.join(where)} images."
-    ]
+    return [f"Runs with different numbers of epochs are compared: {'; '.join(where)} images."]

@@ -1,6 +1,6 @@
 """Small sources that come with the package: a file each, with its weights and its card.
 
-    python -m rtl_jax.models.bundled           lists them
+    rtl-jax sources                     lists them
     source.checkpoint=bundled:l2        is where to use them
 
 A file is safetensors: convolutions and head in float16, the rest in float32, and in its metadata

@@ -26,6 +26,7 @@ from rtl_jax.lab.sweep.task import run_sweep
 from rtl_jax.lab.tasks import run
 from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
+from rtl_jax.smoothing import Smoothing, certify
 from rtl_jax.train.recipe import Recipe
 
 pytestmark = pytest.mark.slow
@@ -81,6 +82,35 @@ def test_rows_are_what_the_library_finds(trained: Path, tmp_path: Path, norm: st
     tuned = results.read_rows(trained)
     assert rows["accuracy"].iloc[0] == pytest.approx(tuned["accuracy"].iloc[-1])
     assert rows["accuracy"].iloc[0] > 50 and rows["accuracy"].is_monotonic_decreasing
+
+
+def test_certificates_are_the_library_s(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """By any batch size; the table calls them what they are."""
+    settings = {"norm": "l2", "method": "smoothing", "sigma": 0.3, "samples": 200}
+    rows = run(experiment(trained, eps=(0.0, 0.3, 1.0), **settings), tmp_path)
+    assert "certified accuracy" in capsys.readouterr().out
+    other = run_attack(
+        experiment(trained, eps=(0.0, 0.3, 1.0), batch_size=50, **settings), tmp_path / "other"
+    )
+    assert rows["accuracy"].tolist() == other["accuracy"].tolist()
+    (found,) = trained.glob("runs/*/network")
+    dataset = load_dataset("digits", data_dir=None, image_size=8)
+    test = dataset.test.take(draw_test_subset(dataset.test.labels, 50, 10))
+    certified = certify(
+        Network.load(found).logits_fn(),
+        np.asarray(prepare(test.images, 8)),
+        test.labels,
+        Smoothing(0.3, samples=200),
+        jax.random.key(Experiment().seed),
+    )
+    for row in rows.itertuples():
+        assert (row.method, row.norm) == ("smoothing", "l2") and pd.isna(row.loss)
+        assert row.accuracy == pytest.approx(100 * certified.certified_accuracy(row.eps))
+    # A radius that 200 copies cannot certify.
+    assert rows["accuracy"].iloc[0] > rows["accuracy"].iloc[1] > 0 == rows["accuracy"].iloc[2]
+    assert [path.name for path in tmp_path.glob("runs/*/*")] == ["curve.png"]
 
 
 def test_figures_are_left_and_batches_are_not(trained: Path, tmp_path: Path):

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 import run
-from rtl_jax.convert.command import main as convert
 from rtl_jax.lab.config import expected
 from rtl_jax.lab.predict.output import schema
 
@@ -19,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "my_images.md"
 # The same way with less work: one candidate, hardly trained.
 QUICK = {
-    "my_images.py": [
+    "my_images": [
         "--config.transfer.epochs=2",
         "--config.target.folds=2",
         "--config.sweep.sources=bundled:l2",
@@ -28,7 +27,7 @@ QUICK = {
         "--config.sweep.learning_rates=0.1",
         "--config.attack.steps=1",
     ],
-    "predict.py": [],
+    "predict": [],
 }
 
 
@@ -39,11 +38,10 @@ def parts() -> list[tuple[str, str]]:
 
 def execute(command: str) -> int:
     words = shlex.split(command)
-    if words[:3] == ["python", "-m", "convert"]:
-        return convert(words[3:])
-    assert words[:3] == ["python", "run.py", "--config"], command
-    config = ROOT / words[3]
-    return run.main(["--config", str(config), *words[4:], *QUICK[config.name]])
+    if words[:2] == ["rtl-jax", "convert"]:
+        return run.main(words[1:])
+    assert words[:2] == ["rtl-jax", "--config"], command
+    return run.main([*words[1:], *QUICK[words[2]]])
 
 
 def test_the_tutorial_goes_all_the_way(

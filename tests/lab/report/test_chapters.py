@@ -93,14 +93,14 @@ def test_a_repeated_run_counts_once():
     new = finetuning({1: 30.0}, time="2026-02-01T00:00:00+00:00", run="new")
     found = finetunings(frame(new, old))
     assert found.at(Condition("SVHN", "natural", 3, 100)).tolist() == [30]
-    assert "a later one with the same settings counts: 1" in " ".join(found.notes)
+    assert "superseded by a later one with the same settings: 1" in " ".join(found.notes)
 
 
 def test_what_was_not_measured_is_left_out_and_said():
     rows = frame(cell([50, np.nan, 52]))
     found = finetunings(rows)
     assert found.at(Condition("SVHN", "natural", 3, 100)).tolist() == [50, 52]
-    assert "without an accuracy, left out: 1" in " ".join(found.notes)
+    assert "omitted for lack of an accuracy: 1" in " ".join(found.notes)
 
 
 def test_different_numbers_of_epochs_side_by_side_are_said():
@@ -403,4 +403,4 @@ def test_hundreds_of_sources_are_left_out_by_name():
     found = finetunings(frame(cell([1]), *rows))
     assert len(found.sources) == 40 and found.sources[0] == "natural"
     assert set(found.sources[1:]) == {f"{number:03d}" for number in range(261, 300)}
-    assert any("Left out" in note and "261" in note for note in found.notes)
+    assert any("Omitted" in note and "261" in note for note in found.notes)

@@ -33,14 +33,17 @@ def test_a_difference_is_paired_over_seeds():
     error = np.std([0.9, 1.0, 1.1, 1.0, 1.0], ddof=1) / np.sqrt(5)
     assert difference.ahead == pytest.approx(1.0)
     assert difference.half == pytest.approx(stats.t.ppf(0.975, 4) * error)
-    assert found.sentence("natural") == "robust beats natural by 1.0 ± 0.1 points, 5 seeds: sure"
+    assert (
+        found.sentence("natural")
+        == "robust beats natural by 1.0 ± 0.1 points, 5 seeds (significant)"
+    )
 
 
 def test_what_is_not_sure_is_said():
     found = compare({"a": seeds(50, 60, 70), "b": seeds(51, 58, 72)})
     assert found is not None and not found.sure
     assert found.sentence("a").startswith("b leads a by 0.3 ± ")
-    assert found.sentence("a").endswith("3 seeds: inconclusive")
+    assert found.sentence("a").endswith("3 seeds (inconclusive)")
 
 
 def test_only_seeds_in_common_count():
@@ -163,11 +166,11 @@ def test_a_recommendation():
     half = stats.t.ppf(0.975, 2) / np.sqrt(3)
     assert text.text.startswith(
         f"SVHN, 800 images: take L2 eps=3 and train 3 blocks ({accuracy:.2f} ± {half:.2f} % over 3 "
-        "seeds). L2 eps=3 beats natural by 5.0 ± 0.0 points, 3 seeds: sure. "
-        "3 blocks trained beats 0 blocks trained by 10.0 ± 0.0 points, 3 seeds: sure. "
+        "seeds). L2 eps=3 beats natural by 5.0 ± 0.0 points, 3 seeds (significant). "
+        "3 blocks trained beats 0 blocks trained by 10.0 ± 0.0 points, 3 seeds (significant). "
     )
     assert "On 100 images, 3 blocks trained: L2 eps=3 beats natural by 5.0" in text.text
-    assert "Twice the labels (1,600 images) would bring +3.1" in text.text
+    assert "Twice the labels (1,600 images) would gain +3.1" in text.text
     assert [row[0].text for row in table.rows] == ["100", "200", "400", "800"]
     assert all(row[2].text == "L2 eps=3" and row[3].text == "3 blocks" for row in table.rows)
     measured, law = figure.charts[0].series
@@ -179,7 +182,7 @@ def test_one_seed_makes_nothing_sure():
     text, table = recommendations(finetunings(rows))
     assert isinstance(text, Text) and isinstance(table, Table)
     assert "inconclusive, with 1 seed in common" in text.text
-    assert "cannot be fitted" in text.text
+    assert "cannot be estimated" in text.text
     assert table.rows[0][7].text == "no"
 
 
@@ -208,7 +211,7 @@ def test_the_best_of_what_a_sweep_varies_is_recommended():
         "SVHN, 400 images: take L2 eps=3 and train 1 block with head_fit=logistic, "
         "learning_rate=0.03 (69.00"
     )
-    assert "L2 eps=3 beats natural by 5.0 ± 0.0 points, 3 seeds: sure." in text.text
+    assert "L2 eps=3 beats natural by 5.0 ± 0.0 points, 3 seeds (significant)." in text.text
     assert (
         "head_fit=logistic, learning_rate=0.03 leads head_fit=logistic, learning_rate=0.1"
         not in text.text
@@ -221,7 +224,7 @@ def test_the_best_of_what_a_sweep_varies_is_recommended():
     shown = dict(zip(table.columns, (one.text for one in row), strict=True))
     assert (shown["head_fit"], shown["learning_rate"]) == ("logistic", "0.03")
     assert shown["next settings"] == "head_fit=logistic, learning_rate=0.1"
-    assert (shown["their distance"], shown["settings are sure"])[1] == "yes"
+    assert (shown["settings margin"], shown["settings significant"])[1] == "yes"
 
 
 @pytest.mark.parametrize(

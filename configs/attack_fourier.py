@@ -1,0 +1,22 @@
+"""Robust accuracy under PGD(20) whose perturbations have low frequencies only, in L2.
+
+    python run.py --config configs/attack_fourier.py --workdir runs/attack_fourier \
+      --config.source.checkpoint=runs/svhn_l2 --config.target.dataset=tfds:svhn_cropped
+
+As configs/attack_l2.py, in a part of the ball (the paper's appendix A.12): perturbations made of
+frequencies up to a quarter of the highest. Another band, the upper half, for example:
+--config.attack.low_frequency=0.5 --config.attack.high_frequency=1.
+"""
+
+from ml_collections import ConfigDict
+
+from rtl_jax.configs.attack_l2 import get_config as attack_l2
+
+
+def get_config() -> ConfigDict:
+    """The radii of configs/attack_l2.py."""
+    config = attack_l2()
+    config.attack.method = "fourier"
+    config.attack.low_frequency = 0.0
+    config.attack.high_frequency = 0.25
+    return config

@@ -1,0 +1,32 @@
+"""Which source, and how many blocks, for your images: a ranking in seconds, nothing fine-tuned.
+
+    python run.py --config configs/choose_source.py --workdir runs/choose \
+      --config.target.dataset=folder:photos
+
+Closed-form heads on the frozen features of six bundled sources, with exact leave-one-out
+predictions. Sources that are far behind need not be fine-tuned. Other sources:
+--config.sweep.sources=bundled:natural,checkpoints/mine.pt (with --config.target.image_size=224).
+"""
+
+from ml_collections import ConfigDict
+
+from rtl_jax.lab.config import defaults
+
+
+def get_config() -> ConfigDict:
+    """At most 400 images of the digits, unless another target is given."""
+    config = defaults()
+    config.task = "choose"
+    config.target.dataset = "digits"
+    config.target.image_size = 32
+    config.target.num_images = 400
+    config.sweep.sources = (
+        "bundled:natural",
+        "bundled:l2",
+        "bundled:linf4",
+        "bundled:linf8",
+        "bundled:pgd1",
+        "bundled:gaussian",
+    )
+    config.sweep.blocks = (0, 1, 3)
+    return config

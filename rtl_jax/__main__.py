@@ -1,0 +1,9 @@
+"""python -m rtl_jax: the command `rtl-jax`."""
+
+import sys
+
+from rtl_jax.command import main
+from rtl_jax.runtime.output import run_and_exit
+
+if __name__ == "__main__":
+    run_and_exit(main, sys.argv[1:])

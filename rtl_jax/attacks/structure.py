@@ -1,0 +1,34 @@
+"""Models as arguments of compiled programs, whatever their kind."""
+
+from collections.abc import Hashable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from rtl_jax.attacks.base import LogitsFn
+
+
+class ModelStructure(NamedTuple):
+    """A model without its arrays: what a program is compiled for.
+
+    structure: of its pytree. rest: its leaves that are no arrays, None in place of those that are.
+    """
+
+    structure: Any
+    rest: tuple[Hashable, ...]
+
+    @classmethod
+    def split(cls, logits_fn: LogitsFn) -> tuple["ModelStructure", list]:
+        """Divide a model into its structure, which is hashable, and its arrays."""
+        leaves, structure = jax.tree.flatten(logits_fn)
+        arrays = [leaf if isinstance(leaf, jax.Array | np.ndarray) else None for leaf in leaves]
+        pairs = zip(arrays, leaves, strict=True)
+        rest = tuple(leaf if array is None else None for array, leaf in pairs)
+        return cls(structure, rest), arrays
+
+    def join(self, arrays: list) -> LogitsFn:
+        """Put arrays, traced ones for example, back in their places."""
+        pairs = zip(arrays, self.rest, strict=True)
+        leaves = [leaf if array is None else array for array, leaf in pairs]
+        return jax.tree.unflatten(self.structure, leaves)

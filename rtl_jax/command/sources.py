@@ -1,0 +1,115 @@
+"""`rtl-jax sources`: bundled and published networks, by the names that settings take."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rtl_jax.errors import UserError
+from rtl_jax.models import bundled
+
+
+def main(arguments: Sequence[str], prog: str = "rtl-jax sources") -> int:
+    """Print all sources, or all that is known of some; return 0, or 2 for an unknown name."""
+    parser = argparse.ArgumentParser(prog, description="List the networks to start from.")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="say all that is known of these")
+    names = parser.parse_args(arguments).names
+    try:
+        print("\n\n".join(map(_known, names)) if names else _everything(prog))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _known(name: str) -> str:
+    """All that is known of a source, a line for each entry."""
+    from rtl_jax.convert.published import KNOWN
+
+    published = {label: each for each in KNOWN for label in (each.name, each.source)}
+    if name in published:
+        known = published[name]
+        return _entries(known.name, dataclasses.asdict(known) | {"choices": known.flags})
+    if "/" in name:
+        raise UserError(f"there is no published source {name}: see the list without a name")
+    name = name.removeprefix("bundled:")
+    return _entries(f"bundled:{name}", bundled.card(name))
+
+
+def _entries(title: str, entries: Mapping[str, Any]) -> str:
+    said = {key: value for key, value in entries.items() if value not in (None, "", {})}
+    return "\n".join([title, *(f"  {key}: {value}" for key, value in said.items())])
+
+
+def _everything(prog: str) -> str:
+    from rtl_jax.convert.published import KNOWN
+
+    ready = [each for each in KNOWN if each.source.startswith("hf:") and not each.choices]
+    others = [each for each in KNOWN if each not in ready]
+    heading = ("network", "data", "trained against", "clean %", "robust %", "MB")
+
+    def lines(name: str, chosen: Iterable[Any]) -> list[Sequence[str]]:
+        return [
+            (name, *heading),
+            *((getattr(each, name), each.arch, each.data, each.threat, _percent(each.clean),
+               _percent(each.robust), "" if each.num_bytes is None
+               else f"{each.num_bytes / 1e6:.0f}") for each in chosen),
+        ]  # fmt: skip
+
+    convert = prog.replace("sources", "convert")
+    return f"""\
+Bundled, small, for images of about 64 px: --config.source.checkpoint=bundled:NAME
+
+{_table(_bundled())}
+
+attacked: top-1 accuracy under PGD(20), L2 0.5, the best iterate; roughness: total variation of
+the input gradients; hours: of training, on the machine that its card names.
+
+Published, downloaded and converted where they are named: --config.source.checkpoint=hf:...
+
+{_table(lines("source", ready))}
+
+Published, to be converted first: {convert} NAME DIRECTORY, and then
+--config.source.checkpoint=DIRECTORY
+
+{_table(lines("name", others))}
+
+robust %: under AutoAttack at the radius of training, as RobustBench measures it; accuracies are
+the publishers' and RobustBench's, and empty where they are not known. {prog} NAME
+says all that is known of one."""
+
+
+def _bundled() -> list[Sequence[str]]:
+    rows: list[Sequence[str]] = [
+        ("name", "trained against", "clean %", "attacked %", "roughness", "hours", "MB")
+    ]
+    for name in bundled.names():
+        card = bundled.card(name)
+        size = (bundled.DIRECTORY / f"{name}.safetensors").stat().st_size
+        numbers = (card["clean_accuracy"], card["robust_accuracy"])
+        rows.append(
+            (f"bundled:{name}", card["perturbation"], *(f"{number:.1f}" for number in numbers),
+             f"{card['total_variation']:.2f}", f"{card['hours']:.2f}", f"{size / 1e6:.1f}")
+        )  # fmt: skip
+    return rows
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows in columns: numbers, which are all that is below a heading with a unit, to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    numbers = [
+        all(cell.replace(".", "").isdecimal() or not cell for cell in column[1:])
+        for column in zip(*rows, strict=True)
+    ]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, numbers, strict=True)
+        ).rstrip()
+        for row in rows
+    )

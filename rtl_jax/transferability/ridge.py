@@ -1,0 +1,70 @@
+"""The ridge head on the features of all boundaries that fine-tuning could use.
+
+Fine-tuning the last k blocks can build on everything that the frozen part knows, and change what
+comes after it. Its closed-form stand-in is a ridge head on the pooled features of every boundary
+from the split point on, each centred and scaled to the same mean square, with exact leave-one-out
+predictions (`train.heads.ridge`). It is computed from Gram matrices, which add up.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from rtl_jax.runtime import devices
+from rtl_jax.train.heads.ridge import PENALTIES, leave_one_out, logit_scale
+from rtl_jax.train.heads.spectrum import Spectrum
+
+
+class LeftOut(NamedTuple):
+    """Leave-one-out predictions with the best penalty, and what other penalties would give.
+
+    losses: float64 [N], cross-entropy of each image by the head without it (nats).
+    hits: bool [N]. path: float64 [P], the share of hits at each of `PENALTIES`.
+    """
+
+    losses: np.ndarray
+    hits: np.ndarray
+    path: np.ndarray
+
+
+def gram(features: np.ndarray) -> np.ndarray:
+    """Inner products [N, N] of centred features [N, d], divided by their mean square length."""
+    centred = features - features.mean(0, dtype=np.float64)
+    products = centred @ centred.T
+    return products / max(np.trace(products) / len(features), 1e-30)
+
+
+def ridge_left_out(gram: np.ndarray, labels: np.ndarray, num_classes: int) -> LeftOut:
+    """Fit a ridge head on a Gram matrix [N, N] of centred features; labels are int [N]."""
+    device = jax.local_devices(backend="cpu")[0] if devices.platform() == "tpu" else None
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"), jax.default_device(device):
+        return LeftOut(*map(np.asarray, _left_out(jnp.asarray(gram), labels, num_classes)))
+
+
+@partial(jax.jit, static_argnums=2)
+def _left_out(
+    gram: jax.Array, labels: jax.Array, num_classes: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    squares, left = jnp.linalg.eigh(gram)
+    squares = jnp.maximum(squares, 0)
+    # The kernel on the features themselves is not needed, and neither are their mean and axes.
+    nothing = jnp.zeros((0,), gram.dtype)
+    parts = Spectrum(nothing, left * jnp.sqrt(squares), squares, nothing[None])
+    targets = jax.nn.one_hot(labels, num_classes, dtype=gram.dtype)
+    penalties = parts.scale * jnp.asarray(PENALTIES, gram.dtype)
+
+    def measure(l2: jax.Array) -> tuple[jax.Array, jax.Array]:
+        scores = leave_one_out(parts, targets, l2)
+        return ((targets - scores) ** 2).sum(), (scores.argmax(1) == labels).mean(
+            dtype=scores.dtype
+        )
+
+    errors, path = lax.map(measure, penalties)
+    scores = leave_one_out(parts, targets, penalties[errors.argmin()])
+    log_probabilities = jax.nn.log_softmax(logit_scale(scores, labels) * scores)
+    losses = -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
+    return losses, scores.argmax(1) == labels, path

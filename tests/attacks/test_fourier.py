@@ -1,0 +1,105 @@
+"""PGD in a band of frequencies: against NumPy's transform, a closed form, and PGD itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rtl_jax as rtl
+from rtl_jax.attacks import PGD, FourierPGD, attack
+from rtl_jax.attacks.fourier import Band
+from rtl_jax.errors import UserError
+
+DRAW = np.random.default_rng(0)
+WEIGHTS = DRAW.normal(size=(12, 9, 3)).astype(np.float32)
+GREY = np.full((3, 12, 9, 3), 0.5, np.float32)
+LABELS = np.array([0, 0, 1])
+
+
+def linear(images: jax.Array) -> jax.Array:
+    """Two classes and a plane between them: the gradient is the same everywhere."""
+    side = jnp.tensordot(images - 0.5, jnp.asarray(WEIGHTS), 3)
+    return jnp.stack([side, -side], axis=1)
+
+
+def in_band(change: np.ndarray, low: float, high: float) -> np.ndarray:
+    """NumPy's transform, frequency by frequency."""
+    spectrum = np.fft.fft2(change, axes=(-3, -2))
+    height, width = change.shape[-3:-1]
+    for row in range(height):
+        for column in range(width):
+            steps = min(row, height - row) / height, min(column, width - column) / width
+            if not low <= 2 * max(steps) <= high:
+                spectrum[..., row, column, :] = 0
+    return np.fft.ifft2(spectrum, axes=(-3, -2)).real
+
+
+@pytest.mark.parametrize("band", [(0.0, 0.0), (0.0, 0.3), (0.4, 0.7), (0.7, 1.0), (0.0, 1.0)])
+def test_a_linear_network_has_a_closed_form(band: tuple[float, float]) -> None:
+    """The steepest perturbation of a band is the gradient's part in it, at length eps."""
+    settings = FourierPGD(low_frequency=band[0], high_frequency=band[1], steps=5, keep="last")
+    found = attack(linear, GREY, LABELS, 0.4, settings)
+    steepest = in_band(WEIGHTS, *band)
+    steepest *= 0.4 / np.linalg.norm(steepest)
+    for image, label in zip(np.asarray(found.images), LABELS, strict=True):
+        np.testing.assert_allclose(image - 0.5, steepest * (1 if label else -1), atol=2e-6)
+    np.testing.assert_allclose(found.norms, 0.4, rtol=1e-5)
+
+
+def test_every_frequency_is_pgd() -> None:
+    """As long as nothing is clamped."""
+    network = rtl.load("bundled:l2").logits_fn()
+    images = DRAW.uniform(0.4, 0.6, (4, 32, 32, 3)).astype(np.float32)
+    labels = np.asarray(network(images).argmax(1))
+    whole = attack(network, images, labels, 0.3, PGD("l2", steps=4))
+    bands = FourierPGD(high_frequency=1.0, steps=4)
+    found = attack(network, images, labels, 0.3, bands)
+    np.testing.assert_allclose(found.images, whole.images, atol=2e-5)
+    np.testing.assert_array_equal(found.success, whole.success)
+
+
+def test_black_pixels_do_not_stop_it() -> None:
+    """Where a perturbation may go one way only, what is seen is clamped and delta is not."""
+    dark = np.zeros_like(GREY)
+    settings = FourierPGD(high_frequency=0.3, steps=10, relative_step=1.0)
+    found = attack(linear, dark, LABELS, 1.0, settings)
+    assert (np.asarray(found.norms) > 0.4).all() and (np.asarray(found.norms) <= 1 + 1e-6).all()
+    still = np.asarray(linear(dark))
+    moved = np.asarray(linear(found.images))
+    rows = np.arange(3)
+    assert (moved[rows, LABELS] < still[rows, LABELS]).all()
+
+
+def test_the_filter_is_numpys() -> None:
+    change = DRAW.normal(size=(7, 10, 3)).astype(np.float32)
+    for low, high in ((0.0, 0.25), (0.3, 0.6), (1.0, 1.0)):
+        np.testing.assert_allclose(
+            Band(low, high).filtered(jnp.asarray(change)), in_band(change, low, high), atol=1e-6
+        )
+
+
+def test_training_images_are_perturbed_in_a_band() -> None:
+    """Adversarial fine-tuning takes it as any attack: the network trains on other images."""
+    source = rtl.load("bundled:l2")
+    images = DRAW.integers(0, 256, (8, 32, 32, 3), np.uint8)
+    recipe = {"blocks": 0, "epochs": 1, "batch_size": 8, "eps": 2.0, "norm": "l2"}
+    plain = rtl.finetune(source, images, [0, 1] * 4, blocks=0, epochs=1, batch_size=8)
+    low, high = (
+        rtl.finetune(source, images, [0, 1] * 4, perturb=one, **recipe)
+        for one in (FourierPGD(steps=2), FourierPGD(low_frequency=0.5, high_frequency=1, steps=2))
+    )
+    kernels = [network.head.kernel for network in (plain, low, high)]
+    assert not np.allclose(kernels[0], kernels[1]) and not np.allclose(kernels[1], kernels[2])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"norm": "linf"}, "FourierPGD: norm: expected one of 'l2'"),
+        ({"low_frequency": -0.1}, "low_frequency: expected a number from 0 to 1"),
+        ({"low_frequency": 0.5}, "high_frequency: expected a number from low_frequency, 0.5, to 1"),
+    ],
+)
+def test_bands_that_are_none(settings: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        FourierPGD(**settings)
