@@ -4,10 +4,14 @@
 # make test: set up .venv with the tests' packages, lint, check types, run the tests.
 # make docs: build the documentation site in docs/_build; warnings are errors.
 # make check: the same without the slow tests, in under three minutes on two cores.
+# make accelerator: measure an accelerator that is there for minutes (docs/accelerators.md).
 # make wheel: build the wheel into dist/.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Of an accelerator's run: what runs it, which need not be .venv's, and its options.
+ACCELERATOR_PYTHON ?= python3
+ACCELERATOR ?=
 # Of the tests: each compiles for itself and takes up to 3 GB.
 PROCESSES ?= 2
 # Of the study: where its runs are, what it consists of, and what makes it small (study-smoke).
@@ -22,7 +26,7 @@ SMALL_SWEEP ?=
 SMALL_ATTACK ?=
 SMALL_INFLUENCE ?=
 
-.PHONY: quickstart study study-smoke test check lint install wheel clean
+.PHONY: quickstart study study-smoke accelerator test check lint install wheel clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/python run.py --config configs/sweep_digits.py --workdir runs/quickstart/sweep
@@ -62,6 +66,10 @@ study-smoke:
 	  SMALL_ATTACK="--config.target.num_test_images=32 --config.attack.steps=2" \
 	  SMALL_INFLUENCE="--config.target.num_images=100 --config.target.num_test_images=100 \
 	    --config.transfer.blocks=0 --config.transfer.epochs=2"
+
+# Without .venv: a lent machine has its own Python, and may reach no package index.
+accelerator:
+	$(ACCELERATOR_PYTHON) -m benchmarks.accelerator $(ACCELERATOR)
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder

@@ -67,17 +67,20 @@ class Case:
         variables = jax.tree.map(jnp.asarray, variables_of(self.network))
         return Network(self.network.architecture, *variables).logits_fn(dtype=dtype)
 
-    def torch_pgd(self, steps: int, device: str, dtype: torch.dtype) -> Callable[[], torch.Tensor]:
+    def torch_pgd(
+        self, steps: int, device: str, dtype: torch.dtype, *, compiled: bool = False
+    ) -> Callable[[], torch.Tensor]:
         """The attack in torch, whose result is on the device when it returns."""
         network = self.network.to(device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
+        forward = torch.compile(network) if compiled else network
         images = nchw(self.images).to(device, memory_format=torch.channels_last)
         labels = torch.from_numpy(self.labels).long().to(device)
         relative = PGD20.relative_step * steps / PGD20.steps  # a step of PGD(20)'s size
 
         def run() -> torch.Tensor:
             with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-                found = pgd(network, images, labels, "l2", EPS, steps=steps, relative_step=relative)
+                found = pgd(forward, images, labels, "l2", EPS, steps=steps, relative_step=relative)
             if device == "cuda":
                 torch.cuda.synchronize()
             return found

@@ -4,7 +4,7 @@ import datetime
 import os
 import platform
 import re
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,17 @@ def describe() -> dict[str, Any]:
         "cores": cores(),
         "accelerator": jax.devices()[0].device_kind,
         "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
+        **{name: _version(name) for name in PACKAGES},
         "date": datetime.date.today().isoformat(),
         "load": round(os.getloadavg()[0], 1),
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

@@ -56,6 +56,7 @@ class Size:
     images: int = 200
     epochs: int = 20
     tests: int = 1000
+    stored: int = 5000  # images that seeds draw theirs from
     pixels: int = 64
     together: int | None = None
     torch_seeds: int | None = None
@@ -79,7 +80,7 @@ class Clock:
         return time.perf_counter() - self._wall, time.process_time() - self._cpu
 
 
-def pair_of(size: Size) -> Inputs:
+def pair_of(size: Size, arch: ResNetArchitecture | None = None) -> Inputs:
     """A random network and noise, which cost what any others do."""
     rng = np.random.default_rng(0)
 
@@ -89,8 +90,8 @@ def pair_of(size: Size) -> Inputs:
         return ImageSet(rng.integers(0, 256, shape, dtype=np.uint8), labels)
 
     names = tuple(map(str, range(CLASSES)))
-    dataset = Dataset("noise", noise(5000), noise(size.tests), names, "original")
-    arch = architecture(size.arch)
+    dataset = Dataset("noise", noise(size.stored), noise(size.tests), names, "original")
+    arch = arch or architecture(size.arch)
     variables = jax.tree.map(np.asarray, initialize(arch, jax.random.key(0)))
     return Inputs(Network(arch, *variables, {"kind": "random"}), dataset)
 
@@ -129,14 +130,28 @@ def _ours(size: Size, jobs: Sequence[Job], epochs: int) -> None:
         jax.block_until_ready(state)
 
 
-def torchs(size: Size, blocks: int, pair: Inputs, epochs: int) -> None:
-    """The paper's loop: everything in train mode, frozen layers without gradients."""
+def torch_network(arch: ResNetArchitecture, blocks: int, device: str) -> tuple[Any, Any]:
+    """A network in torch (channels_last) whose last blocks and head train, and their optimizer."""
     import torch
 
     from rtl_jax.convert.torch_resnet import torch_resnet
 
+    network = torch_resnet(arch).to(device, memory_format=torch.channels_last)
+    trained = set(arch.block_names()[arch.num_blocks - blocks :] if blocks else [])
+    for name, parameter in network.named_parameters():
+        block = "/".join(name.split(".")[:2])
+        parameter.requires_grad_(name.startswith("fc.") or block in trained)
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    return network, torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
+
+
+def torchs(size: Size, blocks: int, pair: Inputs, epochs: int, *, compiled: bool = False) -> None:
+    """The paper's loop: everything in train mode, frozen layers without gradients."""
+    import torch
+
     arch: ResNetArchitecture = pair.source.architecture.replace(num_classes=CLASSES)
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
+    lower = torch.autocast(device, torch.bfloat16, enabled=size.precision == "bfloat16")
 
     def pixels(images: ImageSet) -> Any:
         scaled = torch.from_numpy(images.images.transpose(0, 3, 1, 2).astype(np.float32) / 255)
@@ -145,26 +160,24 @@ def torchs(size: Size, blocks: int, pair: Inputs, epochs: int) -> None:
 
     test, test_labels = pixels(pair.dataset.test)
     for seed in range(size.torch_seeds or size.seeds):
-        network = torch_resnet(arch).to(device, memory_format=torch.channels_last)
-        trained = set(arch.block_names()[arch.num_blocks - blocks :] if blocks else [])
-        for name, parameter in network.named_parameters():
-            block = "/".join(name.split(".")[:2])
-            parameter.requires_grad_(name.startswith("fc.") or block in trained)
-        parameters = [p for p in network.parameters() if p.requires_grad]
-        sgd = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
+        network, sgd = torch_network(arch, blocks, device)
+        forward = torch.compile(network) if compiled else network
         chosen = np.random.default_rng(seed).permutation(len(pair.dataset.train))[: size.images]
         images, labels = pixels(pair.dataset.train.take(chosen))
         for epoch in range(1, epochs + 1):
             network.train()
             for rows in torch.randperm(size.images).split(128):
                 sgd.zero_grad()
-                torch.nn.functional.cross_entropy(network(images[rows]), labels[rows]).backward()
+                with lower:
+                    logits = forward(images[rows])
+                    loss = torch.nn.functional.cross_entropy(logits, labels[rows])
+                loss.backward()
                 sgd.step()
             if epoch in size.evaluations:
                 network.eval()
-                with torch.no_grad():
+                with torch.no_grad(), lower:
                     for start in range(0, size.tests, 128):
-                        found = network(test[start : start + 128]).argmax(1)
+                        found = forward(test[start : start + 128]).argmax(1)
                         hits = int((found == test_labels[start : start + 128]).sum())
                         assert 0 <= hits <= len(found)
 

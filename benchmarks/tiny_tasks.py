@@ -209,9 +209,10 @@ def disturb(
 
 
 def sentences(errors: str) -> list[str]:
-    """What a program said on standard error, without its progress bars."""
+    """What a program said on standard error, without its progress, in a terminal or a log."""
     lines = (line.strip() for line in re.split(r"[\r\n]|\x1b\[A", errors))
-    return [line for line in lines if line and not re.search(r"\d+%\||img/s|it/s", line)]
+    progress = re.compile(r"\d+%\||it/s|: [\d,]+ (%|[a-z]+)(,| after|$)")
+    return [line for line in lines if line and not progress.search(line)]
 
 
 def _write_pictures(root: Path) -> None:

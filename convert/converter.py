@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from rtl_jax.convert import hub, network
 from rtl_jax.convert.checkpoint import open_checkpoint, translated
@@ -25,6 +24,7 @@ from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 from rtl_jax.models.storage import is_network
 from rtl_jax.runtime.program import typed
+from rtl_jax.runtime.progress import each
 
 # Part of the manifest and of the cache's keys: raise it when the same file gives other values.
 VERSION = 1
@@ -189,7 +189,7 @@ def _variables(found: network.Found) -> dict[str, dict[str, np.ndarray]]:
     """Read every tensor of the network, one at a time, into our layout."""
     variables: dict[str, dict[str, np.ndarray]] = {"params": {}, "batch_stats": {}}
     table = found.layout.entries(found.architecture)
-    for entry in tqdm(table, "reading", unit=" tensors", disable=None, leave=False):
+    for entry in each(list(table), "reading", "tensors"):
         values = network.load(found.tensors[entry.torch_name], entry.torch_name)
         variables[entry.collection][entry.path] = entry.to_flax(values)
     return variables

@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from rtl_jax.attacks import PGD, attack
 from rtl_jax.convert import hub
@@ -24,6 +23,7 @@ from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 from rtl_jax.models.registry import Architecture
+from rtl_jax.runtime.progress import each
 
 STEPS = 20
 RELATIVE_STEP = 2.5
@@ -227,9 +227,9 @@ def _in_jax(network: Network) -> Attack:
 
 
 def _batches(number: int, ball: Ball | None, framework: str) -> Iterable[int]:
-    """Where each batch begins, behind a progress bar on a terminal."""
+    """Where each batch begins, behind a progress bar."""
     what = f"{framework}, {ball.name if ball else 'clean'}"
-    return tqdm(range(0, number, BATCH), what, unit=" batches", disable=None, leave=False)
+    return each(range(0, number, BATCH), what, "batches")
 
 
 def _largest_norm(change: np.ndarray, ball: Ball) -> float:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from rtl_jax.convert.layouts import layout_of
 from rtl_jax.convert.layouts.layout import Change
@@ -18,6 +17,7 @@ from rtl_jax.models.description import IMAGENET_MEAN, IMAGENET_STD
 from rtl_jax.models.model import bind, definition
 from rtl_jax.models.network import Network
 from rtl_jax.models.registry import Architecture
+from rtl_jax.runtime.progress import each
 
 # Near enough to stop looking for a nearer one.
 _FITS = 1e-5
@@ -91,7 +91,7 @@ def nearest(network: Network, off: Callable[[Variant, bool], float]) -> tuple[st
         if one.kind != other.kind
     ]
     best, smallest = variants[0], float("inf")
-    for variant in tqdm(variants, "looking for what fits", disable=None, leave=False):
+    for variant in each(variants, "looking for what fits", "variants"):
         found = off(variant, True)
         if found < smallest:
             best, smallest = variant, found

@@ -1,37 +1,75 @@
-"""Small programs compiled for a TPU that is not there: what doubles their bytes is noticed here."""
+"""Small programs compiled for accelerators that are not there: what doubles their bytes is noticed.
 
+For a TPU by its own compiler; for CUDA they are lowered, which needs no compiler.
+"""
+
+import dataclasses
+import importlib.util
+
+import jax
 import pytest
 
-pytest.importorskip("libtpu", reason="the compiler for TPUs: pip install -e '.[tpu]'")
-
-from benchmarks.compiled import CHIPS, Case, Programs, compile_for, device_of
+from benchmarks.accelerator.sizes import SMALL
+from benchmarks.chips import CHIPS
+from benchmarks.compiled import compile_for, devices_of
+from benchmarks.programs import Case, Programs
+from rtl_jax.attacks.apgd import APGD
 from rtl_jax.attacks.pgd import PGD
 from rtl_jax.data.augmentation import PRESETS
-from rtl_jax.models.architecture import ResNetArchitecture
+from rtl_jax.runtime import devices
 
 pytestmark = pytest.mark.slow
 
-SMALL = ResNetArchitecture(
-    "two blocks", "bottleneck", (1, 1), (8, 8), stem_width=8, stem_kernel=3, stem_stride=1,
-    stem_pool=False, num_classes=10,
-)  # fmt: skip
-PROGRAMS = Programs(SMALL, pixels=32, batch=8, stored=64)
-
-
-@pytest.mark.parametrize(
-    ("case", "operations", "megabytes"),
-    [  # measured with jax 0.10.2 and libtpu 0.0.42.1: 37 M and 73 MB, and so on
-        (PROGRAMS.training(1, 1), 45e6, 90),
-        (PROGRAMS.training(1, 4), 180e6, 670),
-        (PROGRAMS.training(1, 1, "batch", augmentation=PRESETS["paper"]), 90e6, 180),
-        (PROGRAMS.training(1, 1, perturbation="pgd"), 230e6, 270),
-        (PROGRAMS.features(1), 38e6, 30),
-        (PROGRAMS.attack(PGD("l2", steps=3)), 150e6, 210),
-    ],
-    ids=lambda value: value.name if isinstance(value, Case) else "",
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="the compiler for TPUs is missing: pip install -e '.[tpu]'",
 )
+
+PROGRAMS = Programs(SMALL, pixels=32, batch=8, stored=64)
+EVERY = [  # measured with jax 0.10.2 and libtpu 0.0.42.1: 37 M and 73 MB, and so on
+    (PROGRAMS.training(1, 1), 45e6, 90),
+    (PROGRAMS.training(1, 4), 180e6, 670),
+    (PROGRAMS.training(1, 1, "batch", augmentation=PRESETS["paper"]), 90e6, 180),
+    (PROGRAMS.training(1, 1, perturbation="pgd"), 230e6, 270),
+    (PROGRAMS.features(1), 38e6, 30),
+    (PROGRAMS.attack(PGD("l2", steps=3)), 150e6, 210),
+]
+
+
+def _name(value: object) -> str:
+    return value.name if isinstance(value, Case) else ""
+
+
+@needs_libtpu
+@pytest.mark.parametrize(("case", "operations", "megabytes"), EVERY, ids=_name)
 def test_a_tpu_runs_it_with_few_operations_and_bytes(
     case: Case, operations: float, megabytes: float
 ) -> None:
-    found = compile_for(device_of(CHIPS["v5e"]), case)
+    once = dataclasses.replace(case, body=None)  # a loop's body counts once
+    found = compile_for(devices_of(CHIPS["v5e"]), once)
     assert 0 < found.operations < operations and 0 < found.bytes < megabytes * 1e6
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *(case for case, *_ in EVERY),
+        PROGRAMS.evaluation(1, 4),
+        PROGRAMS.source(),
+        PROGRAMS.attack(APGD("l2", steps=3)),
+    ],
+    ids=_name,
+)
+def test_it_lowers_for_cuda(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "platform", lambda: "gpu")
+    jax.clear_caches()  # what was traced for another platform has that one's forms
+    exported = jax.export.export(case.function, platforms=["cuda"])(
+        *case.arguments, **case.keywords
+    )
+    jax.clear_caches()
+    assert exported.platforms == ("cuda",)
+    # One network's convolutions are cuDNN's; those of several seeds are matrix products.
+    text = exported.mlir_module()
+    assert "stablehlo.convolution" in text or "stablehlo.dot_general" in text
+    if "seeds" not in case.name:
+        assert "stablehlo.convolution" in text

@@ -16,14 +16,18 @@ With --config.transfer.frozen_batch_norm=adapt or source, and no augmentation, t
 run once and not in every epoch: many times cheaper, and no longer the paper's numbers.
 """
 
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING
 
 from rtl_jax.lab.config import defaults
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 NATURAL = "checkpoints/resnet50-19c8e357.pth"
 L2 = "checkpoints/imagenet_l2_3_0.pt"
 LINF4 = "checkpoints/imagenet_linf_4.pt"
 LINF8 = "checkpoints/imagenet_linf_8.pt"
+SOURCES = (NATURAL, L2, LINF4, LINF8)
 
 TARGETS = (
     "tfds:cifar10",
@@ -33,15 +37,17 @@ TARGETS = (
     "tfds:kmnist",
     "tfds:mnist",
 )
+BLOCKS = (0, 1, 3, 9)
+NUM_IMAGES = (100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 0)  # 0: all
 
 
-def get_config() -> ConfigDict:
+def get_config() -> "ConfigDict":
     """The grid; everything that it does not name is the paper's."""
     config = defaults()
     config.task = "sweep"
     config.source.arch = "resnet50"
-    config.sweep.sources = (NATURAL, L2, LINF4, LINF8)
+    config.sweep.sources = SOURCES
     config.sweep.targets = TARGETS
-    config.sweep.blocks = (0, 1, 3, 9)
-    config.sweep.num_images = (100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 0)  # 0: all
+    config.sweep.blocks = BLOCKS
+    config.sweep.num_images = NUM_IMAGES
     return config

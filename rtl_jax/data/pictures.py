@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
 
 from rtl_jax.data import depth, exif
 from rtl_jax.errors import UserError
 from rtl_jax.runtime.paths import printable
+from rtl_jax.runtime.progress import bar
 from rtl_jax.runtime.resources import host_free
 
 # What PIL and its decoders raise for a file that is damaged or no picture.
@@ -53,11 +53,14 @@ def decode_all(
     grey = True
     target = None if native else size[0]
     stream = iter(sources)
-    progress = tqdm(total=count, desc=f"decoding {name}", unit="img", disable=None)
     # Other threads share the warning filters, so they are set once, outside of them. PIL
     # warns about metadata, and between its limit for decompression bombs and the double,
     # where it refuses.
-    with progress, warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (
+        bar(f"decoding {name}", count) as progress,
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
         warnings.simplefilter("ignore")
         row = 0
         while batch := list(itertools.islice(stream, _BATCH)):

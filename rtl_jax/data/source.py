@@ -141,6 +141,24 @@ def local(path: str) -> Path:
 _MOVED: dict[Path, Path] = {}
 
 
+_CALLED: dict[str, str] = {}
+
+
+@contextlib.contextmanager
+def called(spec: str, name: str) -> Iterator[None]:
+    """While this lasts, what is printed of a spec says `name`: what the user wrote."""
+    _CALLED[spec] = name
+    try:
+        yield
+    finally:
+        del _CALLED[spec]
+
+
+def shown(spec: str) -> str:
+    """Return a data set's spec by the name that the user knows."""
+    return _CALLED.get(spec, spec)
+
+
 @contextlib.contextmanager
 def moved(old: Path, new: Path) -> Iterator[None]:
     """While this lasts, specs that name the path `old` read what is at `new`, in this process."""

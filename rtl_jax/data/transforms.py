@@ -17,6 +17,7 @@ import numpy as np
 
 from rtl_jax.data.augmentation import Augmentation
 from rtl_jax.data.crop import DRAWS, crop_box
+from rtl_jax.data.rotation import rotate
 from rtl_jax.errors import UserError
 
 # ITU-R 601 weights, which PIL and torchvision take for the grey value of an RGB pixel.
@@ -189,7 +190,8 @@ def augment(key: jax.Array, image: jax.Array, augmentation: Augmentation) -> jax
         image = jitter(jax.lax.optimization_barrier(image), 1 + change, order)
     if augmentation.rotation:
         limit = augmentation.rotation
-        image = rotate(image, jax.random.uniform(rotation_key, minval=-limit, maxval=limit))
+        degrees = jax.random.uniform(rotation_key, minval=-limit, maxval=limit)
+        image = rotate(image, degrees, limit)
     return image
 
 
@@ -250,33 +252,3 @@ def grey(image: jax.Array) -> jax.Array:
     """The grey values, [H, W], of an RGB image, [H, W, 3]."""
     # Spelled out: a product with a matrix is slower on a CPU, and TF32 on a GPU.
     return LUMA[0] * image[..., 0] + LUMA[1] * image[..., 1] + LUMA[2] * image[..., 2]
-
-
-def rotate(image: jax.Array, degrees: jax.Array) -> jax.Array:
-    """Rotate counter-clockwise about the centre: nearest pixel, zeros from outside.
-
-    As PIL's `Image.rotate(degrees, NEAREST)`, which torchvision's `RandomRotation` calls.
-
-    Args:
-      image: float32 [H, W, C], H and W below 8,192.
-      degrees: float32 [].
-
-    Returns:
-      float32 [H, W, C].
-    """
-    height, width, _ = image.shape
-    radians = jnp.deg2rad(degrees)
-    cos, sin = jnp.cos(radians), jnp.sin(radians)
-
-    # PIL steps through the source in units of 1/65536 pixel. Whole numbers here too, from the
-    # image's centre: which pixel is nearest is then the same on every backend, jitted or not.
-    one = 65536
-    step_cos, step_sin = (jnp.round(one * x).astype(jnp.int32) for x in (cos, sin))
-    # Twice the offset of a pixel's centre from the image's, so that it is a whole number.
-    dx = 2 * jnp.arange(width, dtype=jnp.int32)[None, :] + 1 - width
-    dy = 2 * jnp.arange(height, dtype=jnp.int32)[:, None] + 1 - height
-    x = (step_cos * dx - step_sin * dy + width * one) // (2 * one)
-    y = (step_sin * dx + step_cos * dy + height * one) // (2 * one)
-
-    # Negative indices too are outside, and not counted from the far edge as numpy would.
-    return jnp.asarray(image).at[y, x].get(mode="fill", fill_value=0, wrap_negative_indices=False)

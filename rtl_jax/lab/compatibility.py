@@ -11,6 +11,7 @@ from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Target
 from rtl_jax.models.network import Network
 from rtl_jax.runtime.digest import image_digests
+from rtl_jax.runtime.progress import say
 
 
 def at_own_size(target: Target, networks: Mapping[str, Network]) -> Target:
@@ -25,9 +26,10 @@ def at_own_size(target: Target, networks: Mapping[str, Network]) -> Target:
         raise UserError(f"networks were trained at different image sizes ({each}): use one by one")
     if not sizes or sizes[0] == target.image_size:
         return target
-    print(
+    say(
         f"{', '.join(known)}: images are taken at {sizes[0]} px, as in training, not at "
-        f"target.image_size={target.image_size}"
+        f"target.image_size={target.image_size}",
+        once=True,
     )
     return dataclasses.replace(target, image_size=sizes[0])
 
@@ -42,7 +44,7 @@ def draw_test_images(target: Target, dataset: Dataset) -> np.ndarray:
         return np.flatnonzero(deal(labels, target.folds) == target.fold)
     number = target.num_test_images
     if number is not None and number > len(labels):
-        print(f"{dataset.name} has {len(labels)} test images, not {number}: all are used")
+        say(f"{dataset.name} has {len(labels)} test images, not {number}: all are used", once=True)
         number = None
     return draw_test_subset(labels, number, dataset.num_classes)
 
@@ -66,7 +68,10 @@ def with_own_labels(name: str, network: Network, dataset: Dataset, images: Image
             pairs = ", ".join(
                 f"{theirs} is {ours}" for ours, theirs in zip(known, asked, strict=True)
             )
-            print(f"{name} and {dataset.name} name their classes differently; by number, {pairs}")
+            say(
+                f"{name} and {dataset.name} name their classes differently; by number, {pairs}",
+                once=True,
+            )
         return images
     if known == asked:
         return images
@@ -77,7 +82,10 @@ def with_own_labels(name: str, network: Network, dataset: Dataset, images: Image
             "network does (a folder's by its folders), or choose some with target.classes"
         )
     numbers = np.array([known.index(one) for one in asked], np.int32)
-    print(f"{name} numbers the classes of {dataset.name} otherwise: they are matched by name")
+    say(
+        f"{name} numbers the classes of {dataset.name} otherwise: they are matched by name",
+        once=True,
+    )
     return ImageSet(images.images, numbers[images.labels])
 
 
@@ -106,9 +114,10 @@ def unseen(name: str, network: Network, images: ImageSet) -> np.ndarray:
             "too with my_images.robustness=True"
         )
     if inside.any():
-        print(
+        say(
             f"{name} was trained on {inside.sum()} of the {len(images)} test images: they are "
-            "left out"
+            "left out",
+            once=True,
         )
     return np.flatnonzero(~inside)
 
@@ -124,7 +133,7 @@ def name_seen(
     `means` is what follows from it.
     """
     if number := int(_seen(network, images).sum()):
-        print(f"{name} was trained on {number} of the {len(images)} test images: {means}")
+        say(f"{name} was trained on {number} of the {len(images)} test images: {means}", once=True)
 
 
 def name_differences(name: str, source: Network, image_size: int, tested: ImageSet) -> None:
@@ -133,8 +142,10 @@ def name_differences(name: str, source: Network, image_size: int, tested: ImageS
     Its classes do not matter, since training gives it a new head.
     """
     if source.image_size not in (None, image_size):
-        print(
-            f"{name} was trained at {source.image_size} px, and images are taken at {image_size} px"
+        say(
+            f"{name} was trained at {source.image_size} px, and images are taken at "
+            f"{image_size} px",
+            once=True,
         )
     name_seen(name, source, tested)
 

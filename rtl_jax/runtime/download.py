@@ -19,9 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tqdm import tqdm
-
 from rtl_jax.errors import UserError
+from rtl_jax.runtime.progress import bar
 
 # Seconds for name lookup, connection and the first byte together, and for each later read.
 TIMEOUT = 6.0
@@ -144,8 +143,7 @@ class _Transfer:
             file.truncate(0)
         self.require_room(_end(file))
         idle, whole = 0, _end(file) == self.size
-        options: dict[str, Any] = {"unit": "B", "unit_scale": True, "disable": None}
-        with tqdm(total=self.size, desc=self.path.name, **options) as progress:
+        with bar(self.path.name, self.size, unit="B") as progress:
             while not whole:
                 start = progress.n = _end(file)
                 try:

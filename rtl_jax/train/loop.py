@@ -16,7 +16,7 @@ from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.interruption import Stopped, asked_to_stop
-from rtl_jax.runtime.progress import bar
+from rtl_jax.runtime.progress import bar, say
 from rtl_jax.train.checkpoints import TrainingCheckpoints, named, unnamed
 from rtl_jax.train.finetuning import FineTuning
 from rtl_jax.train.metrics import Metrics
@@ -221,7 +221,7 @@ class Loop:
         self.training.feed.seek(record["position"])
         self.done = self.saved = step
         steps = self.training.feed.steps_per_epoch
-        print(
+        say(
             f"run {self.name} goes on after step {step} of {self.training.num_steps}, epoch "
             f"{-(-step // steps)} of {self.training.program.epochs}"
         )

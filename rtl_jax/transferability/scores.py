@@ -6,7 +6,6 @@ every one of which has an image; all in float64.
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from sklearn.covariance import ledoit_wolf
 
 _STEPS = 100
 _TOLERANCE = 1e-6
@@ -57,6 +56,9 @@ def h_score(features: np.ndarray, labels: np.ndarray) -> float:
     The covariance is shrunk as Ledoit and Wolf do, as Ibrahim et al. (2021) propose: with fewer
     images than features the plain one has no inverse.
     """
+    # Imported here, for it takes a second.
+    from sklearn.covariance import ledoit_wolf
+
     centred = features - features.mean(0)
     _, places = np.unique(labels, return_inverse=True)
     sums = np.zeros((places.max() + 1, features.shape[1]))

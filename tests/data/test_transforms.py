@@ -13,6 +13,7 @@ from PIL import Image, ImageEnhance
 from rtl_jax.data import transforms
 from rtl_jax.data.augmentation import Augmentation, augmentation
 from rtl_jax.data.crop import DRAWS, crop_box
+from rtl_jax.data.rotation import farthest, rotate_by_gather, rotate_by_shifts
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
 from rtl_jax.errors import UserError
 
@@ -239,6 +240,22 @@ def test_rotation_turns_as_pil_at_right_angles():
         expected = np.rot90(image, degrees // 90)
         rotated = transforms.rotate(floats(image), float(degrees))
         np.testing.assert_array_equal(rotated, floats(expected))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "limit"), [(224, 224, 2.0), (33, 48, 2.0), (32, 32, 5.0), (20, 64, 0.5)]
+)
+def test_rotation_by_shifts_finds_the_same_pixels(height, width, limit):
+    pixels = np.random.default_rng(0).uniform(0.01, 1, (height, width, 3)).astype(np.float32)
+    angles = np.array([-limit, -0.3 * limit, 0, 0.7 * limit, limit], np.float32)
+    shifted = jax.jit(jax.vmap(lambda angle: rotate_by_shifts(pixels, angle, limit)))(angles)
+    gathered = jax.jit(jax.vmap(lambda angle: rotate_by_gather(pixels, angle)))(angles)
+    np.testing.assert_array_equal(shifted, gathered)
+
+
+def test_only_small_angles_are_rotated_by_shifts():
+    assert farthest(224, 224, 2.0) == 4 and farthest(224, 224, 0.0) == 1
+    assert farthest(224, 224, 5.0) is None and farthest(32, 32, 180.0) is None
 
 
 def test_rotation_by_nothing_changes_nothing():

@@ -32,9 +32,9 @@ class Attack:
     loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"  # that PGD raises
     # Which iterate counts: each image's best, or the last, as in most published figures.
     keep: Literal["best", "last"] = "best"
-    # Of 'fourier': the band's ends, both inside, as shares of the highest frequency.
+    # Of 'fourier': the band's lower end, itself inside, as a share of the highest frequency.
     low_frequency: float = 0.0
-    high_frequency: float = 0.25
+    high_frequency: float = 0.25  # of 'fourier': the band's upper end, itself inside
     # Of Gaussian noise, before it is brought into the ball; of smoothing, as it is.
     sigma: float = 1.0
     batch_size: int = 64  # images attacked at once

@@ -15,12 +15,12 @@ class Slurm:
 
     # Where jobs run; local: all at once, each a process here, to try a sweep without Slurm.
     cluster: Cluster = "slurm"
-    partition: str | None = None
-    account: str | None = None
-    minutes: int = 1440
-    gpus: int = 1
-    cpus: int = 8
-    memory_gib: int = 32
+    partition: str | None = None  # none: the cluster's default
+    account: str | None = None  # that is charged; none: the user's default
+    minutes: int = 1440  # after which Slurm ends the job
+    gpus: int = 1  # of a job
+    cpus: int = 8  # cores of a job
+    memory_gib: int = 32  # of the host, for a job
     at_once: int = 64  # jobs of the sweep that run at the same time
 
     def __post_init__(self) -> None:

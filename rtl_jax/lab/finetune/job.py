@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from rtl_jax.data.dataset import Dataset, ImageSet
+from rtl_jax.data.source import shown
 from rtl_jax.data.subset import draw_test_subset
 from rtl_jax.lab.compatibility import name_differences
 from rtl_jax.lab.config import Experiment
@@ -78,7 +79,7 @@ class Job(FineTuning):
         experiment, dataset = self.experiment, self.dataset
         return (
             f"{experiment.source.checkpoint} ({self.network.architecture.name}) -> "
-            f"{experiment.target.dataset}: {len(self.train_indices)} training and "
+            f"{shown(experiment.target.dataset)}: {len(self.train_indices)} training and "
             f"{len(self.test_indices)} test images of {dataset.num_classes} classes, in "
             f"{dataset.order} order, at {experiment.target.image_size} px"
             + (f", {experiment.target.variant}" if experiment.target.variant else "")

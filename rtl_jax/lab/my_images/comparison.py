@@ -14,8 +14,10 @@ from rtl_jax.lab.my_images.held_out import HeldOut
 from rtl_jax.lab.my_images.survey import Survey
 from rtl_jax.lab.report import learning_curve
 from rtl_jax.lab.report.learning_curve import LearningCurve
+from rtl_jax.lab.sweep.plan import plan
 from rtl_jax.lab.sweep.task import run_sweep
 from rtl_jax.runtime import devices
+from rtl_jax.runtime.progress import bar
 
 
 class Usual(NamedTuple):
@@ -112,7 +114,13 @@ def _with(experiment: Experiment, **axes: object) -> Experiment:
 
 def compare(settings: Sequence[Experiment], workdir: epath.Path) -> pd.DataFrame:
     """The rows of all grids."""
-    return pd.concat([run_sweep(one, workdir) for one in settings], ignore_index=True)
+    works = [sum(work or 0.0 for work in plan(one, workdir).works().values()) for one in settings]
+    with bar("comparing", sum(works), leave=True, unit="") as progress:
+        found = []
+        for one, work in zip(settings, works, strict=True):
+            progress.give(work)
+            found.append(run_sweep(one, workdir, says=False))
+    return pd.concat(found, ignore_index=True)
 
 
 def of_choice(settings: Experiment, chosen: HeldOut) -> Experiment:
@@ -152,7 +160,8 @@ def curve(
     if whole.schedule_epochs is not None:
         whole = whole.replace(epochs=whole.schedule_epochs, schedule_epochs=None)
     sizes_grid = dataclasses.replace(settings.sweep, num_images=sizes)
-    rows = run_sweep(dataclasses.replace(settings, transfer=whole, sweep=sizes_grid), workdir)
+    every = dataclasses.replace(settings, transfer=whole, sweep=sizes_grid)
+    rows = run_sweep(every, workdir, says=False)
     return learning_curve.fit(_by_size(rows[rows["epoch"] == chosen.candidate.epochs]))
 
 

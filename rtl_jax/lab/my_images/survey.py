@@ -113,8 +113,7 @@ class Survey:
         shorter = np.array([min(picture.width, picture.height) for picture in used])
         found = [
             "formats: " + _listed(formats),
-            f"sizes: shorter sides of {shorter.min()} to {shorter.max()} pixels, half of them "
-            f"below {np.median(shorter):.0f}",
+            f"sizes: {_sizes(shorter)}",
         ]
         if kinds:
             found.append("among them: " + _listed(kinds))
@@ -247,6 +246,14 @@ def _without_lone(found: Sequence[Picture]) -> list[Picture]:
 
 def _with_problems(found: Sequence[Picture], problems: dict[Path, str]) -> list[Picture]:
     return [dataclasses.replace(one, problem=problems.get(one.file, one.problem)) for one in found]
+
+
+def _sizes(shorter: np.ndarray) -> str:
+    """What the pictures' shorter sides, in pixels, tell."""
+    least, most = shorter.min(), shorter.max()
+    if least == most:
+        return f"the shorter side of every picture has {least} pixels"
+    return f"shorter sides of {least} to {most} pixels, the median is {np.median(shorter):.0f}"
 
 
 def _listed(counts: Counter) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from etils import epath
 
-from rtl_jax.data.source import local, moved, parse
+from rtl_jax.data.source import called, local, moved, parse
 from rtl_jax.data.sources import training_files
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
@@ -48,8 +48,12 @@ def run_my_images(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFra
     print(survey.describe())
     path = survey.write(workdir)
     known = known_path(workdir, path, experiment)
-    with moved(known, path) if known != path else contextlib.nullcontext():
-        return _compare(experiment, survey, f"list:{known}", workdir, started)
+    dataset = f"list:{known}"
+    with contextlib.ExitStack() as stack:
+        if known != path:
+            stack.enter_context(moved(known, path))
+        stack.enter_context(called(dataset, experiment.target.dataset))
+        return _compare(experiment, survey, dataset, workdir, started)
 
 
 def known_path(workdir: epath.Path, path: Path, experiment: Experiment) -> Path:

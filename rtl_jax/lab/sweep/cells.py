@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from rtl_jax.data.source import shown
 from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment, Sweep
 from rtl_jax.lab.finetune.job import Inputs, Job, assemble, load_inputs, tell_differences
@@ -23,7 +24,7 @@ from rtl_jax.lab.trackers import track
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.paths import complete_or_absent
-from rtl_jax.runtime.progress import bar
+from rtl_jax.runtime.progress import bar, say
 from rtl_jax.train.loop import Loop, NoLog
 from rtl_jax.train.side_by_side import all_finite
 from rtl_jax.train.step import TrainState
@@ -92,7 +93,9 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
     caches = None if own else caches_for(jobs)
     images = sum(len(job.train_indices) * job.program.epochs for job in jobs)
     blocks = experiment.transfer.blocks
-    what = f"{experiment.source.checkpoint} -> {experiment.target.dataset}, {blocks} blocks"
+    trained = "every block" if blocks is None else f"{blocks} block{'' if blocks == 1 else 's'}"
+    target = shown(experiment.target.dataset)
+    what = f"{experiment.source.checkpoint} -> {target}, {trained}"
     with bar(what, images, leave=True) as progress:
         for group in in_one_program(jobs, sweep):
             training, state, log = _train(group, caches, sweep, progress)
@@ -135,7 +138,7 @@ def _train(
     if not finite.all():
         size = len(jobs[0].train_indices)
         seeds = [job.experiment.seed for job, good in zip(jobs, finite, strict=True) if not good]
-        print(f"diverged on {size} images, with rows that say so: seeds {seeds}")
+        say(f"diverged on {size} images, with rows that say so: seeds {seeds}")
     return training, state, log
 
 

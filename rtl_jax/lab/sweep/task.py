@@ -1,7 +1,6 @@
 """A sweep from its plan to its rows: `--config.task=sweep`."""
 
 import os
-import time
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -16,19 +15,24 @@ from rtl_jax.lab.sweep.grid import Cell, cells, groups
 from rtl_jax.lab.sweep.plan import Plan, member_of, plan
 from rtl_jax.lab.sweep.plots import draw_sweep
 from rtl_jax.runtime.paths import absolute
+from rtl_jax.runtime.progress import bar
 
 
-def run_sweep(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
+def run_sweep(
+    experiment: Experiment, workdir: epath.PathLike, *, says: bool = True
+) -> pd.DataFrame:
     """Run the grid of `experiment.sweep`, or what is left of it, and return its rows.
 
     A dry run only says what there is to do, and returns the rows that there are. Otherwise
     finished runs are not repeated, and one that was interrupted starts again. With
     `sweep.skip_missing` it goes on without the sources and targets that are not there.
-    Raises UserError for user-fixable errors.
+    Raises UserError for user-fixable errors. `says`: print the plan first, where a task of
+    several sweeps has not told what it does.
     """
     workdir = absolute(workdir)
     planned = plan(experiment, workdir)
-    print(planned.describe())
+    if says:
+        print(planned.describe())
     if experiment.dry_run:
         return member_of(_rows(workdir), experiment)
     parts = groups(planned.present() if experiment.sweep.skip_missing else cells(experiment))
@@ -37,7 +41,7 @@ def run_sweep(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     runs = _execute(parts, planned, experiment, workdir)
     rows = _rows(workdir)
     rows = in_order(rows[rows["run"].isin(runs)], experiment.sweep.sources)
-    if draw_sweep(workdir / "sweep.png", rows):
+    if draw_sweep(workdir / "sweep.png", rows) and says:
         print(f"a figure is in {workdir / 'sweep.png'}")
     return rows
 
@@ -48,22 +52,22 @@ def _execute(
     experiment: Experiment,
     workdir: epath.Path,
 ) -> set[str]:
-    """Run groups of cells, say how far that is, and return the names of all runs."""
+    """Run groups of cells behind a bar of their work, and return the names of all runs."""
     runs: set[str] = set()
     works = planned.works()
-    remaining = {index: _sum(works[cell] for cell in part) for index, part in enumerate(parts)}
-    whole, started = _sum(remaining.values()), time.monotonic()
+    known = [_sum(works[cell] for cell in part) for part in parts]
+    # Where what a group costs is not known, each counts alike.
+    each = [1.0 if None in known else float(work or 0.0) for work in known]
     execute = EXECUTORS[experiment.executor]
-    for index, names in execute(parts, experiment, os.fspath(workdir)):
-        runs |= set(names)
-        del remaining[index]
-        minutes = (time.monotonic() - started) / 60
-        left = minutes_left(minutes, whole, _sum(remaining.values()))
-        print(
-            f"{len(parts) - len(remaining)} of {len(parts)} groups of cells have finished after "
-            f"{minutes:.1f} min"
-            + ("" if left is None or not remaining else f", about {left:.1f} min left")
-        )
+    with bar(f"{len(parts)} groups of cells", sum(each), leave=True, unit="") as progress:
+        finished = 0.0
+        progress.give(each[0])
+        for index, names in execute(parts, experiment, os.fspath(workdir)):
+            runs |= set(names)
+            finished += each[index]
+            progress.move_to(finished)
+            if index + 1 < len(parts):
+                progress.give(each[index + 1])
     return runs
 
 
@@ -71,13 +75,6 @@ def _sum(works: Iterable[float | None]) -> float | None:
     """None if one is not known."""
     each = list(works)
     return None if None in each else sum(each)  # type: ignore[arg-type]
-
-
-def minutes_left(minutes: float, whole: float | None, left: float | None) -> float | None:
-    """At the pace so far, of work in any unit; None before any of it is done, or if not known."""
-    if whole is None or left is None or whole == left:
-        return None
-    return minutes * left / (whole - left)
 
 
 def in_order(rows: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:

@@ -79,7 +79,7 @@ def test_kinds_of_pictures_are_counted(tmp_path: Path) -> None:
         "turned upright by EXIF": 1,
     }  # fmt: skip
     (sizes,) = [line for line in survey.remarks() if line.startswith("sizes")]
-    assert sizes.startswith("sizes: shorter sides of 10 to 20 pixels")
+    assert sizes.startswith("sizes: shorter sides of 10 to 20 pixels, the median is")
     assert Counter(one.format for one in survey.used) == {"PNG": 10, "JPEG": 1, "WEBP": 1}
 
 

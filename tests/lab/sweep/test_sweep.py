@@ -22,12 +22,14 @@ from rtl_jax.lab.config import FIRST_SEED, Experiment, Source, Sweep, Target
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.statistics import mean_interval
 from rtl_jax.lab.sweep import cells as cells_module
+from rtl_jax.lab.sweep import task
 from rtl_jax.lab.sweep.estimate import flops
 from rtl_jax.lab.sweep.grid import cells, groups
 from rtl_jax.lab.sweep.plan import plan
 from rtl_jax.lab.sweep.table import summarize
-from rtl_jax.lab.sweep.task import in_order, minutes_left, run_sweep
+from rtl_jax.lab.sweep.task import in_order, run_sweep
 from rtl_jax.lab.tasks import run
+from rtl_jax.runtime import progress
 from rtl_jax.runtime.paths import short_names
 from rtl_jax.train.recipe import Recipe
 
@@ -169,17 +171,29 @@ def test_work_is_that_of_the_runs_that_are_missing(whole, tmp_path: Path):
     assert all(4 * missing[cell] == pytest.approx(everything[cell]) for cell in missing)
 
 
-def test_time_left_is_told_once_some_work_is_done():
-    assert minutes_left(3.0, 40.0, 10.0) == pytest.approx(1.0)
-    assert minutes_left(3.0, 40.0, 40.0) is None  # what is finished was so before
-    assert minutes_left(3.0, None, None) is None
+def test_a_sweep_is_one_bar_of_its_work(tmp_path: Path, capsys, monkeypatch):
+    """In a log a line now and then; here at everything that moves it."""
 
+    def execute(parts, sweep, workdir):
+        for index, _ in enumerate(parts):
+            with progress.bar(f"group {index}", 4, leave=True) as cell:
+                for _ in range(4):
+                    cell.update(1)
+            yield index, [f"run {index}"]
 
-def test_a_sweep_says_what_is_left(tmp_path: Path, capsys):
-    run_sweep(experiment(blocks=(0, 1), seeds=1, num_images=(20,)), tmp_path)
-    first, last = (line for line in capsys.readouterr().out.splitlines() if "finished" in line)
-    assert re.fullmatch(r"1 of 2 groups .* after \d+\.\d min, about \d+\.\d min left", first)
-    assert re.fullmatch(r"2 of 2 groups .* after \d+\.\d min", last)
+    monkeypatch.setattr(progress, "_LINE_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "_LINE_SHARE", 0.0)
+    monkeypatch.setattr(task, "EXECUTORS", {"local": execute})
+    settings = experiment(blocks=(0, 1), seeds=1, num_images=(20,))
+    planned = plan(settings, tmp_path)
+    parts = groups(cells(settings))
+    assert task._execute(parts, planned, settings, tmp_path) == {"run 0", "run 1"}
+    lines = capsys.readouterr().err.splitlines()
+    begin = re.compile(r"2 groups of cells: (\d+) %")
+    shares = [int(found[1]) for line in lines if (found := begin.match(line))]
+    assert len(shares) == len(lines) > 8
+    assert shares == sorted(shares) and shares[-1] == 100 and len({*shares}) >= 8
+    assert any(", group 1, " in line and line.endswith(" left") for line in lines)
 
 
 # ---- Running -------------------------------------------------------------------------------------
