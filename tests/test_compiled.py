@@ -5,6 +5,8 @@ For a TPU by its own compiler; for CUDA they are lowered, which needs no compile
 
 import dataclasses
 import importlib.util
+import os
+import sys
 
 import jax
 import pytest
@@ -19,6 +21,9 @@ from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.runtime import devices
 
 pytestmark = pytest.mark.slow
+
+# Where libtpu lies apart: beside JAX, it would be looked at by every program that starts.
+sys.path += [folder for folder in [os.environ.get("RTL_JAX_LIBTPU_DIR")] if folder]
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None,
