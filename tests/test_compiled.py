@@ -6,6 +6,7 @@ For a TPU by its own compiler; for CUDA they are lowered, which needs no compile
 import dataclasses
 import importlib.util
 import os
+import re
 import sys
 
 import jax
@@ -13,7 +14,7 @@ import pytest
 
 from benchmarks.accelerator.sizes import SMALL
 from benchmarks.chips import CHIPS
-from benchmarks.compiled import compile_for, devices_of
+from benchmarks.compiled import compile_for, devices_of, lower
 from benchmarks.programs import Case, Programs
 from rtl_jax.attacks.apgd import APGD
 from rtl_jax.attacks.pgd import PGD
@@ -53,6 +54,15 @@ def test_a_tpu_runs_it_with_few_operations_and_bytes(
     once = dataclasses.replace(case, body=None)  # a loop's body counts once
     found = compile_for(devices_of(CHIPS["v5e"]), once)
     assert 0 < found.operations < operations and 0 < found.bytes < megabytes * 1e6
+
+
+@needs_libtpu
+def test_chips_exchange_sums_alone_where_a_batch_is_divided() -> None:
+    text = lower(devices_of(CHIPS["v5e"]), PROGRAMS.source()).compile().as_text()
+    assert "num_partitions=8" in text
+    assert len(re.findall(r" all-reduce(?:-start)?\(", text)) > 0  # gradients, statistics
+    # What is gathered or exchanged otherwise would be images or activations.
+    assert not re.findall(r" (?:all-gather|all-to-all|collective-permute)(?:-start)?\(", text)
 
 
 @pytest.mark.parametrize(
