@@ -4,8 +4,9 @@
       --config.target.dataset=folder:photos
 
 Closed-form heads on the frozen features of six bundled sources, with exact leave-one-out
-predictions. Sources that are far behind need not be fine-tuned. Other sources:
---config.sweep.sources=bundled:natural,checkpoints/mine.pt (with --config.target.image_size=224).
+predictions; docs/choosing.md says how well they do. Sources that are far behind need not be
+fine-tuned. Other sources: --config.sweep.sources=bundled:natural,checkpoints/mine.pt (with
+--config.target.image_size=224).
 """
 
 from ml_collections import ConfigDict

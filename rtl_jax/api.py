@@ -130,7 +130,7 @@ def finetune(
     fields = {field.name for field in dataclasses.fields(Recipe)}
     if unknown := sorted(changes.keys() - fields):
         raise UserError(f"finetune: there is no setting {', '.join(unknown)}: see rtl.Recipe")
-    names = class_names_of(labels) if class_names is None else tuple(class_names)
+    names = class_names_of(labels) if class_names is None else tuple(map(str, class_names))
     train = ImageSet(as_uint8(images), encode_labels(labels, names))
     chosen = dataclasses.replace(recipe, **changes)
     tunings = [

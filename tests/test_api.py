@@ -179,7 +179,7 @@ def test_floats_words_and_grey_images(digits, source) -> None:
     few = digits.train.take(np.arange(30))
     words = np.array(list("abcdefghij"))[few.labels]
     settings = dict(recipe=RECIPE, seeds=1, epochs=2)
-    one = rtl.finetune(source, few.images, few.labels, class_names="0123456789", **settings)
+    one = rtl.finetune(source, few.images, few.labels, class_names=range(10), **settings)
     floats = few.images[..., 0] / 255.0
     other = rtl.finetune(source, floats, words, class_names="abcdefghij", **settings)
     np.testing.assert_array_equal(one.head.kernel, other.head.kernel)

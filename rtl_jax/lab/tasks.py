@@ -17,6 +17,8 @@ from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.trackers import require_trackers
 from rtl_jax.runtime.locks import exclusive
 
+DRY = ("sweep", "my_images")  # tasks with a dry run
+
 
 def run(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Run `experiment.task` in a work directory, print its table, return its rows.
@@ -25,6 +27,11 @@ def run(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     user-fixable errors.
     """
     require_trackers(experiment.trackers)  # before hours of computing
+    if experiment.dry_run and experiment.task not in DRY:
+        raise UserError(
+            f"dry_run: expected false with task {experiment.task!r}: only {' and '.join(DRY)} say "
+            "what they would do"
+        )
     folder = f"rtl_jax.lab.{experiment.task}"
     task = getattr(import_module(f"{folder}.task"), f"run_{experiment.task}")
     reads = experiment.task == "report" or experiment.dry_run

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from rtl_jax.lab import results
-from rtl_jax.lab.config import Experiment
+from rtl_jax.errors import UserError
+from rtl_jax.lab import results, tasks
+from rtl_jax.lab.config import GROUPS, Experiment, freeze
 from rtl_jax.lab.run import Run, open_run
 
 
@@ -27,3 +28,10 @@ def test_what_served_to_resume_goes_later(tmp_path: Path, monkeypatch: pytest.Mo
     with open_run(tmp_path, "one", scratch="batches") as run:
         assert not run.pending
     assert not scratch.exists() and len(run.rows()) == 1
+
+
+@pytest.mark.parametrize("task", sorted({*GROUPS} - {*tasks.DRY}))
+def test_a_dry_run_is_never_a_real_one(task: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"dry_run: expected false with task '{task}'"):
+        tasks.run(freeze({"task": task, "dry_run": True}), tmp_path / "work")
+    assert not (tmp_path / "work").exists()

@@ -31,7 +31,7 @@ def ranking_text(ranked: "Sequence[Candidate]", images: int) -> str:
     width = max(8, *(len(name) + 2 for name in names))
     lines = [
         f"{'source':{width}}{'blocks':>6}{'loss, nats':>12}{'behind the first':>20}"
-        f"{'accuracy':>10}{'95 % interval':>18}"
+        f"{'accuracy':>10}{'95 % interval':>18}{'nearest mean':>14}"
     ]
     for one in ranked:
         low, high = wilson_interval(one.accuracy, images)
@@ -39,6 +39,7 @@ def ranking_text(ranked: "Sequence[Candidate]", images: int) -> str:
         lines.append(
             f"{by_source[one.source]:{width}}{one.blocks:6}{one.loss:12.3f}{behind:>20}"
             f"{one.accuracy:9.1f}%{f'{low:.1f} to {high:.1f}':>18}"
+            f"{100 * one.scores['nearest_mean']:13.1f}%"
         )
     return "\n".join(lines)
 

@@ -117,7 +117,7 @@ class Experiment:
     my_images: MyImages = dataclasses.field(default_factory=MyImages)
     predict: Predict = dataclasses.field(default_factory=Predict)
     seed: int = FIRST_SEED  # of the subset, the head, the batches and the augmentation
-    dry_run: bool = False  # of a sweep: say what it would do, and do nothing
+    dry_run: bool = False  # of a sweep or my_images: say what it would do, and do nothing
     # Of a sweep: who runs its cells, this process, the workers of a Ray cluster (at
     # RAY_ADDRESS; a local one otherwise), or jobs of a Slurm cluster.
     executor: Executor = "local"
