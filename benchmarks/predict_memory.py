@@ -51,7 +51,7 @@ def main() -> None:
 
 def fine_tuned(root: Path) -> Path:
     """The network that predicts, for images of 64 px."""
-    words = ["configs/mnist_l2.py", "--config.source.checkpoint=bundled:l2"]
+    words = ["configs/paper/cell.py:mnist-l2", "--config.source.checkpoint=bundled:l2"]
     words += ["--config.target.dataset=digits", f"--config.target.image_size={PIXELS}"]
     words += ["--config.target.num_images=100", "--config.target.num_test_images=100"]
     words += ["--config.transfer.blocks=0", "--config.transfer.epochs=1"]

@@ -19,14 +19,14 @@ of the largest singular value (--config.influence.cutoff=5e-2
 
 from ml_collections import ConfigDict
 
-from rtl_jax.configs.cifar10_l2 import get_config as cifar10_l2
-from rtl_jax.configs.svhn_natural import get_config as svhn_natural
+from rtl_jax.configs.paper.cell import SOURCES
+from rtl_jax.configs.paper.cell import get_config as cell
 
 
 def get_config() -> ConfigDict:
-    """The settings of configs/cifar10_l2.py with 3,200 images, and the natural source beside it."""
-    config = cifar10_l2()
+    """The cell cifar10-l2 with 3,200 images, and the natural source beside it."""
+    config = cell("cifar10-l2")
     config.task = "influence"
     config.target.num_images = 3200
-    config.influence.compare = svhn_natural().source.checkpoint
+    config.influence.compare = SOURCES["natural"]
     return config

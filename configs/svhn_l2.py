@@ -3,7 +3,8 @@
     python run.py --config configs/svhn_l2.py --workdir runs/svhn_l2
 
 Expected (paper, Table 7, 10 seeds, last epoch): 37.9 +- 3.2 % on 100 images, 62.0 +- 2.0 on
-400, 77.8 +- 1.2 on 1,600; the natural source (configs/svhn_natural.py) gets 23.5, 37.3, 62.1.
+400, 77.8 +- 1.2 on 1,600; the natural source gets 23.5, 37.3, 62.1. It, other targets and other
+sources of the paper: configs/paper/cell.py.
 
 The source is the authors' `imagenet_l2_3_0.pt`; where it is absent the message says where to
 get it. Any other checkpoint, data set, size or number of blocks is an option, for example your
