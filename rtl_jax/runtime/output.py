@@ -89,7 +89,7 @@ def _lasting(number: int, stream: TextIO | None) -> _Lasting:
         io.BufferedWriter(raw),
         encoding=stream.encoding if stream else "utf-8",
         errors=stream.errors if stream else "backslashreplace",
-        line_buffering=number == 2 or raw.isatty(),
+        line_buffering=True,  # in a log file both are in the order in which they were said
     )
     return raw
 
