@@ -23,7 +23,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build", "study/*/rows", "study/rows"]
+exclude_patterns = ["_build", "jupyter_execute", "study/*/rows", "study/rows"]
 highlight_language = "bash"  # of a block that names no language: a command
 
 html_theme = "furo"

@@ -32,11 +32,12 @@ ABSTAINED = -1
 class Smoothing:
     """How a network is smoothed and certified.
 
-    sigma: the standard deviation of the noise, for pixels in [0, 1]; noisy pixels are not clipped.
-    samples: n, the draws that bound the probability of the chosen class. The largest radius that
+    Attributes:
+      sigma: the standard deviation of the noise, for pixels in [0, 1]; noisy ones are not clipped.
+      samples: n, the draws that bound the probability of the chosen class. The largest radius that
         they can certify is `largest_radius`.
-    selection_samples: n_0, the draws before them that choose the class.
-    alpha: the probability that a certificate is wrong, for each image.
+      selection_samples: n_0, the draws before them that choose the class.
+      alpha: the probability that a certificate is wrong, for each image.
     """
 
     sigma: float = 0.25

@@ -31,14 +31,12 @@ def load_dataset(
 
     Args:
         spec: `digits`, `tfds:NAME`, `folder:PATH`, `list:PATH` or `npz:PATH`, or several joined by
-          `+`
-            (see `union`).
+            `+` (see `union`).
         data_dir: the directory of `tfds:` sets and their downloads; None: RTL_JAX_DATA_DIR, or
             ~/.cache/rtl_jax/data.
         cache_dir: the directory of decoded sets; None: RTL_JAX_CACHE_DIR, or ~/.cache/rtl_jax.
         image_size: height and width in pixels of images of varying size (shorter side resized,
-          centre
-            cropped). Sets of one fixed size keep it.
+            centre cropped). Sets of one fixed size keep it.
         seed: of the train/test split of a `folder:` that has none.
         classes: keep only these labels and renumber them 0, 1, ...; None keeps all.
         test: another set, whose test images replace those of this one (see `union`). If they are
@@ -50,9 +48,8 @@ def load_dataset(
 
     Raises:
         UserError: the source is missing, damaged, or not a classification set (the message says
-        what to
-            do), or it cannot be decided which test images are copies of training images (see
-            `leaks`). Without network access it comes within 10 seconds.
+            what to do), or it cannot be decided which test images are copies of training images
+            (see `leaks`). Without network access it comes within 10 seconds.
 
     Example:
         >>> from rtl_jax.data import load_dataset

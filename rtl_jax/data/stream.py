@@ -124,8 +124,7 @@ def open_stream(
         data_dir: as for `load_dataset`.
         image_size: height and width in pixels of every image.
         classes: keep only these labels and renumber them 0, 1, ...; None keeps all. For `tfds:`
-          this
-            reads the whole set once.
+            this reads the whole set once.
 
     Returns:
         A `Stream`.
