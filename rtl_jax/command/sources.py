@@ -59,7 +59,7 @@ def _everything(prog: str) -> str:
 
     convert = prog.replace("sources", "convert")
     return f"""\
-Bundled, small, for images of about 64 px: --config.source.checkpoint=bundled:NAME
+Bundled, small, trained on images of 32 px: --config.source.checkpoint=bundled:NAME
 
 {_table(_bundled())}
 

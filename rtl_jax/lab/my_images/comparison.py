@@ -114,7 +114,10 @@ def _with(experiment: Experiment, **axes: object) -> Experiment:
 
 def compare(settings: Sequence[Experiment], workdir: epath.Path) -> pd.DataFrame:
     """The rows of all grids."""
-    works = [sum(work or 0.0 for work in plan(one, workdir).works().values()) for one in settings]
+    cells = [tuple(plan(one, workdir).works().values()) for one in settings]
+    # Where what a cell costs is not known, each that is missing counts alike.
+    known = all(None not in each for each in cells)
+    works = [sum(float((work or 0) if known else work != 0) for work in each) for each in cells]
     with bar("comparing", sum(works), leave=True, unit="") as progress:
         found = []
         for one, work in zip(settings, works, strict=True):
