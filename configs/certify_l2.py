@@ -5,8 +5,9 @@
 
 What is certified is the vote of the network over noisy copies of an image (Cohen et al., 2019): no
 perturbation of that length changes it, but for a probability of 0.001 an image. Networks that were
-trained on such noise keep the most (`bundled:gaussian`; `transfer.perturbation=gaussian`). Choose
-`attack.sigma` near the radii that matter: a larger one certifies more and predicts worse.
+fine-tuned on noise of the same sigma (`transfer.perturbation=gaussian`) keep the most:
+docs/certificates.md. Choose `attack.sigma` near the radii that matter: a larger one certifies more
+and predicts worse.
 """
 
 from ml_collections import ConfigDict

@@ -11,6 +11,7 @@ fine-tuned. Other sources: --config.sweep.sources=bundled:natural,checkpoints/mi
 
 from ml_collections import ConfigDict
 
+from rtl_jax.configs.study.transfer import SOURCES
 from rtl_jax.lab.config import defaults
 
 
@@ -21,13 +22,6 @@ def get_config() -> ConfigDict:
     config.target.dataset = "digits"
     config.target.image_size = 32
     config.target.num_images = 400
-    config.sweep.sources = (
-        "bundled:natural",
-        "bundled:l2",
-        "bundled:linf4",
-        "bundled:linf8",
-        "bundled:pgd1",
-        "bundled:gaussian",
-    )
+    config.sweep.sources = SOURCES
     config.sweep.blocks = (0, 1, 3)
     return config

@@ -16,7 +16,7 @@ _COLUMNS = [
 
 
 class Measured(NamedTuple):
-    """An accuracy in percent: on so many images, under which attack ('' for none)."""
+    """An accuracy in percent, the number of images, and the attack ('' for none)."""
 
     accuracy: float
     images: int

@@ -306,8 +306,8 @@ def certify(
     """Certify L2 radii by randomised smoothing (Cohen et al., 2019).
 
     The certificates are of the smoothed classifier, which takes a vote over noisy copies of an
-    image. A network that was trained on such noise (`perturbation="gaussian"`, or the source
-    'bundled:gaussian') keeps its accuracy under it; others lose much.
+    image. Fine-tune on noise of the same sigma (`perturbation="gaussian"`): other networks lose
+    most of their accuracy under it.
 
     Args:
       model: as for `attack`.

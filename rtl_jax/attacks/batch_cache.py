@@ -1,7 +1,8 @@
 """Results of finished batches on disk, so that a kill costs one batch."""
 
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,18 @@ def keep(path: epath.Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays by name, complete or not at all; an older file is replaced."""
     with complete_or_absent(path, replace=True) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
+
+
+def once(path: epath.Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """The arrays that `compute` returns, from the file where they are kept already.
+
+    `seconds` are those that computing took, then or now.
+    """
+    if not path.exists():
+        began = time.monotonic()
+        arrays = compute()
+        keep(path, {**arrays, "seconds": np.asarray(time.monotonic() - began)})
+    return read(path)
 
 
 def read(path: epath.Path) -> dict[str, np.ndarray]:

@@ -1,6 +1,5 @@
 """The task `attack`: how many test images a network still gets right, radius by radius."""
 
-import time
 from typing import Any, NamedTuple
 
 import jax
@@ -175,10 +174,9 @@ def _certify(
     )
     with bar("certifying", len(images), leave=True) as progress:
         for rows, number, _ in padded_batches(len(images), settings.batch_size):
-            path = directory / f"{int(rows[0]):08d}.npz"
-            if not path.exists():
-                began = time.monotonic()
-                found = certify(
+
+            def found(rows: np.ndarray = rows, number: int = number) -> dict[str, np.ndarray]:
+                one = certify(
                     logits_fn,
                     np.asarray(prepare(images.images[rows], experiment.target.image_size)),
                     images.labels[rows],
@@ -187,9 +185,9 @@ def _certify(
                     indices=rows,
                     batch_size=settings.batch_size,
                 )
-                arrays = {name: values[:number] for name, values in vars(found).items()}
-                batch_cache.keep(path, {"seconds": np.asarray(time.monotonic() - began), **arrays})
-            stored = batch_cache.read(path)
+                return {name: values[:number] for name, values in vars(one).items()}
+
+            stored = batch_cache.once(directory / f"{int(rows[0]):08d}.npz", found)
             seconds += float(stored.pop("seconds"))
             parts.append(Certified(**stored))
             progress.update(number)
@@ -254,11 +252,9 @@ def _attack(
     seconds = 0.0
     with bar("attacking", total, leave=True) as progress:
         for rows, number, _ in padded_batches(total, settings.batch_size):
-            start = int(rows[0])
-            path = directory / f"{start:08d}.npz"
-            if not path.exists():
-                began = time.monotonic()
-                found = robustness_curve(
+
+            def found(rows: np.ndarray = rows, number: int = number) -> dict[str, np.ndarray]:
+                one = robustness_curve(
                     logits_fn,
                     prepare(images.images[rows], experiment.target.image_size),
                     jnp.asarray(images.labels[rows]),
@@ -267,15 +263,15 @@ def _attack(
                     key,
                     indices=jnp.asarray(rows),
                 )
-                kept = max(min(settings.num_shown - start, number), 0)
-                arrays = {
-                    "success": np.asarray(found.success)[:, :number],
-                    "losses": np.asarray(found.losses, np.float32)[:, :number],
-                    "norms": np.asarray(found.norms, np.float32)[:, :number],
-                    "shown": np.asarray(found.images[:, :kept], np.float16),
+                kept = max(min(settings.num_shown - int(rows[0]), number), 0)
+                return {
+                    "success": np.asarray(one.success)[:, :number],
+                    "losses": np.asarray(one.losses, np.float32)[:, :number],
+                    "norms": np.asarray(one.norms, np.float32)[:, :number],
+                    "shown": np.asarray(one.images[:, :kept], np.float16),
                 }
-                batch_cache.keep(path, {"seconds": np.asarray(time.monotonic() - began), **arrays})
-            stored = batch_cache.read(path)
+
+            stored = batch_cache.once(directory / f"{int(rows[0]):08d}.npz", found)
             part = Measured(*(stored[name] for name in Measured._fields))
             parts.append(part)
             seconds += float(stored["seconds"])

@@ -11,7 +11,7 @@ Cluster = Literal["slurm", "local"]
 
 @dataclasses.dataclass(frozen=True)
 class Slurm:
-    """Of each job, with `executor=slurm`; sbatch's own variables (SBATCH_QOS, say) add to it."""
+    """Resources of each job with `executor=slurm`; sbatch's own variables apply too."""
 
     # Where jobs run; local: all at once, each a process here, to try a sweep without Slurm.
     cluster: Cluster = "slurm"

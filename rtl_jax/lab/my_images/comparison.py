@@ -14,7 +14,7 @@ from rtl_jax.lab.my_images.held_out import HeldOut
 from rtl_jax.lab.my_images.survey import Survey
 from rtl_jax.lab.report import learning_curve
 from rtl_jax.lab.report.learning_curve import LearningCurve
-from rtl_jax.lab.sweep.plan import plan
+from rtl_jax.lab.sweep.plan import plan, shares
 from rtl_jax.lab.sweep.task import run_sweep
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
@@ -114,10 +114,7 @@ def _with(experiment: Experiment, **axes: object) -> Experiment:
 
 def compare(settings: Sequence[Experiment], workdir: epath.Path) -> pd.DataFrame:
     """The rows of all grids."""
-    cells = [tuple(plan(one, workdir).works().values()) for one in settings]
-    # Where what a cell costs is not known, each that is missing counts alike.
-    known = all(None not in each for each in cells)
-    works = [sum(float((work or 0) if known else work != 0) for work in each) for each in cells]
+    works = shares([plan(one, workdir).works().values() for one in settings])
     with bar("comparing", sum(works), leave=True, unit="") as progress:
         found = []
         for one, work in zip(settings, works, strict=True):

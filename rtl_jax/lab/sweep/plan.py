@@ -6,7 +6,7 @@ settings; the sweep itself also compares the content of networks and images.
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 from etils import epath
@@ -150,6 +150,16 @@ def plan(experiment: Experiment, workdir: epath.PathLike) -> Plan:
     if other and not _has_target(dataclasses.replace(experiment.target, dataset=other)):
         absent.append(f"test images {other}")
     return Plan(tuple(planned), tuple(absent))
+
+
+def shares(parts: Iterable[Iterable[float | None]]) -> list[float]:
+    """How much each part is of the whole, from the works of its cells as `Plan.works` has them.
+
+    Where one of them is not known, each cell that is missing counts alike.
+    """
+    works = [tuple(part) for part in parts]
+    known = all(None not in part for part in works)
+    return [sum(float((work or 0) if known else work != 0) for work in part) for part in works]
 
 
 def member_of(rows: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:

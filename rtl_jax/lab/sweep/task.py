@@ -1,7 +1,7 @@
 """A sweep from its plan to its rows: `--config.task=sweep`."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.sweep.executors import EXECUTORS
 from rtl_jax.lab.sweep.grid import Cell, cells, groups
-from rtl_jax.lab.sweep.plan import Plan, member_of, plan
+from rtl_jax.lab.sweep.plan import Plan, member_of, plan, shares
 from rtl_jax.lab.sweep.plots import draw_sweep
 from rtl_jax.runtime.paths import absolute
 from rtl_jax.runtime.progress import bar
@@ -55,9 +55,7 @@ def _execute(
     """Run groups of cells behind a bar of their work, and return the names of all runs."""
     runs: set[str] = set()
     works = planned.works()
-    known = [_sum(works[cell] for cell in part) for part in parts]
-    # Where what a group costs is not known, each counts alike.
-    each = [1.0 if None in known else float(work or 0.0) for work in known]
+    each = shares([works[cell] for cell in part] for part in parts)
     execute = EXECUTORS[experiment.executor]
     with bar(f"{len(parts)} groups of cells", sum(each), leave=True, unit="") as progress:
         finished = 0.0
@@ -69,12 +67,6 @@ def _execute(
             if index + 1 < len(parts):
                 progress.give(each[index + 1])
     return runs
-
-
-def _sum(works: Iterable[float | None]) -> float | None:
-    """None if one is not known."""
-    each = list(works)
-    return None if None in each else sum(each)  # type: ignore[arg-type]
 
 
 def in_order(rows: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:
