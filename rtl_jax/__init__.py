@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         finetune,
         influence,
         load,
+        perturb_training,
     )
     from rtl_jax.attacks import (
         APGD,
@@ -62,6 +63,7 @@ _PLACES = {
         "finetune",
         "influence",
         "load",
+        "perturb_training",
     ),
     "rtl_jax.attacks": (
         "APGD",
@@ -114,6 +116,7 @@ __all__ = [
     "finetune",
     "influence",
     "load",
+    "perturb_training",
     "read_rows",
     "sklearn",
 ]

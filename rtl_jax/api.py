@@ -11,15 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax import attacks, smoothing, transferability
-from rtl_jax.attacks import Adversarial, AutoAttack, Evaluation
+from rtl_jax.attacks import PGD, Adversarial, AutoAttack, Evaluation
 from rtl_jax.data.arrays import as_uint8, class_names_of, encode_labels
 from rtl_jax.data.augmentation import Augmentation, augmentation
 from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.dataset import ImageSet
 from rtl_jax.data.transforms import prepare
-from rtl_jax.errors import UserError
-from rtl_jax.influence_functions import influence_scores, solver_for
+from rtl_jax.errors import UserError, require
+from rtl_jax.influence_functions import (
+    Examples,
+    Perturbed,
+    PixelInfluence,
+    Solver,
+    influence_scores,
+    solver_for,
+)
 from rtl_jax.influence_functions.of_network import damping_of, head_of
+from rtl_jax.influence_functions.pixels import SEARCH
 from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, LogitsFn, Network
 from rtl_jax.models.sources import load_source
 from rtl_jax.runtime.digest import image_digests
@@ -376,16 +384,91 @@ def influence(
         >>> rtl.influence(network, (images, labels), (images[:3], labels[:3])).shape
         (3, 8)
     """
+    return influence_scores(*_explained(network, train, test, damping, settings))
+
+
+@pinned()
+def perturb_training(
+    network: Network,
+    train: Labelled,
+    test: Labelled,
+    pairs: Any,
+    eps: float,
+    search: PGD = SEARCH,
+    *,
+    damping: float | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> Perturbed:
+    """Change training images so that retraining the head raises the loss of test images most.
+
+    Along I_pert,loss, the influence of pixels (Koh and Liang, 2017, section 2.2; the paper's A.12):
+    see `rtl_jax.influence_functions.PixelInfluence`, which has the gradients, too.
+
+    Args:
+      network: usually fine-tuned on the training images.
+      train: their images and labels.
+      test: images and labels whose losses are to rise.
+      pairs: int [N, 2], a row of `train` and one of `test` each.
+      eps: the radius, for pixels in [0, 1], at the network's image size.
+      search: the ball and the steps in it, such as `rtl.PGD("linf", steps=20)`; by default ten in
+        L2.
+      damping: as for `influence`.
+      seed: of random starts.
+      settings: as for `influence`.
+
+    Returns:
+      `images`, float32 [N, S, S, 3] in [0, 1], and `changes`, float64 [N]: by how much retraining
+      the head with that one image changed is predicted to raise the loss of its test image (nats).
+
+    Raises:
+      UserError: as `influence`; pairs of rows that are not there; or another kind of attack.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> data = images, np.array([0, 1] * 4)
+        >>> network = rtl.finetune(rtl.load("bundled:l2"), *data, blocks=0, head_fit="logistic")
+        >>> found = rtl.perturb_training(network, data, data, [[0, 1]], 0.5)
+        >>> found.images.shape, bool(found.changes[0] > 0)
+        ((1, 32, 32, 3), True)
+    """
+    rows = np.asarray(pairs)
+    sizes = [len(labels) for _, labels in (train, test)]
+    good = rows.ndim == 2 and rows.shape[1] == 2 and len(rows) > 0
+    good = good and np.issubdtype(rows.dtype, np.integer)
+    good = good and bool(((rows >= 0) & (rows < sizes)).all())
+    expected = f"rows [[train, test], ...] of {sizes[0]} training and {sizes[1]} test images"
+    require(good, "perturb_training: pairs", expected, pairs)
+    solver, seen_test, seen_train = _explained(network, train, test, damping, settings)
+    chosen = np.asarray(train[0])[rows[:, 0]]
+    pixels = PixelInfluence(network.features_fn(), head_of(network), solver, sizes[0])
+    return pixels.perturb(
+        _resized(network, chosen),
+        seen_train.labels[rows[:, 0]],
+        seen_test.take(rows[:, 1]),
+        eps,
+        search,
+        seed=seed,
+    )
+
+
+def _explained(
+    network: Network,
+    train: Labelled,
+    test: Labelled,
+    damping: float | None,
+    settings: Mapping[str, Any],
+) -> tuple[Solver, Examples, Examples]:
+    """A solver at the training images, and test and training images as the head sees them."""
     head = head_of(network)
     names = network.class_names or tuple(map(str, range(network.num_classes)))
     seen_train, seen_test = (
         head.examples(network.features(as_uint8(images)), encode_labels(labels, names))
         for images, labels in (train, test)
     )
-    solver = solver_for(
-        head, seen_train, damping=damping_of(network) if damping is None else damping, **settings
-    )
-    return influence_scores(solver, seen_test, seen_train)
+    chosen = damping_of(network) if damping is None else damping
+    return solver_for(head, seen_train, damping=chosen, **settings), seen_test, seen_train
 
 
 def _numbers_of(model: Network | LogitsFn) -> contextlib.AbstractContextManager[None]:
@@ -400,9 +483,7 @@ def _prepared(
     if not isinstance(model, Network):
         return model, np.asarray(images), np.asarray(labels)
     names = model.class_names or tuple(map(str, range(model.num_classes)))
-    array = np.asarray(images)
-    whole = as_uint8(array)  # checks shape and range; floats stay as they are
-    pixels = whole if array.dtype == np.uint8 else np.clip(array, 0, 1).reshape(whole.shape)
+    whole = as_uint8(np.asarray(images))
     classes, seen = encode_labels(labels, names), model.training_images or frozenset()
     if number := sum(one in seen for one in image_digests(whole)):
         warnings.warn(
@@ -410,11 +491,18 @@ def _prepared(
             "them says nothing about others",
             stacklevel=3,
         )
-    size = model.image_size or DEFAULT_IMAGE_SIZE
+    return model.logits_fn(), _resized(model, images), classes
+
+
+def _resized(network: Network, images: Any) -> np.ndarray:
+    """Float images [N, S, S, 3] in [0, 1] of the network's size."""
+    array = np.asarray(images)
+    whole = as_uint8(array)  # checks shape and range; floats stay as they are
+    pixels = whole if array.dtype == np.uint8 else np.clip(array, 0, 1).reshape(whole.shape)
+    size = network.image_size or DEFAULT_IMAGE_SIZE
     parts = [
         np.asarray(prepare(jnp.asarray(pixels[start : start + 256]), size))
         for start in range(0, len(pixels), 256)
     ]
     # Resizing may leave [0, 1] by a rounding error.
-    prepared = np.clip(np.concatenate(parts), 0, 1)
-    return model.logits_fn(), prepared, classes
+    return np.clip(np.concatenate(parts), 0, 1)

@@ -4,6 +4,7 @@ from rtl_jax.influence_functions.conjugate import ConjugateGradient
 from rtl_jax.influence_functions.curvature import empirical_fisher_curvature, hessian_curvature
 from rtl_jax.influence_functions.head import Examples, Head
 from rtl_jax.influence_functions.method import solver_for
+from rtl_jax.influence_functions.pixels import Perturbed, PixelInfluence
 from rtl_jax.influence_functions.scores import (
     gradient_kernel,
     influence_kernel,
@@ -14,14 +15,17 @@ from rtl_jax.influence_functions.scores import (
     self_influence,
     top_k,
 )
-from rtl_jax.influence_functions.solve import Cholesky, PseudoInverse
+from rtl_jax.influence_functions.solve import Cholesky, PseudoInverse, Solver
 
 __all__ = [
     "Cholesky",
     "ConjugateGradient",
     "Examples",
     "Head",
+    "Perturbed",
+    "PixelInfluence",
     "PseudoInverse",
+    "Solver",
     "empirical_fisher_curvature",
     "gradient_kernel",
     "hessian_curvature",

@@ -278,6 +278,9 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "influence.tolerance": ([1e-9, 1.0], [0.0, -1.0]),
     "influence.flip_labels": ([0.0], [-0.1, 0.1, 1.0]),  # 0.1 needs the other question
     "influence.num_shown": ([1, 3], [0, -1]),
+    "influence.perturb": ([0, 10], [-1]),
+    "influence.perturb_eps": ([0.5, 3.0], [0.0, -1.0]),
+    "influence.perturb_steps": ([1, 10], [0, -1]),
     "influence.memory_gib": ([None, 1], [0, -1]),
     "sweep.sources": ([(), ("a/b.pt", "random")], [("a", "a"), ("",)]),
     "sweep.targets": ([(), ("digits", "tfds:mnist")], [("digits", "digits"), ("",)]),

@@ -90,10 +90,12 @@ _LATER_IN_TRANSFER = (
     "num_attacked",
 )
 _LATER_IN_ATTACK = ("samples", "selection_samples", "alpha", "low_frequency", "high_frequency")
+_LATER_IN_INFLUENCE = ("perturb", "perturb_eps", "perturb_steps")
 LATER = (
     *(f"{group}.{name}" for group in ("transfer", "pretraining") for name in _LATER),
     *(f"transfer.{name}" for name in _LATER_IN_TRANSFER),
     *(f"attack.{name}" for name in _LATER_IN_ATTACK),
+    *(f"influence.{name}" for name in _LATER_IN_INFLUENCE),
 )
 
 Executor = Literal["local", "ray", "slurm"]
