@@ -187,7 +187,11 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "transfer.layer_decay": ([0.5, 1.0], [0.0, 1.1]),
     "transfer.average_from": ([None, 1], [0, -1]),
     "transfer.beta": ([None], [-1.0, 6.0]),  # which needs PGD
-    "transfer.perturbation": (["none", "pgd", "gaussian"], ["fgsm"]),
+    "transfer.perturbation": (["none", "pgd", "fourier", "gaussian"], ["fgsm"]),
+    "transfer.low_frequency": ([0.0, 0.2], [-0.1, 1.1]),
+    "transfer.high_frequency": ([0.25, 1.0], [-0.1, 1.1]),
+    "transfer.budget": (["flat", "1/f", "f"], ["1/f2"]),
+    "transfer.budget_weights": ([(), (1.0, 0.5)], [(1.0,), (0.0, 0.0), (1.0, -0.1)]),
     "transfer.norm": (["linf", "l2"], ["l1", "unconstrained"]),
     "transfer.eps": ([0.0, 3.0], [-0.1, float("nan")]),
     "transfer.steps": ([1, 20], [0, -1]),
@@ -207,6 +211,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "attack.method": (["pgd", "gaussian", "autoattack"], ["fgsm"]),
     "attack.low_frequency": ([0.0, 0.2], [-0.1, 1.1]),
     "attack.high_frequency": ([0.25, 1.0], [-0.1, 1.1]),
+    "attack.budget": (["flat", "1/f", "f"], ["1/f2"]),
+    "attack.budget_weights": ([(), (1.0, 0.5)], [(1.0,), (0.0, 0.0), (1.0, -0.1)]),
     "attack.norm": (["linf", "l2"], ["l1", "unconstrained"]),  # l1 needs autoattack
     "attack.eps": ([(0.0,), (0.5, 1.0)], [(), (-0.1,), (0.5, 0.5), (float("nan"),)]),
     "attack.steps": ([1, 20], [0, -1]),
@@ -237,7 +243,11 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "pretraining.layer_decay": ([0.5, 1.0], [0.0, 1.1]),
     "pretraining.average_from": ([None, 1], [0, -1]),
     "pretraining.beta": ([None], [-1.0, 6.0]),  # which needs PGD
-    "pretraining.perturbation": (["none", "pgd", "gaussian"], ["fgsm"]),
+    "pretraining.perturbation": (["none", "pgd", "fourier", "gaussian"], ["fgsm"]),
+    "pretraining.low_frequency": ([0.0, 0.2], [-0.1, 1.1]),
+    "pretraining.high_frequency": ([0.25, 1.0], [-0.1, 1.1]),
+    "pretraining.budget": (["flat", "1/f", "f"], ["1/f2"]),
+    "pretraining.budget_weights": ([(), (1.0, 0.5)], [(1.0,), (0.0, 0.0), (1.0, -0.1)]),
     "pretraining.norm": (["linf", "l2"], ["l1", "unconstrained"]),
     "pretraining.eps": ([0.0, 3.0], [-0.1, float("nan")]),
     "pretraining.steps": ([1, 20], [0, -1]),
@@ -279,7 +289,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "influence.flip_labels": ([0.0], [-0.1, 0.1, 1.0]),  # 0.1 needs the other question
     "influence.num_shown": ([1, 3], [0, -1]),
     "influence.perturb": ([0, 10], [-1]),
-    "influence.perturb_eps": ([0.5, 3.0], [0.0, -1.0]),
+    "influence.perturb_eps": ([0.05, 3.0], [0.0, -1.0]),
     "influence.perturb_steps": ([1, 10], [0, -1]),
     "influence.memory_gib": ([None, 1], [0, -1]),
     "sweep.sources": ([(), ("a/b.pt", "random")], [("a", "a"), ("",)]),
@@ -588,6 +598,8 @@ def test_a_band_of_frequencies_is_in_l2() -> None:
     assert freeze({"attack": {"norm": "l2", "method": "fourier"}}).attack.method == "fourier"
     with pytest.raises(UserError, match=r"attack\.norm: expected 'l2' with .*'fourier'"):
         freeze({"attack": {"method": "fourier"}})
+    with pytest.raises(UserError, match=r"transfer\.norm: expected 'l2' with .*'fourier'"):
+        freeze({"transfer": {"perturbation": "fourier", "norm": "linf"}})
 
 
 def test_l1_is_for_autoattack() -> None:
