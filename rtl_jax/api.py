@@ -37,6 +37,7 @@ from rtl_jax.train.finetuning import FineTuning, start
 from rtl_jax.train.loop import fit
 from rtl_jax.train.recipe import Recipe
 from rtl_jax.transferability import Candidate
+from rtl_jax.transferability.choose import DRAWS
 
 Labelled = tuple[Any, Any]  # images and labels
 
@@ -170,6 +171,9 @@ def choose(
     *,
     blocks: Sequence[int] = (0, 1, 3),
     image_size: int | None = None,
+    num_images: Sequence[int] = (),
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> list[Candidate]:
     """Rank sources and numbers of blocks for labelled images, without fine-tuning any network.
 
@@ -182,12 +186,16 @@ def choose(
       labels: as for `finetune`.
       blocks: the numbers of last blocks that could be fine-tuned.
       image_size: what images are resized to; by default each source's own size.
+      num_images: sizes of random subsets, two of every class or more, for a learning curve of each
+        candidate, `curve`: leave-one-out accuracy at each size with a 95 % interval.
+      draws: subsets of each size.
+      seed: of the subsets.
 
     Returns:
       A `Candidate` for each source and number of blocks, the most promising first.
 
     Raises:
-      UserError: images or labels are not as above, or a network has fewer blocks.
+      UserError: images, labels or sizes are not as above, or a network has fewer blocks.
 
     Example:
         >>> import numpy as np, rtl_jax as rtl
@@ -199,7 +207,16 @@ def choose(
     named = sources if isinstance(sources, Mapping) else {one: load(one) for one in sources}
     names = class_names_of(labels)
     train = ImageSet(as_uint8(images), encode_labels(labels, names))
-    return transferability.choose(named, train, len(names), blocks, image_size=image_size)
+    return transferability.choose(
+        named,
+        train,
+        len(names),
+        blocks,
+        image_size=image_size,
+        num_images=num_images,
+        draws=draws,
+        seed=seed,
+    )
 
 
 def attack(
