@@ -5,7 +5,7 @@
 The task of configs/digits_influence.py on heads that are solved for, behind frozen sources. For six
 test images, each of another class, the most influential training image is changed along the
 influence of its pixels (Koh and Liang, 2017, section 2.2; the paper's appendix A.12), within an L2
-ball of 0.5. perturbed.png shows both images and the change, perturbed.csv the predicted changes of
+ball of 0.05. perturbed.png shows both images and the change, perturbed.csv the predicted changes of
 the losses.
 """
 

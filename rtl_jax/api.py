@@ -436,7 +436,8 @@ def perturb_training(
 
     Returns:
       `images`, float32 [N, S, S, 3] in [0, 1], and `changes`, float64 [N]: by how much retraining
-      the head with that one image changed is predicted to raise the loss of its test image (nats).
+      the head with that one image changed is predicted to raise the loss of its test image (nats);
+      docs/influence.md has how well that holds for which eps.
 
     Raises:
       UserError: as `influence`; pairs of rows that are not there; or another kind of attack.

@@ -180,7 +180,7 @@ def test_influence_equals_the_task(digits, trained) -> None:
         (drawn.images, drawn.labels),
         (tested.images, tested.labels),
         [(scores[row].argmax(), row) for row in tests],
-        0.5,
+        0.05,
         damping=0.01,
     )
     listed = pd.read_csv(listed)

@@ -6,7 +6,9 @@ image x with label y on a test image,
     s(x) = g_test^T H^-1 g(x),    g(x) = e (x) x~,    e = softmax(W x~) - onehot(y),
 
 where x~ are the head's inputs, retraining after x has become x' moves the loss of the test image by
-(s(x) - s(x')) / n, to first order in 1 / n. For a small change that is I_pert,loss . (x' - x) / n,
+about (s(x) - s(x')) / n. For a small change that is I_pert,loss . (x' - x) / n, exactly so in the
+limit. For a large one it is an estimate with H as it was: an image whose features have left those
+of all others changes H too, and the estimate is then far too large.
 
     I_pert,loss^T = -g_test^T H^-1 grad_x grad_theta L(z) = -grad_x s.
 

@@ -42,7 +42,7 @@ class Influence:
     # Of so many test images of the figure, the most influential training image is changed so that
     # retraining the head on it raises the test image's loss most; 0: none.
     perturb: int = 0
-    perturb_eps: float = 0.5  # the L2 radius of these changes, for pixels in [0, 1]
+    perturb_eps: float = 0.05  # the L2 radius of these changes, for pixels in [0, 1]
     perturb_steps: int = 10  # of PGD along the influence of pixels; 1: the gradient, of that length
     memory_gib: int | None = None  # that a Hessian and its solver may take; none: what is free
 
