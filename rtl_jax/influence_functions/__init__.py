@@ -2,6 +2,7 @@
 
 from rtl_jax.influence_functions.conjugate import ConjugateGradient
 from rtl_jax.influence_functions.curvature import empirical_fisher_curvature, hessian_curvature
+from rtl_jax.influence_functions.data_values import knn_shapley, ridge_values
 from rtl_jax.influence_functions.head import Examples, Head
 from rtl_jax.influence_functions.method import solver_for
 from rtl_jax.influence_functions.pixels import Perturbed, PixelInfluence
@@ -31,7 +32,9 @@ __all__ = [
     "hessian_curvature",
     "influence_kernel",
     "influence_scores",
+    "knn_shapley",
     "read_scores",
+    "ridge_values",
     "score",
     "self_gradient",
     "self_influence",
