@@ -106,8 +106,9 @@ def _handling(handler: Callable[..., None], numbers: Sequence[int]) -> Iterator[
 def undisturbed() -> Iterator[None]:
     """Hold Ctrl-C and SIGTERM back until the block ends, as what it writes must be whole.
 
-    Orbax writes from threads of its own, which an exception here would leave at work while Python
-    ends. Who asks a second time is heard at once. Outside of the main thread this does nothing.
+    Orbax reads and writes from threads of its own, which an exception here would leave at work
+    while Python ends: each would print a traceback. Who asks a second time is heard at once.
+    Outside of the main thread this does nothing.
     """
     asked: list[int] = []
 

@@ -363,6 +363,27 @@ def test_ctrl_c_leaves_no_network_and_no_thread_at_work(
     assert ended == [True] and list(tmp_path.iterdir()) == []
 
 
+def interrupt_when_called(patch: pytest.MonkeyPatch, owner: type, name: str) -> list[str]:
+    """Ctrl-C arrives as a method begins; the methods that reached their end."""
+    method, ended = getattr(owner, name), []
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        result = method(*args, **kwargs)
+        ended.append(name)
+        return result
+
+    patch.setattr(owner, name, interrupted)
+    return ended
+
+
+def test_ctrl_c_waits_until_a_network_is_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = interrupt_when_called(monkeypatch, ocp.PyTreeCheckpointer, "restore")
+    with pytest.raises(KeyboardInterrupt):
+        Network.load(saved)
+    assert ended == ["restore"]
+
+
 def test_a_kill_leaves_no_network(tmp_path: Path) -> None:
     script = """
 import os, sys
@@ -428,6 +449,17 @@ def test_trainings_round_trip(tmp_path: Path) -> None:
     with TrainingCheckpoints(epath.Path(tmp_path / "a" / "b")) as checkpoints:
         assert checkpoints.latest() == 1
         assert is_restored(checkpoints, 1)
+
+
+@pytest.mark.parametrize("name", ["restore", "close"])
+def test_ctrl_c_waits_for_what_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    save_epochs(tmp_path, 1)
+    with pytest.raises(KeyboardInterrupt), TrainingCheckpoints(tmp_path) as checkpoints:
+        ended = interrupt_when_called(monkeypatch, ocp.CheckpointManager, name)
+        is_restored(checkpoints, 1)
+    assert ended == [name]
 
 
 def test_the_newest_two_are_kept(tmp_path: Path) -> None:

@@ -101,6 +101,31 @@ def test_an_import_is_ended_first(number: signal.Signals, tmp_path: Path) -> Non
     assert done.stderr.startswith("interrupted; ") and done.stderr.count("\n") == 1
 
 
+AT_WORK = """
+    import atexit, threading
+    def busy():
+        for count in range(100):
+            time.sleep(0.5)
+            print("a thread that lost its work", file=sys.stderr)
+    threading.Thread(target=busy).start()
+    atexit.register(lambda: print("registered", flush=True))
+    os.kill(os.getpid(), int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_threads_that_are_at_work_say_nothing_and_are_not_awaited(number: signal.Signals) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(work=AT_WORK), str(int(number))],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stdout) == (128 + number, "registered\n")
+    assert done.stderr.startswith("interrupted; ") and done.stderr.count("\n") == 1
+
+
 # Without it the signal is lost here, so the test above says something.
 def test_python_drops_what_the_garbage_collector_meets() -> None:
     alone = SCRIPT.format(work=DROPPED).replace("+ 5", "+ 0.1").replace("run_and_exit(main)", "")
