@@ -8,4 +8,12 @@ from rtl_jax.conformal.outliers import Neighbours, energy, p_values
 from rtl_jax.conformal.sets import Conformal, Score, cross_sets
 from rtl_jax.conformal.stored import Guarantees
 
-__all__ = ["Conformal", "Guarantees", "Neighbours", "Score", "cross_sets", "energy", "p_values"]
+__all__ = [
+    "Conformal",
+    "Guarantees",
+    "Neighbours",
+    "Score",
+    "cross_sets",
+    "energy",
+    "p_values",
+]

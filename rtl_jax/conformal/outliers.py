@@ -30,6 +30,13 @@ def p_values(held_out: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return (1 + at_least(held_out, scores)) / (len(held_out) + 1)
 
 
+def references(number: int) -> np.ndarray:
+    """Which of `number` images distances are measured to: at most `REFERENCES`, drawn once."""
+    if number <= REFERENCES:
+        return np.arange(number)
+    return np.sort(np.random.default_rng(0).choice(number, REFERENCES, replace=False))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Neighbours:
     """Images that distances in feature space are measured to.
@@ -50,8 +57,12 @@ class Neighbours:
 
     @classmethod
     def of(cls, features: np.ndarray, k: int = NEIGHBOURS) -> "Neighbours":
-        """From features [n, d] of any length; UserError unless there are more than k."""
+        """From features [n, d] of any length, at most `REFERENCES` drawn among them.
+
+        Raises UserError unless there are more than k.
+        """
         found = _directions(features)
+        found = found[references(len(found))]
         require(k >= 1, "Neighbours: k", "1 or more", k)
         if len(found) <= k:
             raise UserError(f"Neighbours: expected more than {k} images, received {len(found)}")

@@ -43,6 +43,14 @@ class Guarantees:
         """Held-out images."""
         return len(self.energies)
 
+    def sets(
+        self, probabilities: np.ndarray, coverage: float, *, by_class: bool, uniforms: np.ndarray
+    ) -> np.ndarray:
+        """Prediction sets that are never empty, bool [N, C]."""
+        return self.conformal.sets(
+            probabilities, coverage, by_class=by_class, uniforms=uniforms, nonempty=True
+        )
+
     def outliers(self, energies: np.ndarray, features: np.ndarray | None) -> dict[str, np.ndarray]:
         """The p-values of new images by each score, float64 [N]: of their energies [N], and of
         their features at the split point [N, d]."""
@@ -77,7 +85,7 @@ class Guarantees:
         scores, energies = (_list(table.get(name), name) for name in ("scores", "energies"))
         if not len(labels) == len(scores) == len(energies) > 0:
             raise UserError(
-                "guarantees: expected a score, a label and an energy for each image, received "
+                "guarantees: expected scores, labels and energies, one for each image, received "
                 f"{len(scores):,}, {len(labels):,} and {len(energies):,}"
             )
         most = 1 + score.penalty * num_classes
