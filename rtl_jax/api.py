@@ -12,6 +12,8 @@ import numpy as np
 
 from rtl_jax import attacks, smoothing, transferability
 from rtl_jax.attacks import PGD, Adversarial, AutoAttack, Evaluation
+from rtl_jax.conformal import Conformal, Guarantees, Neighbours, Score, energy
+from rtl_jax.conformal.draws import uniforms_of
 from rtl_jax.data.arrays import as_uint8, class_names_of, encode_labels
 from rtl_jax.data.augmentation import Augmentation, augmentation
 from rtl_jax.data.batching import padded_batches
@@ -364,6 +366,54 @@ def certify(
 
 
 @pinned()
+def conformalize(
+    network: Network, images: Any, labels: Any, *, score: str | Score = "lac"
+) -> Network:
+    """Keep what held-out images say, for predictions with guarantees (split conformal prediction).
+
+    Args:
+      network: one that has not seen the images.
+      images: as for `finetune`; about 100 or more.
+      labels: their classes: names, or numbers where the network has no names.
+      score: 'lac', 'aps' or 'raps', or an `rtl_jax.conformal.Score`.
+
+    Returns:
+      The same network with `predict_sets` and `outlier_p_values`, which it keeps when it is saved.
+      On new images exchangeable with these, sets hold the true class with the probability asked
+      for, and p-values are uniform.
+
+    Warns:
+      UserWarning: some images are among those that the network was trained on.
+
+    Raises:
+      UserError: the arguments do not fit.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> draw = np.random.default_rng(0)
+        >>> images = draw.integers(0, 256, (32, 32, 32, 3), np.uint8)
+        >>> labels = draw.choice(["cat", "dog"], 32)
+        >>> network = rtl.finetune(rtl.load("bundled:l2"), images[:12], labels[:12], blocks=0)
+        >>> network = rtl.conformalize(network, images[12:], labels[12:])
+        >>> network.predict_sets(images[:3], coverage=0.9).shape
+        (3, 2)
+    """
+    pixels = as_uint8(images)
+    classes = encode_labels(labels, network.class_names or _numbers(network))
+    _warn_of_training_images(network, pixels)
+    features = network.features(images)
+    chosen = Score(score) if isinstance(score, str) else score  # type: ignore[arg-type]
+    kept = Guarantees(
+        Conformal.fit(network.probabilities(features), classes, chosen, uniforms_of(pixels)),
+        energy(network.logits(features)),
+        Neighbours.of(features),
+        network.architecture.num_blocks,
+        folds=1,
+    )
+    return network.replace(provenance={**network.provenance, "guarantees": kept.to_dict()})
+
+
+@pinned()
 def influence(
     network: Network,
     train: Labelled,
@@ -480,7 +530,7 @@ def _explained(
 ) -> tuple[Solver, Examples, Examples]:
     """A solver at the training images, and test and training images as the head sees them."""
     head = head_of(network)
-    names = network.class_names or tuple(map(str, range(network.num_classes)))
+    names = network.class_names or _numbers(network)
     seen_train, seen_test = (
         head.examples(network.features(as_uint8(images)), encode_labels(labels, names))
         for images, labels in (train, test)
@@ -500,15 +550,9 @@ def _prepared(
     """What attacks take: a function, float images and int labels."""
     if not isinstance(model, Network):
         return model, np.asarray(images), np.asarray(labels)
-    names = model.class_names or tuple(map(str, range(model.num_classes)))
-    whole = as_uint8(np.asarray(images))
-    classes, seen = encode_labels(labels, names), model.training_images or frozenset()
-    if number := sum(one in seen for one in image_digests(whole)):
-        warnings.warn(
-            f"the network was trained on {number} of these {len(whole)} images: accuracy on "
-            "them says nothing about others",
-            stacklevel=3,
-        )
+    names = model.class_names or _numbers(model)
+    classes = encode_labels(labels, names)
+    _warn_of_training_images(model, as_uint8(np.asarray(images)))
     return model.logits_fn(), _resized(model, images), classes
 
 
@@ -524,3 +568,17 @@ def _resized(network: Network, images: Any) -> np.ndarray:
     ]
     # Resizing may leave [0, 1] by a rounding error.
     return np.clip(np.concatenate(parts), 0, 1)
+
+
+def _warn_of_training_images(network: Network, images: np.ndarray) -> None:
+    seen = network.training_images or frozenset()
+    if number := sum(one in seen for one in image_digests(images)):
+        warnings.warn(
+            f"the network was trained on {number} of these {len(images)} images: accuracy on "
+            "them says nothing about others",
+            stacklevel=4,
+        )
+
+
+def _numbers(network: Network) -> tuple[str, ...]:
+    return tuple(map(str, range(network.num_classes)))

@@ -324,11 +324,15 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "my_images.margin": ([0.0, 1.0], [-0.1, float("inf")]),
     "my_images.robustness": ([True, False], []),
     "my_images.num_shown": ([1, 24], [0, -1]),
+    "my_images.set_score": (["lac", "aps", "raps"], ["thr", ""]),
     "predict.images": (["", "photos/*.jpg"], []),
     "predict.output": (["", "a.parquet"], []),
     "predict.top": ([1, 5], [0, -1]),
     "predict.batch_size": ([1, 64], [0, -1]),
     "predict.explain": ([0, 3], [-1]),
+    "predict.coverage": ([0.9, None], [0.0, 1.0, -0.5, float("nan")]),
+    "predict.coverage_by_class": ([False, True], []),
+    "predict.outliers": ([True, False], []),
     # JAX's keys have 32 bits: the seeds 0 and 2**32 would draw the same.
     "seed": ([0, 2**32 - 1], [-1, 2**32, 2**63, 2**70]),
 }
