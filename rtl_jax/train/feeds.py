@@ -110,7 +110,7 @@ class InMemory:
         *,
         hyper: Hyper,
     ) -> tuple[TrainState, Metrics, int]:
-        """As `Feed.advance`."""
+        """See `Feed.advance`."""
         epoch, first = divmod(done, self.steps_per_epoch)
         epoch += self._first_epoch
         number, image = self._together(step, self._full - first), first * self._size
@@ -247,7 +247,7 @@ class Streamed:
         *,
         hyper: Hyper,
     ) -> tuple[TrainState, Metrics, int]:
-        """As `Feed.advance`."""
+        """See `Feed.advance`."""
         share = jax.tree.map(lambda leaf: np.asarray(leaf)[None], next(self._batches))
         batch = devices.assemble(self._mesh, share, axis=1)
         hyper = hyper._replace(learning_rate=hyper.learning_rate[:, done])

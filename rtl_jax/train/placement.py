@@ -32,15 +32,15 @@ class SeedsApart:
     divides_batches: ClassVar[bool] = False
 
     def state(self, tree: Any, axes: Any = 0) -> Any:
-        """As `Placement.state`."""
+        """See `Placement.state`."""
         return devices.seeds_apart(tree, self.seeds, axes)
 
     def whole(self, tree: Any) -> Any:
-        """As `Placement.whole`."""
+        """See `Placement.whole`."""
         return devices.seeds_apart(tree, self.seeds, None)
 
     def batch(self, tree: Any, axis: int) -> Any:
-        """As `Placement.batch`."""
+        """See `Placement.batch`."""
         return devices.seeds_apart(tree, self.seeds)
 
 
@@ -52,13 +52,13 @@ class BatchDivided:
     divides_batches: ClassVar[bool] = True
 
     def state(self, tree: Any, axes: Any = 0) -> Any:
-        """As `Placement.state`."""
+        """See `Placement.state`."""
         return devices.replicate(self.mesh, tree)
 
     def whole(self, tree: Any) -> Any:
-        """As `Placement.whole`."""
+        """See `Placement.whole`."""
         return devices.replicate(self.mesh, tree)
 
     def batch(self, tree: Any, axis: int) -> Any:
-        """As `Placement.batch`."""
+        """See `Placement.batch`."""
         return devices.divide(self.mesh, tree, axis)
