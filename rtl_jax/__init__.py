@@ -9,8 +9,8 @@
     rtl.influence(network, (images, labels), (new_images, new_labels))
     network.save("mine")
 
-`rtl_jax.sklearn` has the same as a scikit-learn classifier. Names are imported when they are used:
-reading rows needs no JAX.
+`rtl_jax.sklearn` provides the same as a scikit-learn classifier. Names are imported on first use,
+so that reading result rows does not need JAX.
 """
 
 from importlib import import_module
@@ -130,7 +130,7 @@ def __getattr__(name: str) -> Any:
         return import_module("rtl_jax.sklearn")
     for module, names in _PLACES.items():
         if name in names:
-            # Kept, since a package of that name may be imported later and take its place.
+            # Cache it, since a subpackage of that name may be imported later and replace it.
             value = getattr(import_module(module), name)
             globals()[name] = value
             return value

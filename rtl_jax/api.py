@@ -1,4 +1,4 @@
-"""The library's front door: arrays in, networks and arrays out; `import rtl_jax as rtl`."""
+"""The library's main interface, from arrays to networks and arrays; `import rtl_jax as rtl`."""
 
 import contextlib
 import dataclasses
@@ -44,7 +44,7 @@ from rtl_jax.transferability.choose import DRAWS
 Labelled = tuple[Any, Any]  # images and labels
 
 # For few labels: frozen blocks keep their statistics, so that their features are computed once.
-# `Recipe()` is the paper's, which takes 100 epochs and batch statistics.
+# `Recipe()` is the paper's, with 100 epochs and batch statistics.
 FEW_LABELS = Recipe(
     blocks=1,
     frozen_batch_norm="source",
@@ -60,15 +60,16 @@ def load(checkpoint: str, *, arch: str = "", seed: int = 0, **shape: Any) -> Net
     """Load a network.
 
     Args:
-      checkpoint: 'bundled:NAME' (natural, l2, linf4, ...), a network's directory or a finished
-        run's, a PyTorch file (.pt .pth .ckpt .safetensors), 'hf:OWNER/REPO/FILE' on the Hugging
-        Face hub, or 'random'.
-      arch: the architecture to draw at random, or that the file must hold.
-      seed: of a random network.
-      shape: of a random network: `stem`, `stage_sizes`, `stage_widths`.
+      checkpoint: 'bundled:NAME' (natural, l2, linf4, ...), the directory of a network or a finished
+        run, a PyTorch file (.pt .pth .ckpt .safetensors), 'hf:OWNER/REPO/FILE' on the Hugging Face
+        Hub, or 'random'.
+      arch: the architecture to draw at random, or that the file must contain.
+      seed: the seed of a random network.
+      shape: options of a random network: `stem`, `stage_sizes`, `stage_widths`.
 
     Raises:
-      UserError: it is not there (the message says where to get it), damaged, or another one.
+      UserError: if the checkpoint is missing (the message says where to get it), is damaged, or has
+        another architecture.
 
     Example:
         >>> import rtl_jax as rtl
@@ -104,12 +105,12 @@ def finetune(
 
     Args:
       source: the network to start from.
-      images: uint8, or float in [0, 1], [N, H, W, 3] or [N, H, W, 1] or [N, H, W].
+      images: uint8, or float in [0, 1], [N, H, W, 3], [N, H, W, 1] or [N, H, W].
       labels: [N], of any type; each distinct label is a class.
-      seeds: of the head and the order of the batches. Several seeds train in one compiled program
-        and give a list of networks.
-      class_names: the classes in the order of their numbers; by default the sorted labels.
-      image_size: the size that images are resized to; by default that of the source.
+      seeds: seeds of the head and the batch order. Several seeds train in one compiled program and
+        yield a list of networks.
+      class_names: the classes in the order of their indices; by default the sorted labels.
+      image_size: the size to which images are resized; by default that of the source.
       augment: 'none', 'paper', or an `Augmentation`.
       perturb: an attack such as `rtl.PGD("l2", steps=5)`, with any threat model, that perturbs
         training images within the recipe's `eps`: adversarial fine-tuning (the paper's equation
@@ -123,7 +124,7 @@ def finetune(
       with one network per seed.
 
     Raises:
-      UserError: images, labels or settings are not as above, or training diverges.
+      UserError: if images, labels or settings are not as above, or training diverges.
 
     Example:
         >>> import numpy as np, rtl_jax as rtl
@@ -179,25 +180,25 @@ def choose(
 ) -> list[Candidate]:
     """Rank sources and numbers of blocks for labelled images, without fine-tuning any network.
 
-    By the leave-one-out loss of closed-form heads on frozen features. docs/choosing.md says how
-    well that predicts which source fine-tunes best.
+    The criterion is the leave-one-out loss of closed-form heads on frozen features.
+    docs/choosing.md reports how well this predicts which source fine-tunes best.
 
     Args:
-      sources: names as for `load`, or networks by any names.
-      images: as for `finetune`; two or more of every class, and 2,000 at most in all.
+      sources: names as for `load`, or a mapping from any names to networks.
+      images: as for `finetune`; at least two per class, and at most 2,000 in total.
       labels: as for `finetune`.
-      blocks: the numbers of last blocks that could be fine-tuned.
-      image_size: what images are resized to; by default each source's own size.
+      blocks: the candidate numbers of last blocks to fine-tune.
+      image_size: the size to which images are resized; by default each source's own size.
       num_images: sizes of random subsets, two of every class or more, for a learning curve of each
         candidate, `curve`: leave-one-out accuracy at each size with a 95 % interval.
-      draws: subsets of each size.
-      seed: of the subsets.
+      draws: the number of subsets of each size.
+      seed: the seed of the subsets.
 
     Returns:
       A `Candidate` for each source and number of blocks, the most promising first.
 
     Raises:
-      UserError: images, labels or sizes are not as above, or a network has fewer blocks.
+      UserError: if images, labels or sizes are not as above, or a network has fewer blocks.
 
     Example:
         >>> import numpy as np, rtl_jax as rtl
@@ -231,7 +232,7 @@ def attack(
     seed: int = 0,
     batch_size: int = 64,
 ) -> Adversarial:
-    """Search within a ball around each image for one that is misclassified (paper, section 3).
+    """Search the ball around each image for a misclassified image (paper, section 3).
 
     Args:
       model: a network, or any function from images in [0, 1] to logits.
@@ -239,18 +240,17 @@ def attack(
       labels: the true classes: names or numbers for a network, numbers for a function.
       eps: the radius, for pixels in [0, 1].
       settings: such as `rtl.PGD("l2")`.
-      seed: of the attack's random numbers.
+      seed: the seed of the attack's random numbers.
       batch_size: images per program.
 
     Returns:
-      NumPy arrays: the images found, which of them succeed, their norms and losses; and
-      `robust_accuracy`.
+      NumPy arrays with the images found, their success, norms and losses; and `robust_accuracy`.
 
     Warns:
-      UserWarning: some images are among those that the network was trained on.
+      UserWarning: if some images are training images of the network.
 
     Raises:
-      UserError: the arguments do not fit, or logits are not finite.
+      UserError: if the arguments are inconsistent or logits are not finite.
 
     Example:
         >>> import numpy as np, rtl_jax as rtl
@@ -294,17 +294,17 @@ def autoattack(
       labels: the true classes: names or numbers for a network, numbers for a function.
       eps: the radius, for pixels in [0, 1].
       settings: such as `rtl.AutoAttack("linf")`.
-      seed: of all random numbers.
+      seed: the seed of all random numbers.
       batch_size: images per program; by default 16 on a CPU, 256 on an accelerator.
 
     Returns:
       `robust_accuracy`, `accuracies` after each attack, adversarial images, and warnings.
 
     Warns:
-      UserWarning: some images are among those that the network was trained on.
+      UserWarning: if some images are training images of the network.
 
     Raises:
-      UserError: the arguments do not fit, or logits are not finite.
+      UserError: if the arguments are inconsistent or logits are not finite.
 
     Example:
         >>> import numpy as np, rtl_jax as rtl
@@ -332,23 +332,23 @@ def certify(
 ) -> Certified:
     """Certify L2 radii by randomised smoothing (Cohen et al., 2019).
 
-    The certificates are of the smoothed classifier, which takes a vote over noisy copies of an
-    image. Fine-tune on noise of the same sigma (`perturbation="gaussian"`): other networks lose
-    most of their accuracy under it.
+    The certificates are for the smoothed classifier, a majority vote over noisy copies of an image.
+    Fine-tune on noise of the same sigma (`perturbation="gaussian"`), since other networks lose most
+    of their accuracy under noise.
 
     Args:
       model: as for `attack`.
       images: as for `attack`.
       labels: as for `attack`.
       settings: such as `rtl.Smoothing(sigma=0.25)`.
-      seed: of the noise.
-      batch_size: noisy images in a program.
+      seed: the seed of the noise.
+      batch_size: noisy images per program.
 
     Returns:
       Classes, radii, and `certified_accuracy(radius)`.
 
     Raises:
-      UserError: the arguments do not fit, or logits are not finite.
+      UserError: if the arguments are inconsistent or logits are not finite.
 
     Example:
         >>> import numpy as np, rtl_jax as rtl
@@ -424,23 +424,23 @@ def influence(
 ) -> np.ndarray:
     """Score the influence of every training image on every test image (paper, section 6).
 
-    Scores go through the head.
+    Scores are with respect to the parameters of the head.
 
     Args:
       network: usually fine-tuned on the training images.
-      train: their images and labels.
+      train: the training images and their labels.
       test: images and labels to explain.
-      damping: added to the Hessian of the mean loss; None: the penalty of a head that was solved
-        for (`head_fit='logistic'`, `blocks=0`), otherwise 0.001.
+      damping: added to the Hessian of the mean loss; None: the penalty of a fitted head
+        (`head_fit='logistic'`, `blocks=0`), otherwise 0.001.
       settings: of `rtl_jax.influence_functions.solver_for`: `solver`, `curvature`, `cutoff`, ...
 
     Returns:
-      float64 [test, train]: g_test^T H^-1 g_train. Positive: the training image lowers the loss of
-      the test image; without it, that loss is predicted to rise by the score over the number of
-      training images.
+      float64 [test, train]: g_test^T H^-1 g_train. If positive, the training image lowers the loss
+      of the test image; without it, that loss is predicted to rise by the score divided by the
+      number of training images.
 
     Raises:
-      UserError: labels that the network does not know, a singular Hessian, too little memory, or a
+      UserError: for labels unknown to the network, a singular Hessian, too little memory, or a
         ridge-regression head.
 
     Example:
@@ -540,14 +540,14 @@ def _explained(
 
 
 def _numbers_of(model: Network | LogitsFn) -> contextlib.AbstractContextManager[None]:
-    """A network is attacked in our numbers; a function may want its caller's, such as float64."""
+    """Pin JAX's switches for a network; a function keeps its caller's, such as float64."""
     return pinned() if isinstance(model, Network) else contextlib.nullcontext()
 
 
 def _prepared(
     model: Network | LogitsFn, images: Any, labels: Any
 ) -> tuple[LogitsFn, np.ndarray, np.ndarray]:
-    """What attacks take: a function, float images and int labels."""
+    """Convert to the inputs of attacks: a function, float images and int labels."""
     if not isinstance(model, Network):
         return model, np.asarray(images), np.asarray(labels)
     names = model.class_names or _numbers(model)

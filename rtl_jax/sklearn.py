@@ -14,16 +14,16 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A new head and the last blocks of a robust network, fine-tuned on images.
 
     Args:
-      source: a `Network`, or what `rtl.load` takes.
-      blocks: residual blocks that train beside the head; None: everything.
+      source: a `Network`, or a name for `rtl.load`.
+      blocks: the number of residual blocks to train in addition to the head; None: everything.
       epochs, learning_rate, batch_size: of the fine-tuning.
-      image_size: what images are resized to; None: what the source was trained at.
+      image_size: the size to which images are resized; None: the training size of the source.
       augment: 'none', 'paper', or an `rtl_jax.Augmentation`.
-      head_fit: 'sgd', or 'ridge' or 'logistic' for a head that is solved for; see `rtl_jax.Recipe`.
-      seed: of the head and the order of the batches.
+      head_fit: 'sgd', or 'ridge' or 'logistic' for a fitted head; see `rtl_jax.Recipe`.
+      seed: the seed of the head and the batch order.
 
     Attributes:
-      classes_: the different labels, sorted, [C].
+      classes_: the distinct labels, sorted, [C].
       network_: the fine-tuned `Network`.
 
     Example:
@@ -82,18 +82,18 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """The classes' probabilities, float64 [N, C], in the order of `classes_`."""
+        """Return class probabilities, float64 [N, C], in the order of `classes_`."""
         check_is_fitted(self)
         return self.network_.predict_proba(X)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each image, [N], as labels were given."""
+        """Return the most probable label of each image, [N]."""
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(1)]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        # Images: arrays of four dimensions, of which scikit-learn has no tag.
+        # Images are four-dimensional arrays, for which scikit-learn has no tag.
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
         return tags

@@ -1,11 +1,11 @@
 """Randomised smoothing: an L2 radius within which no perturbation changes a prediction.
 
 Cohen, Rosenfeld and Kolter (ICML 2019). The smoothed classifier g returns the class that a network
-gives to most copies of an image under Gaussian noise N(0, sigma^2 I). If that class has a
-probability of at least p > 1/2, no image within sigma Phi^-1(p) in L2 is classified otherwise by g
-(their theorem 1, with 1 - p as the bound for all other classes). p is bounded from below with
-confidence 1 - alpha by Clopper and Pearson's interval on n draws, for a class that other draws
-chose; where the bound is no more than 1/2, g abstains.
+predicts most often for an image under Gaussian noise N(0, sigma^2 I). If that class has a
+probability of at least p > 1/2, g predicts it for all images within sigma Phi^-1(p) in L2 (their
+theorem 1, with 1 - p as the bound for all other classes). The lower bound on p, with confidence
+1 - alpha, is Clopper and Pearson's from n draws, for a class selected by separate draws; if it is
+at most 1/2, g abstains.
 """
 
 import dataclasses
@@ -30,14 +30,14 @@ ABSTAINED = -1
 
 @dataclasses.dataclass(frozen=True)
 class Smoothing:
-    """How a network is smoothed and certified.
+    """Settings of smoothing and certification.
 
     Attributes:
-      sigma: the standard deviation of the noise, for pixels in [0, 1]; noisy ones are not clipped.
-      samples: n, the draws that bound the probability of the chosen class. The largest radius that
-        they can certify is `largest_radius`.
-      selection_samples: n_0, the draws before them that choose the class.
-      alpha: the probability that a certificate is wrong, for each image.
+      sigma: the standard deviation of the noise, for pixels in [0, 1]; not clipped.
+      samples: n, the number of draws that bound the probability of the selected class. The largest
+        radius that they can certify is `largest_radius`.
+      selection_samples: n_0, the number of preceding draws that select the class.
+      alpha: the probability that the certificate of an image is wrong.
     """
 
     sigma: float = 0.25
@@ -53,13 +53,13 @@ class Smoothing:
 
     @property
     def largest_radius(self) -> float:
-        """The radius of an image all of whose draws are of one class."""
+        """The radius if all draws of an image have the same class."""
         return float(self.radius(np.asarray(self.samples)))
 
     def radius(self, hits: np.ndarray) -> np.ndarray:
-        """The certified radius, float64, where `hits` of `samples` draws are of the chosen class.
+        """Return the certified radius, float64, given `hits` of `samples` for the chosen class.
 
-        0 or less where the bound on the class's probability is at most 1/2.
+        It is 0 or less if the bound on the class's probability is at most 1/2.
         """
         bound = stats.beta.ppf(self.alpha, hits, self.samples - hits + 1)
         # Without a hit, the distribution above is not defined and the bound is 0.
@@ -70,10 +70,10 @@ class Smoothing:
 class Certified:
     """Predictions of the smoothed classifier, [N] each.
 
-    classes: int, `ABSTAINED` (-1) where none is certain.
-    radii: float64, the L2 radius certified for each, for pixels in [0, 1]; 0 where it abstained.
-    correct: bool, of the right class.
-    hits: int, the draws that were of the chosen class.
+    classes: int, `ABSTAINED` (-1) if no class is certain.
+    radii: float64, the certified L2 radii, for pixels in [0, 1]; 0 after abstention.
+    correct: bool, whether the class is the true one.
+    hits: int, the number of draws of the selected class.
     """
 
     classes: np.ndarray
@@ -82,9 +82,9 @@ class Certified:
     hits: np.ndarray
 
     def certified_accuracy(self, radius: float) -> float:
-        """The share of images classified rightly with a certificate of `radius` or more.
+        """Return the fraction of images classified correctly with a certificate of >= `radius`.
 
-        At 0: of those that were classified rightly and without abstaining.
+        At radius 0, this is the fraction classified correctly without abstention.
         """
         return float((self.correct & (self.radii >= radius)).mean())
 
@@ -107,13 +107,13 @@ def certify(
       images: float [N, ...] in [0, 1].
       labels: int [N], the true classes.
       smoothing: noise, draws and confidence.
-      key: of the noise; an image's draws depend on the key and its index alone.
-      indices: int [N], what draws belong to each image, by default its place.
-      batch_size: noisy images in a program.
+      key: the key of the noise; an image's draws depend only on the key and its index.
+      indices: int [N], the index of each image for its draws; by default its position.
+      batch_size: noisy images per program.
       progress: called with the number of images done.
 
     Raises:
-      UserError: logits are not finite, or arguments do not fit.
+      UserError: if logits are not finite or arguments are inconsistent.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if not 0 < len(images) == len(labels):
@@ -154,9 +154,9 @@ def _count(
     images: jax.Array,
     keys: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The class that the first draws choose, [N], and how many of the later ones it has, [N].
+    """Return the class selected by the first draws, [N], and its hits in the later ones, [N].
 
-    `draws` of each image are evaluated at once. Also whether all logits were finite.
+    Evaluates `draws` draws of each image at once. Also returns whether all logits were finite.
     """
     logits_fn = model.join(arrays)
 
@@ -165,7 +165,7 @@ def _count(
         return image + smoothing.sigma * noise
 
     def votes(first: jax.Array, total: int) -> tuple[jax.Array, jax.Array]:
-        """The class of each of `draws` draws of every image, [draws, N], and which count."""
+        """Count the votes [N, C] of draws `first` up to `total`; say if all logits are finite."""
         numbers = first + jnp.arange(draws)
         copies = jax.vmap(lambda one: jax.vmap(noisy, (0, 0, None))(keys, images, one))(numbers)
         logits = logits_fn(copies.reshape(-1, *images.shape[1:]))
@@ -174,7 +174,7 @@ def _count(
         return counts.sum(0), jnp.isfinite(logits).all()
 
     def tally(total: int, begin: int) -> tuple[jax.Array, jax.Array]:
-        """Votes [N, C] of the draws from `begin` up to `total`."""
+        """Count the votes [N, C] of the draws from `begin` up to `total`."""
 
         def step(part: jax.Array, so_far: tuple[jax.Array, jax.Array]) -> tuple[Any, Any]:
             counts, finite = votes(begin + part * draws, total)

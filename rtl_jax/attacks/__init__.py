@@ -1,4 +1,4 @@
-"""Attacks on any JAX model: the largest loss within a threat model around each image."""
+"""Attacks on any JAX model: maximise the loss within a threat model around each image."""
 
 from rtl_jax.attacks.adversarial import (
     Adversarial,

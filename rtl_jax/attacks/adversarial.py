@@ -1,12 +1,13 @@
-"""Run an attack on any model: one compiled program, its result confirmed and checked.
+"""Run an attack on any model in one compiled program, then confirm and check the result.
 
-`images` are float in [0, 1], usually [N, H, W, C] (any [N, ...] works), `labels` int [N]; one
-example is an image without the leading axis and a label of shape []. A model is a `logits_fn`:
-a callable from images to logits [N, classes], normalisation included, in evaluation mode.
+`images` are float in [0, 1], usually [N, H, W, C] (any [N, ...] works), and `labels` are int [N].
+A single example is an image without the leading axis and a label of shape []. A model is a
+`logits_fn`: a callable from images to logits [N, classes] that includes normalisation and runs in
+evaluation mode.
 
-A `logits_fn` that is a pytree (`jax.tree_util.Partial(apply, params)`, an Equinox or NNX module)
-has its arrays passed to the compiled program as arguments: other weights of the same shapes do
-not compile again, and `jax.vmap` maps over them. A plain function is a constant of the program.
+If `logits_fn` is a pytree (`jax.tree_util.Partial(apply, params)`, an Equinox or NNX module), its
+arrays are arguments of the compiled program: other weights of the same shapes do not trigger
+recompilation, and `jax.vmap` maps over them. A plain function is a constant of the program.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,13 +31,13 @@ class Adversarial(NamedTuple):
 
     Attributes:
       images: [N, ...], like the originals, within the ball and [0, 1].
-      success: bool [N]: these images, evaluated once more, are misclassified (targeted: classified
-        as the target).
-      norms: float [N], of the change, in the attack's norm (L2 if there is none).
-      losses: float [N], at `images`, in the attack's loss.
-      valid: bool [N]: the given pixels are in [0, 1], the label is a class, and every logit and
-        gradient was finite. Outside `jit` and `vmap` anything else raises an error; inside, check
-        it. An invalid image is never a success.
+      success: bool [N], whether these images are misclassified when evaluated again (targeted:
+        classified as the target).
+      norms: float [N], norms of the perturbations, in the attack's norm (L2 if there is none).
+      losses: float [N], the attack's loss at `images`.
+      valid: bool [N], whether the given pixels are in [0, 1], the label is a class, and every logit
+        and gradient was finite. Outside `jit` and `vmap`, an invalid image raises an error; inside,
+        check this field. An invalid image is never a success.
       diagnostics: signs of masked gradients, if the attack collects them (`APGD`).
     """
 
@@ -49,7 +50,7 @@ class Adversarial(NamedTuple):
 
     @property
     def robust_accuracy(self) -> jax.Array:
-        """The share of images that the attack did not break, in [0, 1]; of one image, 0 or 1."""
+        """The fraction of images that the attack did not break; 0 or 1 for a single image."""
         return 1 - self.success.mean(-1 if self.success.ndim else None)
 
 
@@ -60,7 +61,7 @@ class RobustnessCurve(Adversarial):
 
     @property
     def robust_accuracy(self) -> jax.Array:
-        """The share of images that the attack did not break at each radius, in [0, 1], [E]."""
+        """The fraction of images that the attack did not break at each radius, [E]."""
         return 1 - self.success.mean(-1 if self.success.ndim > 1 else ())
 
 
@@ -76,32 +77,32 @@ def attack(
     num_parallel: int | None = None,
     restart_indices: jax.Array | None = None,
 ) -> Adversarial:
-    """Attack images and confirm what was found.
+    """Attack images and confirm the adversarial images found.
 
     Compiled once for each shape, `settings` and structure of `logits_fn`; eps may change. It also
-    works inside `jit`, `vmap` (over seeds, for example) and `scan`, but cannot raise errors there
-    that depend on values: see `Adversarial.valid`.
+    works inside `jit`, `vmap` (over seeds, for example) and `scan`, where it cannot raise errors
+    that depend on values; see `Adversarial.valid`.
 
     Args:
       logits_fn: the model: float images [N, ...] in [0, 1] to logits [N, C].
       images: float [N, ...] in [0, 1], or one image [...].
-      labels: int [N], or []; the target classes of a targeted attack.
-      eps: the radius, for pixels in [0, 1]; one for all, or one per image [N]. None for
+      labels: int [N] or []; for a targeted attack, the target classes.
+      eps: the radius, for pixels in [0, 1]: a scalar, or one per image [N]. None for
         'unconstrained'.
       settings: a `PGD`, a `Gaussian`, an `APGD`, a `FAB`, a `Square` or any other `Attack`.
-      key: needed if the attack is random.
-      indices: int [N], the index of each image in its data set (default: in this batch). With the
-        key it determines the image's random numbers, whatever its batch.
-      num_parallel: how many restarts to run in parallel under `vmap`, at as many times the memory;
-        by default all, on a CPU as many as pay off. Results change only by rounding.
-      restart_indices: int [M], which restarts of an `APGD`, a `FAB` or a `Square` to run; by
-        default all.
+      key: required if the attack is random.
+      indices: int [N], the index of each image in its dataset (default: in this batch). Together
+        with the key it determines the image's random numbers, independently of the batch.
+      num_parallel: the number of restarts to run in parallel under `vmap`; memory grows in
+        proportion. By default all, on a CPU as many as pay off. Results change only by rounding.
+      restart_indices: int [M], the restarts of an `APGD`, a `FAB` or a `Square` to run; by default
+        all.
 
     Returns:
-      An `Adversarial`: images, success, norms and losses, and `robust_accuracy`.
+      An `Adversarial`: images, success, norms, losses and `robust_accuracy`.
 
     Raises:
-      UserError: an argument is not as above, or a logit or gradient is not finite.
+      UserError: if an argument is not as described above, or a logit or gradient is not finite.
 
     Example:
         >>> import jax.numpy as jnp
@@ -138,9 +139,9 @@ def reevaluate(
     key: jax.Array | None = None,
     indices: jax.Array | None = None,
 ) -> Adversarial:
-    """Evaluate images `found` by an attack, or read from a file, as `attack` evaluates its own.
+    """Evaluate images `found` by an attack, or read from a file, in the same way as `attack`.
 
-    A success must be in its ball, to 1e-6, in [0, 1], and misclassified now.
+    A success must lie in its ball (to 1e-6) and in [0, 1], and be misclassified now.
     """
     model, inputs = _prepare(logits_fn, images, labels, settings, key=key, indices=indices)
     if np.shape(found) != np.shape(images):
@@ -161,15 +162,15 @@ def robustness_curve(
     indices: jax.Array | None = None,
     num_parallel: int | None = None,
 ) -> RobustnessCurve:
-    """Attack at every radius of a list [E] in one compiled call.
+    """Attack at several radii [E] in one compiled call.
 
-    Equal to separate calls with the same key, up to rounding; what they share (the gradient at the
-    originals) is computed once. Another list of the same length does not compile again.
+    The results equal those of separate calls with the same key, up to rounding; shared work (the
+    gradient at the originals) is done once. Another list of the same length does not recompile.
 
     Args:
       logits_fn: as for `attack`, like all other arguments not listed here.
-      num_parallel: how many radii to run in parallel under `vmap`, at as many times the memory; by
-        default all, on a CPU as many as pay off.
+      num_parallel: the number of radii to run in parallel under `vmap`; memory grows in proportion.
+        By default all, on a CPU as many as pay off.
 
     Returns:
       A `RobustnessCurve`: the fields of `Adversarial`, each with a leading axis [E].
@@ -188,7 +189,7 @@ def robustness_curve(
 
 
 def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
-    """One key per image, [N], from the attack's key and the images' numbers [N]."""
+    """Return one key per image, [N], from the attack's key and the image indices [N]."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
 
 
@@ -196,7 +197,7 @@ def example_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
 
 
 class _Program(NamedTuple):
-    """The constants of a compiled program: hashable."""
+    """The hashable constants of a compiled program."""
 
     settings: Attack
     model: ModelStructure
@@ -204,7 +205,7 @@ class _Program(NamedTuple):
 
 
 class _Inputs(NamedTuple):
-    """The arrays of a call: the model's, and what users pass."""
+    """The arrays of a call: those of the model and those that users pass."""
 
     arrays: list
     images: jax.Array
@@ -214,28 +215,28 @@ class _Inputs(NamedTuple):
 
     @property
     def single(self) -> bool:
-        """Whether this is one image, without a leading axis."""
+        """Whether this is a single image, without a leading axis."""
         return self.labels.ndim == 0
 
     def batch(self) -> "_Inputs":
-        """One image as a batch of one, indices for all, and images in float32 at least."""
+        """Add the batch axis to a single image, fill in indices, and cast to at least float32."""
         one = self
         if self.single:
             one = one._replace(images=self.images[None], labels=self.labels[None])
-        # Balls are drawn in float32 at least: bfloat16 has no numbers near their edges.
+        # Use at least float32: bfloat16 cannot represent points near the boundary of a ball.
         dtype = jnp.promote_types(one.images.dtype, jnp.float32)
         indices = jnp.arange(len(one.labels)) if self.indices is None else self.indices.reshape(-1)
         return one._replace(images=one.images.astype(dtype), indices=indices)
 
 
 def _attack(settings: Attack, problem: Problem, restart_indices: jax.Array | None) -> Adversarial:
-    """One radius, or one per image."""
+    """Attack with one radius, or with one per image."""
     found = settings.search(_each(problem)._replace(restart_indices=restart_indices))
     return _confirmed(settings, problem, found)
 
 
 def _reevaluation(settings: Attack, problem: Problem, found: jax.Array) -> Adversarial:
-    """No attack: evaluate images found before."""
+    """Evaluate images found earlier, without an attack."""
     _, images, labels, eps, *_ = _each(problem)
     yes = jnp.ones(labels.shape, bool)
     iterate = Iterate(found.reshape(images.shape).astype(images.dtype), yes, yes, yes)
@@ -246,7 +247,7 @@ def _reevaluation(settings: Attack, problem: Problem, found: jax.Array) -> Adver
 
 
 def _curve(settings: Attack, problem: Problem, _: None) -> Adversarial:
-    """Every radius [E], some of them in parallel."""
+    """Attack at every radius [E], `num_parallel` of them at a time."""
     radii, num_parallel = problem.eps, problem.num_parallel
     alone = problem._replace(num_parallel=None)
     shared = settings.prepare(alone)
@@ -261,7 +262,7 @@ def _curve(settings: Attack, problem: Problem, _: None) -> Adversarial:
 
 
 def _confirmed(settings: Attack, problem: Problem, found: Iterate) -> Adversarial:
-    """Evaluate the images found once more."""
+    """Evaluate the images found again."""
     _, images, labels, *_ = problem
     logits = problem.logits_fn(found.images)
     verdict = judge(logits, labels, settings.loss, settings.targeted)
@@ -274,20 +275,20 @@ def _confirmed(settings: Attack, problem: Problem, found: Iterate) -> Adversaria
 
 
 def _each(problem: Problem) -> Problem:
-    """The same with one radius per image."""
+    """Broadcast the radius to one per image."""
     eps = problem.eps.astype(problem.images.dtype)
     return problem._replace(eps=jnp.broadcast_to(eps, problem.labels.shape))
 
 
 def _bound(logits_fn: Callable, settings: Attack, keys: jax.Array | None) -> LogitsFn:
-    """The model as a function of images alone, where it takes a key besides."""
+    """Return the model as a function of images alone, also if it takes a key."""
     if settings.passes is None or keys is None:
         return logits_fn
     return Randomised(logits_fn, keys, settings.passes)
 
 
 def _compiled(search: Callable[..., Adversarial], axis: int) -> Callable[..., Adversarial]:
-    """Compile `search` for what users pass; `axis` is that of the images in its result."""
+    """Compile `search` for user inputs; `axis` is the axis of the images in its result."""
 
     def run(program: _Program, inputs: _Inputs, eps: jax.Array, more: Any) -> Adversarial:
         settings, batch = program.settings, inputs.batch()
@@ -320,7 +321,7 @@ def _prepare(
     key: jax.Array | None,
     indices: jax.Array | None,
 ) -> tuple[ModelStructure, _Inputs]:
-    """Check arguments, as far as shapes and types go, and split the model from its arrays."""
+    """Check the shapes and types of the arguments, and split the model from its arrays."""
     if not callable(logits_fn):
         raise UserError(f"logits_fn: expected a callable; got {type(logits_fn).__name__}")
     images, labels = jnp.asarray(images), jnp.asarray(labels)
@@ -356,7 +357,7 @@ def _require_parallel(number: int | None) -> int | None:
 
 
 def _radius(eps: Any, settings: Attack) -> jax.Array:
-    """eps as an array, checked if it is known; for a threat without a radius the step's size."""
+    """Return eps as an array, checked unless traced; without a radius, return the step size."""
     if not settings.threat.has_radius:
         if eps is not None:
             name = repr(str(settings.threat))
@@ -372,7 +373,7 @@ def _radius(eps: Any, settings: Attack) -> jax.Array:
 
 
 def _checked(result: Adversarial, program: _Program, inputs: _Inputs) -> Adversarial:
-    """Return `result`, or raise an error for what was wrong; while tracing nothing is known."""
+    """Return `result`, or raise an error that explains invalid images; no check while tracing."""
     if isinstance(result.valid, jax.core.Tracer):
         return result
     bad = ~np.asarray(result.valid)

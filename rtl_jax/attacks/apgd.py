@@ -1,4 +1,4 @@
-"""Auto-PGD: projected gradient descent that chooses its step sizes itself.
+"""Auto-PGD: projected gradient descent with an adaptive step size.
 
 Croce and Hein (2020), algorithm 1, for Linf and L2; Croce and Hein (2021), algorithm 1, for L1.
 """
@@ -25,20 +25,20 @@ AscentLoss = Literal["cross_entropy", "dlr"]
 
 
 class Evaluated(NamedTuple):
-    """The network at some images: losses [N], their gradients, and logits [N, C]."""
+    """An evaluation of the network: losses [N], their gradients [N, ...] and logits [N, C]."""
 
     loss: jax.Array
     gradient: jax.Array
     logits: jax.Array
 
 
-Evaluate = Callable[[jax.Array, jax.Array], Evaluated]  # of images, at a step
+Evaluate = Callable[[jax.Array, jax.Array], Evaluated]  # arguments: images, step
 
 
 class State(NamedTuple):
-    """Where a restart is: the current and the previous iterates, and what it has seen.
+    """The state of a restart: the current and previous iterates, and the results so far.
 
-    loss, first_loss: at the last evaluation and at the first.
+    loss, first_loss: the losses at the last and the first evaluation.
     zero_gradient: whether the first gradient was zero in every pixel.
     """
 
@@ -57,17 +57,17 @@ class State(NamedTuple):
 @register("apgd-ce", loss="cross_entropy")
 @dataclasses.dataclass(frozen=True)
 class APGD(RestartedAttack):
-    """Auto-PGD (Croce and Hein, 2020): no step size to choose; needs a key.
+    """Auto-PGD (Croce and Hein, 2020), with an adaptive step size. Needs a key.
 
     Attributes:
       norm: 'linf', 'l2' or 'l1'.
       loss: 'cross_entropy' or 'dlr'.
-      targets: maximise the targeted DLR loss instead, with separate restarts towards this number of
-        the most likely other classes (at most all of them). 0: untargeted.
+      targets: the number of most likely other classes (at most all) for which to maximise the
+        targeted DLR loss, with separate restarts for each. 0: untargeted.
       steps: the number of steps of each restart.
       restarts: the number of random starts (per target class).
-      passes: for a network that draws random numbers, `logits_fn(images, key)`: the number of draws
-        over which losses, gradients and the deciding logits are averaged. None: it draws none.
+      passes: for a randomised network, `logits_fn(images, key)`, the number of draws over which
+        losses, gradients and the deciding logits are averaged. None for a deterministic network.
 
     Example:
         >>> from rtl_jax.attacks import APGD
@@ -91,28 +91,28 @@ class APGD(RestartedAttack):
 
     @classmethod
     def supports(cls, threat: Threat) -> bool:
-        """Those with a step-size schedule."""
+        """Whether the threat model has a step-size schedule."""
         return type(threat) in SCHEDULES
 
     @property
     def display_name(self) -> str:
-        """As AutoAttack calls it."""
+        """The name that AutoAttack uses."""
         untargeted = "apgd-ce" if self.loss == "cross_entropy" else "apgd-dlr"
         return "apgd-t" if self.targets else untargeted
 
     @property
     def min_classes(self) -> int:
-        """The targeted DLR loss has four logits in it."""
+        """Four for the targeted DLR loss, which involves four logits."""
         return 4 if self.targets else super().min_classes
 
     def num_restarts(self, num_classes: int) -> int:
-        """`restarts` towards each target class."""
+        """Return `restarts` times the number of target classes."""
         return self.restarts * (min(self.targets, num_classes - 1) or 1)
 
     def restart(
         self, problem: Problem, clean_logits: jax.Array, keys: jax.Array, index: jax.Array
     ) -> Iterate:
-        """Ascend from a random start, through all stages; see `RestartedAttack.restart`."""
+        """Ascend from a random start through all stages; see `RestartedAttack.restart`."""
         target_classes = self._target_classes(problem, clean_logits, index)
         evaluate = partial(self._evaluate, problem, target_classes)
 
@@ -131,7 +131,7 @@ class APGD(RestartedAttack):
     def _target_classes(
         self, problem: Problem, clean_logits: jax.Array, index: jax.Array
     ) -> jax.Array | None:
-        """The class that each image is moved towards in this restart, int [N]."""
+        """Return the target class of each image in this restart, int [N]; None if untargeted."""
         if not self.targets:
             return None
         count = min(self.targets, clean_logits.shape[-1] - 1)
@@ -140,7 +140,7 @@ class APGD(RestartedAttack):
     def _evaluate(
         self, problem: Problem, target_classes: jax.Array | None, x: jax.Array, step: jax.Array
     ) -> Evaluated:
-        """Compute each image's own loss and gradient at x [N, ...], at a step of the restart."""
+        """Compute the per-image losses and gradients at x [N, ...], at a step of the restart."""
 
         def total(x: jax.Array, logits_fn: Callable) -> tuple[jax.Array, tuple]:
             logits = logits_fn(x)
@@ -173,7 +173,7 @@ class APGD(RestartedAttack):
     def _ascend(
         self, problem: Problem, evaluate: Evaluate, stage: Stage, start: tuple[jax.Array, Found]
     ) -> State:
-        """One stage, from the start's projection: evaluate, record, set the step size, step."""
+        """Run one stage from the projected start: evaluate, record, set the step size, step."""
         schedule = SCHEDULES[type(self.threat)]
         radii = problem.eps * stage.factor.astype(problem.eps.dtype)
         balls = Balls(self.threat, problem.images, radii)
@@ -210,12 +210,12 @@ class APGD(RestartedAttack):
         first: jax.Array,
         inside: jax.Array,
     ) -> State:
-        """Take the evaluation at `state.x` into account; `inside`: it lies within eps."""
+        """Record the evaluation at `state.x`; `inside` says whether that lies within eps."""
         loss, gradient = here.loss, here.gradient
         finite = jnp.isfinite(gradient).reshape(len(loss), -1).all(-1)
         zero = (gradient == 0).reshape(len(loss), -1).all(-1)
         increases = state.step_size.increases + (loss > state.loss)
-        # A gradient that is not finite discredits the logits too.
+        # A non-finite gradient invalidates the logits too.
         logits = jnp.where(finite[:, None], here.logits, jnp.nan)
         current, certain = Maximum(state.x, loss, gradient), self.passes is None
         return state._replace(
@@ -231,5 +231,5 @@ class APGD(RestartedAttack):
 
 
 def _choose(take: jax.Array, new: Maximum, old: Maximum) -> Maximum:
-    """The new where `take` [N], the old elsewhere."""
+    """Choose the new maximum where `take` [N] is true, the old one elsewhere."""
     return jax.tree.map(lambda new, old: jax.vmap(jnp.where)(take, new, old), new, old)

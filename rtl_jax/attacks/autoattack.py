@@ -1,8 +1,9 @@
-"""AutoAttack: an ensemble of parameter-free attacks, the standard of robustness evaluations.
+"""AutoAttack: an ensemble of parameter-free attacks, the standard robustness evaluation.
 
-Croce and Hein (2020; 2021 for L1). Each attack takes on what the ones before it left over. The
-random numbers of an image follow from the key and its number, and its search ends by itself, so
-no result depends on how images are divided into batches, or on the number of devices.
+Croce and Hein (2020; 2021 for L1). Each attack runs on the images that the previous ones did not
+break. An image's random numbers follow from the key and its index, and its search ends
+independently of the others, so results depend neither on the division into batches nor on the
+number of devices.
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ from rtl_jax.runtime.paths import absolute
 
 Version = Literal["standard", "plus", "rand"]
 
-# Square comes last, for `check_square`; the order of the others is the authors'.
+# Square comes last, for `check_square`; the others keep the authors' order.
 VERSIONS: dict[Version, tuple[str, ...]] = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
     "plus": ("apgd-ce", "apgd-dlr", "fab", "apgd-t", "fab-t", "square"),
@@ -38,7 +39,7 @@ VERSIONS: dict[Version, tuple[str, ...]] = {
 }
 RAND_PASSES = 20
 
-# The authors' settings where they are not one restart, or nine target classes.
+# The authors' settings where they differ from one restart or nine target classes.
 Changes = dict[str, dict[str, Any]]
 PLUS: Changes = {name: {"restarts": 5} for name in ("apgd-ce", "apgd-dlr", "fab")}
 STANDARD_L1: Changes = {
@@ -51,17 +52,17 @@ STANDARD_L1: Changes = {
 @register("autoattack", accepts=("norm", "version", "attacks"))
 @dataclasses.dataclass(frozen=True)
 class AutoAttack:
-    """The ensemble of an evaluation.
+    """The ensemble of attacks.
 
     Attributes:
       norm: 'linf', 'l2' or 'l1'.
       version: 'standard'; 'plus', with more attacks and five restarts of the untargeted ones; or
-        'rand', for networks that draw random numbers, called as `logits_fn(images, key)`, averaged
-        over 20 draws.
+        'rand', for randomised networks, called as `logits_fn(images, key)` and averaged over 20
+        draws.
       attacks: the attacks to run, in this order, instead of the version's: apgd-ce, apgd-dlr,
         apgd-t, fab, fab-t, square or any other registered `RestartedAttack`.
-      steps: of APGD and FAB; published numbers use 100.
-      queries: of Square; published numbers use 5,000.
+      steps: the steps of APGD and FAB; published numbers use 100.
+      queries: the queries of Square; published numbers use 5,000.
 
     Example:
         >>> from rtl_jax.attacks import AutoAttack
@@ -99,16 +100,16 @@ class AutoAttack:
 
     @property
     def display_name(self) -> str:
-        """As papers write it."""
+        """The name used in papers."""
         return "AutoAttack"
 
     @property
     def passes(self) -> int | None:
-        """The number of draws to average."""
+        """The number of draws to average for 'rand', else None."""
         return RAND_PASSES if self.version == "rand" else None
 
     def members(self) -> dict[str, RestartedAttack]:
-        """Make every attack, by its name, in the order in which they run."""
+        """Make the attacks, keyed by name, in the order in which they run."""
         changes: Changes = PLUS if self.version == "plus" else {}
         if self.version == "standard" and isinstance(self.threat, L1):
             changes = STANDARD_L1
@@ -121,10 +122,10 @@ class AutoAttack:
     def members_for(
         self, num_classes: int
     ) -> tuple[dict[str, RestartedAttack], list[EvaluationWarning]]:
-        """Make the attacks that are defined for a number of classes.
+        """Make the attacks that are defined for this number of classes.
 
-        A version leaves out the others, with a warning. Raises UserError for an attack that was
-        named in `attacks`.
+        A version omits the others and returns a warning. Raises UserError if an attack named in
+        `attacks` is not defined.
         """
         members = self.members()
         short = {n: one for n, one in members.items() if one.min_classes > num_classes}
@@ -146,13 +147,13 @@ class Evaluation(NamedTuple):
     """The result of AutoAttack on N images.
 
     Attributes:
-      adversarial: as `attack` returns it, NumPy arrays; where nothing was found, the images are the
+      adversarial: the result as from `attack`, in NumPy arrays. Images that were not broken are the
         originals. Losses are cross-entropy.
-      broken_by: for each image, the name of the attack that broke it, 'clean' if it was
-        misclassified beforehand, '' if it withstood all attacks.
+      broken_by: for each image, the name of the attack that broke it, 'clean' if the original is
+        misclassified, '' if it withstood all attacks.
       accuracies: robust accuracy in [0, 1] after each attack, 'clean' first.
-      warnings: the checks that failed, and attacks that had to be left out.
-      seconds: the time of the attacks, including compilation and earlier sessions.
+      warnings: the checks that failed and the attacks that were omitted.
+      seconds: the duration of the attacks, including compilation and interrupted earlier calls.
     """
 
     adversarial: Adversarial
@@ -163,7 +164,7 @@ class Evaluation(NamedTuple):
 
     @property
     def robust_accuracy(self) -> float:
-        """The share of images that withstood every attack, in [0, 1]."""
+        """The fraction of images that withstood every attack, in [0, 1]."""
         return sum(name == "" for name in self.broken_by) / len(self.broken_by)
 
 
@@ -186,23 +187,23 @@ def autoattack(
       images: float [N, ...] in [0, 1]; Square needs [N, H, W, C].
       labels: int [N].
       eps: the radius, for pixels in [0, 1].
-      settings: the attacks and their norm. A version leaves out attacks that need more classes than
-        the network has, with a warning.
-      key: of all random numbers.
-      batch_size: images per program; by default 16 on a CPU, 256 on an accelerator. It is rounded
-        up to a multiple of the number of devices, which share it.
-      num_parallel: how many restarts to run in parallel, at as many times the memory. By default
-        one on a CPU, where images leave between restarts; on an accelerator, as many as make up
-        1,024 images with a batch.
-      directory: where to keep finished batches with their adversarial images, so that the same call
-        resumes from them. They are evaluated again before they count.
+      settings: the attacks and their norm. A version omits attacks that need more classes than the
+        network has, with a warning.
+      key: determines all random numbers.
+      batch_size: the number of images per batch; by default 16 on a CPU, 256 on an accelerator. It
+        is rounded up to a multiple of the number of devices, which share each batch.
+      num_parallel: the number of restarts to run in parallel; memory grows in proportion. By
+        default one on a CPU, so that broken images are dropped between restarts; on an accelerator,
+        as many as make up 1,024 images with a batch.
+      directory: where to save finished batches with their adversarial images, so that the same call
+        resumes from them. Saved images are evaluated again before they count.
 
     Returns:
       An `Evaluation`: robust accuracy after each attack, adversarial images, and warnings.
 
     Raises:
-      UserError: as `attack`; if an attack named in `settings.attacks` needs more classes than there
-        are; or if there is a directory but no array in the model's pytree to recognise it by.
+      UserError: as `attack`; if an attack named in `settings.attacks` needs more classes than the
+        network has; or if `directory` is given but the model's pytree has no arrays to identify it.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -227,7 +228,7 @@ def autoattack(
     found, accuracies, seconds = batches.images.copy(), {"clean": _share(broken)}, 0.0
     for name, member in members.items():
         left = np.flatnonzero(broken == "")
-        # The most vulnerable images share batches, which end early.
+        # Batch the most vulnerable images together: their batches end early.
         left = left[np.argsort(-clean.losses[left], kind="stable")]
         outcome = batches.attack(name, member, left if eps > 0 else left[:0])
         broken[outcome.broken] = name
@@ -250,7 +251,7 @@ def _batches(
     settings: AutoAttack,
     key: jax.Array,
 ) -> AttackBatches:
-    """Check the arguments of `autoattack`, as far as the attacks do not."""
+    """Check the arguments of `autoattack` that the attacks do not check themselves."""
     images, labels = np.asarray(images, np.float32), np.asarray(labels)
     if labels.ndim != 1 or images.ndim < 2 or len(images) != len(labels) or not len(labels):
         raise UserError(
@@ -269,7 +270,7 @@ def _placed(
     num_parallel: int | None,
     directory: epath.PathLike | None,
 ) -> AttackBatches:
-    """Choose the size of batches and the directory where they are kept."""
+    """Set the batch size and the directory in which batches are saved."""
     for name, value in (("batch_size", batch_size), ("num_parallel", num_parallel)):
         require(value is None or value >= 1, f"autoattack: {name}", "1 or more", value)
     on_cpu, number = devices.platform() == "cpu", jax.device_count()
@@ -282,7 +283,7 @@ def _placed(
 
 
 def _content(batches: AttackBatches, settings: AutoAttack) -> str:
-    """A name by content, so that another model or another image never meets these files."""
+    """Return a directory name that is a digest of the model, the images and the settings."""
     leaves, kinds = jax.tree.leaves(batches.logits_fn), jax.Array | np.ndarray
     weights = [leaf for leaf in leaves if isinstance(leaf, kinds)]
     expected = "a model that is a pytree, such as Partial(apply, params), to recognise it by"

@@ -1,7 +1,7 @@
-"""What every attack has, what it is given (`Problem`) and what it returns (`Iterate`).
+"""The base class of attacks, their input (`Problem`) and their output (`Iterate`).
 
-A new attack is a frozen dataclass that derives from `Attack`, or from `restarts.RestartedAttack`,
-whose decorator `registry.register` gives it a name for settings.
+A new attack is a frozen dataclass that derives from `Attack` or `restarts.RestartedAttack`. The
+decorator `registry.register` gives it a name for settings.
 """
 
 import abc
@@ -23,17 +23,17 @@ Keep = Literal["best", "loss", "last"]
 
 
 class Problem(NamedTuple):
-    """What to attack.
+    """The images and the model to attack.
 
     Attributes:
       logits_fn: images [N, ...] to logits [N, C], each image independently (evaluation mode).
       images: float [N, ...] in [0, 1].
       labels: int [N].
       eps: float [N], the radius; the step size if the threat model has no radius.
-      keys: one per image, [N]; None for an attack that is not random.
-      shared: what `Attack.prepare` returned, if searches at several radii share it.
-      num_parallel: how many restarts to run in parallel; see `map_attacks`.
-      restart_indices: int [M], which restarts to run, by default all; for a `RestartedAttack`.
+      keys: one per image, [N]; None for a deterministic attack.
+      shared: the result of `Attack.prepare`, if searches at several radii share it.
+      num_parallel: the number of restarts to run in parallel; see `map_attacks`.
+      restart_indices: int [M], the restarts of a `RestartedAttack` to run; by default all.
     """
 
     logits_fn: LogitsFn
@@ -50,8 +50,8 @@ class Diagnostics(NamedTuple):
     """Signs of masked gradients, int [N] each; see `checks`.
 
     Attributes:
-      zero_gradient: the number of restarts whose gradient at the start was zero in every pixel.
-      ended_worse: the number of unsuccessful restarts whose last loss was lower than their first.
+      zero_gradient: the number of restarts whose first gradient was zero in every pixel.
+      ended_worse: the number of unsuccessful restarts whose last loss was lower than the first.
     """
 
     zero_gradient: jax.Array
@@ -59,10 +59,10 @@ class Diagnostics(NamedTuple):
 
 
 class Iterate(NamedTuple):
-    """Images [N, ...] and the network's verdict on them, [N] each.
+    """Images [N, ...] and the result of evaluating the network on them, [N] each.
 
     objective: what the attack maximises: the loss, or its negative in a targeted attack.
-    finite: whether all logits and gradients up to here were.
+    finite: whether all logits and gradients so far were finite.
     diagnostics: None for attacks that collect none.
     """
 
@@ -76,12 +76,12 @@ class Iterate(NamedTuple):
 class Attack(abc.ABC):
     """A search for adversarial images: hashable, and therefore static under `jit`.
 
-    Subclasses are frozen dataclasses; a setting that users may choose is a field.
+    Subclasses are frozen dataclasses whose fields are the user's settings.
 
     Attributes:
       norm: the threat model; a name is replaced by the object.
-      loss: what is reported for the images found.
-      targeted: labels are classes to reach, not classes to leave.
+      loss: the loss reported for the images found.
+      targeted: whether labels are the classes to reach rather than the true ones.
       passes: the number of draws of a randomised network to average; None for any other network.
       step_size: the step size in pixel units, if it does not follow from eps.
       unroll: compile without loops.
@@ -109,7 +109,7 @@ class Attack(abc.ABC):
     @property
     @abc.abstractmethod
     def display_name(self) -> str:
-        """What figures and tables call the attack."""
+        """The name of the attack in figures and tables."""
 
     @property
     def needs_key(self) -> bool:
@@ -118,7 +118,7 @@ class Attack(abc.ABC):
 
     @property
     def min_classes(self) -> int:
-        """The smallest number of classes for which its loss is defined."""
+        """The smallest number of classes for which the loss is defined."""
         return 3 if self.loss == "dlr" else 2
 
     @classmethod
@@ -127,23 +127,23 @@ class Attack(abc.ABC):
         return threat.has_radius
 
     def prepare(self, problem: Problem) -> Any:
-        """Compute what searches at several radii share, for `Problem.shared`."""
+        """Compute the results shared by searches at several radii, for `Problem.shared`."""
         return None
 
     @abc.abstractmethod
     def search(self, problem: Problem) -> Iterate:
-        """Find images within the threat of the originals: a pure function, to be traced."""
+        """Search for images within the threat model. Must be pure and traceable."""
 
     def replace(self, **changes: Any) -> Any:
         """Return the same attack with some settings changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]  # subclasses are
 
     def _require(self, condition: bool, name: str, expected: str) -> None:
-        """Raise UserError, which names the attack and its setting, unless `condition`."""
+        """Raise UserError, naming the attack and the setting, unless `condition` holds."""
         require(condition, f"{type(self).__name__}: {name}", expected, getattr(self, name))
 
     def _require_counts(self, *names: str) -> None:
-        """Raise UserError unless these settings are whole numbers of 1 or more."""
+        """Raise UserError unless these settings are positive integers."""
         for name in names:
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool)
@@ -156,7 +156,7 @@ def best_of(
     problem: Problem,
     rule: Keep = "best",
 ) -> Iterate:
-    """Run `search` for every restart of `indices`; keep one result per image, by `rule`."""
+    """Run `search` for every restart in `indices` and keep one result per image, by `rule`."""
     results = map_attacks(search, indices, len(problem.images), problem.num_parallel)
     first = jax.tree.map(lambda leaf: leaf[0], results)
     others = jax.tree.map(lambda leaf: leaf[1:], results)
@@ -164,11 +164,11 @@ def best_of(
 
 
 def keep_better(rule: Keep, old: Iterate, new: Iterate) -> Iterate:
-    """Choose one of two iterates for each image; the older one of two that are equal."""
+    """Choose between two iterates for each image; except for 'last', ties keep the old one."""
     if rule == "last":
         take = jnp.ones_like(new.success)
     elif rule == "loss":
-        take = new.objective > old.objective  # false for NaN, too
+        take = new.objective > old.objective  # false for NaN too
     else:
         higher = new.objective > old.objective
         take = jnp.where(new.success == old.success, higher, new.success)
@@ -182,7 +182,7 @@ def keep_better(rule: Keep, old: Iterate, new: Iterate) -> Iterate:
 
 
 def require_key(problem: Problem) -> jax.Array:
-    """Return the problem's keys; raise UserError if it has none."""
+    """Return the problem's keys. Raises UserError if it has none."""
     if problem.keys is None:
         raise UserError("this attack is random: give it key=jax.random.key(SEED)")
     return problem.keys

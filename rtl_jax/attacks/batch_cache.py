@@ -1,4 +1,4 @@
-"""Results of finished batches on disk, so that a kill costs one batch."""
+"""Cache of finished batches on disk: an interrupted evaluation repeats only its last batch."""
 
 import time
 import zipfile
@@ -13,15 +13,15 @@ from rtl_jax.runtime.paths import complete_or_absent
 
 
 def keep(path: epath.Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays by name, complete or not at all; an older file is replaced."""
+    """Write named arrays atomically, replacing an older file."""
     with complete_or_absent(path, replace=True) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
 
 
 def once(path: epath.Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """The arrays that `compute` returns, from the file where they are kept already.
+    """Return the arrays in the file, computing and writing them first if it does not exist.
 
-    `seconds` are those that computing took, then or now.
+    `seconds` is the time that the computation took, in this call or an earlier one.
     """
     if not path.exists():
         began = time.monotonic()
@@ -31,7 +31,7 @@ def once(path: epath.Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str
 
 
 def read(path: epath.Path) -> dict[str, np.ndarray]:
-    """What `keep` wrote. Raises UserError where the file is damaged."""
+    """Read the arrays that `keep` wrote. Raises UserError if the file is damaged."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)

@@ -1,4 +1,4 @@
-"""Images in full batches of one shape, over all devices, each kept on disk when it is done."""
+"""Attack images in full batches of one shape, on all devices, and save each finished batch."""
 
 import dataclasses
 import time
@@ -19,17 +19,17 @@ from rtl_jax.data.batching import padded_rows
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
 
-CPU_BATCH, ACCELERATOR_BATCH = 16, 256  # on two cores larger ones take as long per image
-MAX_PARALLEL = 1024  # images in a program on an accelerator, over the restarts that share it
+CPU_BATCH, ACCELERATOR_BATCH = 16, 256  # larger batches are no faster per image on two cores
+MAX_PARALLEL = 1024  # images times parallel restarts in a program on an accelerator
 
 
 class Outcome(NamedTuple):
-    """What an attack did to the M images that it was given.
+    """The result of an attack on M images.
 
-    broken: int [K], the indices of those that it broke. images: [K, ...], adversarial ones.
-    zero_gradient: int [M]; ended_worse: int [M - K], of those that withstood: `Diagnostics`, 0 if
-        the attack collects none.
-    seconds: that it took, in this session or an earlier one.
+    broken: int [K], the indices of broken images. images: [K, ...], their adversarial images.
+    zero_gradient: int [M]; ended_worse: int [M - K], for images that withstood. See `Diagnostics`;
+        0 if the attack collects none.
+    seconds: the duration of the attack, in this call or an earlier one.
     """
 
     broken: np.ndarray
@@ -41,13 +41,13 @@ class Outcome(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class AttackBatches:
-    """A model and the images to attack it with.
+    """A model and the images to attack.
 
-    logits_fn: the model; with `passes`, one that takes a key too.
-    images: float32 [N, ...]. labels: int [N]. eps: the radius. key: of all random numbers.
-    judge: its norm, loss and passes decide success and losses.
-    size: images in a batch. num_parallel: restarts in parallel; None: as many as pay.
-    directory: where batches are kept; None: nowhere.
+    logits_fn: the model; if `judge.passes` is set, it takes a key too.
+    images: float32 [N, ...]. labels: int [N]. eps: the radius. key: determines all random numbers.
+    judge: the attack whose norm, loss and passes decide success and losses.
+    size: the batch size. num_parallel: restarts in parallel; None: chosen for the platform.
+    directory: where to save batches; None: they are not saved.
     """
 
     logits_fn: LogitsFn | RandomLogitsFn
@@ -68,12 +68,12 @@ class AttackBatches:
 
     @cached_property
     def divided(self) -> bool:
-        """Whether several devices share a batch; several hosts do not, and each does everything."""
+        """Whether devices share a batch. On multiple hosts they do not: each host does all work."""
         return jax.device_count() > 1 and jax.process_count() == 1
 
     @cached_property
     def model(self) -> Any:
-        """The model with its arrays on every device."""
+        """The model with its arrays replicated on all devices."""
         if not self.divided:
             return self.logits_fn
         mesh = devices.batch_mesh()
@@ -83,7 +83,7 @@ class AttackBatches:
         return jax.tree.unflatten(structure, leaves)
 
     def reevaluate(self, found: np.ndarray, rows: np.ndarray | None = None) -> Adversarial:
-        """Evaluate images `found` [M, ...] for these rows, by default all; NumPy arrays."""
+        """Evaluate images `found` [M, ...] of these rows (default: all) to NumPy arrays."""
         rows = np.arange(len(self.labels)) if rows is None else rows
         parts = []
         for start in range(0, len(rows), self.size):
@@ -103,7 +103,7 @@ class AttackBatches:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
     def attack(self, name: str, settings: RestartedAttack, rows: np.ndarray) -> Outcome:
-        """Attack rows restart by restart; those that remain are packed into full batches again."""
+        """Attack rows restart by restart, repacking unbroken images into full batches."""
         parts: list[dict[str, np.ndarray]] = []
         zero, worse = (np.zeros(len(self.labels), int) for _ in range(2))
         left, groups = rows, self._groups(settings.num_restarts(self.num_classes))
@@ -128,9 +128,9 @@ class AttackBatches:
         )
 
     def _groups(self, num_restarts: int) -> list[np.ndarray]:
-        """Divide restarts into groups of one size that run in parallel.
+        """Divide restarts into groups of equal size that run in parallel.
 
-        The last group is filled up with its last member, so that one program is enough.
+        The last group is padded with the last restart, so that one compiled program suffices.
         """
         on_cpu = devices.platform() == "cpu"
         most = self.num_parallel or (1 if on_cpu else max(1, MAX_PARALLEL // self.size))
@@ -146,7 +146,7 @@ class AttackBatches:
         left: np.ndarray,
         start: int,
     ) -> dict[str, np.ndarray]:
-        """A batch of `left`, from disk if it is there; its images evaluated before they count."""
+        """Load or attack one batch of `left`, and evaluate its images before they count."""
         rows = left[start : start + self.size]
         path = self.directory and self.directory / f"{name}-{restarts[0]:03d}-{start:08d}.npz"
         part = batch_cache.read(path) if path and path.exists() else None
@@ -162,7 +162,7 @@ class AttackBatches:
     def _attacked(
         self, settings: RestartedAttack, restarts: np.ndarray, rows: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Attack a batch: success and diagnostics of each image, images of those that it broke."""
+        """Attack a batch; return success and diagnostics per image, and the adversarial images."""
         began = time.monotonic()
         place, number, _ = padded_rows(len(rows), self.size)
         images, labels, indices, _ = self._put(rows[place], self.images[rows[place]])
@@ -191,7 +191,7 @@ class AttackBatches:
         }
 
     def _put(self, rows: np.ndarray, found: np.ndarray) -> tuple[jax.Array, ...]:
-        """Images, labels and indices of rows, and what was found, divided over the devices."""
+        """Shard the images, labels and indices of rows, and the images found, over the devices."""
         parts = self.images[rows], self.labels[rows], rows, found
         if not self.divided:
             return tuple(map(jnp.asarray, parts))

@@ -1,7 +1,7 @@
-"""AutoAttack's checks of a network and of the attacks on it: why a result may be too high.
+"""AutoAttack's checks for reasons why a robust accuracy may be too high.
 
-A defence that masks its gradients, or draws random numbers, withstands attacks that rely on
-neither. No check proves that it does; each names what it has seen.
+A defence that masks its gradients or is randomised may withstand attacks that assume neither. A
+failed check does not prove this; it reports what was observed.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ import numpy as np
 
 from rtl_jax.attacks.base import LogitsFn
 
-# The largest relative difference of the logits of two calls (AutoAttack's).
+# The largest relative difference between the logits of two calls (AutoAttack's).
 SAME = 1e-4
-# The largest share of unsuccessful restarts that may end with a lower loss than they began with.
+# The largest fraction of unsuccessful restarts that may end with a lower loss than at the start.
 ENDED_WORSE = 0.05
-# The largest share of images that Square alone may break (AutoAttack's); one is always allowed.
+# The largest fraction of images that only Square may break (AutoAttack's); one is always allowed.
 SQUARE_ALONE = 0.002
 
 
 class EvaluationWarning(NamedTuple):
-    """A check that failed: its name, and what it saw and means."""
+    """A failed check: its name, and a message with the observation and what it means."""
 
     name: str
     message: str
@@ -30,8 +30,8 @@ class EvaluationWarning(NamedTuple):
 def check_network(logits_fn: LogitsFn, images: np.ndarray) -> list[EvaluationWarning]:
     """Check on a few images [N, ...] that a network is deterministic and returns logits.
 
-    It is called twice outside of any compiled program, where random numbers that would be
-    constants of a program are drawn again.
+    The network is called twice outside any compiled program: random numbers that compilation would
+    turn into constants are then drawn anew.
     """
     first, second = (np.asarray(logits_fn(jnp.asarray(images)), np.float32) for _ in range(2))
     warnings = []
@@ -58,7 +58,10 @@ def check_network(logits_fn: LogitsFn, images: np.ndarray) -> list[EvaluationWar
 
 
 def check_gradients(attack: str, zero_gradient: np.ndarray) -> list[EvaluationWarning]:
-    """Check that no image's gradient was zero; int [N], in how many of its restarts it was."""
+    """Check that no gradient was zero.
+
+    zero_gradient: int [N], the number of each image's restarts whose first gradient was zero.
+    """
     images = int((zero_gradient > 0).sum())
     if not images:
         return []
@@ -76,7 +79,7 @@ def check_ascent(
 ) -> list[EvaluationWarning]:
     """Check that restarts raised the loss.
 
-    ended_worse: int [N], for each image that withstood, how many of its restarts did not.
+    ended_worse: int [N], for each unbroken image, the number of restarts that lowered the loss.
     """
     share = float(ended_worse.sum()) / max(len(ended_worse) * num_restarts, 1)
     if share <= ENDED_WORSE:
@@ -91,9 +94,9 @@ def check_ascent(
 
 
 def check_square(broken_by: Sequence[str], attacks: Sequence[str]) -> list[EvaluationWarning]:
-    """Check that Square broke nothing that gradients should have.
+    """Check that Square did not break images that gradient-based attacks should have broken.
 
-    broken_by: [N], the attack that broke each image. attacks: all of them, in their order.
+    broken_by: [N], the attack that broke each image. attacks: all attacks, in order.
     """
     before = attacks[: attacks.index("square")] if "square" in attacks else []
     alone = sum(name == "square" for name in broken_by)

@@ -1,4 +1,4 @@
-"""FAB, the fast adaptive boundary attack: it approaches the decision boundary near the original.
+"""FAB, the fast adaptive boundary attack, which approaches the boundary close to the original.
 
 Croce and Hein (2020, "Minimally distorted adversarial examples with a fast adaptive boundary
 attack"), algorithm 1.
@@ -17,9 +17,9 @@ from rtl_jax.attacks.registry import register
 from rtl_jax.attacks.restarts import Found, RestartedAttack
 from rtl_jax.attacks.threats import NormBall, Threat
 
-ALPHA_MAX = 0.1  # the largest weight of the original's own projection
-OVERSHOOT = 1.05  # eta: beyond the boundary
-BACKWARD = 0.9  # beta: what is left of the change after a misclassification
+ALPHA_MAX = 0.1  # the largest weight of the projection of the original
+OVERSHOOT = 1.05  # eta: extrapolation beyond the boundary
+BACKWARD = 0.9  # beta: factor on the perturbation after a misclassification
 
 
 class Boundary(NamedTuple):
@@ -33,17 +33,17 @@ class Boundary(NamedTuple):
 @register("fab", targets=0)
 @dataclasses.dataclass(frozen=True)
 class FAB(RestartedAttack):
-    """FAB (Croce and Hein, 2020): the closest misclassified image; needs a key.
+    """FAB (Croce and Hein, 2020): a search for the closest misclassified image. Needs a key.
 
-    It minimises the distance to the original, and here stops within eps.
+    FAB minimises the distance to the original; here it stops once within eps.
 
     Attributes:
       norm: 'linf', 'l2' or 'l1'.
-      targets: FAB-T: separate restarts towards this number of the most likely other classes (at
-        most all of them). 0: towards the closest of all boundaries, at one gradient per class.
+      targets: for FAB-T, the number of most likely other classes (at most all), with separate
+        restarts towards each. 0: towards the closest boundary, at the cost of a gradient per class.
       steps: the number of steps of each restart.
-      restarts: their number (per target class); the first starts at the image, the others at random
-        around it.
+      restarts: the number of restarts (per target class). The first starts at the image, the others
+        at random points around it.
 
     Example:
         >>> from rtl_jax.attacks import FAB
@@ -62,27 +62,27 @@ class FAB(RestartedAttack):
 
     @classmethod
     def supports(cls, threat: Threat) -> bool:
-        """Those with a dual norm and a projection onto hyperplanes."""
+        """Whether the threat model has a dual norm and a projection onto hyperplanes."""
         return isinstance(threat, NormBall)
 
     @property
     def display_name(self) -> str:
-        """As AutoAttack calls it."""
+        """The name that AutoAttack uses."""
         return "fab-t" if self.targets else "fab"
 
     @property
     def ball(self) -> NormBall:
-        """The threat model, which `supports` admits only with a dual norm."""
+        """The threat model as a `NormBall`, which `supports` guarantees."""
         return cast(NormBall, self.threat)
 
     def num_restarts(self, num_classes: int) -> int:
-        """`restarts` towards each target class."""
+        """Return `restarts` times the number of target classes."""
         return self.restarts * (min(self.targets, num_classes - 1) or 1)
 
     def restart(
         self, problem: Problem, clean_logits: jax.Array, keys: jax.Array, index: jax.Array
     ) -> Iterate:
-        """Project onto the linearised boundary again and again; see `RestartedAttack.restart`."""
+        """Project repeatedly onto the linearised boundary; see `RestartedAttack.restart`."""
         images, labels = problem.images, problem.labels
         count = min(self.targets, clean_logits.shape[-1] - 1)
         target_classes = None
@@ -101,7 +101,7 @@ class FAB(RestartedAttack):
             logits = problem.logits_fn(x)
             inside = jax.vmap(self.threat.norm)(x - images) <= problem.eps
             gradient = boundary.gradient.reshape(len(x), -1)
-            # A gradient that is not finite discredits the logits too.
+            # A non-finite gradient invalidates the logits too.
             finite = jnp.isfinite(gradient).all(-1)
             trusted = jnp.where(finite[:, None], logits, jnp.nan)
             found = found.update(x, labels, trusted, self.loss, inside=inside)
@@ -114,7 +114,7 @@ class FAB(RestartedAttack):
         return lax.while_loop(unfinished, go, (jnp.zeros((), int), start, found))[2].best
 
     def _start(self, problem: Problem, keys: jax.Array, restart: jax.Array) -> jax.Array:
-        """The images in the first restart, random points within eps / 2 in the others."""
+        """Return the images for the first restart, random points within eps / 2 for the others."""
         images = problem.images
         if self.restarts == 1:
             return images
@@ -122,7 +122,7 @@ class FAB(RestartedAttack):
         return jnp.where(restart == 0, images, around)
 
     def _approach(self, x: jax.Array, image: jax.Array, boundary: Boundary) -> jax.Array:
-        """One step, for one image: beyond the boundary, with a bias towards the original."""
+        """Step beyond the boundary with a bias towards the original, for one image."""
         difference, gradient = boundary
         from_x = self.ball.to_hyperplane(x, gradient, difference)
         difference_there = difference + (gradient * (image - x)).sum()
@@ -135,7 +135,7 @@ class FAB(RestartedAttack):
     def _boundary(
         self, problem: Problem, x: jax.Array, target_classes: jax.Array | None
     ) -> Boundary:
-        """The boundary with each image's target class, or the nearest of all."""
+        """Linearise the boundary to each image's target class, or to the nearest class."""
         labels = problem.labels
         logits, pull_back = jax.vjp(problem.logits_fn, x)
         own = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)

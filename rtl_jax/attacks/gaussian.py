@@ -1,4 +1,4 @@
-"""The Gaussian perturbation: no attacker, only noise of the same size (paper, section 7)."""
+"""The Gaussian perturbation: noise of the same size instead of an attack (paper, section 7)."""
 
 import dataclasses
 
@@ -13,11 +13,10 @@ from rtl_jax.attacks.threats import Threat
 @register("gaussian")
 @dataclasses.dataclass(frozen=True)
 class Gaussian(Attack):
-    """Add N(0, sigma^2) to every pixel and project onto the ball and [0, 1] (paper, A.10); needs a
-    key.
+    """Gaussian noise, projected onto the ball and [0, 1] (paper, A.10). Needs a key.
 
-    At sigma 1 the noise of a 224 px image has length 388, so within the paper's L2 ball of 3 the
-    result is a random point on the sphere.
+    Every pixel receives noise from N(0, sigma^2). With sigma = 1, the noise of a 224 px image has
+    L2 norm 388, so in the paper's L2 ball of radius 3 the result is a random point on the sphere.
     """
 
     norm: Threat | str = "l2"
@@ -30,7 +29,7 @@ class Gaussian(Attack):
 
     @property
     def display_name(self) -> str:
-        """In words."""
+        """The name in figures and tables."""
         return "Gaussian noise"
 
     def perturb(self, images: jax.Array, eps: jax.Array, keys: jax.Array) -> jax.Array:
@@ -43,7 +42,7 @@ class Gaussian(Attack):
         return jax.vmap(one)(keys, images, eps)
 
     def search(self, problem: Problem) -> Iterate:
-        """Draw noise, and evaluate the network once."""
+        """Add noise and evaluate the network once."""
         noisy = self.perturb(problem.images, problem.eps, require_key(problem))
         verdict = judge(problem.logits_fn(noisy), problem.labels, self.loss, self.targeted)
         return Iterate(noisy, *verdict)

@@ -1,4 +1,4 @@
-"""The losses that attacks maximise, and their success, for logits [N, C] and labels [N]."""
+"""Attack losses and success criteria, for logits [N, C] and labels [N]."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -18,17 +18,17 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """max_{i != y} z_i - z_y, [N]; positive where another class wins."""
+    """max_{i != y} z_i - z_y, [N]; positive if another class wins."""
     own = jnp.arange(logits.shape[-1]) == labels[:, None]
     others = jnp.where(own, -jnp.inf, logits).max(-1)
     return others - jnp.where(own, logits, 0).sum(-1)
 
 
 def dlr(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Difference of logits ratio: the margin over z_(1) - z_(3), the largest less the third, [N].
+    """Difference of logits ratio: the margin divided by z_(1) - z_(3), in descending order, [N].
 
-    Croce and Hein (2020), equation 6. Unlike cross-entropy it does not vanish for confident
-    predictions, and does not change when all logits are scaled. Needs three classes.
+    Croce and Hein (2020), equation 6. Unlike cross-entropy, it does not vanish for confident
+    predictions and is invariant to scaling the logits. Needs at least three classes.
     """
     if logits.shape[-1] < 3:
         raise UserError(
@@ -42,7 +42,7 @@ def dlr(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def dlr_targeted(logits: jax.Array, labels: jax.Array, goals: jax.Array) -> jax.Array:
     """(z_goal - z_y) / (z_(1) - (z_(3) + z_(4)) / 2), [N], for other classes `goals` int [N].
 
-    Croce and Hein (2020), equation 7. Needs four classes.
+    Croce and Hein (2020), equation 7. Needs at least four classes.
     """
     if logits.shape[-1] < 4:
         raise UserError(
@@ -55,25 +55,25 @@ def dlr_targeted(logits: jax.Array, labels: jax.Array, goals: jax.Array) -> jax.
 
 
 def pick(logits: jax.Array, classes: jax.Array) -> jax.Array:
-    """The logit of one class of each image, [N]; classes int [N]."""
+    """Return the logit of one class per image, [N]; `classes` is int [N]."""
     return jnp.take_along_axis(logits, classes[:, None], axis=-1)[:, 0]
 
 
 def top_other_classes(logits: jax.Array, labels: jax.Array, number: int) -> jax.Array:
-    """The `number` likeliest classes other than the label, likeliest first, int [N, number]."""
+    """Return the `number` most likely classes except the label, in order, int [N, number]."""
     own = jnp.arange(logits.shape[-1]) == labels[:, None]
     return jax.lax.top_k(jnp.where(own, -jnp.inf, logits), number)[1]
 
 
 def beyond_rounding(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Whether another class wins by more than rounding in another compilation, bool [N]."""
+    """Return whether another class wins by more than the rounding between programs, bool [N]."""
     return margin(logits, labels) > 1e-5 * jnp.abs(logits).max(-1)
 
 
 def logit(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """-z_y, [N]: a targeted attack maximises the target's logit alone.
 
-    It can maximise any output of any function in this way, such as one feature of a network.
+    In this way it can maximise any output of any function, such as one feature of a network.
     """
     return -pick(logits, labels)
 
@@ -87,7 +87,7 @@ LOSSES: dict[Loss, Callable[[jax.Array, jax.Array], jax.Array]] = {
 
 
 class Verdict(NamedTuple):
-    """Losses, whether the attack succeeded, and whether all logits are finite, [N] each."""
+    """Losses, success of the attack, and whether all logits are finite, [N] each."""
 
     losses: jax.Array
     success: jax.Array
@@ -95,10 +95,10 @@ class Verdict(NamedTuple):
 
 
 def judge(logits: jax.Array, labels: jax.Array, loss: Loss, targeted: bool) -> Verdict:
-    """Compute loss and success of logits [N, C] of any float type, in float32 at least.
+    """Compute losses and success from logits [N, C] of any float type, in at least float32.
 
-    Success is a class other than the label, or the label itself where it is a target. Logits
-    that are not finite are never a success.
+    An attack succeeds if the prediction differs from the label or, if targeted, equals it.
+    Non-finite logits are never a success.
     """
     if logits.ndim != 2 or len(logits) != len(labels):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Several searches on the same images in one program: in parallel or one after the other."""
+"""Run several searches on the same images in one program, in parallel or sequentially."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from jax import lax
 
 from rtl_jax.runtime import devices
 
-# On two CPU cores ResNets process an image no faster in batches larger than about this.
+# On two CPU cores, ResNets are no faster per image in batches larger than about this.
 CPU_BATCH = 16
 
 
@@ -17,9 +17,9 @@ def map_attacks(
 ) -> Any:
     """Apply `function` to each of `values` [M] and stack the results.
 
-    `num_parallel` of them run in parallel under `vmap`, at as many times the memory. By default
-    all of them do on an accelerator; on a CPU, where larger batches only miss the caches, as many
-    as make up about `CPU_BATCH` images, with `batch_size` images in each.
+    `num_parallel` of them run in parallel under `vmap`, with memory in proportion. The default is
+    all of them on an accelerator. On a CPU, where larger batches only miss the caches, it is as
+    many as make up about `CPU_BATCH` images, at `batch_size` images each.
     """
     if num_parallel is None:
         on_cpu = devices.platform() == "cpu"

@@ -1,7 +1,7 @@
-"""What the Square attack tries: ever smaller square patches of one image, in each threat model.
+"""Proposals of the Square attack: square patches of decreasing size, for each threat model.
 
-`image` and `best`, the best found so far, are [H, W, C]; `eps` is the radius. A batch is
-`jax.vmap` of these.
+All functions take one image; use `jax.vmap` for a batch. `image` and `best`, the best image so far,
+are [H, W, C]; `eps` is the radius.
 """
 
 import abc
@@ -16,14 +16,14 @@ from jax import lax
 
 from rtl_jax.attacks.threats import L1, L2, Linf, Threat
 
-# The fraction of all pixels in a patch at first; it is halved after each of these queries.
+# The initial fraction of pixels in a patch, and the queries after which it is halved.
 INITIAL_FRACTION = 0.8
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _TINY = 1e-12
 
 
 class Patch(NamedTuple):
-    """A square: 1 inside and 0 outside, [H, W, 1], and its first row and column, int [2]."""
+    """A square: its mask [H, W, 1], 1 inside and 0 outside, and first row and column, int [2]."""
 
     mask: jax.Array
     corner: jax.Array
@@ -31,14 +31,14 @@ class Patch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Patches(abc.ABC):
-    """The proposals for images of one shape (H, W, C) in one threat model."""
+    """Proposals for images of one shape (H, W, C) in one threat model."""
 
     shape: tuple[int, int, int]
     threat: Threat
 
     @abc.abstractmethod
     def side(self, level: int) -> int:
-        """The patch's side in pixels, after `level` halvings of its area."""
+        """Return the side of a patch in pixels, after `level` halvings of its area."""
 
     @abc.abstractmethod
     def start(self, key: jax.Array, image: jax.Array, eps: jax.Array) -> jax.Array:
@@ -48,16 +48,16 @@ class Patches(abc.ABC):
     def propose(
         self, key: jax.Array, query: jax.Array, best: jax.Array, image: jax.Array, eps: jax.Array
     ) -> jax.Array:
-        """Change one more patch of `best`, at a random place."""
+        """Change another patch of `best` at a random position."""
 
     def _sides(self) -> jax.Array:
-        """The side at every level."""
+        """Return the side at every level."""
         return jnp.asarray([self.side(level) for level in range(len(HALVED_AFTER) + 1)])
 
     def _place(self, key: jax.Array, side: jax.Array) -> Patch:
-        """Draw a patch's place.
+        """Draw the position of a patch.
 
-        As in the authors' code it ends before the last row and column, unless it has all of them.
+        As in the authors' code, a patch excludes the last row and column unless it covers them all.
         """
         height, width, _ = self.shape
         room = jnp.asarray([height, width]) - side
@@ -69,21 +69,21 @@ class Patches(abc.ABC):
 
 
 class LinfPatches(Patches):
-    """Patches of +-eps, on vertical stripes of +-eps (algorithm 2)."""
+    """Patches of +-eps on an initial image with vertical stripes of +-eps (algorithm 2)."""
 
     def side(self, level: int) -> int:
-        """Any number of pixels."""
+        """Return any number of pixels; see `Patches.side`."""
         return min(max(_area_side(self.shape, level), 1), *self.shape[:2])
 
     def start(self, key: jax.Array, image: jax.Array, eps: jax.Array) -> jax.Array:
-        """Draw the stripes."""
+        """Draw vertical stripes."""
         change = eps * _signs(key, (1, *self.shape[1:]), image.dtype)
         return self.threat.project(image + change, image, eps)
 
     def propose(
         self, key: jax.Array, query: jax.Array, best: jax.Array, image: jax.Array, eps: jax.Array
     ) -> jax.Array:
-        """Move all pixels of a patch to one end of the ball, for each channel."""
+        """Move all pixels of a patch to one end of the box, with a sign for each channel."""
         places, signs, _ = jax.random.split(key, 3)
         patch = self._place(places, self._sides()[_level(query)])
         sign = _signs(signs, (1, 1, self.shape[2]), image.dtype)
@@ -91,9 +91,9 @@ class LinfPatches(Patches):
 
 
 class PatternPatches(Patches):
-    """Patterns that take the norm of one patch to another (algorithm 3), on a grid of patterns.
+    """Patterns that move norm from one patch to another (algorithm 3), on an initial grid.
 
-    p: of the norm. decay: of the rings of a pattern, see `hill`.
+    p: the order of the norm. decay: the exponent of the rings of a pattern; see `_hill`.
     """
 
     p: ClassVar[int]
@@ -101,14 +101,14 @@ class PatternPatches(Patches):
 
     @abc.abstractmethod
     def _new_size(self, budget: jax.Array) -> jax.Array:
-        """The new pattern's norm in each channel; the budget is that of p-th powers."""
+        """Return the norm of the new pattern in each channel from a budget of p-th powers."""
 
     def _fill(self, change: jax.Array, eps: jax.Array) -> jax.Array:
-        """Scale a change up to eps, where the norm allows it."""
+        """Scale a change up to norm eps; by default leave it unchanged."""
         return change
 
     def side(self, level: int) -> int:
-        """An odd number of pixels, at least 3."""
+        """Return an odd number of pixels, at least 3, but no more than the image has."""
         return min(max(_area_side(self.shape, level), 3) | 1, *self.shape[:2])
 
     def start(self, key: jax.Array, image: jax.Array, eps: jax.Array) -> jax.Array:
@@ -119,7 +119,7 @@ class PatternPatches(Patches):
     def propose(
         self, key: jax.Array, query: jax.Array, best: jax.Array, image: jax.Array, eps: jax.Array
     ) -> jax.Array:
-        """Add a pattern in one patch, of what another patch gives up and what is unused."""
+        """Add a pattern in one patch, with the norm freed by another and the unused budget."""
         level, channels = _level(query), self.shape[2]
         places, signs, turn = jax.random.split(key, 3)
         side = self._sides()[level]
@@ -140,7 +140,7 @@ class PatternPatches(Patches):
         return self.threat.project(image + change, image, eps)
 
     def pattern(self, side: int) -> np.ndarray:
-        """A hill above a valley, [side, side], of norm 1 (section 3.3)."""
+        """Return a hill above a valley, [side, side], of norm 1 (section 3.3)."""
         upper = side // 2
         pattern = np.zeros((side, side))
         pattern[:upper] = self._hill(upper, side)
@@ -148,7 +148,7 @@ class PatternPatches(Patches):
         return np.asarray(pattern / np.linalg.norm(pattern.ravel(), self.p), np.float32)
 
     def _hill(self, rows: int, columns: int) -> np.ndarray:
-        """Rings around the centre, each 1 / k^decay higher than the next; of norm 1."""
+        """Return a hill of norm 1: rings around the centre, each 1 / k^decay above the next."""
         down = np.abs(np.arange(rows) - rows // 2)[:, None]
         across = np.abs(np.arange(columns) - columns // 2)
         rings = max(rows, columns) // 2 + 1
@@ -157,7 +157,7 @@ class PatternPatches(Patches):
         return hill / max(float(np.linalg.norm(hill.ravel(), self.p)), _TINY)
 
     def _pattern_at(self, level: jax.Array, corner: jax.Array, turn: jax.Array) -> jax.Array:
-        """The pattern of a patch's size, upright or transposed, in its place, [H, W, 1]."""
+        """Return the pattern at a patch's position, upright or transposed, [H, W, 1]."""
         height, width, _ = self.shape
         side = max(height, width)
         padded = np.zeros((2, len(HALVED_AFTER) + 1, height + side, width + side), np.float32)
@@ -174,7 +174,7 @@ class PatternPatches(Patches):
         return lax.dynamic_slice(jnp.asarray(padded), start, (1, 1, height, width))[0, 0, ..., None]
 
     def _grid(self, key: jax.Array, dtype: jnp.dtype) -> jax.Array:
-        """Patterns side by side, each upright or transposed, with a sign for each channel."""
+        """Draw a grid of patterns, each upright or transposed, with a sign for each channel."""
         height, width, channels = self.shape
         side = max(height // 5, 1)
         margin = max(height - 5 * side, 0) // 2
@@ -213,20 +213,20 @@ class L1Patches(PatternPatches):
         return budget * self.shape[2]
 
 
-# A threat model's own file may add its own.
+# The file of a new threat model may add its entry.
 PATCHES: dict[type[Threat], type[Patches]] = {Linf: LinfPatches, L2: L2Patches, L1: L1Patches}
 
 
 def _level(query: jax.Array) -> jax.Array:
-    """How often the area has been halved before a query."""
+    """Return the number of times the area has been halved before a query."""
     return (query > jnp.asarray(HALVED_AFTER)).sum()
 
 
 def _area_side(shape: tuple[int, int, int], level: int) -> int:
-    """The side of a square of the level's area, rounded."""
+    """Return the side of a square of the level's area, rounded."""
     return round(math.sqrt(INITIAL_FRACTION / 2**level * shape[0] * shape[1]))
 
 
 def _signs(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-    """-1 or 1, at random."""
+    """Draw random signs, -1 or 1."""
     return jax.random.rademacher(key, shape, dtype)

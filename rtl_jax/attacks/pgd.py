@@ -1,7 +1,7 @@
 """Projected gradient descent.
 
-Paper, section 3 and A.2: the delta within the ball that maximises the loss, found by k steps
-along its gradient, each projected back onto the ball. `adversarial.attack` runs it.
+Paper, section 3 and A.2: maximise the loss over perturbations delta in the ball by k gradient
+steps, each projected back onto the ball. `adversarial.attack` runs it.
 """
 
 import dataclasses
@@ -27,20 +27,21 @@ class PGD(Attack):
 
     Attributes:
       norm: 'l2', 'linf', 'unconstrained', or a `Threat`; in L1 use `APGD`.
-      steps: k, the number of gradients computed.
+      steps: k, the number of gradient steps.
       relative_step: c in the step size c * eps / k.
-      step_size: the step size in pixel units instead; 'unconstrained' needs it.
-      random_start: start at a random point of the threat model: in the box (linf), on the sphere
-        (l2), one step away (unconstrained).
+      step_size: the step size in pixel units, instead of `relative_step`; required for
+        'unconstrained'.
+      random_start: start at a random point: in the box (linf), on the sphere (l2), one step away
+        (unconstrained).
       restarts: the number of random starts; an image must withstand all of them.
-      targeted: labels are the classes to reach.
+      targeted: whether labels are the classes to reach.
       loss: 'cross_entropy', 'margin', 'dlr' or 'logit'.
-      keep: which iterate to return, among all including the first and the last. 'best': a success
-        before a failure, then the higher loss. 'loss': the highest loss, as `robustness` does in
-        training. 'last': the last one.
-      unroll: compile the steps without a loop. Results do not change, and compilation time grows
-        with the number of steps. For models on a CPU whose convolutions XLA runs up to 90 times
-        slower in a loop; networks of this package do not need it.
+      keep: which of the iterates to return, including the first and the last. 'best': prefer
+        successes, then the higher loss. 'loss': the highest loss, as `robustness` does in training.
+        'last': the last iterate.
+      unroll: compile the steps without a loop. Results do not change; compilation time grows with
+        the number of steps. For models on a CPU whose convolutions XLA runs up to 90 times slower
+        in a loop; networks of this package do not need it.
 
     Example:
         >>> from rtl_jax.attacks import PGD
@@ -76,27 +77,27 @@ class PGD(Attack):
 
     @classmethod
     def supports(cls, threat: Threat) -> bool:
-        """All but L1, in which the steepest step changes a single pixel."""
+        """Whether this is not L1, where the steepest step changes a single pixel."""
         return not isinstance(threat, L1)
 
     @property
     def display_name(self) -> str:
-        """As papers write it."""
+        """The name used in papers."""
         return f"PGD({self.steps})"
 
     @property
     def needs_key(self) -> bool:
-        """Only for random starts."""
+        """Whether starts are random."""
         return self.random_start
 
     def step_sizes(self, eps: jax.Array) -> jax.Array:
-        """The step's size for each eps [N]."""
+        """Return the step size for each eps [N]."""
         if self.step_size is not None:
             return jnp.full_like(eps, self.step_size)
         return self.relative_step * eps / self.steps
 
     def prepare(self, problem: Problem) -> Evaluated | None:
-        """Evaluate the originals, which belong to every search."""
+        """Evaluate the originals, which all searches share."""
         if not self.random_start:
             return self._gradient(problem, problem.images)
         if self.keep == "best":
@@ -121,13 +122,13 @@ class PGD(Attack):
             rule: Keep = "loss" if self.keep == "loss" else "best"
             found = best_of(restart, jnp.arange(self.restarts), unrolled, rule)
         if self.keep == "best":
-            # The original lies in the ball too: attacking never turns an error into a success.
+            # The original is in the ball too, so a misclassified image always counts as broken.
             original, _ = problem.shared or (self._judge(problem, problem.images), None)
             found = keep_better("best", original, found)
         return found
 
     def _search_from(self, start: jax.Array, problem: Problem, first: Evaluated | None) -> Iterate:
-        """The attack itself: gradient, step, project. `first` is the start's evaluation."""
+        """Run the attack: gradient, step, project. `first` is the evaluation of the start."""
         threat, sizes = self.threat, self.step_sizes(problem.eps)
 
         def move(best: Iterate, here: Iterate, gradient: jax.Array) -> tuple[jax.Array, Iterate]:
@@ -155,7 +156,7 @@ class PGD(Attack):
         return Iterate(x, objective.astype(x.dtype), verdict.success, verdict.finite)
 
     def _gradient(self, problem: Problem, x: jax.Array) -> Evaluated:
-        """Evaluate the network, and the gradient of each image's own objective."""
+        """Evaluate the network and the gradient of each image's objective."""
 
         def total(x: jax.Array) -> tuple[jax.Array, Iterate]:
             here = self._judge(problem, x)
@@ -165,10 +166,10 @@ class PGD(Attack):
         return here, gradient
 
 
-# One step of length eps from the image (Goodfellow et al., 2015).
+# One step of size eps from the image (Goodfellow et al., 2015).
 FGSM = PGD("linf", steps=1, relative_step=1.0, keep="last")
 
-# The paper's sources (A.2), and its section 7 and A.10: one step of 2 eps (6 for eps = 3) from
-# zero. `robustness`, which trained them, keeps the iterate of the highest loss.
+# PGD(20) trained the paper's source networks (A.2); section 7 and A.10 use one step of 2 eps (6 for
+# eps = 3) from the image. `robustness`, with which they were trained, keeps the highest loss.
 PAPER_PGD20 = PGD("l2", steps=20, keep="loss")
 PAPER_PGD1 = PGD("l2", steps=1, relative_step=2.0, keep="loss")

@@ -1,12 +1,12 @@
-"""Project a point of the box [0, 1] onto a hyperplane, in each l_p norm, for one image.
+"""Project a point of the box [0, 1] onto a hyperplane in an l_p norm, for one image.
 
 Croce and Hein (2020, "Minimally distorted adversarial examples with a fast adaptive boundary
 attack"), equation 5 and appendix A.
 
-Every function returns the change of smallest norm that moves `point` onto the hyperplane and
-keeps it in [0, 1]; where the box ends before the hyperplane, the change to the corner nearest to
-it. `point` and `normal`, the hyperplane's, have one shape, any; `gap` is normal . point less the
-hyperplane's offset, a scalar. A batch is `jax.vmap` of these.
+Every function returns the change of smallest norm that moves `point` onto the hyperplane within
+[0, 1] or, if the hyperplane does not meet the box, the change to the corner nearest to it. `point`
+and `normal`, the hyperplane's, have the same shape, and the scalar `gap` is normal . point minus
+the hyperplane's offset. Use `jax.vmap` for a batch.
 """
 
 from typing import NamedTuple
@@ -16,14 +16,14 @@ import jax.numpy as jnp
 from jax import lax
 
 _BISECTIONS = 32
-_NEWTON_STEPS = 50  # rarely more than ten: one for each time that pixels reach their bound
+_NEWTON_STEPS = 50  # rarely more than ten are needed, one whenever pixels reach their bounds
 
 
 class _Scaled(NamedTuple):
-    """The problem with a normal of largest weight 1 and every pixel moving upwards.
+    """The problem, normalised to a largest weight of 1 and non-negative weights.
 
-    direction: in which each pixel moves, -1, 0 or 1. weights: what a unit of its change
-    contributes. room: how far it can move within [0, 1]. gap: what all have to contribute.
+    direction: the sign of each pixel's change, -1, 0 or 1. weights: the contribution of a unit of
+    change. room: how far a pixel can move within [0, 1]. gap: the total contribution needed.
     """
 
     direction: jax.Array
@@ -53,7 +53,7 @@ def project_linf(point: jax.Array, normal: jax.Array, gap: jax.Array) -> jax.Arr
 
 
 def project_l1(point: jax.Array, normal: jax.Array, gap: jax.Array) -> jax.Array:
-    """Move the pixels of largest weight to their bounds, the last of them part of the way."""
+    """Move the pixels of largest weight to their bounds, the last ones part of the way."""
     direction, weights, room, gap = _Scaled.of(point, normal, gap)
     gains = weights * room
 
@@ -76,9 +76,10 @@ def project_l1(point: jax.Array, normal: jax.Array, gap: jax.Array) -> jax.Array
 
 
 def _move_at(speeds: jax.Array, scaled: _Scaled) -> jax.Array:
-    """How far pixels move at these speeds, each up to its bound, until the gap is closed.
+    """Compute how far pixels move at these speeds, up to their bounds, until the gap is closed.
 
-    The gap closed is concave in time, so Newton's method approaches from below and is exact.
+    The closed part of the gap is concave and piecewise linear in time, so Newton's method
+    approaches the solution from below and is exact.
     """
     _, weights, room, gap = scaled
 

@@ -1,4 +1,4 @@
-"""Networks that draw random numbers, attacked in expectation (Athalye et al., 2018)."""
+"""Randomised networks, attacked in expectation (Athalye et al., 2018)."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,8 +14,8 @@ RandomLogitsFn = Callable[[jax.Array, jax.Array], jax.Array]
 class Randomised:
     """A network that takes a key, represented by its mean logits over `passes` draws.
 
-    logits_fn: images [N, ...] and one key to logits [N, C]. It is called for each image
-        separately, with the image's own key, so that no draw depends on the batch.
+    logits_fn: images [N, ...] and one key to logits [N, C]. It is called for each image separately
+        with the image's key, so that draws do not depend on the batch.
     keys: one per image, [N].
     """
 
@@ -29,7 +29,7 @@ class Randomised:
         return lax.map(lambda number: self.draw(images, 0, number), draws).mean(0)
 
     def draw(self, images: jax.Array, step: jax.Array | int, number: jax.Array | int) -> jax.Array:
-        """Compute the logits [N, C] of one draw, by its number within a step (0: no step)."""
+        """Compute the logits [N, C] of one draw, numbered within a step (0: outside any step)."""
 
         def one(image: jax.Array, key: jax.Array) -> jax.Array:
             key = jax.random.fold_in(jax.random.fold_in(key, step), number)

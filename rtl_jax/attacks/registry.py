@@ -1,4 +1,4 @@
-"""The names by which settings and ensembles call attacks."""
+"""Registry of attacks, by the names that settings and ensembles use."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,7 +13,7 @@ class Entry(NamedTuple):
     """A named attack.
 
     kind: its class, a frozen dataclass with a `norm` and a `display_name`.
-    fixed: the fields that the name decides.
+    fixed: the values of the fields that the name determines.
     accepts: the fields that `make_attack` may set.
     """
 
@@ -50,10 +50,10 @@ def attack_names(base: type = object) -> tuple[str, ...]:
 
 
 def make_attack(name: str, **settings: Any) -> Any:
-    """Make an attack by its name: an `Attack`, or for 'autoattack' the ensemble `AutoAttack`.
+    """Make an attack by name: an `Attack`, or for 'autoattack' the ensemble `AutoAttack`.
 
-    settings: `norm`, and any others; those that the attack does not have are ignored, so that one
-        group of settings serves all attacks.
+    settings: `norm` and any others. Those that the attack does not accept are ignored, so that all
+        attacks can share one group of settings.
 
     Raises UserError for an unknown name or a wrong setting.
     """
@@ -66,5 +66,5 @@ def make_attack(name: str, **settings: Any) -> Any:
 
 
 def display_name(name: str, **settings: Any) -> str:
-    """What figures and tables call an attack with these settings, such as 'PGD(20)'."""
+    """Return the name in figures and tables of an attack with these settings, e.g. 'PGD(20)'."""
     return make_attack(name, **settings).display_name

@@ -11,18 +11,18 @@ from rtl_jax.attacks.losses import Loss, beyond_rounding, judge
 
 
 class RestartedAttack(Attack):
-    """A random attack of independent restarts; an image withstands if it withstands them all.
+    """A random attack of independent restarts, all of which an image must withstand.
 
-    `autoattack` runs restarts one by one, so that misclassified images can leave in between. A
-    restart ends for an image that is misclassified by more than rounding, so that the result does
-    not depend on the rest of its batch, and for a batch when it has ended for all images.
+    `autoattack` drops misclassified images between groups of restarts. Within a restart, the search
+    for an image ends when it is misclassified by more than rounding, so that its result does not
+    depend on the rest of the batch; the restart ends when all searches have.
     """
 
     loss: Loss = "margin"
 
     @abc.abstractmethod
     def num_restarts(self, num_classes: int) -> int:
-        """The number of restarts, those towards each target class counted separately."""
+        """Return the number of restarts, counting each target class separately."""
 
     @abc.abstractmethod
     def restart(
@@ -31,19 +31,20 @@ class RestartedAttack(Attack):
         """Run one restart.
 
         Args:
-          clean_logits: [N, C], at the originals.
-          keys: one per image, [N], of this restart alone.
-          index: which restart, counted from 0.
+          problem: the images and the model.
+          clean_logits: [N, C], logits of the originals.
+          keys: one per image, [N], different in every restart.
+          index: the index of the restart, from 0.
         """
 
     def prepare(self, problem: Problem) -> jax.Array:
-        """Compute the logits at the originals, [N, C]."""
+        """Compute the logits of the originals, [N, C]."""
         logits = problem.logits_fn(problem.images)
         judge(logits, problem.labels, self.loss, self.targeted)  # raises if something is wrong
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def search(self, problem: Problem) -> Iterate:
-        """Run the restarts that the problem asks for; see `Attack.search`."""
+        """Run the restarts `problem.restart_indices`; see `Attack.search`."""
         all_keys, indices = require_key(problem), problem.restart_indices
         clean = self.prepare(problem) if problem.shared is None else problem.shared
         indices = jnp.arange(self.num_restarts(clean.shape[-1])) if indices is None else indices
@@ -56,14 +57,14 @@ class RestartedAttack(Attack):
 
 
 class Found(NamedTuple):
-    """What a restart has found: for each image the best, and whether its search has ended."""
+    """The best iterate of a restart for each image, and whether its search has ended."""
 
     best: Iterate
     done: jax.Array
 
     @classmethod
     def initial(cls, problem: Problem, clean_logits: jax.Array, loss: Loss) -> "Found":
-        """Before a restart: the originals, done where they are misclassified already."""
+        """Return the state before a restart: the originals, done if already misclassified."""
         losses, success, finite = judge(clean_logits, problem.labels, loss, False)
         losses = losses.astype(problem.images.dtype)
         return cls(Iterate(problem.images, losses, success, finite), success)
@@ -78,10 +79,10 @@ class Found(NamedTuple):
         inside: jax.Array | bool = True,
         certain: bool = True,
     ) -> "Found":
-        """Take other images into account.
+        """Update the best iterates with new ones.
 
-        inside: bool [N], whether they lie within their balls; others do not count.
-        certain: whether one success ends the search; it does not for the means of random logits.
+        inside: bool [N], whether the new iterates lie within their balls; others do not count.
+        certain: whether one success ends the search. False if the logits are means of random draws.
         """
         losses, success, finite = judge(logits, labels, loss, False)
         counts = inside & ~self.done

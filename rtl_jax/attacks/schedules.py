@@ -1,4 +1,4 @@
-"""APGD's steps: their size, set at checkpoints for each image, and how they are taken."""
+"""Step-size schedules of APGD: per-image step sizes, updated at checkpoints, and the steps."""
 
 import abc
 import math
@@ -18,7 +18,7 @@ class Balls(NamedTuple):
     radii: jax.Array
 
     def project(self, x: jax.Array) -> jax.Array:
-        """Project images [N, ...], each onto its ball and [0, 1]."""
+        """Project each of the images [N, ...] onto its ball and [0, 1]."""
         return jax.vmap(self.threat.project)(x, self.centres, self.radii)
 
 
@@ -31,12 +31,12 @@ class Maximum(NamedTuple):
 
 
 class StepSize(NamedTuple):
-    """The next step's size and its bookkeeping, [N] each.
+    """The size of the next step and its bookkeeping, [N] each.
 
-    size: of the step. fraction: in L1, of the pixels that it changes.
-    increases: steps since the last checkpoint that increased the loss.
+    size: the step size. fraction: in L1, the fraction of pixels that the step changes.
+    increases: the number of steps since the last checkpoint that increased the loss.
     reduced: whether that checkpoint reduced the size.
-    reference: at that checkpoint, the highest loss; in L1 the number of changed pixels.
+    reference: the highest loss at that checkpoint; in L1, the number of changed pixels.
     """
 
     size: jax.Array
@@ -49,8 +49,8 @@ class StepSize(NamedTuple):
 class Stage(NamedTuple):
     """The part of a restart within one radius.
 
-    factor: the radius, in eps. steps: the number of steps.
-    checkpoints: int [steps + 1], at a checkpoint the steps since the previous one, elsewhere 0.
+    factor: the radius in units of eps. steps: the number of steps.
+    checkpoints: int [steps + 1], the steps since the previous checkpoint at a checkpoint, else 0.
     """
 
     factor: jax.Array
@@ -59,7 +59,7 @@ class Stage(NamedTuple):
 
     @classmethod
     def stack(cls, factors: list[int], checkpoints: list[list[int]]) -> "Stage":
-        """Consecutive stages, [S] each, their checkpoints padded to one length."""
+        """Stack consecutive stages, [S] each, with checkpoints padded to the same length."""
         longest = max(map(len, checkpoints))
         padded = [row + [0] * (longest - len(row)) for row in checkpoints]
         steps = [len(row) - 1 for row in checkpoints]
@@ -67,7 +67,7 @@ class Stage(NamedTuple):
 
 
 class StepSizeSchedule(abc.ABC):
-    """How APGD steps within one kind of ball; `SCHEDULES` has that of each threat model."""
+    """APGD's steps within one kind of ball; `SCHEDULES` has one for each threat model."""
 
     @abc.abstractmethod
     def stages(self, steps: int) -> Stage:
@@ -81,30 +81,30 @@ class StepSizeSchedule(abc.ABC):
     def checkpoint(
         self, step: StepSize, interval: jax.Array, maximum: Maximum, balls: Balls
     ) -> tuple[StepSize, jax.Array]:
-        """Choose the size after a checkpoint, `interval` steps after the previous one.
+        """Choose the step size at a checkpoint, `interval` steps after the previous one.
 
-        The second result, bool [N], says which images restart from their maximum.
+        The second result, bool [N], tells which images restart from their maximum.
         """
 
     @abc.abstractmethod
     def move(
         self, here: Maximum, previous: jax.Array, first: jax.Array, step: StepSize, balls: Balls
     ) -> jax.Array:
-        """Take a step from `here`, before which x was `previous`; `first` is bool []."""
+        """Take a step from `here`, whose predecessor is `previous`; `first` is bool []."""
 
 
 class Halving(StepSizeSchedule):
-    """Linf and L2: from 2 eps, halved where the loss increases too rarely or f_max stands still.
+    """Linf and L2: from 2 eps, halved if the loss increases too rarely or f_max stagnates.
 
     Croce and Hein (2020), section 3 and conditions 1 and 2. Steps have momentum.
     """
 
-    momentum = 0.75  # the weight of the new step, against the previous one
+    momentum = 0.75  # the weight of the new step; the previous one has the rest
     rho = 0.75  # too rarely: in at most this fraction of the steps
-    first, decrease, smallest = 0.22, 0.03, 0.06  # intervals of checkpoints, in steps
+    first, decrease, smallest = 0.22, 0.03, 0.06  # checkpoint intervals, as fractions of all steps
 
     def stages(self, steps: int) -> Stage:
-        """One, with ever shorter intervals."""
+        """Return one stage with decreasing checkpoint intervals."""
         fractions = (self.first, self.decrease, self.smallest)
         interval, decrease, smallest = (max(int(part * steps), 1) for part in fractions)
         checkpoints, end = [0] * (steps + 1), interval
@@ -115,14 +115,14 @@ class Halving(StepSizeSchedule):
         return Stage.stack([1], [checkpoints])
 
     def initial(self, x: jax.Array, balls: Balls) -> StepSize:
-        """2 eps."""
+        """Start with 2 eps."""
         zero = jnp.zeros_like(balls.radii)
         return StepSize(2 * balls.radii, zero, zero, jnp.ones(len(x), bool), zero)
 
     def checkpoint(
         self, step: StepSize, interval: jax.Array, maximum: Maximum, balls: Balls
     ) -> tuple[StepSize, jax.Array]:
-        """Halve the size and restart from the maximum where a condition holds."""
+        """Halve the step size and restart from the maximum if a condition holds."""
         rarely = step.increases <= self.rho * interval
         stuck = ~step.reduced & (step.reference >= maximum.loss)
         reduced = rarely | stuck
@@ -133,7 +133,7 @@ class Halving(StepSizeSchedule):
     def move(
         self, here: Maximum, previous: jax.Array, first: jax.Array, step: StepSize, balls: Balls
     ) -> jax.Array:
-        """Step and project; add momentum and project again."""
+        """Step and project, then add momentum and project again."""
         threat, weight = balls.threat, jnp.where(first, 1, self.momentum)
 
         def one(
@@ -149,19 +149,19 @@ class Halving(StepSizeSchedule):
 
 
 class AdaptiveSparsity(StepSizeSchedule):
-    """L1: from eps, shorter unless ever fewer pixels change; in balls of 3, 2 and 1 eps.
+    """L1: from eps, reduced unless the perturbation becomes sparser; radii of 3, 2 and 1 eps.
 
     Croce and Hein (2021), algorithm 1 and section 3.4. Steps are sparse, without momentum.
     """
 
-    factors, fractions = (3, 2, 1), (0.3, 0.3)  # radii in eps; of the steps, in the first two
-    interval = 0.04  # between checkpoints, of a stage's steps
-    density = 1.5  # a step changes the number of changed pixels divided by this
-    sparser = 0.95  # fewer changed pixels than this fraction of the last: back to the first size
-    shrink, smallest = 1.5, 10  # a size is divided by 1.5, down to eps / 10
+    factors, fractions = (3, 2, 1), (0.3, 0.3)  # radii in eps; fractions of steps in the first two
+    interval = 0.04  # between checkpoints, as a fraction of a stage's steps
+    density = 1.5  # a step changes as many pixels as differ from the original, divided by this
+    sparser = 0.95  # below this fraction of the last number of changed pixels, reset the step size
+    shrink, smallest = 1.5, 10  # the step size is divided by 1.5, down to eps / 10
 
     def stages(self, steps: int) -> Stage:
-        """One for each radius."""
+        """Return one stage for each radius."""
         lengths = [math.ceil(fraction * steps) for fraction in self.fractions]
         lengths.append(max(steps - sum(lengths), 1))
         checkpoints = []
@@ -172,7 +172,7 @@ class AdaptiveSparsity(StepSizeSchedule):
         return Stage.stack(list(self.factors), checkpoints)
 
     def initial(self, x: jax.Array, balls: Balls) -> StepSize:
-        """eps, over a number of pixels that follows from the start's."""
+        """Start with eps, over a fraction of pixels that follows from those x has changed."""
         number = _num_changed(x, balls)
         zero = jnp.zeros_like(balls.radii)
         no = jnp.zeros(len(x), bool)
@@ -181,7 +181,7 @@ class AdaptiveSparsity(StepSizeSchedule):
     def checkpoint(
         self, step: StepSize, interval: jax.Array, maximum: Maximum, balls: Balls
     ) -> tuple[StepSize, jax.Array]:
-        """Go back to eps and the maximum where that has become sparser; else reduce the size."""
+        """Reset to eps and the maximum where that is now sparser; elsewhere reduce the size."""
         number = _num_changed(maximum.x, balls)
         sparser = number < self.sparser * step.reference
         shorter = jnp.maximum(step.size / self.shrink, balls.radii / self.smallest)
@@ -192,7 +192,7 @@ class AdaptiveSparsity(StepSizeSchedule):
     def move(
         self, here: Maximum, previous: jax.Array, first: jax.Array, step: StepSize, balls: Balls
     ) -> jax.Array:
-        """Step in a fraction of the pixels, and project."""
+        """Step in a fraction of the pixels and project."""
 
         def one(
             x: jax.Array, gradient: jax.Array, size: jax.Array, fraction: jax.Array, ball: tuple
@@ -204,22 +204,22 @@ class AdaptiveSparsity(StepSizeSchedule):
         return jax.vmap(one)(here.x, here.gradient, step.size, step.fraction, ball)
 
     def _fraction(self, number: jax.Array, x: jax.Array) -> jax.Array:
-        """The fraction of an image's pixels that a step changes, [N]."""
+        """Return the fraction of an image's pixels that a step changes, [N]."""
         return number / (x[0].size * self.density)
 
 
 def _direction(gradient: jax.Array) -> jax.Array:
-    """A gradient, scaled to a largest value of 1: however short it is, its direction counts."""
+    """Scale a gradient to a largest magnitude of 1, so that tiny gradients do not underflow."""
     return gradient / jnp.maximum(jnp.abs(gradient).max(), jnp.finfo(gradient.dtype).tiny)
 
 
 def _num_changed(x: jax.Array, balls: Balls) -> jax.Array:
-    """The number of pixels that differ from the originals, as a float, [N]."""
+    """Count the pixels that differ from the originals, as a float, [N]."""
     changed = (x != balls.centres).reshape(len(x), -1)
     return changed.sum(-1).astype(balls.radii.dtype)
 
 
-# A threat model's own file may add its own.
+# The file of a new threat model may add its entry.
 SCHEDULES: dict[type[Threat], StepSizeSchedule] = {
     Linf: Halving(),
     L2: Halving(),

@@ -1,7 +1,7 @@
-"""Square: a random search that uses the network's logits alone.
+"""Square: a random search that uses only the network's logits.
 
-Andriushchenko et al. (2020), algorithm 1 with 2 (Linf) and 3 (L2); for L1 Croce and Hein (2021),
-section 4.
+Andriushchenko et al. (2020), algorithm 1 with algorithms 2 (Linf) and 3 (L2); for L1, Croce and
+Hein (2021), section 4.
 """
 
 import dataclasses
@@ -22,11 +22,11 @@ from rtl_jax.errors import UserError
 @register("square")
 @dataclasses.dataclass(frozen=True)
 class Square(RestartedAttack):
-    """Square (Andriushchenko et al., 2020) for images [N, H, W, C]: black-box; needs a key.
+    """Square (Andriushchenko et al., 2020), a black-box attack on [N, H, W, C]. Needs a key.
 
     Attributes:
       norm: 'linf', 'l2' or 'l1'.
-      queries: the number of proposals, made one after another.
+      queries: the number of sequential proposals.
       restarts: the number of random starts.
 
     Example:
@@ -45,22 +45,22 @@ class Square(RestartedAttack):
 
     @classmethod
     def supports(cls, threat: Threat) -> bool:
-        """Those for which `patches` has proposals."""
+        """Whether `patches` has proposals for the threat model."""
         return type(threat) in PATCHES
 
     @property
     def display_name(self) -> str:
-        """As AutoAttack calls it."""
+        """The name that AutoAttack uses."""
         return "square"
 
     def num_restarts(self, num_classes: int) -> int:
-        """`restarts`."""
+        """Return `restarts`."""
         return self.restarts
 
     def restart(
         self, problem: Problem, clean_logits: jax.Array, keys: jax.Array, index: jax.Array
     ) -> Iterate:
-        """Propose patches; keep those that raise the margin. See `RestartedAttack.restart`."""
+        """Propose patches and keep those that raise the margin; see `RestartedAttack.restart`."""
         images, labels, eps = problem.images, problem.labels, problem.eps
         if images.ndim != 4:
             raise UserError(f"Square: expected images [N, H, W, C], received {images.shape}")

@@ -1,4 +1,4 @@
-"""Models as arguments of compiled programs, whatever their kind."""
+"""Models of any kind as arguments of compiled programs."""
 
 from collections.abc import Hashable
 from typing import Any, NamedTuple
@@ -10,9 +10,9 @@ from rtl_jax.attacks.base import LogitsFn
 
 
 class ModelStructure(NamedTuple):
-    """A model without its arrays: what a program is compiled for.
+    """A model without its arrays, for which a program is compiled.
 
-    structure: of its pytree. rest: its leaves that are no arrays, None in place of those that are.
+    structure: the structure of its pytree. rest: its leaves, with None in place of arrays.
     """
 
     structure: Any
@@ -20,7 +20,7 @@ class ModelStructure(NamedTuple):
 
     @classmethod
     def split(cls, logits_fn: LogitsFn) -> tuple["ModelStructure", list]:
-        """Divide a model into its structure, which is hashable, and its arrays."""
+        """Split a model into its structure and its arrays."""
         leaves, structure = jax.tree.flatten(logits_fn)
         arrays = [leaf if isinstance(leaf, jax.Array | np.ndarray) else None for leaf in leaves]
         pairs = zip(arrays, leaves, strict=True)
@@ -28,7 +28,7 @@ class ModelStructure(NamedTuple):
         return cls(structure, rest), arrays
 
     def join(self, arrays: list) -> LogitsFn:
-        """Put arrays, traced ones for example, back in their places."""
+        """Rebuild the model from arrays, which may be traced."""
         pairs = zip(arrays, self.rest, strict=True)
         leaves = [leaf if array is None else array for array, leaf in pairs]
         return jax.tree.unflatten(self.structure, leaves)

@@ -1,11 +1,11 @@
-"""Threat models: what an attacker may change, as objects, written for one image.
+"""Threat models: objects that define what an attacker may change, written for one image.
 
-`image` and `original` are float arrays of any one shape with values in [0, 1]; `eps` is the
-radius of the ball around `original`, in the same units, and `size` the length of a step.
-A batch is `jax.vmap` of these.
+`image` and `original` are float arrays of the same shape with values in [0, 1]; `eps` is the radius
+of the ball around `original`, in the same units, and `size` the length of a step. Use `jax.vmap`
+for a batch.
 
 A new threat model is a frozen dataclass that derives from `Threat`; its fields are its parameters.
-`PGD` and `Gaussian` take its instances at once, and an entry in `THREATS` gives one a name.
+`PGD` and `Gaussian` accept instances directly; an entry in `THREATS` gives an instance a name.
 """
 
 import abc
@@ -19,7 +19,7 @@ from jax import lax
 from rtl_jax.attacks.projection import project_l1, project_l2, project_linf
 from rtl_jax.errors import UserError
 
-# Bisections of an interval: float32's 24 bits, and a few for the length of its beginning.
+# Bisections of an interval: float32's 24 bits, and a few more for its initial length.
 _BISECTIONS = 32
 
 
@@ -29,7 +29,7 @@ class Threat(abc.ABC):
     Attributes:
       name: its name in settings.
       display_name: its name in figures and tables.
-      has_radius: whether there is an eps. If not, methods receive the step size in its place.
+      has_radius: whether there is an eps. If not, methods receive the step size instead.
     """
 
     name: ClassVar[str]
@@ -37,24 +37,24 @@ class Threat(abc.ABC):
     has_radius: ClassVar[bool] = True
 
     def __str__(self) -> str:
-        """The name, with the values of all parameters if there are any."""
+        """Return the name, with the values of any parameters."""
         names = [one.name for one in dataclasses.fields(self)]  # type: ignore[arg-type]
         values = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
         return f"{self.name}({values})" if values else self.name
 
     @abc.abstractmethod
     def norm(self, change: jax.Array) -> jax.Array:
-        """The size of a change, a scalar: what eps limits."""
+        """Return the norm of a change, a scalar, which eps bounds."""
 
     @abc.abstractmethod
     def step(self, gradient: jax.Array, size: jax.Array) -> jax.Array:
-        """The change made by one ascent step of this size along the gradient."""
+        """Return the change made by one ascent step of this size along the gradient."""
 
     @abc.abstractmethod
     def project(self, image: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
         """Project `image` onto the ball around `original` and onto [0, 1].
 
-        What lies in both stays as it is, up to rounding.
+        An image in both is unchanged, up to rounding.
         """
 
     @abc.abstractmethod
@@ -67,19 +67,19 @@ class Threat(abc.ABC):
 
 
 class NormBall(Threat):
-    """The ball of an l_p norm: it has a dual norm, and a nearest point on each hyperplane."""
+    """The ball of an l_p norm, with a dual norm and a projection onto hyperplanes."""
 
     dual_order: ClassVar[float]
 
     def dual_norm(self, gradient: jax.Array) -> jax.Array:
-        """The largest increase of a linear function with this gradient, per unit of eps."""
+        """Return the largest increase of a linear function with this gradient per unit of eps."""
         return jnp.linalg.norm(gradient.ravel(), self.dual_order)
 
     @abc.abstractmethod
     def to_hyperplane(self, point: jax.Array, normal: jax.Array, gap: jax.Array) -> jax.Array:
-        """The smallest change that moves `point` onto a hyperplane within [0, 1].
+        """Return the smallest change that moves `point` onto a hyperplane within [0, 1].
 
-        gap: normal . point less the hyperplane's offset, a scalar. See `projection`.
+        gap: normal . point minus the hyperplane's offset, a scalar. See `projection`.
         """
 
 
@@ -92,23 +92,23 @@ class L2(NormBall):
     dual_order: ClassVar[float] = 2
 
     def norm(self, change: jax.Array) -> jax.Array:
-        """The square root of the sum of squares, to a few units in the last place.
+        """Return the square root of the sum of squares, accurate to a few ulps.
 
-        The sum is pairwise. A plain one in float32 over the 150,528 values of a 224 px image
-        may be off by more than the 1e-6 by which no image may leave its ball.
+        The sum is pairwise: the error of a plain float32 sum over the 150,528 values of a 224 px
+        image can exceed 1e-6, the tolerance for images outside their ball.
         """
         return jnp.sqrt(_sum(jnp.square(change)))
 
     def step(self, gradient: jax.Array, size: jax.Array) -> jax.Array:
-        """g / (||g|| + 1e-10) * size."""
+        """Return g / (||g|| + 1e-10) * size."""
         return gradient * (size / (self.norm(gradient) + 1e-10))
 
     def project(self, image: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
-        """Scale the change down to length eps, if it is longer; clamp to [0, 1].
+        """Scale a change longer than eps down to eps, and clip to [0, 1].
 
-        Clamping cannot leave the ball: it moves every pixel towards `original`'s. All rounding is
-        inwards: pixels near 1 have steps of 6e-8 in float32, and as many of them as an image has
-        could leave a small ball by more than 1e-5.
+        Clipping cannot leave the ball, since it moves every pixel towards that of `original`.
+        All rounding is inwards: float32 has a spacing of 6e-8 near 1, and the rounding of all
+        pixels together could leave a small ball by more than 1e-5.
         """
         change = image - original
         norm = self.norm(change)
@@ -117,7 +117,7 @@ class L2(NormBall):
         return jnp.clip(_add(original, change), 0, 1)
 
     def random_change(self, key: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
-        """A point on the sphere: a Gaussian direction of length eps."""
+        """Draw a point on the sphere: a Gaussian direction scaled to length eps."""
         direction = jax.random.normal(key, original.shape, original.dtype)
         return direction * (eps / self.norm(direction))
 
@@ -135,19 +135,19 @@ class Linf(NormBall):
     dual_order: ClassVar[float] = 1
 
     def norm(self, change: jax.Array) -> jax.Array:
-        """The largest absolute value."""
+        """Return the largest absolute value."""
         return jnp.abs(change).max()
 
     def step(self, gradient: jax.Array, size: jax.Array) -> jax.Array:
-        """sign(g) * size."""
+        """Return sign(g) * size."""
         return jnp.sign(gradient) * size
 
     def project(self, image: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
-        """Clamp the change to +-eps, the result to [0, 1]."""
+        """Clip the change to +-eps and the result to [0, 1]."""
         return jnp.clip(original + jnp.clip(image - original, -eps, eps), 0, 1)
 
     def random_change(self, key: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
-        """Uniform in +-eps, independently for every pixel."""
+        """Draw every pixel independently and uniformly in +-eps."""
         return eps * jax.random.uniform(key, original.shape, original.dtype, -1, 1)
 
     def to_hyperplane(self, point: jax.Array, normal: jax.Array, gap: jax.Array) -> jax.Array:
@@ -157,27 +157,27 @@ class Linf(NormBall):
 
 @dataclasses.dataclass(frozen=True)
 class L1(NormBall):
-    """The cross-polytope: the sum of the changes of all pixels is limited."""
+    """The cross-polytope, which bounds the sum of absolute changes."""
 
     name: ClassVar[str] = "l1"
     display_name: ClassVar[str] = "L1"
     dual_order: ClassVar[float] = float("inf")
 
     def norm(self, change: jax.Array) -> jax.Array:
-        """The sum of absolute values, to a few units in the last place."""
+        """Return the sum of absolute values, accurate to a few ulps."""
         return _sum(jnp.abs(change))
 
     def step(self, gradient: jax.Array, size: jax.Array) -> jax.Array:
-        """sign(g), scaled to an L1 norm of `size`: the same change for every pixel."""
+        """Return sign(g) scaled to an L1 norm of `size`: all pixels change equally."""
         return self.sparse_step(gradient, size, 1.0)
 
     def sparse_step(
         self, gradient: jax.Array, size: jax.Array, fraction: jax.Array | float
     ) -> jax.Array:
-        """`size` divided equally over the `fraction` of pixels with the largest gradients.
+        """Divide `size` equally over the `fraction` of pixels with the largest gradients.
 
-        The steepest step changes a single pixel, too sparse to be of use (Croce and Hein, 2021,
-        section 3.2).
+        The steepest step changes a single pixel, which is too sparse to be useful (Croce and Hein,
+        2021, section 3.2).
         """
         magnitudes = jnp.abs(gradient).ravel()
         place = jnp.asarray((1 - fraction) * magnitudes.size, int).clip(0, magnitudes.size - 1)
@@ -186,10 +186,10 @@ class L1(NormBall):
         return signs * (size / jnp.maximum(jnp.abs(signs).sum(), 1))
 
     def project(self, image: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
-        """The nearest image, in L2, in the intersection of the ball and [0, 1].
+        """Return the nearest image, in L2, in the intersection of the ball and [0, 1].
 
-        Every change is shortened by the same amount, at most to zero, and clamped (Croce and
-        Hein, 2021, proposition 2.2); the amount is found by bisection.
+        Every change is reduced by the same amount, at most to zero, and clipped (Croce and Hein,
+        2021, proposition 2.2); the amount is found by bisection.
         """
         change = image - original
         signs, sizes = jnp.sign(change), jnp.abs(change)
@@ -208,13 +208,13 @@ class L1(NormBall):
         zero = jnp.zeros((), sizes.dtype)
         _, amount = lax.fori_loop(0, _BISECTIONS, bisect, (zero, sizes.max()))
         change = shortened(jnp.where(self.norm(shortened(zero)) <= limit, zero, amount))
-        # A plain sum may have rounded down.
+        # The plain sum may have been rounded down.
         norm = jnp.maximum(self.norm(change), jnp.finfo(change.dtype).tiny)
         change *= jnp.minimum(1, limit / norm)
         return jnp.clip(_add(original, signs * change), 0, 1)
 
     def random_change(self, key: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
-        """N(0, 1) for every pixel, usually far outside the ball."""
+        """Draw every pixel from N(0, 1), usually far outside the ball."""
         return jax.random.normal(key, original.shape, original.dtype)
 
     def to_hyperplane(self, point: jax.Array, normal: jax.Array, gap: jax.Array) -> jax.Array:
@@ -231,30 +231,30 @@ class Unconstrained(Threat):
     has_radius: ClassVar[bool] = False
 
     def norm(self, change: jax.Array) -> jax.Array:
-        """The Euclidean length."""
+        """Return the Euclidean norm."""
         return L2().norm(change)
 
     def step(self, gradient: jax.Array, size: jax.Array) -> jax.Array:
-        """g * size."""
+        """Return g * size."""
         return gradient * size
 
     def project(self, image: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
-        """Clamp to [0, 1]."""
+        """Clip to [0, 1]."""
         return jnp.clip(image, 0, 1)
 
     def random_change(self, key: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
-        """A Gaussian direction, one step long."""
+        """Draw a Gaussian direction, one step long."""
         return L2().random_change(key, original, eps)
 
 
-# What settings may call by name.
+# Threat models that settings can name.
 THREATS: dict[str, Threat] = {one.name: one for one in (L2(), Linf(), L1(), Unconstrained())}
 
 
 def as_threat(norm: Threat | str, key: str = "norm") -> Threat:
-    """Return a threat model, given as itself or by its name in `THREATS`.
+    """Return a threat model, given as an instance or by its name in `THREATS`.
 
-    Raises UserError, which says that it concerns `key`, for any other name.
+    Raises UserError, which names `key`, for any other name.
     """
     if isinstance(norm, Threat):
         return norm
@@ -265,24 +265,24 @@ def as_threat(norm: Threat | str, key: str = "norm") -> Threat:
 
 
 def _sum(values: jax.Array) -> jax.Array:
-    """The sum of all values, pairwise: its error does not grow with their number."""
+    """Sum all values pairwise, so that the error hardly grows with their number."""
     values = values.ravel()
     while values.size > 1:
         values = jnp.pad(values, (0, -values.size % 64)).reshape(64, -1)
         for half in (32, 16, 8, 4, 2, 1):
             values = values[:half] + values[half:]
-        # XLA would otherwise fuse the whole tree into one very long expression.
+        # Without this, XLA fuses the whole tree into one very long expression.
         values = lax.optimization_barrier(values[0])
     return values[0]
 
 
 def _just_inside(eps: jax.Array, change: jax.Array) -> jax.Array:
-    """eps, less the rounding error of a norm."""
+    """Return eps minus the rounding error of a norm."""
     return eps * (1 - 4 * jnp.finfo(change.dtype).eps)
 
 
 def _add(original: jax.Array, change: jax.Array) -> jax.Array:
-    """original + change, every pixel rounded towards `original`."""
+    """Return original + change, with every pixel rounded towards `original`."""
     image = original + change
     too_far = jnp.abs(image - original) > jnp.abs(change)
     return jnp.where(too_far, jnp.nextafter(image, original), image)

@@ -1,4 +1,4 @@
-"""Images and labels as a user holds them, brought into the form that everything here takes."""
+"""Conversion of users' images and labels to the form used throughout the package."""
 
 import math
 from collections.abc import Sequence
@@ -8,19 +8,19 @@ import numpy as np
 
 from rtl_jax.errors import UserError
 
-# Pixels may leave [0, 1] by what rounding does in an image's own arithmetic: resizing leaves
-# -3e-8 in single precision, and 1.001 in half.
+# Pixels may leave [0, 1] by the rounding of an image's own arithmetic: resizing can yield -3e-8 in
+# single precision, and 1.001 in half.
 _ROUNDING = 1e-6
 _ROUNDING_STEPS = 4
 
-_BLOCK = 2**24  # pixels that are converted at a time
+_BLOCK = 2**24  # pixels converted at a time
 
 
 def as_uint8(images: Any) -> np.ndarray:
-    """Images [N, H, W], or [N, H, W, 1 or 3], uint8 or float in [0, 1], as uint8 [N, H, W, C].
+    """Convert images [N, H, W] or [N, H, W, 1 or 3], uint8 or float in [0, 1], to uint8 NHWC.
 
-    Floats are rounded to grey levels, as a file of 8 bits holds them. Raises UserError for other
-    shapes, types and pixels.
+    Floats are rounded to grey levels, as in an 8-bit file. Raises UserError for other shapes, types
+    and pixel values.
     """
     array = np.asarray(images)
     check_images(array, "images")
@@ -30,7 +30,7 @@ def as_uint8(images: Any) -> np.ndarray:
 
 
 class Shaped(Protocol):
-    """An array, or what is known of one that is not read yet."""
+    """An array, or the header of one that has not been read."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -40,7 +40,7 @@ class Shaped(Protocol):
 
 
 def check_images(array: Shaped, name: str) -> None:
-    """Raise UserError, calling it `name`, for another shape or type than `grey_levels` takes."""
+    """Raise UserError, naming the array `name`, for shapes or types that `grey_levels` rejects."""
     shape, dtype = array.shape, array.dtype
     channels_last = len(shape) == 3 or (len(shape) == 4 and shape[-1] in (1, 3))
     if not channels_last or 0 in shape[1:]:
@@ -59,10 +59,10 @@ def check_images(array: Shaped, name: str) -> None:
 
 
 def grey_levels(array: np.ndarray, name: str) -> np.ndarray:
-    """An array that `check_images` lets pass as uint8 [N, H, W, C], floats rounded.
+    """Convert an array that passes `check_images` to uint8 [N, H, W, C], rounding floats.
 
-    Raises UserError, calling it `name`, for floats outside of [0, 1] by more than rounding, and
-    for those that are not finite.
+    Raises UserError, naming the array `name`, for floats that are not finite or outside [0, 1] by
+    more than rounding.
     """
     if array.ndim == 3:
         array = array[..., None]
@@ -79,16 +79,16 @@ def grey_levels(array: np.ndarray, name: str) -> np.ndarray:
         )
     levels = np.empty(array.shape, np.uint8)
     step = max(1, _BLOCK // math.prod(array.shape[1:]))
-    for start in range(0, len(array), step):  # so that little is held as floats once more
+    for start in range(0, len(array), step):  # so that few floats are copied at a time
         block = array[start : start + step]
         levels[start : start + step] = np.rint(np.clip(block, 0, 1) * 255)
     return levels
 
 
 def encode_labels(labels: Any, class_names: Sequence[str]) -> np.ndarray:
-    """Labels [N] as int32 numbers of classes.
+    """Encode labels [N] as int32 class indices.
 
-    A label is a class's name, or what reads like it; where none is, labels are the numbers
+    A label is the name of a class, or a value whose text is; if no label is, labels are the indices
     themselves. Raises UserError for a label that is neither, and for other shapes.
     """
     array = np.asarray(labels)
@@ -111,7 +111,7 @@ def encode_labels(labels: Any, class_names: Sequence[str]) -> np.ndarray:
 
 
 def class_names_of(labels: Any) -> tuple[str, ...]:
-    """The different labels as text, sorted as they are. Raises UserError for fewer than two."""
+    """Return the distinct labels as text, sorted by value. Raises UserError for fewer than two."""
     array = np.asarray(labels)
     names = tuple(str(label) for label in np.unique(array).tolist())
     if array.ndim != 1 or len(names) < 2:

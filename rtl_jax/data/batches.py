@@ -1,12 +1,12 @@
-"""Batches of sets that are too large to be held decoded: order, crops and position.
+"""Batches of datasets that are too large to hold decoded: order, crops and position.
 
-Every epoch takes the images in another order, which the seed and the epoch decide, and leaves
-out what does not fill a batch. Hosts divide each batch: put together in their order, their
-shares are the same batch whatever the number of hosts, threads and processes. An image's crop
-is drawn from the seed, the epoch and the image's number alone.
+Every epoch has its own order of images, determined by the seed and the epoch, and drops a last
+partial batch. Hosts divide each batch; their concatenated shares are the same batch for any number
+of hosts, threads and processes. An image's crop depends only on the seed, the epoch and the image's
+index.
 
-grain, which reads ahead in threads and processes, is imported where it is used: only these
-sets need it.
+grain, which reads ahead in threads and processes, is imported where it is used, since only these
+datasets need it.
 """
 
 import functools
@@ -24,9 +24,9 @@ from rtl_jax.errors import UserError
 class Batch(NamedTuple):
     """A batch, or a host's share of it in the order of the batch, on the host or on a device.
 
-    `images` are as stored, uint8 [N, H, W, C], `labels` int32 [N], and `indices`, int32 [N], the
-    images' numbers in the training split. An image's number decides its random numbers in an
-    epoch, whatever batch or device it comes to.
+    `images` are as stored, uint8 [N, H, W, C]; `labels` are int32 [N]; `indices`, int32 [N], are
+    indices into the training split. They determine an image's random numbers in an epoch,
+    independently of the batch and the device.
     """
 
     images: Any
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
 
 class Shuffle:
-    """Which image a host reads when; its images are counted over all epochs, from 0."""
+    """The order in which a host reads images, counted over all epochs from 0."""
 
     def __init__(self, num_images: int, batch_size: int, seed: int, host: int, hosts: int):
         self.batch_size, self.share = batch_size, batch_size // hosts
@@ -45,13 +45,13 @@ class Shuffle:
         self._num_images, self._seed = num_images, seed
 
     def __call__(self, row: int) -> tuple[int, int]:
-        """Epoch and image number of the host's `row`-th image."""
+        """Return the epoch and index of the host's `row`-th image."""
         from grain.experimental import index_shuffle
 
         batch, place = divmod(row, self.share)
         epoch, rank = divmod(batch * self.batch_size + self._first + place, self._used)
-        # What grain's own `shuffle` calls; that adds the epoch to the seed, so that the orders of
-        # neighbouring seeds would be the same ones an epoch later.
+        # As in grain's own `shuffle`, except that it adds the epoch to the seed, so that
+        # neighbouring seeds would have the same orders, shifted by an epoch.
         last, seed = self._num_images - 1, _epoch_seed(self._seed, epoch)
         return epoch, int(index_shuffle(rank, max_index=last, seed=seed, rounds=4))
 
@@ -62,14 +62,14 @@ def _epoch_seed(seed: int, epoch: int) -> int:
 
 
 class Decode:
-    """Reads and decodes an image in an epoch; what grain calls in its threads."""
+    """Reads and decodes an image in an epoch; grain calls it in its threads."""
 
     def __init__(self, records: Records, image_size: int, seed: int, resized_crop: float):
         self._records, self._image_size = records, image_size
         self._seed, self._smallest = seed, resized_crop
 
     def __call__(self, epoch: int, index: int) -> Batch:
-        """One image, [size, size, 3]; raises UserError, naming it, if it is damaged."""
+        """Decode one image, [size, size, 3]. Raises UserError, naming it, if it is damaged."""
         source, label = self._records.read(index)
         try:
             if self._smallest:
@@ -95,7 +95,7 @@ class Decode:
 
 
 class Batches:
-    """An endless iterator of `Batch`, whose position can be asked for and set."""
+    """An endless iterator of `Batch` that can save and restore its position."""
 
     def __init__(self, decode: Decode, shuffle: Shuffle, threads: int, workers: int):
         self._decode, self._shuffle = decode, shuffle
@@ -114,15 +114,15 @@ class Batches:
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """How many batches were taken, and of what; JSON-able, the same on all hosts.
+        """Return the number of batches taken and what identifies them, JSON-serialisable.
 
-        It does not depend on the number of hosts, threads and processes: a training may go on
-        with others.
+        The state is the same on all hosts and does not depend on the number of hosts, threads and
+        processes, so a training may resume with others.
         """
         return {"taken": self._taken, **self._shuffle.facts}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Go on where `get_state` was asked for; raises UserError for batches of other images."""
+        """Restore a state of `get_state`. Raises UserError if it belongs to other images."""
         facts = {name: value for name, value in state.items() if name != "taken"}
         if facts != self._shuffle.facts:
             raise UserError(
@@ -133,16 +133,16 @@ class Batches:
         self._taken = state["taken"]
 
     def close(self) -> None:
-        """End the threads and processes; the next batch starts new ones."""
+        """Stop the threads and processes; the next batch starts new ones."""
         if self._iterator is not None:
             self._iterator.close()
             self._iterator = None
 
     def _pipeline(self, start: int) -> Any:
-        """grain's data set of all batches from number `start` on.
+        """Make grain's dataset of all batches from number `start` on.
 
-        Where grain would count for itself, its states would hold for one number of worker
-        processes only, and those of several hosts could not be exchanged.
+        The position is not grain's own, whose states are valid only for one number of worker
+        processes and cannot be exchanged between hosts.
         """
         import grain
 
@@ -153,7 +153,8 @@ class Batches:
             buffered = max(2 * share, self._threads)
             options = grain.ReadOptions(self._threads, buffered)
             return images.to_iter_dataset(options).batch(share)
-        # Batches before processes: each makes whole ones, in turn, so that they stay the same.
+        # Batch before distributing to processes, which each make whole batches in turn, so that
+        # batches do not depend on their number.
         _mark_flags_as_parsed()
         options = grain.ReadOptions(self._threads, self._threads)
         processes = grain.MultiprocessingOptions(self._workers)
@@ -161,7 +162,7 @@ class Batches:
 
 
 def _mark_flags_as_parsed() -> None:
-    """Let grain 0.2.18 read a flag of its own outside of absl's programs (its issue 1355)."""
+    """Let grain 0.2.18 read its own flag outside absl programs (grain issue 1355)."""
     from absl import flags
 
     if not flags.FLAGS.is_parsed():

@@ -1,4 +1,4 @@
-"""Batches of one shape: the last one is padded, so that one program is compiled."""
+"""Batches of equal shape: the last one is padded, so that only one program is compiled."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,9 +7,10 @@ import numpy as np
 
 
 class PaddedBatch(NamedTuple):
-    """rows: int [size], which images; the last one is repeated where there are no more.
+    """A batch as rows of a dataset.
 
-    number: how many of them count, from the first. inside: bool [size], which of them count.
+    rows: int [size], padded by repeating the last one. number: how many of them, from the first,
+    are not padding. inside: bool [size], which are not padding.
     """
 
     rows: np.ndarray
@@ -18,9 +19,9 @@ class PaddedBatch(NamedTuple):
 
 
 def padded_batches(total: int, size: int, *, multiple: int = 1) -> Iterator[PaddedBatch]:
-    """Batches over the rows 0 .. `total` - 1.
+    """Yield batches over the rows 0 .. `total` - 1.
 
-    Each has `size` rows, or all of them where that is fewer, rounded up to a `multiple`: of the
+    Each has `size` rows, or `total` if that is smaller, rounded up to a multiple of `multiple`, the
     number of devices that share it.
     """
     size = max(min(size, total), 1)
@@ -30,7 +31,7 @@ def padded_batches(total: int, size: int, *, multiple: int = 1) -> Iterator[Padd
 
 
 def padded_rows(total: int, size: int, first: int = 0) -> PaddedBatch:
-    """The `size` rows from `first` on, of `total`."""
+    """Return the batch of `size` rows from `first` on, out of `total`."""
     rows = np.arange(first, first + size)
     inside = rows < total
     return PaddedBatch(np.minimum(rows, total - 1), int(inside.sum()), inside)

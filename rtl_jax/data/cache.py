@@ -1,9 +1,9 @@
-"""Decoded sets on disk, so that each is decoded once.
+"""Disk cache of decoded datasets.
 
-An entry is a directory of plain .npy files and a `meta.json`. Its name holds a hash of all
-that the arrays depend on, so a changed source is another entry and nothing is ever
-invalidated. An entry appears by one rename, so a reader never sees half of one. Deleting
-the directory is always safe. A cache that cannot be written only costs time.
+An entry is a directory of .npy files and a `meta.json`. Its name contains a hash of everything that
+the arrays depend on, so a changed source gets a new entry and nothing needs invalidation. An entry
+is created by a single rename, so that readers never see part of one. Deleting the directory is
+always safe. A cache that cannot be written only costs time.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ import numpy as np
 from rtl_jax.data.dataset import Decoded, ImageSet
 from rtl_jax.errors import UserError
 
-# Raise it when a decoder gives other pixels, labels or orders than before.
+# Increase this when a decoder returns different pixels, labels or orders than before.
 DECODE_VERSION = 1
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -32,16 +32,16 @@ logger = logging.getLogger(__name__)
 
 
 def key(spec: str, *, files: Iterable[Path], settings: Sequence[Any] = ()) -> str:
-    """The entry's name: readable, with a hash of the spec, the files' state and `settings`.
+    """Return a readable entry name with a hash of the spec, the files' state and `settings`.
 
-    A file's state is its path, size and time of modification.
+    A file's state is its path, size and modification time.
     """
     digest = hashlib.sha256(json.dumps([DECODE_VERSION, spec, list(settings)]).encode())
     for path in files:
         try:
             stat = path.stat()
         except OSError:
-            continue  # The reader has the better message for a file that is not there.
+            continue  # The reader has a better message for a missing file.
         state = f"\0{path}\0{stat.st_size}\0{stat.st_mtime_ns}"
         digest.update(state.encode("utf-8", "surrogateescape"))  # names need not be UTF-8
     readable = re.sub(r"[^A-Za-z0-9]+", "_", spec).strip("_")[-40:]
@@ -49,10 +49,10 @@ def key(spec: str, *, files: Iterable[Path], settings: Sequence[Any] = ()) -> st
 
 
 def fetch(cache_dir: Path, key: str, decode: Callable[[], Decoded]) -> Decoded:
-    """The entry `key`, or what `decode` returns, which is kept for the next time.
+    """Return the entry `key`, calling `decode` and storing its result if there is none.
 
-    Arrays from the cache are mapped into memory, not copied. A damaged entry is decoded
-    and written again.
+    Arrays from the cache are memory-mapped, not copied. A damaged entry is decoded and written
+    again.
     """
     entry = cache_dir / "decoded" / key
     found = _read(entry)
@@ -101,7 +101,7 @@ def _write(entry: Path, decoded: Decoded) -> None:
         try:
             os.rename(scratch, entry)
         except OSError:
-            if not entry.is_dir():  # Otherwise another process was faster: its entry is as good.
+            if not entry.is_dir():  # Otherwise another process was faster, with the same entry.
                 raise
     except OSError as error:
         logger.warning(
@@ -116,5 +116,5 @@ def _write(entry: Path, decoded: Decoded) -> None:
 
 
 def _checksum(array: np.ndarray) -> int:
-    # In place: a view of the same memory as bytes.
+    # Without a copy: a view of the same memory as bytes.
     return zlib.crc32(array.reshape(-1).view(np.uint8).data)

@@ -1,31 +1,31 @@
-"""Which part of an image torchvision's RandomResizedCrop takes, on the host and on the device."""
+"""The crop box of torchvision's RandomResizedCrop, for the host and the device."""
 
 import math
 from typing import Any
 
-# Shortest and longest width of the part, in its heights.
+# The smallest and largest aspect ratio (width over height) of the crop.
 ASPECTS = (3 / 4, 4 / 3)
-# Parts are drawn until one fits into the image; after so many the middle is taken.
+# Crops are drawn until one fits into the image; after this many, a central crop is taken.
 TRIES = 10
-# How many random numbers `crop_box` takes.
+# The number of random numbers that `crop_box` takes.
 DRAWS = 2 * TRIES + 2
 
 
 def crop_box(draws: Any, height: int, width: int, smallest: float) -> tuple[Any, Any, Any, Any]:
-    """Top, left, height and width of the part of an image that is resized to the whole.
+    """Return top, left, height and width of a random crop, to be resized to the whole image.
 
-    Its share of the area is uniform in [smallest, 1], the logarithm of its aspect in
-    `ASPECTS`, its place uniform where it fits. If no part fits, which happens with long
-    images, it is the largest part in the middle whose aspect is allowed.
+    The fraction of the area is uniform in [smallest, 1], the aspect ratio log-uniform in `ASPECTS`,
+    and the position uniform. If no crop fits, as happens with elongated images, it is the largest
+    central crop with an allowed aspect ratio.
 
     Args:
-        draws: float [22], uniform in [0, 1), of NumPy or of JAX.
+        draws: float [22], uniform in [0, 1), from NumPy or JAX.
         height: of the image, in pixels; static.
         width: likewise.
-        smallest: the smallest share of the area.
+        smallest: the smallest fraction of the area.
 
     Returns:
-        Whole numbers of pixels, as integer scalars of the same kind as `draws`.
+        Pixels, as integer scalars of the same kind as `draws`.
     """
     xp = draws.__array_namespace__()
     areas = height * width * (smallest + (1 - smallest) * draws[:TRIES])
@@ -45,7 +45,7 @@ def crop_box(draws: Any, height: int, width: int, smallest: float) -> tuple[Any,
 
 
 def _middle(height: int, width: int) -> tuple[int, int]:
-    """Height and width of the largest part whose aspect is allowed."""
+    """Return height and width of the largest crop with an allowed aspect ratio."""
     aspect = width / height
     if aspect < ASPECTS[0]:
         return round(width / ASPECTS[0]), width

@@ -1,8 +1,8 @@
-"""Decoded images and labels, as every other part of rtl_jax receives them.
+"""Decoded images and labels, in the form used by all other parts of rtl_jax.
 
-`images` are uint8 [N, H, W, C] with C 1 or 3 (greyscale keeps one channel: the device
-broadcasts it), `labels` int32 [N] in 0 .. num_classes - 1. Pixels become floats of [0, 1]
-on the device, never here.
+`images` are uint8 [N, H, W, C] with C 1 or 3 (greyscale keeps one channel, which the device
+broadcasts), `labels` int32 [N] in 0 .. num_classes - 1. Pixels become floats in [0, 1] on the
+device, never here.
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ import numpy as np
 
 from rtl_jax.errors import UserError
 
-# "original": the order of the source's own files (the only one that reproduces the
-# authors' subsets of the six targets). "tfds": the hashed order of a prepared TFDS set.
+# "original": the order of the source's own files, the only one that reproduces the authors'
+# subsets of the six targets. "tfds": the hashed order of a dataset prepared by TFDS.
 Order = Literal["original", "tfds"]
 
 
@@ -24,7 +24,7 @@ class ImageSet:
     """Images, uint8 [N, H, W, C] with C 1 or 3, and their labels, int32 [N]; read-only.
 
     Raises:
-      UserError: any other dtype, shape or length.
+      UserError: for any other dtype, shape or length.
     """
 
     images: np.ndarray
@@ -43,7 +43,7 @@ class ImageSet:
                 f"received {self.labels.dtype} {list(self.labels.shape)}"
             )
         for field in ("images", "labels"):
-            # A view, so that the caller's own array keeps its flag.
+            # A view, so that the caller's array remains writable.
             view = np.asarray(getattr(self, field)).view()
             view.flags.writeable = False
             object.__setattr__(self, field, view)
@@ -58,26 +58,25 @@ class ImageSet:
 
 
 def three_channels(images: ImageSet) -> ImageSet:
-    """The same images with three channels, grey ones repeated."""
+    """Return the images with three channels, repeating a single one."""
     shape = (*images.images.shape[:3], 3)
     return ImageSet(np.ascontiguousarray(np.broadcast_to(images.images, shape)), images.labels)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """A classification data set, ready to use.
+    """A classification dataset, ready to use.
 
     Attributes:
-      name: the spec that it was loaded from.
+      name: the spec from which it was loaded.
       train: the training images.
       test: the test images.
       class_names: the names of the classes, by label.
-      order: the order of its images (see `Order`).
+      order: the order of the images (see `Order`).
 
     Raises:
-      UserError: the images differ in shape, a label is outside 0 .. num_classes - 1, there are
-      fewer
-        than two classes, or a class has no training image.
+      UserError: if the images differ in shape, a label is outside 0 .. num_classes - 1, there are
+        fewer than two classes, or a class has no training image.
     """
 
     name: str
@@ -126,13 +125,13 @@ class Dataset:
 
     @property
     def train_counts(self) -> np.ndarray:
-        """Training images per class, int64 [num_classes]."""
+        """Return the number of training images per class, int64 [num_classes]."""
         return np.bincount(self.train.labels, minlength=self.num_classes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decoded:
-    """What a source hands over before its classes are chosen and checked."""
+    """The images of a source before classes are selected and checked."""
 
     train: ImageSet
     test: ImageSet
@@ -140,7 +139,7 @@ class Decoded:
 
 
 def check_classes(classes: Sequence[int], known: int, name: str) -> None:
-    """Raise UserError unless `classes` are different labels of 0 .. known - 1."""
+    """Raise UserError unless `classes` are distinct labels in 0 .. known - 1."""
     wrong = [c for c in classes if not 0 <= c < known]
     if wrong or len(set(classes)) != len(classes):
         raise UserError(
@@ -150,7 +149,7 @@ def check_classes(classes: Sequence[int], known: int, name: str) -> None:
 
 
 def keep_classes(decoded: Decoded, classes: Sequence[int], name: str) -> Decoded:
-    """Only the images of `classes`, renumbered 0, 1, ... in the order of `classes`.
+    """Keep only the images of `classes`, renumbered 0, 1, ... in the order of `classes`.
 
     Raises UserError for a class that does not exist or is named twice.
     """

@@ -1,8 +1,8 @@
-"""Pictures of 16 bits, of which many use fewer: cameras, scanners and sensors give 10, 12 or 14.
+"""16-bit pictures, which often use fewer bits: cameras, scanners and sensors yield 10, 12 or 14.
 
-Which value is white is no property of one picture: to scale each by its own maximum would make
-a dark one bright, and train on another scale than is predicted on. So 65,535 is white, always, and
-a set of which no picture comes near is refused with the question that only its owner can answer.
+A single picture does not tell which value is white: scaling each by its maximum would brighten dark
+ones, and training and prediction would differ in scale. So 65,535 is always white, and a dataset
+whose pictures all stay far below is rejected with a question that only its owner can answer.
 """
 
 import re
@@ -17,31 +17,31 @@ from rtl_jax.errors import UserError
 
 WHITE = 65_535
 
-# How PIL's decoders call pixels of 16 bits in one channel or more, "RGB;16B" for example; not
-# "BGR;16", which has 16 bits for all three.
+# PIL's raw modes for 16 bits per channel, such as "RGB;16B"; not "BGR;16", which has 16 bits for
+# all three channels.
 _WIDE_PIXELS = re.compile(r";16[BLN]")
 
 
 def is_wide(image: Image.Image) -> bool:
-    """Whether an opened picture, not yet loaded, has more than 8 bits a channel."""
+    """Return whether an opened picture, not yet loaded, has more than 8 bits per channel."""
     return image.mode.startswith("I") or bool(
         _WIDE_PIXELS.search(str(getattr(image, "tile", [])[:1]))
     )
 
 
 def largest(image: Image.Image) -> int:
-    """The largest value in a loaded picture that `is_wide`; in steps of 257 where PIL scaled it.
+    """Return the largest value in a loaded wide picture, in steps of 257 if PIL scaled it.
 
     Raises ValueError for pixels without a fixed range.
     """
     if image.mode.startswith("I"):
         return int(_values(image).max())
-    values = np.asarray(image.convert("RGB"))  # transparency is not the picture
+    values = np.asarray(image.convert("RGB"))  # ignores transparency
     return 257 * int(values.max())
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """A picture of mode I or F with 65,535 as white; ValueError where the range is another."""
+    """Convert a picture of mode I or F, with 65,535 as white. Raises ValueError if out of range."""
     # PIL's own conversion clips 16-bit values at 255 instead of scaling them.
     return Image.fromarray(((_values(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
 
@@ -49,7 +49,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
 def check_range(tops: Sequence[int], name: str) -> None:
     """Raise UserError, asking what is white, if all largest values leave a bit unused.
 
-    `tops` are those of the set's wide pictures; `name` is the set's.
+    `tops` are the largest values of the dataset's wide pictures; `name` is the dataset's name.
     """
     top = max(tops, default=WHITE)
     if 2 * top >= WHITE:
@@ -65,7 +65,7 @@ def check_range(tops: Sequence[int], name: str) -> None:
 
 
 def check_files(files: Iterable[Path], name: str) -> None:
-    """`check_range` of some of a set's files; what cannot be opened is left to others to name."""
+    """Apply `check_range` to some files of a dataset, skipping those that cannot be opened."""
     tops = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -76,7 +76,7 @@ def check_files(files: Iterable[Path], name: str) -> None:
                         image.load()
                         tops.append(largest(image))
             except Exception:
-                continue  # Decoding says what it is.
+                continue  # Decoding reports it.
             if tops and 2 * tops[-1] >= WHITE:
                 return
     check_range(tops, name)

@@ -1,4 +1,4 @@
-"""Which side of a picture is up, by the one EXIF tag that matters here."""
+"""The orientation of pictures, from their EXIF tag."""
 
 from PIL import Image, TiffImagePlugin
 
@@ -15,18 +15,18 @@ _METHODS = {
 
 
 def orientation(image: Image.Image) -> int:
-    """The orientation of an opened picture, 1 .. 8; 1, upright, where EXIF is absent or damaged."""
+    """Return the orientation of an opened picture, 1 .. 8; 1 (upright) without valid EXIF."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # Metadata of any camera and any program: never a reason not to look.
+    except Exception:  # Broken metadata, from any camera or program, is ignored.
         return 1
     return value if value in _METHODS else 1
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """A picture, opened and not loaded, as viewers show it.
+    """Rotate an opened picture, not yet loaded, as viewers show it.
 
-    Unlike `PIL.ImageOps.exif_transpose` it writes no EXIF anew, which fails for odd tags.
+    Unlike `PIL.ImageOps.exif_transpose`, this does not rewrite EXIF, which fails for odd tags.
     """
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         image.load()  # PIL turns these itself

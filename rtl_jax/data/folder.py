@@ -25,7 +25,7 @@ TEST_SHARE = 0.2
 
 PICTURES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm",
             ".pgm", ".pbm"}  # fmt: skip
-# Photographs that PIL cannot read: to skip them silently would lose the user's pictures.
+# Photographs that PIL cannot read; skipping them silently would lose pictures.
 UNREADABLE = {".heic", ".heif", ".avif", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2",
               ".raf", ".svg"}  # fmt: skip
 
@@ -34,11 +34,11 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class FolderPlan:
-    """Which file is which image: `train` and `test` are (path, label) in order.
+    """The files of a dataset: `train` and `test` are (path, label) in order.
 
-    Names of classes can be printed, whatever bytes those of the folders have.
-    `split_seed` is the seed of the split, or None where none was drawn. `divided` says whether
-    the owner has said which pictures are for testing, `is_list` whether by a list.
+    Class names are printable, whatever the bytes of the folders' names. `split_seed` is the seed of
+    the split, or None if none was drawn. `divided` says whether the owner specified the test
+    pictures, `is_list` whether by a list.
     """
 
     path: Path
@@ -51,11 +51,11 @@ class FolderPlan:
 
     @property
     def files(self) -> list[Path]:
-        """Every picture, training first."""
+        """Return all pictures, training pictures first."""
         return [path for path, _ in self.train + self.test]
 
     def below_class(self, file: Path) -> str:
-        """The path of a folder's picture from its class's folder."""
+        """Return the path of a folder's picture relative to its class's folder."""
         depth = 2 if self.divided else 1  # train/cats/x.jpg, or cats/x.jpg
         return os.path.join(*file.relative_to(self.path).parts[depth:])
 
@@ -63,13 +63,13 @@ class FolderPlan:
 def plan_folder(path: Path, seed: int | None) -> FolderPlan:
     """List a folder's pictures and split them, without decoding any.
 
-    Where there is no train/ and test/, a fifth of each class (at least one picture, if it
-    has two) becomes the test set, drawn by `seed` and the class's name: adding a class
-    leaves the others' split as it was. Without a seed all pictures are test images, and a
-    folder may hold test/ alone.
+    Without train/ and test/, a fifth of each class (at least one picture, if it has two) becomes
+    the test set, drawn from `seed` and the class's name, so that adding a class does not change the
+    split of others. Without a seed, all pictures are test images, and a folder may contain only
+    test/.
 
-    Raises UserError for a missing folder, a class without pictures, a test class that has
-    no training class, or pictures in a format that cannot be read.
+    Raises UserError for a missing folder, a class without pictures, a test class without a training
+    class, or pictures in a format that cannot be read.
     """
     train_dir, test_dir = halves(path)
     if test_dir is not None:
@@ -89,7 +89,7 @@ def plan_folder(path: Path, seed: int | None) -> FolderPlan:
 
 
 def _plan_tests(path: Path) -> FolderPlan:
-    """All pictures of an undivided folder, or of the one folder in it that is called test/."""
+    """Plan all pictures of an undivided folder, or of its only subfolder test/, as test images."""
     inside = folders(path)
     alone = len(inside) == 1 and inside[0].name.lower() in TEST_NAMES
     classes = _pictures_by_class(inside[0] if alone else path)
@@ -98,7 +98,7 @@ def _plan_tests(path: Path) -> FolderPlan:
 
 
 def halves(path: Path) -> tuple[Path, Path | None]:
-    """Where the class folders of the training and of the test images are; None: not divided.
+    """Return the folders that contain the training and the test classes; None: not divided.
 
     Raises UserError for a missing folder, and for train/ without test/.
     """
@@ -125,8 +125,8 @@ def halves(path: Path) -> tuple[Path, Path | None]:
 def read_folder(plan: FolderPlan, image_size: int) -> Decoded:
     """Decode a plan's pictures, uint8 [N, size, size, C]; C is 1 if every picture is grey.
 
-    `size` is `image_size`, unless all are squares of one size no larger than that: then
-    it is theirs. Raises UserError that lists the broken files, or if memory is too small.
+    `size` is `image_size`, unless all pictures are squares of the same smaller size, which is then
+    kept. Raises UserError that lists broken files, or if memory is too small.
     """
     files = plan.files
     common = pictures.common_size(files)
@@ -147,7 +147,7 @@ def read_folder(plan: FolderPlan, image_size: int) -> Decoded:
 
 
 def edge(common: tuple[int, int] | None, image_size: int) -> int:
-    """The edge that decoded pictures have, if `common` is the size that all have, or None."""
+    """Return the edge of decoded pictures; `common` is the size that all files have, or None."""
     square = common is not None and common[0] == common[1] <= image_size
     return common[0] if common is not None and square else image_size
 
@@ -192,7 +192,7 @@ def _is_loose(entry: Path) -> bool:
 
 
 def folders(path: Path) -> list[Path]:
-    """The folders in a folder, sorted by name; hidden ones are none. UserError if unreadable."""
+    """List the subfolders by name, without hidden ones. Raises UserError if unreadable."""
     try:
         entries = sorted(path.iterdir(), key=lambda entry: entry.name)
     except OSError as error:
@@ -201,7 +201,7 @@ def folders(path: Path) -> list[Path]:
 
 
 class Files(NamedTuple):
-    """What lies in a folder and below: pictures, photographs that PIL cannot read, and others."""
+    """The files in and below a folder: pictures, photographs that PIL cannot read, and others."""
 
     pictures: list[Path]
     unreadable: list[Path]
@@ -209,7 +209,7 @@ class Files(NamedTuple):
 
 
 def files_in(folder: Path) -> Files:
-    """All files of a folder, sorted, by their endings; hidden ones are left out."""
+    """List the files of a folder, sorted and grouped by extension, without hidden ones."""
     found = Files([], [], [])
     for place, inside, names in os.walk(folder, followlinks=True):
         inside[:] = [name for name in inside if not name.startswith(".")]

@@ -1,4 +1,4 @@
-"""Cross-validation: images dealt into folds, every class evenly."""
+"""Stratified folds for cross-validation."""
 
 import random
 
@@ -6,25 +6,24 @@ import numpy as np
 
 from rtl_jax.errors import UserError
 
-# Any constant would do. It is not a setting, so that all runs of a data set share its folds.
+# An arbitrary constant, not a setting, so that all runs on a dataset share its folds.
 FOLD_SEED = 30_000_000
 
 
 def deal(labels: np.ndarray, folds: int, same: np.ndarray | None = None) -> np.ndarray:
-    """The fold of each image, int64 [N] in 0 .. folds - 1.
+    """Assign each image to a fold, int64 [N] in 0 .. folds - 1.
 
-    Every class is shuffled and dealt out in turn, one class after the other: sizes of folds differ
-    by at most one, and so do those of a class in them. An image that shows the same as an earlier
-    one goes to the fold of the first of them, so that none is tested that also trains.
+    Classes are shuffled and dealt out one after another, so that the sizes of folds, and of each
+    class in them, differ by at most one. Duplicates of an image go to the fold of the first of
+    them, so that no image is in both training and test sets.
 
     Args:
-        labels: int [N]; they alone decide where no two images are the same.
-        folds: how many.
-        same: int [N], equal for images that show the same (see `leaks.same_images`); None: all
-            are different.
+        labels: int [N]; without duplicates, the folds depend only on them.
+        folds: the number of folds.
+        same: int [N], equal for duplicates (see `leaks.same_images`); None: there are none.
 
-    Raises UserError where a class has one image alone, which cannot both train and be tested, and
-    where a fold is left without images.
+    Raises UserError if a class has a single image, which cannot both train and be tested, or if a
+    fold has no images.
     """
     labels = np.asarray(labels)
     first = np.arange(len(labels))

@@ -1,16 +1,15 @@
-"""Training images that would be tested on: found by their names and by what they show.
+"""Leakage between training and test images, detected by name and by content.
 
-    name      a picture in another folder is a copy of the one that has the same class and the
-              same path below it, whatever its ending: photos/cat/3.jpg, stylized/cat/3.png
-    content   two images are the same if their pixels are, once decoded
+    name      a picture in another folder is a copy of the one with the same class and the same
+              path below it, with any extension: photos/cat/3.jpg, stylized/cat/3.png
+    content   two images are the same if their decoded pixels are equal
 
-Names count where nobody has said which pictures are for testing: an undivided folder's split is
-drawn, and as `test` all its pictures are test images. Where both sides are divided by their owner
-(into train/ and test/, or by a list), or a folder has test/ alone, names may mean nothing.
+Names are compared if the owner has not specified the test pictures: the split of an undivided
+folder is drawn, and as `test` all its pictures are test images. If both sides are divided by their
+owner (into train/ and test/, or by a list), or a folder has only test/, names may mean nothing.
 
-Images that train stay; of those that test, the ones that also train are dropped, and a message says
-so. Arrays and published sets keep their test images, so that results compare; a message says how
-many are in doubt.
+Test images that are also training images are dropped, with a message. Arrays and published datasets
+keep them, so that results are comparable, and a message states their number.
 """
 
 import hashlib
@@ -28,10 +27,10 @@ from rtl_jax.data.folder import FolderPlan
 from rtl_jax.errors import UserError
 from rtl_jax.runtime.paths import printable
 
-# A folder of copies is one of which at least so many have an original.
+# A folder contains copies if at least this fraction of its pictures has an original.
 _LEAST_PAIRED = 0.5
 
-Name = tuple[str, str]  # class, and path below it without an ending
+Name = tuple[str, str]  # class, and path below it without its extension
 
 logger = logging.getLogger(__name__)
 
@@ -39,16 +38,16 @@ logger = logging.getLogger(__name__)
 def drop_training_images(
     decoded: Decoded, name: str, tested: FolderPlan | None, training: Sequence[FolderPlan | None]
 ) -> Decoded:
-    """The set without those test images that also train.
+    """Drop test images that are also training images.
 
     Args:
         decoded: all training images, and the test images of `tested`.
-        name: the set's, for messages.
-        tested: the plan whose test pictures are tested; None: they are no files.
-        training: the plans whose training pictures train; None as well.
+        name: the name of the dataset, for messages.
+        tested: the plan with the test pictures; None: they are not files.
+        training: the plans with the training pictures; None likewise.
 
-    Raises UserError where it cannot be told which test pictures are copies of training pictures,
-    and where no test image is left.
+    Raises UserError if it is undecidable which test pictures are copies of training pictures, or if
+    no test image is left.
     """
     same = _tested_again(decoded.train.images, decoded.test.images)
     if tested is None:
@@ -75,10 +74,10 @@ def drop_training_images(
 def copies_by_name(
     name: str, tested: FolderPlan, training: Sequence[FolderPlan | None]
 ) -> np.ndarray:
-    """Which of the test pictures, bool [N], have the name of a training picture elsewhere.
+    """Return which test pictures, bool [N], have the name of a training picture elsewhere.
 
-    Raises UserError where hardly any picture of an undivided folder that is tested as a whole has
-    a counterpart: then names do not tell whether they are copies.
+    Raises UserError if few pictures of an undivided folder that is tested as a whole have a
+    counterpart, so that names do not tell whether they are copies.
     """
     others = [
         plan
@@ -89,7 +88,7 @@ def copies_by_name(
     ]
     copies, paired = np.zeros(len(tested.test), bool), np.zeros(len(tested.test), bool)
     for plan in others:
-        stems = tested.is_list or plan.is_list  # whose paths have no folder in common
+        stems = tested.is_list or plan.is_list  # whose paths share no folder
         names = _names(tested, tested.test, stems)
         trains, tests = (set(_names(plan, rows, stems)) for rows in (plan.train, plan.test))
         copies |= [one in trains for one in names]
@@ -107,7 +106,7 @@ def copies_by_name(
 
 
 def report(name: str, tested: FolderPlan, found: dict[str, np.ndarray]) -> None:
-    """Say how many test pictures are left out, and name one of each kind."""
+    """Print the number of dropped test pictures, with an example of each kind."""
     for by, where in found.items():
         if where.any():
             hint = "; if the names mean nothing, divide both into train/ and test/"
@@ -124,14 +123,14 @@ _GROUPS: WeakKeyDictionary[ImageSet, np.ndarray] = WeakKeyDictionary()
 
 
 def same_images(images: ImageSet) -> np.ndarray:
-    """A number for each image, int64 [N], equal for those that show the same."""
+    """Return a number for each image, int64 [N], equal for images with equal pixels."""
     if images not in _GROUPS:
         _GROUPS[images] = _numbers([images.images])
     return _GROUPS[images]
 
 
 def _tested_again(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Which test images, bool [N], a training image equals."""
+    """Return which test images, bool [N], equal a training image."""
     if train.shape[1:] != test.shape[1:] or not len(train) or not len(test):
         return np.zeros(len(test), bool)
     numbers = _numbers([train, test])
@@ -139,9 +138,9 @@ def _tested_again(train: np.ndarray, test: np.ndarray) -> np.ndarray:
 
 
 def _numbers(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """A number for each image of all arrays, int64 [N], equal for equal ones.
+    """Return a number for each image of all arrays, int64 [N], equal for equal images.
 
-    A few pixels of each tell most apart; the others are compared as a whole.
+    A few pixels distinguish most images; the others are compared as a whole.
     """
     sampled = np.concatenate([_few_pixels(images) for images in arrays])
     _, numbers, counts = np.unique(sampled, return_inverse=True, return_counts=True)
@@ -156,7 +155,7 @@ def _numbers(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _few_pixels(images: np.ndarray) -> np.ndarray:
-    """About 8 x 8 pixels of each image, as one opaque value each, [N]."""
+    """Return about 8 x 8 pixels of each image as one opaque value, [N]."""
     _, height, width, _ = images.shape
     grid = images[:, :: -(-height // 8), :: -(-width // 8)]
     flat = np.ascontiguousarray(grid).reshape(len(images), -1)

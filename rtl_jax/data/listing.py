@@ -1,11 +1,11 @@
-"""`list:PATH`: a CSV file that names pictures and their classes.
+"""`list:PATH`: a CSV file with pictures and their classes.
 
     file,label,split
     cats/a.jpg,cats,train
     /photos/b.png,dogs,test
 
-Paths are from the list's own folder unless they begin at the root. `split` says train or test, and
-may be left out: then every picture trains. Classes are the labels in alphabetical order.
+Paths are relative to the list's folder unless absolute. `split` is train or test; without this
+column, every picture trains. Classes are the labels in alphabetical order.
 """
 
 import csv
@@ -22,11 +22,10 @@ COLUMNS = ("file", "label", "split")
 
 
 def plan_list(path: Path) -> FolderPlan:
-    """Which file is which image, in the list's order; no picture is opened.
+    """Plan the images in the list's order, without opening any picture.
 
-    Raises UserError for a list that is missing or damaged, lacks a column, has a line without a
-    file, a label or a split, a file that trains and is tested or has two labels, or labels that
-    look the same.
+    Raises UserError for a list that is missing or damaged, lacks a column, or has a line without a
+    file, label or split, a file in both splits or with two labels, or labels that look the same.
     """
     rows = _read(path)
     _check_files(path, rows)
@@ -46,18 +45,18 @@ def plan_list(path: Path) -> FolderPlan:
 
 
 def write_list(path: Path, rows: Iterable[tuple[Path, str, str]]) -> None:
-    """Write (file, label, split) rows as `plan_list` reads them, an older list replaced."""
+    """Write (file, label, split) rows for `plan_list`, replacing an older list."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows(rows)
     with complete_or_absent(path, replace=True) as temporary:
-        # Names of files need not be UTF-8: their bytes are written as they are.
+        # File names need not be UTF-8; their bytes are written unchanged.
         temporary.write_bytes(text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def _check_files(path: Path, rows: list[dict[str, str]]) -> None:
-    """Raise UserError for a file that trains and is tested, or has two labels."""
+    """Raise UserError for a file in both splits or with two labels."""
     seen: dict[str, tuple[int, dict[str, str]]] = {}
     for number, row in enumerate(rows, start=2):
         file = os.path.normpath(path.parent / row["file"])

@@ -1,4 +1,4 @@
-"""Arrays in a .npz archive: their headers first, and no more than they promise."""
+"""Arrays in a .npz archive, read by their headers and not beyond the sizes stated there."""
 
 import io
 import lzma
@@ -10,20 +10,20 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-# What zipfile, its decompressors and NumPy raise for archives that are damaged, encrypted
-# (RuntimeError), compressed in a way of their own (NotImplementedError) or no archives.
+# Exceptions of zipfile, its decompressors and NumPy for files that are damaged, encrypted
+# (RuntimeError), compressed by an unknown method (NotImplementedError) or not archives.
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, IndexError, SyntaxError,
               OverflowError, RecursionError, MemoryError, RuntimeError, struct.error,
               zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # fmt: skip
 
-# NumPy writes headers of 128 bytes for arrays such as ours.
+# NumPy's headers take 128 bytes for arrays like these.
 _LONGEST_HEADER = 4096
 _LENGTHS = {(1, 0): "<H", (2, 0): "<I", (3, 0): "<I"}
 _BLOCK = 2**20
 
 
 class Header(NamedTuple):
-    """An archive's member, and the shape and type of the array in it."""
+    """A member of an archive, with the shape and dtype of its array."""
 
     member: str
     shape: tuple[int, ...]
@@ -32,12 +32,12 @@ class Header(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """The size of the array; no overflow."""
+        """The size of the array in bytes, without overflow."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def read_header(archive: zipfile.ZipFile, member: str) -> Header:
-    """Read the header of an array, a few hundred bytes; raises one of `UNREADABLE`."""
+    """Read the header of an array, a few hundred bytes. Raises one of `UNREADABLE`."""
     with archive.open(member) as stream:
         header = _header(stream, member)
         start = stream.tell()
@@ -50,7 +50,7 @@ def read_header(archive: zipfile.ZipFile, member: str) -> Header:
 
 
 def read_array(archive: zipfile.ZipFile, header: Header) -> np.ndarray:
-    """Read the array of a header; raises one of `UNREADABLE`, for too few bytes among others."""
+    """Read the array of a header. Raises one of `UNREADABLE`, also if it is truncated."""
     with archive.open(header.member) as stream:
         if _header(stream, header.member) != header:
             raise ValueError(f"{header.member} has changed")
@@ -78,7 +78,7 @@ def _header(stream: IO[bytes], member: str) -> Header:
     (length,) = struct.unpack(_LENGTHS[version], packed)
     if length > _LONGEST_HEADER:
         raise ValueError(f"the header of {member} has {length} bytes")
-    # Version 3 differs from 2 in the encoding of field names, which plain arrays have not.
+    # Version 3 differs from 2 in the encoding of field names, which plain arrays do not have.
     formats = np.lib.format
     read = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
     shape, fortran, dtype = read(io.BytesIO(packed + stream.read(length)))

@@ -1,7 +1,7 @@
-"""`npz:PATH`: the four arrays of a Keras set, x_train, y_train, x_test and y_test.
+"""`npz:PATH`: the four arrays of a Keras dataset, x_train, y_train, x_test and y_test.
 
-The arrays' headers are read first, so that what cannot be used is refused before anything of it
-is decompressed, however large it would become.
+Headers are read first, so that unusable arrays are rejected before they are decompressed to
+whatever size.
 """
 
 import logging
@@ -27,15 +27,15 @@ logger = logging.getLogger(__name__)
 
 
 def read_npz(path: Path) -> Decoded:
-    """Read x_*, uint8 or float of [0, 1], [N, H, W] or [N, H, W, C], and y_*, int [N] or [N, 1].
+    """Read x_*, uint8 or float in [0, 1], [N, H, W] or [N, H, W, C], and y_*, int [N] or [N, 1].
 
-    Pickled objects are never loaded. Raises UserError for a missing or damaged file, a
-    missing array, an array of another type or shape, and arrays that exceed the memory.
+    Pickled objects are never loaded. Raises UserError for a missing or damaged file, a missing
+    array, an array of another dtype or shape, and arrays that exceed the memory.
     """
     headers = read_headers(path)
     _check_lengths(path, headers)
     _check_memory(path, headers)
-    # Labels first: they are small, and images are worth nothing without them.
+    # Labels first: they are small, and images are useless without them.
     labels = {
         half: _labels(_read(path, headers[f"y_{half}"]), f"y_{half} of {path}") for half in HALVES
     }
@@ -50,16 +50,16 @@ def read_npz(path: Path) -> Decoded:
 
 
 def decoded_bytes(path: Path) -> int:
-    """The size of the images once they are uint8; raises UserError as `read_npz` before reading."""
+    """Return the size of the images as uint8, without reading them. Raises as `read_npz`."""
     headers = read_headers(path)
     return sum(math.prod(headers[f"x_{half}"].shape) for half in HALVES)
 
 
 def read_headers(path: Path) -> dict[str, Header]:
-    """Shape and type of each of the four arrays, of which nothing more is read.
+    """Read only the shape and dtype of the four arrays.
 
-    Raises UserError for a missing or damaged file, a missing array, and arrays whose shape or type
-    cannot be that of images or labels.
+    Raises UserError for a missing or damaged file, a missing array, and shapes or dtypes that do
+    not fit images or labels.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}: give npz: the path of a .npz file")

@@ -1,14 +1,14 @@
-"""The paper's six targets from their authors' own files, in those files' order.
+"""The paper's six targets from their original files, in the order of these files.
 
-Each file is looked for under the data directory, first hit first:
+Files are searched for in the data directory, in this order:
 
     NAME/original/FILE      where a download puts it
     NAME/FILE
-    FILE                    (not for names that several sets share, such as MNIST's)
+    FILE                    (not for names that several datasets share, such as MNIST's)
     TORCHVISION/raw/FILE    where torchvision keeps MNIST, FashionMNIST and KMNIST
 
-Addresses, sizes and sha256 are those that TensorFlow Datasets 4.9.10 registers; all files
-of a set are checked against them before the first decoding.
+URLs, sizes and sha256 are those registered by TensorFlow Datasets 4.9.10; all files of a dataset
+are checked against them before the first decoding.
 """
 
 import dataclasses
@@ -32,12 +32,12 @@ logger = logging.getLogger(__name__)
 
 
 class DamagedError(ValueError):
-    """A file's content does not have its format."""
+    """The content of a file does not have the expected format."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RemoteFile:
-    """A file to be had at `url`, of `size` bytes."""
+    """A file of `size` bytes, available at `url`."""
 
     name: str
     url: str
@@ -47,10 +47,10 @@ class RemoteFile:
 
 @dataclasses.dataclass(frozen=True)
 class PaperTarget:
-    """One of the six sets: its files, where else they may lie, and how to parse them.
+    """One of the six datasets: its files, other folders to search, and how to parse them.
 
-    `parse` receives the path of each file by its name. Decoded, both halves together take
-    `nbytes` bytes.
+    `parse` receives the paths of the files by name. Training and test images together take `nbytes`
+    bytes when decoded.
     """
 
     name: str
@@ -61,21 +61,21 @@ class PaperTarget:
 
 
 class Found(NamedTuple):
-    """A target and where each of its files lies."""
+    """A target and the paths of its files."""
 
     target: PaperTarget
     files: Files
 
 
 def find(target: PaperTarget, data_dir: Path) -> Files | None:
-    """The target's files if all are under `data_dir`, else None."""
+    """Return the target's files if all are under `data_dir`, else None."""
     found = {file.name: _locate(target, file, data_dir) for file in target.files}
     files = {name: path for name, path in found.items() if path is not None}
     return files if len(files) == len(target.files) else None
 
 
 def fetch(target: PaperTarget, data_dir: Path) -> Files:
-    """The target's files, those downloaded that are missing; raises UserError where one fails."""
+    """Return the target's files, downloading missing ones. Raises UserError if that fails."""
     files = {}
     missing = [f.name for f in target.files if _locate(target, f, data_dir) is None]
     for file in target.files:
@@ -96,7 +96,7 @@ def fetch(target: PaperTarget, data_dir: Path) -> Files:
 
 
 def read(target: PaperTarget, files: Files) -> Decoded:
-    """Check the files' sha256 and decode them; raises UserError for other or damaged content."""
+    """Check the files' sha256 and decode them. Raises UserError for other or damaged content."""
     for file in target.files:
         path = files[file.name]
         actual = download.sha256_of(path)
@@ -115,7 +115,7 @@ def read(target: PaperTarget, files: Files) -> Decoded:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """A gzipped idx file of unsigned bytes, as uint8 of its own shape."""
+    """Read a gzipped idx file of unsigned bytes as uint8 of the stored shape."""
     with gzip.open(path) as stream:
         data = stream.read()
     if len(data) < 4 or data[:3] != b"\0\0\x08":
@@ -129,7 +129,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def read_mat(path: Path) -> ImageSet:
-    """SVHN's cropped digits: X, uint8 [32, 32, 3, N], and y, [N, 1], where 10 stands for 0."""
+    """Read SVHN's cropped digits: X, uint8 [32, 32, 3, N], and y, [N, 1], where 10 means 0."""
     from scipy.io import loadmat, matlab  # Here, because importing it takes half a second.
 
     try:
@@ -144,12 +144,12 @@ def read_mat(path: Path) -> ImageSet:
 def read_cifar(
     path: Path, train: tuple[str, ...], test: tuple[str, ...], names: str, label_bytes: int
 ) -> Decoded:
-    """CIFAR's binary archive: records of `label_bytes` labels (the last one is ours) and an
-    image, 3072 bytes, channels first."""
+    """Read CIFAR's binary archive: records of `label_bytes` labels, of which the last is used, and
+    an image, 3072 bytes, channels first."""
     wanted = {*train, *test, names}
     content: dict[str, bytes] = {}
     with tarfile.open(path, "r:gz") as archive:
-        # In the archive's own order: to seek in a compressed file is to read it again.
+        # In the archive's own order, since seeking in a compressed file means reading it again.
         for member in archive:
             name = member.name.rpartition("/")[2]
             stream = archive.extractfile(member) if name in wanted else None

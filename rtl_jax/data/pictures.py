@@ -1,4 +1,4 @@
-"""Encoded pictures of any size and mode -> uint8 pixels of one size."""
+"""Decode pictures of any size and mode to uint8 pixels of one size."""
 
 import io
 import itertools
@@ -20,18 +20,18 @@ from rtl_jax.runtime.paths import printable
 from rtl_jax.runtime.progress import bar
 from rtl_jax.runtime.resources import host_free
 
-# What PIL and its decoders raise for a file that is damaged or no picture.
-# MemoryError: a damaged header can ask for any size. SyntaxError: PNG chunks. struct.error, and
-# AttributeError: metadata cut off or of another type than it should be.
+# Exceptions of PIL and its decoders for files that are damaged or not pictures.
+# MemoryError: a damaged header can claim any size. SyntaxError: PNG chunks. struct.error and
+# AttributeError: truncated metadata, or metadata of the wrong type.
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, MemoryError,
           OverflowError, RuntimeError, AttributeError, struct.error, zlib.error,
           Image.DecompressionBombError)  # fmt: skip
 
-# JPEG can decode at 1/2, 1/4 or 1/8 of its size. Asking for no less than twice the size
-# wanted makes large photographs several times faster and changes hardly a pixel.
+# JPEG can be decoded at 1/2, 1/4 or 1/8 of its size. Requesting at least twice the target size
+# makes large photographs several times faster and hardly changes any pixel.
 _DRAFT_FACTOR = 2
 
-# Pictures in memory in their encoded form at a time.
+# The number of encoded pictures in memory at a time.
 _BATCH = 256
 
 
@@ -40,12 +40,12 @@ def decode_all(
 ) -> tuple[np.ndarray, list[tuple[int, str]]]:
     """Decode `count` pictures to uint8 [count, *size, C], where C is 1 if every one is grey.
 
-    Pictures are resized to `size`, a square, unless `native`: then each must have it.
-    `name` is the source's, for messages.
+    Pictures are resized to `size`, a square, unless `native`: then each must have this size. `name`
+    is the name of the source, for messages.
 
-    Returns the pixels, and the row and reason of every picture that cannot be decoded.
-    Raises UserError if the pixels exceed the memory that is free, and where pictures of 16 bits use
-    only a part of their range (see `depth`).
+    Returns the pixels, and the row and reason for every picture that cannot be decoded. Raises
+    UserError if the pixels exceed free memory, or if 16-bit pictures use only part of their range
+    (see `depth`).
     """
     rgb = allocate(count, size, 3, name)
     broken: list[tuple[int, str]] = []
@@ -65,7 +65,7 @@ def decode_all(
         row = 0
         while batch := list(itertools.islice(stream, _BATCH)):
             jobs = [(source, target, size) for source in batch]
-            # Small pictures spend their time in Python, where threads only hinder.
+            # Small pictures spend most time in Python, where threads only slow things down.
             for result in map(_try_decode, jobs) if native else pool.map(_try_decode, jobs):
                 if isinstance(result, str):
                     broken.append((row, result))
@@ -81,7 +81,7 @@ def decode_all(
 
 
 class Picture(NamedTuple):
-    """Decoded pixels, uint8 [H, W, 3], and the file's largest value where it has 16 bits."""
+    """Decoded pixels, uint8 [H, W, 3], and the largest value of a 16-bit file, or None."""
 
     rgb: np.ndarray
     top: int | None
@@ -90,18 +90,18 @@ class Picture(NamedTuple):
 def decode(source: Path | bytes, size: int | None) -> np.ndarray:
     """Decode a picture to RGB, uint8 [size, size, 3], or [H, W, 3] if `size` is None.
 
-    The shorter side is resized to `size` (bilinear, antialiased) and the centre is cut
-    out. The EXIF orientation is applied, transparent parts lie on white, 16-bit values are
-    scaled to 8, and an animation gives its first frame.
+    The shorter side is resized to `size` (bilinear, antialiased) and the centre is cropped. The
+    EXIF orientation is applied, transparency is composited on white, 16-bit values are scaled to 8,
+    and an animation yields its first frame.
 
-    Raises one of `BROKEN` for anything that cannot be decoded, PIL's limit against
-    decompression bombs included.
+    Raises one of `BROKEN` for anything that cannot be decoded, including PIL's limit against
+    decompression bombs.
     """
     return decode_with_range(source, size).rgb
 
 
 def decode_with_range(source: Path | bytes, size: int | None) -> Picture:
-    """As `decode`, with what `depth.check_range` wants to know of all pictures of a set."""
+    """Decode like `decode`, also returning the input of `depth.check_range`."""
     rgb, top = _open_rgb(source, size and _DRAFT_FACTOR * size)
     return Picture(np.asarray(rgb if size is None else _fit(rgb, size)), top)
 
@@ -109,11 +109,11 @@ def decode_with_range(source: Path | bytes, size: int | None) -> Picture:
 def decode_crop(
     source: Path | bytes, size: int, choose: Callable[[int, int], tuple[int, int, int, int]]
 ) -> np.ndarray:
-    """Decode a picture as `decode` does, and resize a part of it to uint8 [size, size, 3].
+    """Decode a picture like `decode`, and resize a crop of it to uint8 [size, size, 3].
 
-    `choose` receives height and width of the whole and returns top, left, height and width of
-    the part. It is cut out first, so nothing beside it shows, as in torchvision's
-    `resized_crop`. Raises as `decode`.
+    `choose` receives height and width of the picture and returns top, left, height and width of the
+    crop. As in torchvision's `resized_crop`, the picture is cropped before it is resized. Raises as
+    `decode`.
     """
     rgb, _ = _open_rgb(source, None)
     top, left, height, width = choose(rgb.height, rgb.width)
@@ -122,7 +122,7 @@ def decode_crop(
 
 
 def common_size(paths: Sequence[Path]) -> tuple[int, int] | None:
-    """Height and width that all these pictures have by their headers, or None."""
+    """Return the height and width shared by all pictures, read from their headers, or None."""
     sizes = set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -131,22 +131,22 @@ def common_size(paths: Sequence[Path]) -> tuple[int, int] | None:
                 with Image.open(path) as image:
                     sizes.add((image.height, image.width))
             except BROKEN:
-                continue  # Decoding will name it.
+                continue  # Decoding will report it.
             if len(sizes) > 1:
                 return None
     return sizes.pop() if sizes else None
 
 
 def list_broken(broken: Sequence[str], most: int = 5) -> str:
-    """The first few broken pictures, one a line, and how many more there are."""
+    """List the first few broken pictures, one per line, and the number of others."""
     more = [f"... and {len(broken) - most} more"] if len(broken) > most else []
     return "\n".join(f"  {line}" for line in [*broken[:most], *more])
 
 
 def reason(error: BaseException) -> str:
-    """Why a picture cannot be decoded, in one line."""
+    """Return why a picture cannot be decoded, in one line."""
     if isinstance(error, Image.DecompressionBombError):
-        # PIL calls it an attack, which a panorama or a scan is not.
+        # PIL's message suspects an attack, but it may be a panorama or a scan.
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         return f"it has more than {most:,} pixels: make it smaller, or cut it into parts"
     if isinstance(error, UnidentifiedImageError):
@@ -156,12 +156,12 @@ def reason(error: BaseException) -> str:
 
 
 def is_grey(rgb: np.ndarray) -> bool:
-    """Whether the three channels of uint8 [H, W, 3] are equal everywhere."""
+    """Return whether the three channels of uint8 [H, W, 3] are equal everywhere."""
     return bool((rgb == rgb[..., :1]).all())
 
 
 def _open_rgb(source: Path | bytes, draft: int | None) -> tuple[Image.Image, int | None]:
-    """The picture, and its largest value if it has 16 bits."""
+    """Open a picture; also return its largest value if it has 16 bits."""
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
         if draft is not None:
             image.draft(None, (draft, draft))
@@ -174,7 +174,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return depth.eight_bits(image).convert("RGB")
     if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
-        # Pixels under full transparency often hold rubbish, so they must not show through.
+        # Fully transparent pixels often have arbitrary colours, which must not show through.
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
@@ -185,8 +185,8 @@ def _fit(image: Image.Image, size: int) -> Image.Image:
     width, height = image.size
     scale = size / min(width, height)
     new = max(size, round(width * scale)), max(size, round(height * scale))
-    # `box` picks, in source pixels, the square that becomes the centre: resizing only it
-    # keeps a panorama from being blown up before it is cropped.
+    # `box` selects, in source pixels, the square that becomes the centre. Resizing only this
+    # square avoids enlarging a panorama before it is cropped.
     left, top = (new[0] - size) // 2, (new[1] - size) // 2
     across, down = width / new[0], height / new[1]
     box = (left * across, top * down, (left + size) * across, (top + size) * down)
@@ -206,7 +206,7 @@ def _try_decode(job: tuple[Path | bytes, int | None, tuple[int, int]]) -> Pictur
 
 
 def allocate(count: int, size: tuple[int, int], channels: int, name: str) -> np.ndarray:
-    """uint8 [count, *size, channels] for `name`; UserError if it exceeds the free memory."""
+    """Allocate uint8 [count, *size, channels]. Raises UserError if it exceeds free memory."""
     needed = count * size[0] * size[1] * channels
     if needed > (free := host_free()):
         raise UserError(

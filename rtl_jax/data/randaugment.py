@@ -1,10 +1,10 @@
 """RandAugment (Cubuk et al., 2020) on the device: a few operations drawn for every image.
 
-Operations and magnitudes are torchvision's `RandAugment`, without its equalize, whose histograms
-an accelerator is slow at. Under `vmap` a switch would compute every operation for every image; so
-those of a kind are one computation with numbers that the operation selects: an affine map to the
-nearest pixel, a blend with a degenerate image, and changes of single pixels. What an operation does
-not change it leaves exactly as it is.
+Operations and magnitudes are those of torchvision's `RandAugment`, except equalize, whose
+histograms are slow on an accelerator. Since a switch under `vmap` would compute every operation for
+every image, operations of a kind share one computation with parameters that the operation selects:
+an affine map to the nearest pixel, a blend with a degenerate image, and pointwise changes. Pixels
+that an operation does not change are exactly preserved.
 
 `image` is float32 [H, W, 3] in [0, 1]; `key` a `jax.random` key.
 """
@@ -22,14 +22,14 @@ OPERATIONS = (
     "color", "contrast", "sharpness", "posterize", "solarize", "auto_contrast",
 )  # fmt: skip
 MAGNITUDES = 31  # 0 to 30
-# At the largest magnitude: shear, share of the image's size, degrees, change of the factor.
+# At the largest magnitude: shear, fraction of the image's size, degrees, change of the factor.
 _SHEAR, _TRANSLATION, _DEGREES, _CHANGE = 0.3, 150 / 331, 30.0, 0.9
 _FIRST_BLEND = OPERATIONS.index("brightness")
 
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment:
-    """How many operations each image gets, and how strong they are; static under `jit`."""
+    """The number of operations per image and their magnitude; static under `jit`."""
 
     operations: int = 2
     magnitude: int = 9  # of MAGNITUDES
@@ -39,21 +39,22 @@ class RandAugment:
         return jax.vmap(self.augment)(keys, images)
 
     def augment(self, key: jax.Array, image: jax.Array) -> jax.Array:
-        """One draw: operations, each with equal probability, in turn; signs at random."""
+        """Apply `operations` operations in turn, each drawn uniformly, with a random sign."""
         for step in range(self.operations):
             which_key, sign_key = jax.random.split(jax.random.fold_in(key, step))
             which = jax.random.randint(which_key, (), 0, len(OPERATIONS))
             sign = jnp.where(jax.random.bernoulli(sign_key), -1.0, 1.0)
-            # As in `augment`: without it XLA repeats one operation in every pass of the next.
+            # As in `transforms.augment`, without the barrier XLA repeats an operation in every pass
+            # of the next.
             image = apply(jax.lax.optimization_barrier(image), which, sign, self.magnitude)
         return image
 
 
 @partial(jax.jit, static_argnums=3)
 def apply(image: jax.Array, which: jax.Array, sign: jax.Array, magnitude: int) -> jax.Array:
-    """The operation number `which` of OPERATIONS, at a magnitude below MAGNITUDES.
+    """Apply the operation with index `which` in OPERATIONS, at a magnitude below MAGNITUDES.
 
-    `sign` is 1 or -1, of what has a direction: posterize, solarize and auto-contrast have none.
+    `sign` is 1 or -1, the direction; posterize, solarize and auto-contrast have none.
     """
 
     def of(name: str) -> jax.Array:
@@ -66,7 +67,7 @@ def apply(image: jax.Array, which: jax.Array, sign: jax.Array, magnitude: int) -
     levels = 2 ** round(magnitude / ((MAGNITUDES - 1) / 4))
     posterized = (jnp.round(255 * image) // levels) * levels / 255
     image = jnp.where(of("posterize"), posterized, image)
-    bright = 255 * image >= 255 * (1 - share) - 1e-3  # rounding apart
+    bright = 255 * image >= 255 * (1 - share) - 1e-3  # up to rounding
     image = jnp.where(of("solarize") & bright, 1 - image, image)
     return jnp.where(of("auto_contrast"), _auto_contrast(image), image)
 
@@ -74,8 +75,8 @@ def apply(image: jax.Array, which: jax.Array, sign: jax.Array, magnitude: int) -
 def _moved(image: jax.Array, which: jax.Array, sign: jax.Array, share: float) -> jax.Array:
     """Shear about the upper left corner, translate, or rotate about the centre, as PIL does.
 
-    The nearest pixel, and zeros from outside. In PIL's units of 1/65536 pixel: see `rotate` in
-    `data.transforms`.
+    Takes the nearest pixel, and zeros from outside, in PIL's units of 1/65536 pixel: see
+    `data.rotation`.
     """
     height, width, _ = image.shape
     one = 65536
@@ -93,7 +94,7 @@ def _moved(image: jax.Array, which: jax.Array, sign: jax.Array, share: float) ->
     pixels_x, pixels_y = (int(_TRANSLATION * size * share) for size in (width, height))
     left = of("translate_x", sign * pixels_x).astype(jnp.int32)
     up = of("translate_y", sign * pixels_y).astype(jnp.int32)
-    # Twice the place that stays where it is, so that it is a whole number.
+    # Twice the coordinate of the fixed point, so that it is an integer.
     about = which == OPERATIONS.index("rotate")
     middle_x, middle_y = jnp.where(about, width, 0), jnp.where(about, height, 0)
     dx = 2 * jnp.arange(width, dtype=jnp.int32)[None, :] + 1 - middle_x
@@ -104,8 +105,8 @@ def _moved(image: jax.Array, which: jax.Array, sign: jax.Array, share: float) ->
 
 
 def _blended(image: jax.Array, which: jax.Array, factor: jax.Array) -> jax.Array:
-    """`factor * image + (1 - factor) * degenerate`, clipped: of brightness black, of color its
-    grey image, of contrast its mean grey, of sharpness a smooth one.
+    """Compute `factor * image + (1 - factor) * degenerate`, clipped. The degenerate image is black
+    for brightness, grey for color, the mean grey for contrast and smoothed for sharpness.
     """
     shade = grey(image)[..., None]
     choices = (jnp.zeros_like(image), shade, shade.mean(), _smooth(image))
@@ -115,7 +116,7 @@ def _blended(image: jax.Array, which: jax.Array, factor: jax.Array) -> jax.Array
 
 
 def _smooth(image: jax.Array) -> jax.Array:
-    """PIL's filter SMOOTH: the 3 x 3 neighbours, the centre five times; the border as it is."""
+    """Apply PIL's SMOOTH filter: a 3 x 3 mean with centre weight 5; the border is unchanged."""
     height, width, _ = image.shape
     inner = image[1:-1, 1:-1]
     total = 4 * inner
@@ -126,7 +127,7 @@ def _smooth(image: jax.Array) -> jax.Array:
 
 
 def _auto_contrast(image: jax.Array) -> jax.Array:
-    """Each channel stretched to [0, 1]; one of a single value as it is."""
+    """Stretch each channel to [0, 1]; a constant channel is unchanged."""
     low, high = image.min((0, 1)), image.max((0, 1))
     spread = high - low
     stretched = (image - low) / jnp.where(spread > 0, spread, 1)

@@ -1,11 +1,11 @@
-"""Encoded images by number, of sets that are too large to be held decoded.
+"""Encoded images by index, for datasets that are too large to hold decoded.
 
     Files     a folder's pictures
-    Joined    several sets one after the other (see `union`)
+    Joined    several datasets, concatenated (see `union`)
     Selected  some of the images
     Kept      some of the classes
 
-All can be pickled, and read by several threads at a time.
+All can be pickled, and read from several threads concurrently.
 """
 
 import bisect
@@ -20,22 +20,22 @@ from rtl_jax.data.dataset import Order
 
 
 class Records(Protocol):
-    """Encoded images and their labels, numbered 0, 1, ..."""
+    """Encoded images and their labels, indexed 0, 1, ..."""
 
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> tuple[Path | bytes, int]:
-        """A picture's file or content, and its label; raises UserError for damaged files."""
+        """Return a picture's file or content and its label. Raises UserError if damaged."""
 
     def place(self, index: int) -> str:
-        """What a message calls the picture."""
+        """Return the name of a picture for messages."""
 
     def labels(self) -> np.ndarray:
-        """All labels, int32 [N]."""
+        """Return all labels, int32 [N]."""
 
 
 class Halves(NamedTuple):
-    """The records of a set, and what is known about it."""
+    """The training and test records of a dataset, its class names and its order."""
 
     train: Records
     test: Records
@@ -47,7 +47,7 @@ class Files:
     """Pictures in files, given as (path, label)."""
 
     def __init__(self, rows: Sequence[tuple[Path, int]]):
-        # A million paths take a fifth of the memory as text.
+        # As text, a million paths take a fifth of the memory.
         self._paths = [str(path) for path, _ in rows]
         self._labels = np.array([label for _, label in rows], np.int32)
 
@@ -55,20 +55,20 @@ class Files:
         return len(self._paths)
 
     def read(self, index: int) -> tuple[Path | bytes, int]:
-        """As `Records.read`."""
+        """See `Records.read`."""
         return Path(self._paths[index]), int(self._labels[index])
 
     def place(self, index: int) -> str:
-        """The file."""
+        """Return the path of the file."""
         return self._paths[index]
 
     def labels(self) -> np.ndarray:
-        """As `Records.labels`."""
+        """See `Records.labels`."""
         return self._labels
 
 
 class Joined:
-    """Several sets one after the other; `numbers` are the new labels of each one's classes."""
+    """Several datasets, concatenated; `numbers` are the new labels of each one's classes."""
 
     def __init__(self, parts: Sequence[Records], numbers: Sequence[np.ndarray]):
         self._parts, self._numbers = parts, numbers
@@ -78,18 +78,18 @@ class Joined:
         return self._ends[-1]
 
     def read(self, index: int) -> tuple[Path | bytes, int]:
-        """As `Records.read`."""
+        """See `Records.read`."""
         part, inside = self._locate(index)
         source, label = self._parts[part].read(inside)
         return source, int(self._numbers[part][label])
 
     def place(self, index: int) -> str:
-        """As the set itself calls it."""
+        """Return the name that the dataset itself uses."""
         part, inside = self._locate(index)
         return self._parts[part].place(inside)
 
     def labels(self) -> np.ndarray:
-        """As `Records.labels`."""
+        """See `Records.labels`."""
         pairs = zip(self._parts, self._numbers, strict=True)
         return np.concatenate([numbers[part.labels()] for part, numbers in pairs])
 
@@ -99,7 +99,7 @@ class Joined:
 
 
 class Selected:
-    """Some images of a set, by their numbers."""
+    """Some images of a dataset, by their indices."""
 
     def __init__(self, records: Records, indices: np.ndarray):
         self._records, self._indices = records, indices
@@ -108,20 +108,20 @@ class Selected:
         return len(self._indices)
 
     def read(self, index: int) -> tuple[Path | bytes, int]:
-        """As `Records.read`."""
+        """See `Records.read`."""
         return self._records.read(int(self._indices[index]))
 
     def place(self, index: int) -> str:
-        """As the whole set calls it."""
+        """Return the name that the whole set uses."""
         return self._records.place(int(self._indices[index]))
 
     def labels(self) -> np.ndarray:
-        """As `Records.labels`."""
+        """See `Records.labels`."""
         return self._records.labels()[self._indices]
 
 
 class Kept:
-    """The images of some classes, which are renumbered 0, 1, ... in the order given."""
+    """The images of some classes, renumbered 0, 1, ... in the order given."""
 
     def __init__(self, records: Records, classes: Sequence[int]):
         labels = records.labels()
@@ -134,14 +134,14 @@ class Kept:
         return len(self._rows)
 
     def read(self, index: int) -> tuple[Path | bytes, int]:
-        """As `Records.read`."""
+        """See `Records.read`."""
         source, _ = self._records.read(int(self._rows[index]))
         return source, int(self._labels[index])
 
     def place(self, index: int) -> str:
-        """As the whole set calls it."""
+        """Return the name that the whole set uses."""
         return self._records.place(int(self._rows[index]))
 
     def labels(self) -> np.ndarray:
-        """As `Records.labels`."""
+        """See `Records.labels`."""
         return self._labels

@@ -1,9 +1,9 @@
-"""Rotation of an image as PIL's `Image.rotate(degrees, NEAREST)`, in two forms of equal values.
+"""Rotation of an image like PIL's `Image.rotate(degrees, NEAREST)`, in two equivalent forms.
 
-- a gather, pixel by pixel: for any angle.
-- shifts: for small angles, where a pixel moves by few pixels. TPUs have no fast gather of single
+- a gather, pixel by pixel, for any angle.
+- shifts, for small angles, where pixels move only a few pixels. TPUs have no fast gather of single
   pixels (one took thirty times the bytes of a ResNet-50's forward pass), but copy shifted images
-  well.
+  efficiently.
 """
 
 import math
@@ -15,15 +15,15 @@ import jax.numpy as jnp
 
 from rtl_jax.runtime import devices
 
-# PIL steps through the source in units of 1/65536 pixel. Whole numbers here too, from the image's
-# centre: which pixel is nearest is then the same on every backend, jitted or not.
+# PIL steps through the source in units of 1/65536 pixel. These are integers here too, relative to
+# the image's centre, so that the nearest pixel is the same on every backend, jitted or not.
 _ONE = 65536
-# Pixels that a step's rounding, over the whole image, may come to.
+# The largest accumulated rounding error of the steps over an image, in pixels.
 _ROUNDING = 0.05
 
 
 class _Rotation(NamedTuple):
-    """Where the pixels of a rotated image come from."""
+    """The source coordinates of the pixels of a rotated image."""
 
     height: int
     width: int
@@ -38,15 +38,15 @@ class _Rotation(NamedTuple):
         )
         return cls(height, width, *steps)
 
-    # Twice the offset of a pixel's centre from the image's, so that it is a whole number.
+    # Twice the offset of a pixel's centre from the image's, so that it is an integer.
 
     def y(self, row: jax.Array, column: jax.Array) -> jax.Array:
-        """The source's row."""
+        """Return the row in the source."""
         dx, dy = 2 * column + 1 - self.width, 2 * row + 1 - self.height
         return (self.sin * dx + self.cos * dy + self.height * _ONE) // (2 * _ONE)
 
     def x(self, row: jax.Array, column: jax.Array) -> jax.Array:
-        """The source's column."""
+        """Return the column in the source."""
         dx, dy = 2 * column + 1 - self.width, 2 * row + 1 - self.height
         return (self.cos * dx - self.sin * dy + self.width * _ONE) // (2 * _ONE)
 
@@ -54,12 +54,12 @@ class _Rotation(NamedTuple):
 def rotate(image: jax.Array, degrees: jax.Array, limit: float = 180.0) -> jax.Array:
     """Rotate counter-clockwise about the centre: nearest pixel, zeros from outside.
 
-    As PIL's `Image.rotate(degrees, NEAREST)`, which torchvision's `RandomRotation` calls.
+    Equals PIL's `Image.rotate(degrees, NEAREST)`, which torchvision's `RandomRotation` calls.
 
     Args:
       image: float32 [H, W, C], H and W below 8,192.
       degrees: float32 [].
-      limit: the largest angle that `degrees` can be, either way; a small one is faster on a TPU.
+      limit: a bound on the absolute value of `degrees`; a small one is faster on a TPU.
 
     Returns:
       float32 [H, W, C].
@@ -70,18 +70,18 @@ def rotate(image: jax.Array, degrees: jax.Array, limit: float = 180.0) -> jax.Ar
 
 
 def rotate_by_gather(image: jax.Array, degrees: jax.Array) -> jax.Array:
-    """`rotate`, every pixel by its index."""
+    """Compute `rotate` by indexing every pixel."""
     height, width, _ = image.shape
     rotation = _Rotation.of(height, width, degrees)
     row = jnp.arange(height, dtype=jnp.int32)[:, None]
     column = jnp.arange(width, dtype=jnp.int32)[None, :]
     y, x = rotation.y(row, column), rotation.x(row, column)
-    # Negative indices too are outside, and not counted from the far edge as numpy would.
+    # Negative indices are outside too, rather than counted from the end as in NumPy.
     return jnp.asarray(image).at[y, x].get(mode="fill", fill_value=0, wrap_negative_indices=False)
 
 
 def farthest(height: int, width: int, limit: float) -> int | None:
-    """How far a pixel moves at most along either axis; None where `rotate_by_shifts` cannot."""
+    """Return how far a pixel moves at most along either axis; None: too far to use shifts."""
     sin, half = math.sin(math.radians(limit)), max(height, width) / 2
     shrinking = (1 - math.cos(math.radians(limit))) * half
     far = math.ceil(sin * half + _ROUNDING)
@@ -89,11 +89,11 @@ def farthest(height: int, width: int, limit: float) -> int | None:
 
 
 def rotate_by_shifts(image: jax.Array, degrees: jax.Array, limit: float) -> jax.Array:
-    """`rotate`, by angles so small that `farthest` is not None: no index is looked up.
+    """Compute `rotate` without a gather, for angles so small that `farthest` is not None.
 
-    Columns move up or down as a whole (each by what its pixel in the middle row moves), then rows
-    left or right likewise. What a pixel is still away from its source then is one pixel at most
-    along each axis. Every move selects among shifted copies.
+    Columns move up or down as a whole (each as far as its pixel in the middle row), then rows move
+    left or right likewise. After that, a pixel is at most one pixel from its source along each
+    axis. Every move selects among shifted copies.
     """
     height, width, _ = image.shape
     far = farthest(height, width, limit)
@@ -111,7 +111,8 @@ def rotate_by_shifts(image: jax.Array, degrees: jax.Array, limit: float) -> jax.
         every = jnp.arange(number, dtype=jnp.int32) - before
         return jnp.expand_dims(every, 1 - axis)
 
-    # Columns last: a TPU would pad three channels to 128. Zeros from outside, as far as any goes.
+    # Columns last, since a TPU would pad three channels to 128. The margin is zero, and wide enough
+    # for the farthest move.
     margin = far + 1
     source = jnp.pad(image.transpose(2, 0, 1), ((0, 0), (margin, margin), (margin, margin)))
     column = places(width + 2 * margin, margin, 1)
@@ -140,7 +141,7 @@ def rotate_by_shifts(image: jax.Array, degrees: jax.Array, limit: float) -> jax.
 
 
 def _select(choices: Iterable[tuple[jax.Array, jax.Array]]) -> jax.Array:
-    """For every pixel the copy whose condition holds; 0 where none does."""
+    """Select for every pixel the copy whose condition holds, or 0 if none does."""
     found: Any = 0.0
     for condition, copy in choices:
         found = jnp.where(condition, copy, found)

@@ -1,6 +1,6 @@
-"""What a kind of data set must offer, and the kinds that there are.
+"""The interface of dataset kinds, and their registry.
 
-A new kind is a class in a file of `rtl_jax.data.kinds`, and a name in that package's import:
+A new kind is a class in a file of `rtl_jax.data.kinds`, imported by that package:
 
     @register("webdataset", takes="PATH")
     class WebDataset(DataSource):
@@ -20,51 +20,51 @@ from rtl_jax.data.records import Halves
 from rtl_jax.errors import UserError
 from rtl_jax.runtime.paths import printable
 
-# The split of a folder that has none, where no seed is given.
+# The default seed of the split of a folder without one.
 SPLIT_SEED = 0
 
 
 class DataSource(abc.ABC):
-    """A data set that a spec names. Nothing is looked for before a method needs it.
+    """A dataset that a spec names. Files are not accessed before a method needs them.
 
-    A `seed` is of the train/test split of a set that has none; None makes all its images test
-    images. All methods raise UserError for what is missing or damaged.
+    `seed` determines the train/test split of a dataset without one; with None, all its images are
+    test images. All methods raise UserError if something is missing or damaged.
     """
 
-    # Whether training and test images were divided once for everybody, by those who published
-    # the set: then it stays as it is, and results compare with other people's.
+    # Whether the train/test split was published with the dataset. It is then never changed, so
+    # that results are comparable.
     published = False
 
     def __init__(self, spec: str, rest: str, data_dir: Path):
-        """`rest` is what follows the kind in `spec`; sets are downloaded to `data_dir`."""
+        """`rest` is the part of `spec` after the kind; downloads go to `data_dir`."""
         self.spec, self.rest, self.data_dir = spec, rest, data_dir
 
     @property
     def order(self) -> Order:
-        """The order of its images."""
+        """The order of the images."""
         return "original"
 
     @abc.abstractmethod
     def cache_key(self, image_size: int, seed: int | None) -> str | None:
-        """The name of the decoded images in the cache, which changes whenever they do.
+        """Return the cache key of the decoded images, which changes whenever they do.
 
-        It is made by `cache.key`, of all files and settings; None: they are not worth keeping.
+        `cache.key` makes it from all files and settings. None: they are not worth caching.
         """
 
     @abc.abstractmethod
     def read(self, image_size: int, seed: int | None) -> Decoded:
-        """Decode all images; those of varying size become squares of `image_size` pixels."""
+        """Decode all images; images of varying size become squares of `image_size` pixels."""
 
     @abc.abstractmethod
     def decoded_bytes(self, image_size: int) -> int:
-        """About how many bytes the images that `read` returns take, without decoding one."""
+        """Estimate the size in bytes of the images that `read` returns, without decoding any."""
 
     def plan(self, seed: int | None) -> FolderPlan | None:
-        """Which file is which image, in the order of `read`; None: images are no files."""
+        """Return the files of the images in the order of `read`, or None if they are not files."""
         return None
 
     def records(self) -> Halves:
-        """The encoded images one by one. Raises UserError where the set is only read whole."""
+        """Return the encoded images. Raises UserError if the dataset can only be read whole."""
         raise UserError(
             f"{self.spec} cannot be streamed, as it is read whole: stream a folder:, a list: or a "
             "tfds: set that TFDS has prepared, or raise the memory that images may take"
@@ -72,7 +72,7 @@ class DataSource(abc.ABC):
 
 
 class Kind(NamedTuple):
-    """A registered class, and what a spec says after its name: PATH, NAME or nothing."""
+    """A registered class, and what follows its name in a spec: PATH, NAME or nothing."""
 
     source: type[DataSource]
     takes: str
@@ -84,7 +84,7 @@ S = TypeVar("S", bound=type[DataSource])
 
 
 def register(name: str, *, takes: str) -> Callable[[S], S]:
-    """Register the decorated class for specs such as NAME:PATH, or NAME where it takes nothing."""
+    """Register the decorated class for specs such as NAME:PATH, or NAME if it takes nothing."""
 
     def decorate(source: S) -> S:
         if name in KINDS:
@@ -96,13 +96,13 @@ def register(name: str, *, takes: str) -> Callable[[S], S]:
 
 
 def usage() -> str:
-    """The specs there are, such as `digits, folder:PATH or tfds:NAME`."""
+    """Return the available specs, such as `digits, folder:PATH or tfds:NAME`."""
     *most, last = [f"{name}:{kind.takes}" if kind.takes else name for name, kind in KINDS.items()]
     return f"{', '.join(most)} or {last}"
 
 
 def parse(spec: str) -> tuple[str, str]:
-    """The kind of a single set, and the name or path that follows it; raises UserError."""
+    """Split a single spec into kind and name or path. Raises UserError if it is invalid."""
     if printable(spec) != spec:
         raise UserError(
             f"the data set {printable(spec)!r} has a name that is not UTF-8, and results are "
@@ -115,29 +115,29 @@ def parse(spec: str) -> tuple[str, str]:
 
 
 def parts(spec: str) -> list[str]:
-    """The specs that are joined by `+`; a `+` elsewhere, as in a path, divides nothing."""
+    """Split a spec at `+` between datasets; any other `+`, as in a path, is kept."""
     heads = (f"{name}:" if kind.takes else rf"{name}(?:\+|$)" for name, kind in KINDS.items())
     return re.split(rf"\+(?={'|'.join(heads)})", spec)
 
 
 def open_source(spec: str, data_dir: Path) -> DataSource:
-    """The source that a single set's spec names; raises UserError for an unknown kind."""
+    """Return the source that a single spec names. Raises UserError for an unknown kind."""
     kind, rest = parse(spec)
     return KINDS[kind].source(spec, rest, data_dir)
 
 
 def open_sources(spec: str, data_dir: Path) -> list[DataSource]:
-    """The sources that a spec names, joined by `+`; raises UserError for an unknown kind."""
+    """Return the sources in a spec, joined by `+`. Raises UserError for an unknown kind."""
     return [open_source(part, data_dir) for part in parts(spec)]
 
 
 def local(path: str) -> Path:
-    """The path in `folder:PATH`, `list:PATH` or `npz:PATH`, from the root."""
+    """Return the absolute path for `folder:PATH`, `list:PATH` or `npz:PATH`."""
     place = Path(path).expanduser().absolute()
     return _MOVED.get(place, place)
 
 
-# Where files are that runs know by the path at which they were.
+# The current paths of files that have moved since runs recorded their paths.
 _MOVED: dict[Path, Path] = {}
 
 
@@ -146,7 +146,7 @@ _CALLED: dict[str, str] = {}
 
 @contextlib.contextmanager
 def called(spec: str, name: str) -> Iterator[None]:
-    """While this lasts, what is printed of a spec says `name`: what the user wrote."""
+    """Show `name`, which the user wrote, instead of `spec` in messages within this context."""
     _CALLED[spec] = name
     try:
         yield
@@ -155,13 +155,13 @@ def called(spec: str, name: str) -> Iterator[None]:
 
 
 def shown(spec: str) -> str:
-    """Return a data set's spec by the name that the user knows."""
+    """Return the user's name for a dataset's spec."""
     return _CALLED.get(spec, spec)
 
 
 @contextlib.contextmanager
 def moved(old: Path, new: Path) -> Iterator[None]:
-    """While this lasts, specs that name the path `old` read what is at `new`, in this process."""
+    """Read specs with the path `old` from `new`, in this process and within this context."""
     _MOVED[old] = new
     try:
         yield

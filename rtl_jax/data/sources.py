@@ -1,7 +1,7 @@
-"""From a spec such as `tfds:mnist` or `folder:~/photos` to a `Dataset`.
+"""Load a `Dataset` from a spec such as `tfds:mnist` or `folder:~/photos`.
 
-The story: find the source's files, look for their decoded form in the cache, else decode
-and keep it, then choose the classes and check the result.
+Find the source's files, get their decoded form from the cache or decode and cache them, then select
+the classes and check the result.
 """
 
 import dataclasses
@@ -27,29 +27,29 @@ def load_dataset(
     test: str | None = None,
     test_on_train: bool = False,
 ) -> Dataset:
-    """Load a classification data set, decoded, as uint8 in memory.
+    """Load a classification dataset, decoded, as uint8 in memory.
 
     Args:
         spec: `digits`, `tfds:NAME`, `folder:PATH`, `list:PATH` or `npz:PATH`, or several joined by
             `+` (see `union`).
-        data_dir: the directory of `tfds:` sets and their downloads; None: RTL_JAX_DATA_DIR, or
+        data_dir: the directory of `tfds:` datasets and their downloads; None: RTL_JAX_DATA_DIR, or
             ~/.cache/rtl_jax/data.
-        cache_dir: the directory of decoded sets; None: RTL_JAX_CACHE_DIR, or ~/.cache/rtl_jax.
-        image_size: height and width in pixels of images of varying size (shorter side resized,
-            centre cropped). Sets of one fixed size keep it.
-        seed: of the train/test split of a `folder:` that has none.
+        cache_dir: the directory of decoded datasets; None: RTL_JAX_CACHE_DIR, or ~/.cache/rtl_jax.
+        image_size: height and width in pixels to which images of varying size are brought (shorter
+            side resized, centre cropped). Datasets of one fixed size keep it.
+        seed: the seed of the train/test split of a `folder:` without one.
         classes: keep only these labels and renumber them 0, 1, ...; None keeps all.
-        test: another set, whose test images replace those of this one (see `union`). If they are
-            copies, only copies of held-out images are used (see `leaks`).
+        test: another dataset, whose test images replace those of this one (see `union`). If they
+            are copies, only copies of held-out images are used (see `leaks`).
         test_on_train: use the training images as test images, as for cross-validation.
 
     Returns:
         A `Dataset` with training and test images, labels and class names.
 
     Raises:
-        UserError: the source is missing, damaged, or not a classification set (the message says
-            what to do), or it cannot be decided which test images are copies of training images
-            (see `leaks`). Without network access it comes within 10 seconds.
+        UserError: if the source is missing, damaged, or not a classification dataset (the message
+            says what to do), or if it is undecidable which test images are copies of training
+            images (see `leaks`). Without network access, it is raised within 10 seconds.
 
     Example:
         >>> from rtl_jax.data import load_dataset
@@ -79,7 +79,7 @@ def load_dataset(
 
 
 def training_files(spec: str) -> list[tuple[Path, int]] | None:
-    """The file and label of each training image, in order; None where not all are files."""
+    """Return the file and label of each training image, in order; None if not all are files."""
     plans = [source.plan(SPLIT_SEED) for source in open_sources(spec, data_path(None))]
     files: list[tuple[Path, int]] = []
     for plan in plans:

@@ -1,4 +1,4 @@
-"""Sets that are too large to be held decoded: opened here, and decoded as they are needed."""
+"""Streaming of datasets that are too large to hold decoded."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ THREADS = 16
 
 
 class Stream:
-    """A classification set whose images are decoded as they are needed; see `open_stream`."""
+    """A classification dataset whose images are decoded on demand; see `open_stream`."""
 
     def __init__(self, name: str, halves: Halves, image_size: int):
         self.name = name
@@ -27,7 +27,7 @@ class Stream:
 
     @property
     def num_images(self) -> int:
-        """The images of the training split."""
+        """The number of images in the training split."""
         return len(self._train)
 
     @property
@@ -49,23 +49,22 @@ class Stream:
         """Iterate endlessly over batches of the training split.
 
         Args:
-            batch_size: of all hosts together.
-            seed: of the orders and the crops, 0 .. 2**32 - 1.
-            host: which share to read, 0 .. hosts - 1.
+            batch_size: the total over all hosts.
+            seed: determines the orders and crops, 0 .. 2**32 - 1.
+            host: the share to read, 0 .. hosts - 1.
             hosts: the number of shares.
             resized_crop: the smallest fraction of the area in a random resized crop (see
-              `crop.crop_box`);
-                0 resizes the shorter side and crops the centre.
-            threads: that read and decode, in each process.
-            workers: processes beside this one that decode whole batches; 0: this one decodes.
+                `crop.crop_box`); 0 resizes the shorter side and crops the centre.
+            threads: the number of threads that read and decode, in each process.
+            workers: the number of additional processes that decode whole batches; 0: this process
+                decodes.
 
         Returns:
             An iterator of (images, labels, indices) that can save and restore its state.
 
         Raises:
-            UserError: hosts do not divide the batch, the batch exceeds the set, or an argument is
-            out of
-                its range; from `next`, an image is damaged.
+            UserError: if `hosts` does not divide the batch, the batch exceeds the dataset, or an
+                argument is out of range; from `next`, if an image is damaged.
         """
         if not 1 <= batch_size <= self.num_images:
             raise UserError(
@@ -89,10 +88,10 @@ class Stream:
     def test(self, limit: int | None) -> ImageSet:
         """Decode the images of the test split, uint8 [N, size, size, 3], or `limit` of them.
 
-        The draw is that of `draw_test_subset`.
+        They are drawn by `draw_test_subset`.
 
         Raises:
-            UserError: an image is damaged.
+            UserError: if an image is damaged.
         """
         labels = self._test.labels()
         rows = draw_test_subset(labels, limit, self.num_classes)
@@ -117,20 +116,20 @@ def open_stream(
     image_size: int,
     classes: Sequence[int] | None = None,
 ) -> Stream:
-    """Open a data set whose images are decoded when they are needed.
+    """Open a dataset whose images are decoded on demand.
 
     Args:
         spec: `folder:PATH`, `list:PATH`, `tfds:NAME` as prepared by TFDS, or several joined by `+`.
         data_dir: as for `load_dataset`.
         image_size: height and width in pixels of every image.
         classes: keep only these labels and renumber them 0, 1, ...; None keeps all. For `tfds:`
-            this reads the whole set once.
+            this reads the whole dataset once.
 
     Returns:
         A `Stream`.
 
     Raises:
-        UserError: as `load_dataset`, and for sets that do not store images one by one.
+        UserError: as `load_dataset`, and for datasets that do not store images individually.
     """
     _check_grain()
     if image_size < 1:
@@ -143,12 +142,12 @@ def open_stream(
 
 
 def open_records(spec: str, *, data_dir: Path, classes: Sequence[int] | None = None) -> Halves:
-    """Find the encoded images of a set, or of a union of them.
+    """Find the encoded images of a dataset, or of a union of datasets.
 
-    Test pictures that have the name of a training picture in another folder are left out, as by
-    `load_dataset`; none is decoded, so that the same content under another name is not found.
+    As in `load_dataset`, test pictures with the name of a training picture in another folder are
+    dropped. No picture is decoded, so equal content under another name is not detected.
 
-    Raises UserError for kinds that are read whole, and as `load_dataset`.
+    Raises UserError for kinds that can only be read whole, and as `load_dataset`.
     """
     sources = open_sources(spec, data_dir)
     sets = [source.records() for source in sources]
@@ -175,7 +174,7 @@ def open_records(spec: str, *, data_dir: Path, classes: Sequence[int] | None = N
 def decoded_bytes(spec: str, *, data_dir: str | Path | None, image_size: int) -> int:
     """Estimate the memory, in bytes, of the images that `load_dataset` would return.
 
-    No image is decoded: sizes are taken from metadata, for folders from up to 64 headers.
+    No image is decoded: sizes come from metadata, for folders from up to 64 file headers.
 
     Raises:
         UserError: as `load_dataset`, if something is missing.

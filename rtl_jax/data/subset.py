@@ -1,4 +1,4 @@
-"""Which images a run trains and tests on: the authors' rule, and a fixed test subset."""
+"""Training subsets drawn by the authors' rule, and a fixed test subset."""
 
 import random
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import numpy as np
 
 from rtl_jax.errors import UserError
 
-# Any constant would do. It is not a setting, so that all runs share one test subset.
+# An arbitrary constant, not a setting, so that all runs share one test subset.
 TEST_SEED = 10_000_000
 
 
@@ -32,17 +32,16 @@ def draw_subset(
 
     Args:
         labels: int [N], each in 0 .. num_classes - 1.
-        num_images: how many to draw, or None for all N, in their own order.
-        seed: of the shuffle; see `seed_for`.
+        num_images: the number to draw, or None for all N, in their own order.
+        seed: the seed of the shuffle; see `seed_for`.
         num_classes: the number of labels that must each appear.
 
     Returns:
         Indices, int64 [num_images], in the order drawn.
 
     Raises:
-        UserError: fewer images are requested than there are labels, more than there are images, or
-        a
-            label has no image.
+        UserError: if fewer images are requested than there are labels, or more than there are
+            images, or a label has no image.
 
     Example:
         >>> rows = draw_subset([0, 1, 0, 1, 0, 1], 4, seed_for(0), 2)
@@ -90,14 +89,14 @@ def draw_test_subset(
 
     Args:
         labels: int [N], each in 0 .. num_classes - 1.
-        num_images: how many to draw, or None for all N.
+        num_images: the number to draw, or None for all N.
         num_classes: the number of classes.
 
     Returns:
         Indices, int64 [num_images], ascending.
 
     Raises:
-        UserError: `num_images` is below one or above N.
+        UserError: if `num_images` is below one or above N.
 
     Example:
         >>> draw_test_subset([0, 0, 0, 0, 1, 1], 3, 2).shape
@@ -113,7 +112,7 @@ def draw_test_subset(
             f"ask for 1 to {total}"
         )
     counts = np.bincount(labels, minlength=num_classes)
-    # In integers, so that no rounding of a float decides which image is drawn.
+    # Integer arithmetic, so that the draw does not depend on rounding.
     quotas, remainders = np.divmod(counts * num_images, total)
     left = num_images - int(quotas.sum())
     quotas[np.argsort(-remainders, kind="stable")[:left]] += 1

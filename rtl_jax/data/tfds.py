@@ -1,9 +1,9 @@
-"""`tfds:NAME` from a directory that TensorFlow Datasets has prepared, without TensorFlow.
+"""`tfds:NAME` from a directory prepared by TensorFlow Datasets, without TensorFlow.
 
     DATA_DIR/NAME/VERSION/           or     DATA_DIR/NAME/CONFIG/VERSION/
 
-The newest version is taken; `tfds:NAME/CONFIG` and `tfds:NAME:VERSION` choose. TFDS keeps
-records in an order of its own (by a hash), which is not the original files'.
+By default the newest version is used; `tfds:NAME/CONFIG` and `tfds:NAME:VERSION` select others.
+TFDS stores records in its own order (by a hash), not in that of the original files.
 """
 
 import contextlib
@@ -34,9 +34,9 @@ logger = logging.getLogger(__name__)
 
 
 def find_prepared(spec: str, data_dir: Path) -> Path | None:
-    """The prepared directory of NAME[/CONFIG][:VERSION], the newest version, or None.
+    """Find the prepared directory of NAME[/CONFIG][:VERSION], by default the newest, or None.
 
-    Raises UserError for a malformed name, or several configurations of which none is named.
+    Raises UserError for a malformed name, or if there are several configurations and none is named.
     """
     match = _SPEC.fullmatch(spec)
     if match is None:
@@ -56,13 +56,13 @@ def find_prepared(spec: str, data_dir: Path) -> Path | None:
 
 
 def files_of(prepared: Path) -> list[Path]:
-    """All files of a prepared directory, sorted."""
+    """List all files of a prepared directory, sorted."""
     return sorted(path for path in prepared.iterdir() if path.is_file())
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """An opened prepared directory of an image classification.
+    """An open prepared directory of an image classification dataset.
 
     `train` and `test` are the names of its splits, `image` and `label` those of its features.
     """
@@ -76,25 +76,25 @@ class Prepared:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The labels' names."""
+        """The names of the classes."""
         return tuple(self.builder.info.features[self.label].names)
 
     @property
     def shape(self) -> tuple[int | None, int | None, int | None]:
-        """Height, width and channels of the images; None for what varies."""
+        """Height, width and channels of the images; None if varying."""
         height, width, channels = self.builder.info.features[self.image].shape
         return height, width, channels
 
     def num_images(self, split: str) -> int:
-        """The images of a split, by the metadata."""
+        """Return the number of images in a split, from the metadata."""
         return self.builder.info.splits[split].num_examples
 
     def source(self, split: str) -> Any:
-        """A split's records by number, images in their encoded form."""
+        """Return the records of a split by index, with encoded images."""
         return _source(self.builder, split, self.image)
 
     def rows(self, split: str) -> Iterator[tuple[bytes, int]]:
-        """A split's encoded images and labels, in order."""
+        """Yield the encoded images and labels of a split, in order."""
         source = self.source(split)
         for start in range(0, len(source), _BATCH):
             for row in source.__getitems__(range(start, min(start + _BATCH, len(source)))):
@@ -104,11 +104,11 @@ class Prepared:
 def open_prepared(path: Path) -> Prepared:
     """Open a prepared directory and find its features and its splits `train` and `test`.
 
-    `validation` stands in for a `test` that is missing or has no labels. The image and the
-    label are found by their kind, whatever their names.
+    `validation` replaces a `test` split that is missing or has no labels. The image and the label
+    are found by their feature type, not by name.
 
-    Raises UserError for a set that is no image classification, was written as TFRecord,
-    or is damaged, and where TFDS is not installed.
+    Raises UserError for a dataset that is not image classification, was written as TFRecord, or is
+    damaged, and if TFDS is not installed.
     """
     builder = _open(path)
     image, label = _keys(builder.info, path)
@@ -118,7 +118,7 @@ def open_prepared(path: Path) -> Prepared:
     labelled = []
     for split in ("train", "test", "validation"):
         with reading(path, split):
-            # Some test splits are published without their labels, as -1.
+            # Some test splits are published without labels, as -1.
             if split in builder.info.splits and _first_label(builder, split, image, label) >= 0:
                 labelled.append(split)
     if "train" not in labelled or len(labelled) < 2:
@@ -137,23 +137,23 @@ def open_prepared(path: Path) -> Prepared:
 def read_prepared(path: Path, image_size: int) -> Decoded:
     """Decode the two splits of a prepared directory.
 
-    Images of one fixed size keep it; others become squares of `image_size`. Raises UserError
-    as `open_prepared`, and for images that cannot be decoded.
+    Images of one fixed size keep it; others become squares of `image_size`. Raises UserError as
+    `open_prepared`, and for images that cannot be decoded.
     """
     prepared = open_prepared(path)
     train, test = (
         _read_split(prepared, split, image_size) for split in (prepared.train, prepared.test)
     )
-    if train.images.shape[-1] != test.images.shape[-1]:  # All of one half was grey by chance.
+    if train.images.shape[-1] != test.images.shape[-1]:  # By chance, one split is all grey.
         train, test = three_channels(train), three_channels(test)
     return Decoded(train, test, prepared.class_names)
 
 
 def prepare(spec: str, data_dir: Path) -> Path:
-    """Have TFDS download and prepare a set in `data_dir`; return the prepared directory.
+    """Let TFDS download and prepare a dataset in `data_dir`; return the prepared directory.
 
-    Needs TensorFlow (the extra `prepare`) and the network. Raises UserError, within 10
-    seconds, where either is missing.
+    Needs TensorFlow (the extra `prepare`) and network access. Raises UserError, within 10 seconds,
+    if either is missing.
     """
     if importlib.util.find_spec("tensorflow") is None:
         prepared = [folder.name for folder in _folders(data_dir) if _is_prepared(folder)]
@@ -169,19 +169,19 @@ def prepare(spec: str, data_dir: Path) -> Path:
         builder = tfds.builder(spec, data_dir=data_dir, file_format="array_record")
     except (ValueError, AssertionError, ImportError) as error:
         raise UserError(f"TFDS knows no set {spec}: {_first_line(error)}") from error
-    # TFDS itself waits for minutes without a network, and asks Google's storage first.
+    # Without a network, TFDS itself waits for minutes, and it tries Google's storage first.
     check_reachable(_first_url(builder), what=f"preparing tfds:{spec}")
     config = tfds.download.DownloadConfig(try_download_gcs=False)
     try:
         builder.download_and_prepare(download_config=config)
-    except Exception as error:  # Any of a hundred builders' errors; TFDS keeps what it has.
+    except Exception as error:  # Builders raise many kinds of errors; TFDS keeps what it has.
         raise UserError(f"TFDS could not prepare {spec} in {data_dir}: {error}") from error
     return Path(builder.data_dir)
 
 
 @contextlib.contextmanager
 def reading(path: Path, split: str) -> Iterator[None]:
-    """Turn what damaged files raise while they are read into a UserError."""
+    """Convert errors from reading damaged files to UserError."""
     try:
         yield
     except (RuntimeError, ValueError, TypeError, IndexError, OSError, SystemError) as error:
@@ -192,13 +192,13 @@ def reading(path: Path, split: str) -> Iterator[None]:
 
 
 def _source(builder: Any, split: str, image: str) -> Any:
-    # PIL decodes, not TFDS: it would use OpenCV where installed, whose pixels differ.
+    # PIL decodes instead of TFDS, which uses OpenCV if installed, with different pixels.
     decoders = {image: _import().decode.SkipDecoding()}
     return builder.as_data_source(split, decoders=decoders)
 
 
 def _first_label(builder: Any, split: str, image: str, label: str) -> int:
-    """The label of a split's first image, or -1 where there is none."""
+    """Return the label of a split's first image, or -1 if there is none."""
     source = _source(builder, split, image)
     return int(source[0][label]) if len(source) else -1
 
@@ -250,7 +250,7 @@ def _open(prepared: Path) -> Any:
     try:
         builder = tfds.builder_from_directory(prepared)
         file_format = builder.info.file_format
-    except Exception as error:  # Metadata of any TFDS version, maybe with classes of its own.
+    except Exception as error:  # Metadata of any TFDS version, possibly with custom classes.
         raise UserError(
             f"{prepared} cannot be opened as a prepared TFDS set ({_first_line(error)}): prepare "
             "or copy it again, its dataset_info.json and features.json included"

@@ -1,8 +1,8 @@
 """Image transforms on the device: the test transform, and augmentation keyed per example.
 
-`prepare` turns a dataset's uint8 images into what the networks take, once; `augment_batch`
-changes them anew at every epoch. Both are pure and fixed in shape, so they run inside `jit`,
-`vmap` (over seeds, say) and `lax.scan`, and no image travels between host and device.
+`prepare` converts a dataset's uint8 images to network inputs, once; `augment_batch` augments them
+anew in every epoch. Both are pure and have fixed shapes, so they run inside `jit`, `vmap` (over
+seeds, say) and `lax.scan`, without transfers between host and device.
 
 Throughout: `images` are [N, H, W, C]; after `to_float` they are float32 in [0, 1] with C = 3,
 not normalised (the networks do that). `key` is a `jax.random` key, new-style or raw.
@@ -20,7 +20,7 @@ from rtl_jax.data.crop import DRAWS, crop_box
 from rtl_jax.data.rotation import rotate
 from rtl_jax.errors import UserError
 
-# ITU-R 601 weights, which PIL and torchvision take for the grey value of an RGB pixel.
+# ITU-R 601 weights, with which PIL and torchvision compute the grey value of an RGB pixel.
 LUMA = (0.299, 0.587, 0.114)
 
 JITTER_ORDERS = np.array(list(itertools.permutations(range(3))))
@@ -30,16 +30,16 @@ JITTER_ORDERS = np.array(list(itertools.permutations(range(3))))
 
 
 def to_float(images: jax.Array) -> jax.Array:
-    """uint8 (0 to 255) or float ([0, 1]) [..., 1 or 3] -> float32 [..., 3] in [0, 1].
+    """Convert uint8 (0 to 255) or float ([0, 1]) [..., 1 or 3] to float32 [..., 3] in [0, 1].
 
-    Raises UserError for another dtype, whose scale would be a guess, or another channel count.
+    Raises UserError for another dtype, whose scale is unknown, or another number of channels.
     """
     images = _scale(images)
     return jnp.broadcast_to(images, (*images.shape[:-1], 3))
 
 
 def _scale(images: jax.Array) -> jax.Array:
-    """`to_float` before its broadcast: a grey image is resized as one channel, not three."""
+    """Apply `to_float` without its broadcast, so that grey images are resized as one channel."""
     images = jnp.asarray(images)
     if images.ndim < 3 or images.shape[-1] not in (1, 3):
         raise UserError(f"images: expected [..., height, width, 1 or 3]; got {images.shape}")
@@ -51,11 +51,11 @@ def _scale(images: jax.Array) -> jax.Array:
 
 
 def resize(images: jax.Array, size: int | tuple[int, int]) -> jax.Array:
-    """Bilinear resize of float32 [N, H, W, C] to `size`: an edge length, or (height, width).
+    """Resize float32 [N, H, W, C] bilinearly to `size`: an edge length, or (height, width).
 
-    As PIL's `Image.resize(size, BILINEAR)`: pixel centres at halves, and when shrinking the
-    triangle widens to cover what it averages. PIL rounds to whole grey levels after each of its
-    two passes and this does not, so they differ by up to 1/255.
+    Like PIL's `Image.resize(size, BILINEAR)`: pixel centres are at half-integers, and the triangle
+    filter widens when shrinking (antialiasing). PIL rounds to grey levels after each of its two
+    passes and this does not, so they differ by up to 1/255.
     """
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
@@ -68,14 +68,14 @@ def resize(images: jax.Array, size: int | tuple[int, int]) -> jax.Array:
 
 def _weigh(images: jax.Array, rows: np.ndarray, columns: np.ndarray) -> jax.Array:
     """Apply `rows` [H', H] and `columns` [W', W] to float32 [N, H, W, C]."""
-    # HIGHEST, because TF32 and bfloat16 products alone would be off by up to a grey level.
+    # HIGHEST, because the error of TF32 or bfloat16 products alone can reach a grey level.
     return jnp.einsum(
         "ph,nhwc,qw->npqc", rows, images, columns, precision=jax.lax.Precision.HIGHEST
     )
 
 
 def _triangle_weights(old: int, new: int) -> np.ndarray:
-    """float32 [new, old]: the share of each old pixel in each new one; rows sum to 1."""
+    """Return the weight of each old pixel in each new one, float32 [new, old]; rows sum to 1."""
     scale = old / new
     radius = max(scale, 1.0)
     centres = (np.arange(new) + 0.5) * scale
@@ -86,12 +86,11 @@ def _triangle_weights(old: int, new: int) -> np.ndarray:
 
 @partial(jax.jit, static_argnames="size")
 def prepare(images: jax.Array, size: int) -> jax.Array:
-    """The test transform, and the part of the training transform that is the same every epoch.
+    """Apply the test transform, which is also the constant part of the training transform.
 
     The shorter edge is resized to `size`, then the centre is cropped, as by torchvision's
-    `Resize(size)` and `CenterCrop(size)`. (For images that are not square the paper's code
-    would crop its training images at random from the whole longer edge; its six datasets are
-    square.)
+    `Resize(size)` and `CenterCrop(size)`. (For non-square training images, the paper's code would
+    crop at random from the whole longer edge; its six datasets are square.)
 
     Args:
       images: uint8 or float [N, H, W, C], C 1 or 3.
@@ -101,7 +100,7 @@ def prepare(images: jax.Array, size: int) -> jax.Array:
       float32 [N, size, size, 3] in [0, 1].
 
     Raises:
-      UserError: the shape, the dtype or the size is not as above.
+      UserError: if the shape, dtype or size is not as above.
     """
     images = _scale(images)
     if images.ndim != 4:
@@ -113,9 +112,9 @@ def prepare(images: jax.Array, size: int) -> jax.Array:
 
 
 def resize_weights(height: int, width: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """What `prepare` multiplies rows and columns with, float32 [size, height], [size, width]."""
+    """Return `prepare`'s weights of rows and columns, float32 [size, height], [size, width]."""
     short = min(height, width)
-    # Cropping the weights rather than the result never computes what is cropped away.
+    # Crop the weights rather than the result, so that pixels outside the crop are never computed.
     rows, columns = (
         _centre(_triangle_weights(old, size if old == short else size * old // short), size)
         for old in (height, width)
@@ -124,7 +123,7 @@ def resize_weights(height: int, width: int, size: int) -> tuple[np.ndarray, np.n
 
 
 def _centre(weights: np.ndarray, size: int) -> np.ndarray:
-    """The middle `size` rows; torchvision too rounds half a pixel to the even offset."""
+    """Return the middle `size` rows; like torchvision, round half a pixel to the even offset."""
     start = round((len(weights) - size) / 2)
     return weights[start : start + size]
 
@@ -133,11 +132,10 @@ def _centre(weights: np.ndarray, size: int) -> np.ndarray:
 
 
 def example_keys(key: jax.Array, epoch: jax.Array | int, indices: jax.Array) -> jax.Array:
-    """One key per example, from the run's key, the epoch and the example's own index.
+    """Derive one key per example from the run's key, the epoch and the example's index.
 
-    Folding in the index in the training subset (not the place in the batch) makes an image's
-    augmentation in an epoch the same whatever batch it falls in, however large batches are and
-    however many devices share them.
+    Folding in the index in the training subset (not the position in the batch) makes an image's
+    augmentation in an epoch independent of its batch, the batch size and the number of devices.
 
     Args:
       key: the run's augmentation key.
@@ -153,26 +151,26 @@ def example_keys(key: jax.Array, epoch: jax.Array | int, indices: jax.Array) -> 
 
 @partial(jax.jit, static_argnames="augmentation")
 def augment_batch(keys: jax.Array, images: jax.Array, augmentation: Augmentation) -> jax.Array:
-    """`augment` for keys [N] and float32 images [N, H, W, 3], each image with its own key."""
+    """Apply `augment` to float32 images [N, H, W, 3], each with its own key, [N]."""
     if augmentation.is_identity:
         return images
     return jax.vmap(partial(augment, augmentation=augmentation))(keys, images)
 
 
 def augment(key: jax.Array, image: jax.Array, augmentation: Augmentation) -> jax.Array:
-    """One random draw of the paper's training transform: crop, flip, jitter, rotate, in turn.
+    """Apply the paper's random training transform: crop, flip, jitter and rotate, in this order.
 
-    A resized crop, which the paper's transfer does without, comes before them.
+    A resized crop, which the paper's transfer does not use, comes first.
 
     Args:
       key: a single key; the same key gives the same result.
       image: float32 [H, W, 3] in [0, 1].
-      augmentation: which steps, and how strong; static under `jit`.
+      augmentation: the steps and their strengths; static under `jit`.
 
     Returns:
       float32 [H, W, 3] in [0, 1].
     """
-    # A key for each step, whether taken or not: switching one off leaves the others' draws.
+    # A key for each step, used or not, so that disabling one does not change the others' draws.
     crop_key, flip_key, jitter_key, rotation_key = jax.random.split(key, 4)
     if augmentation.resized_crop:
         image = _resized_crop(jax.random.fold_in(key, 4), image, augmentation.resized_crop)
@@ -185,8 +183,8 @@ def augment(key: jax.Array, image: jax.Array, augmentation: Augmentation) -> jax
         order_key, factor_key = jax.random.split(jitter_key)
         order = jnp.array(JITTER_ORDERS)[jax.random.randint(order_key, (), 0, 6)]
         change = jnp.array(strengths) * jax.random.uniform(factor_key, (3,), minval=-1, maxval=1)
-        # Without the barrier XLA fuses, and so repeats, the crop and the flip in each of jitter's
-        # passes: the whole took twice as long on a CPU.
+        # Without the barrier, XLA fuses the crop and the flip into, and so repeats them in, each of
+        # jitter's passes, which takes twice as long in total on a CPU.
         image = jitter(jax.lax.optimization_barrier(image), 1 + change, order)
     if augmentation.rotation:
         limit = augmentation.rotation
@@ -196,7 +194,7 @@ def augment(key: jax.Array, image: jax.Array, augmentation: Augmentation) -> jax
 
 
 def _resized_crop(key: jax.Array, image: jax.Array, smallest: float) -> jax.Array:
-    """A random part (see `crop_box`), enlarged to the image's size as `resize` does."""
+    """Take a random crop (see `crop_box`), enlarged to the image's size as by `resize`."""
     height, width, _ = image.shape
     draws = jax.random.uniform(key, (DRAWS,))
     top, left, part_height, part_width = crop_box(draws, height, width, smallest)
@@ -207,9 +205,9 @@ def _resized_crop(key: jax.Array, image: jax.Array, smallest: float) -> jax.Arra
 
 
 def _window_weights(size: int, start: jax.Array, length: jax.Array) -> jax.Array:
-    """float32 [size, size]: `_triangle_weights` from pixels start .. start + length - 1."""
+    """Return `_triangle_weights` from pixels start .. start + length - 1, float32 [size, size]."""
     pixels = jnp.arange(size) + 0.5
-    # No longer than the whole, so what is computed is never an average of more than two pixels.
+    # The window is at most the whole image, so at most two pixels are averaged.
     centres = start + pixels * (length / size)
     weights = jnp.maximum(0, 1 - jnp.abs(pixels - centres[:, None]))
     weights *= (pixels > start) & (pixels < start + length)
@@ -217,28 +215,28 @@ def _window_weights(size: int, start: jax.Array, length: jax.Array) -> jax.Array
 
 
 def _random_crop(key: jax.Array, image: jax.Array, padding: int) -> jax.Array:
-    """A window of the image's size at random in the image with `padding` zeros on each side."""
+    """Take a random window of the image's size after zero-padding by `padding` on each side."""
     offsets = jax.random.randint(key, (2,), 0, 2 * padding + 1)
     padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     return jax.lax.dynamic_slice(padded, (*offsets, 0), image.shape)
 
 
 def jitter(image: jax.Array, factors: jax.Array, order: jax.Array) -> jax.Array:
-    """Change brightness, contrast and saturation, as torchvision's `ColorJitter` does.
+    """Change brightness, contrast and saturation, like torchvision's `ColorJitter`.
 
     Each blends the image with a degenerate one (black; its mean grey value; its grey image):
     `factor * image + (1 - factor) * degenerate`, clipped to [0, 1].
 
     Args:
       image: float32 [H, W, 3] in [0, 1].
-      factors: float32 [3], of brightness, contrast and saturation; 1 changes nothing.
+      factors: float32 [3], for brightness, contrast and saturation; 1 changes nothing.
       order: int [3], a permutation: 0 brightness, 1 contrast, 2 saturation, first to last.
 
     Returns:
       float32 [H, W, 3] in [0, 1].
     """
-    # Under `vmap` a switch over the six orders would compute all six. All three are one blend,
-    # so each place in the order selects its degenerate image and its factor instead.
+    # Under `vmap`, a switch over the six orders would compute all six. Since all three changes are
+    # blends, each position in the order selects a degenerate image and a factor instead.
     for step in order:
         factor = factors[step]
         shade = grey(image)
@@ -249,6 +247,6 @@ def jitter(image: jax.Array, factors: jax.Array, order: jax.Array) -> jax.Array:
 
 
 def grey(image: jax.Array) -> jax.Array:
-    """The grey values, [H, W], of an RGB image, [H, W, 3]."""
-    # Spelled out: a product with a matrix is slower on a CPU, and TF32 on a GPU.
+    """Return the grey values, [H, W], of an RGB image, [H, W, 3]."""
+    # Written out, since a matrix product is slower on a CPU, and would be TF32 on a GPU.
     return LUMA[0] * image[..., 0] + LUMA[1] * image[..., 1] + LUMA[2] * image[..., 2]

@@ -1,10 +1,10 @@
-"""Several sets as one: `tfds:imagenet2012+folder:stylized`.
+"""Unions of datasets, such as `tfds:imagenet2012+folder:stylized`.
 
-They must have the same classes. These are matched by name and numbered as in the first set.
-Training images are those of all sets, one set after the other; test images are the first
-set's alone. So a network trained on ImageNet and Stylized-ImageNet together is measured on
-ImageNet, as the authors of the latter do, and compares with one trained on ImageNet. `with_test`
-is for the other question: trained on one set, tested on another.
+The datasets must have the same classes, which are matched by name and numbered as in the first one.
+Training images are those of all datasets, concatenated; test images are those of the first. So a
+network trained on ImageNet and Stylized-ImageNet is evaluated on ImageNet, as by the authors of the
+latter, and is comparable to one trained on ImageNet. `with_test` serves the other case, training on
+one dataset and testing on another.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from rtl_jax.errors import UserError
 
 
 def renumbering(names: Sequence[str], first: Sequence[str], spec: str) -> np.ndarray:
-    """int32 [classes]: the number that each class of a set has in the first set of the union.
+    """Return, for each class of a dataset, its number in the first dataset, int32 [classes].
 
     Raises UserError unless both have the same names, each once.
     """
@@ -31,7 +31,7 @@ def renumbering(names: Sequence[str], first: Sequence[str], spec: str) -> np.nda
 
 
 def join(sets: Sequence[Decoded], spec: str) -> Decoded:
-    """All sets' training images and the first one's test images; a single set as it is.
+    """Join the training images of all datasets with the test images of the first.
 
     Raises UserError for other classes, or images of another size.
     """
@@ -48,7 +48,7 @@ def join(sets: Sequence[Decoded], spec: str) -> Decoded:
 
 
 def with_test(first: Decoded, other: Decoded, spec: str) -> Decoded:
-    """The training images of one set and the test images of the other, labelled as in the first.
+    """Combine the training images of `first` with relabelled test images of `other`.
 
     Raises UserError for other classes, or images of another size.
     """
@@ -69,7 +69,7 @@ def _require_one_size(halves: Sequence[ImageSet], spec: str) -> None:
 
 
 def joint_order(orders: Sequence[Order]) -> Order:
-    """`original` only if every set has its own files' order."""
+    """Return `original` if every dataset is in the order of its own files, else `tfds`."""
     return "original" if set(orders) == {"original"} else "tfds"
 
 

@@ -1,4 +1,4 @@
-"""Activations by their names."""
+"""Activations by name."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nnx.relu,
     "silu": nnx.silu,
     "gelu": gelu,
-    # By comparison: `minimum` and `maximum` halve the gradient on a bound, where torch's has none.
+    # With comparisons: `minimum` and `maximum` halve the gradient at a bound, where torch's is 0.
     "relu6": lambda x: jnp.where(x > 0, jnp.where(x < 6, x, 6), 0),
     "none": lambda x: x,
 }

@@ -1,4 +1,4 @@
-"""What a network looks like, as data: enough to build it and to name its blocks.
+"""ResNet architectures as data, sufficient to build a network and to name its blocks.
 
 Shapes follow torchvision's ResNet v1.5. Blocks are counted from the input, through all stages:
 ResNet-50 has 16.
@@ -45,16 +45,15 @@ AntiAliasing = Literal["none", "average", "blur"]
 class ResNetArchitecture(Description):
     """A ResNet as data; hashable, and JSON-able through `to_dict` and `from_dict`.
 
-    `stage_widths` are the widths inside a stage's blocks; a stage puts out
-    `EXPANSION[block]` times as many channels. `inner_factor` widens only the inside
-    (wide_resnet50_2 has 2). `mean` and `std` normalise pixels of [0, 1] inside the network.
-    `activation` follows every normalisation ('gelu' is the exact one). `stride_in` says which
-    convolution of a bottleneck has the stride: its 3x3 (torchvision's ResNet v1.5) or its first
-    1x1 (the original ResNet v1). `bn_eps` is added to every variance. `groups` is of the 3x3
-    convolutions of bottlenecks (ResNeXt). `deep_stem` has the widths of the 3x3 convolutions in
-    front of the stem's last, and `average_shortcut` says that shortcuts are averaged over 2x2
-    instead of having a stride: both as in ResNet-D. `anti_aliasing` puts a mean over 2x2 or a blur
-    behind a layer in the place of its stride, as timm's resnetaa50 and resnetblur50 do.
+    `stage_widths` are the widths inside a stage's blocks; a stage outputs `EXPANSION[block]` times
+    as many channels. `inner_factor` widens only the inside (2 in wide_resnet50_2). `mean` and `std`
+    normalise pixels in [0, 1] inside the network. `activation` follows every normalisation ('gelu'
+    is the exact one). `stride_in` says which convolution of a bottleneck has the stride: its 3x3
+    (torchvision's ResNet v1.5) or its first 1x1 (the original ResNet v1). `bn_eps` is added to
+    every variance. `groups` is for the 3x3 convolutions of bottlenecks (ResNeXt). `deep_stem` lists
+    the widths of the 3x3 convolutions before the last one of the stem, and `average_shortcut`
+    replaces the stride of shortcuts by 2x2 averaging, both as in ResNet-D. `anti_aliasing` replaces
+    a layer's stride by a 2x2 mean or a blur after it, as in timm's resnetaa50 and resnetblur50.
     """
 
     OPTIONS: ClassVar = {
@@ -128,7 +127,7 @@ class ResNetArchitecture(Description):
         require(is_finite(self.bn_eps), "bn_eps", "a number between 0 and 1", self.bn_eps)
 
     def _require_bounds(self) -> None:
-        """Refuse what nobody trains, before a shape is evaluated for each of its blocks."""
+        """Raise UserError for absurd sizes before the shape of any block is evaluated."""
         blocks = self.num_blocks
         expected = f"at most {limits.BLOCKS:,} blocks in all"
         require(blocks <= limits.BLOCKS, "stage_sizes", expected, self.stage_sizes)
@@ -138,7 +137,7 @@ class ResNetArchitecture(Description):
 
     @property
     def num_parameters(self) -> int:
-        """All parameters that train, without building anything."""
+        """The number of trainable parameters, without building the network."""
         widths = (3, *self.deep_stem, self.stem_width)
         number = sum(
             (before * self.stem_kernel**2 + 2) * after
@@ -156,16 +155,16 @@ class ResNetArchitecture(Description):
 
     @property
     def num_blocks(self) -> int:
-        """All residual blocks, over all stages."""
+        """The number of residual blocks, over all stages."""
         return sum(self.stage_sizes)
 
     @property
     def num_features(self) -> int:
-        """Width of the pooled features that the head sees."""
+        """The width of the pooled features, the input of the head."""
         return self.stage_widths[-1] * EXPANSION[self.block]
 
     def block_names(self) -> list[str]:
-        """The blocks from input to output, as 'layer1/0', ..., 'layer4/2'."""
+        """List the blocks from input to output, as 'layer1/0', ..., 'layer4/2'."""
         return [
             f"layer{stage}/{index}"
             for stage, size in enumerate(self.stage_sizes, start=1)
@@ -228,10 +227,10 @@ ARCHITECTURES: dict[str, ResNetArchitecture] = {
 
 
 def architecture(name: str, *, stem: str = "imagenet", **changes: Any) -> ResNetArchitecture:
-    """Look up a named architecture, with another stem or other fields where asked.
+    """Look up a named architecture, optionally with another stem or other fields.
 
-    `stem` is 'imagenet' (its own: 7x7, stride 2, max-pool), 'small' (3x3, stride 1, for images of
-    about 32 pixels) or 'small_stride2' (3x3, stride 2: a quarter of the cost). Raises
+    `stem` is 'imagenet' (unchanged: 7x7, stride 2, max-pooling), 'small' (3x3, stride 1, for images
+    of about 32 pixels) or 'small_stride2' (3x3, stride 2, at a quarter of the cost). Raises
     UserError for an unknown name, stem or field.
     """
     if name not in ARCHITECTURES:

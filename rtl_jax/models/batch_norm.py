@@ -1,4 +1,4 @@
-"""Batch normalisation as torch has it."""
+"""Batch normalisation as in torch."""
 
 import jax
 import jax.numpy as jnp
@@ -7,15 +7,15 @@ from jax import lax
 
 from rtl_jax.errors import UserError
 
-BN_MOMENTUM = 0.1  # torch's: the weight of the new batch
+BN_MOMENTUM = 0.1  # torch's, the weight of the new batch
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation as torch's BatchNorm2d, all statistics float32.
+    """Batch normalisation like torch's BatchNorm2d, with all statistics in float32.
 
-    With `train` it normalises by the batch's mean and biased variance and moves the running
-    statistics, the variance by the unbiased one (nnx.BatchNorm keeps the biased; training
-    losses do not show the difference, evaluation does). Otherwise it uses the running ones.
+    With `train`, it normalises by the batch mean and biased variance and updates the running
+    statistics, the variance by the unbiased one. (nnx.BatchNorm uses the biased one, which affects
+    evaluation but not training losses.) Otherwise it uses the running statistics.
     """
 
     def __init__(

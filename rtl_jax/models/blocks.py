@@ -1,6 +1,6 @@
 """A network as a stem, blocks, a pool and a head, split at any boundary between blocks.
 
-A split point counts the blocks before it: 0 is just behind the stem, `num_blocks` behind the last
+A split point counts the blocks before it: 0 is right after the stem; `num_blocks` is after the last
 block and the pool, where features are [N, num_features]; BEFORE_STEM (-1) leaves everything to the
 suffix. `suffix(prefix(images, split), split)` is the network, for every split point.
 """
@@ -19,7 +19,7 @@ Block = Callable[[jax.Array, bool], jax.Array]
 
 
 class ClassificationHead(nnx.Module):
-    """The last, linear layer; kernel [features, classes] and bias, in float32."""
+    """The final linear layer, with kernel [features, classes] and bias in float32."""
 
     def __init__(self, features: int, classes: int):
         self.kernel = nnx.Param(jnp.zeros((features, classes)))
@@ -30,11 +30,11 @@ class ClassificationHead(nnx.Module):
 
 
 class BlockNetwork(nnx.Module):
-    """The base of every family's network.
+    """The base class of every family's network.
 
-    A family gives `stem` and `blocks`, and `pool` where it is no plain mean. It sets
-    `architecture`, `dtype` (of stem and blocks), and `fc`, the head, which computes in float32
-    whatever the blocks do: logits feed a softmax.
+    A family implements `stem` and `blocks`, and `pool` if it is not a plain mean. It sets
+    `architecture`, `dtype` (of stem and blocks) and `fc`, the head, which always computes in
+    float32, since logits feed a softmax.
     """
 
     architecture: Any
@@ -42,29 +42,29 @@ class BlockNetwork(nnx.Module):
     fc: ClassificationHead
 
     def blocks(self) -> Sequence[Block]:
-        """All blocks, from input to output; each is called with its features and `train`."""
+        """Return all blocks, from input to output; each is called with features and `train`."""
         raise NotImplementedError
 
     def stem(self, images: jax.Array, train: bool) -> jax.Array:
-        """What the first block sees of normalised images [N, H, W, 3]."""
+        """Compute the input of the first block from normalised images [N, H, W, 3]."""
         raise NotImplementedError
 
     def pool(self, features: jax.Array, train: bool) -> jax.Array:
-        """What the head sees, [N, num_features], of what the last block puts out."""
-        # Averaged in float32 at least: bfloat16 would lose what the head needs.
+        """Compute the input of the head, [N, num_features], from the output of the last block."""
+        # Average in at least float32: bfloat16 would lose precision that the head needs.
         return features.mean((1, 2), dtype=jnp.promote_types(features.dtype, jnp.float32))
 
     def normalize(self, images: jax.Array) -> jax.Array:
-        """Clamp pixels to [0, 1], subtract the mean, divide by the standard deviation."""
+        """Clip pixels to [0, 1], subtract the mean and divide by the standard deviation."""
         mean = jnp.asarray(self.architecture.mean, images.dtype)
         std = jnp.asarray(self.architecture.std, images.dtype)
-        # By comparison, as torch's clamp: `jnp.clip` halves the gradient of a value that lies on
-        # a bound, and black and white pixels, and all that an attack has clamped, lie there.
+        # With comparisons, like torch's clamp: `jnp.clip` halves the gradient at a bound, where
+        # black and white pixels lie, and all that an attack has clipped.
         clamped = jnp.where(images < 0, 0, jnp.where(images > 1, 1, images))
         return (clamped - mean) / std
 
     def _run(self, features: jax.Array, start: int, stop: int, train: bool) -> jax.Array:
-        """From split point `start` to split point `stop`; pooled if `stop` is the last."""
+        """Run the blocks between two split points, and the pool if `stop` is the last."""
         if start == BEFORE_STEM and stop > BEFORE_STEM:
             features = self.stem(self.normalize(features).astype(self.dtype), train)
         for block in self.blocks()[max(start, 0) : max(stop, 0)]:
@@ -83,7 +83,7 @@ class BlockNetwork(nnx.Module):
     def prefix(self, images: jax.Array, split: int, *, train: bool = False) -> jax.Array:
         """Map images [N, H, W, 3] to the features at a split point.
 
-        With `train`, batch statistics normalise and the running ones move.
+        With `train`, normalisation uses batch statistics and updates the running ones.
         """
         self._check(split)
         return self._run(images, BEFORE_STEM, split, train)

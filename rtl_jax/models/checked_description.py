@@ -1,4 +1,4 @@
-"""A description whose fields are checked by their annotations."""
+"""A description whose fields are checked against their annotations."""
 
 import dataclasses
 import typing
@@ -18,10 +18,10 @@ from rtl_jax.runtime import limits
 
 @dataclasses.dataclass(frozen=True)
 class CheckedDescription(Description):
-    """A network without running statistics: a name, its classes, and what its pixels go through.
+    """A network without running statistics: its name, classes and pixel normalisation.
 
-    A family adds fields of type int, float, bool, a Literal or a tuple of numbers, what sizes they
-    must have, and how many parameters they make. Its last normalisation is called `norm`.
+    A family adds fields of type int, float, bool, a Literal or a tuple of numbers, and implements
+    `require_sizes`, `num_features` and `num_parameters`. Its last normalisation is called `norm`.
     """
 
     TAIL: ClassVar[tuple[str, ...]] = ("norm",)
@@ -45,33 +45,33 @@ class CheckedDescription(Description):
         require(number <= most, "width and depth", expected, f"{number:,}")
 
     def require_sizes(self) -> None:
-        """Raise UserError for sizes of which no network can be made."""
+        """Raise UserError for sizes that define no valid network."""
         raise NotImplementedError
 
     @property
     def num_features(self) -> int:
-        """Width of the features that the head sees."""
+        """The width of the features, the input of the head."""
         raise NotImplementedError
 
     @property
     def num_parameters(self) -> int:
-        """All parameters that train, without building anything."""
+        """The number of trainable parameters, without building the network."""
         raise NotImplementedError
 
     @property
     def has_batch_stats(self) -> bool:
-        """Whether there are running statistics, which can be adapted."""
+        """Whether the network has running statistics, which can be adapted."""
         return False
 
 
 def require_depths(depths: tuple[int, ...]) -> None:
-    """Raise UserError unless stages have blocks, and not more than any network has."""
+    """Raise UserError unless stages have blocks, within the bound for networks."""
     good = bool(depths) and min(depths) > 0 and sum(depths) <= limits.BLOCKS
     require(good, "depths", f"positive numbers, {limits.BLOCKS:,} in all at most", depths)
 
 
 def _require_kind(field: str, kind: Any, value: Any) -> None:
-    """Raise UserError unless a value is of its field's annotated type, and no absurd number."""
+    """Raise UserError unless a value has its field's annotated type and is not absurdly large."""
     if kind is bool:
         require(isinstance(value, bool), field, "true or false", value)
     elif kind is int:

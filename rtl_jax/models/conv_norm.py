@@ -1,4 +1,4 @@
-"""A convolution, its batch normalisation and an activation, as most families have them."""
+"""A convolution with batch normalisation and activation, shared by most families."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from rtl_jax.models.convolution import Conv, ConvMethod
 
 
 class ConvNorm(nnx.Module):
-    """`conv`, `norm` and an activation by its name; 'none' for none."""
+    """`conv`, `norm` and an activation given by name, or 'none'."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""The stem of convolutions in place of patches, as Singh, Croce and Hein (2023) have it.
+"""The convolutional stem of Singh, Croce and Hein (2023), which replaces patches.
 
-3x3 convolutions, each followed by a layer normalisation and the exact GELU; a ViT's ends with a
-linear 1x1 convolution.
+It has 3x3 convolutions, each followed by layer normalisation and the exact GELU. In a ViT, it ends
+with a linear 1x1 convolution.
 """
 
 import itertools
@@ -16,11 +16,11 @@ from rtl_jax.models.activations import ACTIVATIONS
 from rtl_jax.models.convolution import Conv, ConvMethod
 from rtl_jax.models.token_layers import LayerNorm
 
-EPS = 1e-6  # of its normalisations, whatever those of the blocks have
+EPS = 1e-6  # of its normalisations, independently of the blocks
 
 
 class Stage(NamedTuple):
-    """A convolution of the stem; `normed` unless it is the last, linear one of a ViT's stem."""
+    """A convolution of the stem; `normed` except for the last, linear one in a ViT."""
 
     inputs: int
     outputs: int
@@ -30,7 +30,7 @@ class Stage(NamedTuple):
 
 
 class ConvStem(nnx.Module):
-    """Map images [N, H, W, 3] to features of as many channels as the last stage has."""
+    """Maps images [N, H, W, 3] to features with the channels of the last stage."""
 
     def __init__(self, stages: Sequence[Stage], *, dtype: jnp.dtype, method: ConvMethod):
         self.convs = nnx.List(
@@ -50,7 +50,7 @@ class ConvStem(nnx.Module):
 
 
 def num_parameters(stages: Sequence[Stage]) -> int:
-    """All parameters of the stem."""
+    """Return the number of parameters of the stem."""
     return sum(
         (stage.kernel**2 * stage.inputs + 1 + 2 * stage.normed) * stage.outputs for stage in stages
     )

@@ -1,8 +1,8 @@
-"""ConvNeXt in Flax NNX, as timm and torchvision have it.
+"""ConvNeXt in Flax NNX, following timm and torchvision.
 
-A block is a depthwise convolution, a normalisation and an MLP with its shortcut. What halves the
-image before a stage belongs to the stage's first block, the last normalisation to the last block.
-Between blocks features are [N, H, W, width].
+A block is a depthwise convolution, a normalisation and an MLP, with a shortcut. The downsampling
+before a stage belongs to the stage's first block, the last normalisation to the last block. Between
+blocks, features are [N, H, W, width].
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from rtl_jax.models.checked_description import CheckedDescription, require_depth
 from rtl_jax.models.convolution import Conv, ConvMethod
 from rtl_jax.models.token_layers import Activation, LayerNorm, Mlp, PatchConv
 
-# The width (as a multiple of the first's) and the stride of the convolutional stem's layers.
+# Width (relative to the first stage) and stride of each layer of the convolutional stem.
 _STEMS = {"two": ((1, 2), (2, 2)), "three": ((1, 2), (1.5, 2), (2, 1))}
 
 
@@ -28,11 +28,11 @@ _STEMS = {"two": ((1, 2), (2, 2)), "three": ((1, 2), (1.5, 2), (2, 1))}
 class ConvNeXtArchitecture(CheckedDescription):
     """A ConvNeXt as data; hashable, and JSON-able through `to_dict` and `from_dict`.
 
-    depths, widths: of the stages. patch: pixels of a side that the stem makes one. stem: 'patch',
+    depths, widths: of the stages. patch: the side in pixels of the stem's patches. stem: 'patch',
     or 'two' or 'three' convolutions (Singh et al. 2023). kernel: of the depthwise convolutions.
-    layer_scale: each block's branch is scaled, channel by channel. norm_before_pool: the last
-    normalisation comes before the pooling (timm's `head_norm_first`). activation ('gelu' is the
-    exact one), norm_eps: as timm's.
+    layer_scale: whether each block's branch is scaled per channel. norm_before_pool: whether the
+    last normalisation precedes the pooling (timm's `head_norm_first`). activation ('gelu' is the
+    exact one), norm_eps: as in timm.
     """
 
     depths: tuple[int, ...] = (3, 3, 9, 3)
@@ -50,7 +50,7 @@ class ConvNeXtArchitecture(CheckedDescription):
     initial_gamma: ClassVar = 1e-6
 
     def require_sizes(self) -> None:
-        """Raise UserError for sizes of which no network can be made."""
+        """Raise UserError for sizes that define no valid network."""
         require_depths(self.depths)
         stages = len(self.depths) == len(self.widths)
         expected = "as many positive numbers as depths"
@@ -68,12 +68,12 @@ class ConvNeXtArchitecture(CheckedDescription):
 
     @property
     def num_features(self) -> int:
-        """Width of the features that the head sees."""
+        """The width of the features, the input of the head."""
         return self.widths[-1]
 
     @property
     def num_parameters(self) -> int:
-        """All parameters that train, without building anything."""
+        """The number of trainable parameters, without building the network."""
         first = self.widths[0]
         if self.stem == "patch":
             number = (3 * self.patch**2 + 1 + 2) * first
@@ -88,7 +88,7 @@ class ConvNeXtArchitecture(CheckedDescription):
         return number + 2 * self.widths[-1] + (self.widths[-1] + 1) * self.num_classes
 
     def stem_stages(self) -> list[conv_stem.Stage]:
-        """The convolutions of a stem without patches."""
+        """Return the convolutions of a stem without patches."""
         stages, before = [], 3
         for factor, stride in _STEMS[self.stem]:
             outputs = int(self.widths[0] // 2 * factor)
@@ -97,7 +97,7 @@ class ConvNeXtArchitecture(CheckedDescription):
         return stages
 
     def block_names(self) -> list[str]:
-        """The blocks from input to output, what halves the image among the first of a stage."""
+        """List the blocks from input to output; downsampling is part of a stage's first block."""
         return [
             f"stages/{stage}/{index}"
             for stage, depth in enumerate(self.depths)
@@ -106,9 +106,9 @@ class ConvNeXtArchitecture(CheckedDescription):
 
 
 class Block(nnx.Module):
-    """A depthwise convolution, a normalisation and an MLP, beside the shortcut.
+    """A depthwise convolution, a normalisation and an MLP, with a shortcut.
 
-    The first one of a stage halves the image and widens it from `before` channels.
+    The first block of a stage downsamples by 2 and widens from `before` channels.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Block(nnx.Module):
 
 
 class Downsample(nnx.Module):
-    """A normalisation, and a convolution of 2x2 with stride 2."""
+    """A normalisation and a 2x2 convolution with stride 2."""
 
     def __init__(self, arch: ConvNeXtArchitecture, before: int, after: int, *, dtype: jnp.dtype):
         self.norm = LayerNorm(before, eps=arch.norm_eps, dtype=dtype)
@@ -152,7 +152,7 @@ class Downsample(nnx.Module):
 
 
 class PatchStem(nnx.Module):
-    """A convolution whose stride is its size, and a normalisation."""
+    """A convolution with stride equal to its size, and a normalisation."""
 
     def __init__(self, arch: ConvNeXtArchitecture, *, dtype: jnp.dtype):
         self.conv = PatchConv(3, arch.widths[0], arch.patch, dtype=dtype)
@@ -163,7 +163,7 @@ class PatchStem(nnx.Module):
 
 
 class ConvNeXt(BlockNetwork):
-    """The network; attributes are named as timm's, where they can be."""
+    """The network, with attributes named as in timm where possible."""
 
     def __init__(
         self,
@@ -192,11 +192,11 @@ class ConvNeXt(BlockNetwork):
         self.fc = ClassificationHead(arch.num_features, arch.num_classes)
 
     def blocks(self) -> Sequence[Block]:
-        """All blocks, over all stages."""
+        """Return all blocks, over all stages."""
         return [block for stage in self.stages for block in stage]
 
     def _check_size(self, height: int, width: int) -> None:
-        """Raise UserError for images of which the stages would leave nothing."""
+        """Raise UserError for images that are too small for the stages."""
         least = self.architecture.patch * 2 ** (len(self.architecture.depths) - 1)
         if min(height, width) < least:
             raise UserError(
@@ -205,12 +205,12 @@ class ConvNeXt(BlockNetwork):
             )
 
     def stem(self, images: jax.Array, train: bool) -> jax.Array:
-        """The first stage's input of normalised images."""
+        """Compute the input of the first stage from normalised images."""
         self._check_size(*images.shape[1:3])
         return self.patch_embed(images)  # type: ignore[operator]
 
     def pool(self, features: jax.Array, train: bool) -> jax.Array:
-        """The average over all places and the last normalisation, in either order."""
+        """Apply global average pooling and the last normalisation, in either order."""
         kind = jnp.promote_types(features.dtype, jnp.float32)
         if self.architecture.norm_before_pool:
             return self.norm(features).mean((1, 2), dtype=kind)

@@ -1,12 +1,12 @@
-"""The convolution of every network here, with torch's explicit padding.
+"""The convolution used by all networks, with torch's explicit padding.
 
-It has three forms with equal values:
+It has three implementations with equal values:
 
-- 'xla': `lax.conv_general_dilated` and its own gradient, cuDNN's on a GPU.
-- 'dot': the k x k shifted slices side by side, times the kernel as a matrix. It can be
-  differentiated in every mode as often as one likes, and under `vmap` over kernels it stays
-  a batched matrix product where XLA's turns into a grouped convolution.
-- 'eigen': for a CPU the fastest, in loops and outside. See `models.eigen`.
+- 'xla': `lax.conv_general_dilated` and its own gradient; cuDNN's on a GPU.
+- 'dot': the k x k shifted slices, concatenated, times the kernel as a matrix. It supports all
+  modes and orders of differentiation, and under `vmap` over kernels it remains a batched matrix
+  product, whereas XLA's becomes a grouped convolution.
+- 'eigen': the fastest on a CPU, inside and outside loops. See `models.eigen`.
 """
 
 from typing import Literal
@@ -23,14 +23,14 @@ from rtl_jax.runtime import devices
 
 ConvMethod = Literal["xla", "dot", "eigen"]
 
-# Channels of the dense convolutions that grouped ones are computed by on a CPU.
+# The number of channels of the dense convolutions that replace grouped ones on a CPU.
 _DENSE_WIDTH = 64
 
 
 def choose_convolution(*, batched_weights: bool = False, backend: str | None = None) -> ConvMethod:
-    """The form to use on a backend ('cpu', 'gpu', 'tpu'; the default one if None).
+    """Choose the implementation for a backend ('cpu', 'gpu', 'tpu'; None: the default one).
 
-    `batched_weights` says that the kernels will have a leading axis under `vmap`, one per seed.
+    `batched_weights` says that kernels will have a leading axis under `vmap`, one per seed.
     """
     if batched_weights:
         return "dot"
@@ -47,10 +47,10 @@ def conv2d(
 ) -> jax.Array:
     """Convolve NHWC images [N, H, W, I] with an HWIO kernel, zero-padded on every side.
 
-    With `groups`, the kernel is [k, k, I / groups, O], and every group of outputs sees its own
+    With `groups`, the kernel is [k, k, I / groups, O], and each group of outputs depends on its own
     group of inputs, in order.
 
-    'eigen' has gradients (and gradients of gradients) by reverse mode, no forward mode: for
+    'eigen' supports reverse-mode differentiation of any order but no forward mode; for
     Hessian-vector products by `jax.jvp` of a gradient choose 'dot'.
     """
     if groups > 1:
@@ -70,7 +70,7 @@ def grouped_conv2d(
     method: ConvMethod,
     groups: int,
 ) -> jax.Array:
-    """`conv2d` with more than one group; depthwise if every group has one input and one output."""
+    """Apply `conv2d` with several groups; depthwise if each has one input and one output."""
     height, width, inputs, outputs = kernel.shape
     if method == "xla":
         return lax.conv_general_dilated(
@@ -84,8 +84,8 @@ def grouped_conv2d(
     if inputs == 1 and outputs == groups:
         depthwise = depthwise_with_gradients if method == "eigen" else shifted_products
         return depthwise(images, kernel, stride, padding)
-    # As a few dense convolutions of neighbouring groups, whose kernels are zero between groups:
-    # a product as small as a group's own costs more than a larger one that is mostly zeros.
+    # Merge neighbouring groups into a few dense convolutions whose kernels are zero between groups:
+    # a product as small as a single group's is slower than a larger one of mostly zeros.
     together = max(_DENSE_WIDTH // max(inputs, outputs // groups), 1)
     while groups % together:
         together -= 1
@@ -103,8 +103,8 @@ def grouped_conv2d(
 class Conv(nnx.Module):
     """A convolution; kernel [k, k, inputs / groups, outputs] and any bias in float32.
 
-    `padding` is k // 2 unless another is given. Like every layer here it only declares its
-    variables: `initial.initialize` draws them.
+    `padding` is k // 2 by default. Like every layer here, it only declares its variables;
+    `initial.initialize` draws them.
     """
 
     def __init__(

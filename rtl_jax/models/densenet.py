@@ -1,7 +1,7 @@
-"""DenseNet: every layer sees all before it in its dense block. A block is one dense layer.
+"""DenseNet, where the input of a layer is all previous outputs of its dense block.
 
-A dense layer returns its input with its own channels behind it, so that a network can be split
-between any two. The transition in front of a dense block trains with its first layer.
+A block is one dense layer. It appends its channels to its input, so that a network can be split
+between any two layers. The transition before a dense block trains with that block's first layer.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from rtl_jax.models.pooling import max_pool, mean_pool
 
 
 class DenseLayerSpec(NamedTuple):
-    """A dense layer: its path, its inputs, and the inputs of a transition in front of it, or 0."""
+    """A dense layer: its path, its inputs, and the inputs of a transition before it, or 0."""
 
     name: str
     inputs: int
@@ -39,7 +39,7 @@ class DenseLayerSpec(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DenseNetArchitecture(Description):
-    """A DenseNet-BC: `growth` channels a layer, `bn_size` times as many inside it."""
+    """A DenseNet-BC with `growth` channels per layer and `bn_size` times as many inside."""
 
     STEM: ClassVar = ("conv0", "norm0")
     TAIL: ClassVar = ("norm5",)
@@ -73,23 +73,23 @@ class DenseNetArchitecture(Description):
                 channels += self.growth
 
     def block_names(self) -> list[str]:
-        """The dense layers, as 'block1/0', ..., 'block4/23'."""
+        """List the dense layers, as 'block1/0', ..., 'block4/23'."""
         return [spec.name for spec in self.layer_specs()]
 
     def joined(self) -> Mapping[str, int]:
-        """The transitions, each with the layer behind it."""
+        """Map each transition to the layer after it."""
         specs = list(self.layer_specs())
         starts = [index for index, spec in enumerate(specs) if spec.transition]
         return {f"transition{number}": index for number, index in enumerate(starts, start=1)}
 
     @property
     def num_features(self) -> int:
-        """Width of the pooled features that the head sees."""
+        """The width of the pooled features, the input of the head."""
         return list(self.layer_specs())[-1].inputs + self.growth
 
     @property
     def num_parameters(self) -> int:
-        """All parameters that train, without building anything."""
+        """The number of trainable parameters, without building the network."""
         inner, number = self.bn_size * self.growth, (147 + 2) * self.stem_width
         for _, inputs, transition in self.layer_specs():
             number += 2 * inputs + inputs * inner + 2 * inner + 9 * inner * self.growth
@@ -109,7 +109,7 @@ ARCHITECTURES = {
 
 
 class DenseLayer(nnx.Module):
-    """Normalise, activate, convolve, twice; the result stands behind the input."""
+    """Normalise, activate and convolve, twice; the result is appended to the input."""
 
     def __init__(
         self, arch: DenseNetArchitecture, inputs: int, *, dtype: jnp.dtype, method: ConvMethod
@@ -127,7 +127,7 @@ class DenseLayer(nnx.Module):
 
 
 class Transition(nnx.Module):
-    """Half the channels, and half the rows and columns."""
+    """Halves the number of channels, rows and columns."""
 
     def __init__(self, inputs: int, *, dtype: jnp.dtype, method: ConvMethod):
         self.norm = BatchNorm(inputs, eps=1e-5, dtype=dtype)
@@ -135,13 +135,13 @@ class Transition(nnx.Module):
 
     def __call__(self, features: jax.Array, train: bool) -> jax.Array:
         features = self.conv(nnx.relu(self.norm(features, train)))
-        # The last row and column of an odd size are left out, as in torch.
+        # As in torch, the last row or column of an odd size is dropped.
         height, width = (size // 2 * 2 for size in features.shape[1:3])
         return mean_pool(features[:, :height, :width])
 
 
 class DenseNet(BlockNetwork):
-    """The network."""
+    """The DenseNet."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class DenseNet(BlockNetwork):
         self.fc = ClassificationHead(arch.num_features, arch.num_classes)
 
     def blocks(self) -> list[Any]:
-        """The dense layers, each behind its transition where it has one."""
+        """Return the dense layers, each after its transition if it has one."""
         found: list[Any] = []
         for number in range(1, len(self.architecture.block_sizes) + 1):
             first, *others = getattr(self, f"block{number}")
@@ -184,9 +184,9 @@ class DenseNet(BlockNetwork):
         return found
 
     def stem(self, images: jax.Array, train: bool) -> jax.Array:
-        """7x7 with stride 2, and max-pooling."""
+        """Apply a 7x7 convolution with stride 2 and max-pooling."""
         return max_pool(nnx.relu(self.norm0(self.conv0(images), train)), self.method)
 
     def pool(self, features: jax.Array, train: bool) -> jax.Array:
-        """The last normalisation and activation, and the mean."""
+        """Apply the last normalisation and activation, and take the mean."""
         return super().pool(nnx.relu(self.norm5(features, train)), train)

@@ -1,7 +1,7 @@
-"""Depthwise convolution on a CPU: each channel has a kernel of its own.
+"""Depthwise convolution on a CPU.
 
-XLA's grouped convolution takes 15 to 30 times as long there as k * k shifted products in one fused
-loop; docs/benchmarks.md has the times.
+There, XLA's grouped convolution takes 15 to 30 times as long as k * k shifted products in one fused
+loop; see docs/benchmarks.md.
 """
 
 from functools import partial
@@ -17,7 +17,7 @@ from rtl_jax.models.windows import window_slices
 def shifted_products(images: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
     """Convolve [N, H, W, C] with a kernel [k, k, 1, C], zero-padded on every side.
 
-    Can be differentiated in every mode, and stays what it is under `vmap` over kernels.
+    Supports all modes of differentiation, and keeps its form under `vmap` over kernels.
     """
     height, width, _, channels = kernel.shape
     rows = kernel.reshape(height * width, channels)
@@ -32,7 +32,7 @@ def shifted_products(images: jax.Array, kernel: jax.Array, stride: int, padding:
 
 def _padded(images: jax.Array, padding: int) -> jax.Array:
     padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    # In memory: as part of the loop over products, each of these would ask where the image ends.
+    # Materialise: fused into the loop, every product would check the image's bounds.
     return in_memory_on_cpu(padded)
 
 
@@ -40,10 +40,10 @@ def _padded(images: jax.Array, padding: int) -> jax.Array:
 def depthwise_with_gradients(
     images: jax.Array, kernel: jax.Array, stride: int, padding: int
 ) -> jax.Array:
-    """Convolve as `shifted_products` does, with gradients as fast, of reverse mode alone.
+    """Convolve like `shifted_products`, with equally fast gradients in reverse mode only.
 
-    The gradient of a sum of slices would be one of padded images, at twenty times the cost; here
-    it is a depthwise convolution again.
+    The gradient of a sum of slices would be a sum of padded images, at twenty times the cost; here
+    it is again a depthwise convolution.
     """
     return shifted_products(images, kernel, stride, padding)
 
@@ -74,9 +74,9 @@ def _backward(
 def _to_kernel(
     images: jax.Array, kernel: jax.Array, stride: int, padding: int, gradient: jax.Array
 ) -> jax.Array:
-    """The gradient [k, k, 1, C] to the kernel: an image at a time, whose products stay in a cache.
+    """Compute the kernel's gradient [k, k, 1, C], one image at a time so that products stay cached.
 
-    They are summed by a product with ones: XLA's own sum over all axes but the last goes through
+    They are summed by a matrix product with ones: XLA's own sum over all axes but the last accesses
     memory with a stride, at two to five times the cost.
     """
     height, width, _, channels = kernel.shape

@@ -1,4 +1,4 @@
-"""What the descriptions of all families share: their tables, and which block a variable is in."""
+"""The base of all architecture descriptions: conversion, checks, and the block of a variable."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,24 +12,24 @@ from rtl_jax.runtime import limits
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# A split point counts the blocks before it; this one leaves everything behind it.
+# A split point counts the blocks before it; this one comes before everything.
 BEFORE_STEM = -1
 
-# What divides by less, or subtracts more, is no normalisation of pixels in [0, 1].
+# Smaller deviations or larger means do not normalise pixels in [0, 1].
 _SMALLEST_STD = 1e-6
 _LARGEST = 1e6
 
 
 class Description:
-    """The base of a frozen dataclass that describes a network; it has no fields of its own.
+    """The base of frozen dataclasses that describe a network; it has no fields of its own.
 
-    A family gives `name`, `num_classes`, `mean`, `std` and whatever else it is built from, the
-    names of its blocks, and those of the parts before and behind them. A part behind the last
-    block, such as a last normalisation, trains with the last block.
+    A family defines `name`, `num_classes`, `mean`, `std` and all else it is built from, the names
+    of its blocks, and those of the parts before and after them. Parts after the last block, such as
+    a last normalisation, train with the last block.
     """
 
-    # Options and their defaults, which `to_dict` leaves out: manifests and digests stay those
-    # from before there was a choice.
+    # Options and their defaults, which `to_dict` omits so that manifests and digests are the same
+    # as before an option was introduced.
     OPTIONS: ClassVar[Mapping[str, Any]] = {}
     STEM: ClassVar[tuple[str, ...]] = ()
     TAIL: ClassVar[tuple[str, ...]] = ()
@@ -40,43 +40,43 @@ class Description:
     std: tuple[float, float, float]
 
     def block_names(self) -> list[str]:
-        """The paths of the blocks from input to output."""
+        """List the paths of the blocks from input to output."""
         raise NotImplementedError
 
     def joined(self) -> Mapping[str, int]:
-        """The block that parts of other paths train with, by the beginning of their paths."""
+        """Map path prefixes of parts outside blocks to the block that they train with."""
         return {}
 
     @property
     def num_parameters(self) -> int:
-        """All parameters that train, without building anything."""
+        """The number of trainable parameters, without building the network."""
         raise NotImplementedError
 
     @property
     def bn_momentum(self) -> float:
-        """The weight of the new batch in running statistics."""
+        """The weight of a new batch in running statistics."""
         return 0.1
 
     @property
     def num_blocks(self) -> int:
-        """All blocks, from input to output."""
+        """The number of blocks."""
         return len(self.block_names())
 
     @property
     def head(self) -> tuple[str, str]:
-        """The paths of the last layer's kernel [features, classes] and bias [classes]."""
+        """The paths of the head's kernel [features, classes] and bias [classes]."""
         return "fc/kernel", "fc/bias"
 
     @property
     def has_batch_stats(self) -> bool:
-        """Whether there are running statistics, which can be adapted."""
+        """Whether the network has running statistics, which can be adapted."""
         return True
 
     def block_of(self, path: str) -> int:
-        """The number of the block that a variable belongs to, from the input.
+        """Return the index of the block that a variable belongs to, from the input.
 
-        The stem's is BEFORE_STEM, the head's `num_blocks`. Raises UserError for a path that
-        belongs to no part of the network.
+        It is BEFORE_STEM for the stem and `num_blocks` for the head. Raises UserError for a path
+        that belongs to no part of the network.
         """
         if path in self.head:
             return self.num_blocks
@@ -88,17 +88,17 @@ class Description:
         raise UserError(f"no freezing rule covers {path!r} of {self.name}")
 
     def replace(self, **changes: Any) -> Self:
-        """The same architecture with some fields changed."""
+        """Return the same architecture with some fields changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
 
     def to_dict(self) -> dict[str, Any]:
-        """A dictionary that JSON can hold and `from_dict` reads back."""
+        """Return a JSON-serialisable dictionary that `from_dict` reads."""
         fields = dataclasses.asdict(self)  # type: ignore[call-overload]
         return {k: v for k, v in fields.items() if k not in self.OPTIONS or v != self.OPTIONS[k]}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """Read `to_dict`'s dictionary; raise UserError for unknown or missing fields."""
+        """Read a dictionary from `to_dict`. Raises UserError for unknown or missing fields."""
         known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         if unknown := set(fields) - known:
             raise UserError(
@@ -115,19 +115,19 @@ class Description:
 
 @lru_cache(maxsize=256)
 def _numbers(description: Description) -> dict[str, int]:
-    """The number of a block by the beginning of its variables' paths."""
+    """Map path prefixes of variables to the index of their block."""
     numbers = {name: index for index, name in enumerate(description.block_names())}
     numbers |= dict.fromkeys(description.STEM, BEFORE_STEM)
     numbers |= description.joined()
     return numbers | dict.fromkeys(description.TAIL, len(description.block_names()) - 1)
 
 
-# A description from a file may have anything in it, and nothing built from it says so: every
-# family checks the types of its fields first.
+# A description from a file may contain anything without failing later on, so every family checks
+# the types of its fields first.
 
 
 def require_common(description: Description) -> None:
-    """Raise UserError unless name, classes and normalisation are what they have to be."""
+    """Raise UserError unless the name, classes and normalisation are valid."""
     name, classes = description.name, description.num_classes
     named = isinstance(name, str) and len(name) <= limits.TEXT
     require(named, "name", f"text of at most {limits.TEXT:,} characters", name)
@@ -145,21 +145,21 @@ def require_common(description: Description) -> None:
 
 
 def require_size(description: Description) -> None:
-    """Raise UserError for more parameters than anybody trains, before one is evaluated."""
+    """Raise UserError for an absurd number of parameters, before any is evaluated."""
     number, most = description.num_parameters, limits.PARAMETERS
     expected = f"a network of at most {most:,} parameters"
     require(number <= most, "its widths", expected, f"{number:,}")
 
 
 def require_blocks(description: Description, field: str) -> None:
-    """Raise UserError for more blocks than any network has; `field` has their numbers."""
+    """Raise UserError for an absurd number of blocks, which `field` lists."""
     sizes = getattr(description, field)
     expected = f"positive numbers, at most {limits.BLOCKS:,} blocks in all"
     require(min(sizes, default=0) > 0 and sum(sizes) <= limits.BLOCKS, field, expected, sizes)
 
 
 def require_widths(description: Description, *fields: str) -> None:
-    """Raise UserError unless these whole numbers, or lists of them, are positive."""
+    """Raise UserError unless these integers, or lists of integers, are positive."""
     for field in fields:
         value = getattr(description, field)
         values = value if isinstance(value, tuple) else (value,)
@@ -167,14 +167,14 @@ def require_widths(description: Description, *fields: str) -> None:
 
 
 def require_whole(description: Description, *fields: str) -> None:
-    """Raise UserError unless these fields are whole numbers."""
+    """Raise UserError unless these fields are integers."""
     for field in fields:
         value = getattr(description, field)
         require(is_whole(value), field, "a whole number", value)
 
 
 def require_wholes(description: Description, *fields: str) -> None:
-    """Raise UserError unless these fields are tuples of whole numbers."""
+    """Raise UserError unless these fields are tuples of integers."""
     for field in fields:
         value = getattr(description, field)
         whole = isinstance(value, tuple) and all(map(is_whole, value))
@@ -182,24 +182,24 @@ def require_wholes(description: Description, *fields: str) -> None:
 
 
 def require_text(description: Description, *fields: str) -> None:
-    """Raise UserError unless these fields are text."""
+    """Raise UserError unless these fields are strings."""
     for field in fields:
         value = getattr(description, field)
         require(isinstance(value, str), field, "text", value)
 
 
 def require_truth(description: Description, *fields: str) -> None:
-    """Raise UserError unless these fields are true or false."""
+    """Raise UserError unless these fields are booleans."""
     for field in fields:
         value = getattr(description, field)
         require(isinstance(value, bool), field, "true or false", value)
 
 
 def is_whole(value: object) -> bool:
-    """Whether a value is a whole number, and no truth value."""
+    """Return whether a value is an integer and not a boolean."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def is_finite(value: object) -> bool:
-    """Whether a value is a number, and not absurdly large."""
+    """Return whether a value is a number and not absurdly large."""
     return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) <= _LARGEST

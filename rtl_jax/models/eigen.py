@@ -1,4 +1,4 @@
-"""The convolution that is fastest on a CPU, with gradients as fast."""
+"""The fastest convolution on a CPU, with equally fast gradients."""
 
 from functools import partial
 
@@ -10,10 +10,10 @@ from rtl_jax.models.plain_convolution import dot_convolution, xla_convolution
 
 
 def _few_pixels(images: jax.Array, kernel: jax.Array, stride: int) -> bool:
-    """Whether a matrix product beats Eigen's convolution; docs/benchmarks.md has the times.
+    """Return whether a matrix product beats Eigen's convolution; see docs/benchmarks.md.
 
-    It does where the kernel is the larger part of the work, and where it is larger than the
-    image, which Eigen meets with a plain loop (15 to 50 times slower).
+    It does if the kernel accounts for most of the work, or is larger than the image, for which
+    Eigen uses a plain loop (15 to 50 times slower).
     """
     height, width = images.shape[1:3]
     pixels = height * width // stride**2
@@ -22,12 +22,12 @@ def _few_pixels(images: jax.Array, kernel: jax.Array, stride: int) -> bool:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def eigen_convolution(images: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
-    """XLA's convolution on a CPU, with gradients that are again convolutions for Eigen.
+    """Apply XLA's convolution on a CPU, with gradients that Eigen can also compute.
 
-    XLA hands a convolution to Eigen if it is NHWC, HWIO and not reversed, and otherwise runs
-    a plain loop nest, 8 to 90 times slower. It rewrites those of a program's top level into
-    that form, those inside `lax.scan` and the like it does not, and JAX's gradients of a
-    convolution do not have it. Those written here do.
+    XLA passes a convolution to Eigen if it is NHWC, HWIO and not reversed, and otherwise runs a
+    plain loop nest, 8 to 90 times slower. It rewrites convolutions at the top level of a program
+    into that form, but not those inside `lax.scan` and similar. JAX's gradients of a convolution do
+    not have the form; the ones defined here do.
     """
     if _few_pixels(images, kernel, stride):
         return dot_convolution(images, kernel, stride, padding)
@@ -56,11 +56,11 @@ eigen_convolution.defvjp(_forward, _backward)
 def _to_images(
     images: jax.Array, kernel: jax.Array, stride: int, padding: int, gradient: jax.Array
 ) -> jax.Array:
-    """The gradient [N, H, W, I] to the images: with the kernel turned around, or a product."""
+    """Compute the images' gradient [N, H, W, I], with the flipped kernel or a matrix product."""
     if stride > 1 and kernel.shape[2] * stride**2 <= kernel.shape[3]:
         return _to_phases(images, kernel, stride, padding, gradient)
     if stride > 1 or _few_pixels(images, kernel, stride):
-        # With a stride Eigen would convolve a gradient of zeros, mostly.
+        # With a stride, Eigen would convolve a gradient that is mostly zeros.
         _, pullback = jax.vjp(
             lambda images: dot_convolution(images, kernel, stride, padding), images
         )
@@ -74,17 +74,17 @@ def _to_images(
 def _to_phases(
     images: jax.Array, kernel: jax.Array, stride: int, padding: int, gradient: jax.Array
 ) -> jax.Array:
-    """The gradient [N, H, W, I] to the images of a convolution with a stride, as one without.
+    """Compute the images' gradient [N, H, W, I] of a strided convolution by an unstrided one.
 
-    Pixels at the same place in squares of stride x stride see the same part of the kernel. All
-    places are outputs of one convolution of the gradient, [N, H / s, W / s, s * s * I]. For few
-    inputs, such as the colours in front of a first layer, a fifth of the cost of adding up k * k
+    Pixels at the same position (phase) in squares of stride x stride use the same part of the
+    kernel. All phases are outputs of one convolution of the gradient, [N, H / s, W / s, s * s * I].
+    For few inputs, such as the colours of an image, this takes a fifth of the time of adding k * k
     shifted products.
     """
     batch, height, width, inputs = images.shape
     rows, low, high = _phase_rows(kernel.shape[0], stride, padding)
     columns, left, right = _phase_rows(kernel.shape[1], stride, padding)
-    # One row and column of zeros more, for what a place does not see.
+    # An additional row and column of zeros, for what a phase does not use.
     larger = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
     parts = larger[rows[:, :, None, None], columns[None, None]]  # [T, s, T', s, I, O]
     parts = parts.transpose(0, 2, 5, 1, 3, 4).reshape(*parts.shape[:3:2], kernel.shape[3], -1)
@@ -101,11 +101,11 @@ def _to_phases(
 
 
 def _phase_rows(size: int, stride: int, padding: int) -> tuple[np.ndarray, int, int]:
-    """Which row of a kernel a pixel sees, by the distance of the output and the pixel's phase.
+    """Tabulate the kernel row that links a pixel to an output, by their distance and the phase.
 
-    Pixel stride * q + phase sees through row u the output i with stride * i + u - padding =
-    stride * q + phase. Returns u by i - q, from its lowest to its highest, and phase, int
-    [T, stride] (`size` where there is none), and both ends.
+    Pixel stride * q + phase contributes through row u to the output i with
+    stride * i + u - padding = stride * q + phase. Returns u by i - q, from lowest to highest, and
+    phase, int [T, stride] (`size` if there is none), and the lowest and highest i - q.
     """
     seen = {
         ((phase + padding - row) // stride, phase): row
@@ -124,7 +124,7 @@ def _phase_rows(size: int, stride: int, padding: int) -> tuple[np.ndarray, int, 
 def _to_kernel(
     images: jax.Array, kernel: jax.Array, stride: int, padding: int, gradient: jax.Array
 ) -> jax.Array:
-    """The gradient [k, k, I, O] to the kernel: images as inputs, gradients as the kernel."""
+    """Compute the kernel's gradient [k, k, I, O] by convolving images with output gradients."""
     after = [
         size + (steps - 1) * stride - length - padding
         for size, steps, length in zip(

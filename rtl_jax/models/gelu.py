@@ -11,10 +11,10 @@ from rtl_jax.models.in_memory import in_memory_on_cpu
 
 @jax.custom_jvp
 def gelu(inputs: jax.Array) -> jax.Array:
-    """Multiply each value by the normal distribution's share below it; differentiable throughout.
+    """Multiply each value by the normal distribution function at it; differentiable in any order.
 
-    By `erf` as torch does it, where Flax has `erfc`, which costs twice as much. The derivative
-    computes it anew from the inputs, so that nothing else of their size is kept for it.
+    Uses `erf` as in torch, rather than Flax's `erfc`, which costs twice as much. The derivative
+    recomputes it from the inputs, so that no other array of their size is stored.
     """
     return inputs * _share_below(inputs)
 

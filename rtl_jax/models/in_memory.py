@@ -1,4 +1,4 @@
-"""Values that XLA is to have in memory on a CPU, where what it would fuse them into costs more."""
+"""Prevention of XLA fusions that are slow on a CPU, by materialising values in memory."""
 
 from typing import TypeVar
 
@@ -8,11 +8,11 @@ Values = TypeVar("Values")
 
 
 def in_memory_on_cpu(values: Values) -> Values:
-    """Return the arrays of a pytree; on a CPU computed once, in memory, elsewhere as XLA will.
+    """Return a pytree of arrays, which on a CPU are computed once and kept in memory.
 
-    On a CPU a fused loop computes cheap values anew for each of its uses, and XLA hands sums and
-    products to a library together with all that leads to them, which there runs more slowly. Can be
-    differentiated in every mode.
+    On a CPU, a fused loop recomputes cheap values for each use, and XLA passes sums and products to
+    a library together with the operations before them, which run more slowly there. Elsewhere, this
+    does nothing. Supports all modes of differentiation.
     """
     return lax.platform_dependent(  # type: ignore[no-any-return]
         values, cpu=lax.optimization_barrier, default=lambda values: values

@@ -1,4 +1,4 @@
-"""How the variables of convolutional networks are drawn: as torchvision draws a ResNet's."""
+"""Initialisation of convolutional networks, as for torchvision's ResNets."""
 
 import math
 
@@ -14,17 +14,17 @@ Variables = dict[str, jax.Array]
 def initialize(
     architecture: Description, key: jax.Array, shapes: Variables, stats: Variables
 ) -> tuple[Variables, Variables]:
-    """Random parameters and fresh statistics (mean 0, variance 1), distributed as torchvision's.
+    """Draw parameters as torchvision does, and initial statistics (mean 0, variance 1).
 
     `shapes` and `stats` describe every parameter and statistic.
 
-    Convolutions are normal with He's variance by their outputs, the head uniform within
-    1 / sqrt(features), scales 1, biases 0.
+    Convolutions are normal with He's variance (fan-out), the head is uniform within
+    +-1 / sqrt(features), scales are 1, biases 0.
     """
     kernels = [path for path in shapes if path.endswith("kernel") and path not in architecture.head]
     sizes = [math.prod(shapes[path].shape) for path in kernels]
     key, head_key = jax.random.split(key)
-    # One draw cut in pieces: a draw per kernel would compile for seconds.
+    # Split a single draw: one draw per kernel would take seconds to compile.
     draws = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
     params: Variables = {}
     for path, shape in shapes.items():

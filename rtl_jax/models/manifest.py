@@ -1,6 +1,6 @@
-"""What a network's manifest may say, checked before anything is built from it.
+"""Validation of a network's manifest, before anything is built from it.
 
-A directory from elsewhere may say anything. Entries that nothing reads are left as they are.
+A directory from elsewhere may contain anything. Entries that are never read are not checked.
 """
 
 import re
@@ -21,7 +21,7 @@ TEMPERATURES = (1e-3, 1e3)
 
 
 class Entry(NamedTuple):
-    """Whether a value is one that an entry may have, and which those are, in words."""
+    """The valid values of an entry: a predicate, and a description for messages."""
 
     holds: Callable[[Any], bool]
     words: str
@@ -46,7 +46,7 @@ _CALIBRATION = {
 
 
 def check(manifest: object) -> None:
-    """Raise UserError, naming the entry, unless a parsed manifest is one that `save` writes."""
+    """Raise UserError, naming the entry, unless `save` could have written a parsed manifest."""
     if not isinstance(manifest, dict):
         raise UserError(f"expected a table, received {_shortened(manifest)}")
     found = manifest.get("format")
@@ -71,9 +71,9 @@ def check(manifest: object) -> None:
 
 
 def _check_provenance(known: Mapping[str, Any], num_classes: int) -> None:
-    """Raise UserError unless what `Network` and the tasks read of a provenance is what they read.
+    """Raise UserError unless the entries that `Network` and the tasks read are valid.
 
-    Null is what was not known.
+    Null means unknown.
     """
     for name in ("kind", "run"):
         _optional(_NAME, f"provenance.{name}", known.get(name))
@@ -103,7 +103,7 @@ def _check_provenance(known: Mapping[str, Any], num_classes: int) -> None:
 
 
 def _check_settings(settings: object) -> None:
-    """Whoever uses settings checks their values: here only that they are values, in groups."""
+    """Check only that settings are values in groups; their users check the values."""
     _require(_TABLE, "provenance.settings", settings)
     assert isinstance(settings, dict)
     for name, group in settings.items():
@@ -152,7 +152,7 @@ def _are_digests(value: object) -> bool:
 
 
 def _shortened(value: object) -> str:
-    """What was received, in a few words, whatever its size: it may be millions of digests."""
+    """Shorten a received value for a message; it may consist of millions of digests."""
     if isinstance(value, list | dict):
         return f"a {'list' if isinstance(value, list) else 'table'} of {len(value):,}"
     return shown(value)

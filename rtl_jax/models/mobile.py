@@ -1,7 +1,7 @@
-"""MobileNetV2 and MNASNet: inverted residuals, whose 3x3 and 5x5 convolutions are depthwise.
+"""MobileNetV2 and MNASNet: inverted residuals with depthwise 3x3 and 5x5 convolutions.
 
-A block is one inverted residual; the first one has no expansion. The last convolution, of 1x1,
-trains with the last block.
+A block is one inverted residual; the first has no expansion. The last convolution, 1x1, trains with
+the last block.
 """
 
 import dataclasses
@@ -31,13 +31,13 @@ from rtl_jax.models.description import (
 
 Kind = Literal["mobilenet_v2", "mnasnet"]
 
-# torchvision's MNASNet was trained with a momentum of its own.
+# torchvision's MNASNet was trained with a different momentum.
 _MOMENTUM = {"mobilenet_v2": 0.1, "mnasnet": 1 - 0.9997}
 _ACTIVATION = {"mobilenet_v2": "relu6", "mnasnet": "relu"}
 
 
 class BlockSpec(NamedTuple):
-    """An inverted residual: its path, and its layers' sizes."""
+    """An inverted residual: its path and the sizes of its layers."""
 
     name: str
     inputs: int
@@ -49,10 +49,10 @@ class BlockSpec(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class MobileArchitecture(Description):
-    """A chain of inverted residuals.
+    """A sequence of inverted residuals.
 
-    `first_width` is that of the first block, without expansion. Every stage has a number of blocks,
-    a width, and for its blocks an expansion, a kernel size and, for the first of them, a stride.
+    `first_width` is the width of the first block, which has no expansion. Every stage has a number
+    of blocks, a width, an expansion and a kernel size, and a stride for its first block.
     """
 
     STEM: ClassVar = ("stem_layer",)
@@ -106,27 +106,27 @@ class MobileArchitecture(Description):
                 channels = width
 
     def block_names(self) -> list[str]:
-        """The blocks, as 'stage0/0', ..., 'stage6/0'."""
+        """List the blocks, as 'stage0/0', ..., 'stage6/0'."""
         return [spec.name for spec in self.block_specs()]
 
     @property
     def activation(self) -> str:
-        """What follows all normalisations but a block's last."""
+        """The activation after all normalisations except the last of a block."""
         return _ACTIVATION[self.kind]
 
     @property
     def bn_momentum(self) -> float:
-        """The weight of the new batch in running statistics."""
+        """The weight of a new batch in running statistics."""
         return _MOMENTUM[self.kind]
 
     @property
     def num_features(self) -> int:
-        """Width of the pooled features that the head sees."""
+        """The width of the pooled features, the input of the head."""
         return self.tail_width
 
     @property
     def num_parameters(self) -> int:
-        """All parameters that train, without building anything."""
+        """The number of trainable parameters, without building the network."""
         number = (27 + 2) * self.stem_width
         number += (self.stage_widths[-1] + 2 + self.num_classes) * self.tail_width
         for name, inputs, inner, outputs, kernel, _ in self.block_specs():
@@ -177,7 +177,7 @@ ARCHITECTURES = {
 
 
 class InvertedResidual(nnx.Module):
-    """Widen by 1x1, convolve depthwise, narrow by 1x1; and a shortcut where the shape stays."""
+    """Widen (1x1), convolve depthwise, narrow (1x1); with a shortcut if the shape is unchanged."""
 
     def __init__(
         self,
@@ -216,7 +216,7 @@ class InvertedResidual(nnx.Module):
 
 
 class MobileNet(BlockNetwork):
-    """The network."""
+    """The MobileNetV2 or MNASNet."""
 
     def __init__(
         self,
@@ -233,7 +233,7 @@ class MobileNet(BlockNetwork):
             "dtype": dtype,
             "method": method,
         }
-        # An attribute cannot have the name of a method.
+        # Not `stem`, which is a method.
         self.stem_layer = ConvNorm(3, arch.stem_width, 3, 2, **options)
         members: dict[str, list[nnx.Module]] = {}
         for spec in arch.block_specs():
@@ -245,14 +245,14 @@ class MobileNet(BlockNetwork):
         self.fc = ClassificationHead(arch.tail_width, arch.num_classes)
 
     def blocks(self) -> list[Any]:
-        """All inverted residuals, from input to output."""
+        """Return all inverted residuals, from input to output."""
         stages = range(len(self.architecture.stage_sizes) + 1)
         return [block for stage in stages for block in getattr(self, f"stage{stage}")]
 
     def stem(self, images: jax.Array, train: bool) -> jax.Array:
-        """3x3 with stride 2."""
+        """Apply a 3x3 convolution with stride 2."""
         return self.stem_layer(images, train)
 
     def pool(self, features: jax.Array, train: bool) -> jax.Array:
-        """The last convolution, and the mean."""
+        """Apply the last convolution and take the mean."""
         return super().pool(self.tail(features, train), train)

@@ -1,9 +1,9 @@
 """Networks of any family as pure functions of flat dictionaries.
 
-Conventions of the whole package: `images` are NHWC float in [0, 1], `features` what flows between
-blocks, `logits` [N, classes]; `params` and `batch_stats` are flat dictionaries from a path such as
-'layer4/2/conv1/kernel' to an array, so that freezing, checkpoints, `vmap` over seeds and Hessians
-work on plain pytrees. NNX objects live inside a step only.
+Conventions of the whole package: `images` are NHWC float in [0, 1], `features` are the activations
+between blocks, `logits` are [N, classes]. `params` and `batch_stats` are flat dictionaries from a
+path such as 'layer4/2/conv1/kernel' to an array, so that freezing, checkpoints, `vmap` over seeds
+and Hessians work on plain pytrees. NNX objects exist only inside a step.
 """
 
 from collections.abc import Mapping
@@ -34,10 +34,10 @@ def definition(
     dtype: jnp.dtype = jnp.float32,
     method: ConvMethod | None = None,
 ) -> nnx.GraphDef:
-    """The static part of a network, hashable; `bind` adds the variables.
+    """Return the hashable static part of a network; `bind` adds the variables.
 
-    `dtype` is what blocks compute in (float32 or bfloat16; variables stay float32);
-    `method` the convolution's form, by default the backend's.
+    `dtype` is the dtype in which blocks compute (float32 or bfloat16; variables stay float32).
+    `method` is the implementation of convolutions, by default the backend's.
     """
     return _definition(architecture, jnp.dtype(dtype), method or choose_convolution())
 
@@ -48,10 +48,10 @@ def _definition(architecture: Architecture, dtype: jnp.dtype, method: ConvMethod
 
 
 def bind(graphdef: nnx.GraphDef, params: Mapping, batch_stats: Mapping) -> Any:
-    """A network with these variables, for use inside a step; the dictionaries stay untouched."""
+    """Return a network with these variables for use in a step, without changing them."""
 
     def state(variables: Mapping) -> nnx.State:
-        # JAX arrays: NNX would write new statistics into a NumPy array, the caller's own.
+        # JAX arrays, since NNX would write new statistics into the caller's NumPy arrays.
         leaves: Any = {_unflatten(path): jnp.asarray(leaf) for path, leaf in variables.items()}
         return nnx.from_flat_state(leaves)
 
@@ -59,12 +59,12 @@ def bind(graphdef: nnx.GraphDef, params: Mapping, batch_stats: Mapping) -> Any:
 
 
 def batch_stats_of(network: Any) -> Variables:
-    """The running statistics as a flat dictionary, after a call with `train` for instance."""
+    """Return the running statistics as a flat dictionary, e.g. after a call with `train`."""
     return _flatten(nnx.state(network, nnx.BatchStat))
 
 
 def variable_shapes(architecture: Architecture) -> tuple[Variables, Variables]:
-    """Shape and dtype of every parameter and statistic, without computing anything."""
+    """Return the shape and dtype of every parameter and statistic, without computing them."""
     params, batch_stats = _variable_shapes(architecture)
     return dict(params), dict(batch_stats)
 
@@ -80,7 +80,7 @@ def _variable_shapes(architecture: Architecture) -> tuple[Variables, Variables]:
 
 @partial(jax.jit, static_argnums=0)
 def initialize(architecture: Architecture, key: jax.Array) -> tuple[Variables, Variables]:
-    """Random parameters and fresh statistics, as the architecture's family draws them."""
+    """Draw random parameters and initial statistics, as defined by the architecture's family."""
     shapes = variable_shapes(architecture)
     return family_of(architecture).initialize(architecture, key, *shapes)
 
@@ -88,7 +88,7 @@ def initialize(architecture: Architecture, key: jax.Array) -> tuple[Variables, V
 def check_variables(
     architecture: Architecture, params: Mapping, batch_stats: Mapping, where: str
 ) -> None:
-    """Raise UserError naming every variable that is missing, left over or of the wrong shape."""
+    """Raise UserError naming every variable that is missing, unexpected or of the wrong shape."""
     wanted_params, wanted_stats = variable_shapes(architecture)
     problems = []
     for wanted, received in ((wanted_params, params), (wanted_stats, batch_stats)):

@@ -1,4 +1,4 @@
-"""A network: its architecture, its variables, and what it knows of itself."""
+"""A network: its architecture, its variables and its provenance."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -28,14 +28,14 @@ from rtl_jax.runtime.digest import digest
 from rtl_jax.runtime.paths import absolute
 from rtl_jax.runtime.switches import pinned
 
-# What a network sees that does not say what it was made for: ImageNet's size.
+# The image size for networks that do not record theirs: ImageNet's.
 DEFAULT_IMAGE_SIZE = 224
 
 LogitsFn = Callable[[jax.Array], jax.Array]
 
 
 class HeadWeights(NamedTuple):
-    """The last layer: kernel [features, classes] and bias [classes]."""
+    """The head: kernel [features, classes] and bias [classes]."""
 
     kernel: np.ndarray
     bias: np.ndarray
@@ -43,7 +43,7 @@ class HeadWeights(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Network:
-    """A network, its weights, and what it knows about itself.
+    """A network with its weights and provenance.
 
     Attributes:
       architecture: the structure, including image normalisation.
@@ -64,7 +64,7 @@ class Network:
     batch_stats: Mapping[str, Any]
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    # ---- What it knows ----------------------------------------------------------------------
+    # ---- Properties -------------------------------------------------------------------------
 
     @property
     def num_classes(self) -> int:
@@ -105,11 +105,11 @@ class Network:
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 of all variables, in hex, which names the network in the names of runs."""
+        """The sha256 of all variables, in hex, which identifies the network in run names."""
         return digest((dict(self.params), dict(self.batch_stats)))
 
     def columns(self) -> dict[str, Any]:
-        """Return what a result row says about the network."""
+        """Return the columns of a result row that describe the network."""
         source = self.provenance.get("source")  # of a converted network, its file's name
         known = source if isinstance(source, Mapping) else {}
         return {
@@ -118,7 +118,7 @@ class Network:
             "num_classes": self.architecture.num_classes,
         }
 
-    # ---- What it computes -------------------------------------------------------------------
+    # ---- Computation ------------------------------------------------------------------------
 
     @property
     def head(self) -> HeadWeights:
@@ -130,13 +130,13 @@ class Network:
     ) -> jax.tree_util.Partial:
         """Return a function from images [N, H, W, 3] in [0, 1] to logits [N, classes].
 
-        It is a pytree whose arrays are arguments of any compiled program it is passed to, and runs
-        in evaluation mode.
+        It is a pytree, whose arrays become arguments of any compiled program it is passed to, and
+        runs in evaluation mode.
 
         Args:
-          dtype: what blocks compute in.
-          method: how convolutions are computed. Variables with a leading axis (many seeds) go
-            through `jax.vmap` over the result; then choose 'dot', see `models.convolution`.
+          dtype: the dtype in which blocks compute.
+          method: the implementation of convolutions. To `jax.vmap` over variables with a leading
+            axis (many seeds), choose 'dot'; see `models.convolution`.
         """
         graphdef = definition(self.architecture, dtype=dtype, method=method)
         return jax.tree_util.Partial(_logits, graphdef, *self._on_device)
@@ -157,7 +157,7 @@ class Network:
 
         Args:
           images: [N, H, W, 1 or 3], uint8 or float in [0, 1]; resized to the network's size.
-          image_size: another size.
+          image_size: a size to use instead.
           batch_size: images per batch; batches are padded to one size, so one program is compiled.
         """
         images, size = np.asarray(images), image_size or self.image_size or DEFAULT_IMAGE_SIZE
@@ -282,19 +282,18 @@ class Network:
             )
         return self.guarantees
 
-    # ---- From and to files ------------------------------------------------------------------
+    # ---- Input and output -------------------------------------------------------------------
 
     def replace(self, **changes: Any) -> "Network":
         """Return the same network with some fields changed."""
         return dataclasses.replace(self, **changes)
 
     def save(self, directory: epath.PathLike) -> None:
-        """Write the network to a directory that does not exist, completely or not at all.
+        """Write the network atomically to a new directory.
 
         Raises:
-          UserError: something exists there already, a variable is missing, left over or misshapen,
-          or the
-            disk cannot be written.
+          UserError: if something exists there already, a variable is missing, unexpected or of the
+            wrong shape, or the disk cannot be written.
         """
         storage.require_absent(absolute(directory))
         check_variables(self.architecture, self.params, self.batch_stats, str(absolute(directory)))
@@ -309,7 +308,7 @@ class Network:
         """Read a network that `save` wrote.
 
         Raises:
-          UserError: it is missing, damaged or inconsistent.
+          UserError: if it is missing, damaged or inconsistent.
         """
         manifest, variables = storage.read_network(directory, _shapes)
         architecture = registry.from_dict(manifest["architecture"])
@@ -320,9 +319,9 @@ class Network:
     def export(self, destination: str | Path) -> Path:
         """Write the network for PyTorch, with the tensor names of its family.
 
-        Normalisation is not part of such a file: subtract `architecture.mean` from pixels in [0, 1]
-        and divide by `architecture.std`. A .onnx or .stablehlo is a function of
-        pixels in [0, 1] to probabilities, normalisation and temperature included; a .timm is a
+        Such a file does not include normalisation: subtract `architecture.mean` from pixels in
+        [0, 1] and divide by `architecture.std`. A .onnx or .stablehlo file is a function from
+        pixels in [0, 1] to probabilities, including normalisation and temperature; a .timm is a
         folder that timm loads.
 
         Args:
@@ -332,7 +331,7 @@ class Network:
           The path of the file.
 
         Raises:
-          UserError: another file extension, or a destination that exists.
+          UserError: if the file extension is unknown or the destination exists.
         """
         for entry in entry_points(group="rtl_jax.exporters"):
             return entry.load()(self, destination, report=lambda _: None)
@@ -373,10 +372,10 @@ def _logits(
 
 @dataclasses.dataclass(frozen=True)
 class _FeaturesAt:
-    """Features at a split point, which is a constant of the program, as the structure is.
+    """Features at a split point, which is a constant of the program like the structure.
 
-    Two of one split point are equal, as two `functools.partial` are not: a program that takes them
-    is compiled once.
+    Unlike two `functools.partial`, two instances with the same split point are equal, so a program
+    that takes them compiles once.
     """
 
     split: int

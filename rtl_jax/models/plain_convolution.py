@@ -1,4 +1,4 @@
-"""A convolution as XLA has it, and as a product of matrices."""
+"""Convolution by XLA, and as a matrix product."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def dot_convolution(images: jax.Array, kernel: jax.Array, stride: int, padding: 
     slices = window_slices(images, height, width, stride)
     patches = slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=-1)
     matrix = kernel.reshape(height * width * inputs, outputs)
-    # As one matrix: XLA would transpose four dimensions for the kernel's gradient, at 2 to 5
-    # times the product's cost on a CPU.
+    # Flatten to a matrix: XLA would otherwise transpose four dimensions for the kernel's gradient,
+    # at 2 to 5 times the cost of the product on a CPU.
     rows = patches.reshape(-1, patches.shape[-1])
     return (rows @ matrix).reshape(*patches.shape[:-1], outputs)

@@ -1,4 +1,4 @@
-"""Pooling: the largest value, the mean, or the blurred one of every window."""
+"""Max-pooling, mean-pooling and blur-pooling."""
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,10 @@ from rtl_jax.models.windows import window_slices
 def max_pool(
     images: jax.Array, method: ConvMethod, stride: int = 2, *, size: int = 3, padding: int = 1
 ) -> jax.Array:
-    """The largest value of every window, by default 3x3, stride 2, padding 1; of equal ones the
-    first.
+    """Max-pool, by default with 3x3 windows, stride 2 and padding 1; ties go to the first value.
 
-    The gradient of XLA's pooling ('xla') runs on one core of a CPU; the other methods compare
-    slices, with the same values and gradients.
+    The gradient of XLA's pooling ('xla') uses a single CPU core. The other methods compare slices,
+    with the same values and gradients.
     """
     around = ((padding, padding),) * 2
     if method == "xla":
@@ -25,15 +24,15 @@ def max_pool(
     padded = jnp.pad(images, ((0, 0), *around, (0, 0)), constant_values=lowest)
     first, *others = window_slices(padded, size, size, stride)
     for other in others:
-        # A NaN is not larger than anything, and must not be lost.
+        # A NaN compares as not larger, but must propagate.
         first = jnp.where((other > first) | jnp.isnan(other), other, first)
     return first
 
 
 def mean_pool(images: jax.Array) -> jax.Array:
-    """The mean of every 2x2 window, stride 2; of those that leave the image, of what is in it.
+    """Average 2x2 windows with stride 2; at the edges, over the pixels inside the image.
 
-    As torch's AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False).
+    Like torch's AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False).
     """
     batch, height, width, channels = images.shape
     padded = jnp.pad(images, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
@@ -47,7 +46,7 @@ def mean_pool(images: jax.Array) -> jax.Array:
 
 
 def blur_pool(images: jax.Array) -> jax.Array:
-    """A 3x3 binomial blur with stride 2 of images that are reflected at their edges."""
+    """Apply a 3x3 binomial blur with stride 2, with reflection at the edges."""
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
     weights = np.outer([1, 2, 1], [1, 2, 1]).reshape(-1) / 16
     first, *others = (

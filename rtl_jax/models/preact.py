@@ -1,8 +1,8 @@
 """Pre-activation ResNets for small images: PreActResNet-18 and the wide ResNets of CIFAR.
 
-A block normalises and activates before its convolutions, and a last normalisation follows all
-blocks. Where the files of RobustBench differ, the description says so: what shortcuts see, their
-kernel, and the side on which strided convolutions are padded.
+A block normalises and activates before its convolutions; a last normalisation follows all blocks.
+The description covers the variants in RobustBench's files: the input of shortcuts, their kernel,
+and the side on which strided convolutions are padded.
 """
 
 import dataclasses
@@ -37,12 +37,11 @@ Padding = Literal["both", "end"]
 
 @dataclasses.dataclass(frozen=True)
 class PreActArchitecture(Description):
-    """A pre-activation ResNet of two 3x3 convolutions a block, on 3x3 convolutions of the image.
+    """A pre-activation ResNet with two 3x3 convolutions per block and a 3x3 stem.
 
-    `stage_widths` are the channels of each stage; all stages but the first halve the image.
-    `shortcut` says whether convolutions of shortcuts see a block's input or its activation.
-    `padding` is of convolutions with a stride: 'both' sides, or the 'end' alone, as TensorFlow
-    pads.
+    `stage_widths` are the channels of each stage; all stages except the first downsample by 2.
+    `shortcut` says whether shortcut convolutions take a block's input or its activation. `padding`
+    applies to strided convolutions: 'both' sides, or only the 'end', as in TensorFlow.
     """
 
     OPTIONS: ClassVar = {"activation": "relu", "bn_eps": 1e-5}
@@ -88,7 +87,7 @@ class PreActArchitecture(Description):
 
     @property
     def num_parameters(self) -> int:
-        """All parameters that train, without building anything."""
+        """The number of trainable parameters, without building the network."""
         number = 27 * self.stem_width + (self.num_features + 1) * self.num_classes
         for _, channels, out, stride in self.block_specs():
             number += 9 * out * (channels + out) + 2 * (channels + out)
@@ -98,11 +97,11 @@ class PreActArchitecture(Description):
 
     @property
     def num_features(self) -> int:
-        """Width of the pooled features that the head sees."""
+        """The width of the pooled features, the input of the head."""
         return self.stage_widths[-1]
 
     def block_names(self) -> list[str]:
-        """The blocks from input to output, as 'layer1/0', ..., 'layer3/3'."""
+        """List the blocks from input to output, as 'layer1/0', ..., 'layer3/3'."""
         return [name for name, *_ in self.block_specs()]
 
     def block_specs(self) -> Iterator[tuple[str, int, int, int]]:
@@ -139,7 +138,7 @@ ARCHITECTURES = {
 
 
 class PreActBlock(nnx.Module):
-    """Normalise, activate, convolve, twice; plus a shortcut."""
+    """Normalise, activate and convolve, twice; with a shortcut."""
 
     def __init__(
         self,
@@ -152,7 +151,7 @@ class PreActBlock(nnx.Module):
         method: ConvMethod,
     ):
         def conv(inputs: int, kernel: int, stride: int = 1) -> Conv:
-            # What is padded at its end alone is padded before the convolution.
+            # Padding only at the end is done before the convolution.
             padding = 0 if self.end and stride == 2 else None
             return Conv(
                 inputs, outputs, kernel, stride, padding=padding, dtype=dtype, method=method
@@ -185,7 +184,7 @@ class PreActBlock(nnx.Module):
 
 
 class PreActResNet(BlockNetwork):
-    """The network; its variables have one set of paths, whatever the files call them."""
+    """The network; its variables have the same paths for all file formats."""
 
     def __init__(
         self,
@@ -208,16 +207,16 @@ class PreActResNet(BlockNetwork):
         self.fc = ClassificationHead(arch.num_features, arch.num_classes)
 
     def blocks(self) -> list[Any]:
-        """All blocks, from input to output."""
+        """Return all blocks, from input to output."""
         stages = range(1, len(self.architecture.stage_sizes) + 1)
         return [block for stage in stages for block in getattr(self, f"layer{stage}")]
 
     def stem(self, images: jax.Array, train: bool) -> jax.Array:
-        """The first convolution, which nothing follows."""
+        """Apply the first convolution, without normalisation or activation."""
         return self.conv1(images)
 
     def pool(self, features: jax.Array, train: bool) -> jax.Array:
-        """The last normalisation and activation, where there are any, and the mean."""
+        """Apply any last normalisation and activation, and take the mean."""
         if self.architecture.final_norm:
             features = ACTIVATIONS[self.architecture.activation](self.bn(features, train))
         return super().pool(features, train)

@@ -1,8 +1,8 @@
-"""The families of networks: adding one is a file beside `resnet` and an entry in `FAMILIES`.
+"""The families of networks. To add one, write a file like `resnet` and an entry in `FAMILIES`.
 
-An architecture is data, a frozen and hashable dataclass; a module is built from it. What the rest
-of the package asks of them is written down in `Architecture` and `Module`, and the contract test
-`check_model` holds every family to it.
+An architecture is data, a frozen and hashable dataclass; a module is built from it. `Architecture`
+and `Module` define what the rest of the package requires of them; the contract test `check_model`
+checks every family.
 """
 
 import dataclasses
@@ -32,14 +32,14 @@ Variables = dict[str, jax.Array]
 
 
 class Architecture(Protocol):
-    """What a network looks like, as data.
+    """An architecture as data.
 
     name: such as 'resnet50'. num_classes: of the head. mean, std: of the normalisation inside.
-    num_blocks: split points run from -1, before the stem, to this. num_features: what the head
-    sees. head: paths of its kernel [features, classes] and bias. has_batch_stats: whether there are
-    running statistics, and bn_momentum the weight of a new batch in them. block_of(path): the block
-    of a variable, -1 for the stem, `num_blocks` for the head. to_dict(): what JSON can hold, read
-    back by the class method `from_dict`.
+    num_blocks: split points run from -1, before the stem, to this. num_features: the width of the
+    head's input. head: paths of its kernel [features, classes] and bias. has_batch_stats: whether
+    there are running statistics; bn_momentum: the weight of a new batch in them. block_of(path):
+    the block of a variable, -1 for the stem, `num_blocks` for the head. to_dict(): a
+    JSON-serialisable dictionary, which the class method `from_dict` reads.
     """
 
     def __hash__(self) -> int: ...
@@ -69,8 +69,8 @@ class Architecture(Protocol):
 class Module(Protocol):
     """A network with its variables, for use inside a step; `images` are [N, H, W, 3] in [0, 1].
 
-    `suffix(prefix(images, split), split)` is the network, for every split point; with `train` batch
-    statistics normalise, and the running ones move.
+    `suffix(prefix(images, split), split)` is the network, for every split point. With `train`,
+    normalisation uses batch statistics and updates the running ones.
     """
 
     def prefix(self, images: jax.Array, split: int, *, train: bool = False) -> jax.Array: ...
@@ -80,9 +80,11 @@ class Module(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """architecture: the dataclass. module: called with it, `dtype` and `method`, gives the network.
-    initialize: called with it, a key and the shapes of parameters and statistics, draws both.
-    named: its architectures by name.
+    """A family of networks.
+
+    architecture: the dataclass. module: makes the network from an architecture, `dtype` and
+    `method`. initialize: draws parameters and statistics from an architecture, a key and the shapes
+    of both. named: the family's architectures by name.
     """
 
     architecture: Any
@@ -130,22 +132,22 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(arch: Any) -> Family:
-    """The family that an architecture belongs to."""
+    """Return the family that an architecture belongs to."""
     return FAMILIES[family_name(arch)]
 
 
 def family_name(arch: Any) -> str:
-    """What `FAMILIES` calls the family that an architecture belongs to."""
+    """Return the name in `FAMILIES` of an architecture's family."""
     return next(name for name, one in FAMILIES.items() if isinstance(arch, one.architecture))
 
 
 def to_dict(arch: Any) -> dict[str, Any]:
-    """An architecture as JSON can hold it, its family among the fields."""
+    """Convert an architecture, including its family, to a JSON-serialisable dictionary."""
     return {"family": family_name(arch), **arch.to_dict()}
 
 
 def from_dict(fields: Mapping[str, Any]) -> Any:
-    """Read `to_dict`'s dictionary; what names no family is a ResNet.
+    """Read a dictionary from `to_dict`; without a family, it describes a ResNet.
 
     Raises UserError for an unknown family, and for unknown or missing fields.
     """

@@ -16,7 +16,7 @@ from rtl_jax.models.pooling import blur_pool, max_pool, mean_pool
 
 
 class Block(nnx.Module):
-    """A residual block: convolutions, each with batch normalisation, plus a shortcut."""
+    """A residual block: convolutions, each with batch normalisation, and a shortcut."""
 
     def __init__(
         self,
@@ -74,16 +74,16 @@ class Block(nnx.Module):
 
 
 def downsampled(features: jax.Array, anti_aliasing: str) -> jax.Array:
-    """Every second row and column, as anti-aliasing has them; 'none': all."""
+    """Downsample by 2 with anti-aliasing; 'none' leaves the features unchanged."""
     if anti_aliasing == "blur":
         return blur_pool(features)
-    if anti_aliasing == "average":  # where the size is odd, without the last row and column
+    if anti_aliasing == "average":  # drops the last row or column of an odd size
         return mean_pool(features[:, : features.shape[1] // 2 * 2, : features.shape[2] // 2 * 2])
     return features
 
 
 class ResNet(BlockNetwork):
-    """The network; attributes are named as torchvision's, so that paths map one to one."""
+    """The network, with attributes named as in torchvision, so that paths map one to one."""
 
     def __init__(
         self,
@@ -112,16 +112,16 @@ class ResNet(BlockNetwork):
         for stage, size in enumerate(arch.stage_sizes, start=1):
             members = [blocks[f"layer{stage}/{index}"] for index in range(size)]
             setattr(self, f"layer{stage}", nnx.List(members))
-        # The head computes in float32 whatever the blocks do: logits feed a softmax.
+        # The head always computes in float32, since logits feed a softmax.
         self.fc = ClassificationHead(arch.num_features, arch.num_classes)
 
     def blocks(self) -> list[Block]:
-        """All residual blocks, from input to output."""
+        """Return all residual blocks, from input to output."""
         stages = range(1, len(self.architecture.stage_sizes) + 1)
         return [block for stage in stages for block in getattr(self, f"layer{stage}")]
 
     def stem(self, images: jax.Array, train: bool) -> jax.Array:
-        """What the first block sees of normalised images."""
+        """Compute the input of the first block from normalised images."""
         arch, features = self.architecture, images
         activation = ACTIVATIONS[arch.activation]
         if arch.deep_stem:

@@ -1,6 +1,6 @@
-"""ShuffleNetV2: one half of the channels passes through a block, and halves are shuffled.
+"""ShuffleNetV2: half of the channels pass through a block, and the halves are shuffled.
 
-A block is one unit of a stage. The last convolution, of 1x1, trains with the last block.
+A block is one unit of a stage. The last convolution, 1x1, trains with the last block.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from rtl_jax.models.pooling import max_pool
 
 @dataclasses.dataclass(frozen=True)
 class ShuffleNetArchitecture(Description):
-    """A ShuffleNetV2; the first unit of every stage halves the image."""
+    """A ShuffleNetV2, where the first unit of every stage downsamples by 2."""
 
     STEM: ClassVar = ("conv1",)
     TAIL: ClassVar = ("conv5",)
@@ -71,17 +71,17 @@ class ShuffleNetArchitecture(Description):
                 channels = width
 
     def block_names(self) -> list[str]:
-        """The units, as 'stage2/0', ..., 'stage4/3'."""
+        """List the units, as 'stage2/0', ..., 'stage4/3'."""
         return [name for name, *_ in self.block_specs()]
 
     @property
     def num_features(self) -> int:
-        """Width of the pooled features that the head sees."""
+        """The width of the pooled features, the input of the head."""
         return self.tail_width
 
     @property
     def num_parameters(self) -> int:
-        """All parameters that train, without building anything."""
+        """The number of trainable parameters, without building the network."""
         number = (27 + 2) * self.stem_width
         number += (self.stage_widths[-1] + 2 + self.num_classes) * self.tail_width
         for _, inputs, outputs, stride in self.block_specs():
@@ -104,7 +104,7 @@ ARCHITECTURES = {
 
 
 class Unit(nnx.Module):
-    """Two branches side by side, their channels alternating; without a stride one is empty."""
+    """Two parallel branches with interleaved channels; without a stride, one is the identity."""
 
     def __init__(
         self, inputs: int, outputs: int, stride: int, *, dtype: jnp.dtype, method: ConvMethod
@@ -140,7 +140,7 @@ class Unit(nnx.Module):
 
 
 class ShuffleNet(BlockNetwork):
-    """The network."""
+    """The ShuffleNetV2."""
 
     def __init__(
         self,
@@ -163,14 +163,14 @@ class ShuffleNet(BlockNetwork):
         self.fc = ClassificationHead(arch.tail_width, arch.num_classes)
 
     def blocks(self) -> list[Any]:
-        """All units, from input to output."""
+        """Return all units, from input to output."""
         stages = range(2, len(self.architecture.stage_sizes) + 2)
         return [block for stage in stages for block in getattr(self, f"stage{stage}")]
 
     def stem(self, images: jax.Array, train: bool) -> jax.Array:
-        """3x3 with stride 2, and max-pooling."""
+        """Apply a 3x3 convolution with stride 2 and max-pooling."""
         return max_pool(self.conv1(images, train), self.method)
 
     def pool(self, features: jax.Array, train: bool) -> jax.Array:
-        """The last convolution, and the mean."""
+        """Apply the last convolution and take the mean."""
         return super().pool(self.conv5(features, train), train)

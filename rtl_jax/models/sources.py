@@ -1,4 +1,4 @@
-"""From the name of a checkpoint to a network: random, bundled, converted, trained or from torch."""
+"""Load a network by the name of a checkpoint: random, bundled, converted, trained or torch's."""
 
 import logging
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from rtl_jax.runtime.program import typed
 
 logger = logging.getLogger(__name__)
 
-# Turns a torch file or hf:REPO/FILE into a network's directory, inside a cache directory.
+# Converts a torch file or hf:REPO/FILE to a network's directory inside a cache directory.
 Convert = Callable[[str, Path], Path]
 
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".tar", ".safetensors", ".bin")
@@ -35,19 +35,19 @@ _WHERE = {
 
 
 def load_source(checkpoint: str, *, arch: str = "", seed: int = 0, **shape: Any) -> Network:
-    """The network that a checkpoint's name says, with NumPy variables.
+    """Load the network that a checkpoint names, with NumPy variables.
 
     Args:
       checkpoint: a network's directory, a work directory with one finished network, a torch file
         (.pt .pth .ckpt .safetensors), hf:REPO/FILE, bundled:NAME, or random.
-      arch: the name of an architecture: what to draw with 'random', else a check of what the
-        checkpoint holds; empty: whatever it holds.
-      seed: of a random network.
-      shape: of a random network: `stem`, `stage_sizes`, `stage_widths`; see `architecture`.
+      arch: the name of the architecture to draw with 'random', or that the checkpoint must have;
+        empty: any.
+      seed: the seed of a random network.
+      shape: options of a random network: `stem`, `stage_sizes`, `stage_widths`; see `architecture`.
 
     Raises:
-      UserError: there is no such checkpoint (the message says where to get it), it is damaged, or
-        it is not of the architecture `arch`.
+      UserError: if there is no such checkpoint (the message says where to get it), it is damaged,
+        or it does not have the architecture `arch`.
     """
     if checkpoint == "random":
         return random_network(arch, seed=seed, **shape)
@@ -82,8 +82,8 @@ def load_source(checkpoint: str, *, arch: str = "", seed: int = 0, **shape: Any)
 
 
 def converter() -> Convert | None:
-    """What is installed beside this package to convert torch files, of whose formats it knows
-    nothing; None: nothing."""
+    """Return the installed converter of torch files, whose formats this package does not know, or
+    None."""
     return next((entry.load() for entry in entry_points(group="rtl_jax.converters")), None)
 
 
@@ -95,7 +95,7 @@ def random_network(
     stage_sizes: tuple[int, ...] | None = None,
     stage_widths: tuple[int, ...] | None = None,
 ) -> Network:
-    """A network drawn by a seed. Raises UserError for an unknown architecture or stem."""
+    """Draw a network from a seed. Raises UserError for an unknown architecture or stem."""
     given = {"stage_sizes": stage_sizes, "stage_widths": stage_widths}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if not arch:
@@ -108,7 +108,7 @@ def random_network(
 
 
 def _network_directory(path: epath.Path) -> epath.Path:
-    """`path` itself if it is a network, else the one that a task left in that work directory."""
+    """Return `path` if it is a network, else the one that a task left in that work directory."""
     for place in (path, path / "network"):
         if is_network(place):
             return place

@@ -34,21 +34,21 @@ Trees = dict[str, dict[str, np.ndarray]]  # 'params' and 'batch_stats'
 
 
 def is_network(directory: epath.PathLike) -> bool:
-    """Whether a directory holds a network that `Network.load` can read."""
+    """Return whether a directory holds a network that `Network.load` can read."""
     return (epath.Path(directory) / _MANIFEST).exists()
 
 
 def networks_in(workdir: epath.PathLike) -> list[epath.Path]:
-    """The directories of the networks that finished runs left in a work directory, sorted."""
+    """List, in order, the networks that finished runs left in a work directory."""
     found = epath.Path(workdir).glob("runs/*/network")
     return sorted(directory for directory in found if is_network(directory))
 
 
 def write_network(directory: epath.PathLike, known: Mapping[str, Any], variables: Trees) -> None:
-    """Write variables and a manifest of what is `known`; complete or not at all.
+    """Write variables and a manifest with the entries `known`, atomically.
 
-    On multiple hosts, only the first writes. Raises UserError where something exists already, where
-    `read_network` would refuse what is `known`, and where the disk refuses.
+    On multiple hosts, only the first writes. Raises UserError if something exists already, if
+    `read_network` would reject `known`, or if the disk cannot be written.
     """
     if jax.process_index() != 0:
         return
@@ -77,12 +77,12 @@ def write_network(directory: epath.PathLike, known: Mapping[str, Any], variables
                 ocp.StandardCheckpointer(multiprocessing_options=this_host_alone()) as checkpointer,
             ):
                 checkpointer.save(temporary / "variables", variables)
-        except ValueError as error:  # how tensorstore reports a full disk
+        except ValueError as error:  # tensorstore's error for a full disk
             raise UserError(f"cannot write {directory}: {error}") from error
 
 
 def require_absent(directory: epath.Path) -> None:
-    """Raise UserError where something exists already."""
+    """Raise UserError if something exists already."""
     if directory.exists():
         raise UserError(f"{directory} exists already: remove it or choose another destination")
 
@@ -90,10 +90,10 @@ def require_absent(directory: epath.Path) -> None:
 def read_network(
     directory: epath.PathLike, shapes: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 ) -> tuple[dict[str, Any], Trees]:
-    """The manifest and the variables of a directory.
+    """Read the manifest and the variables of a directory.
 
     `shapes` maps the manifest to the variables' names and shapes, {'params': {...}, 'batch_stats':
-    {...}}. Raises UserError where the network is absent, damaged or not what was written.
+    {...}}. Raises UserError if the network is missing, damaged or has changed since it was written.
     """
     directory = absolute(directory)
     path = directory / _MANIFEST
@@ -131,7 +131,7 @@ def read_network(
 
 
 def _checked(text: str) -> dict[str, Any]:
-    """A manifest that may be believed. Raises UserError and ValueError."""
+    """Parse and validate a manifest. Raises UserError or ValueError if it is invalid."""
     if len(text) > limits.MANIFEST_BYTES:
         raise ValueError(f"its manifest has more than {limits.MANIFEST_BYTES:,} bytes")
     manifest = parse_json(text)
@@ -140,8 +140,8 @@ def _checked(text: str) -> dict[str, Any]:
 
 
 def _require_files(directory: epath.Path) -> None:
-    """Raise ValueError where something below a local directory is neither a file nor a directory:
-    a pipe has no end, and a link may lead to one."""
+    """Raise ValueError if something below a local directory is neither a file nor a directory,
+    since a pipe has no end, and a link may lead to one."""
     place = os.fspath(directory)
     if "://" in place:
         return
@@ -153,12 +153,12 @@ def _require_files(directory: epath.Path) -> None:
 
 
 def _elements(wanted: Mapping[str, Any]) -> int:
-    """How many numbers the largest of the variables holds."""
+    """Return the number of elements of the largest variable."""
     return max(math.prod(leaf.shape) for tree in wanted.values() for leaf in tree.values())
 
 
 def this_host_alone() -> ocp.options.MultiprocessingOptions:
-    """No barriers: what is written is the same on every host, and one host writes it."""
+    """Return options without barriers: all hosts have the same data, and one writes it."""
     own = jax.process_index()
     return ocp.options.MultiprocessingOptions(
         primary_host=own,
@@ -168,7 +168,7 @@ def this_host_alone() -> ocp.options.MultiprocessingOptions:
 
 
 def require_room(directory: epath.Path, arrays: Any) -> None:
-    """Raise OSError if the disk is too full for `arrays`: Orbax would say so at great length."""
+    """Raise OSError if the disk is too full for `arrays`, instead of Orbax's lengthy error."""
     if "://" in os.fspath(directory):
         return
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + (1 << 20)
@@ -178,10 +178,10 @@ def require_room(directory: epath.Path, arrays: Any) -> None:
 
 
 def verify(path: epath.Path, most: int | None = None) -> None:
-    """Read all arrays that Orbax wrote to `path`, one after the other; ValueError if one fails.
+    """Read all arrays that Orbax wrote to `path` sequentially; raise ValueError if one fails.
 
-    Orbax reads them all at once; where one is damaged, the others end in background threads
-    that print a traceback each. What claims to have more than `most` elements is not read.
+    Orbax itself reads them concurrently: if one is damaged, the threads that read the others each
+    print a traceback. Arrays that claim more than `most` elements are not read.
     """
     place = os.fspath(path)
     base = place if "://" in place else {"driver": "file", "path": os.path.join(place, "")}
@@ -209,6 +209,6 @@ def _restore(path: epath.Path, restore_args: Any) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, in one line."""
+    """Return the message of an exception in one line."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__

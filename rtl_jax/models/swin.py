@@ -1,8 +1,8 @@
-"""Swin transformers in Flax NNX, as timm has them.
+"""Swin transformers in Flax NNX, following timm.
 
-A block is one of attention within windows and one MLP; every second block shifts its windows. What
-halves the image before a stage belongs to the stage's first block, the last normalisation to the
-last block. Between blocks features are [N, H, W, width].
+A block is attention within windows and an MLP; every second block shifts its windows. The
+downsampling before a stage belongs to the stage's first block, the last normalisation to the last
+block. Between blocks, features are [N, H, W, width].
 """
 
 import dataclasses
@@ -20,17 +20,17 @@ from rtl_jax.models.checked_description import CheckedDescription, require_depth
 from rtl_jax.models.convolution import ConvMethod
 from rtl_jax.models.token_layers import Activation, LayerNorm, Linear, Mlp, PatchConv, attend
 
-_MASKED = -100.0  # timm's score of tokens that a shifted window joins and the image does not
+_MASKED = -100.0  # timm's score for tokens that only the shift of a window made neighbours
 
 
 @dataclasses.dataclass(frozen=True)
 class SwinArchitecture(CheckedDescription):
     """A Swin transformer as data; hashable, and JSON-able through `to_dict` and `from_dict`.
 
-    depths, heads: of the stages. width: of the first stage; each further one has twice as much.
-    window: tokens of a window's side. patch: pixels of a token's side. pad_before_shift: where the
-    image does not fill its windows, pad it first and shift it then, as torchvision does, not timm.
-    activation ('gelu' is the exact one), norm_eps: as timm's.
+    depths, heads: of the stages. width: of the first stage, doubled in every further one. window:
+    the side of a window in tokens. patch: the side of a token in pixels. pad_before_shift: whether
+    images that do not fill their windows are padded before the shift, as in torchvision but not in
+    timm. activation ('gelu' is the exact one), norm_eps: as in timm.
     """
 
     depths: tuple[int, ...] = (2, 2, 6, 2)
@@ -46,7 +46,7 @@ class SwinArchitecture(CheckedDescription):
     STEM: ClassVar = ("patch_embed",)
 
     def require_sizes(self) -> None:
-        """Raise UserError for sizes of which no network can be made."""
+        """Raise UserError for sizes that define no valid network."""
         require_depths(self.depths)
         require(len(self.depths) <= 16, "depths", "16 stages at most", self.depths)
         require(self.width > 0, "width", "a positive number", self.width)
@@ -67,12 +67,12 @@ class SwinArchitecture(CheckedDescription):
 
     @property
     def num_features(self) -> int:
-        """Width of the features that the head sees."""
+        """The width of the features, the input of the head."""
         return self.widths[-1]
 
     @property
     def num_parameters(self) -> int:
-        """All parameters that train, without building anything."""
+        """The number of trainable parameters, without building the network."""
         number = (3 * self.patch**2 + 3) * self.width
         for before in self.widths[:-1]:
             number += 8 * before + 4 * before * 2 * before
@@ -83,7 +83,7 @@ class SwinArchitecture(CheckedDescription):
         return number + 2 * self.num_features + (self.num_features + 1) * self.num_classes
 
     def block_names(self) -> list[str]:
-        """The blocks from input to output, what halves the image among the first of a stage."""
+        """List the blocks from input to output; downsampling is part of a stage's first block."""
         return [
             f"stages/{stage}/{index}"
             for stage, depth in enumerate(self.depths)
@@ -92,7 +92,7 @@ class SwinArchitecture(CheckedDescription):
 
 
 class WindowAttention(nnx.Module):
-    """Self-attention within windows [N, T, width], with a bias for every pair of places."""
+    """Self-attention within windows [N, T, width], with relative position biases."""
 
     def __init__(self, window: int, width: int, heads: int, *, dtype: jnp.dtype):
         self.relative_position_bias_table = nnx.Param(jnp.zeros(((2 * window - 1) ** 2, heads)))
@@ -101,7 +101,7 @@ class WindowAttention(nnx.Module):
         self.window, self.heads = window, heads
 
     def __call__(self, tokens: jax.Array, mask: np.ndarray | None) -> jax.Array:
-        """`mask`, [windows, T, T], is added to the scores of each window of an image."""
+        """Attend; `mask`, [windows, T, T], is added to the scores of each window of an image."""
         count, size, width = tokens.shape
         qkv = self.qkv(tokens).reshape(count, size, 3, self.heads, width // self.heads)
         table = self.relative_position_bias_table[...]
@@ -118,17 +118,17 @@ class WindowAttention(nnx.Module):
 
 
 def _places(window: int) -> np.ndarray:
-    """Where the bias of each pair of a window's places is in its table, int [T, T]."""
+    """Return the table index of the bias for each pair of positions in a window, int [T, T]."""
     rows, columns = (each.reshape(-1) for each in np.mgrid[:window, :window])
     down = rows[:, None] - rows + window - 1
     return down * (2 * window - 1) + columns[:, None] - columns + window - 1
 
 
 def _mask(rows: int, columns: int, window: int, shifts: tuple[int, int]) -> np.ndarray:
-    """Scores that keep tokens apart which only a shift made neighbours, [windows, T, T]."""
+    """Return scores that mask pairs of tokens that only the shift joined, [windows, T, T]."""
     regions = np.zeros((rows, columns))
     for axis, (size, shift) in enumerate(zip((rows, columns), shifts, strict=True)):
-        # As timm's slices, of which the last is the whole axis where it is not shifted.
+        # Follows timm's slices, the last of which is the whole axis if it is not shifted.
         along = np.zeros(size)
         along[size - window : size - shift], along[size - shift if shift else 0 :] = 1, 2
         regions += 3 ** (1 - axis) * (along[:, None] if axis == 0 else along)
@@ -138,7 +138,7 @@ def _mask(rows: int, columns: int, window: int, shifts: tuple[int, int]) -> np.n
 
 
 class PatchMerging(nnx.Module):
-    """Squares of four tokens as one, normalised, of twice the width."""
+    """Merges squares of four tokens into one of twice the width, with normalisation."""
 
     def __init__(self, arch: SwinArchitecture, width: int, *, dtype: jnp.dtype):
         self.norm = LayerNorm(4 * width, eps=arch.norm_eps, dtype=dtype)
@@ -154,9 +154,9 @@ class PatchMerging(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention within windows and an MLP, each behind its normalisation and beside its shortcut.
+    """Attention within windows and an MLP, each with a normalisation before it and a shortcut.
 
-    The first one of a stage merges tokens of `before` channels.
+    The first block of a stage merges tokens of `before` channels.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class Block(nnx.Module):
     def _attend(self, features: jax.Array) -> jax.Array:
         batch, height, width, channels = features.shape
         window = self.attn.window
-        # What is one window is not shifted.
+        # A single window is not shifted.
         down, across = (0 if size <= window else self.shift for size in (height, width))
         shifted = bool(down or across)
         rows, columns = (-(-size // window) * window for size in (height, width))
@@ -212,7 +212,7 @@ class Block(nnx.Module):
 
 
 class PatchEmbed(nnx.Module):
-    """Tokens of pixels, normalised."""
+    """Patch embedding with normalisation."""
 
     def __init__(self, arch: SwinArchitecture, *, dtype: jnp.dtype):
         self.proj = PatchConv(3, arch.width, arch.patch, dtype=dtype)
@@ -223,7 +223,7 @@ class PatchEmbed(nnx.Module):
 
 
 class Swin(BlockNetwork):
-    """The network; attributes are named as timm's, where they can be."""
+    """The network, with attributes named as in timm where possible."""
 
     def __init__(
         self,
@@ -253,11 +253,11 @@ class Swin(BlockNetwork):
         self.fc = ClassificationHead(arch.num_features, arch.num_classes)
 
     def blocks(self) -> Sequence[Block]:
-        """All blocks, over all stages."""
+        """Return all blocks, over all stages."""
         return [block for stage in self.stages for block in stage]
 
     def stem(self, images: jax.Array, train: bool) -> jax.Array:
-        """Tokens of normalised images, at their places."""
+        """Compute the tokens of normalised images, [N, H, W, width]."""
         arch = self.architecture
         last = arch.patch * 2 ** (len(arch.depths) - 1)  # pixels of a token of the last stage
         height, width = images.shape[1:3]
@@ -274,7 +274,7 @@ class Swin(BlockNetwork):
         return self.patch_embed(images)
 
     def pool(self, features: jax.Array, train: bool) -> jax.Array:
-        """The average over all places, normalised before."""
+        """Normalise, then take the average over all positions."""
         kind = jnp.promote_types(features.dtype, jnp.float32)
         return self.norm(features).mean((1, 2), dtype=kind)
 

@@ -1,7 +1,7 @@
-"""The layers of networks from the time of transformers: all but convolutions and statistics.
+"""The layers of transformers and related networks, except convolutions and batch normalisation.
 
-Tokens are [N, T, width], or [N, H, W, width] where their places matter. Variables are float32;
-matrices multiply in the `dtype` of their layer, normalisations and softmax in float32 at least.
+Tokens are [N, T, width], or [N, H, W, width] if their positions matter. Variables are float32;
+matrix products use the `dtype` of their layer, normalisation and softmax at least float32.
 """
 
 import math
@@ -24,12 +24,12 @@ ACTIVATIONS = activations.ACTIVATIONS | {"gelu_tanh": partial(nnx.gelu, approxim
 
 
 def at_least_float32(values: jax.Array) -> jax.Array:
-    """The values in a type that loses nothing in a sum or a softmax."""
+    """Cast values to at least float32, for sums and softmax."""
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
 class Linear(nnx.Module):
-    """A linear layer; kernel [inputs, outputs], and a bias unless told otherwise."""
+    """A linear layer with kernel [inputs, outputs] and, by default, a bias."""
 
     def __init__(self, inputs: int, outputs: int, *, dtype: jnp.dtype, bias: bool = True):
         self.kernel = nnx.Param(jnp.zeros((inputs, outputs)))
@@ -37,7 +37,7 @@ class Linear(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        # As one matrix: what several leading axes become is up to XLA, and not always a product.
+        # Flatten to a matrix: with several leading axes, XLA does not always use a matrix product.
         rows = inputs.reshape(-1, inputs.shape[-1])
         outputs = rows @ jnp.asarray(self.kernel[...], self.dtype)
         if self.bias is not None:
@@ -46,7 +46,7 @@ class Linear(nnx.Module):
 
 
 class LayerNorm(nnx.Module):
-    """Normalisation of each token over its last axis, by the biased variance, as torch's."""
+    """Layer normalisation over the last axis with the biased variance, as in torch."""
 
     def __init__(self, width: int, *, eps: float, dtype: jnp.dtype):
         self.scale = nnx.Param(jnp.ones(width))
@@ -64,7 +64,7 @@ class LayerNorm(nnx.Module):
 
 
 class Mlp(nnx.Module):
-    """Two linear layers with an activation between them."""
+    """Two linear layers with an activation in between."""
 
     def __init__(self, width: int, inner: int, *, activation: Activation, dtype: jnp.dtype):
         self.fc1 = Linear(width, inner, dtype=dtype)
@@ -76,9 +76,9 @@ class Mlp(nnx.Module):
 
 
 class PatchConv(nnx.Module):
-    """A convolution whose stride is its size, as a matrix product; what does not fit is left out.
+    """A convolution with stride equal to its size, as a matrix product; remainders are dropped.
 
-    Kernel [size, size, inputs, outputs], with a bias.
+    It has a kernel [size, size, inputs, outputs] and a bias.
     """
 
     def __init__(self, inputs: int, outputs: int, size: int, *, dtype: jnp.dtype):
@@ -114,8 +114,8 @@ def attend(
     scores = at_least_float32((queries * scale) @ keys.swapaxes(-1, -2))
     if bias is not None:
         scores = scores + bias
-    # Weights are divided by their sum behind the product, where numbers are fewer, and so in the
-    # gradient, which then needs no sum over all weights.
+    # Divide by the sum of the weights after the product, where there are fewer numbers; the
+    # gradient then needs no sum over all weights either.
     weights = jnp.exp(scores - lax.stop_gradient(scores.max(-1, keepdims=True)))
     total = in_memory_on_cpu(weights.sum(-1, keepdims=True))
     sums = at_least_float32(weights.astype(values.dtype) @ values)
@@ -125,10 +125,10 @@ def attend(
 def resized_positions(
     positions: jax.Array, old: tuple[int, int], new: tuple[int, int], prefix: int
 ) -> jax.Array:
-    """Position embeddings [1, prefix + T, width] of one grid for another, as timm has it.
+    """Resize position embeddings [1, prefix + T, width] to another grid, as in timm.
 
-    Bicubic, with antialiasing where the new grid is smaller; those of the first tokens, which have
-    no place in the grid, stay.
+    Bicubic, with antialiasing if the new grid is smaller. The first `prefix` embeddings, which are
+    not in the grid, are unchanged.
     """
     if old == new:
         return positions
@@ -143,11 +143,11 @@ def resized_positions(
 def initialize(
     architecture: Any, key: jax.Array, shapes: Variables, stats: Variables
 ) -> tuple[Variables, Variables]:
-    """Random parameters, in LeCun's way; statistics have mean 0 and variance 1.
+    """Draw parameters by LeCun's initialisation; statistics have mean 0 and variance 1.
 
-    `shapes` and `stats` describe every parameter and statistic. Kernels are normal with deviation
-    1 / sqrt(inputs), embeddings with 0.02, both cut at 2 deviations; scales are 1, biases 0, and
-    `gamma`, which scales a branch, `architecture.initial_gamma`.
+    `shapes` and `stats` describe every parameter and statistic. Kernels are normal with standard
+    deviation 1 / sqrt(inputs), embeddings with 0.02, both truncated at 2 deviations. Scales are 1,
+    biases 0, and `gamma`, which scales a branch, is `architecture.initial_gamma`.
     """
     constants = {
         "scale": 1.0,
@@ -164,7 +164,7 @@ def initialize(
         else:
             drawn.append(path)
     sizes = [math.prod(shapes[path].shape) for path in drawn]
-    # One draw cut in pieces: a draw per kernel would compile for seconds.
+    # Split a single draw: one draw per kernel would take seconds to compile.
     draws = jax.random.truncated_normal(key, -2, 2, (sum(sizes),))
     for path, draw in zip(drawn, jnp.split(draws, np.cumsum(sizes)[:-1]), strict=True):
         shape = shapes[path].shape

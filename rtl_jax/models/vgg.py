@@ -1,7 +1,7 @@
 """VGG, with and without batch normalisation.
 
-A block is a convolution with all that follows it up to the next, or one of the two linear layers in
-front of the head; the first convolution is the stem.
+A block is a convolution with everything up to the next one, or one of the two linear layers before
+the head; the first convolution is the stem.
 """
 
 import dataclasses
@@ -34,10 +34,10 @@ from rtl_jax.models.pooling import max_pool
 
 @dataclasses.dataclass(frozen=True)
 class VGGArchitecture(Description):
-    """A VGG: stages of 3x3 convolutions, each with max-pooling behind it.
+    """A VGG: stages of 3x3 convolutions, each followed by max-pooling.
 
-    `widths` are those of all convolutions, `stage_sizes` how many each stage has. The last maps are
-    averaged to `grid` x `grid`, which two linear layers of width `hidden` see.
+    `widths` are the widths of all convolutions, `stage_sizes` their numbers per stage. The last
+    feature maps are averaged to `grid` x `grid`, the input of two linear layers of width `hidden`.
     """
 
     STEM: ClassVar = ("conv0",)
@@ -75,22 +75,22 @@ class VGGArchitecture(Description):
             channels = width
 
     def block_names(self) -> list[str]:
-        """All convolutions but the first, and the two linear layers."""
+        """List all convolutions but the first, and the two linear layers."""
         return [f"conv{index}" for index in range(1, len(self.widths))] + ["fc1", "fc2"]
 
     @property
     def has_batch_stats(self) -> bool:
-        """Whether there are running statistics, which can be adapted."""
+        """Whether the network has running statistics, which can be adapted."""
         return self.batch_norm
 
     @property
     def num_features(self) -> int:
-        """What the head sees."""
+        """The width of the input of the head."""
         return self.hidden
 
     @property
     def num_parameters(self) -> int:
-        """All parameters that train, without building anything."""
+        """The number of trainable parameters, without building the network."""
         number = (self.widths[-1] * self.grid**2 + self.hidden + 2) * self.hidden
         for _, inputs, outputs, _ in self.conv_specs():
             number += (9 * inputs + (3 if self.batch_norm else 1)) * outputs
@@ -116,7 +116,7 @@ ARCHITECTURES = {
 
 
 class ConvBlock(nnx.Module):
-    """A convolution with bias, its normalisation where there is one, ReLU, and any max-pooling."""
+    """A convolution with bias, an optional normalisation, ReLU and optional max-pooling."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class LinearBlock(nnx.Module):
 
 
 def adaptive_mean(features: jax.Array, grid: int) -> jax.Array:
-    """The means of grid x grid windows that cover maps [N, H, W, C], as AdaptiveAvgPool2d."""
+    """Average maps [N, H, W, C] over grid x grid windows, like torch's AdaptiveAvgPool2d."""
     if features.shape[1:3] == (grid, grid):
         return features
     down, across = (_windows(size, grid) for size in features.shape[1:3])
@@ -166,7 +166,7 @@ def adaptive_mean(features: jax.Array, grid: int) -> jax.Array:
 
 
 def _windows(size: int, grid: int) -> np.ndarray:
-    """The weights [grid, size] of the means of windows, which may overlap."""
+    """Return the averaging weights [grid, size] of windows, which may overlap."""
     weights = np.zeros((grid, size))
     for index in range(grid):
         start, stop = index * size // grid, -(-(index + 1) * size // grid)
@@ -175,7 +175,7 @@ def _windows(size: int, grid: int) -> np.ndarray:
 
 
 class VGG(BlockNetwork):
-    """The network."""
+    """The VGG."""
 
     def __init__(
         self,
@@ -197,14 +197,14 @@ class VGG(BlockNetwork):
         self.fc = ClassificationHead(arch.hidden, arch.num_classes)
 
     def blocks(self) -> list[Any]:
-        """All convolutions but the first, and the two linear layers."""
+        """Return all convolutions but the first, and the two linear layers."""
         return [getattr(self, name) for name in self.architecture.block_names()]
 
     def stem(self, images: jax.Array, train: bool) -> jax.Array:
-        """The first convolution."""
+        """Apply the first convolution."""
         first = getattr(self, "conv0")  # noqa: B009 (set by its name, too)
         return first(images, train)
 
     def pool(self, features: jax.Array, train: bool) -> jax.Array:
-        """What the last linear layer puts out, in float32 at least."""
+        """Cast the output of the last linear layer to at least float32."""
         return features.astype(jnp.promote_types(features.dtype, jnp.float32))

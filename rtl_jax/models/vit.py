@@ -1,8 +1,8 @@
-"""Vision transformers (ViT, DeiT, DeiT III) in Flax NNX, as timm has them.
+"""Vision transformers (ViT, DeiT, DeiT III) in Flax NNX, following timm.
 
-A block is one of attention and one MLP, each with its normalisation and shortcut. The class token,
-the positions and what makes tokens of pixels are the stem; the last normalisation belongs to the
-last block. Between blocks features are tokens [N, T, width].
+A block is attention and an MLP, each with its normalisation and shortcut. The stem consists of the
+class token, the positions and the patch embedding; the last normalisation belongs to the last
+block. Between blocks, features are tokens [N, T, width].
 """
 
 import dataclasses
@@ -36,13 +36,13 @@ _HALF = (0.5, 0.5, 0.5)
 class ViTArchitecture(CheckedDescription):
     """A vision transformer as data; hashable, and JSON-able through `to_dict` and `from_dict`.
 
-    width: of tokens. depth: blocks. heads: of attention. patch: pixels of a token's side. grid:
-    tokens down and across for which the file has positions; other images' are interpolated.
-    mlp_width: inside the MLPs. stem: 'patch', or 'convolutions' of `stem_width` channels at first
-    (Singh et al. 2023). pool: the head sees the class 'token', or the 'average' of the others.
-    norm_after_pool: the last normalisation comes behind that. class_position: the class token has a
-    position too. layer_scale: each branch is scaled, channel by channel. qkv_bias, activation
-    ('gelu' is the exact one), norm_eps: as timm's.
+    width: of tokens. depth: the number of blocks. heads: of attention. patch: the side of a token
+    in pixels. grid: tokens down and across for which there are positions; other sizes are
+    interpolated. mlp_width: inside the MLPs. stem: 'patch', or 'convolutions' with initially
+    `stem_width` channels (Singh et al. 2023). pool: whether the head takes the class 'token' or the
+    'average' of the others. norm_after_pool: whether the last normalisation follows the pooling.
+    class_position: whether the class token has a position too. layer_scale: whether each branch is
+    scaled per channel. qkv_bias, activation ('gelu' is the exact one), norm_eps: as in timm.
     """
 
     width: int = 384
@@ -66,7 +66,7 @@ class ViTArchitecture(CheckedDescription):
     initial_gamma: ClassVar = 1e-6  # of layer scales, as in DeiT III
 
     def require_sizes(self) -> None:
-        """Raise UserError for sizes of which no network can be made."""
+        """Raise UserError for sizes that define no valid network."""
         for field in ("width", "heads", "patch", "mlp_width", "stem_width"):
             require(getattr(self, field) > 0, field, "a positive number", getattr(self, field))
         require_depths((self.depth,))
@@ -81,12 +81,12 @@ class ViTArchitecture(CheckedDescription):
 
     @property
     def num_features(self) -> int:
-        """Width of the features that the head sees."""
+        """The width of the features, the input of the head."""
         return self.width
 
     @property
     def num_parameters(self) -> int:
-        """All parameters that train, without building anything."""
+        """The number of trainable parameters, without building the network."""
         d, inner = self.width, self.mlp_width
         block = 4 * d * d + d + 3 * d * self.qkv_bias + 2 * d * inner + inner + d + 4 * d
         block += 2 * d * self.layer_scale
@@ -99,22 +99,22 @@ class ViTArchitecture(CheckedDescription):
 
     @property
     def num_positions(self) -> int:
-        """The number of tokens that have a position."""
+        """The number of tokens with a position."""
         return self.grid[0] * self.grid[1] + (self.class_token and self.class_position)
 
     def stem_stages(self) -> list[conv_stem.Stage]:
-        """The convolutions of the stem: four that halve the image, and one onto the width."""
+        """Return the stem's convolutions: four that downsample by 2, and one to the width."""
         widths = [3, *(self.stem_width * 2**index for index in range(4))]
         halving = [conv_stem.Stage(*pair, 3, 2) for pair in itertools.pairwise(widths)]
         return [*halving, conv_stem.Stage(widths[-1], self.width, 1, 1, normed=False)]
 
     def block_names(self) -> list[str]:
-        """The blocks from input to output."""
+        """List the blocks from input to output."""
         return [f"layers/{index}" for index in range(self.depth)]
 
 
 class Attention(nnx.Module):
-    """Self-attention of all tokens [N, T, width], in several heads."""
+    """Multi-head self-attention of tokens [N, T, width]."""
 
     def __init__(self, arch: ViTArchitecture, *, dtype: jnp.dtype):
         self.qkv = Linear(arch.width, 3 * arch.width, dtype=dtype, bias=arch.qkv_bias)
@@ -128,7 +128,7 @@ class Attention(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention and an MLP, each behind its normalisation and beside its shortcut."""
+    """Attention and an MLP, each with a normalisation before it and a shortcut."""
 
     def __init__(self, arch: ViTArchitecture, *, dtype: jnp.dtype):
         self.norm1 = LayerNorm(arch.width, eps=arch.norm_eps, dtype=dtype)
@@ -146,7 +146,7 @@ class Block(nnx.Module):
 
 
 class LayerScale(nnx.Module):
-    """A factor for every channel."""
+    """A learned factor for every channel."""
 
     def __init__(self, width: int, *, dtype: jnp.dtype):
         self.gamma = nnx.Param(jnp.zeros(width))
@@ -157,7 +157,7 @@ class LayerScale(nnx.Module):
 
 
 class PatchEmbed(nnx.Module):
-    """Tokens of pixels: [N, H, W, 3] to [N, H / patch, W / patch, width]."""
+    """Patch embedding: maps [N, H, W, 3] to [N, H / patch, W / patch, width]."""
 
     def __init__(self, arch: ViTArchitecture, *, dtype: jnp.dtype, method: ConvMethod):
         if arch.stem == "patch":
@@ -170,7 +170,7 @@ class PatchEmbed(nnx.Module):
 
 
 class ViT(BlockNetwork):
-    """The network; attributes are named as timm's, where they can be."""
+    """The network, with attributes named as in timm where possible."""
 
     def __init__(
         self,
@@ -191,11 +191,11 @@ class ViT(BlockNetwork):
         self.fc = ClassificationHead(arch.num_features, arch.num_classes)
 
     def blocks(self) -> Sequence[Block]:
-        """All blocks, from input to output."""
+        """Return all blocks, from input to output."""
         return list(self.layers)
 
     def _check_size(self, height: int, width: int) -> None:
-        """Raise UserError for images that are no whole number of patches."""
+        """Raise UserError for images whose sides are not multiples of the patch size."""
         patch = self.architecture.patch
         if height % patch or width % patch or not height * width:
             raise UserError(
@@ -204,7 +204,7 @@ class ViT(BlockNetwork):
             )
 
     def stem(self, images: jax.Array, train: bool) -> jax.Array:
-        """Tokens of normalised images, the class token first, with their positions."""
+        """Compute the tokens of normalised images with positions, the class token first."""
         arch = self.architecture
         self._check_size(*images.shape[1:3])
         grid = self.patch_embed(images)
@@ -223,9 +223,9 @@ class ViT(BlockNetwork):
         return jnp.concatenate([first, tokens + positions], axis=1)
 
     def pool(self, features: jax.Array, train: bool) -> jax.Array:
-        """What the head sees, normalised."""
+        """Compute the normalised input of the head."""
         arch = self.architecture
-        if arch.pool == "token":  # of the others nothing is seen
+        if arch.pool == "token":  # the others are not used
             return self.norm(features[:, 0]).astype(jnp.promote_types(self.dtype, jnp.float32))
         features = features if arch.norm_after_pool else self.norm(features)
         kind = jnp.promote_types(features.dtype, jnp.float32)
@@ -258,7 +258,7 @@ _PATCHES = (
     ("huge", 14),
 )
 
-# What a file without a description is called: DeiT's come first, whose pixels have ImageNet's mean.
+# Files without a description match in this order: DeiT first, with ImageNet's normalisation.
 ARCHITECTURES: dict[str, ViTArchitecture] = {
     architecture.name: architecture
     for architecture in (

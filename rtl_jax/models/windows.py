@@ -1,11 +1,11 @@
-"""What the windows of a convolution or a pooling see of images."""
+"""The windows of a convolution or pooling as slices of images."""
 
 import jax
 from jax import lax
 
 
 def window_slices(images: jax.Array, height: int, width: int, stride: int) -> list[jax.Array]:
-    """What each place of a window sees of padded images [N, H, W, I], row by row."""
+    """Return the slice of padded images [N, H, W, I] for each window position, row by row."""
     batch, rows, columns, inputs = images.shape
     down = (rows - height) // stride * stride + 1
     right = (columns - width) // stride * stride + 1

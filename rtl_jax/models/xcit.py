@@ -1,8 +1,8 @@
-"""XCiT, whose attention is among channels, in Flax NNX, as timm has it.
+"""XCiT, with attention among channels, in Flax NNX, following timm.
 
-A block is one of attention, one of local convolutions and one MLP; the last blocks attend from a
-class token alone. That token belongs to the first of these, the last normalisation to the last.
-Before them features are [N, H, W, width], between them tokens [N, 1 + T, width].
+A block is attention, local convolutions and an MLP. In the last blocks, only a class token attends;
+it belongs to the first of these blocks, and the last normalisation to the last. Before these blocks
+features are [N, H, W, width]; between them they are tokens [N, 1 + T, width].
 """
 
 import dataclasses
@@ -38,10 +38,10 @@ _WAVES = 32  # sines and cosines for each of the two axes
 class XCiTArchitecture(CheckedDescription):
     """An XCiT as data; hashable, and JSON-able through `to_dict` and `from_dict`.
 
-    depth, class_depth: blocks among channels, and those of the class token. patch: pixels of a
-    token's side; the last log2(patch) of `convolutions` halve the image. tokens_norm: blocks of the
-    class token normalise the others, too. activation ('gelu' is the exact one), norm_eps, bn_eps:
-    as timm's.
+    depth, class_depth: the numbers of channel-attention blocks and of class-token blocks. patch:
+    the side of a token in pixels; the last log2(patch) of `convolutions` downsample by 2.
+    tokens_norm: whether class-token blocks normalise the other tokens too. activation ('gelu' is
+    the exact one), norm_eps, bn_eps: as in timm.
     """
 
     width: int = 384
@@ -59,7 +59,7 @@ class XCiTArchitecture(CheckedDescription):
     STEM: ClassVar = ("patch_embed", "pos_embed")
 
     def require_sizes(self) -> None:
-        """Raise UserError for sizes of which no network can be made."""
+        """Raise UserError for sizes that define no valid network."""
         require_depths((self.depth, self.class_depth))
         require(self.mlp_width > 0, "mlp_width", "a positive number", self.mlp_width)
         require(self.convolutions in (3, 4), "convolutions", "3 or 4", self.convolutions)
@@ -75,17 +75,17 @@ class XCiTArchitecture(CheckedDescription):
 
     @property
     def num_features(self) -> int:
-        """Width of the features that the head sees."""
+        """The width of the features, the input of the head."""
         return self.width
 
     @property
     def has_batch_stats(self) -> bool:
-        """Whether there are running statistics, which can be adapted."""
+        """Whether the network has running statistics, which can be adapted."""
         return True
 
     @property
     def num_parameters(self) -> int:
-        """All parameters that train, without building anything."""
+        """The number of trainable parameters, without building the network."""
         d, inner = self.width, self.mlp_width
         both = 4 * d * d + 4 * d + 2 * d * inner + inner + d  # attention and MLP
         stem = sum(9 * before * after + 2 * after for before, after, _ in self.stem_stages())
@@ -95,7 +95,7 @@ class XCiTArchitecture(CheckedDescription):
         return number + 2 * d + (d + 1) * self.num_classes
 
     def stem_stages(self) -> list[tuple[int, int, int]]:
-        """Inputs, outputs and stride of each convolution of the stem."""
+        """Return the inputs, outputs and stride of each convolution of the stem."""
         number = self.convolutions
         widths = [3, *(self.width // 2**left for left in reversed(range(number)))]
         halving = self.patch.bit_length() - 1
@@ -104,13 +104,13 @@ class XCiTArchitecture(CheckedDescription):
         return [(before, after, stride) for (before, after), stride in pairs]
 
     def block_names(self) -> list[str]:
-        """The blocks from input to output."""
+        """List the blocks from input to output."""
         names = [f"layers/{index}" for index in range(self.depth)]
         return names + [f"class_layers/{index}" for index in range(self.class_depth)]
 
 
 class ChannelAttention(nnx.Module):
-    """Attention among the channels of each head, by their covariance over all tokens."""
+    """Attention among the channels of each head, from their cross-covariance over all tokens."""
 
     def __init__(self, arch: XCiTArchitecture, *, dtype: jnp.dtype):
         self.temperature = nnx.Param(jnp.ones((arch.heads, 1, 1)))
@@ -130,13 +130,13 @@ class ChannelAttention(nnx.Module):
 
 
 def _unit(tokens: jax.Array) -> jax.Array:
-    """[N, T, ...] at length 1 along T, as torch's normalize."""
+    """Normalise [N, T, ...] to unit length along T, like torch's normalize."""
     squares = jnp.square(at_least_float32(tokens)).sum(1, keepdims=True)
     return (tokens * lax.rsqrt(jnp.maximum(squares, 1e-24))).astype(tokens.dtype)
 
 
 class LocalInteraction(nnx.Module):
-    """Two depthwise convolutions, an activation and a batch normalisation between them."""
+    """Two depthwise convolutions with an activation and batch normalisation in between."""
 
     def __init__(self, arch: XCiTArchitecture, *, dtype: jnp.dtype, method: ConvMethod):
         def depthwise() -> Conv:
@@ -154,7 +154,7 @@ class LocalInteraction(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention among channels, local convolutions and an MLP, each scaled, beside shortcuts."""
+    """Channel attention, local convolutions and an MLP, each scaled, with shortcuts."""
 
     def __init__(self, arch: XCiTArchitecture, *, dtype: jnp.dtype, method: ConvMethod):
         def norm() -> LayerNorm:
@@ -175,7 +175,7 @@ class Block(nnx.Module):
 
 
 class Scale(nnx.Module):
-    """A factor for every channel."""
+    """A learned factor for every channel."""
 
     def __init__(self, width: int, *, dtype: jnp.dtype):
         self.gamma = nnx.Param(jnp.ones(width))
@@ -186,7 +186,7 @@ class Scale(nnx.Module):
 
 
 class ClassAttention(nnx.Module):
-    """Attention of the first token to all of [N, T, width]; [N, 1, width]."""
+    """Attention of the first token to all tokens, [N, T, width] to [N, 1, width]."""
 
     def __init__(self, arch: XCiTArchitecture, *, dtype: jnp.dtype):
         self.q, self.k, self.v, self.proj = (
@@ -204,7 +204,7 @@ class ClassAttention(nnx.Module):
 
 
 class ClassBlock(nnx.Module):
-    """Attention of the class token, and an MLP of it; the first one has the token."""
+    """Attention and an MLP for the class token; the first such block holds the token."""
 
     def __init__(self, arch: XCiTArchitecture, *, first: bool, dtype: jnp.dtype):
         if first:
@@ -227,12 +227,12 @@ class ClassBlock(nnx.Module):
         token, others = tokens[:, :1], tokens[:, 1:]
         token = self.norm2(token)
         others = self.norm2(others) if self.tokens_norm else others
-        # The others twice, as the authors' weights have been trained.
+        # The others are doubled, as when the authors' weights were trained.
         return jnp.concatenate([token + self.scale2(self.mlp(token)), others + others], axis=1)
 
 
 class PatchEmbed(nnx.Module):
-    """Convolutions with batch normalisation, an activation between them."""
+    """Convolutions with batch normalisation and activations in between."""
 
     def __init__(self, arch: XCiTArchitecture, *, dtype: jnp.dtype, method: ConvMethod):
         stages = arch.stem_stages()
@@ -253,7 +253,7 @@ class PatchEmbed(nnx.Module):
 
 
 class Positions(nnx.Module):
-    """Sines and cosines of a token's place, [1, H, W, width] through a linear layer."""
+    """Sinusoidal position embeddings passed through a linear layer, [1, H, W, width]."""
 
     def __init__(self, arch: XCiTArchitecture, *, dtype: jnp.dtype):
         self.token_projection = Linear(2 * _WAVES, arch.width, dtype=dtype)
@@ -276,7 +276,7 @@ class Positions(nnx.Module):
 
 
 class XCiT(BlockNetwork):
-    """The network; attributes are named as timm's, where they can be."""
+    """The network, with attributes named as in timm where possible."""
 
     def __init__(
         self,
@@ -298,11 +298,11 @@ class XCiT(BlockNetwork):
         self.fc = ClassificationHead(arch.num_features, arch.num_classes)
 
     def blocks(self) -> Sequence[Callable[[jax.Array, bool], jax.Array]]:
-        """All blocks, those of the class token last."""
+        """Return all blocks, with the class-token blocks last."""
         return [*self.layers, *self.class_layers]
 
     def stem(self, images: jax.Array, train: bool) -> jax.Array:
-        """Tokens of normalised images, at their places."""
+        """Compute the tokens of normalised images, with positions added."""
         height, width = images.shape[1:3]
         patch = self.architecture.patch
         if height % patch or width % patch or not height * width:
@@ -314,7 +314,7 @@ class XCiT(BlockNetwork):
         return features + self.pos_embed(*features.shape[1:3])
 
     def pool(self, features: jax.Array, train: bool) -> jax.Array:
-        """The class token, normalised."""
+        """Return the normalised class token."""
         return at_least_float32(self.norm(features[:, 0]))
 
 

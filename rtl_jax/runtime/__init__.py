@@ -1,1 +1,1 @@
-"""The machine that programs run on: devices, memory, paths, progress, interruption."""
+"""The runtime environment: devices, memory, paths, progress and interruption."""

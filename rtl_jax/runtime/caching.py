@@ -1,4 +1,4 @@
-"""Results that are kept, where they depend on JAX's 64-bit switch as well as on arguments."""
+"""Memoisation of results that depend on JAX's 64-bit switch as well as on arguments."""
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -10,9 +10,9 @@ Result = TypeVar("Result")
 
 
 def cached(function: Callable[..., Result]) -> Callable[..., Result]:
-    """Keep a function's last 64 results, those with 64 bits apart from those without.
+    """Cache a function's last 64 results, separately with and without JAX's 64-bit mode.
 
-    For shapes, dtypes and numbers that JAX works out, whose default dtype is that of the moment.
+    For shapes, dtypes and numbers computed by JAX, whose default dtype depends on this mode.
     """
 
     @lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""The machine: its name, its precision, its devices, and where compiled programs are kept."""
+"""Devices, precision, multiple hosts, and the cache of compiled programs."""
 
 import os
 from collections.abc import Callable
@@ -16,23 +16,23 @@ from rtl_jax.runtime.precision import Precision
 
 
 def enable_compilation_cache() -> None:
-    """Keep compiled programs between processes, so that a second start is faster.
+    """Cache compiled programs between processes, so that a second start is faster.
 
-    Under RTL_JAX_CACHE_DIR (by default ~/.cache/rtl_jax); JAX's own settings, if there are
-    any, win.
+    The cache is under RTL_JAX_CACHE_DIR (by default ~/.cache/rtl_jax); JAX's own settings take
+    precedence.
     """
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(cache_path() / "compiled"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-        # JAX keeps what took a second; a start consists of many programs that take less.
+        # By default JAX caches programs that took a second; a start compiles many smaller ones.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
 
 def platform() -> str:
-    """What programs are compiled for: 'cpu', 'gpu' or 'tpu'.
+    """Return the platform that programs are compiled for: 'cpu', 'gpu' or 'tpu'.
 
-    `jax.default_device` says so where it is set, as it is for a device that this machine does not
-    have; and what is traced below it is not taken for what was traced for another.
+    `jax.default_device` determines it if set, for example to a device that this machine does not
+    have. It is part of JAX's tracing cache key, so traces for different platforms are not confused.
     """
     device = jax.config.jax_default_device  # type: ignore[attr-defined]
     if device is None:
@@ -41,20 +41,20 @@ def platform() -> str:
 
 
 def compute_dtype(precision: Precision) -> jnp.dtype:
-    """What blocks compute in; variables are float32 always."""
+    """Return the dtype in which blocks compute; variables are always float32."""
     return jnp.dtype(jnp.bfloat16 if precision == "bfloat16" else jnp.float32)
 
 
 def matmul_precision(precision: Precision) -> Any:
-    """A context in which matrix products have this precision.
+    """Return a context in which matrix products have this precision.
 
-    'float32' is full float32: a GPU's default would be TF32, which 'tf32' allows.
+    'float32' is full float32; a GPU's default would be TF32, which 'tf32' allows.
     """
     return jax.default_matmul_precision("highest" if precision == "float32" else "default")
 
 
 def describe() -> dict[str, Any]:
-    """The local accelerator, for the results: platform, kind and number of devices."""
+    """Describe the local accelerator for the results: platform, kind and number of devices."""
     devices = jax.local_devices()
     return {
         "platform": devices[0].platform,
@@ -64,11 +64,11 @@ def describe() -> dict[str, Any]:
 
 
 def sum_over_devices(function: Callable[..., Any], shared: Any, parts: Any) -> Any:
-    """The sum over the local devices of `function(shared, part)`, each on its own device.
+    """Sum `function(shared, part)` over the local devices, each computing its own part.
 
-    `parts` has a leading axis of one part for each. What `function` differentiates it
-    differentiates there: inside a derivative the sum over devices would be differentiated with
-    it, and come out wrong (a Hessian by more than its own size, where this was measured).
+    `parts` has a leading axis with one part per device. Differentiate inside `function`, not
+    outside: differentiating through the sum over devices gives wrong results (a Hessian was off by
+    more than its own size).
     """
 
     def summed(shared: Any, part: Any) -> Any:
@@ -79,11 +79,12 @@ def sum_over_devices(function: Callable[..., Any], shared: Any, parts: Any) -> A
 
 
 def join_hosts() -> None:
-    """Join the other processes of one computation, where RTL_JAX_HOSTS says that there are some.
+    """Join the other processes of a multi-host computation, if RTL_JAX_HOSTS is set.
 
-    'auto' leaves it to JAX, which knows Slurm, Open MPI, Kubernetes and Cloud TPUs; 'RANK/NUMBER',
-    such as 0/4, names this process, and JAX_COORDINATOR_ADDRESS the address and port of the first.
-    To be called before anything else of JAX. Raises UserError where they cannot be joined.
+    'auto' leaves this to JAX, which knows Slurm, Open MPI, Kubernetes and Cloud TPUs;
+    'RANK/NUMBER', such as 0/4, identifies this process, and JAX_COORDINATOR_ADDRESS is the address
+    and port of the first. Call this before any other function of JAX. Raises UserError if joining
+    fails.
     """
     hosts = os.environ.get("RTL_JAX_HOSTS")
     if not hosts or jax.distributed.is_initialized():
@@ -102,10 +103,10 @@ def join_hosts() -> None:
 
 
 def require_devices() -> None:
-    """Raise UserError where JAX_PLATFORMS names a platform that this machine does not have."""
+    """Raise UserError if JAX_PLATFORMS names a platform that this machine does not have."""
     try:
         jax.devices()
-    except (RuntimeError, AssertionError) as error:  # an assertion of JAX's, for 'cuda' alone
+    except (RuntimeError, AssertionError) as error:  # JAX raises AssertionError only for 'cuda'
         platforms = os.environ.get("JAX_PLATFORMS", "")
         raise UserError(
             f"JAX finds no device with JAX_PLATFORMS={platforms}"
@@ -115,28 +116,28 @@ def require_devices() -> None:
 
 
 def wait_for_hosts(what: str) -> None:
-    """Return when every host has come here; at once where there is one. `what` names the place."""
+    """Wait until every host has called this; a single host does not wait. `what` is the barrier."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
 
 
 def batch_mesh() -> Mesh:
-    """All devices of all hosts in one row, along which a batch is divided."""
+    """Return a one-dimensional mesh of all devices of all hosts, for dividing batches."""
     return jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,))
 
 
 def replicate(mesh: Mesh, tree: Any) -> Any:
-    """A pytree of arrays, the same on every host, whole on every device."""
+    """Replicate a pytree of arrays, the same on every host, on every device."""
     return _put(NamedSharding(mesh, PartitionSpec()), tree)
 
 
 def divide(mesh: Mesh, tree: Any, axis: int = 0) -> Any:
-    """A pytree of arrays, the same on every host, divided along one axis."""
+    """Divide a pytree of arrays, the same on every host, along one axis."""
     return _put(_along(mesh, axis), tree)
 
 
 def assemble(mesh: Mesh, tree: Any, axis: int = 0) -> Any:
-    """A pytree of arrays of which each host holds its own part of one axis."""
+    """Assemble global arrays from each host's part along one axis."""
     sharding = _along(mesh, axis)
     return jax.tree.map(
         lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), tree
@@ -156,11 +157,11 @@ def _put(sharding: NamedSharding, tree: Any) -> Any:
 
 
 def seeds_apart(tree: Any, seeds: int, axes: Any = 0) -> Any:
-    """Divide a pytree's first axis, the seeds, over this host's devices.
+    """Divide a pytree's leading seed axis over this host's devices.
 
-    `axes` is a prefix of the tree with 0 where there is such an axis and None where there is
-    none; what has none is copied to every device. Nothing happens where there is one device,
-    or no way to give each equally many seeds.
+    `axes` is a prefix of the tree with 0 for arrays with a seed axis and None for arrays without
+    one, which are copied to every device. Does nothing with a single device, or if the seeds cannot
+    be divided equally.
     """
     local = jax.local_devices()
     if len(local) == 1 or seeds % len(local):

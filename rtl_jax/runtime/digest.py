@@ -1,4 +1,4 @@
-"""Digests of arrays: what names runs by content, and recognises copies of images."""
+"""Digests of arrays, to name runs by content and to recognise copies of images."""
 
 import hashlib
 import json
@@ -10,9 +10,9 @@ import numpy as np
 
 
 def digest(arrays: Any, record: Mapping[str, Any] | None = None) -> str:
-    """sha256, in hex, of a pytree's names, dtypes, shapes and values, and of a JSON record.
+    """Return the sha256, in hex, of a pytree's names, dtypes, shapes and values, and a JSON record.
 
-    It names runs by content, and finds what Orbax, which keeps no checksums, would let pass.
+    It names runs by content, and detects corruption that Orbax, without checksums, does not.
     """
     total = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
     leaves = jax.tree_util.tree_leaves_with_path(arrays)
@@ -25,10 +25,10 @@ def digest(arrays: Any, record: Mapping[str, Any] | None = None) -> str:
 
 
 def image_digests(images: Iterable[np.ndarray]) -> list[str]:
-    """16 hex digits for each of the images [N, H, W, C], uint8 or float in [0, 1].
+    """Return 16 hex digits for each of the images [N, H, W, C], uint8 or float in [0, 1].
 
-    They name what an image shows in 8 bits: floats are rounded to grey levels, and three equal
-    channels count as one, so that the same picture has the same digest however it is held.
+    They identify the 8-bit content of an image: floats are rounded to grey levels, and three equal
+    channels count as one, so that the digest does not depend on the representation.
     """
     return [_image_digest(image) for image in images]
 

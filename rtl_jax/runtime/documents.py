@@ -1,4 +1,4 @@
-"""Files and texts from elsewhere, read within bounds of size and depth."""
+"""Bounded reading of untrusted files and JSON."""
 
 import json
 import math
@@ -11,13 +11,13 @@ from rtl_jax.runtime import limits
 
 
 def read_bytes(path: epath.PathLike, most: int) -> bytes:
-    """The contents of a regular file of at most `most` bytes.
+    """Read a regular file of at most `most` bytes.
 
     Raises ValueError for anything else, such as a pipe or a device, which may have no end, and
-    OSError where the system refuses.
+    OSError if reading fails.
     """
     place = os.fspath(path)
-    # `is_file` of a path of epath is true of all that is no directory.
+    # epath's `is_file` is true for everything that is not a directory.
     if "://" not in place and os.path.exists(place) and not os.path.isfile(place):
         raise ValueError("it is not a regular file")
     with epath.Path(path).open("rb") as file:
@@ -28,7 +28,7 @@ def read_bytes(path: epath.PathLike, most: int) -> bytes:
 
 
 def parse_json(text: str) -> Any:
-    """What a JSON text says. Raises ValueError where it is none, or too deep or too large."""
+    """Parse a JSON text. Raises ValueError if it is invalid, too deep or too large."""
     if text.count("[") + text.count("{") > limits.CONTAINERS:
         raise ValueError(f"it has more than {limits.CONTAINERS:,} lists and tables")
     try:
@@ -50,12 +50,12 @@ def _inside(value: Any) -> Any:
 
 
 def is_whole(value: object, low: int, high: int) -> bool:
-    """Whether a value is a whole number, and no truth value, in [low, high]."""
+    """Return whether a value is an integer, not a boolean, in [low, high]."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 def is_number(value: object, low: float = -math.inf, high: float = math.inf) -> bool:
-    """Whether a value is a finite number, and no truth value, in [low, high]."""
+    """Return whether a value is a finite number, not a boolean, in [low, high]."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     return low <= value <= high and abs(value) < math.inf

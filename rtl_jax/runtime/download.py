@@ -1,7 +1,7 @@
-"""Download a file once: resumed where it broke off, checked by sha256, renamed when whole.
+"""Download a file once, with resumption, a sha256 check and an atomic rename.
 
-No library does as much: pooch and fsspec start a broken transfer over, and huggingface_hub resumes
-only its own hub's files.
+No library does all of this: pooch and fsspec restart broken transfers, and huggingface_hub resumes
+only files of its own hub.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ from typing import IO, Any
 from rtl_jax.errors import UserError
 from rtl_jax.runtime.progress import bar
 
-# Seconds for name lookup, connection and the first byte together, and for each later read.
+# Seconds for name lookup, connection and first byte together, and for each later read.
 TIMEOUT = 6.0
-# A broken transfer is resumed until this many attempts in a row bring no byte.
+# A broken transfer is resumed until this many consecutive attempts yield no byte.
 IDLE_ATTEMPTS = 3
-MAX_BYTES = 8 << 30  # of a file whose size is not known beforehand
+MAX_BYTES = 8 << 30  # of a file of unknown size
 _CHUNK = 1 << 18
 
 logger = logging.getLogger(__name__)
@@ -41,23 +41,23 @@ def download(
     otherwise: str | None = None,
     setting: str = "RTL_JAX_DATA_DIR",
 ) -> None:
-    """Bring `url` to `path`, unless it is there; other processes may do so at the same time.
+    """Download `url` to `path` unless it exists; other processes may do so concurrently.
 
-    Bytes gather in `path` + '.part'. With a `sha256` the next call goes on with what has arrived;
-    without one nothing would show that it is a part of the same file, and it is removed.
+    Data are written to `path` + '.part'. With a `sha256`, the next call resumes from it; without
+    one, nothing would show that it is part of the same file, so it is removed.
 
     Args:
-        url: of a file, http or https.
-        path: of the file here; its directory is made.
-        sha256: of the file, in hexadecimal, where it is known.
-        size: of the file in bytes, where it is known.
-        otherwise: what to do where the file does not come, by default to fetch it by other means.
-        setting: the environment variable that names another place, for the message on a full disk.
+        url: the http or https address of the file.
+        path: the destination; its directory is created.
+        sha256: the sha256 of the file in hexadecimal, if known.
+        size: the size of the file in bytes, if known.
+        otherwise: the advice if the download fails, by default to fetch the file by other means.
+        setting: the environment variable for another location, for the message on a full disk.
 
     Raises:
-        UserError: within 10 seconds if the server cannot be reached; for a server's refusal or a
-            page in place of a file, a full or read-only disk, a file of more than MAX_BYTES, or
-            another sha256 than expected (an existing `path` is never touched).
+        UserError: within 10 seconds if the server cannot be reached; if the server refuses or
+            returns a web page instead of a file, the disk is full or read-only, the file has more
+            than MAX_BYTES, or the sha256 differs (an existing `path` is never touched).
     """
     transfer = _Transfer(url, path, sha256, size, otherwise)
     part = path.with_name(path.name + ".part")
@@ -74,7 +74,7 @@ def download(
                 file.flush()
                 whole = True
             finally:
-                # Nothing arrived, or nothing that could be gone on with: leave nothing behind.
+                # Remove a file that is empty or cannot be resumed.
                 if not whole and not (transfer.resumable and part.stat().st_size):
                     part.unlink()
             transfer.check(part)
@@ -84,11 +84,11 @@ def download(
 
 
 def check_reachable(url: str, *, what: str) -> None:
-    """Raise UserError, within 10 seconds, unless the server of `url` answers anything."""
+    """Raise UserError, within 10 seconds, unless the server of `url` responds at all."""
     try:
         _open(url, {}).close()
     except urllib.error.HTTPError as error:
-        error.close()  # An answer.
+        error.close()  # An error is a response too.
     except OSError as error:
         raise UserError(
             f"{what} needs the network, and {url} cannot be reached ({_reason(error)})"
@@ -96,16 +96,16 @@ def check_reachable(url: str, *, what: str) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
+    """Return the sha256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def within(seconds: float, call: Callable[[], Any]) -> Any:
-    """Call and return what it returns, or raise TimeoutError after `seconds`.
+    """Return the result of `call`, or raise TimeoutError after `seconds`.
 
-    Looking up a name has no time limit of its own and can take a minute without a network, so the
-    call runs in a thread, which is left behind if it takes too long.
+    Name lookup has no timeout of its own and can take a minute without a network, so the call runs
+    in a thread, which is abandoned if it takes too long.
     """
     results: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
 
@@ -126,7 +126,7 @@ def within(seconds: float, call: Callable[[], Any]) -> Any:
 
 
 class _Transfer:
-    """One file on its way; `size` is None until somebody says it."""
+    """The transfer of a file; `size` is None until known."""
 
     def __init__(
         self, url: str, path: Path, sha256: str | None, size: int | None, otherwise: str | None
@@ -138,7 +138,7 @@ class _Transfer:
         self.advice = f"{self.by_hand}, or run again with a network{kept}"
 
     def run(self, file: IO[bytes]) -> None:
-        """Append to `file`, which may hold a beginning, until it is whole."""
+        """Append to `file`, which may contain a first part, until it is complete."""
         if not self.resumable or (self.size is not None and _end(file) > self.size):
             file.truncate(0)
         self.require_room(_end(file))
@@ -165,7 +165,7 @@ class _Transfer:
                     )
 
     def append(self, file: IO[bytes], start: int, progress: Any) -> bool:
-        """One attempt: whether the file is whole now; raises where no connection can be had."""
+        """Make one attempt; return whether the file is complete. Raises without a connection."""
         try:
             response = _open(self.url, {"Range": f"bytes={start}-"} if start else {})
         except urllib.error.HTTPError:
@@ -178,7 +178,7 @@ class _Transfer:
             if start and not (
                 response.status == 206 and content_range.startswith(f"bytes {start}-")
             ):
-                # The server ignores ranges, or sends another one: from the beginning, then.
+                # The server ignores ranges, or sends another one: start over.
                 file.truncate(0)
                 start = progress.n = 0
                 if response.status == 206:
@@ -194,7 +194,7 @@ class _Transfer:
                 except (OSError, http.client.HTTPException):
                     return False
                 if not chunk:
-                    return self.size is None  # else the connection broke
+                    return self.size is None  # otherwise the connection broke
                 file.write(chunk)
                 start += len(chunk)
                 progress.update(len(chunk))
@@ -203,12 +203,12 @@ class _Transfer:
         return True
 
     def require_file(self, response: Any) -> None:
-        """Raise UserError for a page: what logins and notices are sent as, with status 200."""
+        """Raise UserError for a web page, such as a login or notice sent with status 200."""
         if self.sha256 is None and "text/html" in response.headers.get("Content-Type", ""):
             raise UserError(f"{self.url} answers with a page instead of a file: {self.by_hand}")
 
     def require_room(self, start: int) -> None:
-        """Raise unless the disk has room for the rest, where its size is known."""
+        """Raise an error if the disk has no room for the rest, if the size is known."""
         if self.size is None:
             return
         if self.sha256 is None and self.size > MAX_BYTES:
@@ -217,7 +217,7 @@ class _Transfer:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     def check(self, part: Path) -> None:
-        """Raise UserError and remove a file whose sha256 is another one."""
+        """Remove a file with the wrong sha256 and raise UserError."""
         if self.sha256 is None or (actual := sha256_of(part)) == self.sha256:
             return
         part.unlink()
@@ -227,7 +227,7 @@ class _Transfer:
         )
 
     def disk_error(self, error: OSError, setting: str) -> UserError:
-        """What to say where the system refuses to write."""
+        """Return the error to raise if writing fails."""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             needed = "" if self.size is None else f" ({self.size / 2**20:.0f} MiB are needed)"
             kept = ", the part that has arrived is kept" if self.resumable else ""
@@ -243,11 +243,11 @@ class _Transfer:
 
 
 class _NetworkError(Exception):
-    """No connection could be had; another run may have one."""
+    """No connection could be established; a later run may succeed."""
 
 
 def _refusal(error: urllib.error.HTTPError) -> str:
-    """Status and reason, and how long to wait where the server limits the rate of requests."""
+    """Return status and reason, and how long to wait if the server limits the request rate."""
     said = f"{error.code} {error.reason}".rstrip()
     if error.code != 429:
         return said
@@ -256,7 +256,7 @@ def _refusal(error: urllib.error.HTTPError) -> str:
 
 
 def _open(url: str, headers: dict[str, str]) -> Any:
-    """urlopen that gives up after TIMEOUT, name lookup included."""
+    """Call urlopen with TIMEOUT, including name lookup."""
     request = urllib.request.Request(url, headers={"User-Agent": "rtl_jax", **headers})
     return within(TIMEOUT, lambda: urllib.request.urlopen(request, timeout=TIMEOUT))
 
@@ -272,15 +272,15 @@ def _end(file: IO[bytes]) -> int:
 
 @contextlib.contextmanager
 def _exclusive(part: Path) -> Iterator[IO[bytes]]:
-    """Open `part` to append, alone among processes where the system has file locks."""
+    """Open `part` for appending, exclusively among processes if there are file locks."""
     with open(part, "ab") as file:
         try:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX)
-        except (ImportError, OSError):  # Windows, or a network disk: then hope to be alone.
+        except (ImportError, OSError):  # Windows, or a network disk: continue without a lock.
             pass
-        # The one that held the lock may have renamed the file that was opened here.
+        # The process that held the lock may have renamed the file opened here.
         if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):
             yield file
             return

@@ -1,4 +1,4 @@
-"""Being asked to stop: by Ctrl-C, or by SIGTERM before a cluster takes a machine away."""
+"""Interruption by Ctrl-C, or by SIGTERM before a cluster preempts a machine."""
 
 import contextlib
 import queue
@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
-_IMPORTER = "<frozen importlib._bootstrap>"  # the file of an import's frames
-_LONGEST_IMPORT = 10.0  # seconds that an import may take to end
+_IMPORTER = "<frozen importlib._bootstrap>"  # the file name in the frames of an import
+_LONGEST_IMPORT = 10.0  # seconds to wait for an import to finish
 
 
 class Stopped(Exception):  # noqa: N818 - not a fault
-    """The work ended early because it was asked to, and has been saved."""
+    """The work was stopped early on request, after saving its state."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C came. `dropped` is called where nothing handles this any more, or has handled it."""
+    """Ctrl-C was pressed. `dropped` is called when the exception is deleted, handled or not."""
 
     def __init__(self, dropped: Callable[[], None] | None = None):
         super().__init__()
@@ -32,33 +32,33 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Terminated(Interrupted):
-    """SIGTERM came. It ends the work as Ctrl-C does, and cleans up as Ctrl-C does."""
+    """SIGTERM was received. It ends the work and cleans up like Ctrl-C."""
 
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Raise Interrupted at Ctrl-C and Terminated at SIGTERM, and again where they were dropped.
+    """Raise Interrupted at Ctrl-C and Terminated at SIGTERM, and again if they were dropped.
 
-    Compiled modules drop what is raised where they ask whether an object has an attribute, as JAX
-    does at every call, and Python does while it collects garbage, where after a long compilation
-    JAX's own callback is what a waiting Ctrl-C meets first: the program would go on as if nobody
-    had asked. Such an exception ends while the work goes on, and so it is known. An import is ended
-    first, if it does not take too long: where compiled modules call back into Python, what is
-    raised aborts the process. Outside of the main thread, where no signals arrive, this does
-    nothing.
+    Compiled modules drop exceptions raised while they test whether an object has an attribute, as
+    JAX does in every call. Python drops them during garbage collection, where after a long
+    compilation a pending Ctrl-C first meets JAX's own callback. The program would then continue as
+    if nothing had happened. A dropped exception is recognised because it is deleted while the work
+    goes on. An import is finished first, unless it takes too long, because an exception aborts the
+    process where compiled modules call back into Python. Outside the main thread, where no signals
+    arrive, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = sys.unraisablehook
-    # What is to be raised once more; its `put` can be called from anywhere. None: nothing will be.
+    # Signals to raise again; `put` can be called from anywhere. None: no more will come.
     lost: queue.SimpleQueue[int | None] = queue.SimpleQueue()
 
     def report(unraisable: Any) -> None:
         if not issubclass(unraisable.exc_type, Interrupted):
             before(unraisable)
 
-    since: float | None = None  # when it was asked first
+    since: float | None = None  # the time of the first request
 
     def stop(number: int, frame: types.FrameType | None) -> None:
         nonlocal since
@@ -66,7 +66,7 @@ def stoppable() -> Iterator[None]:
         waits = time.monotonic() - since < _LONGEST_IMPORT
         while frame is not None:
             code = frame.f_code
-            # Where it would be reported as dropped, or abort.
+            # Here an exception would be dropped, or abort the process.
             if code is report.__code__ or (waits and code.co_filename == _IMPORTER):
                 lost.put(number)
                 return
@@ -83,7 +83,7 @@ def stoppable() -> Iterator[None]:
         finally:
             sys.unraisablehook = before
             lost.put(None)
-            reminder.join()  # so that no reminder comes later
+            reminder.join()  # so that no signal is sent later
 
 
 def _stop(number: int, dropped: Callable[[], None] | None = None) -> NoReturn:
@@ -91,7 +91,7 @@ def _stop(number: int, dropped: Callable[[], None] | None = None) -> NoReturn:
 
 
 def _remind(lost: queue.SimpleQueue[int | None]) -> None:
-    """Send the main thread its lost signals again, a little later."""
+    """Send lost signals to the main thread again, after a short delay."""
     main = threading.main_thread().ident
     while (number := lost.get()) is not None and main is not None:
         time.sleep(0.05)
@@ -101,9 +101,9 @@ def _remind(lost: queue.SimpleQueue[int | None]) -> None:
 
 @contextlib.contextmanager
 def _handling(handler: Callable[..., None], numbers: Sequence[int]) -> Iterator[None]:
-    """Have signals handled, but those that are ignored, as jobs in a shell's background do."""
+    """Handle signals, except those that are ignored, as by background jobs of a shell."""
     former = {number: signal.getsignal(number) for number in numbers}
-    # None: a handler that is not Python's, and could not be put back.
+    # None: a handler that was not installed from Python and could not be restored.
     taken = [one for one in numbers if former[one] not in (None, signal.SIG_IGN)]
     try:
         for number in taken:
@@ -116,11 +116,11 @@ def _handling(handler: Callable[..., None], numbers: Sequence[int]) -> Iterator[
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the block ends, as what it writes must be whole.
+    """Defer Ctrl-C and SIGTERM to the end of the block, so that writes are complete.
 
-    Orbax reads and writes from threads of its own, which an exception here would leave at work
-    while Python ends: each would print a traceback. Who asks a second time is heard at once.
-    Outside of the main thread this does nothing.
+    Orbax reads and writes in its own threads. An exception here would leave them running while
+    Python exits, and each would print a traceback. A second request takes effect immediately.
+    Outside the main thread, this does nothing.
     """
     asked: list[int] = []
 
@@ -141,10 +141,10 @@ def undisturbed() -> Iterator[None]:
 
 
 def end_at_once() -> None:
-    """From now on end the process without a word, where it is asked to stop.
+    """From now on, let Ctrl-C and SIGTERM end the process silently.
 
-    For the end of a program, when its work is done or has stopped already. Timers are cancelled,
-    for which Python would wait: JAX has one of 60 seconds while it looks for a TPU.
+    For the end of a program, when its work is finished or stopped. Timers are cancelled, since
+    Python would wait for them: JAX has one of 60 seconds while it looks for a TPU.
     """
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
@@ -158,11 +158,10 @@ def end_at_once() -> None:
 
 @contextlib.contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGTERM has come; until the end it does nothing else.
+    """Yield a function that tells whether SIGTERM has been received, which has no other effect.
 
-    Where it has come and the work went on to its end all the same, Terminated is raised there:
-    more work may follow. Outside of the main thread, where Python handles no signals, the answer
-    stays no.
+    If it was received but the block ran to its end, Terminated is raised there, as more work may
+    follow. Outside the main thread, where Python handles no signals, the function returns False.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():

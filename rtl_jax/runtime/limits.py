@@ -1,50 +1,50 @@
-"""The most that settings and files from elsewhere may ask for.
+"""Upper bounds on settings and on values in untrusted files.
 
-No real use comes near these bounds. What lies beyond them is a slip or an attack, and would end in
-gigabytes, in hours or in a traceback.
+Legitimate values are far below these bounds. Larger ones are mistakes or attacks, and would take
+gigabytes or hours, or end in a traceback.
 """
 
 from rtl_jax.errors import require
 
-IMAGE_SIZE = 4096  # pixels of a side
+IMAGE_SIZE = 4096  # side in pixels
 CLASSES = 1_000_000
-BLOCKS = 1000  # of a network; the deepest ResNet that was published, of 1202 layers, has 600
-STEM_KERNEL = 100  # pixels of a side
+BLOCKS = 1000  # of a network; the deepest published ResNet, with 1202 layers, has 600
+STEM_KERNEL = 100  # side in pixels
 PARAMETERS = 1_500_000_000
 EPOCHS = 1_000_000
 STEPS = 1_000_000  # of an attack, or of a search for an image
-BATCH_SIZE = 65_536  # images in a program, which are padded to it
+BATCH_SIZE = 65_536  # images in a program, padded to it
 SEEDS = 10_000  # of one cell
 RUNS = 200_000  # of a sweep; the paper's whole grid has 35,000
 FOLDS = 10_000
 VIEWS = 10_000
-OPERATIONS = 32  # of RandAugment, one after another
+OPERATIONS = 32  # of RandAugment, in sequence
 PADDING = 512  # pixels on every side
 RESTARTS = 10_000
 SAMPLES = 10_000_000  # noisy copies of an image
-SHOWN = 1000  # images, or the like, in a figure
+SHOWN = 1000  # images or similar in a figure
 THREADS = 1024
-RANK = 100_000  # eigenvectors that are kept
-FEATURES = 1_000_000  # of what a head sees
+RANK = 100_000  # eigenvectors kept
+FEATURES = 1_000_000  # of a head's input
 MEBIBYTES = 2**30
 SECONDS = 10**9
-IMAGES = 2**40  # of a data set
+IMAGES = 2**40  # of a dataset
 TEXT = 4096  # characters of a name or a path
 MANIFEST_BYTES = 64 * 2**20  # the digests of 2.5 million training images
 TABLE_BYTES = 2**30  # of an imported log
 MAPPING_BYTES = 2**20
 CONFIG_BYTES = 2**18  # of a row's settings, as JSON
-DEPTH = 64  # of JSON, lists in lists
-CONTAINERS = 100_000  # lists and tables in JSON; an empty one of two bytes takes 64 in memory
-SOURCES = 40  # compared in one report: beyond that nobody tells their curves apart
+DEPTH = 64  # of nested lists and tables in JSON
+CONTAINERS = 100_000  # lists and tables in JSON; an empty one, two bytes, takes 64 in memory
+SOURCES = 40  # compared in one report; the curves of more cannot be told apart
 PLACES = 240  # sources times targets of one report, each a chart that takes a second to draw
 RADIUS = 1e6  # of an attack, for pixels in [0, 1]
 
 
 def require_within(settings: object, group: str, **most: float) -> None:
-    """Raise UserError for a setting, or an item of one, that is more than its bound.
+    """Raise UserError if a setting, or an item of one, exceeds its bound.
 
-    A setting may be None; it is called GROUP.NAME.
+    A setting may be None. Messages call it GROUP.NAME.
     """
     for name, bound in most.items():
         value = getattr(settings, name)

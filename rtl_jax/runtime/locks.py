@@ -1,4 +1,4 @@
-"""One process at a time in a directory, so that none loses what another has written."""
+"""Exclusive locks on directories, so that processes do not overwrite each other's files."""
 
 import contextlib
 import fcntl
@@ -18,11 +18,11 @@ NAME = ".lock"
 
 @contextlib.contextmanager
 def exclusive(directory: epath.PathLike) -> Iterator[None]:
-    """Hold the lock of a directory, which is made where there is none.
+    """Hold the lock of a directory, which is created if missing.
 
-    The system frees it when the process ends, however that happens. Remote directories (gs://...)
-    have no locks. Raises UserError, naming the holder, where another process has it, and where the
-    directory cannot be made or written.
+    The system releases the lock when the process ends in any way. Remote directories (gs://...)
+    have no locks. Raises UserError, naming the holder, if another process has the lock, and if the
+    directory cannot be created or written.
     """
     place = absolute(directory)
     if "://" in str(place):
@@ -31,7 +31,7 @@ def exclusive(directory: epath.PathLike) -> Iterator[None]:
     path = place / NAME
     try:
         place.mkdir(parents=True, exist_ok=True)
-        # Opened without truncating it: it may hold another process's name.
+        # Do not truncate: the file may contain the name of another process.
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+", encoding="utf-8")
     except OSError as error:
         raise UserError(
@@ -47,7 +47,7 @@ def exclusive(directory: epath.PathLike) -> Iterator[None]:
                 f"{place} is in use by {holder}: wait for it to end, or choose another --workdir"
             ) from error
         except OSError:
-            pass  # a file system without locks, as some network drives are: as before
+            pass  # a file system without locks, such as some network drives
         file.seek(0)
         file.truncate()
         file.write(_holder())

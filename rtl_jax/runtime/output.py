@@ -1,7 +1,7 @@
-"""The end of a program: its exit code, when it is interrupted, and where output ends earlier.
+"""The end of a program: exit codes, interruption, and failures of standard output.
 
-What is printed tells of the work and is not its result, so a reader who has gone, or a disk that
-is full, ends nothing. The end of an entry point says what could not be written.
+Printed output only reports on the work, so a closed pipe or a full disk does not stop it. The entry
+point reports at its end what could not be written.
 """
 
 import atexit
@@ -14,16 +14,16 @@ from typing import Any, NoReturn, TextIO
 
 from rtl_jax.runtime.interruption import Terminated, end_at_once, stoppable
 
-# A reader who has read enough, as `head` has, is no fault.
+# A reader that closes the pipe early, such as `head`, is not an error.
 _GONE = (errno.EPIPE, errno.ECONNRESET)
 
 
 def run_and_exit(main: Callable[..., int], *arguments: Any) -> NoReturn:
-    """Exit with what `main` returns, whatever becomes of standard output and standard error.
+    """Exit with the result of `main`, even if standard output or standard error fail.
 
-    Ctrl-C ends it with 130 and SIGTERM with 143, after a sentence. Once an output has failed, what
-    is printed there is dropped. Where standard output failed for another reason than that its
-    reader is gone, that is said, and the exit code is 2 unless it tells of something else.
+    Ctrl-C exits with 130 and SIGTERM with 143, after a message. Once an output stream has failed,
+    further output to it is dropped. If standard output failed for any reason other than a closed
+    pipe, this is reported, and the exit code is 2 unless it is already non-zero.
     """
     raw = _lasting(1, sys.stdout)
     sys.stdout, errors = raw.text, _lasting(2, sys.stderr)
@@ -39,7 +39,7 @@ def run_and_exit(main: Callable[..., int], *arguments: Any) -> NoReturn:
         interrupted = True
         end_at_once()
         sys.stderr.flush()
-        if not errors.at_start:  # behind a progress bar that nobody has closed
+        if not errors.at_start:  # after a progress bar that was not closed
             print(file=sys.stderr)
         print(
             "interrupted; what is finished is kept, nothing is half written, and the same command "
@@ -62,11 +62,11 @@ def run_and_exit(main: Callable[..., int], *arguments: Any) -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """End a process whose work was interrupted, after what is registered for its end.
+    """End a process whose work was interrupted, after running its exit functions.
 
-    Threads of libraries may be at work still: on what nobody awaits any more, of which they would
-    complain, or on computations of JAX, which may crash where Python frees what they use. So
-    standard error is closed to them, and nothing is freed.
+    Threads of libraries may still be running. They may print complaints about abandoned work, or
+    run computations of JAX, which may crash if Python frees what they use. So standard error is
+    redirected, and nothing is freed.
     """
     sys.stderr.flush()
     _lead_nowhere(2)
@@ -75,10 +75,10 @@ def _leave(code: int) -> NoReturn:
 
 
 class _Lasting(io.FileIO):
-    """A file descriptor to write to; from its first failure on it takes everything and drops it."""
+    """A writable file descriptor that, after its first failure, silently drops all output."""
 
     failure: OSError | None = None
-    at_start = True  # of a line
+    at_start = True  # whether at the start of a line
     text: TextIO
 
     def write(self, data: Any) -> int | None:  # type: ignore[override]
@@ -93,13 +93,13 @@ class _Lasting(io.FileIO):
 
 
 def _lasting(number: int, stream: TextIO | None) -> _Lasting:
-    """A file descriptor that lasts, with a text stream like the one that Python made of it.
+    """Make a lasting file descriptor, with a text stream like the one that Python made for it.
 
-    Python makes none of one that is closed. That number would then go to the next file that is
-    opened, and whatever prints to it would write there: it leads nowhere instead.
+    Python makes none for a closed descriptor, whose number would go to the next opened file, and
+    anything printed would be written there. Such a descriptor is redirected to nowhere.
     """
     if stream is None:
-        if not _is_open(number):  # else leave it to whoever has it
+        if not _is_open(number):  # otherwise leave it to its owner
             _lead_nowhere(number)
     else:
         stream.flush()
@@ -108,7 +108,7 @@ def _lasting(number: int, stream: TextIO | None) -> _Lasting:
         io.BufferedWriter(raw),
         encoding=stream.encoding if stream else "utf-8",
         errors=stream.errors if stream else "backslashreplace",
-        line_buffering=True,  # in a log file both are in the order in which they were said
+        line_buffering=True,  # keeps both streams in chronological order in a log file
     )
     return raw
 

@@ -1,7 +1,4 @@
-"""Where files are kept when no setting says so, and what paths are called for short.
-
-Files are written whole or not at all.
-"""
+"""Default directories, short names of paths, and atomic writes."""
 
 import contextlib
 import os
@@ -15,34 +12,34 @@ from rtl_jax.errors import UserError
 
 
 def cache_path(cache_dir: str | Path | None = None) -> Path:
-    """The cache directory: the argument, else RTL_JAX_CACHE_DIR, else ~/.cache/rtl_jax."""
+    """Return the cache directory: the argument, else RTL_JAX_CACHE_DIR, else ~/.cache/rtl_jax."""
     chosen = cache_dir or os.environ.get("RTL_JAX_CACHE_DIR") or "~/.cache/rtl_jax"
     return Path(chosen).expanduser().absolute()
 
 
 def data_path(data_dir: str | Path | None = None) -> Path:
-    """The data directory: the argument, else RTL_JAX_DATA_DIR, else ~/.cache/rtl_jax/data."""
+    """Return the data directory: the argument, RTL_JAX_DATA_DIR, or ~/.cache/rtl_jax/data."""
     chosen = data_dir or os.environ.get("RTL_JAX_DATA_DIR") or "~/.cache/rtl_jax/data"
     return Path(chosen).expanduser().absolute()
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
-    """`path` from the root, as Orbax wants it; a remote path (gs://...) is that already."""
+    """Make `path` absolute, as Orbax requires; a remote path (gs://...) already is."""
     path = epath.Path(path).expanduser()
     return path if path.is_absolute() else epath.Path(os.path.abspath(path))
 
 
 def printable(text: object) -> str:
-    r"""A path or a text that may be printed and written anywhere.
+    r"""Return a path or a text in a form that can be printed and written anywhere.
 
-    Bytes of a file's name that are no UTF-8, which Python keeps as lone surrogates, become \xe9 and
-    the like.
+    Bytes of a file name that are not UTF-8, which Python represents as lone surrogates, are escaped
+    as in \xe9.
     """
     return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
-    """The last parts of paths, as many as it takes to tell them apart."""
+    """Return the last parts of paths, as many as needed to distinguish them."""
     parts = [path.rstrip("/").split("/") for path in paths]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
@@ -55,9 +52,9 @@ def short_names(paths: Sequence[str]) -> list[str]:
 def complete_or_absent(destination: epath.PathLike, replace: bool = False) -> Iterator[epath.Path]:
     """Yield a temporary sibling to write; rename it to `destination` on success, else remove it.
 
-    Whatever happens, a kill included, `destination` is either complete or not there; with
-    `replace`, for files only, it is what was there before. Raises UserError where the system
-    refuses, or where something is there already and is not to be replaced.
+    Even if the process is killed, `destination` is either complete or absent; with `replace`, for
+    files only, it is complete or unchanged. Raises UserError if writing fails, or if something
+    exists already and is not to be replaced.
     """
     destination = absolute(destination)
     temporary = destination.parent / f".{destination.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"

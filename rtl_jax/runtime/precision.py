@@ -1,4 +1,4 @@
-"""What networks compute in."""
+"""The precision in which networks compute."""
 
 from typing import Literal
 

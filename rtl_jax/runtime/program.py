@@ -1,4 +1,4 @@
-"""What was typed to start this program, for usages and for advice that can be typed again."""
+"""The command line that started this program, for usage messages and copyable advice."""
 
 import sys
 from pathlib import Path
@@ -9,8 +9,8 @@ _PACKAGE = Path(__file__).parents[1]
 def typed(command: str = "") -> str:
     """Return what the user typed, such as 'python run.py', followed by the name of a command.
 
-    Where another program imports the package, as a notebook does, it is the command that is
-    installed with it: 'rtl-jax', 'rtl-jax convert'.
+    If another program, such as a notebook, imports the package, it is the installed command:
+    'rtl-jax', 'rtl-jax convert'.
     """
     path = Path(sys.argv[0])
     spec = getattr(sys.modules["__main__"], "__spec__", None)

@@ -1,7 +1,7 @@
-"""How far a task has come: one bar in a terminal, a line now and then in a log file.
+"""Progress of a task: a single bar in a terminal, occasional lines in a log file.
 
-A bar that is opened within another one is not drawn. It is a note on the outer one, and the work
-itself (`leave`) moves the outer one by the share that `Bar.give` gave to it.
+A bar opened within another one is not drawn but becomes a note on the outer one. If it stands for
+the work itself (`leave`), it advances the outer one by the share set by `Bar.give`.
 """
 
 import contextlib
@@ -13,54 +13,54 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
-Progress = Callable[[int], None]  # told how many more are done
+Progress = Callable[[int], None]  # called with the number of further items done
 
 _LINE_SECONDS = 30.0  # between lines of a log file, at first
-_LINE_SHARE = 0.05  # and later, as a share of the time since the first bar
-_NOTE_SECONDS = 0.5  # between drawings for a note alone
+_LINE_SHARE = 0.05  # and later, as a fraction of the time since the first bar
+_NOTE_SECONDS = 0.5  # between redraws for a note alone
 _PERCENT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
-_open: list["Bar"] = []  # from the outermost to the innermost
-_said: set[str] = set()  # while they are open
+_open: list["Bar"] = []  # from outermost to innermost
+_said: set[str] = set()  # lines printed with `once` while bars are open
 
 
 class Bar:
-    """What is done of a whole; `n` and `total` may be set, and `total` may be unknown (None)."""
+    """The progress of a task; `n` and `total` may be assigned, and `total` None means unknown."""
 
     def __init__(self, what: str, total: float | None, done: float, unit: str, leave: bool):
         self.what, self.total, self.n, self.unit, self.leave = what, total, done, unit, leave
         self.share = 0.0
 
     def update(self, number: float = 1) -> None:
-        """Add what has been done since the last call."""
+        """Add the amount done since the last call."""
         self.n += number
 
     def move_to(self, number: float) -> None:
-        """Say how much is done in all."""
+        """Set the total amount done."""
         self.update(number - self.n)
 
     def give(self, share: float) -> None:
-        """Say how much of this bar the next work within it is."""
+        """Set the share of this bar that the next task within it takes."""
         self.share = share
 
     def set_postfix(self, values: Mapping[str, str], refresh: bool = True) -> None:
-        """Say more, such as the loss."""
+        """Show further values, such as the loss."""
         self.note(", ".join(f"{name} {value}" for name, value in values.items()))
 
     def note(self, text: str) -> None:
-        """Say something beside the numbers."""
+        """Show a text next to the numbers."""
 
     def close(self) -> None:
-        """End it."""
+        """Close the bar."""
 
     @property
     def done(self) -> str:
-        """How much is done, in percent where the whole is known."""
+        """Return the amount done, in percent if the total is known."""
         return f"{100 * self.n / self.total:.0f} %" if self.total else f"{self.n:,.0f} {self.unit}"
 
 
 class _Terminal(Bar):
-    """tqdm's bar."""
+    """A tqdm bar."""
 
     def __init__(self, what: str, total: float | None, done: float, unit: str, leave: bool):
         super().__init__(what, total, done, unit, leave)
@@ -94,7 +94,7 @@ class _Terminal(Bar):
 
 
 class _Inner(Bar):
-    """A note on the bar around it."""
+    """A bar shown as a note on the enclosing bar."""
 
     def __init__(self, outer: Bar, *arguments: Any):
         super().__init__(*arguments)
@@ -121,9 +121,9 @@ class _Inner(Bar):
 
 
 class _Log(Bar):
-    """Lines, of which all bars together print one every so often."""
+    """A bar shown as occasional lines, whose rate all bars share."""
 
-    # The class's: when the first bar was opened, and when a line was printed last.
+    # Shared by all: when the first bar was opened, and when a line was last printed.
     since: float | None = None
     printed_at = 0.0
 
@@ -178,10 +178,10 @@ class _Log(Bar):
 def bar(
     what: str, total: float | None, *, done: float = 0, leave: bool = False, unit: str = "images"
 ) -> Iterator[Bar]:
-    """Open a bar over `total` images, or other units, `done` of them already.
+    """Open a bar over `total` images or other units, of which `done` are already done.
 
-    It is told of more by `update(n)`. `leave`: it stands for the work itself, and its end is
-    worth keeping; others vanish. An empty unit shows percent alone.
+    Advance it by `update(n)`. With `leave`, it stands for the work itself and stays visible at its
+    end; other bars vanish. An empty unit shows only the percentage.
     """
     arguments = (what, total, done, unit, leave)
     opened: Bar
@@ -204,7 +204,7 @@ def bar(
 def say(text: str, *, once: bool = False) -> None:
     """Print a line on standard output, above the bar if there is one.
 
-    `once`: not again before the outermost bar has ended.
+    With `once`, the line is not repeated until the outermost bar has ended.
     """
     if once and text in _said:
         return
@@ -215,7 +215,7 @@ def say(text: str, *, once: bool = False) -> None:
 
 
 def each(items: Sequence[T], what: str, unit: str) -> Iterator[T]:
-    """Iterate behind a bar."""
+    """Iterate over items with a progress bar."""
     with bar(what, len(items), unit=unit) as progress:
         for item in items:
             yield item

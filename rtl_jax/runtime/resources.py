@@ -1,4 +1,4 @@
-"""How much memory and disk there is to use."""
+"""Available memory and disk space."""
 
 import os
 import shutil
@@ -6,19 +6,19 @@ from pathlib import Path
 
 
 def host_free() -> int:
-    """Bytes of host memory that a program could take now."""
+    """Return the bytes of host memory that a program can allocate now."""
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     except OSError:
-        pass  # no Linux
+        pass  # not Linux
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def device_free() -> int:
-    """Bytes of one device's memory that are not taken; a CPU's is the host's."""
-    import jax  # Here, because the host's memory is asked for where JAX is not needed.
+    """Return the free bytes of one device's memory; for a CPU, of host memory."""
+    import jax  # Here, because `host_free` is used without JAX.
 
     statistics = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" not in statistics:
@@ -27,6 +27,6 @@ def device_free() -> int:
 
 
 def disk_free(directory: Path) -> int:
-    """Bytes free on the disk of a directory, which is made if it is not there."""
+    """Return the free bytes on the disk of a directory, which is created if missing."""
     directory.mkdir(parents=True, exist_ok=True)
     return shutil.disk_usage(directory).free

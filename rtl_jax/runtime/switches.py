@@ -1,4 +1,4 @@
-"""JAX's switches that change numbers, held at the values that published numbers were made with."""
+"""JAX's switches that affect results, fixed at the values used for published numbers."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ import jax
 
 @contextlib.contextmanager
 def pinned() -> Iterator[None]:
-    """Compute with JAX's usual 32 bits, random numbers and promotion, whatever the user has set.
+    """Compute with JAX's default 32 bits, random numbers and promotion, overriding the user's.
 
-    A shell's JAX_ENABLE_X64=1, JAX_DEFAULT_PRNG_IMPL=rbg, JAX_THREEFRY_PARTITIONABLE=false or
-    JAX_RANDOM_SEED_OFFSET would otherwise give other numbers to the same settings. What computes in
-    float64 (influence) says so inside.
+    Otherwise JAX_ENABLE_X64=1, JAX_DEFAULT_PRNG_IMPL=rbg, JAX_THREEFRY_PARTITIONABLE=false or
+    JAX_RANDOM_SEED_OFFSET in the shell would change the results of the same settings. Code that
+    needs float64 (influence) enables it inside.
     """
     offset = getattr(jax.config, "jax_random_seed_offset", 0)
     with (
@@ -22,7 +22,7 @@ def pinned() -> Iterator[None]:
         jax.numpy_dtype_promotion("standard"),
         jax.numpy_rank_promotion("allow"),
     ):
-        if offset:  # the one that has no context of its own
+        if offset:  # the only switch without a context manager
             jax.config.update("jax_random_seed_offset", 0)
         try:
             yield

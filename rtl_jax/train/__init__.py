@@ -1,1 +1,1 @@
-"""Fine-tuning on arrays: the frozen prefix computed once, many seeds in one program."""
+"""Fine-tuning on arrays, with cached features of the frozen prefix and many seeds per program."""

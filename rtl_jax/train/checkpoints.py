@@ -1,4 +1,4 @@
-"""The checkpoints of an interrupted training, written by Orbax."""
+"""Training checkpoints, written by Orbax."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,10 +16,10 @@ from rtl_jax.runtime.paths import absolute
 
 
 class TrainingCheckpoints:
-    """The checkpoints of one training: arrays and a JSON record per epoch, the newest two kept.
+    """The checkpoints of a training: arrays and a JSON record per epoch; the newest two are kept.
 
-    An epoch (or a step, as `unit` calls it) is there whole or not at all, whenever the process is
-    killed. On multiple hosts, which all have the same state, only the first writes, and all read.
+    Checkpoints of an epoch (or of a step; `unit` names it) are atomic, even if the process is
+    killed. On multiple hosts, which all have the same state, only the first writes; all read.
     """
 
     def __init__(self, directory: epath.PathLike, unit: str = "epoch"):
@@ -36,11 +36,11 @@ class TrainingCheckpoints:
 
     @property
     def directory(self) -> epath.Path:
-        """Where they are."""
+        """The directory of the checkpoints."""
         return self._directory
 
     def save(self, epoch: int, arrays: Any, record: Mapping[str, Any]) -> None:
-        """Write the state behind `epoch`: a pytree of arrays and what JSON can hold."""
+        """Write the state after `epoch`: a pytree of arrays and a JSON-serialisable record."""
         if jax.process_index() != 0:
             return
         arrays = jax.tree.map(np.asarray, arrays)
@@ -60,7 +60,7 @@ class TrainingCheckpoints:
             ) from error
 
     def latest(self) -> int | None:
-        """The newest complete epoch, or None."""
+        """Return the newest complete epoch, or None."""
         return self._manager.latest_step()
 
     def restore(self, epoch: int, like: Any) -> tuple[Any, dict[str, Any]]:
@@ -84,7 +84,7 @@ class TrainingCheckpoints:
             ) from error
 
     def close(self) -> None:
-        """Finish what is being written."""
+        """Finish pending writes."""
         with undisturbed():
             self._manager.close()
 
@@ -96,7 +96,7 @@ class TrainingCheckpoints:
 
 
 def named(tree: Any) -> dict[str, Any]:
-    """The leaves of a pytree under names that sort as they come: what a checkpoint keeps."""
+    """Return the leaves of a pytree, as saved, under names whose sorted order is theirs."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
         f"{index:04d}{jax.tree_util.keystr(path)}": leaf
@@ -105,5 +105,5 @@ def named(tree: Any) -> dict[str, Any]:
 
 
 def unnamed(leaves: Mapping[str, Any], like: Any) -> Any:
-    """The inverse of `named`: a pytree structured as `like`."""
+    """Invert `named`: return a pytree with the structure of `like`."""
     return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in sorted(leaves)])

@@ -1,8 +1,8 @@
-"""Images that runs read again and again, kept once: as stored, or as features at the split point.
+"""Cache of the images that runs read repeatedly, as stored or as features at the split point.
 
-Features lie on the device while they take no more than `transfer.feature_cache_mib`, else in
-host memory, else on disk, memory-mapped. Runs with different subsets of one data set share
-them: a cache holds the union of their images, and each run reads its own rows.
+Features are kept on the device up to `transfer.feature_cache_mib`, else in host memory, else on
+disk, memory-mapped. Runs with different subsets of a dataset share a cache: it holds the union of
+their images, and each run reads its own rows.
 """
 
 import dataclasses
@@ -30,17 +30,17 @@ from rtl_jax.train.split import SplitNetwork
 
 Place = Literal["device", "host", "disk"]
 
-# Features take at most this share of free host memory and disk.
+# Features take at most this fraction of free host memory and disk.
 _SHARE = 0.5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureCache:
-    """Images of a data set and their labels, for one owner or several.
+    """Images of a dataset and their labels, for one or several owners.
 
-    `members[o]` are the data set's indices, ascending, of what the owner o has; `data` holds
-    them owner by owner, `views` times over for as many draws of the augmentation. Where all
-    runs share their frozen part there is one owner.
+    `members[o]` are the ascending dataset indices of owner o's images. `data` holds the images
+    owner by owner, repeated for each of the `views` draws of the augmentation. Runs that share
+    their frozen part share one owner.
     """
 
     data: jax.Array | np.ndarray  # [views * images, ...]: uint8 images, or features
@@ -52,17 +52,17 @@ class FeatureCache:
 
     @property
     def shared(self) -> bool:
-        """Whether all runs read the same rows for the same images."""
+        """Whether an image has the same row for all runs."""
         return len(self.members) == 1
 
     def rows(self, run: int, images: np.ndarray) -> np.ndarray:
-        """Where the first view of the data set's `images`, int [N], lies for a run."""
+        """Return a run's rows of the first view of `images`, int [N] indices into the dataset."""
         owner = 0 if self.shared else run
         start = sum(map(len, self.members[:owner]))
         return start + np.searchsorted(self.members[owner], images)
 
     def take(self, rows: np.ndarray, views: np.ndarray | int = 0) -> jax.Array:
-        """The images or features at `rows` in their given views, on the device."""
+        """Return the given views of the images or features at `rows`, on the device."""
         places = (rows + views * len(self.labels)).astype(np.int32)
         if isinstance(self.data, jax.Array):
             return _gather(self.data, places, self.dtype)
@@ -75,25 +75,25 @@ def _gather(data: jax.Array, rows: jax.Array, dtype: np.dtype) -> jax.Array:
 
 
 def cache_images(images: ImageSet, members: np.ndarray) -> FeatureCache:
-    """The images at the indices `members`, ascending, as they are stored, on the device."""
+    """Cache the stored images at the ascending indices `members` on the device."""
     data = jnp.asarray(images.images[members])
     return FeatureCache(data, images.labels[members], (members,), data.dtype, features=False)
 
 
 @dataclasses.dataclass
 class Room:
-    """Where features may go: on the device up to `device` bytes, in `settings`' order."""
+    """The room for features: up to `device` bytes on the device, otherwise as `settings` say."""
 
     settings: Recipe
     device: int
 
     @classmethod
     def of(cls, settings: Recipe) -> "Room":
-        """All of `transfer.feature_cache_mib`."""
+        """Return room with all of `transfer.feature_cache_mib` free."""
         return cls(settings, settings.feature_cache_mib * 2**20)
 
     def place(self, size: int) -> Place | None:
-        """The nearest place that has room for `size` bytes; None if there is none."""
+        """Choose the fastest place with room for `size` bytes, or None if there is none."""
         kept = self.settings.feature_store
         if kept != "auto":
             return None if kept == "none" else kept
@@ -119,9 +119,10 @@ def cache_features(
     room: Room,
     augmentation: Augmentation | None = None,
 ) -> FeatureCache | None:
-    """Features of `members[o]` under the owner o's (parameters, statistics); None without room.
+    """Cache the features of `members[o]` under owner o's (parameters, statistics).
 
-    With an augmentation, `transfer.views` draws of it for each image.
+    With an augmentation, there are `transfer.views` draws for each image. Returns None if there is
+    no room.
     """
     settings = room.settings
     one = feature_shape(network)
@@ -155,7 +156,7 @@ def cache_features(
 def _fill(
     batches: Iterable[jax.Array], shape: tuple[int, ...], dtype: np.dtype, place: Place
 ) -> jax.Array | np.ndarray:
-    """The batches one behind the other, kept at `place`."""
+    """Concatenate the batches in an array at `place`."""
     data = jnp.zeros(shape, dtype) if place == "device" else _host_array(shape, dtype, place)
     start = 0
     with bar("features of the frozen blocks", shape[0]) as progress:
@@ -190,6 +191,6 @@ def _host_array(shape: tuple[int, ...], dtype: np.dtype, place: Place) -> np.nda
             f"transfer.feature_store: features take {needed:,} bytes on disk and {directory} has "
             f"{free:,} left: make room, set RTL_JAX_CACHE_DIR, or choose another store"
         )
-    # Without a name once it is open: whatever ends the process, nothing is left behind.
+    # The file has no name once it is open, so nothing is left however the process ends.
     with tempfile.TemporaryFile(dir=directory) as file:
         return np.memmap(file, dtype, "w+", shape=shape)

@@ -1,7 +1,7 @@
-"""The frozen prefix, computed once: features at the split point, and re-estimated statistics.
+"""The frozen prefix: its features at the split point, and re-estimation of its statistics.
 
-With statistics that do not move ('source', and 'adapt' after its pass) the prefix is a
-constant function, so its features can be kept.
+With constant statistics ('source', and 'adapt' after its pass) the prefix is a constant function,
+so its features can be cached.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from rtl_jax.train.split import SplitNetwork
 
 @cached
 def feature_shape(network: SplitNetwork) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of one image's features; nothing is computed."""
+    """Return the shape and dtype of one image's features, without computing them."""
     size = network.image_size
 
     def one(params: Variables, batch_stats: Variables, images: jax.Array) -> jax.Array:
@@ -49,7 +49,7 @@ def batch_features(
     rows: jax.Array,
     view: jax.Array,
 ) -> jax.Array:
-    """Features at the split point of images [N, H, W, C], augmented by the draws of their rows."""
+    """Compute features at the split point of images [N, H, W, C], augmented by row and view."""
     keys = example_keys(jax.random.key(0), view, rows)
     pixels = augment_batch(keys, prepare(images, network.image_size), augmentation)
     return _bound(network, params, batch_stats).prefix(pixels, network.split)
@@ -66,11 +66,11 @@ def prefix_features(
     augmentation: Augmentation | None = None,
     view: int = 0,
 ) -> Iterator[jax.Array]:
-    """Features at the split point of the images (uint8 [N, H, W, C]) at `rows`, batch by batch.
+    """Yield features at the split point of images (uint8 [N, H, W, C]) at `rows`, in batches.
 
-    Each is [batch, height, width, channels] in the network's dtype, or [batch, num_features]
-    behind the last block. With an augmentation, they are of the `view`-th draw for each image,
-    which depends on its row alone, whatever the seed of a run and the images beside it.
+    A batch is [batch, height, width, channels] in the network's dtype, or [batch, num_features]
+    after the last block. With an augmentation, images are augmented by their `view`-th draw, which
+    depends only on the row, not on a run's seed or the rest of the batch.
     """
     for part in padded_batches(len(rows), batch_size):
         padded = rows[part.rows]
@@ -90,10 +90,10 @@ def prefix_features(
 def _batch_statistics(
     network: SplitNetwork, params: Variables, batch_stats: Variables, images: jax.Array
 ) -> Variables:
-    """What each layer in front of the split point measures on one batch, in train mode."""
+    """Measure the statistics of each layer before the split point on one batch, in train mode."""
     bound = _bound(network, params, batch_stats)
     bound.prefix(prepare(images, network.image_size), network.split, train=True)
-    # The running statistics moved by a part of the way to the batch's: undo that.
+    # Recover the batch statistics: the running ones moved a fraction of the way towards them.
     momentum = network.architecture.bn_momentum
     return jax.tree.map(
         lambda new, old: old + (new - old) / momentum, batch_stats_of(bound), batch_stats
@@ -108,11 +108,11 @@ def adapt_statistics(
     batch_size: int,
     progress: Progress = lambda done: None,
 ) -> Variables:
-    """Re-estimate the frozen layers' statistics on the training images: mode 'adapt'.
+    """Re-estimate the statistics of frozen layers on the training images (mode 'adapt').
 
-    One pass in train mode over stored images (uint8 [N, H, W, C]), unaugmented, in their
-    order; means and unbiased variances are averaged over batches by the images in them.
-    Layers behind the split point keep theirs.
+    Makes one pass in train mode over the stored images (uint8 [N, H, W, C]), in order and without
+    augmentation, and averages batch means and unbiased variances, weighted by batch size. Layers
+    after the split point keep their statistics.
     """
     zero = {path: jnp.zeros_like(leaf) for path, leaf in batch_stats.items()}
     total = zero

@@ -1,8 +1,7 @@
-"""Where the batches of a training come from: a set in memory, or files that are read as it goes.
+"""Sources of training batches: images in memory, or a stream of files.
 
-Images that lie on the device are gathered there, many steps in one compiled program. Those in host
-memory or on disk, and those of a stream, go to the device batch by batch, the next one while the
-device computes.
+Images on the device are gathered there, many steps per compiled program. Images in host memory, on
+disk or in a stream are sent to the device batch by batch, each while the device computes.
 """
 
 from functools import partial
@@ -21,15 +20,15 @@ from rtl_jax.train.placement import BatchDivided, Placement
 from rtl_jax.train.side_by_side import Images, Position, Rows, train_batch, train_part, train_steps
 from rtl_jax.train.step import Hyper, Keys, Step, TrainState
 
-# Steps in one program, at most: a signal to stop waits for it, and so does the progress bar.
+# At most this many steps per program: stop signals and the progress bar wait for its end.
 _MOST_STEPS = 256
-# Epochs whose orders are drawn together, and images in them.
+# The most epochs whose orders are drawn at once, and the most rows in them.
 _MOST_EPOCHS = 64
 _MOST_ROWS = 2**20
 
 
 class Feed(Protocol):
-    """Where batches come from; steps are asked for one after the other, counted from 0."""
+    """A source of batches for consecutive steps, counted from 0."""
 
     @property
     def steps_per_epoch(self) -> int: ...
@@ -46,32 +45,33 @@ class Feed(Protocol):
         *,
         hyper: Hyper,
     ) -> tuple[TrainState, Metrics, int]:
-        """Take the next steps behind `done`, of one epoch, in a call; also return their number.
+        """Take one or more of the steps after `done` within an epoch; also return their number.
 
-        The state and the sums are given up to those returned.
+        The buffers of `state` and `sums` are donated.
         """
 
     def position(self) -> dict[str, Any]:
-        """What `seek` needs beside the step; JSON-able."""
+        """Return what `seek` needs besides the step, JSON-serialisable."""
 
     def seek(self, position: dict[str, Any]) -> None:
-        """Go on where `position` was asked for."""
+        """Continue from a result of `position`."""
 
     def close(self) -> None:
-        """End what reads ahead."""
+        """Stop reading ahead."""
 
 
 class InMemory:
-    """Rows of a set in memory, in an order drawn from each seed's key and the epoch.
+    """Batches from a cache, in an order drawn from each seed's key and the epoch.
 
     Args:
-      cache: the set.
-      rows: int [S, N], each seed's training images in it.
+      cache: the images or features.
+      rows: int [S, N], each seed's training images in the cache.
       keys: one of each kind for every seed, [S].
-      batch_size: images of a step. The last, partial batch of an epoch is a step of its own shape,
-        so that its batch statistics are its own; unless `partial_batch` is false: it is left out.
-      placement: which devices.
-      first_epoch: the number by which random keys know the first epoch.
+      batch_size: images per step.
+      placement: the placement of arrays on devices.
+      partial_batch: whether to keep the last, partial batch of an epoch, as a step of its own shape
+        with its own batch statistics.
+      first_epoch: the number of the first epoch, from which random keys are derived.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class InMemory:
         self.steps_per_epoch = self._full + bool(rest and partial_batch)
         whole = self._full * batch_size
         self.images_per_epoch = rows.shape[1] if partial_batch else whole
-        # Orders are drawn for several epochs at once: each draw waits for the device.
+        # Draw the orders of several epochs at once, since each draw waits for the device.
         self._ahead = max(1, min(_MOST_EPOCHS, _MOST_ROWS // max(rows.size, 1)))
         self._begin, self._orders = -self._ahead, Rows(None, None)
         self._numbers: tuple[Hyper, Hyper] | None = None
@@ -110,11 +110,11 @@ class InMemory:
         *,
         hyper: Hyper,
     ) -> tuple[TrainState, Metrics, int]:
-        """As `Feed.advance`."""
+        """See `Feed.advance`."""
         epoch, first = divmod(done, self.steps_per_epoch)
         epoch += self._first_epoch
         number, image = self._together(step, self._full - first), first * self._size
-        # The last batch of an epoch may be a partial one.
+        # The last batch of an epoch may be partial.
         size = min(self._size, self.rows.shape[1] - image)
         drawn = self._drawn_for(epoch, on_device=self._images is not None and self._is_short(step))
         arguments = (state, sums, frozen)
@@ -154,25 +154,25 @@ class InMemory:
         return state, sums, number
 
     def _is_short(self, step: Step) -> bool:
-        """Whether a step is a head's alone, which takes no longer than to call it does.
+        """Whether a step trains only the head, so that dispatch takes as long as computation.
 
-        Orders and rates then stay on the device. Other programs do not have their shapes, which
-        are those of one number of images: sets of all sizes share them.
+        Orders and rates then stay on the device. Other programs do not take them as arguments,
+        because their shapes depend on the number of images, and sets of all sizes share programs.
         """
         head_alone = step.network.blocks == 0 and step.network.features
         return head_alone and not self._placement.divides_batches
 
     def _on_device(self, hyper: Hyper) -> Hyper:
-        """Numbers that are the same in every call, put there once."""
+        """Put the hyperparameters, which are the same in every call, on the device once."""
         if self._numbers is None or self._numbers[0] is not hyper:
             self._numbers = hyper, self._placement.state(jax.tree.map(jnp.asarray, hyper))
         return self._numbers[1]
 
     def _together(self, step: Step, left: int) -> int:
-        """How many of the `left` full batches are steps of one program.
+        """Return how many of the `left` full batches to take in one program.
 
-        On a CPU convolutions in a loop gain nothing, or lose much. Elsewhere powers of four, so
-        that sets of all sizes need few programs, each of which takes long to compile.
+        On a CPU, one: convolutions in a loop are no faster, or much slower. Elsewhere a power of
+        four, so that sets of all sizes need few programs, which are slow to compile.
         """
         if left < 1 or self._images is None:
             return 1
@@ -183,7 +183,7 @@ class InMemory:
         return min(4 ** ((left.bit_length() - 1) // 2), _MOST_STEPS)
 
     def _drawn_for(self, epoch: int, *, on_device: bool) -> int:
-        """Which of `_orders` an epoch's is; drawn now, with those of the next, where it is none."""
+        """Return the index of an epoch in `_orders`; draw it and the next epochs if missing."""
         if not self._begin <= epoch < self._begin + self._ahead:
             self._begin = epoch
             epochs = np.arange(epoch, epoch + self._ahead)
@@ -193,7 +193,7 @@ class InMemory:
         return epoch - self._begin
 
     def position(self) -> dict[str, Any]:
-        """Nothing: the step says all."""
+        """Return nothing: the step determines the position."""
         return {}
 
     def seek(self, position: dict[str, Any]) -> None:
@@ -205,10 +205,10 @@ class InMemory:
 
 @partial(jax.jit, static_argnums=3)
 def _draw(keys: Keys, rows: jax.Array, epochs: jax.Array, sizes: tuple[int, int, int]) -> Rows:
-    """Order the images of every epoch and seed, and find their places, int32 [E, S, total].
+    """Draw the order of images for every epoch and seed, and their places, int32 [E, S, total].
 
-    `rows` are [S, total]; `sizes` are the images of a seed, the views of each, and the images of
-    the whole set.
+    `rows` are [S, total]; `sizes` are the number of images per seed, of views per image, and of
+    images in the whole cache.
     """
     total, views, whole = sizes
 
@@ -218,12 +218,12 @@ def _draw(keys: Keys, rows: jax.Array, epochs: jax.Array, sizes: tuple[int, int,
         places = rows[order] + chosen * whole
         return Rows(places.astype(jnp.int32), order.astype(jnp.int32))
 
-    # A loop: side by side, all epochs take as long to draw, and longer to compile.
+    # A loop, since a vmap over epochs is no faster and takes longer to compile.
     return jax.lax.map(lambda epoch: jax.vmap(partial(one, epoch))(keys, rows), epochs)
 
 
 class Streamed:
-    """One seed's batches, decoded while the devices work; each host reads its own share."""
+    """Batches of one seed, decoded while the devices compute; each host reads its own share."""
 
     def __init__(
         self,
@@ -247,7 +247,7 @@ class Streamed:
         *,
         hyper: Hyper,
     ) -> tuple[TrainState, Metrics, int]:
-        """As `Feed.advance`."""
+        """See `Feed.advance`."""
         share = jax.tree.map(lambda leaf: np.asarray(leaf)[None], next(self._batches))
         batch = devices.assemble(self._mesh, share, axis=1)
         hyper = hyper._replace(learning_rate=hyper.learning_rate[:, done])
@@ -258,13 +258,13 @@ class Streamed:
         return state, sums, 1
 
     def position(self) -> dict[str, Any]:
-        """The iterator's own."""
+        """Return the position of the iterator."""
         return self._batches.get_state()
 
     def seek(self, position: dict[str, Any]) -> None:
-        """Set the iterator back."""
+        """Reset the iterator to a position."""
         self._batches.set_state(position)
 
     def close(self) -> None:
-        """End the threads that decode."""
+        """Stop the decoding threads."""
         self._batches.close()

@@ -1,4 +1,4 @@
-"""One fine-tuning as plain objects: a source, images, a recipe and a seed."""
+"""A fine-tuning as plain objects: a source, images, a recipe and a seed."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ class FineTuning:
     Attributes:
       source: the network whose frozen part is shared by all fine-tunings from it.
       network: the source with a new head for `class_names`.
-      train: the images that `train_indices`, int [N], in the order drawn, select from.
-      test: the images that `test_indices`, int [M], ascending, select from; or None.
+      train: the images from which `train_indices`, int [N], in the order drawn, select.
+      test: the images from which `test_indices`, int [M], ascending, select; or None.
       program: the static part.
-      seed: of the head, the batches and the augmentation.
+      seed: the seed of the head, the batches and the augmentation.
     """
 
     source: Network
@@ -49,17 +49,17 @@ class FineTuning:
 
     @property
     def training_images(self) -> ImageSet:
-        """The images that it trains on."""
+        """The selected training images."""
         return self.train.take(self.train_indices)
 
     @property
     def test_images(self) -> ImageSet:
-        """The images that it is tested on; only where there are any."""
+        """The selected test images; there must be a test set."""
         assert self.test is not None
         return self.test.take(self.test_indices)
 
     def provenance(self) -> dict[str, Any]:
-        """What the fine-tuned network knows of itself."""
+        """Return the provenance recorded in the fine-tuned network."""
         return {
             "kind": "fine-tuned",
             "source": dict(self.network.provenance),
@@ -83,15 +83,16 @@ def start(
     test_indices: np.ndarray | None = None,
     perturb: Attack | None = None,
 ) -> dict[str, Any]:
-    """Return the fields of a `FineTuning`, with a new head drawn by the seed.
+    """Return the fields of a `FineTuning`, with a new head drawn from the seed.
 
-    Indices select images, by default all; `perturb` is an attack on training images.
+    Indices select images, by default all; `perturb` is an attack on the training images.
 
     Raises:
-      UserError: the network has fewer blocks than the recipe trains, or optax lacks what it names.
+      UserError: if the network has fewer blocks than the recipe trains, or the recipe names
+        something that optax does not have.
     """
     architecture = source.architecture.replace(num_classes=len(class_names))
-    # Too many blocks fail here, before any work.
+    # Fails early if there are too many blocks.
     network = SplitNetwork.of(architecture, recipe, image_size)
     train_indices = np.arange(len(train)) if train_indices is None else train_indices
     if test_indices is None:

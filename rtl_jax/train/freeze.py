@@ -1,8 +1,8 @@
-"""The one freezing mask: which variables train, by the number of blocks.
+"""The freezing mask: which variables train, given the number of blocks.
 
-It drives the optimizer's mask, the gradient's argument, the split point and what is
-checkpointed. The last k blocks train, beside the head; a block includes its batch
-normalisation's scale and bias (paper, section 3.2). `blocks` None trains everything.
+It determines the optimizer's mask, the argument of the gradient, the split point and the content
+of checkpoints. The last k blocks and the head train; a block includes the scale and bias of its
+batch normalisation (paper, section 3.2). `blocks=None` trains everything.
 """
 
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 
 def split_point(architecture: Architecture, blocks: int | None) -> int:
-    """The split point before the last `blocks` blocks; BEFORE_STEM for None.
+    """Return the split point before the last `blocks` blocks; BEFORE_STEM for None.
 
-    Raises UserError where the network has fewer blocks.
+    Raises UserError if the network has fewer blocks.
     """
     if blocks is None:
         return BEFORE_STEM
@@ -33,9 +33,9 @@ def split_point(architecture: Architecture, blocks: int | None) -> int:
 
 
 def trainable(architecture: Architecture, path: str, blocks: int | None) -> bool:
-    """Whether the variable at `path` lies behind the split point.
+    """Return whether the variable at `path` comes after the split point.
 
-    Raises UserError for a path that belongs to no part of the network.
+    Raises UserError if the path belongs to no part of the network.
     """
     return architecture.block_of(path) >= split_point(architecture, blocks)
 
@@ -43,15 +43,15 @@ def trainable(architecture: Architecture, path: str, blocks: int | None) -> bool
 def mask(
     architecture: Architecture, variables: Mapping[str, Any], blocks: int | None
 ) -> dict[str, bool]:
-    """True for every variable (parameter or statistic) that lies behind the split point."""
+    """Return True for every variable (parameter or statistic) after the split point."""
     return {path: trainable(architecture, path, blocks) for path in variables}
 
 
 def partition(variables: Mapping[str, T], mask: Mapping[str, bool]) -> tuple[dict, dict[str, T]]:
-    """Split by a mask: (what trains, what is frozen).
+    """Split variables by a mask into (trainable, frozen).
 
-    The first keeps every path, with optax.MaskedNode() where frozen: optax's own convention,
-    a pytree without leaves there, so that gradients and optimizer state have none either.
+    The first keeps every path, with optax.MaskedNode() at frozen ones. This is optax's convention:
+    a pytree without leaves, so that gradients and optimizer state have none there either.
     """
     selected = {
         path: leaf if mask[path] else optax.MaskedNode() for path, leaf in variables.items()
@@ -60,5 +60,5 @@ def partition(variables: Mapping[str, T], mask: Mapping[str, bool]) -> tuple[dic
 
 
 def combine(selected: Mapping[str, Any], frozen: Mapping[str, T]) -> dict[str, T]:
-    """The inverse of `partition`."""
+    """Invert `partition`."""
     return {path: frozen.get(path, leaf) for path, leaf in selected.items()}

@@ -11,12 +11,12 @@ from rtl_jax.models.registry import Architecture
 
 
 def new_head(source: Network, architecture: Architecture, kind: str, seed: int) -> Network:
-    """The source with a head drawn for `architecture`'s classes; the blocks stay as they are.
+    """Return the source with a new random head for `architecture`'s classes; blocks are unchanged.
 
-    'normal' is the authors' own: weights N(0, 1), bias 0, so that the first losses are large.
-    'uniform' is torch's default: weights and bias within 1 / sqrt(features).
+    'normal' is the authors' choice: weights N(0, 1) and bias 0, so that the first losses are large.
+    'uniform' is torch's default: weights and bias uniform within +-1 / sqrt(features).
     """
-    # The training's own keys fold in 1: see Job.key.
+    # The key of the training folds in 1; see `FineTuning.key`.
     key = jax.random.fold_in(jax.random.key(seed), 0)
     features, classes = architecture.num_features, architecture.num_classes
     if kind == "normal":

@@ -1,6 +1,6 @@
-"""The loop of every training: steps, checkpoints, the end of an epoch, divergence, being stopped.
+"""The training loop: steps, checkpoints, ends of epochs, divergence, and interruption.
 
-What is measured and kept of a training is its owner's, a `Log`; here is when.
+The loop decides when to measure and save; a `Log` decides what.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ from rtl_jax.train.side_by_side import all_finite
 from rtl_jax.train.step import TrainState
 from rtl_jax.train.trainer import Training, begin
 
-# Seconds between looks at losses on the device, which wait for it.
+# Seconds between reads of the losses, each of which waits for the device.
 _LOOK_SECONDS = 1.0
 
 
 class Log(Protocol):
-    """What a training leaves.
+    """The measurements of a training.
 
     evaluations: the epochs, counted from 1, after which `evaluate` is called.
     """
@@ -40,31 +40,31 @@ class Log(Protocol):
     def evaluate(
         self, epoch: int, state: TrainState, trained: Sequence[Mapping[str, float]]
     ) -> Mapping[str, str]:
-        """Measure the state behind an epoch; return what the progress bar shows.
+        """Measure the state after an epoch and return what the progress bar shows.
 
-        `trained` has loss (nats) and accuracy (percent) in that epoch, of each seed.
+        `trained` has the training loss (nats) and accuracy (percent) of each seed in that epoch.
         """
 
     def record(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside the state; JSON-able."""
+        """Return what a checkpoint saves besides the state, JSON-serialisable."""
 
     def restore(self, record: Mapping[str, Any]) -> None:
-        """Go back to where `record` was asked for."""
+        """Return to the state in which `record` was called."""
 
 
 class NoLog:
-    """Nothing is measured on the way."""
+    """A log without measurements."""
 
     evaluations: Collection[int] = ()
 
     def evaluate(
         self, epoch: int, state: TrainState, trained: Sequence[Mapping[str, float]]
     ) -> Mapping[str, str]:
-        """Never called."""
+        """Return nothing; never called."""
         return {}
 
     def record(self) -> dict[str, Any]:
-        """Nothing."""
+        """Return an empty record."""
         return {}
 
     def restore(self, record: Mapping[str, Any]) -> None:
@@ -72,16 +72,16 @@ class NoLog:
 
 
 class Loop:
-    """A training from its last checkpoint, or from its start, to its end.
+    """Train to the end, from the last checkpoint if there is one.
 
     Args:
-      training, state: as `begin` gives them.
-      log: what it leaves.
-      checkpoints: where it is kept as it goes, after `settings.checkpoint_seconds` of work, at the
-        end, and when SIGTERM asks it to stop; None: nowhere.
-      what: it is, in the progress bar. name: of the run, in messages.
-      ends: whether a training that diverges, in one seed, ends with an error.
-      progress: a bar that goes on from training to training; by default one of its own.
+      training, state: the results of `begin`.
+      log: the measurements.
+      checkpoints: where to save the state every `settings.checkpoint_seconds`, at the end, and when
+        SIGTERM asks the training to stop; None: it is not saved.
+      what: the label of the progress bar. name: the name of the run in messages.
+      ends: whether divergence of any seed is an error.
+      progress: a progress bar shared by several trainings; by default a new one.
     """
 
     def __init__(
@@ -107,8 +107,8 @@ class Loop:
         """Train to the end.
 
         Raises:
-          UserError: it diverges, or a checkpoint cannot be written or read.
-          Stopped: SIGTERM came; all is saved.
+          UserError: if training diverges, or a checkpoint cannot be written or read.
+          Stopped: after SIGTERM; the state has been saved.
         """
         training = self.training
         if self.checkpoints is not None:
@@ -158,7 +158,7 @@ class Loop:
                 )
 
     def _end_epoch(self, progress: Any) -> None:
-        """Look at an epoch that has ended, where it is to be evaluated or a second has passed."""
+        """Check a finished epoch if it is to be evaluated or the last check was a second ago."""
         epoch, sums = self._epochs_done, self.sums
         self.sums = self.training.zero()
         evaluated = epoch in self.log.evaluations
@@ -174,7 +174,7 @@ class Loop:
         self.looked_at = time.monotonic()
 
     def _require_finite(self, losses: Sequence[float]) -> None:
-        """Raise UserError where a loss or a value of the state is no finite number."""
+        """Raise UserError if a loss or a value of the state is not finite."""
         if self.ends and not (np.isfinite(losses).all() and all_finite(self.state).all()):
             raise UserError(self._divergence(losses))
 
@@ -196,7 +196,7 @@ class Loop:
         )
 
     def _save(self, checkpoints: TrainingCheckpoints) -> None:
-        """Keep everything; hosts need not agree on when, since only the first one writes."""
+        """Save a checkpoint. Hosts need not agree on when, since only the first one writes."""
         self._require_finite(np.asarray(self.sums.loss).tolist())
         record = {
             "log": self.log.record(),
@@ -207,7 +207,7 @@ class Loop:
         self.saved, self.saved_at = self.done, time.monotonic()
 
     def _restore(self, checkpoints: TrainingCheckpoints) -> None:
-        """Go back to the last checkpoint, if there is one."""
+        """Restore the last checkpoint, if there is one."""
         step = checkpoints.latest()
         if step is None:
             return
@@ -232,9 +232,9 @@ def _never() -> bool:
 
 
 def fit(tunings: Sequence[FineTuning]) -> list[Network]:
-    """Train fine-tunings that differ by seed alone, in one program; their networks, in order.
+    """Train fine-tunings that differ only by seed in one program; return their networks in order.
 
-    Raises UserError where one diverges.
+    Raises UserError if one diverges.
     """
     with devices.matmul_precision(tunings[0].program.settings.precision):
         training, state = begin(tunings)

@@ -1,4 +1,4 @@
-"""Losses and hits of logits, as sums over examples and as what a step descends."""
+"""Metrics, as sums over examples, and the losses that a step minimises."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import optax
 
 
 class Metrics(NamedTuple):
-    """Sums over examples, to be divided once: float loss, int correct, int number.
+    """Sums over examples, to be divided once: float loss, int correct and int number.
 
     With several seeds, every array has a leading seed axis.
     """
@@ -20,29 +20,29 @@ class Metrics(NamedTuple):
 
     @classmethod
     def zero(cls, seeds: int | None = None) -> "Metrics":
-        """The neutral element of `+` over the fields, for one seed or with an axis of several."""
+        """Return zero sums, for one seed or with a leading axis of several."""
         shape = () if seeds is None else (seeds,)
         counts = (jnp.zeros(shape, jnp.int32) for _ in range(2))
         return cls(jnp.zeros(shape), *counts)
 
     def add(self, other: "Metrics") -> "Metrics":
-        """The sums over both sets of examples."""
+        """Return the sums over both sets of examples."""
         return jax.tree.map(jnp.add, self, other)
 
     def means(self) -> dict[str, float]:
-        """Mean loss (nats) and accuracy (percent), read from the device."""
+        """Read the mean loss (nats) and accuracy (percent) from the device."""
         number = int(self.number)
         return {"loss": float(self.loss) / number, "accuracy": 100 * int(self.correct) / number}
 
     def each(self) -> list[dict[str, float]]:
-        """`means` of every seed."""
+        """Return `means` for every seed."""
         return [Metrics(*sums).means() for sums in zip(*map(np.asarray, self), strict=True)]
 
 
 def measure(logits: jax.Array, labels: jax.Array, weights: jax.Array | None = None) -> Metrics:
-    """Cross-entropy (nats) and top-1 hits, summed over logits [N, C] and int labels [N].
+    """Sum cross-entropy (nats) and top-1 hits over logits [N, C] and int labels [N].
 
-    `weights` [N] of 0 and 1 leaves padding out.
+    `weights` [N], of 0 and 1, mask out padding.
     """
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     hits = (logits.argmax(-1) == labels).astype(jnp.int32)
@@ -57,7 +57,7 @@ def measure(logits: jax.Array, labels: jax.Array, weights: jax.Array | None = No
 def weighted_mean(
     losses: jax.Array, labels: jax.Array, class_weights: jax.Array | None
 ) -> jax.Array:
-    """The mean of losses [N], each as much as the class [C] of its label [N] weighs, as torch's."""
+    """Return the mean of losses [N], weighted by their labels' class weights [C] as in torch."""
     if class_weights is None:
         return losses.mean()
     weights = class_weights[labels]
@@ -65,7 +65,7 @@ def weighted_mean(
 
 
 def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
-    """Cross-entropy, nats [N], to labels of which all classes share `smoothing` evenly."""
+    """Return the cross-entropy, nats [N], with labels smoothed uniformly over all classes."""
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     if smoothing == 0:
         return losses

@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 import jax
 
-# What the key of the augmentation is folded with; itself it folds in epochs, which are fewer.
+# Folded into the augmentation key, into which otherwise only epochs are, which are smaller.
 _MIXUP = 2**32 - 1
 
 
 class Mixed(NamedTuple):
-    """How a batch is mixed with itself: the share of each image, [], and the order, int [N], in
-    which the others join.
+    """The mixing of a batch with itself: the weight of each image, [], and the order, int [N], of
+    the images that it is mixed with.
     """
 
     share: jax.Array
@@ -18,9 +18,9 @@ class Mixed(NamedTuple):
 
     @classmethod
     def draw(cls, key: jax.Array, step: jax.Array, alpha: float, number: int) -> "Mixed":
-        """For the batch of a step, of as many images: the share is from Beta(alpha, alpha).
+        """Draw the mixing of a step's batch of `number` images, with share ~ Beta(alpha, alpha).
 
-        `key` is the training's, of the augmentation.
+        `key` is the augmentation key of the training.
         """
         own = jax.random.fold_in(jax.random.fold_in(key, _MIXUP), step)
         share_key, order_key = jax.random.split(own)
@@ -28,6 +28,6 @@ class Mixed(NamedTuple):
         return cls(jax.random.beta(share_key, alpha, alpha), order)
 
     def mix(self, images: jax.Array) -> jax.Array:
-        """The images [N, ...], mixed."""
+        """Mix images [N, ...]."""
         share = self.share.astype(images.dtype)
         return share * images + (1 - share) * images[self.order]

@@ -1,7 +1,7 @@
-"""Optimizers and their schedules: torch's SGD with steps (paper, A.4), or optax's by name.
+"""Optimizers and schedules: torch's SGD with StepLR (paper, A.4), or any of optax's by name.
 
-A schedule is evaluated before training, a rate for every step; the optimizer takes the rate and
-the weight decay of each step as numbers, so that one program serves every one of them.
+A schedule is evaluated for every step before training. The optimizer takes learning rate and
+weight decay as inputs of each step, so that one program serves all values.
 """
 
 import dataclasses
@@ -39,9 +39,9 @@ def step_schedule(
 
 
 def schedule_of(settings: TrainingSettings, epochs: int, steps_per_epoch: int) -> optax.Schedule:
-    """The learning rate of every step, counted from 0.
+    """Return the schedule: the learning rate as a function of the step, counted from 0.
 
-    Raises UserError where the settings name a schedule or an option that there is not.
+    Raises UserError if the settings name an unknown schedule or option.
     """
     total, rate = epochs * steps_per_epoch, settings.learning_rate
     if settings.schedule == "one_cycle":
@@ -62,7 +62,7 @@ def schedule_of(settings: TrainingSettings, epochs: int, steps_per_epoch: int) -
     if settings.schedule not in schedules:
         return _named_schedule(settings, total, warm)
     schedule = schedules[settings.schedule]()
-    # The steps of 'step' count from the beginning, as its epochs do.
+    # 'step' counts its epochs from the beginning, including the warm-up.
     if warm and settings.schedule == "step":
         return lambda step: jnp.minimum((step + 1) / warm, 1) * schedule(step)
     if warm:
@@ -73,7 +73,7 @@ def schedule_of(settings: TrainingSettings, epochs: int, steps_per_epoch: int) -
 
 @cached
 def rates(settings: TrainingSettings, epochs: int, steps_per_epoch: int) -> np.ndarray:
-    """The learning rate of every step of a training, float [epochs * steps_per_epoch]."""
+    """Compute the learning rate of every step, float [epochs * steps_per_epoch]."""
     if not epochs:
         return np.zeros(0, np.float32)
     schedule = schedule_of(settings, epochs, steps_per_epoch)
@@ -86,13 +86,13 @@ def rates(settings: TrainingSettings, epochs: int, steps_per_epoch: int) -> np.n
     return found
 
 
-# What optax's schedules call what is a setting here.
+# The parameters of optax's schedules for the learning rate and the number of steps.
 _PEAKS = ("init_value", "peak_value", "value")
 _LENGTHS = ("decay_steps", "transition_steps")
 
 
 def _named_schedule(settings: TrainingSettings, total: int, warm_up: int) -> optax.Schedule:
-    """Optax's schedule of that name, from the rate and the number of steps and `options`."""
+    """Make the optax schedule named in the settings from the rate, the steps and the options."""
     name, group = settings.schedule, settings.GROUP
     factory = getattr(optax, name, None)
     known = [other for other in dir(optax) if other.endswith(("_schedule", "_decay"))]
@@ -104,7 +104,7 @@ def _named_schedule(settings: TrainingSettings, total: int, warm_up: int) -> opt
         )
     options = _options(settings.schedule_options, f"{group}.schedule_options")
     parameters = inspect.signature(factory).parameters
-    warm = "peak_value" in parameters  # the value at the beginning is then where it rises from
+    warm = "peak_value" in parameters  # if so, the initial value is where the warm-up starts
     peak = "peak_value" if warm else next((one for one in _PEAKS if one in parameters), None)
     filled = {"init_value": 0.0} if warm else {}
     if peak is not None:
@@ -120,10 +120,11 @@ def _named_schedule(settings: TrainingSettings, total: int, warm_up: int) -> opt
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """Which optimizer: what is static of it. The rate and the weight decay are numbers of a step.
+    """The static part of an optimizer; learning rate and weight decay are inputs of each step.
 
-    name: 'sgd' (torch's) or optax's. options: (name, value) pairs of its parameters.
-    clip_norm: of the whole gradient; None: none. layer_decay: see `TrainingSettings`.
+    name: 'sgd' (torch's) or one of optax's. options: (name, value) pairs of its parameters.
+    clip_norm: the largest global norm of the gradient; None: not clipped.
+    layer_decay: see `TrainingSettings`.
     """
 
     name: str = "sgd"
@@ -134,7 +135,7 @@ class Optimizer:
 
     @classmethod
     def of(cls, settings: TrainingSettings) -> "Optimizer":
-        """What the settings say; UserError where optax has no such optimizer or option."""
+        """Read the settings. Raises UserError if optax has no such optimizer or option."""
         key = f"{settings.GROUP}.optimizer"
         options = _options(settings.optimizer_options, f"{key}_options")
         found = cls(
@@ -150,7 +151,7 @@ class Optimizer:
     def transformation(
         self, architecture: Architecture, paths: tuple[str, ...], blocks: int | None
     ) -> optax.GradientTransformation:
-        """The optimizer on what trains of the parameters at `paths`; frozen ones own no state.
+        """Make the optimizer for the trainable ones of `paths`; frozen parameters have no state.
 
         Its state holds `learning_rate` and `weight_decay`, which `at` sets.
         """
@@ -158,7 +159,7 @@ class Optimizer:
 
 
 def at(opt_state: optax.OptState, learning_rate: jax.Array, weight_decay: jax.Array) -> Any:
-    """The optimizer's state with the numbers of a step, each a scalar."""
+    """Set the learning rate and weight decay of a step, both scalars, in the optimizer state."""
     return optax.tree_utils.tree_set(
         opt_state, learning_rate=learning_rate, weight_decay=weight_decay
     )
@@ -191,7 +192,7 @@ def _injected(optimizer: Optimizer) -> optax.GradientTransformation:
 def _create(optimizer: Optimizer, learning_rate: Any, weight_decay: Any) -> Any:
     options = dict(optimizer.options)
     if optimizer.name == "sgd":
-        # Torch's: weight decay is added to the gradient before the momentum.
+        # As in torch, weight decay is added to the gradient before the momentum.
         descent = optax.sgd(learning_rate, momentum=optimizer.momentum or None, **options)
         return optax.chain(optax.add_decayed_weights(weight_decay), descent)
     factory = getattr(optax, optimizer.name)
@@ -201,7 +202,7 @@ def _create(optimizer: Optimizer, learning_rate: Any, weight_decay: Any) -> Any:
 
 
 def _scaled(factors: Mapping[str, float]) -> optax.GradientTransformation:
-    """Multiply each path's update by its factor; where the mask hides a path there is no update."""
+    """Multiply each path's update by its factor; masked paths have no update."""
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         scaled = {path: factor * updates[path] for path, factor in factors.items()}
@@ -240,7 +241,7 @@ def _called(factory: Callable, arguments: Mapping[str, Any], key: str) -> Any:
 
 @lru_cache(maxsize=64)
 def _require_usable(optimizer: Hashable, key: str) -> None:
-    """Raise UserError unless the optimizer steps by a gradient and the parameters alone."""
+    """Raise UserError unless the optimizer needs only the gradient and the parameters."""
     assert isinstance(optimizer, Optimizer)
     factory: Any = getattr(optax, optimizer.name, None)
     plain = callable(factory) and not inspect.isclass(factory)

@@ -1,4 +1,4 @@
-"""What training images are changed by before the step: an attack's search, or noise."""
+"""Perturbation of training images before a step, by an attack or by noise."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from rtl_jax.train.settings import TrainingSettings
 
 
 def perturbation_of(settings: TrainingSettings) -> Attack | None:
-    """The attack that the settings name, without its radius; None: images stay as they are."""
+    """Return the attack that the settings name, without its radius; None: no perturbation."""
     if settings.perturbation == "none":
         return None
     if settings.perturbation == "gaussian":
@@ -34,32 +34,31 @@ def perturb(
     eps: jax.Array,
     keys: jax.Array,
 ) -> jax.Array:
-    """Float images [N, H, W, 3] as training shall see them; `eps` a number, one key an image.
+    """Perturb float images [N, H, W, 3] for training; `eps` is a scalar, `keys` one per image.
 
-    `logits_fn` is the network in evaluation mode, with the running statistics, as `robustness` has
-    it while it attacks.
+    `logits_fn` is the network in evaluation mode, with the running statistics, as in `robustness`.
     """
     if attack is None:
         return images
     radius = jnp.full(len(labels), eps, images.dtype)
-    if isinstance(attack, Gaussian):  # whose search would evaluate the network, for its verdict
+    if isinstance(attack, Gaussian):  # whose search would evaluate the network needlessly
         return attack.perturb(images, radius, keys)
     return attack.search(Problem(logits_fn, images, labels, radius, keys)).images
 
 
 @dataclasses.dataclass(frozen=True)
 class DivergenceSearch(PGD):
-    """TRADES' search (Zhang et al., 2019): PGD on the divergence from the images' own prediction.
+    """PGD on the divergence from the clean prediction, as in TRADES (Zhang et al., 2019).
 
-    It begins beside the image, as the authors' code does, for the divergence's gradient vanishes at
-    the image itself; with `random_start` somewhere in the ball.
+    As in the authors' code, it starts near the image, since the gradient of the divergence
+    vanishes at the image itself; with `random_start`, at a random point of the ball.
     """
 
-    noise: float = 1e-3  # of the beginning, the standard deviation in pixels of [0, 1]
+    noise: float = 1e-3  # standard deviation of the start's noise, for pixels in [0, 1]
 
     @property
     def needs_key(self) -> bool:
-        """It always begins at random."""
+        """True: the start is always random."""
         return True
 
     def search(self, problem: Problem) -> Iterate:
@@ -67,7 +66,7 @@ class DivergenceSearch(PGD):
         own = jax.nn.log_softmax(problem.logits_fn(problem.images))
 
         def divergences(x: jax.Array) -> jax.Array:
-            """A single logit for each image, which the loss 'logit' takes the negative of."""
+            """Return a single logit per image, whose negative is the loss 'logit'."""
             return -divergence(own, jax.nn.log_softmax(problem.logits_fn(x)))[:, None]
 
         alike = problem._replace(logits_fn=divergences, labels=jnp.zeros_like(problem.labels))
@@ -83,5 +82,5 @@ class DivergenceSearch(PGD):
 
 
 def divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    """KL(p || q) in nats, [N], of log-probabilities [N, C]."""
+    """Return KL(p || q) in nats, [N], from log-probabilities [N, C]."""
     return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)

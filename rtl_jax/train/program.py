@@ -1,4 +1,4 @@
-"""The plan of a training: from settings to what is static of a step, and to its numbers."""
+"""The plan of a training: turns settings into a static `Step` and its hyperparameters."""
 
 import dataclasses
 from typing import Any
@@ -18,17 +18,17 @@ from rtl_jax.train.step import Average, Hyper, Step
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What is trained how, without any data; hashable."""
+    """The hashable description of a training, without data."""
 
     network: SplitNetwork
     settings: Any  # TrainingSettings, such as a Recipe
     augmentation: Augmentation
     epochs: int
-    perturb: Attack | None = None  # in place of what the settings name, any attack of any threat
+    perturb: Attack | None = None  # any attack, instead of the one that the settings name
 
     def check(self) -> None:
-        """Raise UserError where optax has not what the settings name, and where the schedule ends
-        before the training, before any work.
+        """Raise UserError early if the settings name something that optax does not have, or the
+        schedule ends before the training.
         """
         self.step()
         settings: TrainingSettings = self.settings
@@ -40,16 +40,16 @@ class Program:
 
     @property
     def trains_on_features(self) -> bool:
-        """Whether training images' features stay valid: nothing changes the images from one epoch
-        to the next, or the views that it makes of them are stored.
+        """Whether features of training images stay valid: the images do not change between epochs,
+        or their augmented views are stored.
         """
         drawn_anew = not self.augmentation.is_identity and not getattr(self.settings, "views", None)
         return self.step().trains_on_features and not drawn_anew
 
     def step(self, steps_per_epoch: int = 1) -> Step:
-        """What is static of a step; how many there are in an epoch matters to SWA alone.
+        """Return the static part of a step; only SWA depends on `steps_per_epoch`.
 
-        Raises UserError where optax has not what the settings name.
+        Raises UserError if the settings name something that optax does not have.
         """
         settings: TrainingSettings = self.settings
         average = None
@@ -71,7 +71,7 @@ class Program:
         )
 
     def hyper(self, steps_per_epoch: int) -> Hyper:
-        """The numbers of every step: rates [epochs * steps_per_epoch], the others []."""
+        """Return the hyperparameters: learning rates [epochs * steps_per_epoch], the others []."""
         settings: TrainingSettings = self.settings
         others = (settings.weight_decay, settings.eps, settings.beta or 0.0)
         every = rates(settings, settings.schedule_epochs or self.epochs, steps_per_epoch)
@@ -81,5 +81,5 @@ class Program:
         )
 
     def replace(self, **changes: object) -> "Program":
-        """The same program with some fields changed."""
+        """Return the same program with some fields changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]

@@ -75,7 +75,7 @@ class Recipe(TrainingSettings):
                 require(value == usual, f"transfer.{name}", expected, value)
         require_choice(self.feature_store, FeatureStore, "transfer.feature_store")
         if self.draws_anew:
-            # They change images, in every step: features that are kept would be of other images.
+            # These change images in every step, so cached features would be of other images.
             for name, kept, expected in (
                 ("views", self.views is not None, "none"),
                 ("feature_store", self.feature_store not in ("auto", "none"), "auto or none"),
@@ -105,15 +105,15 @@ class Recipe(TrainingSettings):
         return self.blocks == 0 and self.head_fit != "sgd"
 
     def epochs_for(self, num_images: int) -> int:
-        """Epochs of a training on `num_images` images (paper, Table 4); 0 where all is solved."""
+        """Return the epochs for `num_images` images (paper, Table 4); 0 for a fitted head alone."""
         if self.solves_all:
             return 0
         return self.epochs or (100 if num_images <= 1600 else 150)
 
     def eval_epochs(self, epochs: int) -> list[int]:
-        """The epochs, counted from 1, after which test accuracy is measured (paper, Table 4).
+        """Return the epochs, counted from 1, after which to measure test accuracy (paper, Table 4).
 
-        Epoch 0, of no epochs, is the start.
+        A training without epochs is measured at its start, epoch 0.
         """
         every = self.eval_every or (20 if epochs <= 100 else 10)
         return sorted({*range(1, epochs + 1, every), epochs})

@@ -1,4 +1,4 @@
-"""Settings that every training has, of a target or of a source: the recipe of a step.
+"""Settings shared by all trainings, fine-tuning and pretraining alike.
 
 Importing this module does not import JAX.
 """
@@ -140,7 +140,7 @@ class TrainingSettings:
         require_frequencies(self, f"{self.GROUP}.")
         searched = self.beta is None or self.perturbation == "pgd"
         self._require(searched, "beta", "none but with the perturbation 'pgd'")
-        # An attack is on the loss of one label.
+        # An attack needs a single label per image.
         alone = self.mixup is None or not self.perturbs
         self._require(alone, "mixup", f"none with {self.GROUP}.perturbation={self.perturbation}")
         for field in ("optimizer_options", "schedule_options"):
@@ -148,14 +148,14 @@ class TrainingSettings:
 
     @property
     def perturbs(self) -> bool:
-        """Whether training images are changed."""
+        """Whether training images are perturbed."""
         return self.perturbation != "none"
 
     @property
     def draws_anew(self) -> bool:
-        """Whether images are changed at random in every step, beside the group `augmentation`."""
+        """Whether images change randomly in every step, apart from the group `augmentation`."""
         return self.mixup is not None or self.randaugment > 0
 
     def replace(self, **changes: Any) -> Any:
-        """The same settings with some changed."""
+        """Return the same settings with some changed."""
         return dataclasses.replace(self, **changes)

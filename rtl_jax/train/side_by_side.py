@@ -1,6 +1,6 @@
-"""The compiled programs: steps and evaluations of any number of seeds side by side.
+"""The compiled programs: steps and evaluations of any number of seeds in parallel.
 
-The state has a leading axis of seeds, each with its own `Hyper`; what they share has none.
+The state has a leading seed axis, as has `Hyper`; arrays that seeds share have none.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from rtl_jax.train.step import Hyper, Keys, Step, TrainState
 
 
 def _side_by_side(function: Callable, axes: tuple, arguments: tuple, seeds: int) -> Any:
-    """`function` for every seed, along the `axes` of its arguments.
+    """Apply `function` to every seed, along the `axes` of its arguments.
 
-    One seed alone is no batch of one: its convolutions then keep the form that is fastest.
+    A single seed is not mapped over, so that its convolutions keep their fastest form.
     """
     if seeds > 1:
         return jax.vmap(function, axes)(*arguments)
@@ -36,7 +36,8 @@ def _side_by_side(function: Callable, axes: tuple, arguments: tuple, seeds: int)
 class Rows(NamedTuple):
     """Batches as rows of a set: int32 [S, steps, N], or [S, N] for one step.
 
-    places: in the set's data. indices: in each seed's training subset, the keys of augmentation.
+    places: positions in the data of the set. indices: positions in each seed's training subset,
+    from which augmentation keys are derived.
     """
 
     places: Any
@@ -50,7 +51,7 @@ class Images(NamedTuple):
     labels: jax.Array
 
     def batch(self, rows: Rows, dtype: Any) -> Batch:
-        """The images at `rows`, [N] each, and their labels."""
+        """Gather the images at `rows`, [N] each, and their labels."""
         labels = self.labels[rows.places % len(self.labels)]
         return Batch(self.data[rows.places].astype(dtype), labels, rows.indices)
 
@@ -67,10 +68,10 @@ def train_batch(
     epoch: jax.Array,
     hyper: Hyper,
 ) -> tuple[TrainState, Metrics]:
-    """`Step.step_on` for seeds side by side: every argument but `epoch` has their axis.
+    """Apply `Step.step_on` to seeds in parallel; every argument except `epoch` has a seed axis.
 
-    What seeds share of `frozen` has none, and is not copied. Returns the state and `sums` with
-    this batch's added.
+    Parts of `frozen` that seeds share have none and are not copied. Returns the state, and `sums`
+    with those of this batch added.
     """
     axes = (0, step.network.frozen_axes, 0, 0, None, 0)
     arguments = (state, frozen, batch, keys, epoch, hyper)
@@ -92,10 +93,10 @@ def train_steps(
     epoch: jax.Array,
     hyper: Hyper,
 ) -> tuple[TrainState, Metrics]:
-    """Steps one after the other, on rows of a set that lies on the device: one compiled program.
+    """Take consecutive steps on rows of a set on the device, in one compiled program.
 
-    `rows` are [S, steps, N] and `hyper.learning_rate` [S, steps]. The steps are a loop, but for a
-    single one. `dtype` is what images or features become.
+    `rows` are [S, steps, N] and `hyper.learning_rate` [S, steps]. More than one step becomes a
+    loop. Images or features are cast to `dtype`.
     """
 
     def one(state: TrainState, frozen: Weights, images: Images, rows: Rows, *rest: Any) -> Any:
@@ -118,8 +119,8 @@ def train_steps(
 
 
 class Position(NamedTuple):
-    """Where a call begins, int32: which of the epochs drawn, the epoch's number, the first image
-    of its order, and the steps done before.
+    """The start of a call, int32: the index among the drawn epochs, the epoch's number, the first
+    image in its order, and the number of steps taken before.
     """
 
     drawn: Any
@@ -143,10 +144,10 @@ def train_part(
     keys: Keys,
     hyper: Hyper,
 ) -> tuple[TrainState, Metrics]:
-    """`train_steps` on a part of an epoch whose order lies on the device.
+    """Apply `train_steps` to part of an epoch whose order is on the device.
 
-    `shape` is (steps, images of each); `drawn` are the whole orders of epochs, [E, S, images];
-    `position` is an array of a `Position`; `hyper` has the rates of all steps.
+    `shape` is (steps, images per step); `drawn` are the full orders of epochs, [E, S, images];
+    `position` is a `Position` as an array; `hyper` has the learning rates of all steps.
     """
     number, size = shape
     at = Position(*position)
@@ -181,10 +182,10 @@ def evaluate_batch(
     *,
     weights: jax.Array,
 ) -> Metrics:
-    """Metrics of a batch of stored images or features for seeds side by side.
+    """Compute metrics on a batch of stored images or features for seeds in parallel.
 
-    `trained` is the state's parameters and moving statistics; `shared` says that all seeds see
-    the same inputs [N, ...], which then have no seed axis. Labels and weights have none.
+    `trained` are the state's parameters and moving statistics. If `shared`, all seeds see the same
+    inputs [N, ...], without a seed axis. Labels and weights have none.
     """
 
     logits = logits_batch(network, shared, trained, frozen, inputs)
@@ -195,7 +196,7 @@ def evaluate_batch(
 def logits_batch(
     network: SplitNetwork, shared: bool, trained: Weights, frozen: Weights, inputs: jax.Array
 ) -> jax.Array:
-    """Logits [S, N, C] of a batch; arguments as those of `evaluate_batch`."""
+    """Compute logits [S, N, C] of a batch; arguments as for `evaluate_batch`."""
 
     def one(trained: Weights, frozen: Weights, inputs: jax.Array) -> jax.Array:
         return network.logits(*trained, frozen, inputs)
@@ -207,7 +208,7 @@ def logits_batch(
 
 @jax.jit
 def all_finite(state: TrainState) -> jax.Array:
-    """Whether all parameters, statistics and optimizer values of each seed are finite, [S]."""
+    """Return whether all parameters, statistics and optimizer state are finite, per seed [S]."""
     leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     finite = [jnp.isfinite(leaf.reshape(len(leaf), -1)).all(1) for leaf in leaves]
     return jnp.stack(finite).all(0)

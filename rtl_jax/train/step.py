@@ -1,8 +1,7 @@
-"""A step of training, pure: what it changes, and how.
+"""A training step as a pure function of its state.
 
-A `Step` holds what is static, the recipe of a step: network, freezing, optimizer, augmentation,
-perturbation and loss. It is written for one seed, on plain pytrees; `side_by_side` runs any number
-of seeds.
+A `Step` holds everything static: network, freezing, optimizer, augmentation, perturbation and loss.
+It is written for one seed, on plain pytrees; `side_by_side` runs any number of seeds.
 """
 
 import dataclasses
@@ -29,16 +28,16 @@ from rtl_jax.train.optimizers import Optimizer, at
 from rtl_jax.train.perturb import divergence, perturb
 from rtl_jax.train.split import SplitNetwork, moved
 
-# What an image's key of the augmentation is folded with, which it does not fold in itself.
+# Folded into an image's augmentation key; the augmentation itself does not use this number.
 _RANDAUGMENT = 5
 
 
 class TrainState(NamedTuple):
-    """What training changes.
+    """The state of a training.
 
-    `params` has every path, with optax.MaskedNode() where frozen; `batch_stats` holds the
-    statistics that move: all of them where frozen layers use batch statistics, else those
-    behind the split point. `average` is of both, or None. `step` counts the steps taken, int32.
+    `params` has every path, with optax.MaskedNode() at frozen ones. `batch_stats` holds the moving
+    statistics: all of them if frozen layers use batch statistics, else those after the split point.
+    `average` averages both, or is None. `step` counts the steps taken, int32.
     """
 
     params: dict
@@ -49,15 +48,15 @@ class TrainState(NamedTuple):
 
     @property
     def result(self) -> Weights:
-        """What is measured and kept: the average, if there is one."""
+        """The weights to evaluate and save: the average, if there is one."""
         return self.average or Weights(self.params, self.batch_stats)
 
 
 class Hyper(NamedTuple):
-    """A step's numbers: the rate, which the schedule has for it, and those of a whole training.
+    """Hyperparameters: the learning rate of a step, and those that are constant in a training.
 
-    learning_rate: [steps] for many steps. weight_decay. eps: the perturbation's radius. beta: the
-    weight of TRADES' divergence. class_weights: [C], of each class's images in the loss, or
+    learning_rate: [steps] for many steps. weight_decay. eps: the radius of the perturbation. beta:
+    the weight of TRADES' divergence. class_weights: [C], the weights of classes in the loss, or
     None. With several seeds, every array has a leading seed axis.
     """
 
@@ -69,7 +68,7 @@ class Hyper(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Random keys of a training: of the batches' order, the augmentation, the perturbation."""
+    """The random keys of a training, for the order, the augmentation and the perturbation."""
 
     order: jax.Array
     augment: jax.Array
@@ -81,27 +80,27 @@ class Average:
     """An average of the weights: exponential, with a decay per step, or the mean since a step."""
 
     decay: float | None = None
-    start: int = 0  # of the mean: steps before it
+    start: int = 0  # steps before the mean starts
 
     def add(self, average: Weights, new: Weights, step: jax.Array) -> Weights:
-        """The average with what the weights are after the `step`-th step, counted from 0."""
+        """Update the average with the weights after the `step`-th step, counted from 0."""
         if self.decay is not None:
-            # At first the mean of what there was, or the random beginning would stay for long.
+            # A smaller decay at first, or the random initialisation would persist for long.
             decay = jnp.minimum(self.decay, (1 + step) / (10 + step))
             return jax.tree.map(lambda old, new: new + decay * (old - new), average, new)
-        # Before it starts, the weights themselves.
+        # Before the mean starts, the average is the weights themselves.
         share = 1 / jnp.maximum(step + 1 - self.start, 1)
         return jax.tree.map(lambda old, new: old + share * (new - old), average, new)
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """The recipe of a step, static: equal ones compile once.
+    """The static description of a step; equal steps compile once.
 
-    How many images there are is no part of it, nor what is in `Hyper`: subsets of any size, and
-    seeds with rates and radii of their own, share a program. perturb: an attack without its radius.
-    trades: the loss is TRADES', else the perturbed images' cross-entropy. mixup: the parameter of
-    the shares' distribution.
+    It contains neither the number of images nor the values in `Hyper`, so subsets of any size, and
+    seeds with different rates and radii, share a program. perturb: an attack without its radius.
+    trades: whether to use the TRADES loss instead of the cross-entropy of perturbed images. mixup:
+    the parameter of the Beta distribution.
     """
 
     network: SplitNetwork
@@ -116,12 +115,12 @@ class Step:
 
     @property
     def trains_on_features(self) -> bool:
-        """Whether images that are not augmented anew can be features at the split point."""
+        """Whether features can replace images, unless the latter are augmented anew."""
         changed = (self.perturb, self.mixup, self.randaugment)
         return self.network.constant_prefix and all(change is None for change in changed)
 
     def replace(self, **changes: Any) -> "Step":
-        """The same step with some fields changed."""
+        """Return the same step with some fields changed."""
         return dataclasses.replace(self, **changes)
 
     # ---- The state ------------------------------------------------------------------------
@@ -129,7 +128,7 @@ class Step:
     def divide(
         self, params: Variables, batch_stats: Variables
     ) -> tuple[tuple[dict, Variables], Weights]:
-        """A network's variables as (parameters, statistics) that training changes, and the rest."""
+        """Divide variables into the (parameters, statistics) that training changes and the rest."""
         arch, blocks = self.network.architecture, self.network.blocks
         trained, frozen = partition(params, mask(arch, params, blocks))
         moving = {
@@ -141,15 +140,15 @@ class Step:
         return (trained, moving), Weights(frozen, still)
 
     def start(self, params: dict, batch_stats: Variables) -> TrainState:
-        """The state before the first step, of `divide`'s parameters and statistics."""
-        # A copy, since the step gives back the memory of all that it is given.
+        """Return the initial state from the parameters and statistics of `divide`."""
+        # Copy, since a step donates its input buffers.
         weights = Weights(params, batch_stats)
         average = None if self.average is None else jax.tree.map(jnp.copy, weights)
         opt_state = self.transformation(params).init(params)
         return TrainState(params, batch_stats, opt_state, average, jnp.zeros((), jnp.int32))
 
     def transformation(self, params: dict) -> optax.GradientTransformation:
-        """The optimizer, masked to what trains."""
+        """Make the optimizer, masked to the trainable parameters."""
         net = self.network
         return self.optimizer.transformation(net.architecture, tuple(params), net.blocks)
 
@@ -158,7 +157,7 @@ class Step:
     def _logits(
         self, weights: Weights, frozen: Weights, inputs: jax.Array
     ) -> tuple[jax.Array, Variables]:
-        """Logits of inputs at the split point, in train mode, and the statistics as they moved."""
+        """Compute logits of inputs at the split point in train mode, and the new statistics."""
         back = self.network.back(*weights, frozen)
         logits = back.suffix(inputs, self.network.split, train=True)
         return logits, moved(back, weights.batch_stats)
@@ -173,7 +172,7 @@ class Step:
         *,
         class_weights: jax.Array | None = None,
     ) -> tuple[jax.Array, tuple[Variables, Metrics]]:
-        """Mean loss on inputs at the split point, moved statistics, metrics."""
+        """Return the mean loss on inputs at the split point, the new statistics and metrics."""
         logits, batch_stats = self._logits(Weights(params, batch_stats), frozen, inputs)
         metrics = measure(logits, labels)
         if self.label_smoothing or class_weights is not None:
@@ -194,9 +193,9 @@ class Step:
         mixed: Mixed,
         class_weights: jax.Array | None = None,
     ) -> tuple[jax.Array, tuple[Variables, Metrics]]:
-        """Zhang et al. (2018): the loss of either label of mixed images, in the images' shares.
+        """Return the mixup loss (Zhang et al., 2018): both labels' losses in the images' shares.
 
-        Metrics are of the first label where its share is the larger, else of the second.
+        Metrics are for the label with the larger share.
         """
         logits, batch_stats = self._logits(Weights(params, batch_stats), frozen, inputs)
 
@@ -220,8 +219,8 @@ class Step:
         beta: jax.Array,
         class_weights: jax.Array | None = None,
     ) -> tuple[jax.Array, tuple[Variables, Metrics]]:
-        """Zhang et al. (2019), equation 5: cross-entropy of the first inputs, the images as they
-        are, and beta times the divergence to the second, perturbed ones; metrics of the first.
+        """Return the TRADES loss (Zhang et al., 2019, equation 5): the cross-entropy of the clean
+        inputs plus beta times the divergence to the perturbed ones. Metrics are of the clean ones.
         """
         clean, perturbed = inputs
         own, batch_stats = self._logits(Weights(params, batch_stats), frozen, clean)
@@ -242,11 +241,11 @@ class Step:
         *,
         mixed: Mixed | None = None,
     ) -> tuple[TrainState, Metrics]:
-        """One step on a batch of float images (or features) and int labels [N].
+        """Take one step on a batch of float images (or features) and int labels [N].
 
-        The gradient is taken of the mean loss, with respect to what trains alone: the prefix runs
-        forward only. A perturbation takes a key for each image, `keys` [N]. Images that are mixed
-        come with how they are.
+        The gradient of the mean loss is taken only with respect to trainable parameters, so the
+        prefix runs forward only. A perturbation needs one key per image, `keys` [N]. `mixed`
+        describes how the images were mixed.
         """
         clean, batch_stats = inputs, state.batch_stats
         if self.perturb is not None:
@@ -278,7 +277,7 @@ class Step:
     def _front(
         self, params: dict, batch_stats: Variables, frozen: Weights, images: jax.Array
     ) -> tuple[jax.Array, Variables]:
-        """Float images at the split point, and the statistics as the prefix has moved them."""
+        """Run the prefix on float images; return its outputs and the new statistics."""
         front = self.network.front(params, batch_stats, frozen)
         inputs = front.prefix(images, self.network.split, train=self.network.moving_prefix)
         return inputs, moved(front, batch_stats)
@@ -307,7 +306,7 @@ class Step:
         epoch: jax.Array,
         hyper: Hyper,
     ) -> tuple[TrainState, Metrics]:
-        """`step` on a batch as it is stored: images are resized and augmented first."""
+        """Resize and augment a batch of stored images, then take a `step` on it."""
         inputs, drawn, mixed = batch.images, None, None
         if not self.network.features:
             augment = example_keys(keys.augment, epoch, batch.indices)

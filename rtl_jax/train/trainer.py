@@ -1,7 +1,7 @@
-"""Trainings that run in lockstep, one for each seed: their data, their steps, an evaluation.
+"""Trainings of several seeds in lockstep: data, steps and evaluation.
 
-A single run is a training of one seed. Fine-tunings that start from the same network share what
-is frozen, and all share the images, of which each has its own subset.
+A single run is a training of one seed. Fine-tunings from the same network share its frozen part;
+all share the images, of which each uses its own subset.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureCaches:
-    """Training and test images, shared by runs of one source, target and split point."""
+    """Cached training and test images, shared by runs of one source, target and split point."""
 
     train: FeatureCache
     test: FeatureCache | None
@@ -44,8 +44,8 @@ class FeatureCaches:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TestImages:
-    """What seeds in lockstep are tested on: `rows` of a cache, int [M], or [S, M] where each seed
-    has features of its own.
+    """The test images of seeds in lockstep: `rows` of a cache, int [M], or [S, M] if each seed has
+    its own features.
     """
 
     cache: FeatureCache
@@ -54,16 +54,16 @@ class TestImages:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Training:
-    """Seeds in lockstep: what does not change while they train. Arrays lead with their axis."""
+    """The constant part of a training of seeds in lockstep. Arrays have a leading seed axis."""
 
     program: Program
-    step: Step  # told what the feed holds, images or features
+    step: Step  # for images or features, whichever the feed holds
     frozen: Weights
     hyper: Hyper  # learning_rate [S, steps of the whole training], the others [S]
     feed: Feed
     placement: Placement
     test: TestImages | None = None
-    heads: Sequence[FittedHead] = ()  # of each seed, that it began with; none: they were drawn
+    heads: Sequence[FittedHead] = ()  # the initial head of each seed; empty: drawn at random
 
     @classmethod
     def of(
@@ -79,8 +79,8 @@ class Training:
         heads: Sequence[FittedHead] = (),
         class_weights: np.ndarray | None = None,
     ) -> "Training":
-        """A training; `programs` has one for every seed, where they differ in numbers, and
-        `class_weights`, [S, C], what each class's images weigh.
+        """Make a training. `programs` has one program per seed if their hyperparameters differ;
+        `class_weights` are [S, C].
         """
         step = program.step(feed.steps_per_epoch)
         step = step.replace(network=step.network.replace(features=features))
@@ -91,30 +91,30 @@ class Training:
 
     @property
     def seeds(self) -> int:
-        """How many there are."""
+        """The number of seeds."""
         return len(self.hyper.weight_decay)
 
     @property
     def num_steps(self) -> int:
-        """Steps of the whole training."""
+        """The number of steps of the whole training."""
         return self.program.epochs * self.feed.steps_per_epoch
 
     def zero(self) -> Metrics:
-        """No sums yet; on the host, where making them for every epoch costs least."""
+        """Return zero sums on the host, where creating them in every epoch is cheapest."""
         floats, whole = jax.dtypes.canonicalize_dtype(float), np.int32
         return Metrics(*(np.zeros(self.seeds, dtype) for dtype in (floats, whole, whole)))  # type: ignore[arg-type]
 
     def advance(
         self, state: TrainState, sums: Metrics, done: int
     ) -> tuple[TrainState, Metrics, int]:
-        """Some steps behind `done`, at most to the end of its epoch; also their number.
+        """Take some steps after `done`, at most to the end of the epoch; also return their number.
 
-        The state and the sums handed in are given up to those returned.
+        The buffers of `state` and `sums` are donated.
         """
         return self.feed.advance(self.step, state, sums, self.frozen, done, hyper=self.hyper)
 
     def epoch(self, state: TrainState, epoch: int) -> tuple[TrainState, Metrics]:
-        """All steps of an epoch, counted from 1. The state handed in is given up."""
+        """Take all steps of an epoch, counted from 1. The buffers of `state` are donated."""
         sums = self.zero()
         done, end = ((number * self.feed.steps_per_epoch) for number in (epoch - 1, epoch))
         while done < end:
@@ -123,9 +123,9 @@ class Training:
         return state, sums
 
     def evaluate(self, state: TrainState) -> Metrics:
-        """Metrics of every seed on the test images, with the running statistics.
+        """Compute metrics of every seed on the test images, with the running statistics.
 
-        The last batch is padded and the padding weighed with 0, so that one shape is compiled.
+        The last batch is padded, with weight 0, so that only one shape is compiled.
         """
         cache = self._test_images.cache
         network = self.program.network.replace(features=cache.features)
@@ -136,7 +136,7 @@ class Training:
         return sums
 
     def logits(self, state: TrainState) -> np.ndarray:
-        """Logits of every seed on the test images, float32 [S, M, C], as `evaluate` sees them."""
+        """Compute logits of every seed on the test images, float32 [S, M, C], as in `evaluate`."""
         cache, parts = self._test_images.cache, []
         network = self.program.network.replace(features=cache.features)
         for inputs, _, weights in self._test_batches():
@@ -145,7 +145,7 @@ class Training:
         return np.concatenate(parts, axis=1)
 
     def _test_batches(self) -> Iterator[tuple[jax.Array, np.ndarray, np.ndarray]]:
-        """Inputs, labels and weights of the test images, batch by batch."""
+        """Yield batches of inputs, labels and weights of the test images."""
         cache, every = self._test_images.cache, self._test_images.rows
         total = every.shape[-1]
         with bar("testing", total) as progress:
@@ -163,21 +163,21 @@ class Training:
         return self.test
 
     def network(self, state: TrainState, tuning: FineTuning, seed: int) -> Network:
-        """The fine-tuned network of the `seed`-th seed, whose fine-tuning is `tuning`."""
+        """Return the fine-tuned network of the `seed`-th seed, whose fine-tuning is `tuning`."""
         params, batch_stats = self.variables(state, seed)
         return tuning.network.replace(
             params=params, batch_stats=batch_stats, provenance=self.provenance(tuning, seed)
         )
 
     def provenance(self, tuning: FineTuning, seed: int) -> dict[str, Any]:
-        """What the `seed`-th seed's network knows of itself."""
+        """Return the provenance recorded in the network of the `seed`-th seed."""
         if not self.heads:
             return tuning.provenance()
         fitted = {**self.heads[seed].record, "epochs": self.program.epochs}
         return {**tuning.provenance(), "head_fit": fitted}
 
     def variables(self, state: TrainState, seed: int) -> tuple[Arrays, Arrays]:
-        """The whole network's parameters and statistics, those of the `seed`-th seed."""
+        """Return all parameters and statistics of the `seed`-th seed's network."""
         axes = self.program.network.frozen_axes
         params, batch_stats = (_pick(part, 0, seed) for part in state.result)
         still = [_pick(part, axis, seed) for part, axis in zip(self.frozen, axes, strict=True)]  # type: ignore[arg-type]
@@ -191,9 +191,9 @@ def _pick(tree: Any, axis: int | None, seed: int) -> Any:
 def begin(
     tunings: Sequence[FineTuning], caches: FeatureCaches | None = None
 ) -> tuple[Training, TrainState]:
-    """The training of fine-tunings that differ by seed alone, and its state before the first step.
+    """Return the training of fine-tunings that differ only by seed, and its initial state.
 
-    `caches` hold the images of these fine-tunings and perhaps of others; None: made here.
+    `caches` hold the images of these fine-tunings and possibly of others; None: made here.
     """
     program, placement = _lockstep(tunings), SeedsApart(len(tunings))
     variables = _variables(tunings, program)
@@ -235,9 +235,9 @@ def begin(
 
 
 def _class_weights(tunings: Sequence[FineTuning]) -> np.ndarray | None:
-    """The weights of each seed's classes, images / (classes * images of the class), or None.
+    """Compute each seed's class weights, images / (classes * images of the class), or None.
 
-    A class without training images weighs nothing.
+    A class without training images has weight 0.
     """
     if tunings[0].program.settings.class_weights == "none":
         return None
@@ -250,14 +250,14 @@ def _class_weights(tunings: Sequence[FineTuning]) -> np.ndarray | None:
 
 
 def _keys(tunings: Sequence[FineTuning]) -> Keys:
-    """A key of each kind for every seed, [S]."""
+    """Derive a key of each kind for every seed, [S]."""
     two = jax.vmap(jax.random.split)(jnp.stack([tuning.key for tuning in tunings]))
     third = jnp.stack([jax.random.fold_in(tuning.key, 2) for tuning in tunings])
     return Keys(two[:, 0], two[:, 1], third)
 
 
 def _lockstep(tunings: Sequence[FineTuning]) -> Program:
-    """The one program of fine-tunings that differ by seed, and by numbers, alone."""
+    """Return the shared program of fine-tunings that differ only by seed and hyperparameters."""
     program = tunings[0].program
     assert all(tuning.program.step() == program.step() for tuning in tunings)
     assert all(tuning.program.epochs == program.epochs for tuning in tunings)
@@ -268,12 +268,12 @@ def _lockstep(tunings: Sequence[FineTuning]) -> Program:
 def _variables(
     tunings: Sequence[FineTuning], program: Program
 ) -> list[tuple[Variables, Variables]]:
-    """Every fine-tuning's parameters and statistics before training, on the device.
+    """Put the initial parameters and statistics of every fine-tuning on the device.
 
-    Arrays that fine-tunings have in common, as the same object, are there once.
+    Arrays that fine-tunings share, as the same object, are placed once.
     """
     owned = [(tuning.network.params, tuning.network.batch_stats) for tuning in tunings]
-    # All in one call, which takes a tenth of the time of a call for each.
+    # One call for all takes a tenth of the time of one call for each.
     placed = jax.device_put({id(leaf): leaf for leaf in jax.tree.leaves(owned)})
     variables = jax.tree.map(lambda leaf: placed[id(leaf)], owned)
     if program.network.frozen_batch_norm != "adapt":
@@ -295,9 +295,9 @@ def _variables(
 
 
 def caches_for(tunings: Sequence[FineTuning], room: Room | None = None) -> FeatureCaches:
-    """The caches of fine-tunings that share source, target and split point.
+    """Make the caches of fine-tunings that share source, target and split point.
 
-    Not for fine-tunings whose frozen part is their own, which `begin` makes by itself.
+    If fine-tunings have their own frozen parts, `begin` makes the caches instead.
     """
     program = tunings[0].program
     return _stores(tunings, program.network, _variables(tunings[:1], program), room)
@@ -309,18 +309,18 @@ def _stores(
     variables: Sequence[tuple[Variables, Variables]],
     room: Room | None = None,
 ) -> FeatureCaches:
-    """Features where they stay valid and there is room for them; else images, as stored.
+    """Cache features if they stay valid and there is room for them, else the stored images.
 
-    With statistics that do not move they do, and for training images without augmentation, or
-    with stored views of it. Test features come first, which are read at every evaluation.
-    `variables` are those of every owner of a frozen part: one, or one for each fine-tuning.
+    Features stay valid if statistics do not move and, for training images, without augmentation or
+    with stored views. Test features have priority, since every evaluation reads them. `variables`
+    has one entry for each owner of a frozen part: one in all, or one per fine-tuning.
     """
     tuning = tunings[0]
     room = room or Room.of(tuning.program.settings)
     augmentation = None if tuning.program.augmentation.is_identity else tuning.program.augmentation
     owned = len(variables) > 1
     drawn = [other.train_indices for other in tunings]
-    tested = [other.test_indices for other in tunings]  # of other folds, other images
+    tested = [other.test_indices for other in tunings]  # they differ between folds
     every_train, every_test = (np.unique(np.concatenate(rows)) for rows in (drawn, tested))
     train_rows = [np.unique(rows) for rows in drawn] if owned else [every_train]
     train = test = None
@@ -341,7 +341,7 @@ def _stores(
 def _start(
     step: Step, variables: Sequence[tuple[Variables, Variables]]
 ) -> tuple[TrainState, Weights]:
-    """The state with a leading axis of seeds, and what is frozen with one where it is own."""
+    """Return the state with a leading seed axis, and the frozen part with one if not shared."""
     trained, frozen = zip(*(step.divide(*one) for one in variables), strict=True)
     state = jax.vmap(step.start)(*jax.tree.map(_stack, *trained))
     axes = step.network.frozen_axes

@@ -1,4 +1,4 @@
-"""The kinds of data sets: a class in a file each. Importing this package registers them."""
+"""The kinds of datasets, one class per file. Importing this package registers them."""
 
 from rtl_jax.data.kinds import digits, folder, listing, npz, tfds
 

@@ -13,7 +13,7 @@ DECODED_BYTES = 1797 * 8 * 8
 
 @lru_cache(maxsize=1)
 def _read() -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Images uint8 [N, 8, 8, 1], labels int32 [N] and names; parsing them takes half a second."""
+    """Read images uint8 [N, 8, 8, 1], labels int32 [N] and names, which takes half a second."""
     from sklearn.datasets import load_digits  # Here, because importing it takes a second.
 
     bunch = load_digits()
@@ -28,24 +28,24 @@ def _read() -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
 class Digits(DataSource):
     """scikit-learn's 1,797 handwritten digits, 8x8: the first 1,197 train, the last 600 test.
 
-    The file seems to go writer by writer: the nearest training image names 96.5 % of this
-    test set, and 98.8 % of a random one. So its own order gives the more honest split.
-    Pixels of 0..16 are spread over 0..255.
+    The file appears to be ordered by writer: a 1-nearest-neighbour classifier has an accuracy of
+    96.5 % on this test set, and of 98.8 % on a random one. So the file's order gives the more
+    honest split. Pixels in 0..16 are scaled to 0..255.
     """
 
     published = True
 
     def cache_key(self, image_size: int, seed: int | None) -> None:
-        """As `DataSource.cache_key`."""
+        """See `DataSource.cache_key`."""
         return None
 
     def read(self, image_size: int, seed: int | None) -> Decoded:
-        """As `DataSource.read`."""
+        """See `DataSource.read`."""
         images, labels, names = _read()
         first = len(labels) - TEST_IMAGES
         train = ImageSet(images[:first], labels[:first])
         return Decoded(train, ImageSet(images[first:], labels[first:]), names)
 
     def decoded_bytes(self, image_size: int) -> int:
-        """As `DataSource.decoded_bytes`."""
+        """See `DataSource.decoded_bytes`."""
         return DECODED_BYTES

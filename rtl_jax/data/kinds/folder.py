@@ -13,7 +13,7 @@ _SAMPLED = 64
 
 @register("folder", takes="PATH")
 class Folder(DataSource):
-    """Pictures in files, decoded by their plan."""
+    """Pictures in files, decoded according to their plan."""
 
     def __init__(self, spec: str, rest: str, data_dir: Path):
         super().__init__(spec, rest, data_dir)
@@ -21,31 +21,31 @@ class Folder(DataSource):
         self._plans: dict[int | None, folder.FolderPlan] = {}
 
     def list_files(self, seed: int | None) -> folder.FolderPlan:
-        """Find the files; `plan` keeps what is found."""
+        """Find the files; `plan` stores the result."""
         return folder.plan_folder(self.path, seed)
 
     def plan(self, seed: int | None) -> folder.FolderPlan:
-        """As `DataSource.plan`."""
+        """See `DataSource.plan`."""
         if seed not in self._plans:
             self._plans[seed] = self.list_files(seed)
         return self._plans[seed]
 
     def cache_key(self, image_size: int, seed: int | None) -> str:
-        """As `DataSource.cache_key`."""
+        """See `DataSource.cache_key`."""
         plan = self.plan(seed)
         return cache.key(self.spec, files=plan.files, settings=(image_size, plan.split_seed))
 
     def read(self, image_size: int, seed: int | None) -> Decoded:
-        """As `DataSource.read`."""
+        """See `DataSource.read`."""
         return folder.read_folder(self.plan(seed), image_size)
 
     def decoded_bytes(self, image_size: int) -> int:
-        """As `DataSource.decoded_bytes`; sizes are those in up to 64 headers."""
+        """See `DataSource.decoded_bytes`; sizes are read from up to 64 headers."""
         common = pictures.common_size(self._sample())
         return len(self.plan(SPLIT_SEED).files) * folder.edge(common, image_size) ** 2 * 3
 
     def records(self) -> Halves:
-        """As `DataSource.records`."""
+        """See `DataSource.records`."""
         plan = self.plan(SPLIT_SEED)
         depth.check_files(self._sample(), printable(self.path))
         return Halves(Files(plan.train), Files(plan.test), plan.class_names, self.order)

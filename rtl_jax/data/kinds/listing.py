@@ -1,4 +1,4 @@
-"""`list:PATH`: pictures that a CSV file names (see `rtl_jax.data.listing`)."""
+"""`list:PATH`: pictures listed in a CSV file (see `rtl_jax.data.listing`)."""
 
 import hashlib
 import json
@@ -12,14 +12,14 @@ from rtl_jax.data.source import register
 
 @register("list", takes="PATH")
 class Listing(Folder):
-    """As a folder's pictures, but the list says which file is which image."""
+    """Like `Folder`, with the files and labels given by a list."""
 
     def list_files(self, seed: int | None) -> FolderPlan:
-        """As `Folder.list_files`; the list's own split holds, whatever the seed."""
+        """See `Folder.list_files`; the split is the list's own, for any seed."""
         return plan_list(self.path)
 
     def cache_key(self, image_size: int, seed: int | None) -> str:
-        """As `DataSource.cache_key`: of what the list says too, whenever it was written."""
+        """See `DataSource.cache_key`; the key includes the list's content, not its time."""
         plan = self.plan(seed)
         labels = [[label for _, label in half] for half in (plan.train, plan.test)]
         said = hashlib.sha256(json.dumps([plan.class_names, labels]).encode()).hexdigest()

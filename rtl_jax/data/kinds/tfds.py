@@ -1,4 +1,4 @@
-"""`tfds:NAME`: one of the paper's targets, or a set that TFDS has prepared.
+"""`tfds:NAME`: one of the paper's targets, or a dataset prepared by TFDS.
 
 See `rtl_jax.data.originals` and `rtl_jax.data.tfds`.
 """
@@ -19,7 +19,7 @@ from rtl_jax.runtime.progress import bar
 
 @register("tfds", takes="NAME")
 class Tfds(DataSource):
-    """Original files where there are some, else a prepared directory."""
+    """The original files if there are any, else a prepared directory."""
 
     published = True
 
@@ -27,7 +27,7 @@ class Tfds(DataSource):
     def found(self) -> originals.Found | Path:
         """The original files, or else a prepared directory.
 
-        What is missing is downloaded, or prepared by TFDS; raises UserError where that fails.
+        Missing data are downloaded, or prepared by TFDS. Raises UserError if that fails.
         """
         # Original files first: only their order reproduces the authors' subsets.
         name, data_dir = self.rest, self.data_dir
@@ -40,11 +40,11 @@ class Tfds(DataSource):
 
     @property
     def order(self) -> Order:
-        """As `DataSource.order`."""
+        """See `DataSource.order`."""
         return "original" if isinstance(self.found, originals.Found) else "tfds"
 
     def cache_key(self, image_size: int, seed: int | None) -> str:
-        """As `DataSource.cache_key`."""
+        """See `DataSource.cache_key`."""
         if isinstance(self.found, originals.Found):
             target, files = self.found
             sums = [file.sha256 for file in target.files]
@@ -52,13 +52,13 @@ class Tfds(DataSource):
         return cache.key(self.spec, files=tfds.files_of(self.found), settings=(image_size,))
 
     def read(self, image_size: int, seed: int | None) -> Decoded:
-        """As `DataSource.read`."""
+        """See `DataSource.read`."""
         if isinstance(self.found, originals.Found):
             return originals.read(*self.found)
         return tfds.read_prepared(self.found, image_size)
 
     def decoded_bytes(self, image_size: int) -> int:
-        """As `DataSource.decoded_bytes`; of the paper's targets no file is needed."""
+        """See `DataSource.decoded_bytes`; the paper's targets need no files."""
         name = self.rest
         if name in originals.TARGETS:
             return originals.TARGETS[name].nbytes
@@ -70,7 +70,7 @@ class Tfds(DataSource):
         return count * pixels * (1 if channels == 1 else 3)
 
     def records(self) -> Halves:
-        """As `DataSource.records`; original files are read whole."""
+        """See `DataSource.records`; original files can only be read whole."""
         if isinstance(self.found, originals.Found):
             return super().records()
         prepared = tfds.open_prepared(self.found)
@@ -79,7 +79,7 @@ class Tfds(DataSource):
 
 
 class Split:
-    """A split of a directory that TFDS has prepared."""
+    """A split of a directory prepared by TFDS."""
 
     def __init__(self, path: Path, split: str):
         self._path, self._split = path, split
@@ -96,7 +96,7 @@ class Split:
         return self._length
 
     def read(self, index: int) -> tuple[Path | bytes, int]:
-        """As `Records.read`."""
+        """See `Records.read`."""
         with tfds.reading(self._path, self._split):
             row = self._source[index]
         content, label = row[self._prepared.image], int(row[self._prepared.label])
@@ -104,11 +104,11 @@ class Split:
         return content, label
 
     def place(self, index: int) -> str:
-        """The record's number in the split."""
+        """Return the record's index in the split."""
         return f"{self._path}, split {self._split}, record {index}"
 
     def labels(self) -> np.ndarray:
-        """As `Records.labels`. They are kept beside the images, so all of it is read."""
+        """See `Records.labels`. Labels are stored with the images, so the whole split is read."""
         found = np.empty(len(self), np.int32)
         with (
             tfds.reading(self._path, self._split),

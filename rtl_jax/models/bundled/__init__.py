@@ -1,10 +1,10 @@
-"""Small sources that come with the package: a file each, with its weights and its card.
+"""Small source networks that come with the package, each in a file with its weights and card.
 
     rtl-jax sources                     lists them
-    source.checkpoint=bundled:l2        is where to use them
+    source.checkpoint=bundled:l2        selects one
 
-A file is safetensors: convolutions and head in float16, the rest in float32, and in its metadata
-the architecture, the card (what was trained, how good it is, what it cost) and a digest.
+A file is in safetensors format: convolutions and head in float16, the rest in float32. Its metadata
+contain the architecture, the card (training, accuracy and cost) and a digest.
 `rtl_jax.lab.pretrain.bundle` writes it.
 """
 
@@ -29,15 +29,15 @@ _SUFFIX = ".safetensors"
 
 
 def names() -> list[str]:
-    """The bundled sources, natural ones first."""
+    """List the bundled sources, natural ones first."""
     found = sorted(path.stem for path in DIRECTORY.glob(f"*{_SUFFIX}"))
     return sorted(found, key=lambda name: name != "natural")
 
 
 def load(name: str) -> Network:
-    """A bundled network in float32; its provenance is its card.
+    """Load a bundled network in float32, with its card as provenance.
 
-    Raises UserError for an unknown name and a damaged file.
+    Raises UserError for an unknown name or a damaged file.
     """
     path = DIRECTORY / f"{name}{_SUFFIX}"
     if name not in names():
@@ -46,12 +46,12 @@ def load(name: str) -> Network:
 
 
 def card(name: str) -> Mapping[str, Any]:
-    """What is known of a bundled source: settings, accuracies, cost."""
+    """Return the card of a bundled source: settings, accuracies and cost."""
     return load(name).provenance
 
 
 def write(path: Path, network: Network) -> None:
-    """Write a network whose provenance is its card; complete or not at all."""
+    """Write a network, whose provenance is its card, atomically."""
     from safetensors.numpy import save_file
 
     tensors = {name: stored(name, array) for name, array in _flat(network).items()}
@@ -63,11 +63,11 @@ def write(path: Path, network: Network) -> None:
     }
     with complete_or_absent(path) as temporary:
         save_file(tensors, str(temporary), metadata)
-        os.chmod(temporary, 0o644)  # safetensors makes files that only their owner reads
+        os.chmod(temporary, 0o644)  # safetensors creates files that only their owner can read
 
 
 def read(path: Path) -> Network:
-    """Read what `write` wrote. Raises UserError where it is damaged."""
+    """Read a file from `write`. Raises UserError if it is damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -86,7 +86,7 @@ def read(path: Path) -> Network:
 
 
 def stored(name: str, array: np.ndarray) -> np.ndarray:
-    """A variable as it is stored: kernels in 16 bits, the few others as they are."""
+    """Convert a variable for storage: kernels to 16 bits, the few others unchanged."""
     return np.asarray(array, np.float16 if name.endswith("kernel") else np.float32)
 
 

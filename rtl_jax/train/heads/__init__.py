@@ -1,1 +1,1 @@
-"""Heads at their optimum: convex problems on frozen features, solved rather than descended."""
+"""Optimal heads: convex problems on frozen features, solved to their optimum."""

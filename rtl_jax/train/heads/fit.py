@@ -1,4 +1,4 @@
-"""Heads of many seeds, fitted side by side: from features and labels to a kernel and a bias."""
+"""Fit the heads of many seeds in parallel: from features and labels to a kernel and a bias."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,17 +13,17 @@ from rtl_jax.runtime import devices
 from rtl_jax.train.heads.logistic import logistic
 from rtl_jax.train.heads.ridge import ridge
 
-FOLDS = 5  # of a logistic head's cross-validation
+FOLDS = 5  # in the cross-validation of a logistic head
 
-# Float64 numbers that seeds fitted at once may take; more seeds follow after them.
+# The most float64 numbers that seeds fitted in parallel may take; further seeds follow.
 _ROOM = 2**27
 
 
 class FittedHead(NamedTuple):
-    """kernel float32 [d, C] and bias float32 [C].
+    """A fitted head: kernel float32 [d, C] and bias float32 [C].
 
-    record: how they were found, for JSON. measured: loss (nats) and accuracy (percent) on the
-    images that they were fitted on.
+    record: the method and its parameters, for JSON. measured: loss (nats) and accuracy (percent) on
+    the images used for fitting.
     """
 
     kernel: np.ndarray
@@ -35,12 +35,12 @@ class FittedHead(NamedTuple):
 def fit_heads(
     method: str, features: Sequence[np.ndarray], labels: Sequence[np.ndarray], num_classes: int
 ) -> list[FittedHead]:
-    """Fit a head for each seed's features, float [N, d], and int labels, [N].
+    """Fit a head for each seed's features, float [N, d], and int labels [N].
 
-    All seeds have as many images. `method` is 'ridge' or 'logistic'. Computed in float64; the
-    result is for features in the network's own units.
+    All seeds have the same number of images. `method` is 'ridge' or 'logistic'. Computed in
+    float64; the result applies to the unscaled features of the network.
 
-    Raises UserError for fewer than two images, and for features that are not finite.
+    Raises UserError for fewer than two images or non-finite features.
     """
     number, width = features[0].shape
     if number < 2:
@@ -55,7 +55,7 @@ def fit_heads(
         )
     at_once = max(1, _ROOM // (4 * number * (width + min(number, width))))
     found: list[FittedHead] = []
-    # Eigenvectors in float64 are not available on a TPU.
+    # A TPU cannot compute eigenvectors in float64.
     device = jax.local_devices(backend="cpu")[0] if devices.platform() == "tpu" else None
     with jax.enable_x64(True), jax.default_matmul_precision("highest"), jax.default_device(device):
         for start in range(0, len(features), at_once):
@@ -113,9 +113,9 @@ def _logistics(
 
 
 def deal_evenly(labels: np.ndarray, folds: int) -> np.ndarray:
-    """The fold of each image, int [N]: one class after the other is dealt out in turn.
+    """Assign images to folds, int [N], dealing out one class after another.
 
-    Unlike `data.folds.deal` it takes a class of one image, whose fold is then asked nothing of it.
+    Unlike `data.folds.deal`, it accepts a class of a single image, which is then not scored.
     """
     dealt = np.empty(len(labels), np.int32)
     dealt[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % folds

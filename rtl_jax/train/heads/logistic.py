@@ -1,11 +1,11 @@
-"""A logistic head at its optimum: multinomial regression, its penalty by cross-validation.
+"""A logistic head: multinomial regression with the penalty chosen by cross-validation.
 
     minimise 1/N sum_i crossentropy(W^T x_i + b, y_i) + l2/2 |W|^2
 
-over W [d, C] and b [C], which is not penalised: scikit-learn's LogisticRegression with the C that
-is 1 / (N l2). Newton's method, each step solved by conjugate gradients, in the coordinates of the
-features' spectrum, where a diagonal is a good preconditioner. All folds of the cross-validation run
-side by side, every penalty from the solution of the one before.
+over W [d, C] and b [C], which is not penalised. This is scikit-learn's LogisticRegression with
+C = 1 / (N l2). It is solved by Newton's method with conjugate gradients, in the coordinates of the
+features' spectrum, where a diagonal preconditioner works well. The folds of the cross-validation
+run in parallel, with each penalty warm-started from the previous solution.
 """
 
 from functools import partial
@@ -19,24 +19,24 @@ from jax.scipy.sparse.linalg import cg
 
 from rtl_jax.train.heads.spectrum import Spectrum, spectrum
 
-# In units of the mean squared length of a centred feature vector, the largest first.
+# In units of the mean squared norm of centred feature vectors, largest first.
 PENALTIES = tuple(10.0 ** np.arange(-1, -7.25, -0.5))
-# The largest slope that is left, as a share of the one with all weights 0.
+# Tolerances on the gradient norm, relative to that at zero weights.
 EXACT, ROUGH = 1e-11, 1e-3
 
-_STEPS, _PRODUCTS, _HALVINGS = 100, 200, 30  # at most
-_ENOUGH = 1e-4  # of the decrease that the slope promises
+_STEPS, _PRODUCTS, _HALVINGS = 100, 200, 30  # maximum numbers
+_ENOUGH = 1e-4  # sufficient decrease (Armijo), as a fraction of the linear prediction
 
 
 class Weights(NamedTuple):
-    """weights [r, C] on the scores of a spectrum, and offset [C]."""
+    """Weights [r, C] on the scores of a spectrum, and offset [C]."""
 
     weights: jax.Array
     offset: jax.Array
 
 
 class LogisticHead(NamedTuple):
-    """kernel [d, C] and bias [C] of the fit with the penalty l2 on the mean loss."""
+    """Kernel [d, C] and bias [C] fitted with penalty l2 on the mean loss."""
 
     kernel: jax.Array
     bias: jax.Array
@@ -48,9 +48,9 @@ def logistic(
 ) -> LogisticHead:
     """Fit a logistic head on features [N, d] and int labels [N].
 
-    `folds`, int [N] in 0 .. num_folds - 1, says when an image is held out to choose the penalty.
-    The spectrum is that of all images, which uses no label and leaves every fold's optimum as it
-    is: it lies in the span of the images that the fold trains on.
+    `folds`, int [N] in 0 .. num_folds - 1, assigns images to folds to choose the penalty. The
+    spectrum is computed from all images. It uses no labels and does not change the optimum of a
+    fold, which lies in the span of the fold's training images.
     """
     parts = spectrum(features)
     penalties = parts.scale * jnp.asarray(PENALTIES, features.dtype)
@@ -61,11 +61,11 @@ def logistic(
 
 
 def at_penalty(parts: Spectrum, labels: jax.Array, l2: jax.Array, num_classes: int) -> LogisticHead:
-    """The optimum for one penalty."""
+    """Fit the head with a given penalty."""
     counted = jnp.ones(len(labels), parts.scores.dtype)
     problem = _Problem(parts.scores, parts.squares, labels, counted, l2)
     found = minimise(problem, _nothing(parts, num_classes), EXACT)
-    # The softmax does not see a number added to all classes.
+    # The softmax is invariant to a constant added to all classes.
     offset = found.offset - found.offset.mean()
     kernel = parts.kernel(found.weights)
     return LogisticHead(kernel, parts.bias(kernel, offset), l2)
@@ -81,9 +81,9 @@ def held_out_losses(
     num_folds: int,
     tolerance: float = ROUGH,
 ) -> jax.Array:
-    """The mean cross-entropy of held-out images for each penalty, [P].
+    """Compute the mean cross-entropy of held-out images for each penalty, [P].
 
-    An image whose class no image of the other folds has is not asked: no penalty predicts it.
+    Images whose class does not occur in the other folds are excluded: no penalty predicts them.
     """
     members = jax.nn.one_hot(labels, num_classes, dtype=parts.scores.dtype)
 
@@ -109,7 +109,7 @@ def _nothing(parts: Spectrum, num_classes: int) -> Weights:
 
 
 class _Problem(NamedTuple):
-    """The loss of the images that are `counted` (0 or 1, [N]); the rest as in `Spectrum`."""
+    """The loss on images with `counted` 1, not 0, [N]; other fields as in `Spectrum`."""
 
     scores: jax.Array
     squares: jax.Array
@@ -121,7 +121,7 @@ class _Problem(NamedTuple):
         return self.scores @ at.weights + at.offset
 
     def losses(self, at: Weights) -> jax.Array:
-        """The cross-entropy of every image, [N]."""
+        """Return the cross-entropy of every image, [N]."""
         log_probabilities = jax.nn.log_softmax(self.logits(at))
         return -jnp.take_along_axis(log_probabilities, self.labels[:, None], axis=1)[:, 0]
 
@@ -130,14 +130,14 @@ class _Problem(NamedTuple):
         return mean + self.l2 / 2 * (at.weights**2).sum()
 
     def product(self, probabilities: jax.Array, step: Weights) -> Weights:
-        """The Hessian's product with a step; `probabilities` [N, C] at the weights."""
+        """Multiply the Hessian by a step, given `probabilities` [N, C] at the weights."""
         change = self.logits(step)
         inner = probabilities * (change - (probabilities * change).sum(1, keepdims=True))
         inner *= (self.counted / self.counted.sum())[:, None]
         return Weights(self.scores.T @ inner + self.l2 * step.weights, inner.sum(0))
 
     def precondition(self, probabilities: jax.Array, slope: Weights) -> Weights:
-        """Divide by a diagonal: what the Hessian is where all images are equally uncertain."""
+        """Divide by the diagonal that the Hessian has if all images are equally uncertain."""
         number = self.counted.sum()
         left = (self.counted[:, None] * probabilities * (1 - probabilities)).sum(0) / number
         left = jnp.maximum(left, jnp.finfo(left.dtype).eps)
@@ -150,11 +150,11 @@ class _Search(NamedTuple):
     value: jax.Array
     slope: Weights
     steps: jax.Array
-    stuck: jax.Array  # no step along the last direction makes the loss smaller
+    stuck: jax.Array  # whether no step along the last direction reduced the loss
 
 
 def minimise(problem: _Problem, start: Weights, tolerance: float) -> Weights:
-    """The minimum from `start`, to a slope of `tolerance` times that with all weights 0."""
+    """Minimise from `start` to a gradient norm of `tolerance` times that at zero weights."""
     value_and_slope = jax.value_and_grad(_Problem.value, argnums=1)
     at_zero = value_and_slope(problem, jax.tree.map(jnp.zeros_like, start))[1]
     enough = tolerance * _length(at_zero)
@@ -165,7 +165,7 @@ def minimise(problem: _Problem, start: Weights, tolerance: float) -> Weights:
     def newton(search: _Search) -> _Search:
         probabilities = jax.nn.softmax(problem.logits(search.at))
         length = _length(search.slope)
-        # Ever more exact, so that steps converge faster than by a constant factor.
+        # Solve more and more accurately, for superlinear convergence.
         rest = jnp.minimum(0.1, jnp.sqrt(length / jnp.maximum(_length(at_zero), enough)))
         step = cg(
             partial(problem.product, probabilities),
@@ -179,7 +179,7 @@ def minimise(problem: _Problem, start: Weights, tolerance: float) -> Weights:
         def too_long(tried: tuple[jax.Array, jax.Array]) -> jax.Array:
             halvings, share = tried
             value = problem.value(_add(search.at, share, step))
-            # Near the minimum a decrease is lost in rounding errors.
+            # Near the minimum, the decrease is below rounding error.
             slack = 8 * jnp.finfo(value.dtype).eps * jnp.abs(search.value)
             far = value > search.value + _ENOUGH * share * promised + slack
             return (far | ~jnp.isfinite(value)) & (halvings < _HALVINGS)

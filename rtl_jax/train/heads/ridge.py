@@ -1,16 +1,16 @@
-"""A ridge head: least squares on one-hot labels, in closed form, its penalty by leave-one-out.
+"""A ridge head: least squares on one-hot labels, with the penalty chosen by leave-one-out.
 
     minimise sum_i |y_i - W^T x_i - b|^2 + l2 |W|^2
 
-over W [d, C] and b [C], which is not penalised. With one factorisation every penalty costs a
-product of small matrices, and so do the outputs for each image of the fit without it: its residual
-is the whole fit's over one less its leverage, exactly. The penalty is the one of least squared
-error so (against the number of hits, or cross-entropy, it was as good on average and is the loss
-that is fitted: docs/study.md).
+over W [d, C] and b [C], which is not penalised, in closed form. After one factorisation, each
+penalty costs a product of small matrices, including the leave-one-out outputs: the residual of an
+image is exactly that of the full fit divided by one minus its leverage. The penalty minimises the
+leave-one-out squared error, the loss that is fitted (accuracy and cross-entropy were no better on
+average: docs/study.md).
 
-Least squares brings scores of about 0 and 1, whose softmax says next to nothing. The head is
-multiplied by the number that makes the leave-one-out scores the best logits: no class changes, and
-probabilities become usable, as they must be for fine-tuning to start from it.
+Least squares yields scores near 0 and 1, whose softmax is almost uninformative. The head is
+therefore multiplied by the scale that makes the leave-one-out scores the best logits. This does not
+change predictions, and makes probabilities usable, as fine-tuning from the head requires.
 """
 
 from typing import NamedTuple
@@ -22,17 +22,17 @@ from jax import lax
 
 from rtl_jax.train.heads.spectrum import Spectrum, spectrum
 
-# In units of the mean squared length of a centred feature vector.
+# In units of the mean squared norm of centred feature vectors.
 PENALTIES = tuple(10.0 ** np.arange(-4, 3.25, 0.5))
 
-_SCALES = (1e-2, 1e3)  # between which scores are made logits
+_SCALES = (1e-2, 1e3)  # the range of the factor from scores to logits
 _HALVINGS = 50
 
 
 class RidgeHead(NamedTuple):
-    """kernel [d, C] and bias [C], times `scale`, of the fit with the penalty l2.
+    """Kernel [d, C] and bias [C], multiplied by `scale`, fitted with penalty l2.
 
-    scores: of every image from the fit without it, [N, C], before scaling.
+    scores: [N, C], leave-one-out scores before scaling.
     """
 
     kernel: jax.Array
@@ -43,14 +43,14 @@ class RidgeHead(NamedTuple):
 
 
 def ridge(features: jax.Array, labels: jax.Array, num_classes: int) -> RidgeHead:
-    """Fit a ridge head on features [N, d] and int labels [N], of two images or more."""
+    """Fit a ridge head on features [N, d] and int labels [N] of at least two images."""
     parts, targets = spectrum(features), jax.nn.one_hot(labels, num_classes, dtype=features.dtype)
     penalties = parts.scale * jnp.asarray(PENALTIES, features.dtype)
 
     def error(l2: jax.Array) -> jax.Array:
         return ((targets - leave_one_out(parts, targets, l2)) ** 2).sum()
 
-    # One after another: side by side they would take their number times the memory.
+    # Sequentially, since a vmap would multiply the memory by the number of penalties.
     l2 = penalties[lax.map(error, penalties).argmin()]
     scores = leave_one_out(parts, targets, l2)
     scale = logit_scale(scores, labels)
@@ -61,9 +61,9 @@ def ridge(features: jax.Array, labels: jax.Array, num_classes: int) -> RidgeHead
 
 
 def leave_one_out(parts: Spectrum, targets: jax.Array, l2: jax.Array) -> jax.Array:
-    """The scores of every image from the fit on all others, [N, C]; `targets` [N, C].
+    """Compute the scores of every image from the fit on all others, [N, C]; `targets` [N, C].
 
-    The penalty l2 stays as it is. The centre moves with the image that is left out, as in a refit.
+    The penalty l2 is fixed. The mean changes with the image that is left out, as in a refit.
     """
     number = len(targets)
     offset = targets.mean(0)
@@ -74,10 +74,10 @@ def leave_one_out(parts: Spectrum, targets: jax.Array, l2: jax.Array) -> jax.Arr
 
 
 def logit_scale(scores: jax.Array, labels: jax.Array) -> jax.Array:
-    """The factor by which scores [N, C] become the logits of least cross-entropy.
+    """Find the factor by which scores [N, C] become the logits of smallest cross-entropy.
 
-    One image more is counted in, of which nothing is known, so that scores without a mistake do
-    not become certainties. Cross-entropy is convex in the factor: its slope is bisected.
+    An additional image with a uniform label is counted, so that error-free scores do not become
+    certainties. Cross-entropy is convex in the factor, so its derivative is bisected.
     """
     unknown = 1 / (len(scores) + 1)
     picked = jnp.take_along_axis(scores, labels[:, None], axis=1)[:, 0]

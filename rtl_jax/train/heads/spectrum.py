@@ -1,9 +1,9 @@
-"""Frozen features in the coordinates in which penalised fits are cheap: one factorisation.
+"""A factorisation of frozen features that makes penalised fits cheap.
 
 N images, d features, r = min(N, d) directions, C classes; float64 throughout. Features are centred
-and never standardised: every feature of a network is an average of the same kind of activation,
-so their sizes mean something. Over five data sets, two sources and two sizes standardising cost a
-ridge head up to 6.5 points of test accuracy, and brought 0.3 at most (docs/study.md).
+but not standardised: all features of a network are averages of the same kind of activation, so
+their scales are meaningful. On five datasets with two sources and two sizes, standardisation cost a
+ridge head up to 6.5 points of test accuracy and gained at most 0.3 (docs/study.md).
 """
 
 from typing import NamedTuple
@@ -13,10 +13,10 @@ import jax.numpy as jnp
 
 
 class Spectrum(NamedTuple):
-    """Centred features X = U S V^T.
+    """The singular value decomposition of centred features, X = U S V^T.
 
-    mean: [d]; scores: U S, [N, r]; squares: S^2, [r], 0 or more; axes: V, [d, r], with zeros for
-    directions of no length.
+    mean: [d]; scores: U S, [N, r]; squares: S^2, [r], non-negative; axes: V, [d, r], zero for
+    directions without variance.
     """
 
     mean: jax.Array
@@ -26,23 +26,23 @@ class Spectrum(NamedTuple):
 
     @property
     def scale(self) -> jax.Array:
-        """The mean squared length of a centred feature vector, above 0: the unit of penalties."""
+        """The mean squared norm of centred feature vectors, positive: the unit of penalties."""
         return jnp.maximum(self.squares.sum() / len(self.scores), 1e-30)
 
     def kernel(self, weights: jax.Array) -> jax.Array:
-        """Weights [r, C] on the scores as weights [d, C] on the features."""
+        """Convert weights [r, C] on the scores to weights [d, C] on the features."""
         return self.axes @ weights
 
     def bias(self, kernel: jax.Array, offset: jax.Array) -> jax.Array:
-        """What to add to `features @ kernel` where `offset` [C] belongs to centred features."""
+        """Return the bias for uncentred features from the `offset` [C] for centred ones."""
         return offset - self.mean @ kernel
 
 
 def spectrum(features: jax.Array) -> Spectrum:
-    """Factorise features [N, d] by the smaller of their two Gram matrices.
+    """Factorise features [N, d] through the smaller of their two Gram matrices.
 
-    Its rounding errors are of the size of the largest eigenvalue's last digits: penalties must lie
-    above them, as those of `heads` do by ten orders of magnitude.
+    Rounding errors are about machine epsilon times the largest eigenvalue. Penalties must be
+    larger, as those of `heads` are by ten orders of magnitude.
     """
     mean = features.mean(0)
     centred = features - mean
@@ -59,6 +59,6 @@ def spectrum(features: jax.Array) -> Spectrum:
 
 
 def _inverse(lengths: jax.Array) -> jax.Array:
-    """1 / length, and 0 for what is a rounding error beside the longest."""
+    """Return 1 / length, and 0 for lengths within rounding error of zero."""
     least = lengths.max() * jnp.sqrt(jnp.finfo(lengths.dtype).eps * len(lengths))
     return jnp.where(lengths > least, 1 / jnp.where(lengths > least, lengths, 1), 0)

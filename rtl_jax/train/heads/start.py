@@ -1,4 +1,4 @@
-"""Heads fitted on what fine-tunings see before their first step."""
+"""Fit heads on the features of fine-tunings before their first step."""
 
 from collections.abc import Sequence
 
@@ -18,9 +18,9 @@ def fit_start(
     variables: Sequence[tuple[Variables, Variables]],
     cache: FeatureCache,
 ) -> list[FittedHead]:
-    """Fit the head of each fine-tuning on its training images; `variables` are each one's.
+    """Fit the head of each fine-tuning on its training images; `variables` has one entry for each.
 
-    On the images as they are, without augmentation, with the running statistics.
+    Images are not augmented, and the running statistics are used.
     """
     settings = program.settings
     labels = [tuning.train.labels[tuning.train_indices] for tuning in tunings]
@@ -43,7 +43,7 @@ def fit_start(
 def _features(
     program: Program, variables: tuple[Variables, Variables], tuning: FineTuning, rows: np.ndarray
 ) -> np.ndarray:
-    """What the head sees of the training set's images at `rows`, float [N, d]."""
+    """Return the inputs of the head for the training images at `rows`, float [N, d]."""
     network = program.network.replace(blocks=0, many=False, own_params=False)
     batches = prefix_features(
         network, *variables, tuning.train.images, rows, program.settings.eval_batch_size
