@@ -4,6 +4,7 @@
     python -m benchmarks.influence torch        # the paper's way in torch, extrapolated from parts
     python -m benchmarks.influence iterative    # 100 classes: conjugate gradients
     python -m benchmarks.influence retraining   # leave-one-out retraining on the digits
+    python -m benchmarks.influence pixels       # retraining after a training image has changed
 
 Features are random (rectified normal, as a ResNet's are not negative) but for the digits.
 """
@@ -14,6 +15,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +154,72 @@ def retraining(removed: int = 60) -> dict[str, Any]:
     }
 
 
+def refitted_losses(
+    features: np.ndarray, *, labels: np.ndarray, l2: float, tested: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Losses of test images by the logistic head of one penalty, solved for on these features."""
+    import jax
+
+    from rtl_jax.train.heads.logistic import at_penalty
+    from rtl_jax.train.heads.spectrum import spectrum
+
+    with jax.enable_x64(True):
+        found = jax.jit(at_penalty, static_argnums=3)(
+            spectrum(jax.numpy.asarray(features)), labels, l2, int(labels.max()) + 1
+        )
+    return Head(np.asarray(found.kernel), np.asarray(found.bias)).examples(*tested).losses
+
+
+def pixels(pairs: int = 20, images: int = 100) -> dict[str, Any]:
+    """Predicted and actual changes of test losses, when one training image has moved within an L2
+    ball of its most influential direction and the head (logistic, on a frozen source at 32 px) is
+    solved for again with the same penalty."""
+    import rtl_jax as rtl
+    from rtl_jax.data import load_dataset
+
+    digits = load_dataset("digits", data_dir=None, image_size=32)
+    train, test = (half.take(np.arange(images)) for half in (digits.train, digits.test))
+    data = train.images, train.labels
+    found: dict[str, Any] = {}
+    for name in ("natural", "l2"):
+        source = rtl.load(f"bundled:{name}")
+        network = rtl.finetune(source, *data, blocks=0, head_fit="logistic")
+        scores = rtl.influence(network, data, (test.images, test.labels))
+        rows = np.arange(pairs)
+        chosen = np.stack([scores[rows].argmax(1), rows], axis=1)
+        features = network.features(train.images).astype(np.float64)
+        tested = network.features(test.images)[rows], test.labels[rows]
+        l2 = network.provenance["head_fit"]["l2"]
+        losses = partial(refitted_losses, labels=train.labels, l2=l2, tested=tested)
+        before = losses(features)
+        for kind, search in (("one step", 1), ("ten steps", 10)):
+            for eps in (0.05, 0.5):
+                settings = rtl.PGD("l2", steps=search, keep="loss")
+                moved = rtl.perturb_training(
+                    network, data, (test.images, test.labels), chosen, eps, settings
+                )
+                actual = np.empty(pairs)
+                for index, image in enumerate(moved.images):
+                    other = features.copy()
+                    other[chosen[index, 0]] = network.features(image[None])[0]
+                    actual[index] = losses(other)[index] - before[index]
+                found[f"{name}, {kind}, eps {eps}"] = {
+                    "test loss before, mean": float(before.mean()),
+                    "predicted change, mean": float(moved.changes.mean()),
+                    "actual change, mean": float(actual.mean()),
+                    "raised": int((actual > 0).sum()),
+                    "pearson": float(np.corrcoef(moved.changes, actual)[0, 1]),
+                    "slope": float(moved.changes @ actual / (moved.changes @ moved.changes)),
+                }
+    return {"pairs": pairs, "training images": images, **found}
+
+
 PARTS = {
     "dense": dense,
     "torch": torch_parts,
     "iterative": iterative,
     "retraining": retraining,
+    "pixels": pixels,
 }
 
 

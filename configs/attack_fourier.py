@@ -5,7 +5,8 @@
 
 As configs/attack_l2.py, in a part of the ball (the paper's appendix A.12): perturbations made of
 frequencies up to a quarter of the highest. Another band, the upper half, for example:
---config.attack.low_frequency=0.5 --config.attack.high_frequency=1.
+--config.attack.low_frequency=0.5 --config.attack.high_frequency=1. A budget that falls with the
+frequency instead: --config.attack.high_frequency=1 --config.attack.budget=1/f.
 """
 
 from ml_collections import ConfigDict

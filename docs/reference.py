@@ -28,6 +28,7 @@ DOORS = {
     ),
     "rtl_jax.attacks": ("Attacks on any JAX model ([guide](../attacks.md)).", ""),
     "rtl_jax.data": ("Image sets and subsets ([guide](../data.md)).", ""),
+    "rtl_jax.conformal": ("Prediction sets and outliers ([guide](../predict.md)).", ""),
     "rtl_jax.models.sources": ("Networks by name ([guide](../converting.md)).", "load_source"),
     "rtl_jax.models.network": ("A network and its weights.", "Network HeadWeights"),
     "rtl_jax.train.recipe": ("The settings of a training ([guide](../training.md)).", "Recipe"),

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax import attacks, common_corruptions, smoothing, transferability
-from rtl_jax.attacks import Adversarial, AutoAttack, Evaluation
+from rtl_jax.attacks import PGD, Adversarial, AutoAttack, Evaluation
 from rtl_jax.common_corruptions import CorruptionAccuracy
+from rtl_jax.conformal import Conformal, Guarantees, Neighbours, Score, energy
+from rtl_jax.conformal.draws import uniforms_of
 from rtl_jax.data.arrays import as_uint8, class_names_of, encode_labels
 from rtl_jax.data.augmentation import Augmentation, augmentation
 from rtl_jax.data.batching import padded_batches
@@ -20,9 +22,17 @@ from rtl_jax.data.corruptions.corrupt import corrupt as corrupt_images
 from rtl_jax.data.corruptions.severities import SEVERITIES, Corruption
 from rtl_jax.data.dataset import ImageSet
 from rtl_jax.data.transforms import prepare
-from rtl_jax.errors import UserError
-from rtl_jax.influence_functions import influence_scores, solver_for
+from rtl_jax.errors import UserError, require
+from rtl_jax.influence_functions import (
+    Examples,
+    Perturbed,
+    PixelInfluence,
+    Solver,
+    influence_scores,
+    solver_for,
+)
 from rtl_jax.influence_functions.of_network import damping_of, head_of
+from rtl_jax.influence_functions.pixels import SEARCH
 from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, LogitsFn, Network
 from rtl_jax.models.sources import load_source
 from rtl_jax.runtime.digest import image_digests
@@ -32,6 +42,7 @@ from rtl_jax.train.finetuning import FineTuning, start
 from rtl_jax.train.loop import fit
 from rtl_jax.train.recipe import Recipe
 from rtl_jax.transferability import Candidate
+from rtl_jax.transferability.choose import DRAWS
 
 Labelled = tuple[Any, Any]  # images and labels
 
@@ -165,6 +176,9 @@ def choose(
     *,
     blocks: Sequence[int] = (0, 1, 3),
     image_size: int | None = None,
+    num_images: Sequence[int] = (),
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> list[Candidate]:
     """Rank sources and numbers of blocks for labelled images, without fine-tuning any network.
 
@@ -177,12 +191,16 @@ def choose(
       labels: as for `finetune`.
       blocks: the numbers of last blocks that could be fine-tuned.
       image_size: what images are resized to; by default each source's own size.
+      num_images: sizes of random subsets, two of every class or more, for a learning curve of each
+        candidate, `curve`: leave-one-out accuracy at each size with a 95 % interval.
+      draws: subsets of each size.
+      seed: of the subsets.
 
     Returns:
       A `Candidate` for each source and number of blocks, the most promising first.
 
     Raises:
-      UserError: images or labels are not as above, or a network has fewer blocks.
+      UserError: images, labels or sizes are not as above, or a network has fewer blocks.
 
     Example:
         >>> import numpy as np, rtl_jax as rtl
@@ -194,7 +212,16 @@ def choose(
     named = sources if isinstance(sources, Mapping) else {one: load(one) for one in sources}
     names = class_names_of(labels)
     train = ImageSet(as_uint8(images), encode_labels(labels, names))
-    return transferability.choose(named, train, len(names), blocks, image_size=image_size)
+    return transferability.choose(
+        named,
+        train,
+        len(names),
+        blocks,
+        image_size=image_size,
+        num_images=num_images,
+        draws=draws,
+        seed=seed,
+    )
 
 
 def attack(
@@ -424,6 +451,54 @@ def corruption_accuracy(
 
 
 @pinned()
+def conformalize(
+    network: Network, images: Any, labels: Any, *, score: str | Score = "lac"
+) -> Network:
+    """Keep what held-out images say, for predictions with guarantees (split conformal prediction).
+
+    Args:
+      network: one that has not seen the images.
+      images: as for `finetune`; about 100 or more.
+      labels: their classes: names, or numbers where the network has no names.
+      score: 'lac', 'aps' or 'raps', or an `rtl_jax.conformal.Score`.
+
+    Returns:
+      The same network with `predict_sets` and `outlier_p_values`, which it keeps when it is saved.
+      On new images exchangeable with these, sets hold the true class with the probability asked
+      for, and p-values are uniform.
+
+    Warns:
+      UserWarning: some images are among those that the network was trained on.
+
+    Raises:
+      UserError: the arguments do not fit.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> draw = np.random.default_rng(0)
+        >>> images = draw.integers(0, 256, (32, 32, 32, 3), np.uint8)
+        >>> labels = draw.choice(["cat", "dog"], 32)
+        >>> network = rtl.finetune(rtl.load("bundled:l2"), images[:12], labels[:12], blocks=0)
+        >>> network = rtl.conformalize(network, images[12:], labels[12:])
+        >>> network.predict_sets(images[:3], coverage=0.9).shape
+        (3, 2)
+    """
+    pixels = as_uint8(images)
+    classes = encode_labels(labels, network.class_names or _numbers(network))
+    _warn_of_training_images(network, pixels)
+    features = network.features(images)
+    chosen = Score(score) if isinstance(score, str) else score  # type: ignore[arg-type]
+    kept = Guarantees(
+        Conformal.fit(network.probabilities(features), classes, chosen, uniforms_of(pixels)),
+        energy(network.logits(features)),
+        Neighbours.of(features),
+        network.architecture.num_blocks,
+        folds=1,
+    )
+    return network.replace(provenance={**network.provenance, "guarantees": kept.to_dict()})
+
+
+@pinned()
 def influence(
     network: Network,
     train: Labelled,
@@ -461,16 +536,92 @@ def influence(
         >>> rtl.influence(network, (images, labels), (images[:3], labels[:3])).shape
         (3, 8)
     """
+    return influence_scores(*_explained(network, train, test, damping, settings))
+
+
+@pinned()
+def perturb_training(
+    network: Network,
+    train: Labelled,
+    test: Labelled,
+    pairs: Any,
+    eps: float,
+    search: PGD = SEARCH,
+    *,
+    damping: float | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> Perturbed:
+    """Change training images so that retraining the head raises the loss of test images most.
+
+    Along I_pert,loss, the influence of pixels (Koh and Liang, 2017, section 2.2; the paper's A.12):
+    see `rtl_jax.influence_functions.PixelInfluence`, which has the gradients, too.
+
+    Args:
+      network: usually fine-tuned on the training images.
+      train: their images and labels.
+      test: images and labels whose losses are to rise.
+      pairs: int [N, 2], a row of `train` and one of `test` each.
+      eps: the radius, for pixels in [0, 1], at the network's image size.
+      search: the ball and the steps in it, such as `rtl.PGD("linf", steps=20)`; by default ten in
+        L2.
+      damping: as for `influence`.
+      seed: of random starts.
+      settings: as for `influence`.
+
+    Returns:
+      `images`, float32 [N, S, S, 3] in [0, 1], and `changes`, float64 [N]: by how much retraining
+      the head with that one image changed is predicted to raise the loss of its test image (nats);
+      docs/influence.md has how well that holds for which eps.
+
+    Raises:
+      UserError: as `influence`; pairs of rows that are not there; or another kind of attack.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> data = images, np.array([0, 1] * 4)
+        >>> network = rtl.finetune(rtl.load("bundled:l2"), *data, blocks=0, head_fit="logistic")
+        >>> found = rtl.perturb_training(network, data, data, [[0, 1]], 0.5)
+        >>> found.images.shape, bool(found.changes[0] > 0)
+        ((1, 32, 32, 3), True)
+    """
+    rows = np.asarray(pairs)
+    sizes = [len(labels) for _, labels in (train, test)]
+    good = rows.ndim == 2 and rows.shape[1] == 2 and len(rows) > 0
+    good = good and np.issubdtype(rows.dtype, np.integer)
+    good = good and bool(((rows >= 0) & (rows < sizes)).all())
+    expected = f"rows [[train, test], ...] of {sizes[0]} training and {sizes[1]} test images"
+    require(good, "perturb_training: pairs", expected, pairs)
+    solver, seen_test, seen_train = _explained(network, train, test, damping, settings)
+    chosen = np.asarray(train[0])[rows[:, 0]]
+    pixels = PixelInfluence(network.features_fn(), head_of(network), solver, sizes[0])
+    return pixels.perturb(
+        _resized(network, chosen),
+        seen_train.labels[rows[:, 0]],
+        seen_test.take(rows[:, 1]),
+        eps,
+        search,
+        seed=seed,
+    )
+
+
+def _explained(
+    network: Network,
+    train: Labelled,
+    test: Labelled,
+    damping: float | None,
+    settings: Mapping[str, Any],
+) -> tuple[Solver, Examples, Examples]:
+    """A solver at the training images, and test and training images as the head sees them."""
     head = head_of(network)
-    names = network.class_names or tuple(map(str, range(network.num_classes)))
+    names = network.class_names or _numbers(network)
     seen_train, seen_test = (
         head.examples(network.features(as_uint8(images)), encode_labels(labels, names))
         for images, labels in (train, test)
     )
-    solver = solver_for(
-        head, seen_train, damping=damping_of(network) if damping is None else damping, **settings
-    )
-    return influence_scores(solver, seen_test, seen_train)
+    chosen = damping_of(network) if damping is None else damping
+    return solver_for(head, seen_train, damping=chosen, **settings), seen_test, seen_train
 
 
 def _numbers_of(model: Network | LogitsFn) -> contextlib.AbstractContextManager[None]:
@@ -484,22 +635,35 @@ def _prepared(
     """What attacks take: a function, float images and int labels."""
     if not isinstance(model, Network):
         return model, np.asarray(images), np.asarray(labels)
-    names = model.class_names or tuple(map(str, range(model.num_classes)))
+    names = model.class_names or _numbers(model)
+    classes = encode_labels(labels, names)
+    _warn_of_training_images(model, as_uint8(np.asarray(images)))
+    return model.logits_fn(), _resized(model, images), classes
+
+
+def _resized(network: Network, images: Any) -> np.ndarray:
+    """Float images [N, S, S, 3] in [0, 1] of the network's size."""
     array = np.asarray(images)
     whole = as_uint8(array)  # checks shape and range; floats stay as they are
     pixels = whole if array.dtype == np.uint8 else np.clip(array, 0, 1).reshape(whole.shape)
-    classes, seen = encode_labels(labels, names), model.training_images or frozenset()
-    if number := sum(one in seen for one in image_digests(whole)):
-        warnings.warn(
-            f"the network was trained on {number} of these {len(whole)} images: accuracy on "
-            "them says nothing about others",
-            stacklevel=3,
-        )
-    size = model.image_size or DEFAULT_IMAGE_SIZE
+    size = network.image_size or DEFAULT_IMAGE_SIZE
     parts = [
         np.asarray(prepare(jnp.asarray(pixels[start : start + 256]), size))
         for start in range(0, len(pixels), 256)
     ]
     # Resizing may leave [0, 1] by a rounding error.
-    prepared = np.clip(np.concatenate(parts), 0, 1)
-    return model.logits_fn(), prepared, classes
+    return np.clip(np.concatenate(parts), 0, 1)
+
+
+def _warn_of_training_images(network: Network, images: np.ndarray) -> None:
+    seen = network.training_images or frozenset()
+    if number := sum(one in seen for one in image_digests(images)):
+        warnings.warn(
+            f"the network was trained on {number} of these {len(images)} images: accuracy on "
+            "them says nothing about others",
+            stacklevel=4,
+        )
+
+
+def _numbers(network: Network) -> tuple[str, ...]:
+    return tuple(map(str, range(network.num_classes)))

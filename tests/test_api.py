@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import rtl_jax as rtl
@@ -160,8 +161,9 @@ def test_an_attack_equals_the_task(digits, trained) -> None:
 
 def test_influence_equals_the_task(digits, trained) -> None:
     workdir, place = trained
-    asked = experiment(workdir, task="influence", influence=Influence(run=str(place), damping=0.01))
-    rows = run_influence(asked, workdir)
+    settings = Influence(run=str(place), damping=0.01, perturb=2)
+    rows = run_influence(experiment(workdir, task="influence", influence=settings), workdir)
+    (listed,) = workdir.glob(f"runs/{rows['run'].iloc[0]}/perturbed.csv")
     scores = np.load(next((workdir / "runs" / rows["run"].iloc[0]).rglob("scores.npy")))
     drawn = digits.train.take(draw_subset(digits.train.labels, 40, SEED, 10))
     tested = digits.test.take(draw_test_subset(digits.test.labels, 30, 10))
@@ -172,6 +174,22 @@ def test_influence_equals_the_task(digits, trained) -> None:
         damping=0.01,
     )
     np.testing.assert_array_equal(found, scores)
+    tests = [int(np.flatnonzero(tested.labels == label)[0]) for label in (0, 1)]
+    changed = rtl.perturb_training(
+        rtl.load(str(place)),
+        (drawn.images, drawn.labels),
+        (tested.images, tested.labels),
+        [(scores[row].argmax(), row) for row in tests],
+        0.05,
+        damping=0.01,
+    )
+    listed = pd.read_csv(listed)
+    np.testing.assert_allclose(changed.changes, listed["predicted_change"], rtol=1e-3)
+    assert changed.images.shape == (2, 8, 8, 3)
+    with pytest.raises(rtl.UserError, match=r"pairs: expected rows .* 40 training and 30 test"):
+        data = drawn.images, drawn.labels
+        tested = tested.images, tested.labels
+        rtl.perturb_training(rtl.load(str(place)), data, tested, [(40, 0)], 0.5)
 
 
 def test_floats_words_and_grey_images(digits, source) -> None:

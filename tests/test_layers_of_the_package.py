@@ -18,6 +18,7 @@ LIBRARY = [
     ["rtl_jax.errors", "rtl_jax.version"],
     ["rtl_jax.runtime"],
     ["rtl_jax.data"],
+    ["rtl_jax.conformal"],
     ["rtl_jax.models"],
     ["rtl_jax.attacks"],
     ["rtl_jax.smoothing"],

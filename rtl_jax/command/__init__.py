@@ -20,6 +20,7 @@ COMMANDS = {
     "sources": ("rtl_jax.command.sources:main", "list bundled and published source networks"),
     "configs": ("rtl_jax.command.configs:main", "list the configs that come with the package"),
     "settings": ("rtl_jax.command.settings:main", "list every setting, its type and its default"),
+    "completion": ("rtl_jax.command.completion:main", "print a script for completion in bash, zsh"),
     "import-logs": ("rtl_jax.lab.report.importer:main", "turn a CSV log into rows for a report"),
 }
 

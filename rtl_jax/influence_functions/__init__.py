@@ -2,8 +2,10 @@
 
 from rtl_jax.influence_functions.conjugate import ConjugateGradient
 from rtl_jax.influence_functions.curvature import empirical_fisher_curvature, hessian_curvature
+from rtl_jax.influence_functions.data_values import knn_shapley, ridge_values
 from rtl_jax.influence_functions.head import Examples, Head
 from rtl_jax.influence_functions.method import solver_for
+from rtl_jax.influence_functions.pixels import Perturbed, PixelInfluence
 from rtl_jax.influence_functions.scores import (
     gradient_kernel,
     influence_kernel,
@@ -14,20 +16,25 @@ from rtl_jax.influence_functions.scores import (
     self_influence,
     top_k,
 )
-from rtl_jax.influence_functions.solve import Cholesky, PseudoInverse
+from rtl_jax.influence_functions.solve import Cholesky, PseudoInverse, Solver
 
 __all__ = [
     "Cholesky",
     "ConjugateGradient",
     "Examples",
     "Head",
+    "Perturbed",
+    "PixelInfluence",
     "PseudoInverse",
+    "Solver",
     "empirical_fisher_curvature",
     "gradient_kernel",
     "hessian_curvature",
     "influence_kernel",
     "influence_scores",
+    "knn_shapley",
     "read_scores",
+    "ridge_values",
     "score",
     "self_gradient",
     "self_influence",

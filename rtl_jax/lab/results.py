@@ -79,7 +79,7 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "optimizer": ("string", "of a training: sgd, or optax's of that name"),
     "learning_rate": ("float64", "of a training: the highest of its schedule"),
     "weight_decay": ("float64", "of a training"),
-    "perturbation": ("string", "of a training's images: none, pgd or gaussian"),
+    "perturbation": ("string", "of a training's images: none, pgd, fourier or gaussian"),
     "train_eps": ("float64", "of the perturbation: its radius; missing without one"),
     "beta": ("float64", "of TRADES; missing without it"),
     "accuracy": ("float64", "top-1 on the test images, percent; attacked: robust accuracy"),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from rtl_jax.conformal import Guarantees
 from rtl_jax.errors import UserError, require, shown
 from rtl_jax.models import registry
 from rtl_jax.runtime import limits
@@ -63,6 +64,8 @@ def check(manifest: object) -> None:
         _optional(_SHA256, "digest", manifest.get("digest"))
         architecture = registry.from_dict(manifest["architecture"])
         _check_provenance(manifest["provenance"], architecture.num_classes)
+        if (guarantees := manifest["provenance"].get("guarantees")) is not None:
+            Guarantees.from_dict(guarantees, architecture.num_classes, architecture.num_blocks)
     except UserError as error:
         raise UserError(f"{error}; convert or train it again") from error
 

@@ -14,6 +14,9 @@ from etils import epath
 from flax import nnx
 from scipy.special import softmax
 
+from rtl_jax.conformal import Guarantees, energy
+from rtl_jax.conformal.draws import uniforms_of
+from rtl_jax.data.arrays import as_uint8
 from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
@@ -93,6 +96,14 @@ class Network:
         return calibration["temperature"] if calibration else 1.0
 
     @cached_property
+    def guarantees(self) -> Guarantees | None:
+        """What prediction sets and outliers' p-values are taken from; None if nothing is kept."""
+        known = self.provenance.get("guarantees")
+        if known is None:
+            return None
+        return Guarantees.from_dict(known, self.num_classes, self.architecture.num_blocks)
+
+    @cached_property
     def digest(self) -> str:
         """The sha256 of all variables, in hex, which names the network in the names of runs."""
         return digest((dict(self.params), dict(self.batch_stats)))
@@ -153,13 +164,47 @@ class Network:
         if images.ndim == 3:
             images = images[..., None]
         with pinned(), devices.matmul_precision("float32"):
-            return np.concatenate(list(self._features(images, size, batch_size)))
+            return np.concatenate(
+                list(self._features(self.features_fn(), images, size, batch_size))
+            )
+
+    def features_at(
+        self,
+        images: np.ndarray,
+        split: int,
+        *,
+        image_size: int | None = None,
+        batch_size: int = 128,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Compute `features`, and those at a split point averaged over positions, float32 [N, c].
+
+        One program computes both, and what they share only once.
+
+        Args:
+          images: as for `features`, as are the following.
+          split: the split point, from 0 to the number of blocks.
+          image_size: another size.
+          batch_size: images per batch.
+        """
+        images, size = np.asarray(images), image_size or self.image_size or DEFAULT_IMAGE_SIZE
+        if images.ndim == 3:
+            images = images[..., None]
+        network = definition(self.architecture)
+        both = _FeaturesAt(self.architecture.num_blocks, averaged=split)
+        features_fn = jax.tree_util.Partial(both, network, *self._on_device)
+        with pinned(), devices.matmul_precision("float32"):
+            parts = list(self._features(features_fn, images, size, batch_size))
+        head, averaged = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return head, averaged
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Return logits, float64 [N, classes], for features [N, d]."""
+        kernel, bias = (np.asarray(part, np.float64) for part in self.head)
+        return np.asarray(features, np.float64) @ kernel + bias
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Return class probabilities, float64 [N, classes], for features [N, d]."""
-        kernel, bias = (np.asarray(part, np.float64) for part in self.head)
-        logits = np.asarray(features, np.float64) @ kernel + bias
-        return softmax(logits / self.temperature, axis=1)
+        return softmax(self.logits(features) / self.temperature, axis=1)
 
     def predict_proba(self, images: np.ndarray, *, batch_size: int = 128) -> np.ndarray:
         """Return class probabilities, float64 [N, classes], at the network's temperature.
@@ -176,6 +221,66 @@ class Network:
             (2, 100)
         """
         return self.probabilities(self.features(images, batch_size=batch_size))
+
+    def predict_sets(
+        self,
+        images: np.ndarray,
+        *,
+        coverage: float = 0.9,
+        by_class: bool = False,
+        batch_size: int = 128,
+    ) -> np.ndarray:
+        """Return prediction sets, bool [N, classes], that hold the true class with a probability.
+
+        They are never empty: the most probable class is in each. docs/predict.md says what is
+        guaranteed. Where the score draws a number for each image, it is a hash of the pixels.
+
+        Args:
+          images: as for `predict_proba`.
+          coverage: the probability asked for, between 0 and 1.
+          by_class: for the images of each class, rather than on average over all.
+          batch_size: images per batch.
+
+        Raises:
+          UserError: the network keeps nothing of held-out images (`rtl_jax.conformalize`).
+        """
+        pixels = as_uint8(images)
+        probabilities = self.predict_proba(images, batch_size=batch_size)
+        return self._kept.sets(
+            probabilities, coverage, by_class=by_class, uniforms=uniforms_of(pixels)
+        )
+
+    def outlier_p_values(
+        self, images: np.ndarray, *, batch_size: int = 128
+    ) -> dict[str, np.ndarray]:
+        """Return the p-values, float64 [N] in (0, 1], of images being of the training data's kind.
+
+        By 'energy' of the logits and, if the network keeps features, 'distance' to their
+        neighbours. Flagging images whose p-value is at most 0.05 flags 5 % of those of its kind.
+
+        Args:
+          images: as for `predict_proba`.
+          batch_size: images per batch.
+
+        Raises:
+          UserError: the network keeps nothing of held-out images (`rtl_jax.conformalize`).
+        """
+        kept = self._kept
+        if kept.split is None:
+            features, averaged = self.features(images, batch_size=batch_size), None
+        else:
+            features, averaged = self.features_at(images, kept.split, batch_size=batch_size)
+        return kept.outliers(energy(self.logits(features)), averaged)
+
+    @property
+    def _kept(self) -> Guarantees:
+        if self.guarantees is None:
+            raise UserError(
+                "the network keeps nothing of held-out images, from which prediction sets and "
+                "p-values are taken: networks of my_images do, and rtl_jax.conformalize(network, "
+                "images, labels) returns one that does"
+            )
+        return self.guarantees
 
     # ---- From and to files ------------------------------------------------------------------
 
@@ -247,11 +352,12 @@ class Network:
     def _on_device(self) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         return jax.tree.map(jnp.asarray, (dict(self.params), dict(self.batch_stats)))
 
-    def _features(self, images: np.ndarray, size: int, batch_size: int) -> Iterator[np.ndarray]:
-        features_fn = self.features_fn()
+    def _features(
+        self, features_fn: jax.tree_util.Partial, images: np.ndarray, size: int, batch_size: int
+    ) -> Iterator[Any]:
         for batch in padded_batches(len(images), batch_size):
             found = _prepared_features(features_fn, images[batch.rows], size)
-            yield np.asarray(found)[: batch.number]
+            yield jax.tree.map(lambda leaf, n=batch.number: np.asarray(leaf)[:n], found)
 
 
 def _shapes(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -274,15 +380,19 @@ class _FeaturesAt:
     """
 
     split: int
+    averaged: int | None = None  # besides, features at this one, averaged over positions
 
     def __call__(
         self, graphdef: nnx.GraphDef, params: Mapping, batch_stats: Mapping, images: jax.Array
-    ) -> jax.Array:
-        return bind(graphdef, params, batch_stats).prefix(images, self.split)
+    ) -> Any:
+        network = bind(graphdef, params, batch_stats)
+        found = network.prefix(images, self.split)
+        if self.averaged is None:
+            return found
+        other = network.prefix(images, self.averaged)
+        return found, other.mean(range(1, other.ndim - 1), dtype=jnp.float32)
 
 
 @partial(jax.jit, static_argnums=2)
-def _prepared_features(
-    features_fn: jax.tree_util.Partial, images: jax.Array, size: int
-) -> jax.Array:
+def _prepared_features(features_fn: jax.tree_util.Partial, images: jax.Array, size: int) -> Any:
     return features_fn(prepare(images, size))

@@ -204,7 +204,7 @@ def _specs(tree: Mapping[str, Any]) -> dict[str, ocp.RestoreArgs]:
 
 
 def _restore(path: epath.Path, restore_args: Any) -> Any:
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    with undisturbed(), ocp.PyTreeCheckpointer() as checkpointer:
         return checkpointer.restore(path, ocp.args.PyTreeRestore(restore_args=restore_args))
 
 

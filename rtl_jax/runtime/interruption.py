@@ -8,6 +8,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 _IMPORTER = "<frozen importlib._bootstrap>"  # the file of an import's frames
@@ -18,19 +19,33 @@ class Stopped(Exception):  # noqa: N818 - not a fault
     """The work ended early because it was asked to, and has been saved."""
 
 
-class Terminated(KeyboardInterrupt):
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C came. `dropped` is called where nothing handles this any more, or has handled it."""
+
+    def __init__(self, dropped: Callable[[], None] | None = None):
+        super().__init__()
+        self._dropped = dropped
+
+    def __del__(self) -> None:
+        if self._dropped is not None:
+            self._dropped()
+
+
+class Terminated(Interrupted):
     """SIGTERM came. It ends the work as Ctrl-C does, and cleans up as Ctrl-C does."""
 
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Raise Terminated at SIGTERM; raise it, or KeyboardInterrupt, again where it was dropped.
+    """Raise Interrupted at Ctrl-C and Terminated at SIGTERM, and again where they were dropped.
 
-    Python drops what is raised while it collects garbage, and after a long compilation JAX's own
-    callback there is what a waiting Ctrl-C meets first: the program would go on as if nobody had
-    asked. An import is ended first, if it does not take too long: where compiled modules call back
-    into Python, what is raised aborts the process. Outside of the main thread, where no signals
-    arrive, this does nothing.
+    Compiled modules drop what is raised where they ask whether an object has an attribute, as JAX
+    does at every call, and Python does while it collects garbage, where after a long compilation
+    JAX's own callback is what a waiting Ctrl-C meets first: the program would go on as if nobody
+    had asked. Such an exception ends while the work goes on, and so it is known. An import is ended
+    first, if it does not take too long: where compiled modules call back into Python, what is
+    raised aborts the process. Outside of the main thread, where no signals arrive, this does
+    nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -39,11 +54,8 @@ def stoppable() -> Iterator[None]:
     # What is to be raised once more; its `put` can be called from anywhere. None: nothing will be.
     lost: queue.SimpleQueue[int | None] = queue.SimpleQueue()
 
-    def dropped(unraisable: Any) -> None:
-        if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            terminated = issubclass(unraisable.exc_type, Terminated)
-            lost.put(signal.SIGTERM if terminated else signal.SIGINT)
-        else:
+    def report(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, Interrupted):
             before(unraisable)
 
     since: float | None = None  # when it was asked first
@@ -54,17 +66,17 @@ def stoppable() -> Iterator[None]:
         waits = time.monotonic() - since < _LONGEST_IMPORT
         while frame is not None:
             code = frame.f_code
-            # Where it would be dropped as well, or abort.
-            if code is dropped.__code__ or (waits and code.co_filename == _IMPORTER):
+            # Where it would be reported as dropped, or abort.
+            if code is report.__code__ or (waits and code.co_filename == _IMPORTER):
                 lost.put(number)
                 return
             frame = frame.f_back
         since = None
-        _stop(number)
+        _stop(number, partial(lost.put, number))
 
     reminder = threading.Thread(target=_remind, args=(lost,), daemon=True)
     with _handling(stop, (signal.SIGINT, signal.SIGTERM)):
-        sys.unraisablehook = dropped
+        sys.unraisablehook = report
         reminder.start()
         try:
             yield
@@ -74,8 +86,8 @@ def stoppable() -> Iterator[None]:
             reminder.join()  # so that no reminder comes later
 
 
-def _stop(number: int) -> NoReturn:
-    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+def _stop(number: int, dropped: Callable[[], None] | None = None) -> NoReturn:
+    raise (Terminated if number == signal.SIGTERM else Interrupted)(dropped)
 
 
 def _remind(lost: queue.SimpleQueue[int | None]) -> None:
@@ -106,8 +118,9 @@ def _handling(handler: Callable[..., None], numbers: Sequence[int]) -> Iterator[
 def undisturbed() -> Iterator[None]:
     """Hold Ctrl-C and SIGTERM back until the block ends, as what it writes must be whole.
 
-    Orbax writes from threads of its own, which an exception here would leave at work while Python
-    ends. Who asks a second time is heard at once. Outside of the main thread this does nothing.
+    Orbax reads and writes from threads of its own, which an exception here would leave at work
+    while Python ends: each would print a traceback. Who asks a second time is heard at once.
+    Outside of the main thread this does nothing.
     """
     asked: list[int] = []
 

@@ -4,6 +4,7 @@ What is printed tells of the work and is not its result, so a reader who has gon
 is full, ends nothing. The end of an entry point says what could not be written.
 """
 
+import atexit
 import errno
 import io
 import os
@@ -28,12 +29,14 @@ def run_and_exit(main: Callable[..., int], *arguments: Any) -> NoReturn:
     sys.stdout, errors = raw.text, _lasting(2, sys.stderr)
     sys.stderr = errors.text
     code: Any
+    interrupted = False
     try:
         with stoppable():
             code = main(*arguments)
     except SystemExit as end:  # argparse's
         code = end.code
     except KeyboardInterrupt as stop:
+        interrupted = True
         end_at_once()
         sys.stderr.flush()
         if not errors.at_start:  # behind a progress bar that nobody has closed
@@ -53,7 +56,22 @@ def run_and_exit(main: Callable[..., int], *arguments: Any) -> NoReturn:
             file=sys.stderr,
         )
         code = code or 2
+    if interrupted:
+        _leave(code)
     sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End a process whose work was interrupted, after what is registered for its end.
+
+    Threads of libraries may be at work still: on what nobody awaits any more, of which they would
+    complain, or on computations of JAX, which may crash where Python frees what they use. So
+    standard error is closed to them, and nothing is freed.
+    """
+    sys.stderr.flush()
+    _lead_nowhere(2)
+    atexit._run_exitfuncs()
+    os._exit(code)
 
 
 class _Lasting(io.FileIO):
@@ -81,7 +99,8 @@ def _lasting(number: int, stream: TextIO | None) -> _Lasting:
     opened, and whatever prints to it would write there: it leads nowhere instead.
     """
     if stream is None:
-        _lead_nowhere(number)
+        if not _is_open(number):  # else leave it to whoever has it
+            _lead_nowhere(number)
     else:
         stream.flush()
     raw = _Lasting(number, "w", closefd=False)
@@ -94,11 +113,16 @@ def _lasting(number: int, stream: TextIO | None) -> _Lasting:
     return raw
 
 
-def _lead_nowhere(number: int) -> None:
+def _is_open(number: int) -> bool:
     try:
-        os.fstat(number)  # it is taken already: leave it to whoever has it
+        os.fstat(number)
     except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        if nowhere != number:
-            os.dup2(nowhere, number)
-            os.close(nowhere)
+        return False
+    return True
+
+
+def _lead_nowhere(number: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    if nowhere != number:
+        os.dup2(nowhere, number)
+        os.close(nowhere)

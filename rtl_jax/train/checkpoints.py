@@ -31,7 +31,8 @@ class TrainingCheckpoints:
             enable_async_checkpointing=False,
             multiprocessing_options=this_host_alone(),
         )
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        with undisturbed():
+            self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     @property
     def directory(self) -> epath.Path:
@@ -70,7 +71,8 @@ class TrainingCheckpoints:
         )
         try:
             verify(self._directory / str(epoch) / "arrays")
-            restored = self._manager.restore(epoch, args=args)
+            with undisturbed():
+                restored = self._manager.restore(epoch, args=args)
             arrays, record = restored["arrays"], restored["record"]
             if record["digest"] != digest(arrays, record["record"]):
                 raise ValueError("it is not what was written: the digest differs")
@@ -83,7 +85,8 @@ class TrainingCheckpoints:
 
     def close(self) -> None:
         """Finish what is being written."""
-        self._manager.close()
+        with undisturbed():
+            self._manager.close()
 
     def __enter__(self) -> "TrainingCheckpoints":
         return self

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rtl_jax.attacks.base import Attack, Iterate, LogitsFn, Problem, require_key
+from rtl_jax.attacks.fourier import FourierPGD
 from rtl_jax.attacks.gaussian import Gaussian
 from rtl_jax.attacks.pgd import PGD
 from rtl_jax.train.settings import TrainingSettings
@@ -17,14 +18,12 @@ def perturbation_of(settings: TrainingSettings) -> Attack | None:
         return None
     if settings.perturbation == "gaussian":
         return Gaussian(settings.norm, sigma=settings.sigma)
-    search = PGD if settings.beta is None else DivergenceSearch
-    return search(
-        settings.norm,
-        steps=settings.steps,
-        relative_step=settings.relative_step,
-        random_start=settings.random_start,
-        keep=settings.keep,
-    )
+    search: type[PGD] = PGD if settings.beta is None else DivergenceSearch
+    names = ["norm", "steps", "relative_step", "random_start", "keep"]
+    if settings.perturbation == "fourier":
+        search = FourierPGD
+        names += ["low_frequency", "high_frequency", "budget", "budget_weights"]
+    return search(**{name: getattr(settings, name) for name in names})
 
 
 def perturb(

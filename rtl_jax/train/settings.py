@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Literal
 
 from rtl_jax.errors import require, require_choice
 from rtl_jax.runtime import limits
+from rtl_jax.runtime.frequencies import Budget, require_frequencies
 from rtl_jax.runtime.precision import Precision
 
 Keep = Literal["loss", "last"]
-PerturbationName = Literal["none", "pgd", "gaussian"]
+PerturbationName = Literal["none", "pgd", "fourier", "gaussian"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,15 +60,20 @@ class TrainingSettings:
     average_from: int | None = None
 
     # ---- What training images are changed by ----
-    perturbation: PerturbationName = "none"  # nothing, an attack's search, or noise
+    # Nothing, an attack's search (in frequencies: 'fourier'), or noise.
+    perturbation: PerturbationName = "none"
     norm: Literal["linf", "l2"] = "l2"  # of the ball that training images stay in
     eps: float = 3.0  # the radius, for pixels in [0, 1]
-    steps: int = 20  # of 'pgd'
-    relative_step: float = 2.5  # c: a step of 'pgd' is c * eps / steps
-    random_start: bool = False  # of 'pgd', in the ball, where it would start from the image
+    steps: int = 20  # of 'pgd' and 'fourier'
+    relative_step: float = 2.5  # c: a step of 'pgd' or 'fourier' is c * eps / steps
+    random_start: bool = False  # of the search, in the ball, where it would start from the image
     # Which iterate is trained on: that of the highest loss (as the paper's sources), or the last.
     keep: Keep = "loss"
     sigma: float = 1.0  # of Gaussian noise, before it is brought into the ball
+    low_frequency: float = 0.0  # of 'fourier', as attack.low_frequency
+    high_frequency: float = 0.25  # of 'fourier', as attack.high_frequency
+    budget: Budget = "flat"  # of 'fourier', as attack.budget
+    budget_weights: tuple[float, ...] = ()  # of 'fourier', as attack.budget_weights
     # With TRADES (Zhang et al., 2019) the loss is the cross-entropy of the images as they are, and
     # beta times the divergence from their prediction to that of the perturbed ones. None: the
     # cross-entropy of the perturbed ones (Madry et al., 2018; the paper's equation 1).
@@ -129,6 +135,9 @@ class TrainingSettings:
     def _require_combinations(self) -> None:
         both = self.average_decay is not None and self.average_from is not None
         self._require(not both, "average_from", "none with average_decay")
+        in_l2 = self.perturbation != "fourier" or self.norm == "l2"
+        self._require(in_l2, "norm", "'l2' with the perturbation 'fourier'")
+        require_frequencies(self, f"{self.GROUP}.")
         searched = self.beta is None or self.perturbation == "pgd"
         self._require(searched, "beta", "none but with the perturbation 'pgd'")
         # An attack is on the loss of one label.

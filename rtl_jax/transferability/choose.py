@@ -2,22 +2,41 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import softmax
 
 from rtl_jax.data.dataset import ImageSet
-from rtl_jax.errors import UserError
+from rtl_jax.errors import UserError, require
 from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, Network
+from rtl_jax.runtime.intervals import mean_interval, wilson_interval
 from rtl_jax.runtime.progress import Progress
 from rtl_jax.train.freeze import split_point
 from rtl_jax.transferability import scores
 from rtl_jax.transferability.features import PooledFeatures, pooled_features
-from rtl_jax.transferability.ridge import LeftOut, gram, ridge_left_out
+from rtl_jax.transferability.ridge import LeftOut, gram, ridge_left_out, subset_gram
 
 MOST_IMAGES = 2000
 BATCH = 128  # images that meet a network at once
+DRAWS = 5  # subsets of one size
 _DEVIATIONS = 1.96  # of a mean over images, on either side: 95 %
+
+
+class CurvePoint(NamedTuple):
+    """Leave-one-out of the ridge head on random subsets of one size, each with its own penalty.
+
+    loss, accuracy: means over the draws (nats, percent).
+    low, high: a 95 % interval of the accuracy (percent): the wider of Wilson's, over the different
+        images that were left out, and Student's t over the draws, which share images.
+    """
+
+    num_images: int
+    draws: int
+    loss: float
+    accuracy: float
+    low: float
+    high: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +49,7 @@ class Candidate:
         95 % interval of that, over the images, paired.
     accuracy: leave-one-out accuracy of the same head (percent).
     path: the same (percent) at each of `rtl_jax.train.heads.ridge.PENALTIES`.
+    curve: a `CurvePoint` for each of the subset sizes that were asked for.
     scores: others by name, higher is better: `split_ridge`, of the ridge head on the features of
         the split point alone, and what the literature has for the features that the head sees:
         `log_me`, `h_score`, `leep`, `nce`, `nearest_neighbour`, `nearest_mean`.
@@ -43,6 +63,7 @@ class Candidate:
     accuracy: float
     path: tuple[float, ...]
     scores: Mapping[str, float]
+    curve: tuple[CurvePoint, ...] = ()
 
 
 def choose(
@@ -52,13 +73,18 @@ def choose(
     blocks: Sequence[int],
     *,
     image_size: int | None = None,
+    num_images: Sequence[int] = (),
+    draws: int = DRAWS,
+    seed: int = 0,
     progress: Progress = lambda done: None,
 ) -> list[Candidate]:
     """Rank each source with each number of blocks, the most promising first.
 
-    Images are resized to `image_size`, by default to each network's own. Raises UserError where a
-    class has fewer than two images, for more than `MOST_IMAGES`, where a network has fewer blocks,
-    and for features that are not finite.
+    Images are resized to `image_size`, by default to each network's own. `num_images` are sizes of
+    random subsets, `draws` of each, for `Candidate.curve`. Raises UserError where a class has fewer
+    than two images, for more than `MOST_IMAGES`, where a network has fewer blocks, for subsets
+    larger than all or without room for two images of every class, and for features that are not
+    finite.
     """
     labels = train.labels
     if len(labels) > MOST_IMAGES:
@@ -68,6 +94,9 @@ def choose(
         )
     if (np.bincount(labels, minlength=num_classes) < 2).any():
         raise UserError("choose: leaving an image out takes two or more of every class")
+    subsets = {
+        size: draw_subsets(labels, num_classes, size, draws, seed) for size in sorted({*num_images})
+    }
     found: _Found = {}
     for name, network in sources.items():
         splits = {number: split_point(network.architecture, number) for number in blocks}
@@ -77,20 +106,54 @@ def choose(
         )
         if not all(np.isfinite(one).all() for one in (*pooled.boundaries.values(), pooled.logits)):
             raise UserError(f"choose: the features of {name} are not finite")
-        found |= _candidates(name, splits, pooled, labels, num_classes)
-    best = min((left for left, *_ in found.values()), key=lambda left: left.losses.mean())
-    ranked = [
-        _candidate(name, number, left, others, best)
-        for (name, number), (left, others) in found.items()
-    ]
+        found |= _candidates(name, splits, pooled, labels, num_classes, subsets=subsets)
+    best = min((one.left for one in found.values()), key=lambda left: left.losses.mean())
+    ranked = [_candidate(*key, one, best) for key, one in found.items()]
     return sorted(ranked, key=lambda one: one.loss)
 
 
-_Found = dict[tuple[str, int], tuple[LeftOut, dict[str, float]]]
+def draw_subsets(
+    labels: np.ndarray, num_classes: int, size: int, draws: int, seed: int
+) -> list[np.ndarray]:
+    """Rows of random subsets of one size, two or more of every class in each; all: once.
+
+    Raises UserError as `choose`.
+    """
+    most, least = len(labels), 2 * num_classes
+    expected = f"sizes from {least}, two for each class, to {most}, all"
+    require(least <= size <= most, "choose: num_images", expected, size)
+    require(draws > 0, "choose: draws", "a positive number", draws)
+    if size == most:
+        return [np.arange(most)]
+    found, drawn = [], np.random.default_rng((seed, size))
+    for _ in range(draws):
+        order = drawn.permutation(most)
+        by_class = [order[labels[order] == label] for label in range(num_classes)]
+        first = np.concatenate([rows[:2] for rows in by_class])
+        rest = order[~np.isin(order, first)]
+        found.append(np.sort(np.concatenate([first, rest[: size - least]])))
+    return found
+
+
+class _Measured(NamedTuple):
+    """Leave-one-out on all images, the other scores, and the curve."""
+
+    left: LeftOut
+    others: dict[str, float]
+    curve: tuple[CurvePoint, ...]
+
+
+_Found = dict[tuple[str, int], _Measured]
 
 
 def _candidates(
-    name: str, splits: Mapping[int, int], pooled: PooledFeatures, labels: np.ndarray, classes: int
+    name: str,
+    splits: Mapping[int, int],
+    pooled: PooledFeatures,
+    labels: np.ndarray,
+    classes: int,
+    *,
+    subsets: Mapping[int, Sequence[np.ndarray]],
 ) -> _Found:
     """For each number of blocks, the leave-one-out predictions and the other scores."""
     grams = {split: gram(features) for split, features in pooled.boundaries.items()}
@@ -106,16 +169,39 @@ def _candidates(
     }
     found = {}
     for number, split in splits.items():
-        every = np.sum([one for at, one in grams.items() if at >= split], axis=0)
+        used = [one for at, one in grams.items() if at >= split]
         alone = ridge_left_out(grams[split], labels, classes)
         others = {"split_ridge": -float(alone.losses.mean()), **literature}
-        found[name, number] = ridge_left_out(every, labels, classes), others
+        whole = ridge_left_out(np.sum(used, axis=0), labels, classes)
+        curve = tuple(_point(used, rows, labels, classes) for rows in subsets.values())
+        found[name, number] = _Measured(whole, others, curve)
     return found
 
 
-def _candidate(
-    source: str, blocks: int, left: LeftOut, others: Mapping[str, float], best: LeftOut
-) -> Candidate:
+def _point(
+    grams: Sequence[np.ndarray], subsets: Sequence[np.ndarray], labels: np.ndarray, classes: int
+) -> CurvePoint:
+    """Leave-one-out on each of the subsets, which are of one size."""
+    left = [
+        ridge_left_out(
+            np.sum([subset_gram(one, rows) for one in grams], axis=0), labels[rows], classes
+        )
+        for rows in subsets
+    ]
+    accuracy, margin = mean_interval([100 * one.hits.mean() for one in left])
+    low, high = wilson_interval(accuracy, len(np.unique(np.concatenate(subsets))))
+    return CurvePoint(
+        num_images=len(subsets[0]),
+        draws=len(subsets),
+        loss=float(np.mean([one.losses.mean() for one in left])),
+        accuracy=accuracy,
+        low=float(np.clip(np.fmin(low, accuracy - margin), 0, 100)),  # nan of one draw: Wilson's
+        high=float(np.clip(np.fmax(high, accuracy + margin), 0, 100)),
+    )
+
+
+def _candidate(source: str, blocks: int, measured: _Measured, best: LeftOut) -> Candidate:
+    left, others, curve = measured
     behind = left.losses - best.losses
     return Candidate(
         source=source,
@@ -125,5 +211,6 @@ def _candidate(
         behind_margin=float(_DEVIATIONS * behind.std(ddof=1) / np.sqrt(len(behind))),
         accuracy=100 * float(left.hits.mean()),
         path=tuple(100 * float(share) for share in left.path),
-        scores=dict(others),
+        scores=others,
+        curve=curve,
     )

@@ -38,6 +38,14 @@ def gram(features: np.ndarray) -> np.ndarray:
     return products / max(np.trace(products) / len(features), 1e-30)
 
 
+def subset_gram(gram: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """`gram` of the features at int `rows` [M] alone, [M, M], from that of all."""
+    inner = gram[np.ix_(rows, rows)]
+    mean = inner.mean(0)
+    centred = inner - mean - mean[:, None] + mean.mean()
+    return centred / max(np.trace(centred) / len(rows), 1e-30)
+
+
 def ridge_left_out(gram: np.ndarray, labels: np.ndarray, num_classes: int) -> LeftOut:
     """Fit a ridge head on a Gram matrix [N, N] of centred features; labels are int [N]."""
     device = jax.local_devices(backend="cpu")[0] if devices.platform() == "tpu" else None

@@ -114,6 +114,41 @@ def test_all_that_is_known_of_a_source(capsys: pytest.CaptureFixture[str]) -> No
     assert "no published source a/b" in printed(capsys, "sources", "a/b", code=2)
 
 
+COMPLETING = """
+eval "$RTL_JAX_COMPLETION"
+COMP_WORDS=(rtl-jax "$@"); COMP_CWORD=$#
+_rtl_jax
+printf '%s\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["con"], {"convert", "configs"}),
+        (["--config", "svhn"], {"svhn_l2"}),
+        (["--config", "svhn_l2", "--config.attack.me"], {"--config.attack.method="}),
+        (["--config", "svhn_l2", "--w"], {"--workdir"}),
+        (["convert", "pyproj"], {"pyproject.toml"}),
+        (["--config", "svhn_l2", "--workdir", "doc"], {"docs"}),
+        (["none of them"], {""}),
+    ],
+)
+def test_completion_in_bash(
+    capsys: pytest.CaptureFixture[str], words: list[str], expected: set[str]
+) -> None:
+    script = printed(capsys, "completion")
+    done = subprocess.run(
+        ["bash", "-c", COMPLETING, "bash", *words],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "RTL_JAX_COMPLETION": script},
+        check=True,
+    )
+    assert set(done.stdout.removesuffix("\n").split("\n")) == expected and not done.stderr
+
+
 def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     said = printed(capsys, "--version").splitlines()

@@ -11,13 +11,15 @@ from rtl_jax.influence_functions.solve import Cholesky
 L2 = 1e-3
 
 
-def trained(features: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Head:
+def trained(
+    features: np.ndarray, labels: np.ndarray, weights: np.ndarray, tolerance: float = 1e-10
+) -> Head:
     """The head that minimises mean cross-entropy + L2/2 |W|^2, by Newton's method."""
     for _ in range(50):
         head = Head(weights[:, :-1].T, weights[:, -1])
         examples = head.examples(features, labels)
         gradient = examples.errors.T @ examples.inputs / len(labels) + L2 * weights
-        if np.linalg.norm(gradient) < 1e-10:
+        if np.linalg.norm(gradient) < tolerance:
             return head
         matrix = hessian_curvature(examples).assemble(l2=L2)
         weights = weights - np.linalg.solve(matrix, gradient.reshape(-1)).reshape(weights.shape)

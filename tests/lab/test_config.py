@@ -188,7 +188,11 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "transfer.layer_decay": ([0.5, 1.0], [0.0, 1.1]),
     "transfer.average_from": ([None, 1], [0, -1]),
     "transfer.beta": ([None], [-1.0, 6.0]),  # which needs PGD
-    "transfer.perturbation": (["none", "pgd", "gaussian"], ["fgsm"]),
+    "transfer.perturbation": (["none", "pgd", "fourier", "gaussian"], ["fgsm"]),
+    "transfer.low_frequency": ([0.0, 0.2], [-0.1, 1.1]),
+    "transfer.high_frequency": ([0.25, 1.0], [-0.1, 1.1]),
+    "transfer.budget": (["flat", "1/f", "f"], ["1/f2"]),
+    "transfer.budget_weights": ([(), (1.0, 0.5)], [(1.0,), (0.0, 0.0), (1.0, -0.1)]),
     "transfer.norm": (["linf", "l2"], ["l1", "unconstrained"]),
     "transfer.eps": ([0.0, 3.0], [-0.1, float("nan")]),
     "transfer.steps": ([1, 20], [0, -1]),
@@ -208,6 +212,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "attack.method": (["pgd", "gaussian", "autoattack"], ["fgsm", "corruptions"]),  # a task's
     "attack.low_frequency": ([0.0, 0.2], [-0.1, 1.1]),
     "attack.high_frequency": ([0.25, 1.0], [-0.1, 1.1]),
+    "attack.budget": (["flat", "1/f", "f"], ["1/f2"]),
+    "attack.budget_weights": ([(), (1.0, 0.5)], [(1.0,), (0.0, 0.0), (1.0, -0.1)]),
     "attack.norm": (["linf", "l2"], ["l1", "unconstrained"]),  # l1 needs autoattack
     "attack.eps": ([(0.0,), (0.5, 1.0)], [(), (-0.1,), (0.5, 0.5), (float("nan"),)]),
     "attack.steps": ([1, 20], [0, -1]),
@@ -240,7 +246,11 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "pretraining.layer_decay": ([0.5, 1.0], [0.0, 1.1]),
     "pretraining.average_from": ([None, 1], [0, -1]),
     "pretraining.beta": ([None], [-1.0, 6.0]),  # which needs PGD
-    "pretraining.perturbation": (["none", "pgd", "gaussian"], ["fgsm"]),
+    "pretraining.perturbation": (["none", "pgd", "fourier", "gaussian"], ["fgsm"]),
+    "pretraining.low_frequency": ([0.0, 0.2], [-0.1, 1.1]),
+    "pretraining.high_frequency": ([0.25, 1.0], [-0.1, 1.1]),
+    "pretraining.budget": (["flat", "1/f", "f"], ["1/f2"]),
+    "pretraining.budget_weights": ([(), (1.0, 0.5)], [(1.0,), (0.0, 0.0), (1.0, -0.1)]),
     "pretraining.norm": (["linf", "l2"], ["l1", "unconstrained"]),
     "pretraining.eps": ([0.0, 3.0], [-0.1, float("nan")]),
     "pretraining.steps": ([1, 20], [0, -1]),
@@ -281,6 +291,9 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "influence.tolerance": ([1e-9, 1.0], [0.0, -1.0]),
     "influence.flip_labels": ([0.0], [-0.1, 0.1, 1.0]),  # 0.1 needs the other question
     "influence.num_shown": ([1, 3], [0, -1]),
+    "influence.perturb": ([0, 10], [-1]),
+    "influence.perturb_eps": ([0.05, 3.0], [0.0, -1.0]),
+    "influence.perturb_steps": ([1, 10], [0, -1]),
     "influence.memory_gib": ([None, 1], [0, -1]),
     "sweep.sources": ([(), ("a/b.pt", "random")], [("a", "a"), ("",)]),
     "sweep.targets": ([(), ("digits", "tfds:mnist")], [("digits", "digits"), ("",)]),
@@ -314,11 +327,15 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "my_images.margin": ([0.0, 1.0], [-0.1, float("inf")]),
     "my_images.robustness": ([True, False], []),
     "my_images.num_shown": ([1, 24], [0, -1]),
+    "my_images.set_score": (["lac", "aps", "raps"], ["thr", ""]),
     "predict.images": (["", "photos/*.jpg"], []),
     "predict.output": (["", "a.parquet"], []),
     "predict.top": ([1, 5], [0, -1]),
     "predict.batch_size": ([1, 64], [0, -1]),
     "predict.explain": ([0, 3], [-1]),
+    "predict.coverage": ([0.9, None], [0.0, 1.0, -0.5, float("nan")]),
+    "predict.coverage_by_class": ([False, True], []),
+    "predict.outliers": ([True, False], []),
     # JAX's keys have 32 bits: the seeds 0 and 2**32 would draw the same.
     "seed": ([0, 2**32 - 1], [-1, 2**32, 2**63, 2**70]),
 }
@@ -588,6 +605,8 @@ def test_a_band_of_frequencies_is_in_l2() -> None:
     assert freeze({"attack": {"norm": "l2", "method": "fourier"}}).attack.method == "fourier"
     with pytest.raises(UserError, match=r"attack\.norm: expected 'l2' with .*'fourier'"):
         freeze({"attack": {"method": "fourier"}})
+    with pytest.raises(UserError, match=r"transfer\.norm: expected 'l2' with .*'fourier'"):
+        freeze({"transfer": {"perturbation": "fourier", "norm": "linf"}})
 
 
 def test_l1_is_for_autoattack() -> None:

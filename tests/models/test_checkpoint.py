@@ -1,16 +1,14 @@
-"""Networks and trainings on disk: bit for bit, whole or not there, and never garbage."""
+"""Networks on disk: bit for bit, whole or not there, and never garbage."""
 
 import gc
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,15 @@ from rtl_jax.models.manifest import FORMAT_VERSION
 from rtl_jax.models.model import variable_shapes
 from rtl_jax.models.network import Network
 from rtl_jax.models.storage import is_network
-from rtl_jax.train.checkpoints import TrainingCheckpoints
+from tests.damage import (
+    DAMAGE,
+    REFUSED,
+    contents,
+    equal_bits,
+    fill_disk,
+    interrupt_when_called,
+    largest_file,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -61,44 +67,10 @@ def random_variables(
     return params, stats
 
 
-def equal_bits(left: Any, right: Any) -> bool:
-    """Whether two dictionaries hold the same bits under the same names."""
-    if left.keys() != right.keys():
-        return False
-    pairs = [(np.asarray(left[key]), np.asarray(right[key])) for key in left]
-    return all(
-        a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in pairs
-    )
-
-
-def contents(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.rglob("*") if path.is_file())
-
-
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     Network(TINY, *random_variables(TINY), PROVENANCE).save(tmp_path / "net")
     return tmp_path / "net"
-
-
-def fill_disk(patch: pytest.MonkeyPatch) -> None:
-    """The disk has 1,000 bytes left."""
-    usage = shutil.disk_usage(".")._replace(free=1000)
-    patch.setattr(shutil, "disk_usage", lambda place: usage)
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Files beyond `size` bytes cannot be written: as refused as on a full disk, by the system."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-# ---- Networks ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("architecture", [TINY, WIDE], ids=["tiny", "wide"])
@@ -251,20 +223,6 @@ def test_a_manifest_that_is_a_directory(tmp_path: Path) -> None:
         Network.load(tmp_path / "net")
 
 
-DAMAGE: dict[str, Callable[[Path], Any]] = {
-    "emptied": lambda path: path.write_bytes(b""),
-    "halved": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    "deleted": lambda path: path.unlink(),
-    "flipped": lambda path: path.write_bytes(flipped(path.read_bytes())),
-}
-
-
-def flipped(content: bytes) -> bytes:
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 0x41]) + content[middle + 1 :]
-
-
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("architecture", [TINY, WIDE], ids=["tiny", "wide"])
 def test_a_damaged_file_never_gives_other_values(
@@ -316,24 +274,13 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
         Network(TINY, *random_variables(TINY), {}).save(tmp_path / "file" / "net")
 
 
-def test_a_full_disk_is_seen_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_a_full_disk_is_seen_before_a_network_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_epochs(tmp_path / "c", 1)
-    with monkeypatch.context() as patch, TrainingCheckpoints(tmp_path / "c") as checkpoints:
-        fill_disk(patch)
-        with pytest.raises(UserError, match=r"cannot write .*net: .*the disk has 1,000 left"):
-            Network(TINY, *random_variables(TINY), {}).save(tmp_path / "net")
-        with pytest.raises(UserError, match=r"epoch 2 .*the disk has 1,000 left.*make room"):
-            checkpoints.save(2, state(2), record(2))
-        assert checkpoints.latest() == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["c"]
-    assert [path.name for path in (tmp_path / "c").iterdir()] == ["1"]
-    assert capfd.readouterr().err == ""
-
-
-# Where the system refuses in the middle, Orbax drops its other coroutines.
-REFUSED = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    fill_disk(monkeypatch)
+    with pytest.raises(UserError, match=r"cannot write .*net: .*the disk has 1,000 left"):
+        Network(TINY, *random_variables(TINY), {}).save(tmp_path / "net")
+    assert list(tmp_path.iterdir()) == []
 
 
 @REFUSED
@@ -363,6 +310,13 @@ def test_ctrl_c_leaves_no_network_and_no_thread_at_work(
     assert ended == [True] and list(tmp_path.iterdir()) == []
 
 
+def test_ctrl_c_waits_until_a_network_is_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = interrupt_when_called(monkeypatch, ocp.PyTreeCheckpointer, "restore")
+    with pytest.raises(KeyboardInterrupt):
+        Network.load(saved)
+    assert ended == ["restore"]
+
+
 def test_a_kill_leaves_no_network(tmp_path: Path) -> None:
     script = """
 import os, sys
@@ -379,166 +333,3 @@ with complete_or_absent(sys.argv[1]) as temporary:
     assert [path.name[:5] for path in tmp_path.iterdir()] == [".net."]  # hidden, in nobody's way
     Network(TINY, *random_variables(TINY), {}).save(tmp_path / "net")
     assert is_network(tmp_path / "net")
-
-
-# ---- Trainings -----------------------------------------------------------------------------------
-
-
-def state(epoch: int, width: int = 4) -> dict[str, Any]:
-    """A training's state: many arrays of several types, other ones in every epoch."""
-    random = np.random.default_rng(epoch)
-    arrays: dict[str, Any] = {
-        f"{index:02d}/kernel": jnp.asarray(random.normal(size=(3, 3, width, width)), jnp.float32)
-        for index in range(12)
-    }
-    arrays["count"] = jnp.asarray(epoch, jnp.int32)
-    arrays["half"] = jnp.asarray(random.normal(size=5), jnp.bfloat16)
-    arrays["minus zero"] = jnp.full((200,), -0.0)
-    return {"state": arrays, "key": jax.random.key_data(jax.random.key(epoch))}
-
-
-def record(epoch: int) -> dict[str, Any]:
-    rows = [{"accuracy": 100 / 3, "blocks": None, "run": "é"}] * epoch
-    return {"epoch": epoch, "rows": rows, "seconds": 0.1 * epoch}
-
-
-def save_epochs(directory: Path, *epochs: int, width: int = 4) -> None:
-    with TrainingCheckpoints(directory) as checkpoints:
-        for epoch in epochs:
-            checkpoints.save(epoch, state(epoch, width), record(epoch))
-
-
-def is_restored(checkpoints: TrainingCheckpoints, epoch: int, width: int = 4) -> bool:
-    expected = state(epoch, width)
-    arrays, found = checkpoints.restore(epoch, state(99, width))
-    return (
-        found == record(epoch)
-        and equal_bits(arrays["state"], expected["state"])
-        and equal_bits({"key": arrays["key"]}, {"key": expected["key"]})
-        and list(arrays["state"]) == sorted(expected["state"])
-    )
-
-
-def test_trainings_round_trip(tmp_path: Path) -> None:
-    with TrainingCheckpoints(tmp_path / "a" / "b") as checkpoints:
-        assert checkpoints.latest() is None
-        checkpoints.save(1, state(1), record(1))
-        assert checkpoints.latest() == 1
-        assert is_restored(checkpoints, 1)
-    with TrainingCheckpoints(epath.Path(tmp_path / "a" / "b")) as checkpoints:
-        assert checkpoints.latest() == 1
-        assert is_restored(checkpoints, 1)
-
-
-def test_the_newest_two_are_kept(tmp_path: Path) -> None:
-    save_epochs(tmp_path, 1, 5, 7, 20)
-    with TrainingCheckpoints(tmp_path) as checkpoints:
-        assert checkpoints.latest() == 20
-        assert is_restored(checkpoints, 20) and is_restored(checkpoints, 7)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["20", "7"]
-
-
-@pytest.mark.parametrize("width", [4, 32], ids=["small", "large"])
-def test_an_unreadable_epoch_is_named_and_the_one_before_goes_on(
-    tmp_path: Path, width: int, capfd: pytest.CaptureFixture[str]
-) -> None:
-    save_epochs(tmp_path / "c", 3, 4, width=width)
-    newest = tmp_path / "c" / "4"
-    largest = max(contents(newest / "arrays"), key=lambda path: path.stat().st_size)
-    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
-    for path in (newest / "arrays" / "d").iterdir():
-        path.write_bytes(path.read_bytes()[:-7])
-    with TrainingCheckpoints(tmp_path / "c") as checkpoints:
-        assert checkpoints.latest() == 4
-        with pytest.raises(UserError, match=rf"checkpoint {newest} cannot .* remove that direct"):
-            checkpoints.restore(4, state(99, width))
-    assert "Traceback" not in capfd.readouterr().err
-    shutil.rmtree(newest)
-    with TrainingCheckpoints(tmp_path / "c") as checkpoints:
-        assert checkpoints.latest() == 3
-        assert is_restored(checkpoints, 3, width)
-        checkpoints.save(4, state(4, width), record(4))
-        assert is_restored(checkpoints, 4, width)
-
-
-# So it does where an index file of its own is damaged.
-@REFUSED
-@pytest.mark.parametrize("damage", ["halved", "deleted", "flipped"])
-def test_a_damaged_epoch_never_gives_other_values(tmp_path: Path, damage: str) -> None:
-    width = 32
-    save_epochs(tmp_path / "c", 3, width=width)
-    refused = 0
-    for name in [path.relative_to(tmp_path / "c") for path in contents(tmp_path / "c" / "3")]:
-        copy = tmp_path / "copy"
-        shutil.copytree(tmp_path / "c", copy)
-        DAMAGE[damage](copy / name)
-        with TrainingCheckpoints(copy) as checkpoints:
-            try:
-                assert is_restored(checkpoints, 3, width)
-            except UserError as error:
-                assert str(copy / "3") in str(error)
-                refused += 1
-        shutil.rmtree(copy)
-    gc.collect()
-    assert refused >= 3
-
-
-def test_another_structure_is_refused(tmp_path: Path) -> None:
-    save_epochs(tmp_path, 1)
-    other = state(1)
-    other["state"]["another"] = jnp.zeros(3)
-    with TrainingCheckpoints(tmp_path) as checkpoints, pytest.raises(UserError, match="remove"):
-        checkpoints.restore(1, other)
-
-
-def test_half_written_epochs_are_ignored(tmp_path: Path) -> None:
-    save_epochs(tmp_path, 1)
-    shutil.copytree(tmp_path / "1", tmp_path / "2.orbax-checkpoint-tmp-0")
-    shutil.rmtree(tmp_path / "2.orbax-checkpoint-tmp-0" / "arrays")
-    with TrainingCheckpoints(tmp_path) as checkpoints:
-        assert checkpoints.latest() == 1
-        assert is_restored(checkpoints, 1)
-        checkpoints.save(2, state(2), record(2))
-        assert is_restored(checkpoints, 2)
-
-
-def test_a_kill_while_saving_keeps_the_epoch_before(tmp_path: Path) -> None:
-    """The process dies when Orbax is about to give the second epoch its name."""
-    script = """
-import os, sys
-from pathlib import Path
-from tests.models.test_checkpoint import record, state
-from rtl_jax.train.checkpoints import TrainingCheckpoints
-checkpoints = TrainingCheckpoints(sys.argv[1])
-checkpoints.save(1, state(1), record(1))
-def die(event, arguments):
-    if event == "os.rename" and str(arguments[1]).endswith("/2"):
-        os._exit(9)
-sys.addaudithook(die)
-checkpoints.save(2, state(2), record(2))
-"""
-    root = str(Path(__file__).parents[2])
-    environment = os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment)
-    assert done.returncode == 9
-    assert len(list(tmp_path.iterdir())) == 2
-    with TrainingCheckpoints(tmp_path) as checkpoints:
-        assert checkpoints.latest() == 1
-        assert is_restored(checkpoints, 1)
-
-
-@REFUSED
-def test_a_full_disk_keeps_the_epoch_before(tmp_path: Path) -> None:
-    save_epochs(tmp_path, 1, width=32)
-    with (
-        TrainingCheckpoints(tmp_path) as checkpoints,
-        pytest.raises(UserError, match=r"cannot write the checkpoint of epoch 2 .*again"),
-        largest_file(32 << 10),
-    ):
-        checkpoints.save(2, state(2, 32), record(2))
-    with TrainingCheckpoints(tmp_path) as checkpoints:
-        assert checkpoints.latest() == 1
-        assert is_restored(checkpoints, 1, 32)
-        checkpoints.save(2, state(2, 32), record(2))
-        assert is_restored(checkpoints, 2, 32)
-    gc.collect()

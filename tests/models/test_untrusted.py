@@ -1,5 +1,6 @@
 """A network directory from elsewhere: whatever its manifest says, it is read or refused."""
 
+import base64
 import json
 import math
 import os
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rtl_jax.conformal import Conformal, Guarantees, Neighbours, Score
 from rtl_jax.errors import UserError
 from rtl_jax.models import manifest as manifests
 from rtl_jax.models.architecture import ARCHITECTURES, ResNetArchitecture
@@ -30,6 +32,13 @@ PROVENANCE = {
     "class_names": ["ant", "bee", "cat"],
     "training_images": ["0123456789abcdef", "fedcba9876543210"],
     "calibration": {"temperature": 1.5, "before": 9.0, "after": 2.0, "images": 5},
+    "guarantees": Guarantees(
+        Conformal(Score("raps"), np.array([0.1, 0.7, 1.3]), np.array([0, 2, 1])),
+        np.array([-3.0, -2.0, 1.0]),
+        Neighbours.of(np.eye(8, 4) + 1, 2),
+        1,
+        folds=3,
+    ).to_dict(),
 }
 
 
@@ -112,6 +121,28 @@ BAD: dict[str, list[Any]] = {
     "provenance.calibration": [3, [], {}, {"temperature": 1}],
     "provenance.calibration.temperature": [0, -1, math.nan, math.inf, 1e9, "1", None, True],
     "provenance.calibration.after": [math.nan, -1, "2", None],
+    "provenance.guarantees": [3, [], {}, {"score": {}}],
+    "provenance.guarantees.score": [None, "raps", {}, {"kind": "lac"}],
+    "provenance.guarantees.score.kind": ["thr", ["lac"], None],
+    "provenance.guarantees.score.penalty": [-1, math.nan, math.inf, 1e9, "0"],
+    "provenance.guarantees.score.free": [-1, 1.5, True, HUGE],
+    "provenance.guarantees.score.randomised": [1, None, "yes"],
+    "provenance.guarantees.scores": [
+        *([], [0.1], [0.1, 0.2, math.nan], [0.1, 0.2, 99], [0.1, 0.2, "a"], 3, None, {}),
+        [0.1, 0.2, [0.3]],
+    ],
+    "provenance.guarantees.labels": [[0, 1, 3], [0, 1, -1], [0, 1, 1.0], [0, 1], "012", [HUGE] * 3],
+    "provenance.guarantees.energies": [[0, 1, math.inf], [0, 1, 1e40], [HUGE] * 3, [0], None],
+    "provenance.guarantees.folds": [0, -1, 2.0, None, HUGE],
+    "provenance.guarantees.neighbours": [3, [], {}],
+    "provenance.guarantees.neighbours.split": [-1, 2, None, "1", True],
+    "provenance.guarantees.neighbours.k": [0, 8, 2.0, None, HUGE],
+    "provenance.guarantees.neighbours.shape": [[8], [8, 4, 1], [2, 16], [10**9, 4], [8, HUGE], 8],
+    "provenance.guarantees.neighbours.features": [
+        *("", "AAAA", "\u00e9" * 88, "A" * 10**6, None, 3),
+        base64.b64encode(np.full(32, np.nan, "<f2").tobytes()).decode(),
+        base64.b64encode(np.full(32, 60_000, "<f2").tobytes()).decode(),
+    ],
     "digest": [3, "0" * 63, ["0" * 64]],
     "version": [0, -1, True, 1.0, HUGE, math.nan],
 }
@@ -246,6 +277,9 @@ def test_whatever_a_manifest_says_it_is_read_or_refused(saved: Path, rounds: int
         assert 1e-3 <= found.temperature <= 1e3
         assert found.training_images is None or all(len(x) == 16 for x in found.training_images)
         found.columns()
+        if kept := found.guarantees:
+            assert kept.sets(np.eye(3), 0.9, by_class=True, uniforms=np.zeros(3)).shape == (3, 3)
+            kept.outliers(np.zeros(1), np.ones((1, 4)))
         features = np.zeros((1, 2))
         logits = found.replace(params={"fc/kernel": np.ones((2, 3)), "fc/bias": np.arange(3)})
         assert logits.probabilities(features).argmax() == 2

@@ -25,6 +25,19 @@ DROPPED = """
     gc.callbacks.append(callback)
     gc.collect()
 """
+# The signal arrives while a compiled module asks whether an object has an attribute.
+CLEARED = """
+    import ctypes
+    class Asked:
+        def __getattr__(self, name):
+            os.kill(os.getpid(), int(sys.argv[1]))
+            for _ in range(1000):
+                pass
+            return 1
+    has = ctypes.pythonapi.PyObject_HasAttrString
+    has.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    has(Asked(), b"attribute")
+"""
 RAISED = """
     os.kill(os.getpid(), int(sys.argv[1]))
 """
@@ -39,7 +52,7 @@ TWICE = """
 # On a busy machine the next signal arrives while Python is reporting what it dropped.
 REPORTING = f"""
     def trace(frame, event, argument):
-        if frame.f_code.co_name == "dropped":
+        if frame.f_code.co_name == "report":
             sys.settrace(None)
             os.kill(os.getpid(), int(sys.argv[1]))
             for _ in range(1000):
@@ -63,8 +76,8 @@ run_and_exit(main)
 
 @pytest.mark.parametrize(
     "work",
-    [RAISED, DROPPED, REPORTING, TWICE],
-    ids=["raised", "dropped", "reporting", "twice"],
+    [RAISED, DROPPED, CLEARED, REPORTING, TWICE],
+    ids=["raised", "dropped", "cleared", "reporting", "twice"],
 )
 @pytest.mark.parametrize("number", BOTH)
 def test_a_program_ends_with_a_sentence(number: signal.Signals, work: str) -> None:
@@ -101,9 +114,35 @@ def test_an_import_is_ended_first(number: signal.Signals, tmp_path: Path) -> Non
     assert done.stderr.startswith("interrupted; ") and done.stderr.count("\n") == 1
 
 
-# Without it the signal is lost here, so the test above says something.
-def test_python_drops_what_the_garbage_collector_meets() -> None:
-    alone = SCRIPT.format(work=DROPPED).replace("+ 5", "+ 0.1").replace("run_and_exit(main)", "")
+AT_WORK = """
+    import atexit, threading
+    def busy():
+        for count in range(100):
+            time.sleep(0.5)
+            print("a thread that lost its work", file=sys.stderr)
+    threading.Thread(target=busy).start()
+    atexit.register(lambda: print("registered", flush=True))
+    os.kill(os.getpid(), int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_threads_that_are_at_work_say_nothing_and_are_not_awaited(number: signal.Signals) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(work=AT_WORK), str(int(number))],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stdout) == (128 + number, "registered\n")
+    assert done.stderr.startswith("interrupted; ") and done.stderr.count("\n") == 1
+
+
+# Without `stoppable`, so that the test above says something.
+@pytest.mark.parametrize("work", [DROPPED, CLEARED], ids=["dropped", "cleared"])
+def test_it_would_be_lost(work: str) -> None:
+    alone = SCRIPT.format(work=work).replace("+ 5", "+ 0.1").replace("run_and_exit(main)", "")
     done = subprocess.run(
         [sys.executable, "-c", f"{alone}\nmain()\nprint('went on')", str(int(signal.SIGINT))],
         capture_output=True,

@@ -11,7 +11,13 @@ from rtl_jax.data.dataset import Dataset, ImageSet
 from rtl_jax.data.leaks import same_images
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
-from rtl_jax.lab.choose.table import ranking_frame, ranking_text
+from rtl_jax.lab.choose.table import (
+    curves_frame,
+    curves_text,
+    draw_curves,
+    ranking_frame,
+    ranking_text,
+)
 from rtl_jax.lab.compatibility import name_differences
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.inputs import draw_rows, load_network, load_target
@@ -22,14 +28,16 @@ from rtl_jax.runtime import devices
 from rtl_jax.runtime.digest import digest
 from rtl_jax.runtime.paths import complete_or_absent
 from rtl_jax.runtime.progress import bar
-from rtl_jax.transferability.choose import BATCH, Candidate, choose
+from rtl_jax.transferability.choose import BATCH, DRAWS, Candidate, choose
 
 
 def run_choose(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Rank `sweep.sources` with each of `sweep.blocks` for the target's training images.
 
     Prints the ranking, writes it to WORKDIR/ranking.csv with every score, and a row for each
-    candidate. It takes seconds, and is computed anew each time. Raises UserError for user-fixable
+    candidate. With `sweep.num_images`, also a learning curve for each, of `sweep.seeds` random
+    subsets of every size, in learning_curves.csv and .png. It takes seconds, and is computed anew
+    each time. Raises UserError for user-fixable
     errors.
     """
     started = time.monotonic()
@@ -47,6 +55,11 @@ def run_choose(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     ranked = _rank(experiment, networks, images, dataset.num_classes, blocks)
     print(ranking_text(ranked, len(images)))
     _write(epath.Path(workdir) / "ranking.csv", ranking_frame(ranked))
+    if experiment.sweep.num_images:
+        curves = curves_frame(ranked)
+        print(curves_text(curves))
+        _write(epath.Path(workdir) / "learning_curves.csv", curves)
+        draw_curves(epath.Path(workdir) / "learning_curves.png", curves)
     content = {
         "networks": [one.digest for one in networks.values()],
         "images": digest((images.images, images.labels)),
@@ -106,6 +119,9 @@ def _rank(
             num_classes,
             known,
             image_size=experiment.target.image_size,
+            num_images=[number or len(images) for number in experiment.sweep.num_images],
+            draws=experiment.sweep.seeds or DRAWS,
+            seed=experiment.seed,
             progress=progress.update,
         )
 

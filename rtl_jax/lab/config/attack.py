@@ -7,6 +7,7 @@ from typing import Literal
 from rtl_jax.data.corruptions.severities import CORRUPTIONS, SEVERITIES
 from rtl_jax.errors import require, require_choice
 from rtl_jax.runtime import limits
+from rtl_jax.runtime.frequencies import Budget, require_frequencies
 from rtl_jax.runtime.precision import Precision
 
 AttackName = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
@@ -36,6 +37,11 @@ class Attack:
     # Of 'fourier': the band's lower end, itself inside, as a share of the highest frequency.
     low_frequency: float = 0.0
     high_frequency: float = 0.25  # of 'fourier': the band's upper end, itself inside
+    # Of 'fourier': how much each frequency f of the band may have: all alike, '1/f' as in natural
+    # images, or 'f'.
+    budget: Budget = "flat"
+    # In place of the budget: two or more weights, from frequency 0 to the highest.
+    budget_weights: tuple[float, ...] = ()
     # Of Gaussian noise, before it is brought into the ball; of smoothing, as it is.
     sigma: float = 1.0
     batch_size: int = 64  # images attacked at once
@@ -65,10 +71,7 @@ class Attack:
         require(known, "attack.norm", "'l1' with attack.method 'autoattack' alone", self.norm)
         known = self.norm == "l2" or self.method not in ("smoothing", "fourier")
         require(known, "attack.norm", f"'l2' with attack.method {self.method!r}", self.norm)
-        low, high = self.low_frequency, self.high_frequency
-        require(0 <= low <= 1, "attack.low_frequency", "a number from 0 to 1", low)
-        expected = f"a number from attack.low_frequency, {low:g}, to 1"
-        require(low <= high <= 1, "attack.high_frequency", expected, high)
+        require_frequencies(self, "attack.")
         radii = len(self.eps) > 0 and all(0 <= eps < float("inf") for eps in self.eps)
         require(radii, "attack.eps", "one radius or more, each 0 or more", self.eps)
         unique = len(set(self.eps)) == len(self.eps)

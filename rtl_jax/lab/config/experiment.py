@@ -89,14 +89,15 @@ _LATER_IN_TRANSFER = (
     "sigma",
     "num_attacked",
 )
-_LATER_IN_ATTACK = (
-    *("samples", "selection_samples", "alpha", "low_frequency", "high_frequency"),
-    "severities",
-)
+_LATER_OF_FREQUENCIES = ("low_frequency", "high_frequency", "budget", "budget_weights")
+_LATER_IN_ATTACK = ("samples", "selection_samples", "alpha", "severities", *_LATER_OF_FREQUENCIES)
+_LATER_IN_INFLUENCE = ("perturb", "perturb_eps", "perturb_steps")
 LATER = (
     *(f"{group}.{name}" for group in ("transfer", "pretraining") for name in _LATER),
+    *(f"{group}.{name}" for group in ("transfer", "pretraining") for name in _LATER_OF_FREQUENCIES),
     *(f"transfer.{name}" for name in _LATER_IN_TRANSFER),
     *(f"attack.{name}" for name in _LATER_IN_ATTACK),
+    *(f"influence.{name}" for name in _LATER_IN_INFLUENCE),
 )
 
 Executor = Literal["local", "ray", "slurm"]

@@ -39,6 +39,11 @@ class Influence:
     tolerance: float = 1e-7  # of conjugate gradients' relative residuals
     flip_labels: float = 0.0  # a share of training labels to make wrong, and then to look for
     num_shown: int = 3  # training images for a test image in the figure
+    # Of so many test images of the figure, the most influential training image is changed so that
+    # retraining the head on it raises the test image's loss most; 0: none.
+    perturb: int = 0
+    perturb_eps: float = 0.05  # the L2 radius of these changes, for pixels in [0, 1]
+    perturb_steps: int = 10  # of PGD along the influence of pixels; 1: the gradient, of that length
     memory_gib: int | None = None  # that a Hessian and its solver may take; none: what is free
 
     def __post_init__(self) -> None:
@@ -48,7 +53,14 @@ class Influence:
         for field in ("run", "compare"):
             value = getattr(self, field)
             require(value != "", f"influence.{field}", "a path or a name, or none", value)
-        for field in ("rank", "batch_size", "tolerance", "num_shown"):
+        for field in (
+            "rank",
+            "batch_size",
+            "tolerance",
+            "num_shown",
+            "perturb_eps",
+            "perturb_steps",
+        ):
             value = getattr(self, field)
             good = 0 < value < float("inf")
             require(good, f"influence.{field}", "a positive number", value)
@@ -61,10 +73,17 @@ class Influence:
             rank=limits.RANK,
             batch_size=limits.BATCH_SIZE,
             num_shown=limits.SHOWN,
+            perturb=limits.SHOWN,
+            perturb_eps=limits.RADIUS,
+            perturb_steps=limits.STEPS,
             memory_gib=limits.MEBIBYTES,
         )
         memory = self.memory_gib
         require(memory is None or memory > 0, "influence.memory_gib", "a positive number", memory)
+        require(self.perturb >= 0, "influence.perturb", "0 or more", self.perturb)
+        asked = self.perturb == 0 or self.question == "predictions"
+        expected = "0 unless influence.question=predictions"
+        require(asked, "influence.perturb", expected, self.perturb)
         share = self.flip_labels
         require(0 <= share < 1, "influence.flip_labels", "0 <= share < 1", share)
         asked = share == 0 or self.question == "wrong_labels"

@@ -16,6 +16,12 @@ from rtl_jax.lab import config
 from rtl_jax.lab.compatibility import name_seen
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.influence.finetuned import METHOD, Finetuned, explained, method, name_run
+from rtl_jax.lab.influence.perturbed import (
+    PerturbedPairs,
+    draw_perturbed,
+    perturb_best,
+    write_perturbed,
+)
 from rtl_jax.lab.influence.plots import draw_examples, draw_matches, draw_matrices
 from rtl_jax.lab.run import open_run
 from rtl_jax.runtime.digest import digest
@@ -23,12 +29,14 @@ from rtl_jax.runtime.paths import absolute
 from rtl_jax.runtime.progress import bar
 
 TOP = 100  # ranks that Figure 7b goes to
+SHOWN = 10  # test images, each of another class, in Figure 6
 
 
 class RankedImages(NamedTuple):
     """One way to score one network's images: its title in figures, and what it ranks first.
 
-    top: [T, k], rows of the training subset; scores: None for the baseline, which is not kept.
+    top: [T, k], rows of the training subset; scores: None for the baseline, which is not kept;
+    perturbed: None unless `influence.perturb` asks for them.
     """
 
     title: str
@@ -37,14 +45,16 @@ class RankedImages(NamedTuple):
     test: Examples
     top: np.ndarray
     scores: Scores | None
+    perturbed: PerturbedPairs | None = None
 
 
 def explain_predictions(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Score the training images on the test images for each source; return a row for each way.
 
-    Rows go to WORKDIR/rows; scores (memory-mapped, see `scores`) and Figures 6, 7a and 7b to
-    WORKDIR/runs/RUN. Scores are kept chunk by chunk, so that the same command goes on where it was
-    killed. Raises UserError for user-fixable errors.
+    Rows go to WORKDIR/rows; scores (memory-mapped, see `scores`), Figures 6, 7a and 7b and, with
+    `influence.perturb`, changed training images to WORKDIR/runs/RUN. Scores are kept chunk by
+    chunk, so that the same command goes on where it was killed. Raises UserError for user-fixable
+    errors.
     """
     workdir, started = absolute(workdir), time.monotonic()
     found, settings = explained(experiment, workdir), experiment.influence
@@ -85,9 +95,12 @@ def _rank(
     record = {name: getattr(settings, name) for name in METHOD}
     with bar(f"{one.name}: scores", min(train.num_examples, test.num_examples)) as progress:
         scores = score(directory / "head", solver, test, train, record, progress.update)
+    found, perturbed = top_k(scores.values, count), None
+    if settings.perturb:
+        rows = _shown(test.labels)[: settings.perturb]
+        perturbed = perturb_best(one, settings, solver, test, (found[rows, 0], rows))
     del solver  # its Hessian's memory
-    found = top_k(scores.values, count)
-    yield RankedImages(one.name, "influence", one, test, found, scores)
+    yield RankedImages(one.name, "influence", one, test, found, scores, perturbed)
     nearest = _top_gradient(test, train, count)
     yield RankedImages(f"{one.name}, gradient", "gradient", one, test, nearest, None)
     if settings.parameters == "trainable":
@@ -157,18 +170,23 @@ def _matches(way: RankedImages) -> dict[str, float]:
     }
 
 
+def _shown(labels: np.ndarray) -> np.ndarray:
+    """One test image of each class, the first of those that there are."""
+    return np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)[:SHOWN]])
+
+
 def _draw(directory: epath.Path, ranked: list[RankedImages], num_shown: int) -> None:
     one = ranked[0].finetuned.job
     train, test, names = one.training_images, one.test_images, one.dataset.class_names
     kept = [way for way in ranked if way.scores is not None]
-    # One test image of each class, the first of those that there are.
-    shown = np.array(
-        [np.flatnonzero(test.labels == label)[0] for label in np.unique(test.labels)[:10]]
-    )
+    shown = _shown(test.labels)
     best = {way.title: way.top[shown, :num_shown] for way in kept}
     draw_examples(directory / "figure6.png", train, test, shown, best, names)
     scores: dict[str, Any] = {way.title: way.scores.values for way in kept if way.scores}
     draw_matrices(directory / "figure7a.png", scores, test.labels, train.labels, names)
+    if moved := {way.title: (way.finetuned, way.perturbed) for way in kept if way.perturbed}:
+        write_perturbed(directory / "perturbed.csv", moved)
+        draw_perturbed(directory / "perturbed.png", moved)
     matches = {way.title: 100 * _matching(way).mean(0) for way in ranked}
     shares = [np.bincount(half.labels, minlength=len(names)) / len(half) for half in (train, test)]
     draw_matches(directory / "figure7b.png", matches, 100 * float(shares[0] @ shares[1]))

@@ -31,14 +31,12 @@ def draw_examples(
     figure, grid = subplots(1.1 * len(shown) + 0.4, 1.25 * height, height, len(shown))
     for column, row in enumerate(shown):
         label = test.labels[row]
-        _image(grid[0][column], test.images[row], class_names[label])
+        image(grid[0][column], test.images[row], class_names[label])
         for line, (name, rank) in enumerate(sources, start=1):
             axes, found = grid[line][column], best[name][column, rank]
             color = "tab:green" if train.labels[found] == label else "tab:red"
-            _image(axes, train.images[found], class_names[train.labels[found]], color)
-    grid[0][0].set_ylabel("test image")
-    for line, (name, rank) in enumerate(sources, start=1):
-        grid[line][0].set_ylabel(f"{name}, {rank + 1}")
+            image(axes, train.images[found], class_names[train.labels[found]], color)
+    label_lines(grid, ["test image", *(f"{name}, {rank + 1}" for name, rank in sources)])
     save(figure, path)
 
 
@@ -97,11 +95,11 @@ def draw_suspects(
     figure, grid = subplots(1.3 * columns, 1.6 * lines, lines, columns)
     for axes in grid.flat:
         axes.axis("off")
-    for index, (axes, image) in enumerate(zip(grid.flat, images, strict=False)):
+    for index, (axes, pixels) in enumerate(zip(grid.flat, images, strict=False)):
         axes.axis("on")
         red = flipped is not None and flipped[index]
         title = f"{labels[index]}\n(as: {predictions[index]})"
-        _image(axes, image, title, "tab:red" if red else None)
+        image(axes, pixels, title, "tab:red" if red else None)
     save(figure, path)
 
 
@@ -122,9 +120,16 @@ def draw_recall(path: epath.Path, rows: pd.DataFrame) -> None:
     save(figure, path)
 
 
-def _image(axes: Any, image: np.ndarray, title: str, frame: str | None = None) -> None:
-    grey = image.shape[-1] == 1
-    axes.imshow(image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=255)
+def label_lines(grid: np.ndarray, lines: Sequence[str]) -> None:
+    """Say on the left what each line of images shows."""
+    for row, text in zip(grid, lines, strict=True):
+        row[0].set_ylabel(text)
+
+
+def image(axes: Any, pixels: np.ndarray, title: str, frame: str | None = None) -> None:
+    """Draw uint8 pixels [H, W, 1 or 3] with a title and, in a colour, a frame."""
+    grey = pixels.shape[-1] == 1
+    axes.imshow(pixels[..., 0] if grey else pixels, cmap="gray", vmin=0, vmax=255)
     axes.set_title(title, fontsize=7)
     axes.set_xticks([])
     axes.set_yticks([])

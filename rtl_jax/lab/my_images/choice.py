@@ -1,6 +1,6 @@
 """The choice among candidates, and what accuracy it may be expected to have."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -25,14 +25,22 @@ def honest_hits(candidates: Sequence[HeldOut], margin: float) -> np.ndarray:
     The best of several by their results looks better than it is; here the images that measure
     accuracy have no say in the choice.
     """
+    found = np.empty(len(candidates[0].labels))
+    for inside, chosen in honest_choices(candidates, margin):
+        found[inside] = chosen.hits[inside]
+    return found
+
+
+def honest_choices(
+    candidates: Sequence[HeldOut], margin: float
+) -> Iterator[tuple[np.ndarray, HeldOut]]:
+    """For each fold, its images, bool [N], and the candidate that the others would have chosen."""
     folds, labels = candidates[0].folds, candidates[0].labels
     hits_MN = np.stack([each.hits for each in candidates])
-    found = np.empty(hits_MN.shape[1])
     for fold in np.unique(folds):
         inside = folds == fold
         elsewhere = [100 * balanced_mean(hits[~inside], labels[~inside]) for hits in hits_MN]
-        found[inside] = hits_MN[_choice(candidates, elsewhere, margin), inside]
-    return found
+        yield inside, candidates[_choice(candidates, elsewhere, margin)]
 
 
 def _choice(candidates: Sequence[HeldOut], accuracies: Sequence[float], margin: float) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
+from rtl_jax.conformal import Guarantees
 from rtl_jax.lab.config import Experiment, Sweep
 from rtl_jax.lab.finetune.job import Job, prepare
 from rtl_jax.lab.finetune.task import finetune_job
@@ -37,18 +38,24 @@ def train(
 
 def _tested(job: Job, workdir: epath.Path) -> Measurement:
     test = job.test_images
-    named = _network(job, workdir).predict_proba(test.images).argmax(1)
+    named = network_of(job, workdir).predict_proba(test.images).argmax(1)
     return Measurement.of(named == test.labels, test.labels, job.dataset.class_names)
 
 
-def _network(job: Job, workdir: epath.Path) -> Network:
+def network_of(job: Job, workdir: epath.Path) -> Network:
+    """The final network, before anything is added to it."""
     return Network.load(workdir / "final" / "runs" / job.run / "network")
 
 
-def publish(job: Job, calibration: Calibration, workdir: epath.Path) -> epath.Path:
-    """Copy the network with its calibration to WORKDIR/network, unless it is there already."""
-    network = _network(job, workdir)
-    provenance = {**network.provenance, "calibration": calibration.to_dict()}
+def publish(
+    network: Network, calibration: Calibration, guarantees: Guarantees, workdir: epath.Path
+) -> epath.Path:
+    """Write the network with what is added to WORKDIR/network, unless it is there already."""
+    provenance = {
+        **network.provenance,
+        "calibration": calibration.to_dict(),
+        "guarantees": guarantees.to_dict(),
+    }
     destination = workdir / "network"
     if is_network(destination) and Network.load(destination).provenance == provenance:
         return destination

@@ -9,6 +9,7 @@ import pandas as pd
 
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.my_images.accuracy import Accuracy, Measurement
+from rtl_jax.lab.my_images.guarantees import Measured
 from rtl_jax.lab.my_images.held_out import HeldOut
 from rtl_jax.lab.my_images.survey import Survey
 from rtl_jax.lab.predict.calibration import Calibration
@@ -36,6 +37,7 @@ class Findings:
     accuracy: Accuracy
     tested: Measurement | None
     calibration: Calibration
+    sets: Measured
     curve: LearningCurve | None
     suspects: pd.DataFrame
     suspects_picture: Path

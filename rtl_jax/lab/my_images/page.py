@@ -6,6 +6,7 @@ from rtl_jax.lab.my_images.accuracy import Accuracy
 from rtl_jax.lab.my_images.choice import best_of_kinds, group
 from rtl_jax.lab.my_images.findings import Findings
 from rtl_jax.lab.my_images.held_out import HeldOut, confidently_wrong, confusion
+from rtl_jax.lab.my_images.page_of_sets import describe_sets
 from rtl_jax.lab.report import cells
 from rtl_jax.lab.report.elements import (
     Chart,
@@ -37,6 +38,7 @@ def compose(found: Findings) -> Report:
         Section("Labels to look at", _suspects(found)),
         Section("What more labels would bring", _curve(found)),
         Section("What the probabilities are worth", _calibration(found)),
+        Section("Sets that hold the true class", describe_sets(found.sets)),
     ]
     if found.robustness is not None:
         sections.append(Section("How robust it is", _robustness(found)))

@@ -19,7 +19,7 @@ from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.finetune.job import Job
 from rtl_jax.lab.influence.plots import draw_suspects
-from rtl_jax.lab.my_images import comparison, final
+from rtl_jax.lab.my_images import comparison, final, guarantees
 from rtl_jax.lab.my_images.accuracy import Measurement
 from rtl_jax.lab.my_images.choice import choose, honest_hits
 from rtl_jax.lab.my_images.findings import Findings
@@ -33,6 +33,7 @@ from rtl_jax.lab.predict.calibration import calibrate
 from rtl_jax.lab.report.task import write_report
 from rtl_jax.lab.results import last_epochs
 from rtl_jax.lab.sweep.grid import cells
+from rtl_jax.models.network import Network
 from rtl_jax.runtime.paths import absolute
 
 
@@ -121,7 +122,10 @@ def _find(
     calibration = calibrate(*chosen.pooled)
     settings = comparison.of_choice(settings, chosen)
     job, tested = final.train(settings, survey.divided, workdir)
-    network = final.publish(job, calibration, workdir)
+    trained = final.network_of(job, workdir)
+    kept = guarantees.collect(job, trained, chosen, calibration.temperature)
+    network = final.publish(trained, calibration, kept, workdir)
+    sets = guarantees.measure(job, Network.load(network), candidates, survey.divided)
     suspects, shown = final.suspects(job, chosen, calibration.temperature, workdir)
     robustness = None
     if settings.my_images.robustness:
@@ -140,6 +144,7 @@ def _find(
         accuracy=held_out.accuracy.with_more(curve, len(job.train_indices)),
         tested=tested,
         calibration=calibration,
+        sets=sets,
         curve=curve,
         suspects=suspects,
         suspects_picture=Path(shown),

@@ -17,6 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from rtl_jax.errors import UserError
+from rtl_jax.lab.predict.guaranteed import Guaranteed
 from rtl_jax.runtime.paths import complete_or_absent
 
 ROWS = 1024  # of a piece
@@ -29,11 +30,12 @@ _FORMULA = rf"\A('*{_STARTS})"
 _QUOTED = rf"\A'('*{_STARTS})"
 
 
-def schema(top: int, explained: int) -> pa.Schema:
+def schema(top: int, explained: int, guaranteed: Guaranteed | None = None) -> pa.Schema:
     """The columns, in order: see docs/predict.md."""
     columns = [("file", pa.string()), ("error", pa.string())]
     for rank in range(1, top + 1):
         columns += [(f"class_{rank}", pa.string()), (f"probability_{rank}", pa.float64())]
+    columns += guaranteed.columns if guaranteed else []
     for rank in range(1, explained + 1):
         columns += [
             (f"training_image_{rank}", pa.string()),

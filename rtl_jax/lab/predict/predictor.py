@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,15 @@ from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.memory import Batch, require_memory
 from rtl_jax.models.network import Network
+
+
+class Seen(NamedTuple):
+    """Images, uint8 [N, S, S, 3], what the head sees of them, float32 [N, d], and features at a
+    split point averaged over positions, float32 [N, c], or None."""
+
+    images: np.ndarray
+    features: np.ndarray
+    averaged: np.ndarray | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,6 +79,18 @@ class Predictor:
             images[rows], image_size=self.image_size, batch_size=self.batch_size
         )
         return found[: len(images)]
+
+    def seen(self, images: np.ndarray, split: int | None) -> Seen:
+        """Features of up to a batch of images, and, if asked, those at a split point."""
+        if split is None or split == self.network.architecture.num_blocks:
+            features = self.features(images)
+            return Seen(images, features, features if split is not None else None)
+        rows = padded_rows(len(images), self.batch_size).rows
+        both = self.network.features_at(
+            images[rows], split, image_size=self.image_size, batch_size=self.batch_size
+        )
+        features, averaged = (found[: len(images)] for found in both)
+        return Seen(images, features, averaged)
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """The classes' probabilities, float64 [N, C], of features [N, d], at the temperature."""

@@ -3,7 +3,8 @@
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from etils import epath
 from rtl_jax.errors import Incomplete, UserError
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.predict.explain import Explainer
+from rtl_jax.lab.predict.guaranteed import Guaranteed
 from rtl_jax.lab.predict.inputs import DecodedFiles, decoded, look_through, paths
 from rtl_jax.lab.predict.output import ENDINGS, Pieces, schema
 from rtl_jax.lab.predict.predictor import Predictor
@@ -37,6 +39,9 @@ def run_predict(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame
     number, listing = look_through(settings.images)
     predictor = Predictor.load(experiment)
     print(f"{number:,} pictures at {predictor.image_size} px; {predictor.describe()}")
+    guaranteed = Guaranteed.of(predictor, settings)
+    if guaranteed:
+        print(guaranteed.describe())
     explainer = None
     if settings.explain:
         explainer = Explainer.load(experiment, predictor, workdir)
@@ -44,13 +49,14 @@ def run_predict(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame
     top = min(settings.top, len(predictor.class_names))
     shown = explainer.number if explainer else 0
     pieces = Pieces(
-        Path(workdir) / "predicting" / _identity(predictor, listing, top, shown),
-        schema(top, shown),
+        Path(workdir) / "predicting" / _identity(predictor, listing, top, shown, guaranteed),
+        schema(top, shown, guaranteed),
     )
     with bar("predicting", number, done=min(pieces.done, number), leave=True) as progress:
         files = itertools.islice(paths(settings.images), pieces.done, None)
         batches = decoded(files, predictor.image_size, predictor.batch_size)
-        pieces.write(_rows(predictor, explainer, batches, top, seen, progress.update))
+        predicted = partial(_predicted, predictor, guaranteed, explainer, top)
+        pieces.write(_rows(predictor, predicted, batches, seen, progress.update))
     if seen["training images"]:
         print(
             f"{seen['training images']:,} of the pictures are training images of this network: how "
@@ -66,21 +72,23 @@ def run_predict(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame
     return pd.DataFrame([{"output": str(output), "pictures": number, "seconds": seconds}])
 
 
-def _identity(predictor: Predictor, listing: str, top: int, shown: int) -> str:
+def _identity(
+    predictor: Predictor, listing: str, top: int, shown: int, guaranteed: Guaranteed | None
+) -> str:
     """16 hex digits of all that rows depend on: a changed picture starts again."""
     network = predictor.network
     return digest(
         (network.params, network.batch_stats),
         {"files": listing, "top": top, "explain": shown, "size": predictor.image_size,
-         "temperature": network.temperature, "names": list(predictor.class_names)},
+         "temperature": network.temperature, "names": list(predictor.class_names),
+         "guarantees": guaranteed.asked if guaranteed else None},
     )[:16]  # fmt: skip
 
 
 def _rows(
     predictor: Predictor,
-    explainer: Explainer | None,
+    predicted: Callable[[np.ndarray], list[dict[str, Any]]],
     batches: Iterator[DecodedFiles],
-    top: int,
     seen: Counter[str],
     progress: Any,
 ) -> Iterator[dict[str, Any]]:
@@ -90,7 +98,7 @@ def _rows(
         good = [pixels for pixels in batch.pixels if not isinstance(pixels, str)]
         if known:
             seen["training images"] += sum(one in known for one in image_digests(good))
-        found = iter(_predicted(predictor, explainer, np.stack(good), top) if good else ())
+        found = iter(predicted(np.stack(good)) if good else ())
         for file, pixels in zip(batch.files, batch.pixels, strict=True):
             row = {"error": pixels} if isinstance(pixels, str) else next(found)
             yield {"file": printable(file), **row}
@@ -98,11 +106,15 @@ def _rows(
 
 
 def _predicted(
-    predictor: Predictor, explainer: Explainer | None, images: np.ndarray, top: int
+    predictor: Predictor,
+    guaranteed: Guaranteed | None,
+    explainer: Explainer | None,
+    top: int,
+    images: np.ndarray,
 ) -> list[dict[str, Any]]:
     """The columns of decoded images, uint8 [N, S, S, 3]."""
-    features = predictor.features(images)
-    probabilities = predictor.probabilities(features)
+    seen = predictor.seen(images, guaranteed.split if guaranteed else None)
+    probabilities = predictor.probabilities(seen.features)
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
     rows: list[dict[str, Any]] = [
         {
@@ -115,7 +127,10 @@ def _predicted(
         }
         for each, labels in zip(probabilities, best, strict=True)
     ]
+    if guaranteed:
+        more = guaranteed.rows(seen, probabilities)
+        rows = [row | each for row, each in zip(rows, more, strict=True)]
     if explainer:
-        reasons = explainer.rows(features, best[:, 0])
+        reasons = explainer.rows(seen.features, best[:, 0])
         rows = [row | reason for row, reason in zip(rows, reasons, strict=True)]
     return rows

@@ -193,7 +193,9 @@ def _perturbation(experiment: Experiment) -> str:
     settings = experiment.pretraining
     if settings.perturbation == "none":
         return "nothing"
-    steps = f"PGD({settings.steps})" if settings.perturbation == "pgd" else "Gaussian"
+    search = f"PGD({settings.steps})"
+    words = {"pgd": search, "fourier": f"{search} in frequencies", "gaussian": "Gaussian"}
+    steps = words[settings.perturbation]
     return f"{steps}, {settings.norm} {settings.eps:.4g}"
 
 

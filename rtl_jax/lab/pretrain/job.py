@@ -238,7 +238,7 @@ def _attacked(validation: ImageSet, settings: config.Pretraining, classes: int) 
 def _perturbation(settings: config.Pretraining) -> str:
     if settings.perturbation == "none":
         return "naturally"
-    steps = f"({settings.steps})" if settings.perturbation == "pgd" else ""
+    steps = f"({settings.steps})" if settings.perturbation in ("pgd", "fourier") else ""
     return f"with {settings.perturbation}{steps}, {settings.norm} {settings.eps:.4g}"
 
 

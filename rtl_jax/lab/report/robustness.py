@@ -10,6 +10,7 @@ from rtl_jax.lab.report import cells
 from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table
 from rtl_jax.lab.report.names import source_names, target_name
 from rtl_jax.lab.report.runs import EVERY, blocks_name, settings
+from rtl_jax.runtime.frequencies import frequencies_name
 
 NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1", "unconstrained": "any norm"}
 NOTE = "Accuracy on the attacked test images, in percent; eps is for pixels in [0, 1]. "
@@ -76,8 +77,7 @@ def _kind(method: str, norm: str, config: Mapping[str, Any]) -> str:
     ensemble = ", ".join(attack.get("attacks") or [attack.get("version", "?")])
     names = {
         "pgd": f"PGD({attack.get('steps', '?')})",
-        "fourier": f"PGD({attack.get('steps', '?')}), frequencies "
-        f"{attack.get('low_frequency', '?')} to {attack.get('high_frequency', '?')}",
+        "fourier": f"PGD({attack.get('steps', '?')}), {_frequencies(attack)}",
         "gaussian": "Gaussian noise",
         "autoattack": f"AutoAttack ({ensemble})",
         "smoothing": f"certified by smoothing, sigma {attack.get('sigma', '?')}",
@@ -95,6 +95,12 @@ def _kind(method: str, norm: str, config: Mapping[str, Any]) -> str:
             *special,
         ]
     )
+
+
+def _frequencies(attack: Mapping[str, Any]) -> str:
+    ends = attack.get("low_frequency", "?"), attack.get("high_frequency", "?")
+    budget = attack.get("budget") or "flat"
+    return frequencies_name(*ends, budget, attack.get("budget_weights") or ())
 
 
 def _chart(name: str, title: str, rows: pd.DataFrame) -> Chart:

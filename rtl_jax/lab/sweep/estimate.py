@@ -114,7 +114,7 @@ def operations(program: Program) -> Costs:
     once = network.constant_prefix
     passes = 2 if program.settings.beta is not None else 1
     search = 0.0
-    if program.settings.perturbation == "pgd":  # forward and, to the images, backward
+    if program.settings.perturbation in ("pgd", "fourier"):  # forward and, to the images, backward
         search = (2 * program.settings.steps + 1) * (before + behind)
     return Costs(
         passes * (3 * behind + (0 if program.trains_on_features else before)) + search,

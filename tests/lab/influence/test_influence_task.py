@@ -58,12 +58,17 @@ def experiment(workdir: Path, **settings) -> Experiment:
     )
 
 
+def both(workdir: Path) -> Experiment:
+    other = str(workdir / "natural")
+    return experiment(
+        workdir, compare=other, parameters="trainable", rank=3, damping=0.5, perturb=2
+    )
+
+
 @pytest.fixture(scope="module")
 def compared(workdir: Path) -> tuple[pd.DataFrame, Path]:
     """Rows and directory of an explanation of both sources."""
-    settings = experiment(
-        workdir, compare=str(workdir / "natural"), parameters="trainable", rank=3, damping=0.5
-    )
+    settings = both(workdir)
     rows = run_influence(settings, workdir)
     return rows, workdir / "runs" / rows["run"].iloc[0]
 
@@ -100,7 +105,8 @@ def test_sources_stand_side_by_side(compared):
     methods = ["gradient", "influence", "influence_trainable"]
     assert ways == [(name, method) for name in ("natural", "robust") for method in methods]
     left = {path.name for path in directory.iterdir()}
-    assert left == {"natural", "robust", "figure6.png", "figure7a.png", "figure7b.png"}
+    figures = {"figure6.png", "figure7a.png", "figure7b.png", "perturbed.png"}
+    assert left == {"natural", "robust", "perturbed.csv"} | figures
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in directory.glob("*.png"))
     values = read_scores(directory / "natural" / "head").values
     assert not np.allclose(values, read_scores(directory / "robust" / "head").values)
@@ -110,15 +116,27 @@ def test_sources_stand_side_by_side(compared):
     assert table.count("%") == 12 and "influence_trainable" in table
 
 
+def test_the_most_influential_training_images_are_changed(workdir: Path, compared):
+    """Of one test image of each of two classes; changed so that its loss is to rise."""
+    table = pd.read_csv(compared[1] / "perturbed.csv")
+    assert list(table["source"]) == ["robust", "robust", "natural", "natural"]
+    assert list(table["test_label"]) == [0, 1, 0, 1]
+    assert (table["predicted_change"] > 0).all() and (table["norm"] <= 0.05 + 1e-6).all()
+    job = prepare(dataclasses.replace(experiment(workdir), task="finetune"))
+    values = read_scores(compared[1] / "natural" / "head").values
+    for line in table[table["source"] == "natural"].itertuples():
+        (test,) = np.flatnonzero(job.test_indices == line.test_image)
+        assert line.training_image == job.train_indices[values[test].argmax()]
+        assert line.training_label == job.dataset.train.labels[line.training_image]
+
+
 def test_a_finished_explanation_is_not_repeated(workdir: Path, compared, monkeypatch):
     def fail(*_: object) -> None:
         raise AssertionError
 
     monkeypatch.setattr(explain, "_rank", fail)
     monkeypatch.setattr(finetuned, "finetune_job", fail)
-    settings = experiment(
-        workdir, compare=str(workdir / "natural"), parameters="trainable", rank=3, damping=0.5
-    )
+    settings = both(workdir)
     pd.testing.assert_frame_equal(run_influence(settings, workdir), compared[0])
 
 

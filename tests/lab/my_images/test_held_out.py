@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 
+from rtl_jax.conformal import Conformal, Score
+from rtl_jax.conformal.draws import uniforms_of
 from rtl_jax.lab.my_images.accuracy import Accuracy, Measurement
 from rtl_jax.lab.my_images.choice import best_of_kinds, choose, honest_hits
 from rtl_jax.lab.my_images.forecast import batches
+from rtl_jax.lab.my_images.guarantees import COVERAGES, held_out_coverage
 from rtl_jax.lab.my_images.held_out import Candidate, HeldOut, confidently_wrong, confusion
+from rtl_jax.lab.predict.calibration import fit_temperature
 from rtl_jax.lab.report.elements import Point
 from rtl_jax.lab.report.learning_curve import LearningCurve
 
@@ -228,3 +232,30 @@ def test_training_images_are_whole_batches(least: int) -> None:
     assert found.num_images > 0.85 * least or least < 20
     for size in found.smaller:
         assert size % found.batch_size == 0 and 4 <= size < found.num_images
+
+
+def test_coverage_is_of_folds_that_had_no_say() -> None:
+    """Choice, temperature and scores from the other folds, by the definition."""
+    rank = np.arange(40)
+    several = [candidate("a", 0, rank % 3 > 0), candidate("b", 0, rank % 4 > 0)]
+    images = np.random.default_rng(3).integers(0, 256, (40, 2, 2, 1), dtype=np.uint8)
+    score, u = Score("aps"), uniforms_of(images)
+    expected = dict.fromkeys([(asked, by) for asked in COVERAGES for by in (False, True)], 0)
+    for fold in range(5):
+        inside = fold == FOLDS
+        chosen = choose([HeldOut(each.candidate, LABELS[~inside], FOLDS[~inside],
+                                 each.logits[:, ~inside]) for each in several], 0)  # fmt: skip
+        temperature = fit_temperature(chosen.logits[0], chosen.labels)
+        held_out = Conformal.fit(
+            chosen.probabilities(temperature), chosen.labels, score, u[~inside]
+        )
+        whole = next(each for each in several if each.candidate == chosen.candidate)
+        new = whole.probabilities(temperature)[inside]
+        for (asked, by), _ in expected.items():
+            sets = held_out.sets(new, asked, by_class=by, uniforms=u[inside], nonempty=True)
+            expected[asked, by] += sets[np.arange(8), LABELS[inside]].sum()
+    found = held_out_coverage(several, 0, score, images)
+    assert [(each.asked, each.by_class) for each in found] == list(expected)
+    for each, right in zip(found, expected.values(), strict=True):
+        assert each.held == Accuracy.counted(right, 40) and 1 <= each.size <= 4
+        assert each.least <= each.held.percent

@@ -160,6 +160,9 @@ def test_the_network_carries_what_its_use_takes(root: Path, done) -> None:
     assert known["settings"]["target"]["image_size"] == 8
     assert known["settings"]["target"]["num_images"] is None  # all of them
     assert known["calibration"]["temperature"] > 0 and known["calibration"]["images"] == 96
+    kept = network.guarantees
+    assert kept is not None and kept.images == 48 and kept.folds == 3 and kept.split == 2
+    assert network.predict_sets(np.zeros((2, 8, 8, 3), np.uint8)).any(1).all()
     found = load_source(str(workdir))
     assert found.provenance == known
     final = Network.load(next((workdir / "final" / "runs").glob("*/network")))
@@ -174,6 +177,7 @@ def test_the_page_tells_it(root: Path, done) -> None:
     for words in (
         "Expect ", "broken.png", "Confusion matrix", "Labels to look at", "Candidates",
         "Learning curve", "temperature of", "How robust it is", "chosen",
+        "Sets that hold the true class",
     ):  # fmt: skip
         assert words in page, words
     table = pd.read_csv(workdir / "report" / "tables" / "confusion.csv", index_col=0)

@@ -1,0 +1,23 @@
+"""How the pixels of a training image move the loss of a test image, through retraining the head.
+
+    python run.py --config configs/perturb_training_images.py --workdir runs/perturb
+
+The task of configs/digits_influence.py on heads that are solved for, behind frozen sources. For six
+test images, each of another class, the most influential training image is changed along the
+influence of its pixels (Koh and Liang, 2017, section 2.2; the paper's appendix A.12), within an L2
+ball of 0.05. perturbed.png shows both images and the change, perturbed.csv the predicted changes of
+the losses.
+"""
+
+from ml_collections import ConfigDict
+
+from rtl_jax.configs.digits_influence import get_config as digits_influence
+
+
+def get_config() -> ConfigDict:
+    """Logistic heads, whose Hessian is damped a little."""
+    config = digits_influence()
+    config.transfer.blocks = 0
+    config.transfer.head_fit = "logistic"
+    config.influence.perturb = 6
+    return config

@@ -1,0 +1,237 @@
+"""Prediction sets: classes of which one is the true one, with a probability that is asked for.
+
+N new images, n held-out ones, C classes, coverage 1 - alpha. A score s(x, y) says how little a
+class y suits an image x. A class is in the set unless its score is among the largest alpha of the
+scores that held-out images give to their true classes: the set of x is
+
+    {y : #{i : s(x_i, y_i) >= s(x, y)} >= floor(alpha (n + 1))},
+
+which is {y : s(x, y) <= q} for q the ceil((1 - alpha)(n + 1))-th smallest of those scores, and all
+classes where n is less than that. It holds the true class of a new image, exchangeable with them,
+with a probability of at least 1 - alpha, on average over held-out and new images (split
+conformal). By class, only held-out images of class y count for y, so the promise holds for the
+images of each class (Mondrian; Vovk, ACML 2012).
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+
+from rtl_jax.errors import UserError, require, require_choice
+
+Kind = Literal["lac", "aps", "raps"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """How little a class suits an image, by the probabilities of its classes.
+
+    With rho the probability of all classes that are more probable than y, p that of y, o the rank
+    of y (1 for the most probable class), and u uniform in [0, 1]:
+
+    - 'lac': 1 - p. The smallest sets on average (Sadinle, Lei and Wasserman, JASA 2019).
+    - 'aps': rho + u p. Larger sets for difficult images, so that these, too, are covered (Romano,
+      Sesia and Candes, NeurIPS 2020).
+    - 'raps': rho + u p + penalty max(0, o - free), which spares the long tails of 'aps'
+      (Angelopoulos, Bates, Malik and Jordan, ICLR 2021).
+
+    Attributes:
+      kind: which of them.
+      penalty: of 'raps', lambda.
+      free: of 'raps', k_reg, the classes that have no penalty.
+      randomised: whether u is drawn for each image, as published; otherwise it is 1, and sets are
+        larger than they have to be. 'lac' has no u.
+    """
+
+    kind: Kind = "lac"
+    penalty: float = 0.1
+    free: int = 1
+    randomised: bool = True
+
+    def __post_init__(self) -> None:
+        require_choice(self.kind, Kind, "Score: kind")
+        good = 0 <= self.penalty < math.inf
+        require(good, "Score: penalty", "0 or more", self.penalty)
+        require(self.free >= 0, "Score: free", "0 or more", self.free)
+
+    @property
+    def draws(self) -> bool:
+        """Whether it takes a uniform number for each image."""
+        return self.randomised and self.kind != "lac"
+
+    def of(self, probabilities: np.ndarray, uniforms: np.ndarray | None = None) -> np.ndarray:
+        """The scores of all classes, float64 [N, C].
+
+        Args:
+          probabilities: [N, C]; of equal ones, the class with the lower number ranks first.
+          uniforms: [N] in [0, 1], for a score that draws.
+
+        Raises:
+          UserError: `uniforms` are missing, or shapes do not fit.
+        """
+        p_NC = _probabilities(probabilities)
+        if self.kind == "lac":
+            return 1 - p_NC
+        u_N1 = np.ones((len(p_NC), 1))
+        if self.draws:
+            found = np.shape(uniforms) if uniforms is not None else "none"
+            wanted = f"a uniform number for each of {len(p_NC):,} images, or randomised=False"
+            if found != (len(p_NC),):
+                raise UserError(f"Score {self.kind}: expected {wanted}, received {found}")
+            u_N1 = np.asarray(uniforms, np.float64)[:, None]
+        order_NC = np.argsort(-p_NC, axis=1, kind="stable")
+        sorted_NC = np.take_along_axis(p_NC, order_NC, axis=1)
+        scores_NC = np.cumsum(sorted_NC, axis=1) - (1 - u_N1) * sorted_NC
+        if self.kind == "raps":
+            ranks_C = np.arange(1, p_NC.shape[1] + 1)
+            scores_NC = scores_NC + self.penalty * np.maximum(ranks_C - self.free, 0)
+        found_NC = np.empty_like(scores_NC)
+        np.put_along_axis(found_NC, order_NC, scores_NC, axis=1)
+        return found_NC
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Conformal:
+    """What held-out images say: the score of each one's true class, float64 [n], and that class,
+    int [n]."""
+
+    score: Score
+    scores: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def fit(
+        cls,
+        probabilities: np.ndarray,
+        labels: np.ndarray,
+        score: Score = Score(),
+        uniforms: np.ndarray | None = None,
+    ) -> "Conformal":
+        """Score held-out images.
+
+        Args:
+          probabilities: [n, C], by a network that was not trained on them.
+          labels: int [n].
+          score: how.
+          uniforms: [n] in [0, 1], for a score that draws.
+
+        Raises:
+          UserError: shapes do not fit, or `uniforms` are missing.
+        """
+        every, labels = score.of(probabilities, uniforms), np.asarray(labels)
+        if labels.shape != (len(every),) or not ((labels >= 0) & (labels < every.shape[1])).all():
+            raise UserError(
+                f"prediction sets: expected a class from 0 to {every.shape[1] - 1} for each of "
+                f"{len(every):,} images, received labels of shape {labels.shape}"
+            )
+        return cls(score, every[np.arange(len(labels)), labels], labels)
+
+    def sets(
+        self,
+        probabilities: np.ndarray,
+        coverage: float,
+        *,
+        by_class: bool = False,
+        uniforms: np.ndarray | None = None,
+        nonempty: bool = False,
+    ) -> np.ndarray:
+        """The prediction sets of images, bool [N, C].
+
+        Args:
+          probabilities: [N, C], by the network that the held-out images were scored with.
+          coverage: 1 - alpha, between 0 and 1: the probability that a set holds the true class.
+            Sets are of all classes where there are too few held-out images for it (fewer than
+            coverage / (1 - coverage)), with `by_class` those of a class.
+          by_class: cover the images of each class.
+          uniforms: [N] in [0, 1], for a score that draws; independent of the held-out ones.
+          nonempty: add the most probable class, which sets may lack otherwise.
+
+        Raises:
+          UserError: a coverage that no sets but those of all classes have, or shapes.
+        """
+        every = np.asarray(probabilities)[None]
+        return cross_sets(
+            [self], every, coverage, by_class=by_class, uniforms=uniforms, nonempty=nonempty
+        )
+
+
+def cross_sets(
+    folds: Sequence[Conformal],
+    probabilities: np.ndarray,
+    coverage: float,
+    *,
+    by_class: bool = False,
+    uniforms: np.ndarray | None = None,
+    nonempty: bool = False,
+) -> np.ndarray:
+    """The prediction sets of cross-conformal prediction (CV+), bool [N, C].
+
+    Each of K networks was trained without one fold; its images' scores are compared with those that
+    it gives to the new images, and what is counted is summed over the folds (Vovk, 2015). A set
+    holds the true class with a probability of at least 1 - 2 alpha - min(2 (1 - 1/K) / (n/K + 1),
+    (1 - K/n) / (K + 1)) (Romano et al., 2020, theorem 3), and usually with about 1 - alpha. Of one
+    fold, it is `Conformal.sets`.
+
+    Args:
+      folds: the scores of each fold's images, by the network trained without it.
+      probabilities: [K, N, C] of new images, by the same networks.
+      coverage: 1 - alpha.
+      by_class: as for `Conformal.sets`, as are the following.
+      uniforms: [N], the same for all networks.
+      nonempty: add the class that is most probable on average.
+
+    Raises:
+      UserError: as `Conformal.sets`.
+    """
+    alpha = 1 - _exact(coverage, "coverage")
+    p_KNC = np.asarray(probabilities, np.float64)
+    if p_KNC.ndim != 3 or len(p_KNC) != len(folds) or not len(folds):
+        raise UserError(
+            f"cross_sets: expected probabilities [K, N, C] of {len(folds)} folds' networks, "
+            f"received {p_KNC.shape}"
+        )
+    classes = p_KNC.shape[2]
+    counted_NC = np.zeros(p_KNC.shape[1:], np.int64)
+    total_C = np.zeros(classes, np.int64)
+    for fold, p_NC in zip(folds, p_KNC, strict=True):
+        scores_NC = fold.score.of(p_NC, uniforms)
+        if not by_class:
+            counted_NC += at_least(fold.scores, scores_NC)
+            total_C += len(fold.scores)
+            continue
+        for label in range(classes):
+            own = fold.scores[fold.labels == label]
+            counted_NC[:, label] += at_least(own, scores_NC[:, label])
+            total_C[label] += len(own)
+    found_NC = counted_NC >= [math.floor(alpha * (int(total) + 1)) for total in total_C]
+    if nonempty:
+        found_NC[np.arange(len(found_NC)), p_KNC.mean(0).argmax(1)] = True
+    return found_NC
+
+
+def at_least(held_out: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """How many of the held-out scores, [n], are at least each of `scores`, int of their shape."""
+    return len(held_out) - np.searchsorted(np.sort(held_out), scores, side="left")
+
+
+def _exact(share: float, name: str) -> Fraction:
+    """The decimal number that was written: 0.07 * 100 is more than 7 in floats, and ceil(it) 8."""
+    good = isinstance(share, int | float | np.floating) and 0 < share < 1
+    expected = "a number between 0 and 1 (1 itself takes sets of all classes)"
+    require(good, name, expected, share)
+    return Fraction(repr(float(share)))
+
+
+def _probabilities(values: np.ndarray) -> np.ndarray:
+    """Checked for shape and range: a score of what is not finite would mean nothing."""
+    found = np.asarray(values, np.float64)
+    if found.ndim != 2 or not found.shape[1] or not ((found >= 0) & (found <= 1)).all():
+        raise UserError(
+            "prediction sets: expected probabilities [N, C] between 0 and 1, received "
+            f"{'others' if found.ndim == 2 else f'an array of shape {found.shape}'}"
+        )
+    return found

@@ -1,0 +1,109 @@
+"""What each training image is worth for the predictions on held-out ones, in closed form.
+
+n training images and T held-out ones, with features [n, d] and [T, d] and int labels of C classes;
+all in float64. A value is positive where the image helps.
+"""
+
+import numpy as np
+from scipy import linalg
+from scipy.spatial.distance import cdist
+
+from rtl_jax.errors import UserError, require
+
+
+def knn_shapley(
+    features: np.ndarray,
+    labels: np.ndarray,
+    test_features: np.ndarray,
+    test_labels: np.ndarray,
+    k: int = 5,
+) -> np.ndarray:
+    """Compute Shapley values [n] of training images for a k-nearest-neighbour classifier.
+
+    The utility of a subset is the number of hits among its k images nearest to a held-out one (all,
+    where it has fewer), over k, averaged over the held-out images. With the training images sorted
+    from the nearest, 1, to the farthest, n, the values are exactly (Jia et al., 2019, theorem 1)
+
+        s_n = hit_n / n,    s_i = s_(i+1) + (hit_i - hit_(i+1)) / k * min(k, i) / i,
+
+    averaged over the held-out images. They add up to the utility of all training images.
+
+    Raises:
+      UserError: the arrays do not fit, or k is not from 1 to n.
+
+    Example:
+        >>> import numpy as np
+        >>> from rtl_jax.influence_functions import knn_shapley
+        >>> knn_shapley(np.array([[0.0], [1.0]]), np.array([0, 1]), np.zeros((1, 1)), [0], k=1)
+        array([1., 0.])
+    """
+    _check(features, labels, test_features, test_labels)
+    number = len(labels)
+    require(1 <= k <= number, "knn_shapley: k", f"a number from 1 to {number}", k)
+    total, ranks = np.zeros(number), np.arange(1, number)
+    # Held-out images in chunks, for their distances to take no more than 64 MiB or so.
+    size = max(1, 2**23 // number)
+    for start in range(0, len(test_labels), size):
+        rows = slice(start, start + size)
+        distances = cdist(np.asarray(test_features)[rows], features)
+        order = np.argsort(distances, axis=1, kind="stable")
+        hits = (np.asarray(labels)[order] == np.asarray(test_labels)[rows, None]).astype(float)
+        steps = (hits[:, :-1] - hits[:, 1:]) / k * np.minimum(k, ranks) / ranks
+        last = hits[:, -1:] / number
+        values = np.concatenate([np.cumsum(steps[:, ::-1], 1)[:, ::-1] + last, last], axis=1)
+        np.add.at(total, order, values)
+    return total / len(test_labels)
+
+
+def ridge_values(
+    features: np.ndarray,
+    labels: np.ndarray,
+    test_features: np.ndarray,
+    test_labels: np.ndarray,
+    l2: float,
+) -> np.ndarray:
+    """Compute leave-one-out values [n] of training images for a ridge head.
+
+    Each is by how much the squared error of the one-hot scores, summed over classes and averaged
+    over the held-out images, would rise if the head (with a bias that is not penalised, see
+    `rtl_jax.train.heads.ridge`) were fitted again without the image. With one factorisation of
+    H = X~^T X~ + l2 I, the fit without image i is W - H^-1 x~_i r_i^T / (1 - x~_i^T H^-1 x~_i),
+    where r_i is the residual of the whole fit: exact, for all images at once.
+
+    Raises:
+      UserError: the arrays do not fit, or l2 is not positive.
+    """
+    _check(features, labels, test_features, test_labels)
+    require(0 < l2 < np.inf, "ridge_values: l2", "a positive number", l2)
+    classes = 1 + int(max(np.max(labels), np.max(test_labels)))
+    targets, wanted = np.eye(classes)[labels], np.eye(classes)[test_labels]
+    # Centring keeps the numbers small; the last column is the bias, which is not penalised.
+    mean = np.mean(features, 0, dtype=np.float64)
+    inputs, tested = (
+        np.concatenate([one - mean, np.ones((len(one), 1))], 1)
+        for one in (np.asarray(features, np.float64), np.asarray(test_features, np.float64))
+    )
+    matrix = inputs.T @ inputs
+    matrix[np.diag_indices(len(matrix) - 1)] += l2
+    solved = linalg.cho_solve(linalg.cho_factor(matrix), inputs.T)  # H^-1 X~^T, [D, n]
+    weights = solved @ targets
+    residuals = (targets - inputs @ weights) / (1 - (inputs * solved.T).sum(1))[:, None]
+    errors, moves = wanted - tested @ weights, tested @ solved  # [T, C] and [T, n]
+    # Without image i the error of held-out image t is errors_t + moves_ti residuals_i.
+    changes = 2 * moves * (errors @ residuals.T) + moves**2 * (residuals**2).sum(1)
+    return changes.mean(0)
+
+
+def _check(
+    features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, test_labels: np.ndarray
+) -> None:
+    shapes = [np.shape(one) for one in (features, test_features)]
+    numbers = [len(one) for one in (labels, test_labels)]
+    good = all(len(shape) == 2 for shape in shapes) and shapes[0][1:] == shapes[1][1:]
+    if not good or [shape[0] for shape in shapes] != numbers or min(numbers) < 1:
+        raise UserError(
+            "data values: expected features [n, d] and [T, d] with n and T labels, received "
+            f"{list(shapes[0])}, {list(shapes[1])}, {numbers[0]} and {numbers[1]}"
+        )
+    if not all(np.isfinite(one).all() for one in (features, test_features)):
+        raise UserError("data values: expected finite features, received some that are not")

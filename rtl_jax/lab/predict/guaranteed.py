@@ -1,0 +1,94 @@
+"""The columns with a guarantee: sets of classes that hold the true one, and outliers' p-values."""
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rtl_jax.conformal import Guarantees, energy
+from rtl_jax.conformal.draws import uniforms_of
+from rtl_jax.lab.config import Predict
+from rtl_jax.lab.predict.predictor import Predictor, Seen
+from rtl_jax.runtime import limits
+
+SEPARATOR = " | "
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Guaranteed:
+    """What a network keeps of held-out images, and what is asked of it."""
+
+    predictor: Predictor
+    kept: Guarantees
+    settings: Predict
+
+    @classmethod
+    def of(cls, predictor: Predictor, settings: Predict) -> "Guaranteed | None":
+        """None where the network keeps nothing, or nothing is asked for."""
+        kept = predictor.network.guarantees
+        if kept is None or (settings.coverage is None and not settings.outliers):
+            return None
+        return cls(predictor, kept, settings)
+
+    @property
+    def split(self) -> int | None:
+        """The split point whose features it takes; None: none."""
+        return self.kept.split if self.settings.outliers else None
+
+    @property
+    def asked(self) -> tuple[Any, ...]:
+        """All that its columns depend on besides the network's variables."""
+        one = self.settings
+        return one.coverage, one.coverage_by_class, one.outliers, self.kept.to_dict()
+
+    @property
+    def columns(self) -> list[tuple[str, pa.DataType]]:
+        """Their names and types, in order."""
+        found = []
+        if self.settings.coverage is not None:
+            found += [("prediction_set", pa.string()), ("set_size", pa.int64())]
+        if self.settings.outliers:
+            scores = ["energy"] if self.kept.neighbours is None else ["distance", "energy"]
+            found += [(f"outlier_p_{name}", pa.float64()) for name in scores]
+        return found
+
+    def describe(self) -> str:
+        """What it promises, in a sentence."""
+        if self.settings.coverage is None:
+            return f"outliers' p-values are among {self.kept.images:,} held-out images"
+        of = "the pictures of each class" if self.settings.coverage_by_class else "pictures"
+        return (
+            f"sets of classes are meant to hold the true one of {100 * self.settings.coverage:g} % "
+            f"of {of} of the training images' kind, by {self.kept.images:,} held-out images"
+        )
+
+    def rows(self, seen: Seen, probabilities: np.ndarray) -> list[dict[str, Any]]:
+        """The columns of images with these probabilities, [N, C]."""
+        rows: list[dict[str, Any]] = [{} for _ in probabilities]
+        if self.settings.coverage is not None:
+            sets = self.kept.sets(
+                probabilities,
+                self.settings.coverage,
+                by_class=self.settings.coverage_by_class,
+                uniforms=uniforms_of(seen.images),
+            )
+            for row, inside, each in zip(rows, sets, probabilities, strict=True):
+                row["prediction_set"] = self._named(inside, each)
+                row["set_size"] = int(inside.sum())
+        if self.settings.outliers:
+            energies = energy(self.predictor.network.logits(seen.features))
+            for name, values in self.kept.outliers(energies, seen.averaged).items():
+                for row, value in zip(rows, values, strict=True):
+                    row[f"outlier_p_{name}"] = float(value)
+        return rows
+
+    def _named(self, inside: np.ndarray, probabilities: np.ndarray) -> str:
+        """The classes of a set, the most probable first, in one text."""
+        order = np.argsort(-probabilities, kind="stable")
+        labels = order[inside[order]]
+        names = [self.predictor.class_names[label] for label in labels[: limits.SHOWN]]
+        more = [] if len(labels) <= limits.SHOWN else ["..."]
+        # A name that could be taken for two is in quotation marks.
+        return SEPARATOR.join([json.dumps(name) if "|" in name else name for name in names] + more)
