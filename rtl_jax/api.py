@@ -10,13 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rtl_jax import attacks, smoothing, transferability
+from rtl_jax import attacks, common_corruptions, smoothing, transferability
 from rtl_jax.attacks import PGD, Adversarial, AutoAttack, Evaluation
+from rtl_jax.common_corruptions import CorruptionAccuracy
 from rtl_jax.conformal import Conformal, Guarantees, Neighbours, Score, energy
 from rtl_jax.conformal.draws import uniforms_of
 from rtl_jax.data.arrays import as_uint8, class_names_of, encode_labels
 from rtl_jax.data.augmentation import Augmentation, augmentation
 from rtl_jax.data.batching import padded_batches
+from rtl_jax.data.corruptions.corrupt import corrupt as corrupt_images
+from rtl_jax.data.corruptions.severities import SEVERITIES, Corruption
 from rtl_jax.data.dataset import ImageSet
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError, require
@@ -363,6 +366,88 @@ def certify(
     with _numbers_of(model):
         prepared, key = _prepared(model, images, labels), jax.random.key(seed)
         return smoothing.certify(*prepared, settings, key, batch_size=batch_size)
+
+
+def corrupt(images: Any, name: str, severity: int = 3, *, seed: int = 0) -> np.ndarray:
+    """Corrupt images as ImageNet-C and CIFAR-10-C are (Hendrycks and Dietterich, 2019).
+
+    Args:
+      images: uint8, or float in [0, 1], [N, H, W, 3], of 16 pixels or more. Parameters are those of
+        CIFAR-10-C below 128 pixels, and of ImageNet-C from there on.
+      name: gaussian_noise, shot_noise, impulse_noise, defocus_blur, glass_blur, motion_blur,
+        zoom_blur, snow, fog, brightness, contrast, elastic_transform, pixelate or
+        jpeg_compression. Frost is left out: docs/corruptions.md.
+      severity: 1 to 5.
+      seed: of what is random.
+
+    Returns:
+      Images of the same shape and dtype.
+
+    Raises:
+      UserError: the arguments are not as above.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+        >>> rtl.corrupt(images, "fog", severity=3).shape
+        (2, 32, 32, 3)
+    """
+    as_uint8(images)  # checks shape and range; floats stay as they are
+    return corrupt_images(np.asarray(images), Corruption.of(name, severity), seed)
+
+
+def corruption_accuracy(
+    model: Network | LogitsFn,
+    images: Any,
+    labels: Any,
+    *,
+    names: Sequence[str] = (),
+    severities: Sequence[int] = SEVERITIES,
+    seed: int = 0,
+    batch_size: int = 128,
+) -> CorruptionAccuracy:
+    """Measure accuracy under the common corruptions, each at five severities.
+
+    Args:
+      model: as for `attack`.
+      images: as for `attack`.
+      labels: as for `attack`.
+      names: of the corruptions, as for `corrupt`; by default all fourteen.
+      severities: of 1 to 5.
+      seed: of what is random in corruptions.
+      batch_size: images in a program.
+
+    Returns:
+      `clean` and `mean` accuracy, `by_corruption`, and `mean_error(reference)`: mCE in percent of
+      another network's.
+
+    Warns:
+      UserWarning: some images are among those that the network was trained on.
+
+    Raises:
+      UserError: the arguments do not fit, or logits are not finite.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+        >>> network = rtl.load("bundled:l2")
+        >>> found = rtl.corruption_accuracy(
+        ...     network, images, [0] * 4, names=["contrast"], severities=[5]
+        ... )
+        >>> found.by_corruption.keys(), found.mean_error(found)
+        (dict_keys(['contrast']), 100.0)
+    """
+    with _numbers_of(model):
+        logits_fn, pixels, classes = _prepared(model, images, labels)
+        return common_corruptions.corruption_accuracy(
+            logits_fn,
+            as_uint8(pixels),
+            classes,
+            corruptions=names,
+            severities=severities,
+            seed=seed,
+            batch_size=batch_size,
+        )
 
 
 @pinned()

@@ -23,7 +23,11 @@ LIBRARY = [
     ["rtl_jax.attacks"],
     ["rtl_jax.smoothing"],
     ["rtl_jax.train"],
-    ["rtl_jax.transferability", "rtl_jax.influence_functions"],
+    [
+        "rtl_jax.transferability",
+        "rtl_jax.influence_functions",
+        "rtl_jax.common_corruptions",
+    ],
     ["rtl_jax.api"],
     ["rtl_jax.sklearn"],
     ["rtl_jax"],

@@ -1,5 +1,5 @@
 """Images whose textures are damaged (paper, section 5, Table 2): fewer pixels, or no high
-frequencies.
+frequencies; and test images with a common corruption.
 
 A variant is made of a whole data set, training and test images alike, before anything random
 happens to them. It is stored as 8 bits again, as images are everywhere, so that nothing after
@@ -18,10 +18,13 @@ import numpy as np
 from scipy import fft
 
 from rtl_jax.data import cache
-from rtl_jax.data.dataset import Dataset, Decoded, ImageSet
+from rtl_jax.data.corruptions.corrupt import corrupt
+from rtl_jax.data.corruptions.severities import Corruption
+from rtl_jax.data.dataset import Dataset, Decoded, ImageSet, three_channels
 from rtl_jax.data.pictures import allocate
 from rtl_jax.data.transforms import resize_weights
 from rtl_jax.errors import UserError
+from rtl_jax.runtime.digest import image_digests
 from rtl_jax.runtime.progress import bar
 
 _BATCH = 64
@@ -56,6 +59,19 @@ def vary(
 
     found = cache.fetch(cache_dir, key, compute)
     return dataclasses.replace(dataset, train=found.train, test=found.test)
+
+
+def at_size(images: ImageSet, size: int) -> ImageSet:
+    """Images of the network's size, with three channels: what `corrupted` takes."""
+    return three_channels(_changed(images, size, "resizing", lambda images: images))
+
+
+def corrupted(images: ImageSet, corruption: Corruption) -> ImageSet:
+    """Images of `at_size`, each corrupted in the same way whichever others are beside it."""
+    own = [int(name, 16) for name in image_digests(images.images)]
+    with bar(str(corruption), len(images)) as progress:
+        found = corrupt(images.images, corruption, indices=own, progress=progress.update)
+    return ImageSet(found, images.labels)
 
 
 def low_pass(images: np.ndarray, zeroed: int) -> np.ndarray:

@@ -29,7 +29,7 @@ from rtl_jax.train.split import SplitNetwork
 
 def method(settings: config.Attack) -> Attack:
     """The attack that the settings name."""
-    if settings.method in ("autoattack", "smoothing"):
+    if settings.method in ("autoattack", "smoothing", "corruptions"):
         raise UserError(
             f"attack.method: {settings.method!r} is no single attack, and the task 'attack' alone "
             "runs it: expected 'pgd' or 'gaussian' here"

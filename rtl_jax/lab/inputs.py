@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rtl_jax.data.dataset import Dataset
+from rtl_jax.data.corruptions.severities import Corruption
+from rtl_jax.data.dataset import Dataset, ImageSet
 from rtl_jax.data.folds import deal
 from rtl_jax.data.leaks import same_images
 from rtl_jax.data.sources import load_dataset
 from rtl_jax.data.subset import draw_subset, draw_test_subset
-from rtl_jax.data.variants import vary
+from rtl_jax.data.variants import at_size, corrupted, vary
 from rtl_jax.lab.config import Source, Target
 from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
@@ -28,7 +29,8 @@ def load_network(source: Source, seed: int = 0) -> Network:
 def load_target(target: Target, cache_dir: str | Path | None = None) -> Dataset:
     """The images that the group `target` describes, all of them; raises UserError as it does.
 
-    The numbers of images that a run draws from them are left to the run.
+    The numbers of images that a run draws from them are left to the run, and so is a corruption of
+    test images (`as_tested`): by their content images are recognised, until then.
     """
     dataset = load_dataset(
         target.dataset,
@@ -46,6 +48,13 @@ def load_target(target: Target, cache_dir: str | Path | None = None) -> Dataset:
         zeroed_frequencies=target.zeroed_frequencies,
         cache_dir=cache_path(cache_dir),
     )
+
+
+def as_tested(images: ImageSet, target: Target) -> ImageSet:
+    """Test images with `target.corruption`, at the target's size; as they are without one."""
+    if target.corruption is None:
+        return images
+    return corrupted(at_size(images, target.image_size), Corruption.parse(target.corruption))
 
 
 def draw_rows(target: Target, dataset: Dataset, seed: int) -> tuple[np.ndarray, np.ndarray]:

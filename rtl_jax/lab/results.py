@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from etils import epath
 
+from rtl_jax.data.corruptions.severities import Corruption
 from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Experiment
 from rtl_jax.runtime import limits
@@ -47,15 +48,19 @@ SCHEMA: dict[str, tuple[str, str]] = {
         "string",
         "transfer, linear_pixels, ridge_pixels and nearest_pixels (logistic regression, ridge "
         "regression and 1-nearest-neighbour on raw pixels), pretrain, pgd, fourier, gaussian, "
-        "autoattack, smoothing, influence, influence_trainable, gradient, loss, features, "
-        "gradients or choose",
+        "autoattack, smoothing, corruptions, influence, influence_trainable, gradient, loss, "
+        "features, gradients or choose",
     ),
     "source": ("string", "source.checkpoint as given"),
     "source_sha256": ("string", "of the source's original file, where known"),
     "architecture": ("string", "of the network, such as resnet50"),
     "dataset": ("string", "target.dataset as given"),
     "test_dataset": ("string", "of other test images than dataset's: target.test_dataset"),
-    "variant": ("string", "of all images: low_resolution=PIXELS, low_pass=FREQUENCIES; or missing"),
+    "variant": (
+        "string",
+        "of all images: low_resolution=PIXELS, low_pass=FREQUENCIES; of the test images alone: "
+        "corruption=NAME:SEVERITY; or missing",
+    ),
     "data_order": ("string", "original: the source files' order; tfds: a prepared set's"),
     "num_classes": ("int64", "of the target"),
     "num_images": ("Int64", "training images, of a fine-tuning"),
@@ -132,7 +137,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 
 # What identifies a row within a run.
-_UNIQUE = ["run", "method", "source", "epoch", "eps", "inspected"]
+_UNIQUE = ["run", "method", "source", "epoch", "eps", "inspected", "variant"]
 
 _USUAL = Experiment()
 
@@ -362,6 +367,14 @@ def _check_config(text: str) -> None:
 def as_json(value: Mapping[str, Any]) -> str:
     """Compact JSON with sorted keys, as the columns `config` and `versions` hold it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def corruption_of(variant: str | None) -> Corruption | None:
+    """The corruption that a row's `variant` names, if it names one."""
+    if pd.isna(variant):
+        return None
+    _, found, text = str(variant).rpartition("corruption=")
+    return Corruption.parse(text) if found else None
 
 
 def last_epochs(rows: pd.DataFrame) -> pd.DataFrame:

@@ -149,6 +149,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "target.fold": ([None], [0, -1]),  # 0 needs target.folds
     "target.low_resolution": ([None, 1, 32], [0, -1, 224]),
     "target.low_pass": ([None, 1, 1024], [0, -1, 224**2]),
+    "target.corruption": ([None, "fog:3"], ["fog", "frost:1", "fog:6"]),
     "target.low_pass_share": ([None, 0.14], [0.0, 1e-9, 1.0, -0.1]),
     "augmentation.crop_padding": ([0, 4], [-1]),
     "augmentation.flip": ([True, False], []),
@@ -208,7 +209,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "transfer.class_weights": (["none", "balanced"], ["heavy"]),
     "transfer.baseline": ([True, False], []),
     "attack.runs": ([None, "runs/x"], [""]),
-    "attack.method": (["pgd", "gaussian", "autoattack"], ["fgsm"]),
+    "attack.method": (["pgd", "gaussian", "autoattack"], ["fgsm", "corruptions"]),  # a task's
     "attack.low_frequency": ([0.0, 0.2], [-0.1, 1.1]),
     "attack.high_frequency": ([0.25, 1.0], [-0.1, 1.1]),
     "attack.budget": (["flat", "1/f", "f"], ["1/f2"]),
@@ -231,6 +232,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "attack.samples": ([1, 100_000], [0, 10**8]),
     "attack.selection_samples": ([1, 100], [0, 10**8]),
     "attack.alpha": ([0.001, 0.5], [0.0, 1.0, float("nan")]),
+    "attack.corruptions": ([(), ("fog", "snow")], [("frost",), ("fog", "fog")]),
+    "attack.severities": ([(1,), (3, 5)], [(), (0,), (6,), (1, 1)]),
     "pretraining.optimizer": (["sgd", "adamw"], [""]),
     "pretraining.optimizer_options": ([(), ("b1=0.9", "eps=1e-8")], [("b1",)]),
     "pretraining.schedule_options": ([(), ("decay_rate=0.5",)], [("decay_rate",)]),

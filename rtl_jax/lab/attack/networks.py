@@ -31,7 +31,8 @@ def networks_under_attack(experiment: Experiment) -> Iterator[NetworkUnderAttack
     """The network of `source`, or with `attack.runs` each fine-tuned one of that work directory.
 
     The latter keep the settings of their fine-tuning, target and seed included, but for
-    `target.num_test_images` and `target.data_dir`, which are the experiment's where it sets them.
+    `target.num_test_images` and `target.data_dir`, which are the experiment's where it sets them,
+    and `target.corruption`, which always is.
     Raises UserError where there is no such network.
     """
     if experiment.attack.runs is None:
@@ -68,6 +69,7 @@ def _fine_tuned(place: epath.Path, experiment: Experiment) -> NetworkUnderAttack
         tuned.target,
         num_test_images=asked.num_test_images or tuned.target.num_test_images,
         data_dir=asked.data_dir or tuned.target.data_dir,
+        corruption=asked.corruption,
     )
     settings = dataclasses.replace(
         experiment,

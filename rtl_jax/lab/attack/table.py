@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from rtl_jax.lab.results import corruption_of
 from rtl_jax.lab.statistics import wilson_interval
 
 
@@ -23,6 +24,8 @@ def summarize(rows: pd.DataFrame) -> str:
 
 
 def _table(rows: pd.DataFrame) -> str:
+    if rows["method"].iloc[0] == "corruptions":
+        return _corruptions(rows)
     certified = rows["method"].iloc[0] == "smoothing"  # which has no loss
     measured = f"{'certified' if certified else 'robust'} accuracy"
     lines = [f"{'eps':>10}{measured:>20}{'95 % interval':>18}{'' if certified else '      loss'}"]
@@ -33,4 +36,25 @@ def _table(rows: pd.DataFrame) -> str:
         lines.append(f"{row.eps:10.4g}{row.accuracy:19.2f}%{ends:>18}{loss}")
     doubtful = rows[rows["warnings"].fillna("") != ""].sort_values("eps")
     lines += [f"warning at eps {row.eps:.4g}: {row.warnings}" for _, row in doubtful.iterrows()]
+    return "\n".join(lines)
+
+
+def _corruptions(rows: pd.DataFrame) -> str:
+    """Accuracy by corruption and severity, with the 95 % interval of that without any."""
+    found = [corruption_of(variant) for variant in rows["variant"]]
+    rows = rows.assign(
+        name=[one and one.name for one in found], severity=[one and one.severity for one in found]
+    )
+    clean, rest = rows[rows["name"].isna()].iloc[0], rows[rows["name"].notna()]
+    table = rest.pivot(index="name", columns="severity", values="accuracy")
+    table = table.loc[rest["name"].unique()]
+    lines = [f"{'severity':20}" + "".join(f"{int(one):8d}" for one in table) + f"{'mean':>8}"]
+    for name, values in table.iterrows():
+        shares = "".join(f"{share:7.1f}%" for share in [*values, values.mean()])
+        lines.append(f"{name:20}{shares}")
+    low, high = wilson_interval(clean.accuracy, clean.num_test_images)
+    lines.append(
+        f"without a corruption {clean.accuracy:.2f}% ({low:.1f} to {high:.1f}), mean over "
+        f"corruptions {rest['accuracy'].mean():.2f}%, of {clean.num_test_images} images"
+    )
     return "\n".join(lines)

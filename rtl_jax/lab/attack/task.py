@@ -17,12 +17,13 @@ from rtl_jax.data import ImageSet
 from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.transforms import prepare
 from rtl_jax.lab import config, results
+from rtl_jax.lab.attack.corruptions import corruption_rows
 from rtl_jax.lab.attack.networks import NetworkUnderAttack, networks_under_attack
 from rtl_jax.lab.attack.plots import draw_curve, draw_images
 from rtl_jax.lab.compatibility import draw_test_images, unseen, with_own_labels
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.evaluation import method
-from rtl_jax.lab.inputs import load_target
+from rtl_jax.lab.inputs import as_tested, load_target
 from rtl_jax.lab.memory import Batch, Use, require_memory
 from rtl_jax.lab.run import Run, open_run
 from rtl_jax.models.network import Network
@@ -78,8 +79,10 @@ def measure(
     )
     with open_run(workdir, run_name, scratch="batches") as run:
         if run.pending:
-            run.finish(_rows(subject, images, order, run))
-    print(f"figures are in {run.directory}")
+            whole = subject.experiment.attack.method == "corruptions"
+            run.finish((corruption_rows if whole else _rows)(subject, images, order, run))
+    if any(run.directory.glob("*.png")):
+        print(f"figures are in {run.directory}")
     return run
 
 
@@ -123,10 +126,11 @@ def _load(subject: NetworkUnderAttack) -> tuple[ImageSet, str]:
     dataset = load_target(target)
     images = dataset.test.take(draw_test_images(target, dataset))
     images = with_own_labels(name, network, dataset, images)
-    images = images.take(unseen(name, network, images))
+    images = as_tested(images.take(unseen(name, network, images)), target)
+    method = experiment.attack.method
+    norm = "" if method == "corruptions" else f", {experiment.attack.norm}"
     print(
-        f"{name} ({network.architecture.name}) under "
-        f"{experiment.attack.method}, {experiment.attack.norm}: {len(images)} test images of "
+        f"{name} ({network.architecture.name}) under {method}{norm}: {len(images)} test images of "
         f"{target.dataset}, in {dataset.order} order, at {target.image_size} px"
     )
     return images, dataset.order

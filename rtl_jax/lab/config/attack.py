@@ -4,6 +4,7 @@ import dataclasses
 import typing
 from typing import Literal
 
+from rtl_jax.data.corruptions.severities import CORRUPTIONS, SEVERITIES
 from rtl_jax.errors import require, require_choice
 from rtl_jax.runtime import limits
 from rtl_jax.runtime.frequencies import Budget, require_frequencies
@@ -14,15 +15,15 @@ AttackName = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
-    """How robustness is measured: PGD, Gaussian noise (paper, sections 3 and 7), AutoAttack, or
-    certificates by randomised smoothing."""
+    """How robustness is measured: PGD, Gaussian noise (paper, sections 3 and 7), AutoAttack,
+    certificates by randomised smoothing, or common corruptions."""
 
     # A work directory whose fine-tuned networks are attacked, each on its own target and in rows
     # with the settings of its fine-tuning; none: the one network of `source`, on `target`.
     runs: str | None = None
     # Projected gradient descent, the same in a band of frequencies, Gaussian noise, the ensemble
-    # AutoAttack, or certificates by randomised smoothing.
-    method: Literal["pgd", "fourier", "gaussian", "autoattack", "smoothing"] = "pgd"
+    # AutoAttack, certificates by randomised smoothing, or common corruptions.
+    method: Literal["pgd", "fourier", "gaussian", "autoattack", "smoothing", "corruptions"] = "pgd"
     norm: Literal["linf", "l2", "l1"] = "linf"  # of the ball; l1 is for AutoAttack
     # Radii, for pixels in [0, 1]; 0 is accuracy without an attack.
     eps: tuple[float, ...] = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
@@ -55,6 +56,8 @@ class Attack:
     selection_samples: int = 100  # of smoothing: noisy copies that choose an image's class
     samples: int = 10_000  # of smoothing: noisy copies that bound the probability of that class
     alpha: float = 0.001  # of smoothing: how probable a wrong certificate of an image may be
+    corruptions: tuple[str, ...] = ()  # of 'corruptions': such as fog and snow; none: all
+    severities: tuple[int, ...] = SEVERITIES  # of 'corruptions'
 
     def __post_init__(self) -> None:
         for field in ("method", "norm", "loss", "keep", "precision", "version"):
@@ -73,6 +76,13 @@ class Attack:
         require(radii, "attack.eps", "one radius or more, each 0 or more", self.eps)
         unique = len(set(self.eps)) == len(self.eps)
         require(unique, "attack.eps", "different radii", self.eps)
+        names = self.corruptions
+        known = len(set(names)) == len(names) and set(names) <= set(CORRUPTIONS)
+        expected = f"different ones of {', '.join(CORRUPTIONS)} (frost is left out)"
+        require(known, "attack.corruptions", expected, names)
+        given = self.severities
+        known = 0 < len(given) == len(set(given)) and set(given) <= set(SEVERITIES)
+        require(known, "attack.severities", "different ones of 1, 2, 3, 4, 5", given)
         require(0 < self.alpha < 1, "attack.alpha", "a number between 0 and 1", self.alpha)
         for field in ("steps", "restarts", "batch_size", "samples", "selection_samples"):
             value = getattr(self, field)

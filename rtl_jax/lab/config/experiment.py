@@ -90,7 +90,7 @@ _LATER_IN_TRANSFER = (
     "num_attacked",
 )
 _LATER_OF_FREQUENCIES = ("low_frequency", "high_frequency", "budget", "budget_weights")
-_LATER_IN_ATTACK = ("samples", "selection_samples", "alpha", *_LATER_OF_FREQUENCIES)
+_LATER_IN_ATTACK = ("samples", "selection_samples", "alpha", "severities", *_LATER_OF_FREQUENCIES)
 _LATER_IN_INFLUENCE = ("perturb", "perturb_eps", "perturb_steps")
 LATER = (
     *(f"{group}.{name}" for group in ("transfer", "pretraining") for name in _LATER),
@@ -142,9 +142,11 @@ class Experiment:
             solved = self.transfer.head_fit == "ridge"
             expected = "'sgd' or 'logistic' where a head alone is to be explained"
             require(not solved, "transfer.head_fit", expected, self.transfer.head_fit)
-        certified = self.attack.method == "smoothing" and self.task != "attack"
-        expected = "another than 'smoothing' unless the task is 'attack'"
-        require(not certified, "attack.method", expected, self.attack.method)
+        alone = self.attack.method in ("smoothing", "corruptions")
+        expected = f"another than {self.attack.method!r} unless the task is 'attack'"
+        good = not alone or self.task == "attack"
+        require(good, "attack.method", expected, self.attack.method)
+        self._check_corruption()
         if self.task == "my_images":
             # A candidate is a source, a number of blocks, a head, a rate and a number of epochs.
             for name in ("targets", "num_images", "epochs", "weight_decays", "eps", "betas"):
@@ -156,6 +158,16 @@ class Experiment:
             require(not self.sweep.eps or perturbs, "sweep.eps", expected, self.sweep.eps)
             expected = "none without transfer.beta"
             require(not self.sweep.betas or trades, "sweep.betas", expected, self.sweep.betas)
+
+    def _check_corruption(self) -> None:
+        """Of test images: only where a network is tested, and not with all corruptions anyway."""
+        given = self.target.corruption
+        tested = self.task in ("finetune", "sweep", "attack", "influence")
+        expected = f"none with task {self.task!r}, which tests no images"
+        require(given is None or tested, "target.corruption", expected, given)
+        every = self.task == "attack" and self.attack.method == "corruptions"
+        expected = "none with attack.method 'corruptions', which applies them all"
+        require(given is None or not every, "target.corruption", expected, given)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain dictionaries of every setting."""

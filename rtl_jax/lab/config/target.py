@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from rtl_jax.data.corruptions.severities import CORRUPTIONS, LEAST, Corruption
 from rtl_jax.errors import require
 from rtl_jax.runtime import limits
 
@@ -32,6 +33,9 @@ class Target:
     # zero, from the highest down (paper, Table 2).
     low_pass: int | None = None
     low_pass_share: float | None = None  # the same as a share of the frequencies
+    # A common corruption of the test images alone and its severity, 1 to 5, such as fog:3; none:
+    # they are tested as they are.
+    corruption: str | None = None
 
     def __post_init__(self) -> None:
         require(bool(self.dataset), "target.dataset", "a data set", self.dataset)
@@ -79,6 +83,16 @@ class Target:
         require(good, "target.low_pass_share", f"a share of 1 to {most} frequencies", share)
         one = count is None or share is None
         require(one, "target.low_pass_share", "none with target.low_pass", share)
+        if self.corruption is not None:
+            expected = (
+                "NAME:SEVERITY, such as 'fog:3', with a severity of 1 to 5 and a name of "
+                f"{', '.join(CORRUPTIONS)} (frost is left out), or none"
+            )
+            good = Corruption.readable(self.corruption)
+            require(good, "target.corruption", expected, self.corruption)
+            good = self.image_size >= LEAST
+            expected = f"{LEAST} pixels or more with target.corruption"
+            require(good, "target.image_size", expected, self.image_size)
 
     @property
     def zeroed_frequencies(self) -> int:
@@ -87,6 +101,10 @@ class Target:
 
     @property
     def variant(self) -> str | None:
-        """What is done to all images, such as 'low_pass=1024'; None: nothing."""
-        done = {"low_resolution": self.low_resolution, "low_pass": self.zeroed_frequencies}
+        """What is done to images, such as 'low_pass=1024,corruption=fog:3'; None: nothing."""
+        done = {
+            "low_resolution": self.low_resolution,
+            "low_pass": self.zeroed_frequencies,
+            "corruption": self.corruption,
+        }
         return ",".join(f"{name}={value}" for name, value in done.items() if value) or None

@@ -13,7 +13,7 @@ from rtl_jax.data.source import shown
 from rtl_jax.data.subset import draw_test_subset
 from rtl_jax.lab.compatibility import name_differences
 from rtl_jax.lab.config import Experiment
-from rtl_jax.lab.inputs import draw_rows, load_network, load_target
+from rtl_jax.lab.inputs import as_tested, draw_rows, load_network, load_target
 from rtl_jax.lab.memory import Batch, require_memory
 from rtl_jax.models.network import Network
 from rtl_jax.runtime.digest import digest
@@ -23,10 +23,20 @@ from rtl_jax.train.program import Program
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Inputs:
-    """A source network and a target data set, loaded: what runs between them have in common."""
+    """A source network and a target data set, loaded: what runs between them have in common.
+
+    corrupted: the data set's test images with `target.corruption`; None: they are tested as they
+      are.
+    """
 
     source: Network
     dataset: Dataset
+    corrupted: ImageSet | None = None
+
+    @property
+    def test(self) -> ImageSet:
+        """The test images as networks see them."""
+        return self.dataset.test if self.corrupted is None else self.corrupted
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -88,7 +98,11 @@ class Job(FineTuning):
 
 def load_inputs(experiment: Experiment) -> Inputs:
     """Load the source and the target of an experiment; UserError where one is missing."""
-    return Inputs(load_network(experiment.source, experiment.seed), load_target(experiment.target))
+    dataset = load_target(experiment.target)
+    tested = (
+        None if experiment.target.corruption is None else as_tested(dataset.test, experiment.target)
+    )
+    return Inputs(load_network(experiment.source, experiment.seed), dataset, tested)
 
 
 def assemble(experiment: Experiment, inputs: Inputs) -> Job:
@@ -107,7 +121,7 @@ def assemble(experiment: Experiment, inputs: Inputs) -> Job:
         augmentation=experiment.augmentation,
         seed=experiment.seed,
         train_indices=train_indices,
-        test=dataset.test,
+        test=inputs.test,
         test_indices=test_indices,
     )
     job = Job(experiment=experiment, inputs=inputs, **fields)

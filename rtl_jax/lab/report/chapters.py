@@ -7,6 +7,7 @@ import pandas as pd
 
 from rtl_jax.lab.report import (
     accuracy,
+    corruptions,
     figures,
     influence,
     literature,
@@ -35,6 +36,7 @@ def compose(rows: pd.DataFrame, pictures: Sequence[Path] = ()) -> Report:
         ("The paper's figures", figures.figures(found) if found.last else []),
         ("Accuracy", accuracy.tables(found, pixels)),
         ("Robustness", robustness.curves(rows)),
+        ("Corruptions", corruptions.tables(rows)),
         ("Influence", influence.tables(rows)),
         ("Networks", networks.tables(rows)),
         ("Pictures", _pictures(pictures)),

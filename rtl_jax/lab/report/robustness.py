@@ -38,7 +38,7 @@ def curves(rows: pd.DataFrame) -> list[Element]:
             for each in rows[["dataset", "test_dataset", "variant"]].fillna("").to_numpy()
         ],
         network=[
-            _network(names[source, False], *trained)
+            network_name(names[source, False], *trained)
             for source, *trained in rows[
                 ["source", "frozen_batch_norm", "blocks", "num_images", *_PERTURBED]
             ].itertuples(index=False)
@@ -58,7 +58,7 @@ def curves(rows: pd.DataFrame) -> list[Element]:
     ]
 
 
-def _network(source: str, statistics: Any, blocks: Any, images: Any, *perturbed: Any) -> str:
+def network_name(source: str, statistics: Any, blocks: Any, images: Any, *perturbed: Any) -> str:
     """A source, or what was fine-tuned from it: then rows say how, and on what."""
     if pd.isna(statistics):
         return source

@@ -31,7 +31,7 @@ _TARGET = ["dataset", "test_dataset", "variant"]
 _ELSEWHERE = {
     *("source.checkpoint", "target.dataset", "target.num_images", "transfer.blocks"),
     *("target.test_dataset", "target.low_resolution", "target.low_pass", "target.low_pass_share"),
-    "target.fold",
+    *("target.fold", "target.corruption"),
     *WITHOUT_EFFECT,
 }
 

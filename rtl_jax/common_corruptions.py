@@ -1,0 +1,118 @@
+"""Accuracy under the common corruptions of Hendrycks and Dietterich (ICLR 2019)."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rtl_jax.attacks.base import LogitsFn
+from rtl_jax.attacks.structure import ModelStructure
+from rtl_jax.data.batching import padded_batches
+from rtl_jax.data.corruptions.corrupt import corrupt
+from rtl_jax.data.corruptions.errors import mean_corruption_error
+from rtl_jax.data.corruptions.severities import CORRUPTIONS, SEVERITIES, Corruption
+from rtl_jax.errors import UserError
+from rtl_jax.train.metrics import Metrics, measure
+
+
+@dataclasses.dataclass(frozen=True)
+class CorruptionAccuracy:
+    """Shares of images classified correctly.
+
+    clean: without a corruption.
+    by_corruption: for each corruption those at each of `severities`.
+    """
+
+    clean: float
+    by_corruption: Mapping[str, tuple[float, ...]]
+    severities: tuple[int, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over corruptions and severities."""
+        return float(np.mean(list(self.by_corruption.values())))
+
+    def mean_error(self, reference: "CorruptionAccuracy") -> float:
+        """The mean corruption error mCE, in percent of the reference's.
+
+        Raises UserError where other corruptions or severities were measured.
+        """
+        mine, theirs = (
+            {name: [1 - share for share in each] for name, each in one.by_corruption.items()}
+            for one in (self, reference)
+        )
+        if mine.keys() != theirs.keys() or self.severities != reference.severities:
+            raise UserError("mean_error: expected a reference with the same corruptions")
+        return mean_corruption_error(mine, theirs)
+
+
+def evaluate(
+    logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray, batch_size: int = 128
+) -> Metrics:
+    """Loss and hits of a function from images [N, H, W, 3] in [0, 1] to logits, as sums.
+
+    `images` are uint8. Raises UserError where logits are not finite.
+    """
+    model, arrays = ModelStructure.split(logits_fn)
+    total = Metrics.zero()
+    for rows, _, inside in padded_batches(len(images), batch_size):
+        pixels = jnp.asarray(images[rows])
+        total = total.add(_measure(model, arrays, pixels, jnp.asarray(labels[rows]), inside))
+    if not np.isfinite(float(total.loss)):
+        raise UserError("the network's logits are not finite: it has diverged, or is damaged")
+    return total
+
+
+@partial(jax.jit, static_argnums=0)
+def _measure(
+    model: ModelStructure, arrays: list, images: jax.Array, labels: jax.Array, inside: jax.Array
+) -> Metrics:
+    logits = model.join(arrays)(images.astype(jnp.float32) / 255)
+    return measure(logits, labels, inside)
+
+
+def corruption_accuracy(
+    logits_fn: LogitsFn,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    corruptions: Sequence[str] = (),
+    severities: Sequence[int] = SEVERITIES,
+    seed: int = 0,
+    batch_size: int = 128,
+    progress: Callable[[str], None] = lambda name: None,
+) -> CorruptionAccuracy:
+    """Measure accuracy under each corruption at each severity.
+
+    Args:
+      logits_fn: images float32 [N, H, W, 3] in [0, 1] to logits [N, C].
+      images: uint8 [N, H, W, 3], of the size that the function takes.
+      labels: int [N].
+      corruptions: their names, by default all of `CORRUPTIONS`.
+      severities: of 1 to 5.
+      seed: of what is random in corruptions.
+      batch_size: images in a program.
+      progress: called with 'NAME:SEVERITY' when that is done.
+
+    Raises:
+      UserError: unknown corruptions, other images, or logits that are not finite.
+    """
+    chosen = {
+        name: [Corruption.of(name, severity) for severity in severities]
+        for name in corruptions or CORRUPTIONS
+    }
+
+    def share(images: np.ndarray) -> float:
+        return evaluate(logits_fn, images, labels, batch_size).means()["accuracy"] / 100
+
+    def under(corruption: Corruption) -> float:
+        found = share(corrupt(images, corruption, seed))
+        progress(str(corruption))
+        return found
+
+    clean = share(images)
+    measured = {name: tuple(map(under, each)) for name, each in chosen.items()}
+    return CorruptionAccuracy(clean, measured, tuple(severities))

@@ -1,0 +1,36 @@
+"""A moving camera, or moving snow: a sum of shifted images."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Motion(NamedTuple):
+    """Of each of K shifted images [H, W, C]: its rows int32 [K, H], columns [K, W] and weight.
+
+    NumPy's or JAX's.
+    """
+
+    rows: Any
+    columns: Any
+    weights: Any
+
+
+def motion(height: int, width: int, radius: int, sigma: float, degrees: float) -> Motion:
+    """Weigh 2 radius + 1 shifts by half a Gaussian; edges are repeated.
+
+    As the package `imagecorruptions` has it; the published images were moved by ImageMagick.
+    """
+    steps = np.arange(2 * radius + 1)
+    weights = np.exp(-(steps**2) / (2 * sigma**2))
+    angle = math.radians(degrees)
+    down, right = (
+        -np.ceil(steps * part - 0.5).astype(int) for part in (math.sin(angle), math.cos(angle))
+    )
+    inside = (abs(down) < height) & (abs(right) < width)
+    rows, columns = (
+        np.clip(np.arange(size) - shift[:, None], 0, size - 1).astype(np.int32)
+        for size, shift in ((height, down), (width, right))
+    )
+    return Motion(rows, columns, (weights / weights.sum() * inside).astype(np.float32))

@@ -1,0 +1,156 @@
+"""Names of corruptions, and what each of the five severities means; without JAX.
+
+The authors published two sets of parameters: those of CIFAR-10-C, for 32 px, and those of
+ImageNet-C, for 224 px, which take far more from an image. Images whose shorter side has fewer than
+`LARGE` pixels get the former, others the latter.
+"""
+
+from typing import Any, NamedTuple
+
+from rtl_jax.errors import UserError
+
+LARGE = 128  # pixels
+LEAST = 16  # pixels; what a blur reaches must lie inside of an image
+SEVERITIES = (1, 2, 3, 4, 5)
+
+# Published, but made of photographs of frost that come with no licence to pass them on.
+OMITTED = "frost"
+
+Five = tuple[Any, Any, Any, Any, Any]
+
+
+class Severities(NamedTuple):
+    """The parameters of a corruption, as its function takes them, at severities 1 to 5.
+
+    small: CIFAR-10-C's. large: ImageNet-C's.
+    """
+
+    small: Five
+    large: Five
+
+
+# The authors wrote 244 for 224; displacements here are shares of the image's side.
+_SLIP = 244 / 224
+
+# In the order of the paper's tables.
+CORRUPTIONS: dict[str, Severities] = {
+    # Standard deviation.
+    "gaussian_noise": Severities((0.04, 0.06, 0.08, 0.09, 0.10), (0.08, 0.12, 0.18, 0.26, 0.38)),
+    # Photons at full brightness.
+    "shot_noise": Severities((500, 250, 100, 75, 50), (60, 25, 12, 5, 3)),
+    # Share of values that become black or white.
+    "impulse_noise": Severities((0.01, 0.02, 0.03, 0.05, 0.07), (0.03, 0.06, 0.09, 0.17, 0.27)),
+    # Radius of the disk, standard deviation of its smoothing.
+    "defocus_blur": Severities(
+        ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
+        ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
+    ),
+    # Standard deviation of the blur, reach of an exchange, rounds.
+    "glass_blur": Severities(
+        ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
+        ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
+    ),
+    # Radius, standard deviation.
+    "motion_blur": Severities(
+        ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
+        ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
+    ),
+    # Zoom factors from 1: their end, and their step.
+    "zoom_blur": Severities(
+        ((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01)),
+        ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
+    ),
+    # Mean and standard deviation of the flakes, their size, the least that shows, radius and
+    # standard deviation of their motion, what is left of the image's colours.
+    "snow": Severities(
+        (
+            (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
+            (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
+            (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+            (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
+            (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+        ),
+        (
+            (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
+            (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
+            (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
+            (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
+            (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+        ),
+    ),
+    # Thickness, decay of its details.
+    "fog": Severities(
+        ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
+        ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
+    ),
+    # Added to the value of hue, saturation and value.
+    "brightness": Severities((0.05, 0.1, 0.15, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4, 0.5)),
+    # What is left of differences from the mean.
+    "contrast": Severities((0.75, 0.5, 0.4, 0.3, 0.15), (0.4, 0.3, 0.2, 0.1, 0.05)),
+    # Size and smoothness of displacements, size of the affine part: shares of the side.
+    "elastic_transform": Severities(
+        ((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)),
+        (
+            (2 * _SLIP, 0.7 * _SLIP, 0.1 * _SLIP),
+            (2 * _SLIP, 0.08 * _SLIP, 0.2 * _SLIP),
+            (0.05 * _SLIP, 0.01 * _SLIP, 0.02 * _SLIP),
+            (0.07 * _SLIP, 0.01 * _SLIP, 0.02 * _SLIP),
+            (0.12 * _SLIP, 0.01 * _SLIP, 0.02 * _SLIP),
+        ),
+    ),
+    # What is left of the side.
+    "pixelate": Severities((0.95, 0.9, 0.85, 0.75, 0.65), (0.6, 0.5, 0.4, 0.3, 0.25)),
+    # Quality.
+    "jpeg_compression": Severities((80, 65, 58, 50, 40), (25, 18, 15, 10, 7)),
+}
+
+
+class Corruption(NamedTuple):
+    """A corruption and its severity, 1 to 5; as text 'fog:3'."""
+
+    name: str
+    severity: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Corruption":
+        """Read 'fog:3'. Raises UserError for an unknown name or severity."""
+        name, colon, severity = text.partition(":")
+        if not (colon and severity.isascii() and severity.isdigit()):
+            raise UserError(
+                f"corruption: expected NAME:SEVERITY, such as 'fog:3', received {text!r}"
+            )
+        return cls.of(name, int(severity))
+
+    @classmethod
+    def readable(cls, text: str) -> bool:
+        """Whether `parse` reads it."""
+        try:
+            return bool(cls.parse(text))
+        except UserError:
+            return False
+
+    @classmethod
+    def of(cls, name: str, severity: int) -> "Corruption":
+        """Check a name and a severity. Raises UserError for unknown ones."""
+        if name == OMITTED:
+            raise UserError(
+                "corruption: 'frost' is not there: the published one is made of photographs that "
+                "cannot be passed on; means are over the other fourteen"
+            )
+        if name not in CORRUPTIONS:
+            raise UserError(
+                f"corruption: expected one of {', '.join(CORRUPTIONS)}, received {name!r}"
+            )
+        if severity not in SEVERITIES:
+            raise UserError(f"corruption: expected a severity of 1 to 5, received {severity!r}")
+        return cls(name, severity)
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.severity}"
+
+    def parameters(self, height: int, width: int) -> tuple[Any, ...]:
+        """What its function takes for images of this size, the severity's numbers."""
+        tables = CORRUPTIONS[self.name]
+        five = tables.large if min(height, width) >= LARGE else tables.small
+        chosen = five[self.severity - 1]
+        return chosen if isinstance(chosen, tuple) else (chosen,)

@@ -1,0 +1,133 @@
+"""Accuracy under common corruptions, and the mean corruption error beside a reference's."""
+
+import numpy as np
+import pandas as pd
+
+from rtl_jax.data.corruptions.errors import mean_corruption_error
+from rtl_jax.lab.report import cells, names
+from rtl_jax.lab.report.elements import Element, Table
+from rtl_jax.lab.report.robustness import network_name
+from rtl_jax.lab.results import corruption_of
+
+KINDS = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+}
+NOTE = (
+    "Accuracy on corrupted test images in percent, over all severities that were measured; frost "
+    "is not among them. mCE: the sum of errors over severities as a share of the reference's, in "
+    "percent, averaged over corruptions; below 100 is better than {}. "
+)
+_PLACE = ["target", "blocks", "num_images", "frozen_batch_norm", "perturbation", "seed"]
+
+
+def tables(rows: pd.DataFrame) -> list[Element]:
+    """A line for each data set and network, and its accuracy under each corruption."""
+    rows = rows[(rows["method"] == "corruptions") & np.isfinite(rows["accuracy"])]
+    if rows.empty:
+        return []
+    known = names.source_names([(source, False) for source in rows["source"].unique()])
+    reference = names.reference({path: name for (path, _), name in known.items()})
+    rows = _described(rows, {path: name for (path, _), name in known.items()})
+    runs = {run: group for run, group in rows.groupby("run", sort=False)}
+    errors = {run: _errors(group) for run, group in runs.items()}
+    # Of a network that was measured twice, such as on more images, the later run counts.
+    firsts = rows.drop_duplicates("run").sort_values("time", kind="stable")
+    firsts = firsts.drop_duplicates(["target", "network", "seed"], keep="last").set_index("run")
+    against = {
+        tuple(first[_PLACE]): run
+        for run, first in firsts.iterrows()
+        if first["source_name"] == reference
+    }
+    kinds, each = [], []
+    for (target, network), group in firsts.groupby(["target", "network"], sort=False):
+        measured = [_by_name(runs[run]) for run in group.index]
+        common = [
+            mean_corruption_error(errors[run], errors[other])
+            for run, first in group.iterrows()
+            if (other := against.get(tuple(first[_PLACE]))) is not None
+            and _shape(errors[run]) == _shape(errors[other])
+        ]
+        head = [cells.text(target), cells.text(network)]
+        ending = [cells.count(len(group)), cells.count(int(group["num_test_images"].max()))]
+        kinds.append(
+            [
+                *head,
+                cells.mean([one["clean"] for one in measured]),
+                *(cells.mean(_means(measured, own)) for own in KINDS.values()),
+                cells.mean(_means(measured, [name for own in KINDS.values() for name in own])),
+                cells.mean(common),
+                *ending,
+            ]
+        )
+        each += [
+            [*head, cells.text(name), cells.mean(values), *ending]
+            for own in KINDS.values()
+            for name in own
+            if len(values := _means(measured, [name]))
+        ]
+    note = NOTE.format(f"{reference}, trained alike") + cells.INTERVALS
+    columns = ["data set", "network"]
+    last = ["seeds", "test images"]
+    return [
+        Table(
+            "corruptions",
+            "Accuracy under corruptions",
+            [*columns, "clean, %", *(f"{kind}, %" for kind in KINDS), "mean, %", "mCE, %", *last],
+            kinds,
+            note,
+        ),
+        Table(
+            "corruptions_each",
+            "Accuracy under each corruption",
+            [*columns, "corruption", "accuracy, %", *last],
+            each,
+            note,
+        ),
+    ]
+
+
+def _described(rows: pd.DataFrame, sources: dict[str, str]) -> pd.DataFrame:
+    """With the target, the network, the corruption's name and its severity; "" and 0: none."""
+    found = [corruption_of(variant) for variant in rows["variant"]]
+    alone = rows["variant"].fillna("").str.replace(r",?corruption=.*", "", regex=True)
+    places = rows[["dataset", "test_dataset"]].fillna("").assign(variant=alone)
+    trained = ["frozen_batch_norm", "blocks", "num_images", "perturbation", "train_eps", "beta"]
+    return rows.assign(
+        target=[names.target_name(*map(str, each)) for each in places.to_numpy()],
+        source_name=[sources[source] for source in rows["source"]],
+        network=[
+            network_name(sources[source], *each)
+            for source, *each in rows[["source", *trained]].itertuples(index=False)
+        ],
+        corruption=[one.name if one else "" for one in found],
+        severity=[one.severity if one else 0 for one in found],
+        **{name: rows[name].astype("string").fillna("") for name in _PLACE[1:5]},
+    )
+
+
+def _errors(run: pd.DataFrame) -> dict[str, list[float]]:
+    """Of each corruption the errors, in percent, by severity."""
+    corrupted = run[run["corruption"] != ""].sort_values("severity")
+    return {
+        str(name): (100 - group["accuracy"]).tolist()
+        for name, group in corrupted.groupby("corruption")
+    }
+
+
+def _shape(errors: dict[str, list[float]]) -> dict[str, int]:
+    return {name: len(values) for name, values in errors.items()}
+
+
+def _by_name(run: pd.DataFrame) -> dict[str, float]:
+    """Mean accuracy by corruption, and 'clean'."""
+    means = run.groupby("corruption")["accuracy"].mean()
+    return {str(name) or "clean": float(mean) for name, mean in means.items()}
+
+
+def _means(measured: list[dict[str, float]], own: "list[str] | tuple[str, ...]") -> list[float]:
+    """For each seed the mean over those of `own` that were measured."""
+    found = ([one[name] for name in own if name in one] for one in measured)
+    return [float(np.mean(values)) for values in found if values]

@@ -1,0 +1,195 @@
+"""Corrupted test images as a setting and as a task: rows, resumption, tables, mistakes."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rtl_jax as rtl
+from rtl_jax.data.augmentation import PRESETS
+from rtl_jax.data.corruptions.corrupt import corrupt
+from rtl_jax.data.corruptions.errors import corruption_errors, mean_corruption_error
+from rtl_jax.data.corruptions.severities import Corruption
+from rtl_jax.data.dataset import ImageSet
+from rtl_jax.data.variants import at_size, corrupted
+from rtl_jax.errors import UserError
+from rtl_jax.lab import results
+from rtl_jax.lab.attack import corruptions as task
+from rtl_jax.lab.attack.task import run_attack
+from rtl_jax.lab.config import Attack, Experiment, Source, Target, freeze
+from rtl_jax.lab.finetune.job import prepare
+from rtl_jax.lab.finetune.task import run_finetune
+from rtl_jax.lab.report.chapters import compose
+from rtl_jax.lab.tasks import run
+from rtl_jax.models.network import Network
+from rtl_jax.train.recipe import Recipe
+
+TARGET = Target("digits", image_size=16, num_images=100, num_test_images=40)
+FINETUNING = Experiment(
+    source=Source("random", "resnet18", "small", (1,), (8,)),
+    target=TARGET,
+    augmentation=PRESETS["none"],
+    transfer=Recipe(blocks=0, head_fit="ridge", frozen_batch_norm="source"),
+)
+FOGGED = dataclasses.replace(FINETUNING, target=dataclasses.replace(TARGET, corruption="fog:4"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fine-tuning that is tested on clean images, and one that is tested in fog."""
+    workdir = tmp_path_factory.mktemp("trained")
+    for experiment in (FINETUNING, FOGGED):
+        run_finetune(experiment, workdir)
+    return workdir
+
+
+def experiment(trained: Path, **settings) -> Experiment:
+    chosen = {"corruptions": ("contrast", "fog"), "severities": (1, 4), "batch_size": 20}
+    return Experiment(
+        task="attack",
+        target=dataclasses.replace(TARGET, num_test_images=None),
+        attack=Attack(method="corruptions", runs=str(trained), **{**chosen, **settings}),
+    )
+
+
+def test_images_are_corrupted_by_their_content() -> None:
+    """So that a subset, or another order, has the same images."""
+    test = at_size(prepare(FINETUNING).dataset.test.take(np.arange(9)), 16)
+    assert test.images.shape == (9, 16, 16, 3) and test.images.dtype == np.uint8
+    whole = corrupted(test, Corruption("fog", 4))
+    rows = np.array([7, 2, 4])
+    np.testing.assert_array_equal(
+        corrupted(test.take(rows), Corruption("fog", 4)).images, whole.images[rows]
+    )
+    assert len({image.tobytes() for image in whole.images.astype(int) - test.images}) == 9
+
+
+def test_training_and_names_stay(trained: Path) -> None:
+    """Test images alone are corrupted; the run has a name of its own, clean ones keep theirs."""
+    clean, fogged = prepare(FINETUNING), prepare(FOGGED)
+    assert clean.run != fogged.run
+    assert clean.experiment.fingerprint() == FINETUNING.fingerprint()
+    np.testing.assert_array_equal(clean.training_images.images, fogged.training_images.images)
+    test = at_size(clean.test_images, 16)
+    expected = corrupted(test, Corruption("fog", 4))
+    np.testing.assert_array_equal(fogged.test_images.images, expected.images)
+    rows = results.last_epochs(results.read_rows(trained)).set_index("run")
+    assert rows.loc[fogged.run, "variant"] == "corruption=fog:4"
+    assert rows["variant"].isna().tolist() == (rows.index != fogged.run).tolist()
+    assert rows.loc[clean.run, "accuracy"] > rows.loc[fogged.run, "accuracy"]
+
+
+def test_rows_are_the_fine_tunings_and_the_library_s(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = run(experiment(trained), tmp_path)
+    said = capsys.readouterr().out
+    assert "contrast" in said and "without a corruption" in said and "figures" not in said
+    # Both fine-tunings left the same network, whose images are the same: it is measured once.
+    assert len(rows) == 5 and rows["eps"].isna().all()
+    tuned = results.last_epochs(results.read_rows(trained))
+    fogged = rows[rows["variant"] == "corruption=fog:4"]["accuracy"]
+    expected = tuned[tuned["variant"].notna()]["accuracy"].item()
+    assert fogged.tolist() == pytest.approx([expected])
+    (place, _) = sorted(trained.glob("runs/*/network"))
+    network, test = Network.load(place), prepare(FINETUNING).test_images
+    found = rtl.corruption_accuracy(
+        network, test.images, test.labels, names=["contrast"], severities=[1, 4]
+    )
+    by_name = rows.set_index(rows["variant"].fillna(""))["accuracy"] / 100
+    names = [f"corruption=contrast:{severity}" for severity in (1, 4)]
+    assert found.by_corruption["contrast"] == pytest.approx(by_name[names].to_numpy(), abs=0.026)
+    assert found.mean == pytest.approx(np.mean(found.by_corruption["contrast"]))
+    assert compose(rows).sections  # the report has a chapter of it
+
+
+def test_what_is_measured_is_not_measured_again(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    real = task.corrupted
+
+    def once(images: ImageSet, corruption: Corruption) -> ImageSet:
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(str(corruption))
+        return real(images, corruption)
+
+    monkeypatch.setattr(task, "corrupted", once)
+    with pytest.raises(KeyboardInterrupt):
+        run_attack(experiment(trained), tmp_path)
+    assert done == ["contrast:1", "contrast:4", "fog:1"]
+    again: list[str] = []
+    monkeypatch.setattr(
+        task,
+        "corrupted",
+        lambda images, one: again.append(str(one)) or real(images, one),
+    )
+    rows = run_attack(experiment(trained), tmp_path)
+    assert again == ["fog:4"]
+    assert len(rows) == 5 and not list(tmp_path.glob("runs/*/batches"))
+
+
+def test_a_report_has_the_mean_corruption_error() -> None:
+    """Errors of 20 and 40 beside 40 and 40, and 10 and 30 beside 20 and 20: 75 and 100 %."""
+    shares = {
+        "bundled:natural": {"": 99, "fog:1": 60, "fog:2": 60, "snow:1": 80, "snow:2": 80},
+        "bundled:l2": {"": 98, "fog:1": 80, "fog:2": 60, "snow:1": 90, "snow:2": 70},
+    }
+    known = {"method": "corruptions", "num_classes": 10, "num_test_images": 50, "num_devices": 1}
+    rows = [
+        results.row(
+            Experiment(task="attack", source=Source(source), target=TARGET),
+            **known,
+            run=source,
+            accuracy=accuracy,
+            variant=f"corruption={text}" if text else None,
+        )
+        for source, each in shares.items()
+        for text, accuracy in each.items()
+    ]
+    (chapter,) = (
+        one for one in compose(results.frame(rows)).sections if one.title == "Corruptions"
+    )
+    table, each = chapter.elements
+    lines = {line[1].text: [cell.text for cell in line] for line in table.rows}
+    columns = table.columns
+    assert [lines["bundled:natural"][columns.index(name)] for name in ("clean, %", "mCE, %")] == [
+        "99.00",
+        "100.00",
+    ]
+    assert lines["bundled:l2"][columns.index("mCE, %")] == "87.50"
+    assert lines["bundled:l2"][columns.index("mean, %")] == "75.00"
+    assert [cell.text for cell in each.rows[0]][2:4] == ["snow", "80.00"]
+
+
+def test_corruption_errors_are_the_papers() -> None:
+    mine, theirs = {"a": [10, 30], "b": [5, 5]}, {"a": [20, 20], "b": [10, 30]}
+    assert corruption_errors(mine, theirs) == {"a": 100, "b": 25}
+    assert mean_corruption_error(mine, theirs) == 62.5
+    assert np.isnan(mean_corruption_error({"a": [1]}, {"a": [0]}))
+
+
+def test_python_has_it_too() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    found = rtl.corrupt(images, "contrast", severity=5, seed=1)
+    np.testing.assert_array_equal(found, corrupt(images, Corruption("contrast", 5), 1))
+    with pytest.raises(UserError, match="frost"):
+        rtl.corrupt(images, "frost")
+
+
+def test_mistakes_are_named() -> None:
+    for settings, message in (
+        ({"target": {"corruption": "mist:1"}}, r"target\.corruption: expected NAME.* 'mist:1'"),
+        ({"target": {"corruption": "frost:1"}}, r"target\.corruption: .*frost is left out"),
+        ({"task": "choose", "target": {"corruption": "fog:1"}}, r"none with task 'choose'"),
+        ({"target": {"corruption": "fog:1", "image_size": 8}}, r"image_size: expected 16 pixels"),
+        ({"attack": {"corruptions": ("frost",)}}, r"attack\.corruptions: .*frost is left out"),
+        ({"attack": {"method": "corruptions"}}, r"unless the task is 'attack'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            freeze(settings)
+    both = {"target": {"corruption": "fog:1"}, "attack": {"method": "corruptions"}}
+    with pytest.raises(UserError, match="which applies them all"):
+        freeze({"task": "attack", **both})
