@@ -165,7 +165,7 @@ def _count(
         return image + smoothing.sigma * noise
 
     def votes(first: jax.Array, total: int) -> tuple[jax.Array, jax.Array]:
-        """Count votes [N, C] of `draws` draws from `first`, up to `total`; return if all are finite."""
+        """Count the votes [N, C] of `draws` draws from `first` up to `total`, and check logits."""
         numbers = first + jnp.arange(draws)
         copies = jax.vmap(lambda one: jax.vmap(noisy, (0, 0, None))(keys, images, one))(numbers)
         logits = logits_fn(copies.reshape(-1, *images.shape[1:]))
