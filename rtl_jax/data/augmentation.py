@@ -56,6 +56,6 @@ PRESETS = {
 
 
 def augmentation(name: str) -> Augmentation:
-    """The preset of that name. Raises UserError, listing the presets, if there is none."""
+    """Return the preset of that name. Raises UserError, listing the presets, if unknown."""
     require(name in PRESETS, "augmentation", f"one of {', '.join(PRESETS)}", name)
     return PRESETS[name]
