@@ -283,7 +283,7 @@ def _placed(
 
 
 def _content(batches: AttackBatches, settings: AutoAttack) -> str:
-    """Return a directory name that is a digest of the model, the images and the settings."""
+    """Return a directory name by content, so that other models or images never share files."""
     leaves, kinds = jax.tree.leaves(batches.logits_fn), jax.Array | np.ndarray
     weights = [leaf for leaf in leaves if isinstance(leaf, kinds)]
     expected = "a model that is a pytree, such as Partial(apply, params), to recognise it by"

@@ -20,7 +20,7 @@ class ModelStructure(NamedTuple):
 
     @classmethod
     def split(cls, logits_fn: LogitsFn) -> tuple["ModelStructure", list]:
-        """Split a model into its structure and its arrays."""
+        """Split a model into its hashable structure and its arrays."""
         leaves, structure = jax.tree.flatten(logits_fn)
         arrays = [leaf if isinstance(leaf, jax.Array | np.ndarray) else None for leaf in leaves]
         pairs = zip(arrays, leaves, strict=True)

@@ -1,4 +1,4 @@
-"""Images and labels: where they come from, and which of them a run uses."""
+"""Images and labels: datasets, and the subsets that runs use."""
 
 from rtl_jax.data.dataset import Dataset, ImageSet
 from rtl_jax.data.sources import load_dataset

@@ -1,4 +1,4 @@
-"""Settings of what may be done to training images, and the presets."""
+"""Settings and presets of data augmentation."""
 
 import dataclasses
 
@@ -42,13 +42,13 @@ class Augmentation:
 
     @property
     def is_identity(self) -> bool:
-        """Whether every image stays as it is, so that features can be kept."""
+        """Whether images are unchanged, so that features can be cached."""
         return self == Augmentation()
 
 
 PRESETS = {
     "none": Augmentation(),
-    # The authors train on every one of their six data sets with this, digits included.
+    # The authors train with this on all six of their datasets, including digits.
     "paper": Augmentation(
         crop_padding=4, flip=True, brightness=0.25, contrast=0.25, saturation=0.25, rotation=2.0
     ),
@@ -56,6 +56,6 @@ PRESETS = {
 
 
 def augmentation(name: str) -> Augmentation:
-    """The preset of that name. Raises UserError, listing the presets, if there is none."""
+    """Return the preset of that name. Raises UserError, listing the presets, if unknown."""
     require(name in PRESETS, "augmentation", f"one of {', '.join(PRESETS)}", name)
     return PRESETS[name]

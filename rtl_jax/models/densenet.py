@@ -109,7 +109,7 @@ ARCHITECTURES = {
 
 
 class DenseLayer(nnx.Module):
-    """Normalise, activate and convolve, twice; the result is appended to the input."""
+    """Normalisation, activation and convolution, twice; the result is appended to the input."""
 
     def __init__(
         self, arch: DenseNetArchitecture, inputs: int, *, dtype: jnp.dtype, method: ConvMethod

@@ -152,7 +152,7 @@ def require_size(description: Description) -> None:
 
 
 def require_blocks(description: Description, field: str) -> None:
-    """Raise UserError for an absurd number of blocks, which `field` lists."""
+    """Raise UserError for an absurd number of blocks, given by stage in `field`."""
     sizes = getattr(description, field)
     expected = f"positive numbers, at most {limits.BLOCKS:,} blocks in all"
     require(min(sizes, default=0) > 0 and sum(sizes) <= limits.BLOCKS, field, expected, sizes)

@@ -177,7 +177,10 @@ ARCHITECTURES = {
 
 
 class InvertedResidual(nnx.Module):
-    """Widen (1x1), convolve depthwise, narrow (1x1); with a shortcut if the shape is unchanged."""
+    """An inverted residual, with a shortcut if the shape is unchanged.
+
+    1x1 expansion, depthwise convolution, 1x1 projection.
+    """
 
     def __init__(
         self,

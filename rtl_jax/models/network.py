@@ -122,7 +122,7 @@ class Network:
 
     @property
     def head(self) -> HeadWeights:
-        """The last, linear layer."""
+        """The final linear layer."""
         return HeadWeights(*(self.params[path] for path in self.architecture.head))
 
     def logits_fn(

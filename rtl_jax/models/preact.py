@@ -138,7 +138,7 @@ ARCHITECTURES = {
 
 
 class PreActBlock(nnx.Module):
-    """Normalise, activate and convolve, twice; with a shortcut."""
+    """Normalisation, activation and convolution, twice, with a shortcut."""
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ class FineTuning:
 
     @property
     def key(self) -> jax.Array:
-        """The key of the batches and the augmentation."""
+        """The key for the batch order and the augmentation."""
         return jax.random.fold_in(jax.random.key(self.seed), 1)
 
     @property

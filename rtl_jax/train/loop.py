@@ -72,7 +72,7 @@ class NoLog:
 
 
 class Loop:
-    """Train to the end, from the last checkpoint if there is one.
+    """A training, from the last checkpoint or the start to its end.
 
     Args:
       training, state: the results of `begin`.

@@ -27,7 +27,7 @@ from rtl_jax.train.settings import TrainingSettings
 def step_schedule(
     learning_rate: float, drop: float, drop_every: int, steps_per_epoch: int
 ) -> optax.Schedule:
-    """Torch's StepLR: the rate of step t is learning_rate * drop^(epoch // drop_every).
+    """Return torch's StepLR: the rate of step t is learning_rate * drop^(epoch // drop_every).
 
     Epochs count from 0 here, so 100 epochs with drop_every 33 drop after 33, 66 and 99.
     """
