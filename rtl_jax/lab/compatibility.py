@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from rtl_jax.data import Dataset, ImageSet, draw_test_subset
-from rtl_jax.data.folds import deal
 from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Target
+from rtl_jax.lab.inputs import in_fold
 from rtl_jax.models.network import Network
 from rtl_jax.runtime.digest import image_digests
 from rtl_jax.runtime.progress import say
@@ -40,8 +40,8 @@ def draw_test_images(target: Target, dataset: Dataset) -> np.ndarray:
     In cross-validation they are the fold's. Ascending, int64 [N].
     """
     labels = dataset.test.labels
-    if target.fold is not None and target.folds is not None:
-        return np.flatnonzero(deal(labels, target.folds) == target.fold)
+    if target.fold is not None:
+        return np.flatnonzero(in_fold(target, dataset.test))
     number = target.num_test_images
     if number is not None and number > len(labels):
         say(f"{dataset.name} has {len(labels)} test images, not {number}: all are used", once=True)

@@ -65,9 +65,15 @@ def draw_rows(target: Target, dataset: Dataset, seed: int) -> tuple[np.ndarray, 
     """
     labels, classes = dataset.train.labels, dataset.num_classes
     every = np.arange(len(labels))
-    if target.fold is None or target.folds is None:
+    if target.fold is None:
         test = draw_test_subset(dataset.test.labels, target.num_test_images, classes)
         return draw_subset(labels, target.num_images, seed, classes), test
-    inside = deal(labels, target.folds, same_images(dataset.train)) == target.fold
+    inside = in_fold(target, dataset.train)
     outside = every[~inside]
     return outside[draw_subset(labels[outside], target.num_images, seed, classes)], every[inside]
+
+
+def in_fold(target: Target, images: ImageSet) -> np.ndarray:
+    """Return which images, bool [N], are in the fold `target.fold`; equal images share a fold."""
+    assert target.folds is not None
+    return deal(images.labels, target.folds, same_images(images)) == target.fold

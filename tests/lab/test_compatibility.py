@@ -1,5 +1,6 @@
 """What a network may be used on: its own size, its own classes, images that it has not seen."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -17,6 +18,7 @@ from rtl_jax.lab.compatibility import (
     with_own_labels,
 )
 from rtl_jax.lab.config import Target
+from rtl_jax.lab.inputs import draw_rows
 from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
@@ -126,3 +128,16 @@ def test_a_fold_is_its_own_test_set() -> None:
     folds = deal(data.test.labels, 3)
     drawn = draw_test_images(Target("d", folds=3, fold=1), data)
     assert drawn.tolist() == np.flatnonzero(folds == 1).tolist()
+
+
+def test_a_fold_is_tested_on_what_was_held_out_where_pictures_repeat() -> None:
+    once = images([0, 1] * 12)
+    twice = ImageSet(np.repeat(once.images, 2, axis=0), np.repeat(once.labels, 2))
+    data = dataclasses.replace(dataset(["a", "b"], [0, 1]), train=twice, test=twice)
+    for fold in range(3):
+        target = Target("d", folds=3, fold=fold)
+        train, held_out = draw_rows(target, data, seed=0)
+        assert draw_test_images(target, data).tolist() == held_out.tolist()
+        assert len(train) + len(held_out) == 48
+        seen = {image.tobytes() for image in twice.images[train]}
+        assert not any(image.tobytes() in seen for image in twice.images[held_out])
