@@ -76,7 +76,17 @@ def test_every_name_is_there_and_says_what_it_is() -> None:
         rtl.fine_tune  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["api", "sklearn", "models.network"])
+DOCUMENTED = [
+    "api.transfer",
+    "api.robustness",
+    "api.prediction",
+    "api.explanation",
+    "sklearn",
+    "models.network",
+]
+
+
+@pytest.mark.parametrize("module", DOCUMENTED)
 def test_the_examples_of_docstrings_run(module: str) -> None:
     found = doctest.testmod(importlib.import_module(f"rtl_jax.{module}"))
     assert found.attempted > 4 and found.failed == 0

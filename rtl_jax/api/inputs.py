@@ -1,0 +1,61 @@
+"""Images and labels as users pass them, as the library takes them."""
+
+import contextlib
+import warnings
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from rtl_jax.data.arrays import as_uint8, encode_labels
+from rtl_jax.data.transforms import prepare
+from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, LogitsFn, Network
+from rtl_jax.runtime.digest import image_digests
+from rtl_jax.runtime.switches import pinned
+
+Labelled = tuple[Any, Any]  # images and labels
+
+
+def numbers_of(model: Network | LogitsFn) -> contextlib.AbstractContextManager[None]:
+    """Pin JAX's switches for a network; a function keeps its caller's, such as float64."""
+    return pinned() if isinstance(model, Network) else contextlib.nullcontext()
+
+
+def prepared(
+    model: Network | LogitsFn, images: Any, labels: Any
+) -> tuple[LogitsFn, np.ndarray, np.ndarray]:
+    """Convert to the inputs of attacks: a function, float images and int labels."""
+    if not isinstance(model, Network):
+        return model, np.asarray(images), np.asarray(labels)
+    names = model.class_names or class_numbers(model)
+    classes = encode_labels(labels, names)
+    warn_of_training_images(model, as_uint8(np.asarray(images)))
+    return model.logits_fn(), resized(model, images), classes
+
+
+def resized(network: Network, images: Any) -> np.ndarray:
+    """Float images [N, S, S, 3] in [0, 1] of the network's size."""
+    array = np.asarray(images)
+    whole = as_uint8(array)  # checks shape and range; floats stay as they are
+    pixels = whole if array.dtype == np.uint8 else np.clip(array, 0, 1).reshape(whole.shape)
+    size = network.image_size or DEFAULT_IMAGE_SIZE
+    parts = [
+        np.asarray(prepare(jnp.asarray(pixels[start : start + 256]), size))
+        for start in range(0, len(pixels), 256)
+    ]
+    # Resizing may leave [0, 1] by a rounding error.
+    return np.clip(np.concatenate(parts), 0, 1)
+
+
+def warn_of_training_images(network: Network, images: np.ndarray) -> None:
+    seen = network.training_images or frozenset()
+    if number := sum(one in seen for one in image_digests(images)):
+        warnings.warn(
+            f"the network was trained on {number} of these {len(images)} images: accuracy on "
+            "them says nothing about others",
+            stacklevel=4,
+        )
+
+
+def class_numbers(network: Network) -> tuple[str, ...]:
+    return tuple(map(str, range(network.num_classes)))

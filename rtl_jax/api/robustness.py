@@ -1,0 +1,244 @@
+"""Measure robustness: attacks, certificates and common corruptions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rtl_jax import attacks, common_corruptions, smoothing
+from rtl_jax.api.inputs import numbers_of, prepared
+from rtl_jax.attacks import Adversarial, AutoAttack, Evaluation
+from rtl_jax.common_corruptions import CorruptionAccuracy
+from rtl_jax.data.arrays import as_uint8
+from rtl_jax.data.batching import padded_batches
+from rtl_jax.data.corruptions.corrupt import corrupt as corrupt_images
+from rtl_jax.data.corruptions.severities import SEVERITIES, Corruption
+from rtl_jax.models.network import LogitsFn, Network
+from rtl_jax.smoothing import Certified, Smoothing
+
+
+def attack(
+    model: Network | LogitsFn,
+    images: Any,
+    labels: Any,
+    eps: float,
+    settings: Any,
+    *,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> Adversarial:
+    """Search the ball around each image for a misclassified image (paper, section 3).
+
+    Args:
+      model: a network, or any function from images in [0, 1] to logits.
+      images: as for `finetune`; a network resizes them to its own size.
+      labels: the true classes: names or numbers for a network, numbers for a function.
+      eps: the radius, for pixels in [0, 1].
+      settings: such as `rtl.PGD("l2")`.
+      seed: the seed of the attack's random numbers.
+      batch_size: images per program.
+
+    Returns:
+      NumPy arrays with the images found, their success, norms and losses; and `robust_accuracy`.
+
+    Warns:
+      UserWarning: if some images are training images of the network.
+
+    Raises:
+      UserError: if the arguments are inconsistent or logits are not finite.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+        >>> found = rtl.attack(rtl.load("bundled:l2"), images, [0] * 4, 0.5, rtl.PGD("l2", steps=2))
+        >>> found.images.shape, bool((found.norms <= 0.5).all())
+        ((4, 32, 32, 3), True)
+    """
+    with numbers_of(model):
+        logits_fn, pixels, classes = prepared(model, images, labels)
+        key, parts = jax.random.key(seed), []
+        for rows, number, _ in padded_batches(len(classes), batch_size):
+            found = attacks.attack(
+                logits_fn,
+                jnp.asarray(pixels[rows]),
+                jnp.asarray(classes[rows]),
+                eps,
+                settings,
+                key,
+                indices=jnp.asarray(rows),
+            )
+            parts.append(jax.tree.map(lambda leaf, n=number: np.asarray(leaf)[:n], found))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def autoattack(
+    model: Network | LogitsFn,
+    images: Any,
+    labels: Any,
+    eps: float,
+    settings: AutoAttack,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> Evaluation:
+    """Evaluate robust accuracy with AutoAttack (Croce and Hein, 2020).
+
+    Args:
+      model: a network, or any function from images in [0, 1] to logits.
+      images: as for `finetune`; a network resizes them to its own size.
+      labels: the true classes: names or numbers for a network, numbers for a function.
+      eps: the radius, for pixels in [0, 1].
+      settings: such as `rtl.AutoAttack("linf")`.
+      seed: the seed of all random numbers.
+      batch_size: images per program; by default 16 on a CPU, 256 on an accelerator.
+
+    Returns:
+      `robust_accuracy`, `accuracies` after each attack, adversarial images, and warnings.
+
+    Warns:
+      UserWarning: if some images are training images of the network.
+
+    Raises:
+      UserError: if the arguments are inconsistent or logits are not finite.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.linspace(0.2, 0.8, 2 * 4 * 4 * 3).reshape(2, 4, 4, 3)
+        >>> def logits_fn(images):  # of any JAX model
+        ...     mean = images.mean((1, 2, 3))[:, None]
+        ...     return np.array([1.0, -1.0]) * (0.5 - mean)
+        >>> settings = rtl.AutoAttack("linf", attacks=("apgd-ce",), steps=10)
+        >>> rtl.autoattack(logits_fn, images, np.array([0, 1]), 0.01, settings).robust_accuracy
+        1.0
+    """
+    with numbers_of(model):
+        inputs, key = prepared(model, images, labels), jax.random.key(seed)
+        return attacks.autoattack(*inputs, eps, settings, key, batch_size=batch_size)
+
+
+def certify(
+    model: Network | LogitsFn,
+    images: Any,
+    labels: Any,
+    settings: Smoothing,
+    *,
+    seed: int = 0,
+    batch_size: int = 128,
+) -> Certified:
+    """Certify L2 radii by randomised smoothing (Cohen et al., 2019).
+
+    The certificates are for the smoothed classifier, a majority vote over noisy copies of an image.
+    Fine-tune on noise of the same sigma (`perturbation="gaussian"`), since other networks lose most
+    of their accuracy under noise.
+
+    Args:
+      model: as for `attack`.
+      images: as for `attack`.
+      labels: as for `attack`.
+      settings: such as `rtl.Smoothing(sigma=0.25)`.
+      seed: the seed of the noise.
+      batch_size: noisy images per program.
+
+    Returns:
+      Classes, radii, and `certified_accuracy(radius)`.
+
+    Raises:
+      UserError: if the arguments are inconsistent or logits are not finite.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.linspace(0.2, 0.8, 2 * 4 * 4 * 3).reshape(2, 4, 4, 3)
+        >>> def logits_fn(images):  # of any JAX model
+        ...     mean = images.mean((1, 2, 3))[:, None]
+        ...     return np.array([1.0, -1.0]) * (0.5 - mean)
+        >>> found = rtl.certify(logits_fn, images, np.array([0, 1]), rtl.Smoothing(samples=1000))
+        >>> found.certified_accuracy(0.25)
+        1.0
+    """
+    with numbers_of(model):
+        inputs, key = prepared(model, images, labels), jax.random.key(seed)
+        return smoothing.certify(*inputs, settings, key, batch_size=batch_size)
+
+
+def corrupt(images: Any, name: str, severity: int = 3, *, seed: int = 0) -> np.ndarray:
+    """Corrupt images as ImageNet-C and CIFAR-10-C are (Hendrycks and Dietterich, 2019).
+
+    Args:
+      images: uint8, or float in [0, 1], [N, H, W, 3], of 16 pixels or more. Parameters are those of
+        CIFAR-10-C below 128 pixels, and of ImageNet-C from there on.
+      name: gaussian_noise, shot_noise, impulse_noise, defocus_blur, glass_blur, motion_blur,
+        zoom_blur, snow, fog, brightness, contrast, elastic_transform, pixelate or
+        jpeg_compression. Frost is left out: docs/corruptions.md.
+      severity: 1 to 5.
+      seed: of what is random.
+
+    Returns:
+      Images of the same shape and dtype.
+
+    Raises:
+      UserError: the arguments are not as above.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+        >>> rtl.corrupt(images, "fog", severity=3).shape
+        (2, 32, 32, 3)
+    """
+    as_uint8(images)  # checks shape and range; floats stay as they are
+    return corrupt_images(np.asarray(images), Corruption.of(name, severity), seed)
+
+
+def corruption_accuracy(
+    model: Network | LogitsFn,
+    images: Any,
+    labels: Any,
+    *,
+    names: Sequence[str] = (),
+    severities: Sequence[int] = SEVERITIES,
+    seed: int = 0,
+    batch_size: int = 128,
+) -> CorruptionAccuracy:
+    """Measure accuracy under the common corruptions, each at five severities.
+
+    Args:
+      model: as for `attack`.
+      images: as for `attack`.
+      labels: as for `attack`.
+      names: of the corruptions, as for `corrupt`; by default all fourteen.
+      severities: of 1 to 5.
+      seed: of what is random in corruptions.
+      batch_size: images in a program.
+
+    Returns:
+      `clean` and `mean` accuracy, `by_corruption`, and `mean_error(reference)`: mCE in percent of
+      another network's.
+
+    Warns:
+      UserWarning: some images are among those that the network was trained on.
+
+    Raises:
+      UserError: the arguments do not fit, or logits are not finite.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+        >>> network = rtl.load("bundled:l2")
+        >>> found = rtl.corruption_accuracy(
+        ...     network, images, [0] * 4, names=["contrast"], severities=[5]
+        ... )
+        >>> found.by_corruption.keys(), found.mean_error(found)
+        (dict_keys(['contrast']), 100.0)
+    """
+    with numbers_of(model):
+        logits_fn, pixels, classes = prepared(model, images, labels)
+        return common_corruptions.corruption_accuracy(
+            logits_fn,
+            as_uint8(pixels),
+            classes,
+            corruptions=names,
+            severities=severities,
+            seed=seed,
+            batch_size=batch_size,
+        )

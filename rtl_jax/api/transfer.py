@@ -1,0 +1,197 @@
+"""Load and fine-tune networks, and choose what to fine-tune."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, overload
+
+from rtl_jax import transferability
+from rtl_jax.data.arrays import as_uint8, class_names_of, encode_labels
+from rtl_jax.data.augmentation import Augmentation, augmentation
+from rtl_jax.data.dataset import ImageSet
+from rtl_jax.errors import UserError
+from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, Network
+from rtl_jax.models.sources import load_source
+from rtl_jax.runtime.switches import pinned
+from rtl_jax.train.finetuning import FineTuning, start
+from rtl_jax.train.loop import fit
+from rtl_jax.train.recipe import Recipe
+from rtl_jax.transferability import Candidate
+from rtl_jax.transferability.choose import DRAWS
+
+# For few labels: frozen blocks keep their statistics, so that their features are computed once.
+# `Recipe()` is the paper's, with 100 epochs and batch statistics.
+FEW_LABELS = Recipe(
+    blocks=1,
+    frozen_batch_norm="source",
+    epochs=30,
+    batch_size=32,
+    learning_rate=0.03,
+    head="uniform",
+)
+
+
+@pinned()
+def load(checkpoint: str, *, arch: str = "", seed: int = 0, **shape: Any) -> Network:
+    """Load a network.
+
+    Args:
+      checkpoint: 'bundled:NAME' (natural, l2, linf4, ...), the directory of a network or a finished
+        run, a PyTorch file (.pt .pth .ckpt .safetensors), 'hf:OWNER/REPO/FILE' on the Hugging Face
+        Hub, or 'random'.
+      arch: the architecture to draw at random, or that the file must contain.
+      seed: the seed of a random network.
+      shape: options of a random network: `stem`, `stage_sizes`, `stage_widths`.
+
+    Raises:
+      UserError: if the checkpoint is missing (the message says where to get it), is damaged, or has
+        another architecture.
+
+    Example:
+        >>> import rtl_jax as rtl
+        >>> rtl.load("bundled:l2").architecture.num_blocks
+        8
+    """
+    return load_source(checkpoint, arch=arch, seed=seed, **shape)
+
+
+@overload
+def finetune(
+    source: Network, images: Any, labels: Any, *, seeds: int = 0, **settings: Any
+) -> Network: ...
+@overload
+def finetune(
+    source: Network, images: Any, labels: Any, *, seeds: Iterable[int], **settings: Any
+) -> list[Network]: ...
+@pinned()
+def finetune(
+    source: Network,
+    images: Any,
+    labels: Any,
+    *,
+    seeds: int | Iterable[int] = 0,
+    class_names: Sequence[str] | None = None,
+    image_size: int | None = None,
+    augment: str | Augmentation = "none",
+    perturb: Any = None,
+    recipe: Recipe = FEW_LABELS,
+    **changes: Any,
+) -> Network | list[Network]:
+    """Fine-tune a source on labelled images: a new head and the last blocks (paper, section 3.2).
+
+    Args:
+      source: the network to start from.
+      images: uint8, or float in [0, 1], [N, H, W, 3], [N, H, W, 1] or [N, H, W].
+      labels: [N], of any type; each distinct label is a class.
+      seeds: seeds of the head and the batch order. Several seeds train in one compiled program and
+        yield a list of networks.
+      class_names: the classes in the order of their indices; by default the sorted labels.
+      image_size: the size to which images are resized; by default that of the source.
+      augment: 'none', 'paper', or an `Augmentation`.
+      perturb: an attack such as `rtl.PGD("l2", steps=5)`, with any threat model, that perturbs
+        training images within the recipe's `eps`: adversarial fine-tuning (the paper's equation
+        1). For PGD and noise, `perturbation="pgd", norm="l2", eps=0.5` is shorter; adding
+        `beta=6.0` gives TRADES.
+      recipe: all other settings; by default `FEW_LABELS`. `rtl.Recipe()` has the paper's.
+      changes: fields of the recipe to change: `blocks`, `epochs`, `learning_rate`, `batch_size`...
+
+    Returns:
+      The fine-tuned network, with its classes, its image size and its training images; or a list
+      with one network per seed.
+
+    Raises:
+      UserError: if images, labels or settings are not as above, or training diverges.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> labels = ["cat", "dog"] * 4
+        >>> network = rtl.finetune(rtl.load("bundled:l2"), images, labels, blocks=0, epochs=2)
+        >>> network.class_names, network.predict_proba(images).shape
+        (('cat', 'dog'), (8, 2))
+        >>> networks = rtl.finetune(
+        ...     rtl.load("bundled:l2"), images, labels, seeds=range(3), blocks=0, epochs=1
+        ... )
+        >>> len(networks)
+        3
+    """
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    if unknown := sorted(changes.keys() - fields):
+        raise UserError(f"finetune: there is no setting {', '.join(unknown)}: see rtl.Recipe")
+    names = class_names_of(labels) if class_names is None else tuple(map(str, class_names))
+    train = ImageSet(as_uint8(images), encode_labels(labels, names))
+    chosen = dataclasses.replace(recipe, **changes)
+    tunings = [
+        FineTuning(
+            **start(
+                source,
+                train,
+                class_names=names,
+                image_size=image_size or source.image_size or DEFAULT_IMAGE_SIZE,
+                recipe=chosen,
+                augmentation=augmentation(augment) if isinstance(augment, str) else augment,
+                seed=int(seed),
+                perturb=perturb,
+            )
+        )
+        for seed in (seeds if isinstance(seeds, Iterable) else [seeds])
+    ]
+    if not tunings:
+        raise UserError("finetune: seeds: expected one or more, received none")
+    networks = fit(tunings)
+    return networks if isinstance(seeds, Iterable) else networks[0]
+
+
+@pinned()
+def choose(
+    sources: Mapping[str, Network] | Iterable[str],
+    images: Any,
+    labels: Any,
+    *,
+    blocks: Sequence[int] = (0, 1, 3),
+    image_size: int | None = None,
+    num_images: Sequence[int] = (),
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> list[Candidate]:
+    """Rank sources and numbers of blocks for labelled images, without fine-tuning any network.
+
+    The criterion is the leave-one-out loss of closed-form heads on frozen features.
+    docs/choosing.md reports how well this predicts which source fine-tunes best.
+
+    Args:
+      sources: names as for `load`, or a mapping from any names to networks.
+      images: as for `finetune`; at least two per class, and at most 2,000 in total.
+      labels: as for `finetune`.
+      blocks: the candidate numbers of last blocks to fine-tune.
+      image_size: the size to which images are resized; by default each source's own size.
+      num_images: sizes of random subsets, two of every class or more, for a learning curve of each
+        candidate, `curve`: leave-one-out accuracy at each size with a 95 % interval.
+      draws: the number of subsets of each size.
+      seed: the seed of the subsets.
+
+    Returns:
+      A `Candidate` for each source and number of blocks, the most promising first.
+
+    Raises:
+      UserError: if images, labels or sizes are not as above, or a network has fewer blocks.
+
+    Example:
+        >>> import numpy as np, rtl_jax as rtl
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+        >>> ranked = rtl.choose(["bundled:l2", "bundled:natural"], images, ["cat", "dog"] * 4)
+        >>> len(ranked), ranked[0].behind
+        (6, 0.0)
+    """
+    named = sources if isinstance(sources, Mapping) else {one: load(one) for one in sources}
+    names = class_names_of(labels)
+    train = ImageSet(as_uint8(images), encode_labels(labels, names))
+    return transferability.choose(
+        named,
+        train,
+        len(names),
+        blocks,
+        image_size=image_size,
+        num_images=num_images,
+        draws=draws,
+        seed=seed,
+    )
