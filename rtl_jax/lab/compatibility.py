@@ -90,7 +90,7 @@ def with_own_labels(name: str, network: Network, dataset: Dataset, images: Image
 
 
 def other_classes(network: Network, names: tuple[str, ...]) -> bool:
-    """Whether these are not the classes that a network knows, so that its head is of no use.
+    """Return whether the classes differ from the network's, which makes its head useless.
 
     Classes that one side does not name are taken for the same where their number is.
     """

@@ -18,7 +18,7 @@ from rtl_jax.runtime.paths import cache_path
 
 
 def load_network(source: Source, seed: int = 0) -> Network:
-    """The network that the group `source` describes; `seed` draws a random one.
+    """Load the network that the group `source` describes; `seed` draws a random one.
 
     Raises UserError as `load_source` does.
     """

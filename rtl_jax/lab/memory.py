@@ -1,4 +1,4 @@
-"""Memory that batches of images take in a network, estimated before any of them meets it.
+"""Estimates of the memory that batches of images need in a network, made before running it.
 
 An estimate here is a least: it counts the outputs of convolutions and matrix products, and nothing
 that a compiler could do without. What is refused would not have ended well; what is not may still
@@ -23,7 +23,7 @@ Use = Literal["look", "attack", "train"]
 
 
 class Batch(NamedTuple):
-    """Images that meet a network at once.
+    """Images that pass through a network at once.
 
     setting: what says how many. split: where training begins.
     """
@@ -79,7 +79,7 @@ def image_bytes(
 def _layers(
     architecture: Architecture, image_size: int, split: int, dtype: jnp.dtype
 ) -> tuple[list[int], list[int]]:
-    """Bytes of the outputs of the layers before the split point and behind it, of one image."""
+    """Return the bytes of one image's layer outputs before and after the split point."""
     network = definition(architecture, dtype=dtype, method="xla")
 
     def front(params: Variables, batch_stats: Variables, images: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The rows that a fine-tuning leaves."""
+"""The rows that a fine-tuning records."""
 
 import time
 from collections.abc import Mapping

@@ -59,7 +59,7 @@ class SourceTraining:
 
     @property
     def num_images(self) -> int:
-        """Training images."""
+        """The number of training images."""
         return self.train.num_images if isinstance(self.train, Stream) else len(self.train)
 
     def keys(self) -> tuple[Keys, jax.Array]:

@@ -91,7 +91,7 @@ def vertical_ticks(chart: Chart) -> list[float]:
 
 
 def reach(half: float) -> float:
-    """Half an interval; nothing where there is none."""
+    """Return half an interval, or 0 if there is none."""
     return half if math.isfinite(half) else 0.0
 
 

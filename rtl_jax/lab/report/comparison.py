@@ -1,4 +1,4 @@
-"""Which of several fine-tunings of one target and size is best, and whether that is sure."""
+"""The best of several fine-tunings of one target and size, and its significance."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ class Difference(NamedTuple):
 
     @property
     def sure(self) -> bool:
-        """Whether the interval excludes zero; one that is not known excludes nothing."""
+        """Whether the interval excludes zero; an unknown interval does not."""
         return self.ahead - self.half > 0
 
 

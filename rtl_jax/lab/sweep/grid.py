@@ -31,7 +31,7 @@ class Cell:
         return self.experiment.target.num_images
 
     def member(self, seed: int) -> Experiment:
-        """The run of one seed."""
+        """Return the run of one seed."""
         return dataclasses.replace(self.experiment, seed=seed)
 
 

@@ -1,4 +1,4 @@
-"""A grid of pictures: images in the first row, what each network makes of them below."""
+"""A grid of pictures: images in the first row, each network's results below."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class Row(NamedTuple):
 
 
 def draw_rows(path: epath.Path, rows: Sequence[Row]) -> None:
-    """Draw rows of as many pictures each to a file."""
+    """Draw rows of equally many pictures to a file."""
     number = len(rows[0].pictures)
     height = sum(1.3 if row.titles else 1.1 for row in rows)
     figure, grid = subplots(1.1 * number, height + 0.2, len(rows), number)

@@ -1,4 +1,4 @@
-"""What a network looks at: the gradient of its loss with respect to the pixels.
+"""Saliency maps: the gradient of the loss with respect to the pixels.
 
 That of a robust network follows what is to be seen, that of a natural one looks like noise;
 `total_variation` puts a number to it.
