@@ -1,4 +1,4 @@
-"""What is asked of a layout: how the checkpoints of a family are named, and what they hold."""
+"""The interface of a layout: the names and contents of a family's checkpoints."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ class NoTorchNetworkError(UserError):
 
 
 class Option(NamedTuple):
-    """What no tensor's shape shows, with a flag of its own.
+    """A property that no tensor's shape reveals, with a flag of its own.
 
     default: what is taken where nobody says; None: what the shapes suggest, or a UserError.
     values: those that there are, or `float`. words: for the help of the flag.
@@ -29,7 +29,7 @@ class Option(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One respect in which a network may differ; of two changes of a `kind` only one can be.
+    """A way in which a network may differ; changes of the same `kind` exclude each other.
 
     name: the flags that say it. fields: of the architecture.
     """
@@ -119,13 +119,13 @@ class Layout:
         return bool(set(architecture.to_dict()) & set(architecture.OPTIONS))
 
     def changes(self, architecture: Any) -> Iterator[Change]:
-        """The other architectures that the same tensors fit."""
+        """Return the other architectures that the same tensors fit."""
         for name, option in self.options.items():
             for value in option.values if isinstance(option.values, tuple) else ():
                 yield Change(name, f"--{name.replace('_', '-')} {value}", {name: value})
 
     def hints(self, architecture: Any, problems: Sequence[str]) -> list[str]:
-        """What to say of a near miss, by the lines of `mismatches`."""
+        """Return hints on a near miss, from the lines of `mismatches`."""
         return []
 
     def image_size(self, architecture: Any) -> int:
@@ -171,7 +171,7 @@ class Layout:
 
 
 def majority(values: Iterable[int]) -> int:
-    """The value that most have; 0 where there are none."""
+    """Return the most common value, or 0 if there are none."""
     return next((value for value, _ in Counter(values).most_common(1)), 0)
 
 
@@ -185,7 +185,7 @@ def named(found: Any, known: Mapping[str, Any], otherwise: str) -> Any:
 
 
 def mismatches(layout: Layout, architecture: Any, shapes: Mapping[str, Shape]) -> list[str]:
-    """A line for every tensor that is missing, left over or of the wrong shape, both shown."""
+    """Return a line for every tensor that is missing, left over or misshapen, with its shapes."""
     expected = {entry.torch_name: entry.torch_shape for entry in layout.entries(architecture)}
     received = {n: s for n, s in shapes.items() if not layout.computes_nothing(n)}
     lines = [f"missing: {name} {expected[name]}" for name in expected if name not in received]
