@@ -1,4 +1,4 @@
-"""Intervals and paired differences: every number that a table or a page shows comes from here."""
+"""Confidence intervals and paired differences, for every table and page."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ CONFIDENCE = 0.95
 def mean_interval(
     values: Sequence[float] | pd.Series | np.ndarray, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
-    """The mean and half the width of its interval by Student's t, 95 %; nan for one value."""
+    """Return the mean and half its 95 % Student's t interval; nan for one value."""
     numbers = np.asarray(values, float)
     if len(numbers) < 2:
         return float(numbers.mean()), float("nan")
@@ -27,7 +27,7 @@ def paired_difference(one: pd.Series, other: pd.Series) -> tuple[float, float]:
 
 
 def wilson_interval(accuracy: float, number: int) -> tuple[float, float]:
-    """The 95 % Wilson interval (low, high), in percent, of an accuracy in percent."""
+    """Return the 95 % Wilson interval (low, high), in percent, of an accuracy in percent."""
     # Imported here, for it takes half a second.
     from scipy.stats import binomtest
 

@@ -69,7 +69,7 @@ class SourceTraining:
         return Keys(order, *jax.random.split(steps)), validation
 
     def provenance(self) -> dict[str, Any]:
-        """What the trained network knows of itself; of streamed images there are too many."""
+        """Return the provenance of the trained network; streamed images are too many to include."""
         return {
             "kind": "pretrained",
             "run": self.run,

@@ -11,7 +11,7 @@ from rtl_jax.lab.statistics import CONFIDENCE, mean_interval
 
 
 class Difference(NamedTuple):
-    """By how much the best is ahead of a rival, in points of percent, and half its interval.
+    """The lead of the best over a rival, in percentage points, and half its interval.
 
     Both are nan for no seed in common, `half` for one.
     """
@@ -35,7 +35,7 @@ class Comparison:
 
     @property
     def rival(self) -> str:
-        """The closest one by its mean."""
+        """The rival with the closest mean."""
         return next(iter(self.rivals))
 
     @property
@@ -44,7 +44,7 @@ class Comparison:
         return all(difference.sure for difference in self.rivals.values())
 
     def sentence(self, rival: str) -> str:
-        """The outcome against a rival in words."""
+        """Describe the outcome against a rival in words."""
         ahead, half, seeds = self.rivals[rival]
         if seeds < 2:
             return f"{self.best} against {rival}: inconclusive, with {seeds or 'no'} seed in common"

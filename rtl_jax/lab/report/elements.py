@@ -55,7 +55,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """Where a series is at `x`: a mean over `number` seeds and half its 95 % interval.
+    """A point of a series at `x`: a mean over `number` seeds and half its 95 % interval.
 
     `half` is nan where one seed alone gives no interval.
     """

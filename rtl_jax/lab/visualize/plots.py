@@ -10,7 +10,7 @@ from rtl_jax.lab.plotting import save, subplots
 
 
 class Row(NamedTuple):
-    """A line of pictures, float [N, H, W, 3] in [0, 1]: its name, and a title for each or none."""
+    """A row of pictures, float [N, H, W, 3] in [0, 1], with its name and optional titles."""
 
     name: str
     pictures: np.ndarray
