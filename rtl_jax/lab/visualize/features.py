@@ -89,7 +89,7 @@ def require_units(architecture: Architecture, settings: Visualize, name: str) ->
 
 
 def choose_units(network: Network, seen: np.ndarray, settings: Visualize) -> np.ndarray:
-    """The features to raise at each image, int [U, N], as the settings choose them.
+    """Return the features to raise at each image, int [U, N], as the settings choose them.
 
     `seen` are the features at the images, [N, D].
     """
