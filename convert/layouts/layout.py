@@ -97,7 +97,7 @@ class Layout:
         return {}
 
     def stem_words(self, architecture: Any) -> str:
-        """What the first layers do, for the report."""
+        """Describe the first layers, for the report."""
         return ""
 
     def describes(self, architecture: Any) -> bool:
@@ -105,7 +105,7 @@ class Layout:
         return True
 
     def described(self, architecture: Any) -> str:
-        """The options of an architecture in words."""
+        """Describe the options of an architecture in words."""
         return ", ".join(f"{name} {getattr(architecture, name)}" for name in self.options)
 
     def stated(self, architecture: Any) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class Layout:
         return []
 
     def image_size(self, architecture: Any) -> int:
-        """The pixels of an image's edge for which such a network is made."""
+        """Return the image size, in pixels per side, for which such a network is made."""
         return 224
 
     def torch_module(self, architecture: Any) -> Any:
@@ -144,7 +144,7 @@ class Layout:
         raise self.incomparable(architecture)
 
     def incomparable(self, architecture: Any) -> "NoTorchNetworkError":
-        """What is to be said where `torch_words` has no network of this description."""
+        """Return the error to raise if `torch_words` has no network of this description."""
         return NoTorchNetworkError(
             f"--check: {self.torch_words} cannot be built as {architecture.name} with "
             f"{self.described(architecture) or 'these sizes'}, so there is nothing to compare "
