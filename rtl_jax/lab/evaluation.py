@@ -142,8 +142,8 @@ def robustness(
     *,
     last: bool,
 ) -> list[dict[str, float]]:
-    """Robust accuracy as it is looked at while a network trains: AutoAttack, which takes long,
-    after the last epoch alone, any other attack every time.
+    """Return robust accuracy during training: AutoAttack, which is slow, only after the last epoch,
+    any other attack at every evaluation.
     """
     if settings.method == "autoattack":
         return ensemble(network, settings, weights, images, key) if last else []

@@ -1,4 +1,4 @@
-"""From settings to a network and a data set."""
+"""Loading of a network and a data set from settings."""
 
 import dataclasses
 from pathlib import Path
@@ -28,7 +28,7 @@ def load_network(source: Source, seed: int = 0) -> Network:
 def load_target(target: Target, cache_dir: str | Path | None = None) -> Dataset:
     """The images that the group `target` describes, all of them; raises UserError as it does.
 
-    The numbers of images that a run draws from them are left to the run.
+    The run itself draws its subsets from them.
     """
     dataset = load_dataset(
         target.dataset,
@@ -51,7 +51,7 @@ def load_target(target: Target, cache_dir: str | Path | None = None) -> Dataset:
 def draw_rows(target: Target, dataset: Dataset, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Which images of `load_target`'s set a run trains on, as drawn, and is tested on, ascending.
 
-    Of cross-validation, `seed` draws among the images outside of the fold. Raises UserError as
+    In cross-validation, `seed` draws from the images outside the fold. Raises UserError as
     `draw_subset`, `draw_test_subset` and `deal`.
     """
     labels, classes = dataset.train.labels, dataset.num_classes

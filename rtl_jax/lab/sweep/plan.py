@@ -51,7 +51,7 @@ KNOWN = {
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """A cell, how many of its runs are done, and what the others cost, where that is known."""
+    """A cell, the number of its finished runs, and the cost of the others, if known."""
 
     cell: Cell
     done: int
@@ -71,7 +71,7 @@ _KINDS = ("source", "target")  # what a cell's pair is, as what is absent is nam
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All cells of a sweep, and the sources and targets that are not there."""
+    """All cells of a sweep, and the missing sources and targets."""
 
     planned: tuple[Planned, ...]
     absent: tuple[str, ...]
