@@ -1,4 +1,4 @@
-"""What accelerators can do in a second, by their makers, and the time of a program at that."""
+"""Accelerators' peak rates per second by their makers, and a program's time at those rates."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ class Chip:
     topology: str | None = None
 
     def seconds(self, operations: float, moved: float) -> float:
-        """The least time of a program: what it computes or what it moves takes longer."""
+        """Return the minimum time of a program: the larger of its compute and memory times."""
         return max(operations / self.operations, moved / self.bytes)
 
 
@@ -29,5 +29,5 @@ CHIPS = {
 
 
 def chip_of(device_kind: str) -> Chip | None:
-    """The accelerator that JAX calls so; None where it is not known."""
+    """Return the accelerator that JAX calls by this name, or None if unknown."""
     return next((chip for chip in CHIPS.values() if chip.kind in device_kind), None)

@@ -1,4 +1,4 @@
-"""Times of several functions on a machine that is not always equally fast."""
+"""Interleaved timings of several functions, for machines of varying speed."""
 
 import statistics
 import time
@@ -17,7 +17,7 @@ class Times(NamedTuple):
 
 
 def medians(functions: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, Times]:
-    """The times of each function, over so many rounds in which each runs once.
+    """Return the times of each function over rounds in which each runs once.
 
     Each must return when its work is done. One more round goes ahead, untimed, to compile. On
     a machine that others use too, the processor's work says more than the clock; then set

@@ -1,4 +1,4 @@
-"""What a measurement was made on and with."""
+"""The hardware and software behind a measurement."""
 
 import datetime
 import os

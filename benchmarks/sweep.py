@@ -50,7 +50,7 @@ CLASSES = 10
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much is run."""
+    """The size of a benchmark."""
 
     seeds: int = 8
     images: int = 200
@@ -97,7 +97,7 @@ def pair_of(size: Size, arch: ResNetArchitecture | None = None) -> Inputs:
 
 
 def jobs_of(size: Size, mode: str, blocks: int, pair: Inputs) -> list[Job]:
-    """A job for each seed, without augmentation."""
+    """Return a job for each seed, without augmentation."""
     experiment = Experiment(
         task="sweep",
         source=Source("noise"),

@@ -10,8 +10,8 @@ L2 ball of radius 4; it took 81 s on two cores that were busy with other work. T
 gradients of the loss by the pixels; it needs images of the network's own classes, or networks that
 were fine-tuned on the target: --config.visualize.sources=WORKDIR,WORKDIR.
 
-Expected: what the robust network wants to see is smooth, in strokes; the natural one's is noise.
-`roughness` puts a number to it.
+Expected: smooth strokes from the robust network, noise from the natural one. `roughness`
+quantifies it.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""Checkpoints of PyTorch into networks of `rtl_jax`, and back.
+"""Conversion of PyTorch checkpoints to `rtl_jax` networks, and back.
 
 `convert` and `ensure_converted` are the whole interface for other code; `rtl-jax convert`
 is the command. Only `--check` and the export to .pth need torch.

@@ -24,7 +24,7 @@ def ask_of_names(checkpoint: Checkpoint, layout: Layout, known: Mapping[str, Any
 
 
 def _names(checkpoint: Checkpoint) -> list[str]:
-    """What a file and its network are called."""
+    """Return the names of a file and its network."""
     names = (checkpoint.entries.get("arch"), checkpoint.path.name)
     return [name for name in names if isinstance(name, str)]
 

@@ -21,7 +21,7 @@ from rtl_jax.convert.inert import shown
 from rtl_jax.convert.tensors import MAX_DIMENSIONS, Tensor
 from rtl_jax.errors import UserError
 
-# Everything that reading a malformed file can raise; what else is raised is a defect of ours.
+# Everything that reading a malformed file can raise; any other exception is our bug.
 READ_ERRORS = (
     ValueError,
     TypeError,
@@ -198,7 +198,7 @@ def _raw(path: Path, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarra
 
 
 def _unknown(path: Path, head: bytes, file: IO[bytes]) -> UserError:
-    """What a file is that is no checkpoint, and what to do about it."""
+    """Return the error that says what a file is, if no checkpoint, and what to do about it."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<body")):
         return UserError(

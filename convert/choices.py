@@ -1,4 +1,4 @@
-"""What no file says of its network, and what its user overrules."""
+"""Facts about a network that its file does not state, and overrides by the user."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

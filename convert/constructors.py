@@ -1,4 +1,4 @@
-"""What calls in a pickle make: tensors, arrays and dictionaries, by functions of ours alone."""
+"""Construction of the tensors, arrays and dictionaries of a pickle, by our own functions alone."""
 
 import math
 from collections.abc import Callable
@@ -180,14 +180,14 @@ def allowed(name: Global) -> bool:
 
 
 def construct(name: Global, arguments: tuple) -> Any:
-    """What a call of an allowed name gives, by functions of ours; NotImplemented for the rest."""
+    """Return the result of calling an allowed name, by our own functions, or NotImplemented."""
     if name in _CONSTRUCTORS:
         return _CONSTRUCTORS[name](*arguments)
     return NotImplemented
 
 
 def as_tensor(value: Any) -> Tensor | None:
-    """The tensor that an entry of a state dict is, or None."""
+    """Return the tensor in a state dict's entry, or None if it is not one."""
     if isinstance(value, _NumpyArray):
         return value.tensor
     return value if isinstance(value, Tensor) else None

@@ -1,4 +1,4 @@
-"""From a torch checkpoint to a network on disk."""
+"""Conversion of a torch checkpoint to a network on disk."""
 
 import contextlib
 import errno
@@ -172,7 +172,7 @@ def _is_whole(destination: Path, digest: str) -> bool:
 
 
 def _stamp(path: Path) -> list[int]:
-    """What changes when a file is replaced or written; [] where there is none."""
+    """Return values that change when a file is replaced or written; [] if it does not exist."""
     if not path.exists():
         return []
     stat = path.stat()
@@ -180,7 +180,7 @@ def _stamp(path: Path) -> list[int]:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
+    """Return the sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

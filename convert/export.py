@@ -1,4 +1,4 @@
-"""From a network on disk to a file for PyTorch, ONNX or StableHLO, to timm's folder or the hub."""
+"""Export of a network to PyTorch, ONNX or StableHLO, to a timm folder or to the hub."""
 
 import os
 from collections.abc import Callable

@@ -140,7 +140,7 @@ def _given(values: np.ndarray) -> Tensor:
 
 
 def without_head(prefix: str, head: Head) -> UserError:
-    """What is to be said of a network that has no head which can be read."""
+    """Return the error for a network without a readable head."""
     words = head.layouts[0].words
     under = f" under {shown(prefix)!r}" if prefix else ""
     way = (

@@ -1,4 +1,4 @@
-"""Where in a checkpoint the network is: which of its dictionaries, and which tensors of that."""
+"""The location of the network in a checkpoint: its dictionary, and the tensors in it."""
 
 import fnmatch
 from collections.abc import Mapping, Sequence
@@ -137,7 +137,7 @@ def _no_key(key: str, every: Sequence[tuple[str, Mapping]]) -> list[tuple[str, M
 
 
 def _odd(state: Mapping[Any, Any]) -> str | None:
-    """What stands in the place of a weight, such as a quantised tensor, or None."""
+    """Describe what stands in for a weight, such as a quantised tensor; None if nothing does."""
     for name, value in state.items():
         if isinstance(value, Opaque) and isinstance(name, str) and name.endswith(".weight"):
             return (

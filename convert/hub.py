@@ -56,7 +56,7 @@ def _whole(source: str, repo: str, report: Callable[[str], Any]) -> Path:
 
 
 class _AbsentError(UserError):
-    """The repository is there, and has no such file."""
+    """The repository exists but does not contain the file."""
 
 
 def expanded(path: str | os.PathLike) -> Path:
@@ -102,7 +102,7 @@ _TOKEN = "log in again (hf auth login), or give another token in HF_TOKEN"
 
 
 def _advice(error: Exception, repo: str, file: str, address: str) -> str:
-    """What went wrong on the way to the hub, and what to do about it."""
+    """Explain why access to the hub failed, and what to do about it."""
     from huggingface_hub import errors, get_token
 
     by_hand = (

@@ -1,4 +1,4 @@
-"""What a pickle names, as data: stand-ins that run nothing, and how they are shown."""
+"""Inert stand-ins for the names in a pickle, and how they are printed."""
 
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ class Buildable:
 def shown(value: object) -> str:
     """A name or number from an untrusted file, safe to print: ASCII, no control codes, short.
 
-    Of any other object only the type is shown: a small pickle can have an endless `repr`.
+    For any other object only the type is shown, since a small pickle can have an endless `repr`.
     """
     if type(value) is int and value.bit_length() <= 64:
         return str(value)

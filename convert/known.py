@@ -1,4 +1,4 @@
-"""Published checkpoints by their short names: the list of them, and which file a name is of."""
+"""Published checkpoints: the list of their short names, and the file behind each."""
 
 import difflib
 from collections.abc import Callable

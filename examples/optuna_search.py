@@ -1,4 +1,4 @@
-"""Optuna drives the outer loop: learning rate, weight decay and number of blocks for one's images.
+"""Search learning rate, weight decay and number of blocks for your images with Optuna.
 
     pip install optuna
     python examples/optuna_search.py
@@ -25,7 +25,7 @@ SEEDS = (0, 1)
 def cross_validated(
     source: rtl.Network, images: np.ndarray, labels: np.ndarray, **recipe: float
 ) -> float:
-    """The mean accuracy, in [0, 1], over three folds and the seeds."""
+    """Return the mean accuracy, in [0, 1], over three folds and the seeds."""
     hits = []
     for train, test in StratifiedKFold(3, shuffle=True, random_state=0).split(images, labels):
         networks = rtl.finetune(source, images[train], labels[train], seeds=SEEDS, **recipe)

@@ -68,7 +68,7 @@ def draw_digits(figure) -> None:
 
 
 def draw_curves(axis, workdir: str) -> None:
-    """Accuracy over the radius: a thin line for each network, and their mean."""
+    """Draw accuracy over the radius: a thin line for each network, and their mean."""
     rows = rtl.read_rows(workdir)
     rows = rows[rows["method"] == "pgd"]
     for source, name in SOURCES.items():

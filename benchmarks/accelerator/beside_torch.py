@@ -173,7 +173,7 @@ def _median(call: Callable[[], Any], *, quick: bool) -> float:
 
 
 def _second(call: Callable[[], Any]) -> float:
-    """Of a long call's two runs the second."""
+    """Return the seconds of a long call's second run."""
     call()
     started = time.perf_counter()
     call()

@@ -24,7 +24,7 @@ class Results:
         temporary.replace(self.path)
 
     def measure(self, name: str, function: Callable[[], Any]) -> Any:
-        """Put what `function` returns, or why there is nothing: a part goes on without it."""
+        """Store what `function` returns, or why it failed; the part continues either way."""
         started = time.monotonic()
         try:
             value = function()

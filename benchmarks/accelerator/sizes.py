@@ -1,4 +1,4 @@
-"""How large everything is: as in the paper, or tiny, to see that all of it runs."""
+"""Problem sizes: those of the paper, or tiny ones for a smoke test."""
 
 from benchmarks.programs import Programs
 from rtl_jax.models.architecture import ResNetArchitecture, architecture

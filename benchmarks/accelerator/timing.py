@@ -1,4 +1,4 @@
-"""Times of a program on this machine's accelerator, beside what its compiler says of it."""
+"""Timings of a program on this machine's accelerator, beside its compiler's estimates."""
 
 import math
 import statistics
@@ -20,7 +20,7 @@ _MOST_TIMINGS, _LEAST_TIMINGS = 20, 5
 
 
 def peaks(*, tiny: bool) -> dict[str, Any]:
-    """What this accelerator reaches: a large bfloat16 matrix product, and a copy of its memory."""
+    """Measure the accelerator's peaks with a large bfloat16 matrix product and a memory copy."""
     size, number = (512, 2**22) if tiny else (8192, 2**29)
     one, other = (
         jax.random.normal(jax.random.key(seed), (size, size), jnp.bfloat16) for seed in (0, 1)

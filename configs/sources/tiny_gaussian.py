@@ -2,7 +2,7 @@
 
     python run.py --config configs/sources/tiny_gaussian.py --workdir runs/tiny_gaussian
 
-`bundled:gaussian` is what this left. N(0, 1) for every pixel, projected onto the L2 ball of 0.5: a
+This run produced `bundled:gaussian`. N(0, 1) for every pixel, projected onto the L2 ball of 0.5: a
 random point of its sphere, clamped to [0, 1].
 """
 

@@ -2,7 +2,7 @@
 
     python run.py --config configs/sources/tiny_l2.py --workdir runs/tiny_l2
 
-`bundled:l2` is what this left. The paper's eps of 3 at 224 px is 0.43 at 32 px by root mean
+This run produced `bundled:l2`. The paper's eps of 3 at 224 px is 0.43 at 32 px by root mean
 square (eps shrinks with the edge); 0.5 is what is customary at this size. One step of 1.25 eps
 from a random point of the sphere costs a third more than natural training; the paper's PGD(20)
 would cost fifteen times as much: --config.pretraining.steps=20

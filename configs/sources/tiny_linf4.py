@@ -2,7 +2,7 @@
 
     python run.py --config configs/sources/tiny_linf4.py --workdir runs/tiny_linf4
 
-`bundled:linf4` is what this left. The paper's own eps: an Linf radius does not depend on
+This run produced `bundled:linf4`. The paper's own eps: an Linf radius does not depend on
 the size of the image. The step is 1.25 eps, as "fast" adversarial training has it.
 """
 

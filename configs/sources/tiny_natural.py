@@ -2,7 +2,7 @@
 
     python run.py --config configs/sources/tiny_natural.py --workdir runs/tiny_natural
 
-`bundled:natural` is what this left; its card says what it cost and how good it is. The six differ
+This run produced `bundled:natural`; its card says what it cost and how good it is. The six differ
 in the perturbation of their training images and in nothing else (paper, sections 3 and 7):
 tiny_l2, tiny_linf4, tiny_linf8, tiny_pgd1 and tiny_gaussian begin from this file.
 

@@ -2,7 +2,7 @@
 
     python run.py --config configs/sources/tiny_pgd1.py --workdir runs/tiny_pgd1
 
-`bundled:pgd1` is what this left. The ball is that of `bundled:l2`; the paper's step of 6 at eps 3
+This run produced `bundled:pgd1`. The ball is that of `bundled:l2`; the paper's step of 6 at eps 3
 leaves the ball and is projected back, so that every image is changed by all of eps, if the clamping
 to [0, 1] lets it.
 """

@@ -2,7 +2,8 @@
 
     python run.py --config configs/study/scratch.py --workdir runs/study
 
-Every block trains, as long as the others do (configs/study/transfer.py): what sources are worth.
+Every block trains, for as many epochs as in configs/study/transfer.py, to show the value of
+sources.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""Sizes that many tensors show, put to the vote: a single wrong one is later named as wrong."""
+"""Sizes inferred by majority vote over tensors, so that a single wrong one is later reported."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""One array under torch's name and under ours.
+"""Arrays and their names in torch and in Flax.
 
 torch keeps a convolution as [out, in, height, width] and a linear layer as [out, in]; Flax as
 [height, width, in, out] and [in, out]. BatchNorm's counter of batches has no counterpart.

@@ -1,4 +1,4 @@
-"""What is asked of a layout: how the checkpoints of a family are named, and what they hold."""
+"""The interface of a layout: the names and contents of a family's checkpoints."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ class NoTorchNetworkError(UserError):
 
 
 class Option(NamedTuple):
-    """What no tensor's shape shows, with a flag of its own.
+    """A property that no tensor's shape reveals, with a flag of its own.
 
     default: what is taken where nobody says; None: what the shapes suggest, or a UserError.
     values: those that there are, or `float`. words: for the help of the flag.
@@ -29,7 +29,7 @@ class Option(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One respect in which a network may differ; of two changes of a `kind` only one can be.
+    """A way in which a network may differ; changes of the same `kind` exclude each other.
 
     name: the flags that say it. fields: of the architecture.
     """
@@ -97,7 +97,7 @@ class Layout:
         return {}
 
     def stem_words(self, architecture: Any) -> str:
-        """What the first layers do, for the report."""
+        """Describe the first layers, for the report."""
         return ""
 
     def describes(self, architecture: Any) -> bool:
@@ -105,7 +105,7 @@ class Layout:
         return True
 
     def described(self, architecture: Any) -> str:
-        """The options of an architecture in words."""
+        """Describe the options of an architecture in words."""
         return ", ".join(f"{name} {getattr(architecture, name)}" for name in self.options)
 
     def stated(self, architecture: Any) -> dict[str, Any]:
@@ -119,17 +119,17 @@ class Layout:
         return bool(set(architecture.to_dict()) & set(architecture.OPTIONS))
 
     def changes(self, architecture: Any) -> Iterator[Change]:
-        """The other architectures that the same tensors fit."""
+        """Return the other architectures that the same tensors fit."""
         for name, option in self.options.items():
             for value in option.values if isinstance(option.values, tuple) else ():
                 yield Change(name, f"--{name.replace('_', '-')} {value}", {name: value})
 
     def hints(self, architecture: Any, problems: Sequence[str]) -> list[str]:
-        """What to say of a near miss, by the lines of `mismatches`."""
+        """Return hints on a near miss, from the lines of `mismatches`."""
         return []
 
     def image_size(self, architecture: Any) -> int:
-        """The pixels of an image's edge for which such a network is made."""
+        """Return the image size, in pixels per side, for which such a network is made."""
         return 224
 
     def torch_module(self, architecture: Any) -> Any:
@@ -144,7 +144,7 @@ class Layout:
         raise self.incomparable(architecture)
 
     def incomparable(self, architecture: Any) -> "NoTorchNetworkError":
-        """What is to be said where `torch_words` has no network of this description."""
+        """Return the error to raise if `torch_words` has no network of this description."""
         return NoTorchNetworkError(
             f"--check: {self.torch_words} cannot be built as {architecture.name} with "
             f"{self.described(architecture) or 'these sizes'}, so there is nothing to compare "
@@ -171,7 +171,7 @@ class Layout:
 
 
 def majority(values: Iterable[int]) -> int:
-    """The value that most have; 0 where there are none."""
+    """Return the most common value, or 0 if there are none."""
     return next((value for value, _ in Counter(values).most_common(1)), 0)
 
 
@@ -185,7 +185,7 @@ def named(found: Any, known: Mapping[str, Any], otherwise: str) -> Any:
 
 
 def mismatches(layout: Layout, architecture: Any, shapes: Mapping[str, Shape]) -> list[str]:
-    """A line for every tensor that is missing, left over or of the wrong shape, both shown."""
+    """Return a line for every tensor that is missing, left over or misshapen, with its shapes."""
     expected = {entry.torch_name: entry.torch_shape for entry in layout.entries(architecture)}
     received = {n: s for n, s in shapes.items() if not layout.computes_nothing(n)}
     lines = [f"missing: {name} {expected[name]}" for name in expected if name not in received]

@@ -36,15 +36,15 @@ class SwinLayout(Layout):
     mlp: ClassVar[tuple[str, str]] = ("mlp.fc1", "mlp.fc2")
 
     def _stage(self, stage: int) -> str:
-        """What the names of a stage's blocks begin with, before their numbers."""
+        """Return the prefix of the names of a stage's blocks, before their numbers."""
         return f"layers.{stage}.blocks"
 
     def _merging(self, stage: int) -> str:
-        """The name of what merges the tokens in front of a stage."""
+        """Return the name of the patch merging before a stage."""
         return f"layers.{stage if self.merging_first else stage - 1}.downsample"
 
     def num_stages(self, shapes: Mapping[str, Shape]) -> int:
-        """The number of stages that these tensors are of."""
+        """Return the number of stages in these tensors."""
         return number_of(rf"{self._stage(0).partition('.')[0]}\.([0-9]{{1,2}})\.", shapes)
 
     def describes(self, architecture: SwinArchitecture) -> bool:

@@ -33,8 +33,8 @@ def start() -> NoReturn:
 def main(arguments: list[str]) -> int:
     """Run what the command line asks for.
 
-    Returns 0, 2 for user-fixable errors, 3 where some of the inputs were broken and the others
-    are done, 143 where SIGTERM has stopped a training that it let save.
+    Returns 0 on success, 2 for user-fixable errors, 3 if some inputs were broken and the others
+    processed, 143 if SIGTERM stopped a training after it was saved.
     """
     if arguments and arguments[0] in COMMANDS:
         command: str = arguments[0]

@@ -1,4 +1,4 @@
-"""`rtl-jax completion`: what bash and zsh need to complete a command line."""
+"""`rtl-jax completion`: completion of the command line in bash and zsh."""
 
 import argparse
 from collections.abc import Sequence

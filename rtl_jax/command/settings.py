@@ -1,4 +1,4 @@
-"""`rtl-jax settings`: every setting, what it takes, its default, and a line about it."""
+"""`rtl-jax settings`: every setting with its values, its default and a line of description."""
 
 import argparse
 import shutil

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str], prog: str = "rtl-jax sources") -> int:
 
 
 def _known(name: str) -> str:
-    """All that is known of a source, a line for each entry."""
+    """Return all that is known about a source, a line for each entry."""
     from rtl_jax.convert.published import KNOWN
 
     published = {label: each for each in KNOWN for label in (each.name, each.source)}

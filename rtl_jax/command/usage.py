@@ -1,4 +1,4 @@
-"""What `rtl-jax --help` prints. Importing this module imports next to nothing."""
+"""The output of `rtl-jax --help`. Importing this module imports next to nothing."""
 
 import ast
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What `rtl-jax --version` prints: what the report of a fault should name."""
+"""The output of `rtl-jax --version`, to be included in bug reports."""
 
 import os
 import platform

@@ -15,9 +15,9 @@ from rtl_jax.runtime.progress import say
 
 
 def at_own_size(target: Target, networks: Mapping[str, Network]) -> Target:
-    """The target at the image size that the networks, by name, were trained at.
+    """Return the target at the image size that the networks, given by name, were trained at.
 
-    Where none says its size, `target.image_size` stays. Raises UserError where they differ.
+    If none states its size, `target.image_size` stays. Raises UserError if their sizes differ.
     """
     known = {name: one.image_size for name, one in networks.items() if one.image_size}
     sizes = sorted({size for size in known.values() if size is not None})
@@ -90,7 +90,7 @@ def with_own_labels(name: str, network: Network, dataset: Dataset, images: Image
 
 
 def other_classes(network: Network, names: tuple[str, ...]) -> bool:
-    """Whether these are not the classes that a network knows, so that its head is of no use.
+    """Return whether the classes differ from the network's, which makes its head useless.
 
     Classes that one side does not name are taken for the same where their number is.
     """
@@ -103,7 +103,7 @@ def other_classes(network: Network, names: tuple[str, ...]) -> bool:
 def unseen(name: str, network: Network, images: ImageSet) -> np.ndarray:
     """The indices, int64 [M], of the images that the network was not trained on.
 
-    Images are recognised by their 8-bit content. Raises UserError where none is left.
+    Images are identified by their 8-bit content. Raises UserError if none is left.
     """
     inside = _seen(network, images)
     if inside.all():

@@ -1,4 +1,4 @@
-"""How well networks do while they train: on test images as they are, and attacked."""
+"""Evaluation of networks during training, on clean and attacked test images."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -77,7 +77,7 @@ def _attack(
 def clean(
     network: SplitNetwork, weights: Weights, images: ImageSet, mesh: Mesh, batch_size: int
 ) -> dict[str, float]:
-    """Accuracy (percent) and mean loss (nats) with the running statistics."""
+    """Return accuracy (percent) and mean loss (nats) with the running statistics."""
     sums = Metrics.zero()
     with bar("validating", len(images)) as progress:
         for batch, inside, number in _batches(images, batch_size, mesh):
@@ -94,7 +94,7 @@ def attacked(
     mesh: Mesh,
     key: jax.Array,
 ) -> list[dict[str, float]]:
-    """Robust accuracy (percent) and mean loss at every radius of `settings.eps`.
+    """Return robust accuracy (percent) and mean loss at every radius of `settings.eps`.
 
     Raises UserError where logits or gradients are not finite.
     """
@@ -120,7 +120,7 @@ def ensemble(
     images: ImageSet,
     key: jax.Array,
 ) -> list[dict[str, float]]:
-    """As `attacked`, of AutoAttack, whose losses are cross-entropies."""
+    """Like `attacked`, but with AutoAttack, whose losses are cross-entropies."""
     logits_fn = Network(network.architecture, *weights).logits_fn(dtype=network.dtype)
     pixels = np.asarray(prepare(images.images, network.image_size))
     members, found = make_attack("autoattack", **vars(settings)), []
@@ -142,8 +142,8 @@ def robustness(
     *,
     last: bool,
 ) -> list[dict[str, float]]:
-    """Robust accuracy as it is looked at while a network trains: AutoAttack, which takes long,
-    after the last epoch alone, any other attack every time.
+    """Return robust accuracy during training: AutoAttack, which is slow, only after the last epoch,
+    any other attack at every evaluation.
     """
     if settings.method == "autoattack":
         return ensemble(network, settings, weights, images, key) if last else []

@@ -1,4 +1,4 @@
-"""From settings to a network and a data set."""
+"""Loading of a network and a data set from settings."""
 
 import dataclasses
 from pathlib import Path
@@ -19,7 +19,7 @@ from rtl_jax.runtime.paths import cache_path
 
 
 def load_network(source: Source, seed: int = 0) -> Network:
-    """The network that the group `source` describes; `seed` draws a random one.
+    """Load the network that the group `source` describes; `seed` draws a random one.
 
     Raises UserError as `load_source` does.
     """
@@ -29,8 +29,8 @@ def load_network(source: Source, seed: int = 0) -> Network:
 def load_target(target: Target, cache_dir: str | Path | None = None) -> Dataset:
     """The images that the group `target` describes, all of them; raises UserError as it does.
 
-    The numbers of images that a run draws from them are left to the run, and so is a corruption of
-    test images (`as_tested`): by their content images are recognised, until then.
+    The run itself draws its subsets from them and corrupts test images (`as_tested`), so that
+    images are recognised by their content until then.
     """
     dataset = load_dataset(
         target.dataset,
@@ -60,7 +60,7 @@ def as_tested(images: ImageSet, target: Target) -> ImageSet:
 def draw_rows(target: Target, dataset: Dataset, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Which images of `load_target`'s set a run trains on, as drawn, and is tested on, ascending.
 
-    Of cross-validation, `seed` draws among the images outside of the fold. Raises UserError as
+    In cross-validation, `seed` draws from the images outside the fold. Raises UserError as
     `draw_subset`, `draw_test_subset` and `deal`.
     """
     labels, classes = dataset.train.labels, dataset.num_classes

@@ -1,8 +1,8 @@
-"""Memory that batches of images take in a network, estimated before any of them meets it.
+"""Estimates of the memory that batches of images need in a network, made before running it.
 
-An estimate here is a least: it counts the outputs of convolutions and matrix products, and nothing
-that a compiler could do without. What is refused would not have ended well; what is not may still
-need more than there is.
+Estimates are lower bounds: they count the outputs of convolutions and matrix products, and nothing
+that a compiler could eliminate. A refused batch would have failed; an accepted one may still run
+out of memory.
 """
 
 import math
@@ -18,14 +18,14 @@ from rtl_jax.models.model import bind, definition, variable_shapes
 from rtl_jax.models.registry import Architecture, Variables
 from rtl_jax.runtime import resources
 
-# What is done with a batch: only the logits; the gradient by the pixels; a step of training.
+# How a batch is used: the logits alone; the gradient by the pixels; a training step.
 Use = Literal["look", "attack", "train"]
 
 
 class Batch(NamedTuple):
-    """Images that meet a network at once.
+    """Images that pass through a network at once.
 
-    setting: what says how many. split: where training begins.
+    setting: the name of the setting that determines their number. split: where training begins.
     """
 
     setting: str
@@ -41,7 +41,7 @@ def require_memory(
     dtype: jnp.dtype = jnp.float32,
     free: int | None = None,
 ) -> None:
-    """Raise UserError, naming the settings to lower, where a batch takes more than is free.
+    """Raise UserError, naming the settings to lower, if a batch exceeds the free memory.
 
     `dtype` is what the network computes in; `free` is the device's unless it is given.
     """
@@ -64,10 +64,10 @@ def _gib(size: int) -> str:
 def image_bytes(
     architecture: Architecture, image_size: int, use: Use, split: int, dtype: jnp.dtype
 ) -> int:
-    """The least that one image takes: of the largest layer, or of all that a backward pass needs.
+    """Return a lower bound on the bytes per image: the largest layer, or all a backward pass keeps.
 
-    Training keeps the outputs of the layers behind the split point; a gradient by the pixels of
-    all layers their signs, of which a byte is the least.
+    Training keeps the outputs of the layers after the split point; a gradient with respect to the
+    pixels keeps the signs of all layers' outputs, at one byte each or more.
     """
     before, behind = _layers(architecture, image_size, split, dtype)
     kept = {"look": 0, "attack": (sum(before) + sum(behind)) // dtype.itemsize}
@@ -79,7 +79,7 @@ def image_bytes(
 def _layers(
     architecture: Architecture, image_size: int, split: int, dtype: jnp.dtype
 ) -> tuple[list[int], list[int]]:
-    """Bytes of the outputs of the layers before the split point and behind it, of one image."""
+    """Return the bytes of one image's layer outputs before and after the split point."""
     network = definition(architecture, dtype=dtype, method="xla")
 
     def front(params: Variables, batch_stats: Variables, images: jax.Array) -> jax.Array:
@@ -97,7 +97,7 @@ def _layers(
 
 
 def _outputs(jaxpr: Any) -> Iterator[int]:
-    """Bytes of what convolutions and matrix products give, within other functions too."""
+    """Yield the output bytes of convolutions and matrix products, also in nested functions."""
     for equation in jaxpr.eqns:
         if equation.primitive.name in ("conv_general_dilated", "dot_general"):
             shapes = [one.aval for one in equation.outvars]

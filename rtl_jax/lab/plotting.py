@@ -1,4 +1,4 @@
-"""Figures without a screen, and files that are whole or absent."""
+"""Figures drawn without a display and written atomically."""
 
 from typing import Any
 

@@ -37,14 +37,14 @@ class Run:
         return self.workdir / "runs" / self.name
 
     def finish(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write its rows, remove what only served to resume it, and tell the trackers."""
+        """Write its rows, remove the files for resuming it, and notify the trackers."""
         rows = list(rows)
         results.write_rows(self.workdir, self.name, rows)
         self.clean()
         track(self.workdir, rows)
 
     def clean(self) -> None:
-        """Remove what only served to resume it, where there is something."""
+        """Remove the files for resuming it, if any."""
         if self.scratch is not None and (self.directory / self.scratch).exists():
             (self.directory / self.scratch).rmtree()
 
@@ -58,10 +58,10 @@ class Run:
 def open_run(
     workdir: epath.PathLike, name: str, *, keeps: str | None = None, scratch: str | None = None
 ) -> Iterator[Run]:
-    """The run of that name in a work directory, with a folder `scratch` of its own to resume it.
+    """Open the run of that name in a work directory, with its own folder `scratch` for resuming.
 
-    It is finished where it has rows and, with `keeps`, has left a file or folder of that name in
-    its directory.
+    It is finished if it has rows and, with `keeps`, a file or folder of that name in its
+    directory.
     """
     place = absolute(workdir)
     path = results.rows_path(place, name)

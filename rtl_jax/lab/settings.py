@@ -1,4 +1,4 @@
-"""How settings are read and checked, whatever they are: frozen dataclasses, nested in groups.
+"""Reading and checking of settings, which are frozen dataclasses nested in groups.
 
 `config` declares them. Importing this module imports neither JAX nor ml_collections.
 """

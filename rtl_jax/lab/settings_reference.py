@@ -1,4 +1,4 @@
-"""What there is to say of every setting: its type, its default and the comment at its field.
+"""Reference of every setting: its type, its default and the comment at its field.
 
 A field's words are the comment behind it, or the lines of comment right above it. `rtl-jax
 settings` prints them. Importing this module does not import JAX.

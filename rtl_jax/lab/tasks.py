@@ -47,7 +47,7 @@ def run(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
 
 
 def _writes() -> bool:
-    """Whether this host writes: the first one does."""
+    """Return whether this host writes; only the first one does."""
     import jax
 
     return jax.process_index() == 0

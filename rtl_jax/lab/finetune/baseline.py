@@ -1,4 +1,4 @@
-"""What the labels alone buy: classifiers on raw pixels, to hold transfer against."""
+"""Classifiers on raw pixels, as baselines for transfer learning."""
 
 from collections import OrderedDict
 from collections.abc import Callable

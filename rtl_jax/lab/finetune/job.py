@@ -62,7 +62,7 @@ class Job(FineTuning):
 
     @property
     def dataset(self) -> Dataset:
-        """The target's images, all of them."""
+        """All images of the target."""
         return self.inputs.dataset
 
     @property
@@ -72,7 +72,7 @@ class Job(FineTuning):
 
     @cached_property
     def attacked_images(self) -> ImageSet | None:
-        """Those of its test images that are attacked at evaluations; None: none are."""
+        """The test images attacked at evaluations, or None if none are."""
         if self.experiment.transfer.num_attacked == 0:
             return None
         images = self.test_images
@@ -85,7 +85,7 @@ class Job(FineTuning):
         return {**super().provenance(), **known}
 
     def describe(self) -> str:
-        """What is fine-tuned on what, in a line."""
+        """Describe the source and the target in one line."""
         experiment, dataset = self.experiment, self.dataset
         return (
             f"{experiment.source.checkpoint} ({self.network.architecture.name}) -> "
@@ -97,7 +97,7 @@ class Job(FineTuning):
 
 
 def load_inputs(experiment: Experiment) -> Inputs:
-    """Load the source and the target of an experiment; UserError where one is missing."""
+    """Load an experiment's source and target; raise UserError if one is missing."""
     dataset = load_target(experiment.target)
     tested = (
         None if experiment.target.corruption is None else as_tested(dataset.test, experiment.target)

@@ -1,4 +1,4 @@
-"""The rows that a fine-tuning leaves."""
+"""The rows that a fine-tuning records."""
 
 import time
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ def evaluation_row(
 
 
 def training_columns(settings: TrainingSettings) -> dict[str, Any]:
-    """What a row says of how weights were changed."""
+    """Return the columns of a row that describe the training."""
     return {
         "optimizer": settings.optimizer,
         "learning_rate": settings.learning_rate,
@@ -69,7 +69,7 @@ def attacked_rows(
 ) -> list[dict[str, Any]]:
     """A row for each radius of the group `attack`, of a job's network after an epoch.
 
-    `started` is when, by `time.monotonic`; none where no test images are attacked.
+    `started` is the start by `time.monotonic`. No rows if no test images are attacked.
     """
     images, attack = job.attacked_images, job.experiment.attack
     if images is None:

@@ -1,4 +1,4 @@
-"""How many steps an epoch of a source's training has."""
+"""The number of steps per epoch of a source's training."""
 
 import jax
 
@@ -8,7 +8,7 @@ from rtl_jax.errors import UserError
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
     """Full batches in an epoch.
 
-    Raises UserError where there is none, or where devices cannot share one evenly.
+    Raises UserError if there is none, or if a batch does not divide evenly over the devices.
     """
     if num_images < batch_size:
         raise UserError(

@@ -59,7 +59,7 @@ class SourceTraining:
 
     @property
     def num_images(self) -> int:
-        """Training images."""
+        """The number of training images."""
         return self.train.num_images if isinstance(self.train, Stream) else len(self.train)
 
     def keys(self) -> tuple[Keys, jax.Array]:
@@ -69,7 +69,7 @@ class SourceTraining:
         return Keys(order, *jax.random.split(steps)), validation
 
     def provenance(self) -> dict[str, Any]:
-        """What the trained network knows of itself; of streamed images there are too many."""
+        """Return the provenance of the trained network; streamed images are too many to include."""
         return {
             "kind": "pretrained",
             "run": self.run,
@@ -181,12 +181,12 @@ def prepare(experiment: Experiment) -> SourceTraining:
 
 
 def _require_memory(program: Program, experiment: Experiment, seen: int, hit: int) -> None:
-    """Raise UserError where a device has too little memory for the images that it takes at once.
+    """Raise UserError if a device has too little memory for its share of a batch.
 
     `seen` and `hit` are images that validate, as they are and under attack.
     """
     settings, batch = program.settings, experiment.attack.batch_size
-    # On a CPU devices share their memory, as does whoever else is there.
+    # On a CPU, devices share their memory with each other and with other processes.
     shares = 1 if devices.platform() == "cpu" else jax.device_count()
     batches = (
         Batch("pretraining.batch_size", settings.batch_size // shares, "train"),

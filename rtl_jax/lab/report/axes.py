@@ -19,7 +19,7 @@ class Axis(NamedTuple):
     logarithmic: bool = False
 
     def place(self, value: float) -> float:
-        """Where a value lies; one outside of the range at its nearer end."""
+        """Return the place of a value; one outside the range is clipped to its nearer end."""
         low, high, value = (self._linear(number) for number in (self.low, self.high, value))
         share = min(max((value - low) / (high - low), 0.0), 1.0)
         return self.start + share * (self.end - self.start)
@@ -29,7 +29,7 @@ class Axis(NamedTuple):
 
 
 def round_ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers that enclose low to high, equally spaced, approximately `about` of them."""
+    """Return about `about` equally spaced round numbers that enclose low to high."""
     if high <= low:
         margin = abs(low) * 0.05 or 1.0
         low, high = low - margin, high + margin
@@ -41,7 +41,7 @@ def round_ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def number_text(value: float) -> str:
-    """A number as a person writes it: 12,800 and 0.0314."""
+    """Return a number in readable form, such as 12,800 and 0.0314."""
     whole = float(value).is_integer() and abs(value) < 1e9
     return f"{value:,.0f}" if whole else f"{value:.4g}"
 
@@ -91,14 +91,14 @@ def vertical_ticks(chart: Chart) -> list[float]:
 
 
 def reach(half: float) -> float:
-    """Half an interval; nothing where there is none."""
+    """Return half an interval, or 0 if there is none."""
     return half if math.isfinite(half) else 0.0
 
 
 def apart(places: Sequence[float], widths: Sequence[float], gap: float = 7.0) -> list[bool]:
-    """Which of some texts, centred on rising places, can be shown with a gap between them.
+    """Select the texts, centred on increasing places, that fit with a gap between them.
 
-    The last one is, then from the left those that fit.
+    The last is always shown, then those that fit from the left.
     """
     shown = [False] * len(places)
     if not places:

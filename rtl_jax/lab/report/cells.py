@@ -55,7 +55,7 @@ def point(x: float, values: Sequence[float] | pd.Series) -> Point:
 
 
 def seeds(values: Sequence[Sequence[float] | pd.Series]) -> TableCell:
-    """How many seeds the means of a row are over: '10', or '5 to 10' where they differ."""
+    """Return the number of seeds behind a row's means: '10', or '5 to 10' where they differ."""
     sizes = sorted({len(each) for each in values if len(each)})
     if not sizes:
         return NOTHING

@@ -1,4 +1,4 @@
-"""Which of several fine-tunings of one target and size is best, and whether that is sure."""
+"""The best of several fine-tunings of one target and size, and its significance."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from rtl_jax.lab.statistics import CONFIDENCE, mean_interval
 
 
 class Difference(NamedTuple):
-    """By how much the best is ahead of a rival, in points of percent, and half its interval.
+    """The lead of the best over a rival, in percentage points, and half its interval.
 
     Both are nan for no seed in common, `half` for one.
     """
@@ -22,7 +22,7 @@ class Difference(NamedTuple):
 
     @property
     def sure(self) -> bool:
-        """Whether the interval excludes zero; one that is not known excludes nothing."""
+        """Whether the interval excludes zero; an unknown interval does not."""
         return self.ahead - self.half > 0
 
 
@@ -35,7 +35,7 @@ class Comparison:
 
     @property
     def rival(self) -> str:
-        """The closest one by its mean."""
+        """The rival with the closest mean."""
         return next(iter(self.rivals))
 
     @property
@@ -44,7 +44,7 @@ class Comparison:
         return all(difference.sure for difference in self.rivals.values())
 
     def sentence(self, rival: str) -> str:
-        """The outcome against a rival in words."""
+        """Describe the outcome against a rival in words."""
         ahead, half, seeds = self.rivals[rival]
         if seeds < 2:
             return f"{self.best} against {rival}: inconclusive, with {seeds or 'no'} seed in common"

@@ -1,4 +1,4 @@
-"""What a report consists of: sections of texts, tables, charts and pictures.
+"""The elements of a report: sections of texts, tables, charts and pictures.
 
 Chapters make them from rows; the page, the figures and the tables' files are drawn from them.
 Nothing here knows HTML, LaTeX or matplotlib, and no text in it is escaped yet.
@@ -55,7 +55,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """Where a series is at `x`: a mean over `number` seeds and half its 95 % interval.
+    """A point of a series at `x`: a mean over `number` seeds and half its 95 % interval.
 
     `half` is nan where one seed alone gives no interval.
     """

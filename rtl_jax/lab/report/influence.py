@@ -1,4 +1,4 @@
-"""How well influence functions explain: matching labels, and wrong labels found."""
+"""The accuracy of influence functions: matching labels, and wrong labels found."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""What twice the labels would bring: a power law through the test errors of one cell's sizes.
+"""The expected gain from twice the labels: a power law fitted to one cell's test errors by size.
 
 error(n) = a n^-b, a straight line in logarithms, through the last sizes: a law holds for a while
 at best. Every seed has its own line. Two things make the prediction uncertain, and the half widths

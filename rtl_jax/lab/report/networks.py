@@ -1,4 +1,4 @@
-"""Networks themselves: sources that were trained here, and how rough their gradients are."""
+"""The networks: sources trained here, and the roughness of their gradients."""
 
 import numpy as np
 import pandas as pd

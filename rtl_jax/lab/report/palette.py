@@ -39,14 +39,14 @@ def styles(report: Report) -> Mapping[str, Style]:
 
 
 def shared(figure: Figure) -> list[Series]:
-    """What the legend of a figure explains: the series of its charts but those of `own`."""
+    """Return the series in a figure's legend: those of its charts except `own`."""
     count = Counter(_key(series) for chart in figure.charts for series in chart.series)
     every = [series for chart in figure.charts for series in chart.series]
     return _once(one for one in every if count[_key(one)] > 1 or len(figure.charts) == 1)
 
 
 def own(figure: Figure, chart: Chart) -> list[Series]:
-    """What a chart explains itself: the series that no other chart of its figure has."""
+    """Return the series in a chart's own legend: those in no other chart of its figure."""
     explained = {_key(series) for series in shared(figure)}
     return _once(series for series in chart.series if _key(series) not in explained)
 

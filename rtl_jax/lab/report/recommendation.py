@@ -136,7 +136,7 @@ def _advice(target: str, choice: _Choice) -> str:
 
 
 def _helps(choice: _Choice, reference: str | None) -> list[str]:
-    """Whether another source than the natural one helps."""
+    """Say whether a source other than the natural one helps."""
     outcome = choice.sources
     place = f"On {choice.size:,} images, {blocks_name(choice.cell.blocks)} trained"
     if outcome is None or reference is None:

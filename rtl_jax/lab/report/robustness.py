@@ -1,4 +1,4 @@
-"""Accuracy under attack, over the radius."""
+"""Accuracy under attack as a function of the radius."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ _PERTURBED = ("perturbation", "train_eps", "beta")
 
 def curves(rows: pd.DataFrame) -> list[Element]:
     """A chart for each data set and kind of attack, and the numbers as a table."""
-    # Trainings that were attacked as they went count with what they ended with.
+    # Trainings evaluated under attack along the way count with their final values.
     ended = rows["task"].isin(["finetune", "sweep"]) & (rows["epoch"] == rows["epochs"])
     rows = rows[(rows["task"] == "attack") | ended.fillna(False)]
     rows = rows[np.isfinite(rows["accuracy"]) & rows["eps"].notna()]

@@ -189,7 +189,7 @@ def settings(config: str) -> dict[str, Any]:
 
 
 def blocks_name(blocks: int) -> str:
-    """Such as '3 blocks', '1 block' or 'every block'."""
+    """Return a name such as '3 blocks', '1 block' or 'every block'."""
     if blocks == EVERY:
         return "every block"
     return f"{blocks} block" if blocks == 1 else f"{blocks} blocks"

@@ -25,8 +25,8 @@ _FORMATS: dict[str, Callable[[Table], str]] = {
 def run_report(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Write WORKDIR/report from WORKDIR's rows, which are returned, and the figures of its runs.
 
-    No setting of the experiment matters. Raises UserError where there are no rows or some cannot
-    be read.
+    The experiment's settings are ignored. Raises UserError if there are no rows or some cannot be
+    read.
     """
     workdir = absolute(workdir)
     rows = read_rows(workdir)
@@ -39,7 +39,7 @@ def run_report(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
 def write_report(directory: epath.Path, report: Report) -> None:
     """Write figures/NAME.svg and .png, tables/NAME.csv, .tex and .md, and the page, index.html.
 
-    Each file is whole or as it was before; the page, which refers to the others, comes last.
+    Each file is replaced atomically; the page, which refers to the others, is written last.
     """
     elements = [element for section in report.sections for element in section.elements]
     looks = styles(report)

@@ -1,7 +1,7 @@
 """Run cells that share a source, a target and a split point: features once, seeds side by side.
 
-Rows are written when their seeds have finished, all at once: whatever ends the process, a
-finished run is found again by its name, and a half-finished one has left nothing.
+Rows are written all at once when their seeds have finished. However the process ends, a finished
+run is found again by its name, and an unfinished one leaves nothing.
 """
 
 import dataclasses

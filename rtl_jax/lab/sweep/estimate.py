@@ -1,4 +1,4 @@
-"""How much memory and work a training takes, and how many seeds therefore run in one program."""
+"""Estimates of the memory and work of a training, and the number of seeds per program."""
 
 import math
 from collections.abc import Callable
@@ -20,13 +20,13 @@ _SHARE = 0.6
 
 
 def tree_bytes(tree: Any) -> int:
-    """What the arrays of a pytree, or their descriptions, take."""
+    """Return the bytes of a pytree's arrays, or of their descriptions."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 @lru_cache(maxsize=64)
 def seed_bytes(program: Program) -> int:
-    """What one more seed takes, at the largest batch of the settings.
+    """Return the bytes per additional seed, at the largest batch of the settings.
 
     Parameters, gradient, momentum and update of what trains, what the backward pass needs of
     the forward pass, and, where features are not kept, a prefix without a backward pass.
@@ -79,7 +79,7 @@ def _prefix_bytes(program: Program) -> int:
 
 
 def _search_bytes(program: Program) -> int:
-    """What a perturbation's search keeps for its gradient; 0 without one."""
+    """Return the bytes that a perturbation's search keeps for its gradient; 0 without one."""
     step, network = program.step(), program.network
     if step.perturb is None:
         return 0

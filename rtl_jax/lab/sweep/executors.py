@@ -1,4 +1,4 @@
-"""Who runs the groups of cells of a sweep: this process, a Ray cluster's workers, or Slurm's jobs.
+"""Executors of a sweep's groups of cells: this process, Ray workers or Slurm jobs.
 
 A group, whose cells share features, is one task. Rows in the work directory are all that
 tasks leave; every worker must reach that directory, the checkpoints and the data.

@@ -22,16 +22,16 @@ class Cell:
 
     @property
     def group(self) -> tuple[str, str, int | None]:
-        """What cells that share features have in common: source, target and split point."""
+        """The source, target and split point, which cells that share features have in common."""
         return (*self.pair, self.experiment.transfer.blocks)
 
     @property
     def num_images(self) -> int | None:
-        """Training images of each run; None: all there are."""
+        """The number of training images of each run; None for all."""
         return self.experiment.target.num_images
 
     def member(self, seed: int) -> Experiment:
-        """The run of one seed."""
+        """Return the run of one seed."""
         return dataclasses.replace(self.experiment, seed=seed)
 
 

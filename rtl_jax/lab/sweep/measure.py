@@ -1,4 +1,4 @@
-"""What a step costs here: timed on random networks and blank images, of a program's shapes."""
+"""Timing of a step on this machine, with random networks and blank images of a program's shapes."""
 
 import time
 from collections.abc import Callable
@@ -81,7 +81,7 @@ def _blank(network: Any, number: int) -> jax.Array:
 
 
 def _time(prepare: Callable[[], Callable[[], Any]], repeats: int = 3) -> float:
-    """The least of some timings of what `prepare` returns, the first run left out."""
+    """Return the minimum of several timings of what `prepare` returns, excluding the first run."""
     timings = []
     for _ in range(repeats + 1):
         run = prepare()

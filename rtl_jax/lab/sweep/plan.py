@@ -1,4 +1,4 @@
-"""What a sweep would do: its cells, what is done already, what is missing, what it costs.
+"""The plan of a sweep: its cells, those done, those missing, and the cost.
 
 A plan needs neither data nor checkpoints. It takes a run for done if there are rows of its
 settings; the sweep itself also compares the content of networks and images.
@@ -51,7 +51,7 @@ KNOWN = {
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """A cell, how many of its runs are done, and what the others cost, where that is known."""
+    """A cell, the number of its finished runs, and the cost of the others, if known."""
 
     cell: Cell
     done: int
@@ -71,7 +71,7 @@ _KINDS = ("source", "target")  # what a cell's pair is, as what is absent is nam
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All cells of a sweep, and the sources and targets that are not there."""
+    """All cells of a sweep, and the missing sources and targets."""
 
     planned: tuple[Planned, ...]
     absent: tuple[str, ...]
@@ -92,7 +92,7 @@ class Plan:
     def describe(self) -> str:
         """A line for each kind of cell, sources and targets of equal cost in one, and the sum.
 
-        What they cost is told where a dry run has asked for it.
+        The cost is included in a dry run.
         """
         runs = sum(len(one.cell.seeds) for one in self.planned)
         done = sum(one.done for one in self.planned)
@@ -155,7 +155,7 @@ def plan(experiment: Experiment, workdir: epath.PathLike) -> Plan:
 def shares(parts: Iterable[Iterable[float | None]]) -> list[float]:
     """How much each part is of the whole, from the works of its cells as `Plan.works` has them.
 
-    Where one of them is not known, each cell that is missing counts alike.
+    If one of them is unknown, all missing cells count equally.
     """
     works = [tuple(part) for part in parts]
     known = all(None not in part for part in works)

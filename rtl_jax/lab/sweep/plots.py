@@ -13,7 +13,7 @@ from rtl_jax.runtime.paths import short_names
 def draw_sweep(path: epath.Path, rows: pd.DataFrame) -> bool:
     """One panel for each target and number of blocks, means with 95 % intervals, as PNG.
 
-    Returns whether there was something to draw: nothing is where a sweep has one size only.
+    Returns whether anything was drawn: a sweep with a single size has nothing to draw.
     """
     last = last_epochs(rows)
     if last.empty or last["num_images"].nunique() < 2:

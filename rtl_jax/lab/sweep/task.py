@@ -72,7 +72,7 @@ def _execute(
 def in_order(rows: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:
     """Rows in the order in which the sweep names its sources: others are compared with the first.
 
-    The rows of a work directory come in the order of their runs' names, which is any.
+    A work directory returns rows in the order of their runs' names, which is arbitrary.
     """
     places = {source: index for index, source in enumerate(sources)}
     order = np.argsort([places.get(source, 0) for source in rows["source"]], kind="stable")

@@ -1,4 +1,4 @@
-"""What was measured in a run's rows, by names that trackers take."""
+"""The measurements in a run's rows, under names that trackers accept."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -11,7 +11,7 @@ from rtl_jax.lab.trackers.measures import measures
 def log_run(
     workdir: epath.Path, run: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Write a run's measures by epoch; what an earlier call wrote of the run is replaced."""
+    """Write a run's measures by epoch, replacing those of an earlier call."""
     from tensorboardX import SummaryWriter
 
     directory = workdir / "tensorboard" / run

@@ -1,4 +1,4 @@
-"""Images that raise a feature of what a network's head sees (paper, Figure 1b, appendix A.1).
+"""Images that raise a feature at the input of a network's head (paper, Figure 1b, appendix A.1).
 
 The technique is that of Engstrom et al. (2019): PGD in an L2 ball around an image, with the
 feature in the loss's place. Theirs also lets gradients through the last ReLU where it is
@@ -69,7 +69,7 @@ def raise_features(
 
 
 def require_units(architecture: Architecture, settings: Visualize, name: str) -> None:
-    """Raise UserError for a feature or a class that a network, called `name`, has not."""
+    """Raise UserError for a feature or a class that the network, called `name`, lacks."""
     width, classes = architecture.num_features, architecture.num_classes
     if max(settings.units, default=0) >= width:
         raise UserError(
@@ -89,7 +89,7 @@ def require_units(architecture: Architecture, settings: Visualize, name: str) ->
 
 
 def choose_units(network: Network, seen: np.ndarray, settings: Visualize) -> np.ndarray:
-    """The features to raise at each image, int [U, N], as the settings choose them.
+    """Return the features to raise at each image, int [U, N], as the settings choose them.
 
     `seen` are the features at the images, [N, D].
     """

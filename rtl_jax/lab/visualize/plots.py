@@ -1,4 +1,4 @@
-"""A grid of pictures: images in the first row, what each network makes of them below."""
+"""A grid of pictures: images in the first row, each network's results below."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from rtl_jax.lab.plotting import save, subplots
 
 
 class Row(NamedTuple):
-    """A line of pictures, float [N, H, W, 3] in [0, 1]: its name, and a title for each or none."""
+    """A row of pictures, float [N, H, W, 3] in [0, 1], with its name and optional titles."""
 
     name: str
     pictures: np.ndarray
@@ -18,7 +18,7 @@ class Row(NamedTuple):
 
 
 def draw_rows(path: epath.Path, rows: Sequence[Row]) -> None:
-    """Draw rows of as many pictures each to a file."""
+    """Draw rows of equally many pictures to a file."""
     number = len(rows[0].pictures)
     height = sum(1.3 if row.titles else 1.1 for row in rows)
     figure, grid = subplots(1.1 * number, height + 0.2, len(rows), number)

@@ -1,7 +1,7 @@
-"""What a network looks at: the gradient of its loss with respect to the pixels.
+"""Saliency maps: the gradient of the loss with respect to the pixels.
 
-That of a robust network follows what is to be seen, that of a natural one looks like noise;
-`total_variation` puts a number to it.
+Gradients of a robust network follow the visible object, those of a natural one look like noise;
+`total_variation` quantifies this.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,7 +31,7 @@ def input_gradients(
 
 
 def total_variation(gradients: jax.Array) -> jax.Array:
-    """How rough gradients [N, H, W, C] are, [N]: total variation per unit of absolute value.
+    """Return the roughness [N] of gradients [N, H, W, C]: total variation over absolute value.
 
     The sum of absolute differences between neighbours to the right and below, over the sum of
     absolute values. 0 is a constant; independent noise has 2.8; scaling changes nothing. Of

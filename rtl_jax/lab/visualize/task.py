@@ -94,7 +94,7 @@ def _draw(experiment: Experiment, dataset: Dataset) -> ImageSet:
 def _look(
     experiment: Experiment, networks: dict[str, Network], dataset: Dataset, images: ImageSet
 ) -> list[Seen]:
-    """What each network sees."""
+    """Return what each network sees."""
     settings, size = experiment.visualize, experiment.target.image_size
     labelled = {}
     for name, network in networks.items():  # all of them, before any work
@@ -117,7 +117,7 @@ def _look(
 
 
 def _batch(settings: Visualize, number: int) -> Batch:
-    """The most images that meet a network at once."""
+    """Return the largest batch of images that passes through a network at once."""
     if settings.show == "features":
         return Batch("visualize.num_shown", number, "attack")
     return Batch("target.num_test_images", min(saliency.BATCH, number), "attack")
