@@ -107,7 +107,8 @@ def test_every_attack_and_threat_has_been_checked() -> None:
     names = {name for name, _ in MEMBERS}
     assert names == set(attack_names(Attack)) == set(ATTACKS) - {"autoattack"}
     methods = typing.get_args(typing.get_type_hints(config.Attack)["method"])
-    alone = {"autoattack", "smoothing"}  # no single attack; tests/test_smoothing.py has the latter
+    # No single attacks; the other two are in tests/test_smoothing.py and test_corruption_rows.py.
+    alone = {"autoattack", "smoothing", "corruptions"}
     assert {*methods, *typing.get_args(config.AttackName)} - alone == names
     assert {str(threat) for _, threat in MEMBERS} == {*THREATS, "fourier(kept=2)"}
 

@@ -98,11 +98,10 @@ class Job(FineTuning):
 
 def load_inputs(experiment: Experiment) -> Inputs:
     """Load an experiment's source and target; raise UserError if one is missing."""
-    dataset = load_target(experiment.target)
-    tested = (
-        None if experiment.target.corruption is None else as_tested(dataset.test, experiment.target)
-    )
-    return Inputs(load_network(experiment.source, experiment.seed), dataset, tested)
+    network, target = load_network(experiment.source, experiment.seed), experiment.target
+    dataset = load_target(target)
+    tested = None if target.corruption is None else as_tested(dataset.test, target)
+    return Inputs(network, dataset, tested)
 
 
 def assemble(experiment: Experiment, inputs: Inputs) -> Job:
