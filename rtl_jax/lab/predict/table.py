@@ -3,8 +3,12 @@
 import pandas as pd
 
 
+def counted(pictures: int) -> str:
+    """A number of pictures in words."""
+    return "1 picture" if pictures == 1 else f"{pictures:,} pictures"
+
+
 def summarize(rows: pd.DataFrame) -> str:
     """Where the predictions are."""
     (row,) = rows.itertuples()
-    pictures = "1 picture" if row.pictures == 1 else f"{row.pictures:,} pictures"
-    return f"predicted {pictures} in {row.seconds:.1f} s: {row.output}"
+    return f"predicted {counted(row.pictures)} in {row.seconds:.1f} s: {row.output}"

@@ -19,6 +19,7 @@ from rtl_jax.lab.predict.guaranteed import Guaranteed
 from rtl_jax.lab.predict.inputs import DecodedFiles, decoded, look_through, paths
 from rtl_jax.lab.predict.output import ENDINGS, Pieces, schema
 from rtl_jax.lab.predict.predictor import Predictor
+from rtl_jax.lab.predict.table import counted
 from rtl_jax.runtime.digest import digest, image_digests
 from rtl_jax.runtime.paths import absolute, printable
 from rtl_jax.runtime.progress import bar
@@ -38,7 +39,7 @@ def run_predict(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame
         raise UserError(f"predict.output: expected a .csv or .parquet file, received {output}")
     number, listing = look_through(settings.images)
     predictor = Predictor.load(experiment)
-    print(f"{number:,} pictures at {predictor.image_size} px; {predictor.describe()}")
+    print(f"{counted(number)} at {predictor.image_size} px; {predictor.describe()}")
     guaranteed = Guaranteed.of(predictor, settings)
     if guaranteed:
         print(guaranteed.describe())

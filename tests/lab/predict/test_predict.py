@@ -116,7 +116,8 @@ def test_patterns_lists_and_single_pictures(root: Path, tmp_path: Path) -> None:
     some = read(tmp_path / "predictions.csv")
     assert [Path(file).name for file in some["file"]] == ["3.png", "0.png"]
     check(root, some)
-    run_predict(experiment(root, str(root / "new/2.png"), top=9), tmp_path)
+    rows = run_predict(experiment(root, str(root / "new/2.png"), top=9), tmp_path)
+    assert "predicted 1 picture in " in summarize(rows)
     one = read(tmp_path / "predictions.csv")
     assert len(one) == 1 and one["probability_4"].notna().all()  # there are four classes
     assert one.filter(like="probability").sum(axis=1).tolist() == pytest.approx([1.0])
