@@ -548,6 +548,9 @@ def test_frozen_means_frozen() -> None:
 # Tasks whose runs have names, a sweep's being those of its fine-tunings.
 NAMED = [task for task, groups in GROUPS.items() if groups and task != "sweep"]
 
+# Tasks that test no images.
+REFUSED_WITH = {"target.corruption": ("pretrain", "visualize", "choose")}
+
 
 def test_settings_without_effect_are_settings() -> None:
     assert set(WITHOUT_EFFECT) <= set(KEYS)
@@ -566,6 +569,10 @@ def test_fingerprint_changes_with_every_setting_that_matters(task: str) -> None:
         read = key == "seed" or key.partition(".")[0] in GROUPS[task]
         for other in good:
             if key == "task" or other == value:
+                continue
+            if task in REFUSED_WITH.get(key, ()):
+                with pytest.raises(UserError, match=key):
+                    freeze({"task": task, **nested(key, other)})
                 continue
             fingerprint = freeze({"task": task, **nested(key, other)}).fingerprint()
             if key in WITHOUT_EFFECT or not read:
