@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,9 @@ def test_results_describes_every_column() -> None:
 def test_the_examples_of_docstrings_run(module: str) -> None:
     found = doctest.testmod(importlib.import_module(f"rtl_jax.{module}"))
     assert found.attempted > 1 and found.failed == 0
+
+
+def test_every_module_of_the_reference_is_listed() -> None:
+    doors = runpy.run_path(str(ROOT / "docs/reference.py"))["DOORS"]
+    listed = re.findall(r"^\.\./generated/(\S+)$", (ROOT / "docs/api/index.md").read_text(), re.M)
+    assert sorted(listed) == sorted(doors)
