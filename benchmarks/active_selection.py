@@ -54,7 +54,7 @@ class Split:
     def _expected_changes(
         self, known: np.ndarray, rest: np.ndarray, probabilities: np.ndarray, l2: float
     ) -> np.ndarray:
-        """Of the held-out squared error when each of `rest` is labelled: W + H^-1 x r / (1 + h)."""
+        """Change of held-out squared error by labelling each of `rest`: W + H^-1 x r / (1 + h)."""
         classes = np.eye(probabilities.shape[1])
         mean = self.pool[known].mean(0)
         seen, asked, held_out = (

@@ -1,7 +1,7 @@
 """A network: its architecture, its variables and its provenance."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -160,13 +160,7 @@ class Network:
           image_size: a size to use instead.
           batch_size: images per batch; batches are padded to one size, so one program is compiled.
         """
-        images, size = np.asarray(images), image_size or self.image_size or DEFAULT_IMAGE_SIZE
-        if images.ndim == 3:
-            images = images[..., None]
-        with pinned(), devices.matmul_precision("float32"):
-            return np.concatenate(
-                list(self._features(self.features_fn(), images, size, batch_size))
-            )
+        return self._features(self.features_fn(), images, image_size, batch_size)
 
     def features_at(
         self,
@@ -186,16 +180,10 @@ class Network:
           image_size: another size.
           batch_size: images per batch.
         """
-        images, size = np.asarray(images), image_size or self.image_size or DEFAULT_IMAGE_SIZE
-        if images.ndim == 3:
-            images = images[..., None]
         network = definition(self.architecture)
         both = _FeaturesAt(self.architecture.num_blocks, averaged=split)
         features_fn = jax.tree_util.Partial(both, network, *self._on_device)
-        with pinned(), devices.matmul_precision("float32"):
-            parts = list(self._features(features_fn, images, size, batch_size))
-        head, averaged = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return head, averaged
+        return self._features(features_fn, images, image_size, batch_size)
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Return logits, float64 [N, classes], for features [N, d]."""
@@ -352,11 +340,22 @@ class Network:
         return jax.tree.map(jnp.asarray, (dict(self.params), dict(self.batch_stats)))
 
     def _features(
-        self, features_fn: jax.tree_util.Partial, images: np.ndarray, size: int, batch_size: int
-    ) -> Iterator[Any]:
-        for batch in padded_batches(len(images), batch_size):
-            found = _prepared_features(features_fn, images[batch.rows], size)
-            yield jax.tree.map(lambda leaf, n=batch.number: np.asarray(leaf)[:n], found)
+        self,
+        features_fn: jax.tree_util.Partial,
+        images: np.ndarray,
+        image_size: int | None,
+        batch_size: int,
+    ) -> Any:
+        """Compute a pytree of features, [N, ...] each, batch by batch."""
+        images, size = np.asarray(images), image_size or self.image_size or DEFAULT_IMAGE_SIZE
+        if images.ndim == 3:
+            images = images[..., None]
+        parts = []
+        with pinned(), devices.matmul_precision("float32"):
+            for batch in padded_batches(len(images), batch_size):
+                found = _prepared_features(features_fn, images[batch.rows], size)
+                parts.append(jax.tree.map(lambda leaf, n=batch.number: np.asarray(leaf)[:n], found))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def _shapes(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Problem:
         return trained(features, LABELS[:TRAIN], weights, tolerance=1e-14)
 
     def losses(self, row: int, image: np.ndarray) -> np.ndarray:
-        """Of all test images, after exact retraining with another image at `row`."""
+        """Return all test losses after exact retraining with another image at `row`."""
         features = self.features[:TRAIN].copy()
         features[row] = np.asarray(self.features_fn(jnp.asarray(image[None])))[0]
         head = self.retrained(features, self.optimum.weights)

@@ -7,9 +7,10 @@ import numpy as np
 
 
 class Motion(NamedTuple):
-    """Of each of K shifted images [H, W, C]: its rows int32 [K, H], columns [K, W] and weight.
+    """K shifts of an image [H, W, C] and their weights, as NumPy or JAX arrays.
 
-    NumPy's or JAX's.
+    rows: int32 [K, H], the row that each pixel is taken from. columns: int32 [K, W].
+    weights: float32 [K].
     """
 
     rows: Any

@@ -21,7 +21,7 @@ def gaussian_noise(image: jax.Array, noise: jax.Array) -> jax.Array:
 
 @register("shot_noise", None)
 def shot_noise(rng: np.random.Generator, image: np.ndarray, photons: float) -> np.ndarray:
-    """Count photons, of which full brightness has so many on average."""
+    """Draw Poisson counts whose mean is `photons` at full brightness."""
     counted = rng.poisson(image / 255 * photons) / photons
     return np.rint(np.clip(counted, 0, 1) * 255).astype(np.uint8)
 

@@ -39,8 +39,8 @@ class Influence:
     tolerance: float = 1e-7  # of conjugate gradients' relative residuals
     flip_labels: float = 0.0  # a share of training labels to make wrong, and then to look for
     num_shown: int = 3  # training images for a test image in the figure
-    # Of so many test images of the figure, the most influential training image is changed so that
-    # retraining the head on it raises the test image's loss most; 0: none.
+    # The number of test images in the figure whose most influential training image is changed so
+    # that retraining the head on it raises the test image's loss most; 0: none.
     perturb: int = 0
     perturb_eps: float = 0.05  # the L2 radius of these changes, for pixels in [0, 1]
     perturb_steps: int = 10  # of PGD along the influence of pixels; 1: the gradient, of that length

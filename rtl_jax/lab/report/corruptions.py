@@ -109,7 +109,7 @@ def _described(rows: pd.DataFrame, sources: dict[str, str]) -> pd.DataFrame:
 
 
 def _errors(run: pd.DataFrame) -> dict[str, list[float]]:
-    """Of each corruption the errors, in percent, by severity."""
+    """Return the errors of each corruption by severity, in percent."""
     corrupted = run[run["corruption"] != ""].sort_values("severity")
     return {
         str(name): (100 - group["accuracy"]).tolist()

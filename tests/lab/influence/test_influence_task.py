@@ -117,7 +117,7 @@ def test_sources_stand_side_by_side(compared):
 
 
 def test_the_most_influential_training_images_are_changed(workdir: Path, compared):
-    """Of one test image of each of two classes; changed so that its loss is to rise."""
+    """Those of one test image of each of two classes, so that the losses of these rise."""
     table = pd.read_csv(compared[1] / "perturbed.csv")
     assert list(table["source"]) == ["robust", "robust", "natural", "natural"]
     assert list(table["test_label"]) == [0, 1, 0, 1]
