@@ -2,7 +2,12 @@
 
 from rtl_jax.influence_functions.conjugate import ConjugateGradient
 from rtl_jax.influence_functions.curvature import empirical_fisher_curvature, hessian_curvature
-from rtl_jax.influence_functions.data_values import knn_shapley, ridge_values
+from rtl_jax.influence_functions.data_values import (
+    Semivalues,
+    knn_shapley,
+    ridge_semivalues,
+    ridge_values,
+)
 from rtl_jax.influence_functions.head import Examples, Head
 from rtl_jax.influence_functions.method import solver_for
 from rtl_jax.influence_functions.pixels import Perturbed, PixelInfluence
@@ -26,6 +31,7 @@ __all__ = [
     "Perturbed",
     "PixelInfluence",
     "PseudoInverse",
+    "Semivalues",
     "Solver",
     "empirical_fisher_curvature",
     "gradient_kernel",
@@ -34,6 +40,7 @@ __all__ = [
     "influence_scores",
     "knn_shapley",
     "read_scores",
+    "ridge_semivalues",
     "ridge_values",
     "score",
     "self_gradient",

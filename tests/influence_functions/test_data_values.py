@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rtl_jax.errors import UserError
-from rtl_jax.influence_functions import knn_shapley, ridge_values
+from rtl_jax.influence_functions import knn_shapley, ridge_semivalues, ridge_values
 
 DRAW = np.random.default_rng(0)
 FEATURES, LABELS = DRAW.normal(size=(7, 3)), np.array([0, 1, 2, 0, 1, 2, 0])
@@ -56,6 +56,50 @@ def test_ridge_values_by_refitting(width: int) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+def held_out_error(rows: list[int], l2: float) -> float:
+    """Squared error after ridge regression on `rows` alone, by augmented least squares."""
+    mean = FEATURES.mean(0)
+    inputs = np.concatenate([FEATURES[rows] - mean, np.sqrt(l2) * np.eye(3)])
+    targets = np.concatenate([np.eye(3)[LABELS[rows]] - 1 / 3, np.zeros((3, 3))])
+    weights = np.linalg.lstsq(inputs, targets, rcond=None)[0]
+    return ((np.eye(3)[WANTED] - 1 / 3 - (TEST - mean) @ weights) ** 2).sum(1).mean()
+
+
+@pytest.mark.parametrize("kind", ["shapley", "banzhaf"])
+def test_semivalues_over_all_subsets(kind: str) -> None:
+    expected = np.zeros(7)
+    for row in range(7):
+        others = [one for one in range(7) if one != row]
+        for size in range(7):
+            weight = 1 / (7 * comb(6, size)) if kind == "shapley" else 1 / 2**6
+            for rows in combinations(others, size):
+                gain = held_out_error(list(rows), 0.5) - held_out_error([*rows, row], 0.5)
+                expected[row] += weight * gain
+    found = ridge_semivalues(
+        FEATURES, LABELS, TEST, WANTED, 0.5, kind=kind, num_subsets=4000, seed=1
+    )
+    scores = (found.values - expected) / found.standard_errors
+    assert np.abs(scores).max() < 3.5 and (found.standard_errors < 0.01).all()
+    # Standard errors are as wide as the spread over draws.
+    scores = [
+        (draw.values - expected) / draw.standard_errors
+        for draw in (
+            ridge_semivalues(
+                FEATURES, LABELS, TEST, WANTED, 0.5, kind=kind, num_subsets=300, seed=seed
+            )
+            for seed in range(2, 42)
+        )
+    ]
+    assert np.sqrt(np.mean(np.square(scores))) == pytest.approx(1, abs=0.25)
+
+
+def test_shapley_values_share_what_all_images_gain() -> None:
+    found = ridge_semivalues(FEATURES, LABELS, TEST, WANTED, 0.5, num_subsets=4000)
+    gain = held_out_error([], 0.5) - held_out_error(list(range(7)), 0.5)
+    assert held_out_error([], 0.5) == pytest.approx(2 / 3)  # guessing among three classes
+    assert found.values.sum() == pytest.approx(gain, abs=0.02)
+
+
 def test_arrays_that_do_not_fit() -> None:
     with pytest.raises(UserError, match=r"received \[7, 3\], \[5, 3\], 6 and 5"):
         knn_shapley(FEATURES, LABELS[:6], TEST, WANTED)
@@ -63,5 +107,7 @@ def test_arrays_that_do_not_fit() -> None:
         knn_shapley(FEATURES, LABELS, TEST, WANTED, 8)
     with pytest.raises(UserError, match="l2: expected a positive number"):
         ridge_values(FEATURES, LABELS, TEST, WANTED, 0.0)
+    with pytest.raises(UserError, match="kind: expected shapley or banzhaf"):
+        ridge_semivalues(FEATURES, LABELS, TEST, WANTED, 1.0, kind="core")
     with pytest.raises(UserError, match="finite features"):
         ridge_values(FEATURES, LABELS, TEST * np.nan, WANTED, 1.0)
