@@ -9,6 +9,7 @@ import pandas as pd
 
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.my_images.accuracy import Accuracy, Measurement
+from rtl_jax.lab.my_images.cleaning import Cleanings
 from rtl_jax.lab.my_images.guarantees import Measured
 from rtl_jax.lab.my_images.held_out import HeldOut
 from rtl_jax.lab.my_images.survey import Survey
@@ -24,7 +25,8 @@ class Findings:
     `held_out` was measured on held-out images, with the choice repeated without them; `accuracy` is
     what it makes one expect of the final network, which has more to train on; `tested` was measured
     on test/, where there is one. `settings` are those of the choice; `suspects` is suspects.csv;
-    `robustness`, by radius, is of held-out images.
+    `cleanings` is what leaving them out would bring; `robustness`, by radius, is of held-out
+    images.
     """
 
     survey: Survey
@@ -41,6 +43,7 @@ class Findings:
     curve: LearningCurve | None
     suspects: pd.DataFrame
     suspects_picture: Path
+    cleanings: Cleanings
     wrong_picture: Path | None  # None: there is no mistake
     robustness: Mapping[float, Accuracy] | None
     network: Path

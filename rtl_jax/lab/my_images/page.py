@@ -6,6 +6,7 @@ from rtl_jax.lab.my_images.accuracy import Accuracy
 from rtl_jax.lab.my_images.choice import best_of_kinds, group
 from rtl_jax.lab.my_images.findings import Findings
 from rtl_jax.lab.my_images.held_out import HeldOut, confidently_wrong, confusion
+from rtl_jax.lab.my_images.page_of_labels import describe_labels
 from rtl_jax.lab.my_images.page_of_sets import describe_sets
 from rtl_jax.lab.report import cells
 from rtl_jax.lab.report.elements import (
@@ -24,7 +25,7 @@ from rtl_jax.lab.report.elements import (
 from rtl_jax.lab.statistics import mean_interval, paired_difference
 
 _MATRIX = 30  # classes; a larger matrix cannot be read
-_SUSPECTS = 30  # rows in the table; the file has all
+_WRONG = 30  # rows in the table
 
 
 def compose(found: Findings) -> Report:
@@ -35,7 +36,7 @@ def compose(found: Findings) -> Report:
         Section("What was compared", _comparison(found)),
         Section("Where it is right and wrong", _classes(found)),
         Section("The most confidently wrong", _wrong(found)),
-        Section("Labels to look at", _suspects(found)),
+        Section("Labels to look at", describe_labels(found)),
         Section("What more labels would bring", _curve(found)),
         Section("What the probabilities are worth", _calibration(found)),
         Section("Sets that hold the true class", describe_sets(found.sets)),
@@ -218,7 +219,7 @@ def _wrong(found: Findings) -> list[Element]:
             cells.text(found.class_names[probabilities[image].argmax()]),
             cells.number(100 * float(probabilities[image].max()), 1),
         ]
-        for image in confidently_wrong(found.chosen, found.calibration.temperature, _SUSPECTS)
+        for image in confidently_wrong(found.chosen, found.calibration.temperature, _WRONG)
     ]
     picture = found.wrong_picture
     if picture is None:
@@ -228,45 +229,6 @@ def _wrong(found: Findings) -> list[Element]:
     return [
         Picture("wrong", title, picture),
         Table("wrong", "Named wrongly", columns, rows, "Held out; the surest first."),
-    ]
-
-
-def _suspects(found: Findings) -> list[Element]:
-    first = found.suspects.iloc[:_SUSPECTS]
-    explained = "influence" in first
-    rows = [
-        [
-            cells.text(found.short(row.file)),
-            cells.text(row.label),
-            cells.text(row.held_out_prediction),
-            cells.number(100 * row.held_out_probability, 1),
-            *([cells.number(row.influence, 3)] if explained else []),
-        ]
-        for row in first.itertuples()
-    ]
-    columns = ["file", "label", "named", "its label's probability, %"]
-    columns += ["self-influence"] if explained else []
-    note = (
-        "The first are those whose label is the least probable to the network that was trained "
-        "without them: a wrong label, or a rare sight. "
-    )
-    if explained:
-        note += (
-            "Where labels were made wrong on purpose, this order found more of them than "
-            "self-influence did, how much a picture's own loss would rise without it, which is "
-            "measured on a network that has learnt the wrong label as well. suspects.csv has all "
-            "pictures in this order, with both."
-        )
-    else:
-        note += (
-            "suspects.csv has all pictures in this order. It has no self-influence, which a ridge "
-            "head does not have: --config.sweep.head_fits=logistic,sgd compares heads that do, and "
-            "whose predictions can be explained by training pictures."
-        )
-    title = "The most suspicious first: label, and what it is named held out"
-    return [
-        Picture("suspects", title, found.suspects_picture),
-        Table("suspects", "Labels to look at", columns, rows, note),
     ]
 
 

@@ -22,6 +22,7 @@ from rtl_jax.lab.influence.plots import draw_suspects
 from rtl_jax.lab.my_images import comparison, final, guarantees
 from rtl_jax.lab.my_images.accuracy import Measurement
 from rtl_jax.lab.my_images.choice import choose, honest_hits
+from rtl_jax.lab.my_images.cleaning import without_suspects
 from rtl_jax.lab.my_images.findings import Findings
 from rtl_jax.lab.my_images.forecast import BatchPlan, forecast
 from rtl_jax.lab.my_images.held_out import HeldOut, confidently_wrong, gather
@@ -148,6 +149,7 @@ def _find(
         curve=curve,
         suspects=suspects,
         suspects_picture=Path(shown),
+        cleanings=without_suspects(job, chosen),
         wrong_picture=_draw_wrong(workdir, job, chosen, calibration.temperature),
         robustness=robustness,
         network=Path(network),
