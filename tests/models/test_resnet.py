@@ -101,6 +101,7 @@ def test_the_convolution_is_chosen_by_backend_and_batched_weights():
     assert choose_convolution(backend="cpu", batched_weights=True) == "dot"
     assert choose_convolution(backend="gpu") == "xla"
     assert choose_convolution(backend="gpu", batched_weights=True) == "dot"
+    assert choose_convolution(backend="tpu", batched_weights=True) == "xla"
 
 
 def test_the_convolution_is_that_of_the_default_device(monkeypatch: pytest.MonkeyPatch):
