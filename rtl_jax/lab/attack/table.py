@@ -7,9 +7,9 @@ from rtl_jax.lab.statistics import wilson_interval
 
 
 def summarize(rows: pd.DataFrame) -> str:
-    """Robust accuracy at every radius, with its 95 % interval; and what makes it doubtful.
+    """Tabulate robust accuracy by radius, with 95 % intervals and any warnings.
 
-    With several networks (`attack.runs`), one table each, beneath its name.
+    Several networks (`attack.runs`) have a table each, under its name.
     """
     if rows["run"].nunique() == 1:
         return _table(rows)
@@ -40,7 +40,7 @@ def _table(rows: pd.DataFrame) -> str:
 
 
 def _corruptions(rows: pd.DataFrame) -> str:
-    """Accuracy by corruption and severity, with the 95 % interval of that without any."""
+    """Tabulate accuracy by corruption and severity, and without any, with its 95 % interval."""
     found = [corruption_of(variant) for variant in rows["variant"]]
     rows = rows.assign(
         name=[one and one.name for one in found], severity=[one and one.severity for one in found]
