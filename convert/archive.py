@@ -155,7 +155,7 @@ def names_code(data: bytes) -> None:
         _unpickle(io.BytesIO(data), lambda _: pickles.Opaque("object"), set())
     except pickles.RefusedError:
         raise
-    except Exception:  # any other verdict is the caller's to give
+    except Exception:  # any other error is for the caller to report
         return
 
 
@@ -274,7 +274,7 @@ def _checked_reader(file: IO[bytes], name: str, member: _Member) -> Callable[[in
         if not checked:
             whole = len(data) == member.size
             crc = zlib.crc32(data) if whole else _checksum(file, member)
-            if member.crc not in (0, crc):  # 0: torch was told to write none
+            if member.crc not in (0, crc):  # 0: torch was told not to write it
                 raise UserError(
                     f"has other bytes in {pickles.shown(name)} than were written: {DOWNLOAD_AGAIN}"
                 )

@@ -26,7 +26,7 @@ def summarize(rows: pd.DataFrame) -> str:
 def _table(rows: pd.DataFrame) -> str:
     if rows["method"].iloc[0] == "corruptions":
         return _corruptions(rows)
-    certified = rows["method"].iloc[0] == "smoothing"  # which has no loss
+    certified = rows["method"].iloc[0] == "smoothing"  # smoothing has no loss
     measured = f"{'certified' if certified else 'robust'} accuracy"
     lines = [f"{'eps':>10}{measured:>20}{'95 % interval':>18}{'' if certified else '      loss'}"]
     for _, row in rows.sort_values("eps").iterrows():

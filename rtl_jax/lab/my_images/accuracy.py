@@ -50,18 +50,18 @@ class Accuracy:
 
     @classmethod
     def of(cls, hits: np.ndarray) -> "Accuracy":
-        """Measure hits in [0, 1], [N], of one image or more."""
+        """Compute the accuracy of hits in [0, 1], [N], of one image or more."""
         return cls.counted(float(hits.sum()), len(hits))
 
     @classmethod
     def counted(cls, right: float, images: int) -> "Accuracy":
-        """Measure the number of correct images among all, one or more."""
+        """Compute the accuracy from the number of correct images among all, one or more."""
         percent = 100 * right / images
         return cls(percent, *wilson_interval(percent, images), images)
 
     @classmethod
     def balanced(cls, hits: np.ndarray, labels: np.ndarray) -> "Accuracy":
-        """Measure the mean over classes, from hits in [0, 1], [N], and int labels, [N].
+        """Compute the mean over classes, from hits in [0, 1], [N], and int labels, [N].
 
         Its interval combines the exact ones (Clopper and Pearson's) of the classes: the distances
         of their ends from the classes' accuracies, times 1 / C, are added in quadrature (MOVER; Zou
@@ -109,7 +109,7 @@ class Measurement:
 
     @classmethod
     def of(cls, hits: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> "Measurement":
-        """Measure hits in [0, 1], [N], with int labels, [N], of one image or more."""
+        """Compute all from hits in [0, 1], [N], and int labels, [N], of one image or more."""
         counts = np.bincount(labels)
         largest = int(counts.argmax())
         return cls(

@@ -34,7 +34,7 @@ class Coverage:
 
     @classmethod
     def of(cls, asked: float, by_class: bool, sets: np.ndarray, labels: np.ndarray) -> "Coverage":
-        """Measure sets, bool [N, C], with labels, int [N]."""
+        """Measure the coverage of sets, bool [N, C], given labels, int [N]."""
         hits = sets[np.arange(len(labels)), labels]
         least = min(float(hits[labels == one].mean()) for one in np.unique(labels))
         held = Accuracy.of(hits)

@@ -61,8 +61,8 @@ def run_my_images(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFra
 def known_path(workdir: epath.Path, path: Path, experiment: Experiment) -> Path:
     """Return the path by which a work directory's runs know its list, which is now at `path`.
 
-    They differ if the directory was moved: runs' names depend on the path, and the new one would
-    repeat them all. With other executors it is `path`, since their workers read the list there.
+    It is another one if the directory was moved: runs' names depend on it, so `path` would repeat
+    them all. With other executors it is `path`, since their workers read the list there.
     """
     if experiment.executor != "local":
         return path
