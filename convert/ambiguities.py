@@ -1,4 +1,4 @@
-"""What no tensor shows and something beside the tensors does, or is to be asked for."""
+"""Properties that no tensor shows, found elsewhere in the file or asked of the user."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from rtl_jax.errors import UserError
 
 
 def ask_of_names(checkpoint: Checkpoint, layout: Layout, known: Mapping[str, Any]) -> None:
-    """Raise UserError where a name says something unusual of a network that nothing else says."""
+    """Raise UserError if a name suggests an unusual option that nothing else states."""
     for name in _names(checkpoint):
         for option, value in layout.options_of_name(name).items():
             if option not in known and value != layout.options[option].default:
@@ -36,9 +36,9 @@ def said_by_parts(
     known: Mapping[str, Any],
     checkpoint: Checkpoint,
 ) -> dict[str, Any]:
-    """What the names of a network's parts say of it that nothing else says.
+    """Return the options that only the names of a network's modules reveal.
 
-    Raises UserError where they leave something open.
+    Raises UserError if they leave one open.
     """
     parts = {name.removeprefix(prefix) for name in state.modules if name.startswith(prefix)}
     named = {option for name in _names(checkpoint) for option in layout.options_of_name(name)}

@@ -1,7 +1,7 @@
-"""The two containers of `torch.save`: a zip archive, and the stream that came before it.
+"""Readers of the two containers of `torch.save`: the zip archive, and the older stream.
 
-Both yield the pickled object with every tensor still in the file. No length or place that the
-file declares is used before it was compared with the size of the file.
+Both return the pickled object with every tensor still in the file. No length or offset that the
+file declares is used before it has been checked against the size of the file.
 """
 
 import io
@@ -30,7 +30,7 @@ _PROTOCOL = 1001
 
 
 class Contents(NamedTuple):
-    """What `torch.save` was given, and the names in it that became placeholders."""
+    """The object given to `torch.save`, and the names in it that became placeholders."""
 
     value: Any
     placeholders: set[str]
@@ -44,7 +44,7 @@ class _Member(NamedTuple):
 
 
 def read_zip(file: IO[bytes]) -> Contents:
-    """Read the format of torch 1.6 and later: data.pkl and a member for each storage."""
+    """Read the format of torch 1.6 and later: data.pkl, and a member for each storage."""
     members = _members(file)
     roots = [name[: -len("data.pkl")] for name in members if name.split("/")[1:] == ["data.pkl"]]
     if len(roots) != 1:
@@ -109,7 +109,7 @@ def read_legacy(file: IO[bytes]) -> Contents:
 
     def persistent(pid: Any) -> Any:
         if isinstance(pid, tuple) and len(pid) == 4 and pid[0] == "module":
-            return pid[1]  # a class with its source text beside it: a name, and inert
+            return pid[1]  # a class with its source text: an inert name
         _, kind, key, _, count, view = _storage_id(pid, 6)
         dtype = tensors.storage_dtype(kind)
         if storages.setdefault(key, (dtype, count)) != (dtype, count):
@@ -155,7 +155,7 @@ def names_code(data: bytes) -> None:
         _unpickle(io.BytesIO(data), lambda _: pickles.Opaque("object"), set())
     except pickles.RefusedError:
         raise
-    except Exception:  # any other verdict is the caller's to give
+    except Exception:  # any other error is for the caller to report
         return
 
 
@@ -187,7 +187,7 @@ def _exactly(file: IO[bytes], start: int, count: int) -> bytes:
 
 
 def _members(file: IO[bytes]) -> dict[str, _Member]:
-    """The members of a zip archive as places in the file; UserError for one made to harm."""
+    """Return a zip archive's members as places in the file. Raises UserError if malicious."""
     size = os.fstat(file.fileno()).st_size
     _check_end(file, size)
     members: dict[str, _Member] = {}
@@ -208,7 +208,7 @@ def _members(file: IO[bytes]) -> dict[str, _Member]:
         drive = parts[0][1:2] == ":" and len(parts[0]) == 2
         if parts[0] == "" or ".." in parts or drive or "\0" in name:
             raise UserError(f"has a member with the unsafe name {pickles.shown(name)}")
-        # torch looks members up without regard to case.
+        # torch looks up members case-insensitively.
         if name.casefold() in folded:
             raise UserError(f"has two members named {pickles.shown(name)}")
         folded.add(name.casefold())
@@ -239,7 +239,7 @@ def _members(file: IO[bytes]) -> dict[str, _Member]:
 
 
 def _check_end(file: IO[bytes], size: int) -> None:
-    """Refuse an archive that was cut off, which `zipfile` would call no archive at all."""
+    """Raise UserError for a truncated archive, which `zipfile` would call no archive at all."""
     tail = _exactly(file, max(0, size - (1 << 16) - 22), min(size, (1 << 16) + 22))
     place = tail.rfind(b"PK\5\6")
     if place < 0 or len(tail) - place < 22:
@@ -247,7 +247,7 @@ def _check_end(file: IO[bytes], size: int) -> None:
 
 
 class _ShortReads:
-    """The file as `zipfile` gets it for the directory, whose declared size is not believed."""
+    """A file that limits `zipfile`'s reads of the directory, whose declared size is not trusted."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -265,7 +265,7 @@ def _read(file: IO[bytes], member: _Member, start: int, stop: int) -> bytes:
 
 
 def _checked_reader(file: IO[bytes], name: str, member: _Member) -> Callable[[int, int], bytes]:
-    """A reader of parts of a member that compares the member's checksum once."""
+    """Return a reader of parts of a member that verifies the member's checksum once."""
     checked = False
 
     def read(start: int, stop: int) -> bytes:
@@ -274,7 +274,7 @@ def _checked_reader(file: IO[bytes], name: str, member: _Member) -> Callable[[in
         if not checked:
             whole = len(data) == member.size
             crc = zlib.crc32(data) if whole else _checksum(file, member)
-            if member.crc not in (0, crc):  # 0: torch was told to write none
+            if member.crc not in (0, crc):  # 0: torch was told not to write it
                 raise UserError(
                     f"has other bytes in {pickles.shown(name)} than were written: {DOWNLOAD_AGAIN}"
                 )

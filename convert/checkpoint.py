@@ -1,7 +1,7 @@
 """Read an untrusted checkpoint: its entries by name, with every tensor still in the file.
 
-The content decides what a file is, not the ending of its name. Nothing in a file is executed;
-whatever is wrong with it is a UserError of one sentence that begins with the file's name.
+A file is identified by its content, not its extension. Nothing in a file is executed; whatever is
+wrong with it is a UserError of one sentence that begins with the file's name.
 """
 
 import contextlib
@@ -59,8 +59,8 @@ _OTHER_FORMATS = {
 class Checkpoint:
     """An open checkpoint.
 
-    `entries` is the outermost dictionary of the file; `placeholders` are the classes that were
-    not read, by name; `metadata` is what a safetensors file says about itself.
+    `entries` is the outermost dictionary of the file; `placeholders` are the names of classes that
+    were not read; `metadata` is what a safetensors file says about itself.
     """
 
     path: Path
@@ -74,7 +74,7 @@ class Checkpoint:
 def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
     """Yield the checkpoint in `path`; its tensors can be loaded until the block ends.
 
-    Raises UserError, also from the block, where the file is absent, damaged, of another kind,
+    Raises UserError, also from within the block, if the file is absent, damaged, of another kind,
     or names a way to run code.
     """
     with _opened(path) as file:
@@ -117,7 +117,7 @@ def _read(path: Path, file: IO[bytes]) -> Checkpoint:
     head = file.read(1024)
     if not head:
         raise UserError(f"is empty (0 bytes): {DOWNLOAD_AGAIN}")
-    # First, for the length of its header, with which it begins, may look like another's mark.
+    # Checked first: its initial header length may look like another format's magic number.
     if _is_safetensors(head, path.stat().st_size):
         return _read_safetensors(path, head)
     if head.startswith(b"PK"):
@@ -158,7 +158,7 @@ def _read_safetensors(path: Path, head: bytes) -> Checkpoint:
             "it is damaged or made to exhaust memory"
         )
     try:
-        # Not as a context manager: tensors are loaded later, and it holds no more than a map.
+        # Not as a context manager: tensors are loaded later, and it holds only a memory map.
         file = safetensors.safe_open(path, framework="numpy").__enter__()
         entries = {}
         for name in file.keys():  # noqa: SIM118 (no mapping)
@@ -178,7 +178,7 @@ def _safetensor(path: Path, file: Any, name: str, shape: tuple[int, ...], code: 
     import ml_dtypes
 
     float8 = {"F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2}
-    if code in float8:  # for which the library asks NumPy, which has none
+    if code in float8:  # the library asks NumPy for these, which lacks them
         return Tensor(shape, np.dtype(float8[code]), lambda: _raw(path, name, float8[code], shape))
 
     dtypes = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
@@ -189,7 +189,7 @@ def _safetensor(path: Path, file: Any, name: str, shape: tuple[int, ...], code: 
 
 
 def _raw(path: Path, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """A tensor's bytes, whose place the library has checked when it opened the file."""
+    """Read a tensor's bytes, whose place the library checked when it opened the file."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         start, stop = json.loads(file.read(length))[name]["data_offsets"]
@@ -198,7 +198,7 @@ def _raw(path: Path, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarra
 
 
 def _unknown(path: Path, head: bytes, file: IO[bytes]) -> UserError:
-    """Return the error that says what a file is, if no checkpoint, and what to do about it."""
+    """Return the error for a file that is no checkpoint: what it is, and what to do about it."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<body")):
         return UserError(
@@ -244,7 +244,7 @@ def _detail(error: BaseException) -> str:
 
 
 def metadata_fields(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
-    """The JSON object under a key of the metadata, or {} where there is none that is whole."""
+    """Return the JSON object under a key of the metadata, or {} if there is no valid one."""
     try:
         fields = json.loads(checkpoint.metadata.get(key, "{}"))
     except (ValueError, RecursionError):

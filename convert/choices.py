@@ -11,14 +11,14 @@ from rtl_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """How to read a checkpoint; None leaves a choice to the file, and to torchvision's usual.
+    """How to read a checkpoint; None leaves a choice to the file, then to torchvision's default.
 
     arch: the name of the architecture that it must hold.
-    mean, std: of pixels of [0, 1], three numbers each.
-    key, prefix: of the network in a file with several: the dictionary, 'a.b' for one in another,
-      and what all names of its tensors begin with.
-    ignore: patterns of names, as a shell's, of tensors that are no part of the network.
-    head: for a network without one, 'zeros' or 'seed:N': what it gets for fine-tuning to replace.
+    mean, std: for pixels in [0, 1], three numbers each.
+    key, prefix: the network to read in a file with several: its dictionary, 'a.b' for a nested one,
+      and the prefix of all names of its tensors.
+    ignore: shell-style patterns for names of tensors that are not part of the network.
+    head: for a network without one, 'zeros' or 'seed:N': a placeholder for fine-tuning to replace.
     options: of the network's layout, which no tensor's shape shows: 'activation', 'stem', ...
     """
 
@@ -39,8 +39,10 @@ class Choices:
 
     @classmethod
     def of(cls, **choices: Any) -> Self:
-        """Choices from one flat dictionary, the options of layouts among them; UserError for a
-        name that is neither."""
+        """Return choices from one flat dictionary of fields and layouts' options.
+
+        Raises UserError for a name that is neither.
+        """
         fields = {field.name for field in dataclasses.fields(cls)}
         known = all_options()
         if unknown := choices.keys() - fields - known.keys():

@@ -23,12 +23,12 @@ The way back: {prog} export CHECKPOINT OUT, where OUT ends in .safetensors, .pth
 
 
 def main(arguments: Sequence[str], prog: str = "rtl-jax convert") -> int:
-    """Run one command; return 0, or 2 for user-fixable errors, 1 for a defect of ours.
+    """Run one command; return 0, 2 for user-fixable errors, or 1 for a bug of ours.
 
-    A check that finds a difference is such a defect. `prog` is what was typed before `arguments`.
+    A check that finds a difference is such a bug. `prog` is what was typed before `arguments`.
     """
     arguments = list(arguments)
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's account of what we report
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what we report
     try:
         if arguments[:1] == ["export"]:
             return _export(arguments[1:], f"{prog} export")
@@ -110,7 +110,7 @@ def _convert(arguments: Sequence[str], prog: str) -> int:
         from rtl_jax.convert.torch_needed import import_torch
 
         import_torch("--check")
-    # Whatever is wrong with an attack's images is said before anything is written.
+    # Problems with the images to attack are reported before anything is written.
     attack = _attack(options) if options.attack else _no_attack(options)
     if options.head and (options.reference or options.attack):
         raise UserError("--reference and --attack are for networks with a head of their own")
@@ -128,8 +128,10 @@ def _convert(arguments: Sequence[str], prog: str) -> int:
 
 
 def _look_up(options: argparse.Namespace) -> None:
-    """Where the source is the short name of a published checkpoint, put its place there, and what
-    no tensor of it shows where the command does not say otherwise."""
+    """Replace the short name of a published checkpoint by its location, and set its choices.
+
+    These are what no tensor shows; choices on the command line take precedence.
+    """
     from rtl_jax.convert.converter import free_destination
     from rtl_jax.convert.known import find, place
 
@@ -193,7 +195,7 @@ def _no_attack(options: argparse.Namespace) -> Callable[[], int]:
 
 
 def _attack(options: argparse.Namespace) -> Callable[[], int]:
-    """Load what is to be attacked; return what attacks it, to be called after the conversion."""
+    """Load the images to attack; return the attack, to be called after the conversion."""
     if not options.check:
         raise UserError("--attack compares with PyTorch: add --check")
     from rtl_jax.convert.robustness import compare_robustness, load_pictures, parse_ball

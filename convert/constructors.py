@@ -1,4 +1,4 @@
-"""Construction of the tensors, arrays and dictionaries of a pickle, by our own functions alone."""
+"""Construction of the tensors, arrays and dictionaries of a pickle by our own functions only."""
 
 import math
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from rtl_jax.errors import UserError
 
 
 class _NumpyDtype(Buildable):
-    """`numpy.dtype`, of plain numbers only."""
+    """`numpy.dtype`, for plain numbers only."""
 
     def __init__(self, code: str) -> None:
         if code[:1] not in tuple("fiub") or code[1:] not in tuple("1248"):
@@ -74,15 +74,18 @@ def _numpy_scalar(kind: Any, data: Any = b"") -> Any:
 
 
 class StateDict(dict[Any, Any], Buildable):
-    """An ordered dictionary; `modules` are the names of its network's parts, also of those without
-    tensors, where torch's `state_dict` made it."""
+    """An ordered dictionary.
+
+    If torch's `state_dict` made it, `modules` are the names of all modules of its network,
+    including those without tensors.
+    """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.modules: tuple[str, ...] = ()
 
     def build(self, state: Any) -> None:
-        """Take what torch notes beside the tensors: the version of every part, by its name."""
+        """Take torch's metadata, which has the version of every module by its name."""
         metadata = state.get("_metadata") if isinstance(state, dict) else None
         if isinstance(metadata, dict):
             self.modules = tuple(name for name in metadata if isinstance(name, str))
@@ -123,7 +126,7 @@ def _a_storage(value: Any) -> Storage:
 
 
 def _rebuild_from_type(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
-    # Only torch's own functions: they copy nothing, so that no call within a call does.
+    # Only torch's own functions: they copy nothing, so no nested call does.
     known = isinstance(function, Global) and function.module == "torch._utils"
     if known and isinstance(arguments, tuple) and allowed(function):
         return construct(function, arguments)
@@ -162,7 +165,7 @@ _INERT_BUILTINS = (
     *("object", "range", "set", "slice", "str", "tuple", "type"),
 )
 
-# Names that only stand as arguments of the constructors.
+# Names that occur only as arguments of the constructors.
 _ARGUMENTS = {
     Global("numpy", "ndarray"),
     Global("torch", "device"),
@@ -175,7 +178,7 @@ _ARGUMENTS = {
 
 
 def allowed(name: Global) -> bool:
-    """Whether `construct` knows what the name stands for."""
+    """Whether `construct` knows the name."""
     return name in _CONSTRUCTORS or name in _ARGUMENTS
 
 

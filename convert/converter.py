@@ -26,7 +26,7 @@ from rtl_jax.models.storage import is_network
 from rtl_jax.runtime.program import typed
 from rtl_jax.runtime.progress import each
 
-# Part of the manifest and of the cache's keys: raise it when the same file gives other values.
+# Part of the manifest and the cache's keys: increment it when the same file gives other values.
 VERSION = 1
 
 
@@ -44,13 +44,13 @@ def convert(
       source: a path or 'hf:REPO/FILE'.
       destination: a directory that does not exist.
       reference: images with the logits that the network's author's own code gives for them.
-      report: given a line for everything that was found, skipped or assumed.
-      choices: the fields of `Choices` and options of layouts, which overrule what the file says.
+      report: called with a line for everything that was found, skipped or assumed.
+      choices: the fields of `Choices` and options of layouts, which override what the file says.
 
     Raises:
-      UserError: nothing was written, because the source is no checkpoint of a known family, names a
-        way to run code, does not fit, or does not give the reference's logits, or because the
-        destination exists or cannot be written.
+      UserError: if the source is no checkpoint of a known family, names a way to run code, does not
+        fit, or does not give the reference's logits, or if the destination exists or cannot be
+        written. Nothing is written then.
     """
     chosen = Choices.of(**choices)
     destination = free_destination(destination)
@@ -84,7 +84,7 @@ def convert(
     if found.image_size is not None:
         provenance["image_size"] = found.image_size
     if found.made_head is not None:
-        # The names meet whoever predicts with it, and no data set has them.
+        # Names that no data set has, seen by anyone who predicts with this network.
         names = [f"(no head: {label})" for label in range(arch_found.num_classes)]
         provenance |= {"head": found.made_head, "class_names": names}
     converted = Network(arch_found, variables["params"], variables["batch_stats"], provenance)
@@ -96,7 +96,7 @@ def convert(
 
 
 def free_destination(destination: str | os.PathLike) -> Path:
-    """The path of a directory to be made; UserError where there is something already."""
+    """Return the path of a directory to create. Raises UserError if something is there already."""
     destination = hub.expanded(destination)
     if destination.exists() or destination.is_symlink():
         raise UserError(f"{destination} exists already: remove it or choose another destination")
@@ -104,11 +104,11 @@ def free_destination(destination: str | os.PathLike) -> Path:
 
 
 def ensure_converted(source: str, cache_dir: str | os.PathLike) -> Path:
-    """The converted network of a source, from the cache or put there now.
+    """Return the converted network of a source, converting it into the cache if needed.
 
-    The cache is keyed by the sha256 of the file and the converter's version; a file of
-    unchanged path, size and times is not hashed again. Processes that ask for the same source
-    at once convert it once, and a damaged entry is converted anew. Raises what `convert` raises.
+    The cache is keyed by the sha256 of the file and the converter's version; a file with unchanged
+    path, size and times is not hashed again. Concurrent processes convert a source only once, and a
+    damaged entry is converted anew. Raises as `convert` does.
     """
     cache = hub.expanded(cache_dir)
     path = hub.locate(source, print)
@@ -146,14 +146,14 @@ def _from_cache(path: Path, cache: Path) -> Path:
     destination = cache / f"{path.stem[:40]}-{digest[:16]}-v{VERSION}"
     with _locked(cache / f".{digest[:16]}.lock"):
         if not _is_whole(destination, digest):
-            # What lies there is damaged, or what a killed process left: the lock is ours.
+            # It is damaged, or was left by a killed process, since we hold the lock.
             for remains in (destination, *cache.glob(f".{glob.escape(destination.name)}.*.tmp")):
                 if remains.exists():
                     shutil.rmtree(remains)
             try:
                 convert(path, destination)
             except UserError as error:
-                # A name in a configuration has no options; the command does.
+                # A source named in a config has no options; the command does.
                 command = f"{typed('convert')} {path} DESTINATION"
                 hint = f"\nThese are options of: {command}" if " --" in str(error) else ""
                 raise UserError(f"{error}{hint}") from error
@@ -161,7 +161,7 @@ def _from_cache(path: Path, cache: Path) -> Path:
 
 
 def _is_whole(destination: Path, digest: str) -> bool:
-    """Whether the cache's entry can be loaded and was made of the file with this sha256."""
+    """Whether the cache's entry can be loaded and was made from the file with this sha256."""
     if not destination.exists():
         return False
     try:
@@ -220,9 +220,9 @@ def _report(found: network.Found, report: Callable[[str], Any]) -> None:
 
 
 def _check_room(destination: Path, num_bytes: int) -> None:
-    """Raise UserError unless the bytes can be had: free space, quota, limits, permissions.
+    """Raise UserError unless space, quota, limits and permissions allow writing these bytes.
 
-    Asked of the system by reserving them in a file without a name, which is gone at once.
+    This is tested by reserving them in an unnamed temporary file.
     """
     parent = destination.absolute().parent
     while not parent.exists():
@@ -250,7 +250,7 @@ def _read_index(index: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock between processes; the system gives it back if this one dies."""
+    """Hold a lock between processes; the system releases it if this one dies."""
     import fcntl
 
     with path.open("a") as file:

@@ -1,9 +1,9 @@
-"""Which names in a pickle are refused.
+"""The names that are refused in a pickle.
 
-Nothing in a pickle is ever called here (see `pickles`), so this list protects no one on this
-machine: it tells the user that the file was made to run code, before the file reaches a
-reader that would. A name is refused where it reaches the system, runs or imports code, or
-walks attributes; any other class is a harmless placeholder.
+Nothing in a pickle is ever called here (see `pickles`), so this list does not protect this machine:
+it tells the user that the file was made to run code, before the file reaches a reader that would
+run it. A name is refused if it reaches the system, runs or imports code, or walks attributes; any
+other class is a harmless placeholder.
 """
 
 # ruff: noqa: SIM905 (a list of words reads best as words)
@@ -29,7 +29,7 @@ _MODULES = frozenset(
     """.split()
 )
 
-# Packages from elsewhere with the same powers, by prefix of the module's dotted name.
+# Third-party packages with the same powers, by prefix of the module's dotted name.
 _PREFIXES = (
     "IPython aiohttp execnet fabric fsspec httpx invoke ipykernel joblib logging.config"
     " logging.handlers numpy.distutils numpy.f2py numpy.testing paramiko pexpect plumbum"
@@ -63,7 +63,7 @@ _FUNCTIONS = frozenset(
     """.split()
 )
 
-# What the modules below may name; anything else in them is refused.
+# The only names allowed in the modules below.
 _BUILTINS = frozenset(
     """
     Ellipsis NotImplemented None bool bytearray bytes complex dict float frozenset int list long
@@ -97,8 +97,8 @@ _ONLY = {
     "cloudpickle": _CLOUDPICKLE,
 }
 
-# Classes of the standard library that do not look like one; other lower-case names in it
-# are functions, and no checkpoint needs those (but loggers pickle as a call).
+# Classes of the standard library with lower-case names; other such names in it are functions,
+# which no checkpoint needs (but loggers pickle as a call).
 _LOWER_CASE_CLASSES = frozenset(
     """
     array date datetime defaultdict deque getLogger namedtuple struct_time time timedelta timezone
@@ -106,10 +106,10 @@ _LOWER_CASE_CLASSES = frozenset(
     """.split()
 )
 
-# They import the module that their argument names: the argument is judged as a name is.
+# These import the module that their argument names, so the argument is checked like a name.
 IMPORTERS = frozenset({"_import_module", "subimport"})
 
-# Names that look refusable and that ordinary files hold: the layout of a sparse tensor, the
+# Names that would be refused but occur in ordinary files: the layout of a sparse tensor, the
 # state of NumPy's random numbers, a regular expression.
 _EXCUSED = frozenset(
     {
@@ -122,13 +122,13 @@ _EXCUSED = frozenset(
 )
 
 
-# Schedulers of torch before 2.4 keep one of their own functions, which pickles as getattr of the
-# class (or of the object), and with protocol 4 as a dotted name.
+# Schedulers of torch before 2.4 hold one of their own functions, which pickles as getattr of the
+# class (or of the object) or, with protocol 4, as a dotted name.
 _ATTRIBUTES_OF = "torch.optim."
 
 
 def is_getattr(module: str, name: str) -> bool:
-    """Whether a name is the `getattr` that only `scheduler_attribute` may be had by."""
+    """Whether a name is `getattr`, which is allowed only for a `scheduler_attribute`."""
     return module in ("builtins", "__builtin__") and name == "getattr"
 
 
@@ -147,7 +147,7 @@ def scheduler_attribute(module: str, name: str) -> bool:
 
 @functools.lru_cache(4096)  # a pickle can repeat a name a million times
 def refused(module: str, name: str) -> bool:
-    """Say whether `module`.`name` is a way to run code; both may be dotted."""
+    """Return whether `module`.`name` is a way to run code; both may be dotted."""
     if (module, name) in _EXCUSED:
         return False
     modules, names = module.split("."), name.split(".")
@@ -161,7 +161,7 @@ def refused(module: str, name: str) -> bool:
     # `pickle`'s protocol 4 walks dotted names through any attribute.
     if any(part in _REACHED for part in (*names, *modules)):
         return True
-    # A class within a class is named so, and a method, which can run what its object holds.
+    # Nested classes have dotted names, but so do methods, which can run what their object holds.
     if len(names) > 1 and not all(part[0].isupper() for part in names):
         return True
     if last.startswith("__") and last != "__dict__" and not last.startswith("__pyx_unpickle_"):
@@ -173,7 +173,7 @@ def refused(module: str, name: str) -> bool:
 
 
 def module_refused(module: str) -> bool:
-    """Say whether a whole module is refused, as the argument of an import would be."""
+    """Return whether a whole module is refused, as the argument of an import would be."""
     root = module.split(".")[0]
     if root in _MODULES or root in ("builtins", "__builtin__"):
         return True

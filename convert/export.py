@@ -1,4 +1,4 @@
-"""Export of a network to PyTorch, ONNX or StableHLO, to a timm folder or to the hub."""
+"""Export of a network to PyTorch, ONNX or StableHLO, to a timm folder, or to the hub."""
 
 import os
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from rtl_jax.runtime import limits
 from rtl_jax.runtime.documents import is_whole
 from rtl_jax.runtime.paths import complete_or_absent
 
-# Endings of what is written: weights alone, functions of images, a folder for timm.
+# Extensions: weights only, functions of images, a folder for timm.
 STATE_DICTS = (".safetensors", ".pth", ".pt")
 FUNCTIONS = (".onnx", ".stablehlo")
 FOLDER = ".timm"
@@ -34,11 +34,11 @@ def export(
     private: bool = False,
     report: Callable[[str], Any] = print,
 ) -> str | Path:
-    """`export_network` of a network's directory, or `push` where the destination is hf:OWNER/NAME.
+    """Export a network's directory as `export_network`, or as `push` to hf:OWNER/NAME.
 
-    `license` and `rows`, the work directory whose rows say how accurate it is, are for the model
-    card of an OUT.timm or on the hub. By default `rows` is the work directory that the network
-    lies in. `private` is of a new repository.
+    `license` and `rows`, the work directory whose rows have its accuracy, are for the model card of
+    OUT.timm or on the hub. By default, `rows` is the work directory that contains the network.
+    `private` applies to a new repository.
     """
     hub = os.fspath(destination).startswith(HUB)
     for_card = hub or os.fspath(destination).endswith(FOLDER)
@@ -70,16 +70,16 @@ def export_network(
     image_size: int | None = None,
     report: Callable[[str], Any] = print,
 ) -> Path:
-    """Write a network in the format of the destination's ending; return `destination`.
+    """Write a network in the format of the destination's extension; return `destination`.
 
-    .safetensors and .pth have every value unchanged: a flat state dict that the network of the
-    layout's `torch_words`, torchvision's ResNet, say, loads with strict=True. .onnx and .stablehlo
-    are functions of images [N, size, size, 3] in [0, 1] to probabilities, see `write_onnx` and
-    `write_stablehlo`. .timm is a folder, see `write_timm_folder`. `image_size` is by default the
-    network's own. Only .pth and .onnx need torch.
+    .safetensors and .pth hold every value unchanged, as a flat state dict that the network of the
+    layout's `torch_words`, such as torchvision's ResNet, loads with strict=True. .onnx and
+    .stablehlo are functions from images [N, size, size, 3] in [0, 1] to probabilities, see
+    `write_onnx` and `write_stablehlo`. .timm is a folder, see `write_timm_folder`. `image_size`
+    defaults to the network's own. Only .pth and .onnx need torch.
 
-    Raises UserError for another ending, a destination that exists, a network that is not one,
-    and what the writers say.
+    Raises UserError for another extension, an existing destination, an image size for weights
+    alone, and as the writers do.
     """
     destination = _free(destination)
     if destination.suffix in FUNCTIONS:
@@ -103,7 +103,7 @@ def _write_weights(network: Network, destination: Path, report: Callable[[str], 
             state = state_dict(layout, arch, network.params, network.batch_stats)
             try:
                 torch.save({name: torch.from_numpy(v) for name, v in state.items()}, temporary)
-            except RuntimeError as error:  # how it reports a full disk
+            except RuntimeError as error:  # raised if the disk is full
                 reason = str(error).splitlines()[0]
                 raise UserError(f"cannot write {destination}; is there room? ({reason})") from error
     report(f"wrote {destination}: {arch.name}, {arch.num_classes} classes, names of {words}")
@@ -159,7 +159,7 @@ def _write_folder(network: Network, destination: Path, size: int, **options: Any
 
 
 def _image_size(network: Network, asked: int | None) -> int:
-    """The pixels asked for, or the network's own, or those of its family."""
+    """Return the image size asked for, or else the network's own, or else its family's."""
     layout = layout_of(network.architecture, network.provenance.get("layout"))
     own = network.image_size or layout.image_size(network.architecture)
     size = own if asked is None else asked
@@ -171,7 +171,7 @@ def _image_size(network: Network, asked: int | None) -> int:
 
 
 def _rows(place: Path, asked: str | os.PathLike | None) -> Path | None:
-    """The work directory asked for, or that in which WORKDIR/runs/RUN/network lies."""
+    """Return the work directory asked for, or that of a network in WORKDIR/runs/RUN/network."""
     if asked is not None:
         return expanded(asked)
     workdir = place.parent.parent.parent
@@ -180,7 +180,7 @@ def _rows(place: Path, asked: str | os.PathLike | None) -> Path | None:
 
 
 def _free(destination: str | os.PathLike) -> Path:
-    """The place of a new file; UserError for another ending, and where there is one already."""
+    """Return the path of a new file. Raises UserError for another extension, or if it exists."""
     place = expanded(destination)
     endings = (*STATE_DICTS, *FUNCTIONS, FOLDER)
     if place.suffix not in endings:

@@ -1,4 +1,4 @@
-"""The last, linear layer of a network in a checkpoint: under another name, without bias, absent."""
+"""The head, a linear layer, of a network in a checkpoint: renamed, without bias, or missing."""
 
 import re
 from collections import Counter
@@ -13,10 +13,10 @@ from rtl_jax.convert.layouts.layout import Layout
 from rtl_jax.convert.tensors import Tensor
 from rtl_jax.errors import UserError
 
-# Classes of a head that is made up: no data set's, so that it is not taken for one that knows.
+# Classes of a placeholder head: no data set's number, so that it is not taken for a trained one.
 NUM_CLASSES = 2
 
-# `fc`; `fc.1` behind a dropout; `head.fc` of timm; `classifier`, ...
+# `fc`; `fc.1` after a dropout; timm's `head.fc`; `classifier`, ...
 _HEAD = re.compile(
     r"(fc|linear|heads?|classifier|last_linear|output|logits)(\.\w{1,30}){0,3}\.weight"
 )
@@ -26,17 +26,19 @@ _SIGN = re.compile("|".join(re.escape(sign) for layout in LAYOUTS for sign in la
 
 
 class Head(NamedTuple):
-    """The names of a network's linear layers behind its blocks; of a head that can be read, one.
+    """The names of the linear layers after a network's blocks; a readable head has just one.
 
-    `layouts` are those that the network may have, by its first layer and its signs.
+    `layouts` are those that the network may have, judging by its first layer and its signs.
     """
 
     weights: tuple[str, ...]
     layouts: tuple[Layout, ...]
 
     def names(self, head: str) -> dict[str, str]:
-        """The head's tensors by name, each with its name in a layout whose head is `head`; {} if
-        there is not one."""
+        """Map the head's tensors to their names in a layout whose head is `head`.
+
+        Returns {} unless there is exactly one layer.
+        """
         if len(self.weights) != 1:
             return {}
         bias = self.weights[0].removesuffix("weight") + "bias"
@@ -44,10 +46,10 @@ class Head(NamedTuple):
 
 
 def networks(tensors: Mapping[str, Tensor]) -> dict[str, Head]:
-    """The head of every network, by the prefix of its names; the one to read comes first.
+    """Return every network's head by the prefix of its names, the network to read first.
 
-    A network has a first layer of a layout, and a sign of it or a head. An attacker's copy comes
-    last, since `robustness` evaluates the other; then the shorter prefix wins.
+    A network has a layout's first layer, and a sign of it or a head. An attacker's copy comes last,
+    since `robustness` evaluates the other; then shorter prefixes come first.
     """
     firsts: dict[str, list[str]] = {}
     for name in tensors:
@@ -87,7 +89,7 @@ def networks(tensors: Mapping[str, Tensor]) -> dict[str, Head]:
 
 
 def _levels(name: str) -> list[str]:
-    """'', 'a.', 'a.b.' of 'a.b.c', but not of an endless name."""
+    """Return '', 'a.', 'a.b.' for 'a.b.c', up to a maximum depth."""
     parts = name.split(".", _MAX_LEVELS)[:-1]
     return ["".join(f"{part}." for part in parts[:count]) for count in range(len(parts) + 1)]
 
@@ -97,18 +99,18 @@ def _parent(prefix: str) -> str:
 
 
 def complete(found: Mapping[str, Head]) -> list[str]:
-    """The prefixes of the networks that have a head which can be read."""
+    """Return the prefixes of the networks that have a readable head."""
     return [prefix for prefix, head in found.items() if len(head.weights) == 1 or _twice(head)]
 
 
 def _twice(head: Head) -> bool:
-    """Whether all of several layers are called as a layout's head is: one is there twice."""
+    """Whether several layers all have the name of a layout's head, so that one occurs twice."""
     names = {weight.removesuffix(".weight").rpartition(".")[2] for weight in head.weights}
     return len(head.weights) > 1 and any(names <= {*layout.heads} for layout in head.layouts)
 
 
 def made(word: str, head: str, features: int) -> dict[str, Tensor]:
-    """A head of `NUM_CLASSES`: zeros, or with seed:N uniform within 1 / sqrt(features)."""
+    """Make a head of `NUM_CLASSES`: zeros or, for seed:N, uniform within 1 / sqrt(features)."""
     shapes: dict[str, tuple[int, ...]] = {
         f"{head}.weight": (NUM_CLASSES, features),
         f"{head}.bias": (NUM_CLASSES,),
@@ -123,7 +125,7 @@ def made(word: str, head: str, features: int) -> dict[str, Tensor]:
 
 
 def seed_of(word: str) -> int:
-    """N of 'seed:N'; UserError for anything else."""
+    """Return N of 'seed:N'. Raises UserError for anything else."""
     kind, _, number = word.partition(":")
     if kind != "seed" or not number.isdecimal() or len(number) > 18:
         raise UserError(f"--head: expected zeros or seed:N, such as seed:0, received {word!r}")
@@ -131,7 +133,7 @@ def seed_of(word: str) -> int:
 
 
 def zeros(shape: tuple[int, ...]) -> Tensor:
-    """A tensor of zeros that takes no bytes of the file."""
+    """Return a tensor of zeros that takes no bytes of the file."""
     return _given(np.zeros(shape, np.float32))
 
 

@@ -14,7 +14,7 @@ from rtl_jax.convert.misfits import KEYS, no_network
 from rtl_jax.convert.tensors import Tensor
 from rtl_jax.errors import UserError
 
-# Dictionaries within dictionaries: enough for every trainer, and bounded.
+# Limits on nested dictionaries, sufficient for every trainer.
 _MAX_DEPTH = 4
 _MAX_DICTIONARIES = 1000
 
@@ -22,10 +22,10 @@ _MAX_DICTIONARIES = 1000
 class State(NamedTuple):
     """The dictionary with the weights.
 
-    key: where it lies, 'a.b' for one in another. tensors: those that were not ignored, by name.
-    networks: by prefix. odd: what stands in the place of a weight and is no plain tensor.
-    notes: lines for the user. modules: the names of all parts of the network, also of those
-    without tensors, where the file has them.
+    key: its location, 'a.b' for a nested one. tensors: those that were not ignored, by name.
+    networks: their heads by prefix. odd: a description of something that replaces a weight but is
+    no plain tensor. notes: lines for the user. modules: the names of all modules of the network,
+    including those without tensors, if the file has them.
     """
 
     key: str
@@ -37,7 +37,7 @@ class State(NamedTuple):
 
 
 def find_state(checkpoint: Checkpoint, choices: Choices) -> State:
-    """The dictionary that holds a network; with `choices.head`, one without a head will do.
+    """Find the dictionary that holds a network; with `choices.head`, it need not have a head.
 
     Raises UserError that says what is there instead.
     """
@@ -82,7 +82,7 @@ def find_state(checkpoint: Checkpoint, choices: Choices) -> State:
 
 
 def _dictionaries(top: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
-    """Every dictionary within the outermost one, by its path, the likeliest first."""
+    """Return the outermost dictionary and all nested ones by path, the likeliest first."""
     found: list[tuple[str, Mapping[Any, Any]]] = [("", top)]
     seen = {id(top)}  # many keys can hold the same dictionary
     level = found[:]
@@ -148,7 +148,7 @@ def _odd(state: Mapping[Any, Any]) -> str | None:
 
 
 def counted(what: str, names: Sequence[Any]) -> list[str]:
-    """A note that names the first twelve, or none where there is nothing to note."""
+    """Return a note that lists the first twelve names, or nothing if there are none."""
     if not names:
         return []
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""

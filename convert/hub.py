@@ -1,4 +1,4 @@
-"""Where a source is: a path, or `hf:REPO/FILE` or `hf:REPO` on the Hugging Face hub."""
+"""Location of a source: a path, or `hf:REPO/FILE` or `hf:REPO` on the Hugging Face hub."""
 
 import contextlib
 import errno
@@ -11,10 +11,10 @@ from rtl_jax.errors import UserError
 from rtl_jax.runtime.download import within
 from rtl_jax.runtime.program import typed
 
-# Whether the hub answers is known within this time, so that no network fails at once.
+# The hub must answer within this time, so that a missing connection fails quickly.
 _PROBE_SECONDS = 6.0
 
-# Where a repository alone is named: its file, the likeliest first, and what timm says of it.
+# For a repository without a file: its weights, the likeliest first, and timm's config.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _CONFIG = "config.json"
 
@@ -22,11 +22,11 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def locate(source: str | os.PathLike, report: Callable[[str], Any]) -> Path:
-    """The local path of a source, downloaded where it is on the hub.
+    """Return the local path of a source, downloading it if it is on the hub.
 
-    Of `hf:REPO` alone it is the file that timm's repositories have, with its config beside it.
+    For `hf:REPO` alone, it is the weights file of timm's repositories, with its config beside it.
 
-    Raises UserError for an address that is malformed, absent or out of reach.
+    Raises UserError for an address that is malformed, absent or unreachable.
     """
     source = os.fspath(source)
     if not source.startswith("hf:"):
@@ -43,7 +43,7 @@ def locate(source: str | os.PathLike, report: Callable[[str], Any]) -> Path:
 
 
 def _whole(source: str, repo: str, report: Callable[[str], Any]) -> Path:
-    """The weights of a repository, behind its config, which lies beside them in the cache."""
+    """Download a repository's config and then its weights, next to it in the cache."""
     with contextlib.suppress(_AbsentError):
         _download(source, repo, _CONFIG, report)
     for file in _WEIGHTS:
@@ -60,7 +60,7 @@ class _AbsentError(UserError):
 
 
 def expanded(path: str | os.PathLike) -> Path:
-    """A path with `~` resolved; UserError for the home of a user that is not known."""
+    """Return a path with `~` resolved. Raises UserError for an unknown user's home."""
     if "\0" in os.fspath(path):
         raise UserError(f"{os.fspath(path)!r} is no path")
     try:
@@ -109,7 +109,7 @@ def _advice(error: Exception, repo: str, file: str, address: str) -> str:
         f"download {address} by hand on a machine that reaches it, and give its path: "
         f"{typed('convert')} {Path(file).name} DESTINATION"
     )
-    # A download that fails says that the file is not in the cache, and for what reason.
+    # A failed download is reported as a file missing from the cache, with its cause.
     cause = error.__cause__
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(cause, Exception):
         return _advice(cause, repo, file, address)

@@ -38,7 +38,7 @@ class Attribute(Opaque):
 
 
 class Buildable:
-    """One of our own objects that takes its state in a second step, as numpy's arrays do."""
+    """An object of ours that receives its state in a second step, as numpy's arrays do."""
 
     def build(self, state: Any) -> None:
         """Take the state; raise ValueError if it is not of the expected form."""
@@ -46,9 +46,9 @@ class Buildable:
 
 
 def shown(value: object) -> str:
-    """A name or number from an untrusted file, safe to print: ASCII, no control codes, short.
+    """Format a name or number from an untrusted file safely: ASCII, no control codes, short.
 
-    For any other object only the type is shown, since a small pickle can have an endless `repr`.
+    For any other object, only the type is shown, since a small pickle can have an endless `repr`.
     """
     if type(value) is int and value.bit_length() <= 64:
         return str(value)
@@ -59,7 +59,7 @@ def shown(value: object) -> str:
 
 
 def is_plain_key(key: Any) -> bool:
-    """Whether a key hashes at once and cannot be made to collide; weights have strings."""
+    """Whether a key hashes quickly and cannot be made to collide; weights have strings."""
     if type(key) is int:
         return key.bit_length() <= 64
     return type(key) in (str, bytes, float, bool, type(None))

@@ -17,9 +17,9 @@ _PUBLISHERS = tuple(dict.fromkeys(f"{each.name.partition('/')[0]}/" for each in 
 
 
 def find(source: str) -> Known | None:
-    """The checkpoint of this name; None where the source is a path, or on the hub.
+    """Return the checkpoint of this name, or None if the source is a path or on the hub.
 
-    Raises UserError for a name that is none, with those that are like it.
+    Raises UserError for an unknown name, suggesting similar ones.
     """
     if source.startswith("hf:") or Path(source).exists():
         return None
@@ -36,9 +36,9 @@ def find(source: str) -> Known | None:
 
 
 def place(known: Known, report: Callable[[str], Any]) -> str:
-    """The source of a published checkpoint as the converter takes it, downloaded if need be.
+    """Return the source of a published checkpoint for the converter, downloading it if needed.
 
-    Raises UserError where it has to be downloaded by hand, with what to do then.
+    Raises UserError, with instructions, if it has to be downloaded by hand.
     """
     if known.source.startswith("hf:"):
         return known.source
@@ -61,7 +61,7 @@ def place(known: Known, report: Callable[[str], Any]) -> str:
 
 
 def table() -> str:
-    """The list as a table with a line for each checkpoint."""
+    """Format the list as a table with a line per checkpoint."""
     rows: list[tuple[str, ...]] = [
         ("name", "network", "data", "threat", "clean %", "robust %", "bytes", "license", "checked",
          "source")

@@ -1,4 +1,4 @@
-"""What is said of files that hold no network that can be converted, and what to do about it."""
+"""Errors for files without a network that can be converted, with advice."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from rtl_jax.convert.other_families import other_family
 from rtl_jax.errors import UserError
 from rtl_jax.models.registry import Architecture
 
-# Where files keep the weights, in the order in which they are looked for.
+# Keys under which files keep the weights, in search order.
 KEYS = ("model", "state_dict", "model_state_dict", "net", "network", "weights", "params")
 
 _MAX_PROBLEMS = 100
@@ -22,7 +22,7 @@ _MAX_LINES = 10_000
 _SHARD = re.compile(r"-(\d{1,5})-of-(\d{1,5})\.\w+$")
 
 
-# What does not fit any network here, by a piece of a name that is left over.
+# Hints on unsupported features, by a part of a left-over name.
 _HINTS = (
     (".filt ", "Blur pooling (anti-aliased networks) is not supported."),
     ("mean (3", "A mean without a deviation: say both by --mean and --std, and --ignore it."),
@@ -38,7 +38,7 @@ def does_not_fit(
     problems: list[str],
     odd: str | None,
 ) -> UserError:
-    """What is to be said of a network whose tensors do not fit, by the lines of `mismatches`."""
+    """Return the error for a network whose tensors do not fit, given the lines of `mismatches`."""
     if part := _shard(checkpoint):
         return UserError(part)
     hints = layout.hints(architecture, problems)
@@ -61,7 +61,7 @@ def does_not_fit(
 
 
 def _shard(checkpoint: Checkpoint) -> str | None:
-    """What is to be done with one part of a network that is saved in several files, or None."""
+    """Say what to do with one shard of a network that is saved in several files, or None."""
     match = _SHARD.search(checkpoint.path.name)
     if match is None or int(match[2]) < 2:
         return None
@@ -75,9 +75,9 @@ def _shard(checkpoint: Checkpoint) -> str | None:
 def no_network(
     checkpoint: Checkpoint, every: Sequence[tuple[str, Mapping]], states: Sequence[Any]
 ) -> UserError:
-    """What is to be said of a file in which no dictionary holds a network.
+    """Return the error for a file in which no dictionary holds a network.
 
-    `every` has its dictionaries by key, `states` what `holders` made of each.
+    `every` has its dictionaries by key, `states` the `holders.State` of each.
     """
     placeholders = checkpoint.placeholders
     names = [name for state in states for name in state.tensors]

@@ -1,4 +1,4 @@
-"""A model card: what a network's manifest and its rows say of it, and nothing else."""
+"""A model card, made only from what a network's manifest and rows say."""
 
 import json
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ class Measured(NamedTuple):
     attack: str = ""
 
     def words(self) -> str:
-        """The accuracy with its 95 % interval."""
-        # Imported here, for it takes half a second.
+        """Format the accuracy with its 95 % interval."""
+        # Imported here because it takes half a second.
         from scipy.stats import binomtest
 
         hits = round(self.accuracy / 100 * self.images)
@@ -36,10 +36,10 @@ class Measured(NamedTuple):
 
 
 def measured(network: Network, rows: Path | None) -> list[Measured]:
-    """What the rows of a work directory say of a network, its clean accuracy first.
+    """Return a network's accuracies from the rows of a work directory, the clean one first.
 
-    Of a network that was trained on all images, in folds, rows have no test accuracy. Raises
-    UserError where the directory has no rows or a file of them is damaged.
+    A network trained on all images, in folds, has no test accuracy there. Raises UserError if the
+    directory has no rows or one of their files is damaged.
     """
     if rows is None:
         return []
@@ -92,7 +92,7 @@ def model_card(
     license: str | None,
     repository: str | None,
 ) -> str:
-    """The text of README.md, with the table that the hub reads at its head."""
+    """Return the text of README.md, which begins with the metadata that the hub reads."""
     known, arch = network.provenance, network.architecture
     settings: Mapping[str, Any] = known.get("settings") or {}
     target, source = settings.get("target", {}), settings.get("source", {})
@@ -147,7 +147,7 @@ def _list(values: tuple[float, ...]) -> str:
 
 
 def _text(value: object) -> str:
-    """A name as Markdown shows it; of a path, which nobody else has, the last part."""
+    """Format a name for Markdown; of a local path, only the last part."""
     if not value:
         return _UNKNOWN
     text = " ".join(str(value).split())

@@ -1,7 +1,7 @@
-"""The network inside a checkpoint: which of its tensors are which, and all others accounted for.
+"""The network inside a checkpoint, with every tensor accounted for.
 
-Every tensor is part of the network, of a copy of it, of its normalisation, a counter, or an
-error.
+Every tensor is part of the network, of a copy of it, or of its normalisation, or a counter, or else
+an error.
 """
 
 import dataclasses
@@ -30,24 +30,24 @@ from rtl_jax.models.registry import Architecture
 
 METADATA_KEY = "rtl_jax"
 
-# `robustness` has two of both; each more takes time that a hostile file could multiply.
+# `robustness` has two; each further one takes time, which a hostile file could multiply.
 _MAX_NETWORKS = 8
 
-_MAX_PREFIXES = 1000  # of which one may be chosen
-# Those of ml_dtypes, whose kind is 'V'.
+_MAX_PREFIXES = 1000  # from which one may be chosen
+# The floats of ml_dtypes, whose kind is 'V'.
 _FLOATS = ("bfloat16", "float8")
 
-# They compute nothing: BatchNorm's counter of batches, and AveragedModel's of models.
+# These compute nothing: BatchNorm's counter of batches, and AveragedModel's of models.
 _COUNTERS = (COUNTER, "n_averaged")
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A network that was recognised; its weights are still in the file.
+    """A recognised network, whose weights are still in the file.
 
-    `tensors` has the names of the layout's entries. `copies` maps the prefix of each further copy
-    to its tensors. `notes` are lines for the user. `made_head` says what stands for a head that
-    the network does not have. `image_size` is what a config beside the file says.
+    `tensors` have the names of the layout's entries. `copies` maps the prefix of each further copy
+    to its tensors. `notes` are lines for the user. `made_head` describes the placeholder for a
+    missing head. `image_size` is what a config beside the file says.
     """
 
     layout: Layout
@@ -91,7 +91,7 @@ def find(checkpoint: Checkpoint, choices: Choices = DEFAULT) -> Found:
     architecture = _architecture(layout, network, metadata, choices)
     own = set(network)
     made = _add_head(layout, network, architecture, _inner_head(state, prefix), choices, notes)
-    for copy in copies.values():  # what this network lacks and was given, its copies lack too
+    for copy in copies.values():  # what was added to this network is missing in its copies, too
         copy |= {name: network[name] for name in network.keys() - own - copy.keys()}
     shapes = {name: tensor.shape for name, tensor in network.items()}
     problems = mismatches(layout, architecture, shapes)
@@ -136,7 +136,10 @@ def find(checkpoint: Checkpoint, choices: Choices = DEFAULT) -> Found:
 
 
 def load(tensor: Tensor, name: str) -> np.ndarray:
-    """A tensor's values in float32, in torch's layout; UserError unless all are finite."""
+    """Load a tensor's values as float32, in torch's layout.
+
+    Raises UserError for values that are not finite and for negative variances.
+    """
     with np.errstate(over="ignore"):  # what is too large for float32 is reported below
         values = tensor.load().astype(np.float32, copy=False)
     if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
@@ -153,8 +156,8 @@ def load(tensor: Tensor, name: str) -> np.ndarray:
 def compare_copies(found: Found, report: Callable[[str], Any]) -> None:
     """Compare every further copy of the network with the one that is read, bit for bit.
 
-    A copy of an attacker that differs is reported; any other one is a UserError, since it may
-    be the network that was meant.
+    If an attacker's copy differs, this is reported. For any other one, a UserError is raised, since
+    it may be the intended network.
     """
     for prefix, copy in found.copies.items():
         differing = [
@@ -179,7 +182,7 @@ def compare_copies(found: Found, report: Callable[[str], Any]) -> None:
 
 
 def _chosen(state: State, choices: Choices) -> tuple[str, list[str]]:
-    """The prefix of the network to read, and those of its copies, which must be equal to it."""
+    """Return the prefix of the network to read, and those of its copies, which must equal it."""
     if len(state.networks) > _MAX_PREFIXES:
         raise UserError(f"holds {len(state.networks):,} networks: save one as a file of its own")
     if choices.prefix is not None:
@@ -208,7 +211,7 @@ def _architecture(
 
 
 def _inner_head(state: State, prefix: str) -> str:
-    """The name of the head's layer inside the network, or outside of it; "" if there is none."""
+    """Return the name of the head's layer inside or outside the network; "" if there is none."""
     weights = state.networks[prefix].weights
     return weights[0].removeprefix(prefix).removesuffix(".weight") if weights else ""
 
@@ -221,7 +224,7 @@ def _add_head(
     choices: Choices,
     notes: list[str],
 ) -> str | None:
-    """Complete a head without bias, or make one up, and note it; what the manifest says of it."""
+    """Add a missing bias or head, and note it; return the manifest's entry for a made-up head."""
     weight, bias = f"{layout.heads[0]}.weight", f"{layout.heads[0]}.bias"
     if weight not in network:
         assert choices.head is not None
@@ -247,12 +250,12 @@ def _add_head(
 def _laid_out(
     prefix: str, state: State, others: Sequence[str], excused: set[str]
 ) -> tuple[Layout, dict[str, Tensor]]:
-    """The layout of the network under a prefix, and its tensors by the names of that."""
+    """Return the layout of the network under a prefix, and its tensors by the layout's names."""
     candidates = state.networks[prefix].layouts
     signs = tuple(f"{prefix}{sign}" for layout in candidates for sign in layout.signs)
     names = [name for name in state.tensors if name.startswith(prefix)]
     if not any(name.startswith(signs) for name in names):
-        names = list(state.tensors)  # a first layer alone, which others have too
+        names = list(state.tensors)  # only a first layer, which other families have, too
     if other := other_family(names):
         raise UserError(other)
     for layout in candidates:
@@ -265,7 +268,7 @@ def _laid_out(
 def _under(
     layout: Layout, prefix: str, state: State, others: Sequence[str], excused: set[str]
 ) -> dict[str, Tensor]:
-    """The tensors under a prefix by the layout's names, without those of the other networks."""
+    """Return the tensors under a prefix by the layout's names, without other networks' tensors."""
     head = state.networks[prefix].names(layout.heads[0])
     inner = [other for other in others if other != prefix and other.startswith(prefix)]
     under: dict[str, Tensor] = {}
@@ -291,7 +294,7 @@ def _check_numbers(layout: Layout, network: Mapping[str, Tensor]) -> None:
 
 
 def file_size_check(found: Found, path: Path) -> None:
-    """Refuse tensors that claim more bytes than the file has, by sharing what it holds."""
+    """Raise UserError if tensors claim more bytes than the file has, by sharing their values."""
     claimed = sum(tensor.num_bytes for tensor in found.tensors.values())
     size = path.stat().st_size
     if claimed > size:

@@ -14,7 +14,7 @@ from rtl_jax.models.architecture import IMAGENET_MEAN, IMAGENET_STD
 # The buffers' names: robustness; RobustBench and many wrappers; randomized smoothing.
 _PAIRS = (("new_mean", "new_std"), ("mu", "sigma"), ("mean", "std"), ("means", "sds"))
 
-# `robustness` has two; each more takes time that a hostile file could multiply.
+# `robustness` has two; each further one takes time, which a hostile file could multiply.
 _MAX_NORMALISERS = 32
 
 Three = tuple[float, float, float]
@@ -30,7 +30,7 @@ class Normalization:
 
 
 def normaliser_names(names: Iterable[str]) -> list[tuple[str, str]]:
-    """The pairs of names that hold a mean and a standard deviation."""
+    """Return the pairs of names that hold a mean and a standard deviation."""
     names = set(names)
     pairs = []
     for name in sorted(names):
@@ -49,10 +49,10 @@ def find_normalization(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
 ) -> Normalization:
-    """What is given, else what the file has, else ImageNet's; for pixels of [0, 1].
+    """Return the normalization for pixels in [0, 1]: as given, else the file's, else ImageNet's.
 
-    `pairs` are the names of tensors that hold one. Raises UserError where they differ, and where
-    the numbers cannot be those of pixels of [0, 1].
+    `pairs` are the names of tensors that hold one. Raises UserError if they differ, or if the
+    numbers cannot be those of pixels in [0, 1].
     """
     if (mean is None) != (std is None):
         raise UserError("needs --mean and --std together")
@@ -81,7 +81,7 @@ def find_normalization(
 
 
 def _checked(mean: Three, std: Three, origin: str) -> Normalization:
-    """Refuse what pixels of [0, 1] cannot have: a mean outside of [0, 1], a deviation over 1."""
+    """Require what pixels in [0, 1] can have: means in [0, 1], deviations above 0 and up to 1."""
     if min(std) <= 0:
         raise UserError(f"has the normalisation std {std} ({origin}): it must be positive")
     if min(mean) < 0 or max(mean) > 1 or max(std) > 1:

@@ -1,4 +1,4 @@
-"""A network as ONNX, written by PyTorch's exporter from the same network in PyTorch."""
+"""Export to ONNX, by PyTorch's exporter from the same network in PyTorch."""
 
 import importlib.util
 import json
@@ -16,20 +16,20 @@ from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 
 _MAX_BYTES = (2 << 30) - (1 << 24)  # protobuf's limit, and room for the graph
-# What float32 may differ by between two programs of the same network: of a probability.
+# Largest float32 difference of probabilities between two programs of the same network.
 TOLERANCE = 1e-4
 
 
 def write_onnx(network: Network, layout: Layout, path: Path, image_size: int) -> float | None:
     """Write the function of `images` [N, size, size, 3] in [0, 1] to `probabilities` and `logits`.
 
-    Both are [N, classes], at the network's temperature, with the normalisation inside; N is any.
-    The file's metadata have `class_names`, as JSON, where they are known. Returns by how much
-    probabilities of random images differ at most from the network's own; None where onnxruntime is
-    not installed.
+    Both are [N, classes], at the network's temperature, with the normalisation inside; N is
+    arbitrary. The file's metadata have `class_names`, as JSON, if they are known. Returns the
+    largest difference of probabilities of random images from the network's own, or None if
+    onnxruntime is not installed.
 
-    Raises UserError where a package is missing, PyTorch has no such network, the network has more
-    than 2 GiB, and where the file computes something else.
+    Raises UserError if a package is missing, PyTorch has no such network, the network has more than
+    2 GiB, or the file computes something else.
     """
     purpose = "exporting to .onnx"
     torch = import_torch(purpose)
@@ -46,7 +46,7 @@ def write_onnx(network: Network, layout: Layout, path: Path, image_size: int) ->
     images = np.random.default_rng(0).random((2, image_size, image_size, 3), np.float32)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter's own
+        warnings.simplefilter("ignore")  # the exporter's
         try:
             program = torch.onnx.export(
                 module,
@@ -66,7 +66,7 @@ def write_onnx(network: Network, layout: Layout, path: Path, image_size: int) ->
 
 
 def _with_probabilities(network: Network, layout: Layout, purpose: str) -> Any:
-    """The network in PyTorch, from images [N, H, W, 3] to probabilities and logits."""
+    """Build the network in PyTorch, from images [N, H, W, 3] to probabilities and logits."""
     from rtl_jax.convert.torch_networks.probabilities import Probabilities
 
     architecture = network.architecture

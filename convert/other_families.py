@@ -1,17 +1,17 @@
-"""Families of networks that are not supported, by the names of their tensors."""
+"""Unsupported families of networks, recognised by the names of their tensors."""
 
 import re
 from collections.abc import Sequence
 
 from rtl_jax.convert.layouts import LAYOUTS
 
-# A long list of names, or a long name, is not searched to its end.
+# Only this many names are searched, and none this long.
 _MAX_NAMES = 10_000
 _MAX_NAME = 300
 
 _EFFICIENT = "an EfficientNet or a MobileNet of timm's"
 
-# Patterns of which each fits one name at least, and what has such names; the first one counts.
+# Patterns that must each match some name, and the family with such names; the first one counts.
 _OTHERS: tuple[tuple[tuple[str, ...], str], ...] = (
     ((r"layer[0-9]+\.0\.(se|se_module)\.(fc1?|conv)",), "a SENet (squeeze-and-excitation or so)"),
     ((r"layer1\.0\.convs\.0\.weight",), "a Res2Net"),
@@ -42,7 +42,7 @@ _OTHERS: tuple[tuple[tuple[str, ...], str], ...] = (
 
 
 def other_family(names: Sequence[str]) -> str | None:
-    """What holds tensors of these names, where that is a family which is not supported."""
+    """Return a message that names the unsupported family with these names, or None."""
     seen = [name for name in names[:_MAX_NAMES] if len(name) < _MAX_NAME]
     for patterns, words in _OTHERS:
         searches = [re.compile(rf"(?:^|\.){pattern}").search for pattern in patterns]

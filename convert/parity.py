@@ -31,12 +31,12 @@ class Difference(NamedTuple):
 
     @property
     def relative(self) -> float:
-        """The largest difference as a part of the largest value."""
+        """The largest difference relative to the largest value."""
         return self.largest / max(self.scale, 1e-30)
 
 
 def image_size(arch: Architecture) -> int:
-    """The pixels of an image's edge that fit the network: 224, or 32 behind a small stem."""
+    """Return the image size, in pixels per side, for which the network is made."""
     return layout_of(arch).image_size(arch)
 
 
@@ -46,7 +46,7 @@ def torch_network(
     choices: Choices,
     report: Callable[[str], Any],
 ) -> Any:
-    """`arch` in PyTorch with the weights of `source`, from pixels to logits, to evaluate."""
+    """Build `arch` in PyTorch with the weights of `source`, from pixels to logits, to evaluate."""
     torch = import_torch("--check")
     path = hub.locate(source, report)
     with open_checkpoint(path) as checkpoint, translated(path):
@@ -73,9 +73,9 @@ def differences(
 ) -> list[Difference]:
     """Run both networks on the same images and compare them.
 
-    A ResNet is compared behind every block, other families by their logits. torch has the weights
-    of `source`, Flax those that were written to `converted`; `choices` are those of the conversion.
-    `images` are [n, height, width, 3] in [0, 1]; by default four random ones of the size for which
+    A ResNet is compared after every block, other families by their logits. torch has the weights of
+    `source`, Flax those that were written to `converted`; `choices` are those of the conversion.
+    `images` are [n, height, width, 3] in [0, 1], by default four random ones of the size for which
     the network is made. Reports a line per stage.
     """
     torch = import_torch("--check")

@@ -1,9 +1,9 @@
 """Read a pickle as data: an interpreter of its opcodes that never calls anything in it.
 
-`pickle.Unpickler` imports what a file names and calls it; even a restricted one hands real
-classes to a hostile file. Here a name becomes a `Global`, a call becomes whatever `construct`
-makes of it (a tensor, a dictionary, or an inert `Opaque`), and no object of the file has a
-method that the file could reach. Memory and time are bounded by the bytes that were read.
+`pickle.Unpickler` imports and calls what a file names; even a restricted one hands real classes to
+a hostile file. Here, a name becomes a `Global`, a call becomes whatever `construct` makes of it (a
+tensor, a dictionary, or an inert `Opaque`), and no object has a method that the file could reach.
+Memory and time are bounded by the bytes that were read.
 """
 
 # ruff: noqa: SIM905 (a list of words reads best as words)
@@ -41,7 +41,7 @@ _NAME_LENGTH = 500
 
 
 class Bounded:
-    """A binary file from which only `MAX_BYTES` may be read, so that no length is believed."""
+    """A binary file limited to reading `MAX_BYTES`, so that no declared length is trusted."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -66,11 +66,11 @@ class Bounded:
 
 
 class Interpreter:
-    """One pickle's stack machine.
+    """The stack machine of one pickle.
 
-    `allowed` says which names mean something to `construct`, which gives the value of a call
-    of one, or NotImplemented; what else is called becomes `Opaque`. `persistent(pid)` gives the
-    value of a persistent id. `placeholders` collects the names that were not allowed.
+    `allowed` says which names `construct` knows; `construct` returns the value of calling one, or
+    NotImplemented. Any other call returns an `Opaque`. `persistent(pid)` returns the value of a
+    persistent id. `placeholders` collects the names that were not allowed.
     """
 
     def __init__(
@@ -88,10 +88,10 @@ class Interpreter:
         self._marks: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
         self._copied = 0
-        self._getattrs = 0  # how often getattr stood on the stack, less its calls that are inert
+        self._getattrs = 0  # occurrences of getattr on the stack, minus its inert calls
 
     def run(self, file: IO[bytes]) -> Any:
-        """Read one pickle, leave `file` just behind it, and return its value.
+        """Read one pickle, leave `file` directly after it, and return its value.
 
         Raises RefusedError for a name that is a way to run code, UserError for a pickle that is too
         large, and the errors of `READ_ERRORS` for one that is malformed.
@@ -115,7 +115,7 @@ class Interpreter:
         elif opcode in _CONSTANT:
             stack.append(_CONSTANT[opcode])
         elif opcode in ("BINPUT", "LONG_BINPUT", "PUT"):
-            if argument >> 32:  # as text it can be of any size, and made to collide
+            if argument >> 32:  # as text it can have any size, and be made to collide
                 raise ValueError("a place in the memo is too large")
             self._memo[argument] = stack[-1]
         elif opcode == "MEMOIZE":
@@ -251,7 +251,7 @@ class Interpreter:
         return Opaque(shown(function))
 
     def _attribute(self, arguments: Any) -> Attribute:
-        """What getattr gives for a scheduler and the name of a function of its; nothing else."""
+        """Return getattr's value for a scheduler and one of its functions; refuse all others."""
         if isinstance(arguments, tuple) and len(arguments) == 2:
             owner, name = arguments
             if isinstance(owner, Opaque) and not isinstance(owner, Attribute):
@@ -270,7 +270,7 @@ class Interpreter:
         raise _refusal("builtins.getattr")
 
 
-# Not a `Global`, so that no constructor takes it for one.
+# Not a `Global`, so that no constructor mistakes it for one.
 _GETATTR = Opaque("builtins.getattr")
 
 

@@ -1,4 +1,4 @@
-"""A network to the Hugging Face hub, for timm to load from there."""
+"""Upload of a network to the Hugging Face hub, for timm to load from there."""
 
 import tempfile
 from collections.abc import Callable
@@ -24,10 +24,10 @@ def push(
 ) -> str:
     """Upload the folder of `write_timm_folder` to OWNER/NAME; return the address of the commit.
 
-    The repository is made where there is none. `timm.create_model("hf-hub:OWNER/NAME",
+    The repository is created if it does not exist. `timm.create_model("hf-hub:OWNER/NAME",
     pretrained=True)` then loads it.
 
-    Raises UserError for a malformed name, what `write_timm_folder` refuses, and what the hub does.
+    Raises UserError for a malformed name, and for what `write_timm_folder` or the hub refuses.
     """
     parts = repository.split("/")
     if len(parts) != 2 or not all(parts):
@@ -53,7 +53,7 @@ def push(
 
 
 def _advice(error: Exception) -> str:
-    """What went wrong on the way to the hub, and what to do about it."""
+    """Explain why the upload failed, and what to do about it."""
     from huggingface_hub import errors
 
     status = getattr(getattr(error, "response", None), "status_code", None)

@@ -1,7 +1,7 @@
-"""Whether a converted network gives the logits that its author's own code gives.
+"""Comparison of a converted network's logits with those of its author's own code.
 
-`--check` compares the weights with torchvision's network. What network the author ran is in no
-file: a SiLU, a stride elsewhere, another normalisation have the same tensors. Only outputs tell.
+`--check` compares the weights with torchvision's network. No file says which network the author
+ran: a SiLU, a stride elsewhere, another normalisation have the same tensors. Only outputs tell.
 """
 
 import zipfile
@@ -23,7 +23,7 @@ from rtl_jax.models.network import Network
 # Relative to the largest logit. Float32 differs by about 1e-6, TF32 and half precision by 1e-3.
 TOLERANCE = 1e-4
 _ROUNDING = 5e-3
-# What is this much nearer than the network itself, is nearer for another reason than rounding.
+# A variant nearer than the network itself by this factor is so for reasons other than rounding.
 _NEARER = 5
 
 _MAX_BYTES = 1 << 30
@@ -46,9 +46,9 @@ class Reference(NamedTuple):
 
 
 def load_reference(path: Path) -> Reference:
-    """Read a .npz file with `images` and `logits`; only the first 64 of them.
+    """Read the first 64 `images` and `logits` of a .npz file.
 
-    Raises UserError where the file is absent, damaged, too large or holds something else.
+    Raises UserError if the file is absent, damaged, too large or holds something else.
     """
     path = expanded(path)
     if not path.is_file():
@@ -101,7 +101,7 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
-    """One array; its header is believed only where it fits what the archive says of its size."""
+    """Read one array, whose header must agree with its size in the archive."""
     info = archive.getinfo(f"{name}.npy")
     with archive.open(info) as member:
         if np.lib.format.read_magic(member) != (1, 0):
@@ -120,10 +120,10 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
 def compare_reference(
     network: Network, reference: Reference, report: Callable[[str], Any]
 ) -> dict[str, Any]:
-    """Compare the network's logits with the reference's; return what the manifest says of it.
+    """Compare the network's logits with the reference's; return the manifest's entry.
 
-    Raises UserError where they differ by more than rounding, with the known variant of the
-    network that fits, or the nearest one.
+    Raises UserError if they differ by more than rounding, naming the known variant of the network
+    that fits, or the nearest one.
     """
     path, images, logits = reference
     arch = network.architecture
@@ -169,7 +169,7 @@ def compare_reference(
 
 
 def distance(found: np.ndarray, logits: np.ndarray) -> float:
-    """The largest difference of two [N, C], as a part of the largest logit."""
+    """Return the largest difference of two [N, C], relative to the largest logit."""
     if not np.isfinite(found).all():
         return float("inf")
     return float(np.abs(found - logits).max() / max(np.abs(logits).max(), 1e-30))

@@ -1,6 +1,6 @@
-"""Weights that a file keeps in parts: pruned, weight-normed and spectrally normed ones.
+"""Weights stored in parts: with pruning, weight normalisation or spectral normalisation.
 
-What torch computes of the parts in evaluation mode is computed here, when the weight is read.
+They are computed when the weight is read, as torch does in evaluation mode.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +11,8 @@ from rtl_jax.convert.inert import shown
 from rtl_jax.convert.tensors import Tensor
 from rtl_jax.errors import UserError
 
-# The words for each kind, and the endings of its parts behind the weight's name; for torch's
-# `parametrizations` with the weight's own name in the place of {}.
+# The words for each kind, and the names of its parts: a stem, in which {} is the weight's name, and
+# their endings. torch's `parametrizations` have stems of their own.
 _KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("pruned", "{}", ("_orig", "_mask")),
     ("spectrally normed", "{}", ("_orig", "_u", "_v")),
@@ -24,9 +24,9 @@ _WEIGHTS = ("weight", "bias")
 
 
 def computed(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors with every weight in the place of its parts, and a note for each kind.
+    """Return the tensors with every weight in place of its parts, and a note for each kind.
 
-    Raises UserError where the parts do not fit together.
+    Raises UserError if the parts do not fit together.
     """
     whole = dict(tensors)
     notes: dict[str, list[str]] = {}
@@ -50,7 +50,7 @@ def computed(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str
 
 
 def _target(name: str, before: str, ending: str) -> tuple[str, str] | None:
-    """The level and the name of the weight whose first part this is."""
+    """Return the level and name of the weight whose first part this is, or None."""
     for weight in _WEIGHTS:
         part = f"{before.format(weight)}{ending}"
         if name == part or name.endswith(f".{part}"):
@@ -89,7 +89,7 @@ def _values(part: Tensor) -> np.ndarray:
 
 
 def _is_gain(gain: tuple[int, ...], weight: tuple[int, ...]) -> bool:
-    """Whether a shape is 1 in every dimension but one, in which it is the weight's."""
+    """Whether a shape is the weight's in at most one dimension, and 1 in all others."""
     if len(gain) != len(weight):
         return False
     differing = [size for size, one in zip(weight, gain, strict=True) if one != 1]
@@ -97,7 +97,7 @@ def _is_gain(gain: tuple[int, ...], weight: tuple[int, ...]) -> bool:
 
 
 def _normed(gain: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """gain * weight / |weight|, with a norm for each index of the dimension that the gain has."""
+    """Return gain * weight / |weight|, with a norm for each index of the gain's dimension."""
     if gain.ndim == 0:
         return weight * (gain / np.sqrt(np.square(weight).sum()))
     # A gain of size 1 everywhere belongs to the first dimension, torch's default.
@@ -107,5 +107,5 @@ def _normed(gain: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def _spectral(weight: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The weight by its largest singular value, as the two vectors estimate it."""
+    """Divide a weight by its largest singular value, as estimated by the two vectors."""
     return weight / (left @ weight.reshape(len(weight), -1) @ right)

@@ -1,7 +1,7 @@
-"""Whether a converted network is as robust in JAX as the same weights are in PyTorch.
+"""Comparison of a network's robustness in JAX with that of the same weights in PyTorch.
 
-Both are attacked with PGD(20) from the image, in float32, on the same images, each by its own
-code; the last iterate is compared, since a choice among iterates could hide a difference.
+Both are attacked with PGD(20) from the image, in float32, on the same images, each by its own code.
+The last iterates are compared, since choosing among iterates could hide a difference.
 """
 
 import math
@@ -28,15 +28,15 @@ from rtl_jax.runtime.progress import each
 STEPS = 20
 RELATIVE_STEP = 2.5
 BATCH = 16
-# An attack in one framework: images [n, height, width, 3] and labels [n] to the images found and
-# what the network then says, classes [n]. Without a ball the images stay as they are.
+# An attack in one framework: maps images [n, height, width, 3] and labels [n] to the images found
+# and the classes predicted for them, [n]. Without a ball, the images are unchanged.
 Attack = Callable[[np.ndarray, np.ndarray, "Ball | None"], tuple[np.ndarray, np.ndarray]]
-# Accuracies may differ by so many points, and always by one image, which rounding can turn.
+# Accuracies may differ by this many percentage points, and always by one image, due to rounding.
 TOLERANCE = 1.0
 
 
 class Ball(NamedTuple):
-    """What an attacker may do: `norm` within `eps` (units of [0, 1]); `name` as it was asked."""
+    """A threat model: `norm` within `eps` (for pixels in [0, 1]); `name` as the user typed it."""
 
     norm: Literal["l2", "linf"]
     eps: float
@@ -53,10 +53,10 @@ class Pictures(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """Accuracies in percent under one attack, torch's and JAX's, and the images they found.
+    """Accuracies in percent under one attack, in torch and JAX, and a comparison of their images.
 
-    `difference` is the largest one of a pixel between the two's final images, `norm` the
-    longest change of all of them, in the attack's norm.
+    `difference` is the largest pixel difference between their final images, `norm` the largest of
+    all perturbations, in the attack's norm.
     """
 
     ball: Ball
@@ -70,14 +70,14 @@ class Compared(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether both accuracies differ by no more than a point, or than one image."""
+        """Whether both accuracies differ by at most one percentage point, or by one image."""
         allowed = max(TOLERANCE, 100 / self.num_images) + 1e-9
         clean, robust = self.clean_torch - self.clean_jax, self.robust_torch - self.robust_jax
         return max(abs(clean), abs(robust)) <= allowed
 
 
 def parse_ball(text: str) -> Ball:
-    """'l2:3' or 'linf:4/255' as a `Ball`; UserError for anything else."""
+    """Parse a `Ball` such as 'l2:3' or 'linf:4/255'. Raises UserError for anything else."""
     wanted = "expected l2:EPS or linf:EPS, such as l2:3 or linf:4/255, in units of [0, 1] pixels"
     norm, _, radius = text.partition(":")
     if norm not in ("l2", "linf"):
@@ -95,10 +95,10 @@ def parse_ball(text: str) -> Ball:
 
 
 def load_pictures(spec: str, number: int, size: int | None) -> Pictures:
-    """`number` test images of a data set, the ones that every run draws; all where it has fewer.
+    """Load `number` test images of a data set, as drawn by every run, or all if it has fewer.
 
-    `size` is that of images which have none of their own. Raises UserError where the data are
-    missing or a number is not positive.
+    `size` is for images without a size of their own. Raises UserError if the data are missing or a
+    number is not positive.
     """
     if number < 1:
         raise UserError(f"--num-images: expected 1 or more, received {number}")
@@ -124,9 +124,10 @@ def compare_robustness(
 ) -> list[Compared]:
     """Attack `source` in torch and `converted` in JAX; report a line for every ball.
 
-    Images are prepared at `size` pixels, by default at what fits the stem. The labels are the
-    data's own with `true_labels`, if there are as many classes as the network has, and otherwise
-    what torch predicts for the clean images: its clean accuracy is then 100 % by definition.
+    Images are prepared at `size` pixels, by default the size for which the network is made. With
+    `true_labels`, labels are the data set's own if it has as many classes as the network. Otherwise
+    they are torch's predictions for the clean images, so that its clean accuracy is 100 % by
+    definition.
     """
     network = Network.load(hub.expanded(converted).absolute())
     arch = network.architecture
@@ -180,7 +181,7 @@ def compare_robustness(
 
 
 def _in_torch(source: str | os.PathLike, arch: Architecture, choices: Choices) -> Attack:
-    """The attack on the source's weights in torch."""
+    """Return the attack on the source's weights in torch."""
     torch = import_torch("--attack")
     from rtl_jax.convert.torch_pgd import pgd
 
@@ -203,7 +204,7 @@ def _in_torch(source: str | os.PathLike, arch: Architecture, choices: Choices) -
 
 
 def _in_jax(network: Network) -> Attack:
-    """The attack on the converted weights in JAX."""
+    """Return the attack on the converted weights in JAX."""
     logits_fn = network.logits_fn()
     predict = jax.jit(lambda logits_fn, images: logits_fn(images).argmax(-1))
 
@@ -211,7 +212,7 @@ def _in_jax(network: Network) -> Attack:
         found, said = [], []
         size = min(BATCH, len(images))
         for start in _batches(len(images), ball, "JAX"):
-            # The last batch is filled up, for one shape to be compiled, and cut again.
+            # The last batch is padded, so that a single shape is compiled, and truncated again.
             rows = np.minimum(np.arange(start, start + size), len(images) - 1)
             number = min(size, len(images) - start)
             with jax.default_matmul_precision("highest"):
@@ -227,12 +228,12 @@ def _in_jax(network: Network) -> Attack:
 
 
 def _batches(number: int, ball: Ball | None, framework: str) -> Iterable[int]:
-    """Where each batch begins, behind a progress bar."""
+    """Iterate over the starts of batches, with a progress bar."""
     what = f"{framework}, {ball.name if ball else 'clean'}"
     return each(range(0, number, BATCH), what, "batches")
 
 
 def _largest_norm(change: np.ndarray, ball: Ball) -> float:
-    """The norm of changes [n, height, width, 3], in float64."""
+    """Return the largest norm of changes [n, height, width, 3], in float64."""
     flat = change.reshape(len(change), -1).astype(np.float64)
     return float(np.linalg.norm(flat, np.inf if ball.norm == "linf" else 2, axis=1).max())

@@ -1,4 +1,4 @@
-"""A network as one function in StableHLO, which `jax.export` reads without this package."""
+"""Export to StableHLO as one function, which `jax.export` reads without this package."""
 
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ _MAX_BYTES = (2 << 30) - (1 << 24)  # a flatbuffer's limit, and room for the pro
 def write_stablehlo(network: Network, path: Path, image_size: int) -> None:
     """Write the function of images [N, size, size, 3] in [0, 1] to probabilities [N, classes].
 
-    Normalisation and the network's temperature are inside; N is any; it computes in float32 on
-    any of PLATFORMS:
+    Normalisation and the network's temperature are inside; N is arbitrary. It computes in float32
+    on any of PLATFORMS:
 
         jax.export.deserialize(bytearray(path.read_bytes())).call(images)
 
@@ -31,7 +31,7 @@ def write_stablehlo(network: Network, path: Path, image_size: int) -> None:
             f"{path}: such a file can hold 2 GiB, and the network has {size / 2**30:.1f} GiB: "
             "write .safetensors instead"
         )
-    # No kernel of one platform, such as a CPU's form of a convolution.
+    # Without platform-specific kernels, such as a CPU's form of a convolution.
     logits, temperature = network.logits_fn(method="xla"), network.temperature
 
     def probabilities(images: jax.Array) -> Any:

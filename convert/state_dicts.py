@@ -1,4 +1,4 @@
-"""A network's variables under the names that PyTorch's networks have."""
+"""A network's variables under the names of its counterpart in PyTorch."""
 
 import json
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ def state_dict(
     params: Mapping[str, Any],
     batch_stats: Mapping[str, Any],
 ) -> dict[str, np.ndarray]:
-    """torch's state dict of a network: float32, BatchNorm's counters as int64 zeros."""
+    """Return torch's state dict of a network: float32, with BatchNorm's counters int64 zeros."""
     variables = {"params": params, "batch_stats": batch_stats}
     state: dict[str, np.ndarray] = {}
     for entry in layout.entries(architecture):
@@ -34,7 +34,7 @@ def state_dict(
 def write_safetensors(network: Network, layout: Layout, path: Path) -> None:
     """Write the state dict, with what no tensor shows in the metadata.
 
-    Raises UserError where the disk has no room.
+    Raises UserError if the disk is full.
     """
     arch = network.architecture
     state = state_dict(layout, arch, network.params, network.batch_stats)
@@ -42,6 +42,6 @@ def write_safetensors(network: Network, layout: Layout, path: Path) -> None:
     metadata = {"format": "pt", METADATA_KEY: json.dumps(fields)}
     try:
         save_file(state, path, metadata=metadata)
-    except SafetensorError as error:  # how it reports a full disk
+    except SafetensorError as error:  # raised if the disk is full
         reason = str(error).splitlines()[0]
         raise UserError(f"cannot write {path}; is there room? ({reason})") from error

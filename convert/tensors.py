@@ -1,7 +1,7 @@
-"""Tensors of a checkpoint as shapes and places in a file; their values are read when asked for.
+"""Tensors of a checkpoint as shapes and places in a file, whose values are read on demand.
 
-The optimizer state and the second copy of the weights in a `robustness` file thus cost
-nothing but a few numbers each.
+The optimizer state and the second copy of the weights in a `robustness` file thus cost only a few
+numbers each.
 """
 
 import dataclasses
@@ -58,7 +58,7 @@ STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
-    """A run of bytes in the file. `read(start, stop)` gives some of them."""
+    """A range of bytes in the file. `read(start, stop)` returns a part of it."""
 
     key: str
     dtype: np.dtype
@@ -69,12 +69,12 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A tensor that was not read yet: shape, dtype, and `load` for its values."""
+    """A tensor that has not been read yet: shape, dtype, and `load` for its values."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
     load: Callable[[], np.ndarray]
-    stored_bytes: int | None = None  # where it is not in the file as it is
+    stored_bytes: int | None = None  # if it is not stored as it is
 
     @property
     def num_bytes(self) -> int:
@@ -85,7 +85,7 @@ class Tensor:
 
 
 def storage_dtype(kind: Any) -> np.dtype:
-    """The element type of the storage class that a pickle names; UserError if there is none."""
+    """Return the dtype of the storage class that a pickle names; UserError if it is unknown."""
     if isinstance(kind, Global) and kind.module in STORAGE_MODULES and kind.name in STORAGES:
         return np.dtype(DTYPES[STORAGES[kind.name]])
     raise UserError(f"a tensor's storage is of an unknown kind, {shown(kind)}")
@@ -98,10 +98,10 @@ def strided(
     shape: Any,
     stride: Any,
 ) -> Tensor:
-    """A view of a storage, as torch pickles tensors: offset and strides count elements.
+    """Return a view of a storage, as torch pickles tensors: offset and strides count elements.
 
-    Raises UserError where the view leaves the storage or repeats its elements: nothing that a
-    file declares is believed before it fits the bytes that are there.
+    Raises UserError if the view leaves the storage or repeats its elements: nothing that a file
+    declares is trusted before it fits the bytes that are there.
     """
     for numbers in (shape, stride):
         if not isinstance(numbers, tuple | list) or len(numbers) > MAX_DIMENSIONS:
@@ -133,22 +133,22 @@ def strided(
         data = storage.read(offset * size, (last + 1) * size)
         values = _from_bytes(data, dtype, storage.big_endian)
         steps = tuple(step * size for step in stride)
-        # By the bytes: NumPy does not take every type of ml_dtypes for a view. It checks again that
-        # the view lies inside.
+        # Via bytes, since NumPy cannot view every type of ml_dtypes. It checks again that the view
+        # lies inside.
         return np.ndarray(shape, dtype, values.view(np.uint8), strides=steps)
 
     return Tensor(shape, dtype, load)
 
 
 def is_size(number: Any) -> bool:
-    """Whether a number may be a size or a stride: small, whole and not negative."""
+    """Whether a number may be a size or a stride: a small, non-negative integer."""
     return type(number) is int and 0 <= number < 1 << 48
 
 
 def _from_bytes(data: bytes, dtype: np.dtype, big_endian: bool) -> np.ndarray:
     if not big_endian:
         return np.frombuffer(data, dtype)
-    # By way of integers: ml_dtypes' types have no other byte order.
+    # Via integers, since ml_dtypes' types have no other byte order.
     part = {1: 1, 2: 2, 4: 4, 8: 8, 16: 8}[dtype.itemsize]
     if dtype.kind == "c":
         part = dtype.itemsize // 2

@@ -1,4 +1,4 @@
-"""What timm's config.json beside a file says of its network: what no tensor shows."""
+"""timm's config.json beside a file, which says what no tensor of its network shows."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +12,9 @@ _MAX_BYTES = 1 << 20
 
 
 class TimmConfig(NamedTuple):
-    """timm's name of the architecture, the normalisation and the size of images, if they are said.
+    """timm's name of the architecture, and the normalisation and image size, if stated.
 
-    `fields` has 'mean' and 'std', as they stand in the file.
+    `fields` has 'mean' and 'std', as in the file.
     """
 
     architecture: str
@@ -23,9 +23,9 @@ class TimmConfig(NamedTuple):
 
 
 def read_config(path: Path) -> TimmConfig | None:
-    """The config beside a checkpoint; None where there is none, or one of another program.
+    """Read the config beside a checkpoint; None if there is none, or another program's.
 
-    Raises UserError where it is damaged.
+    Raises UserError if it is damaged.
     """
     place = path.parent / _NAME
     if not place.is_file():

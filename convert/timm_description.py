@@ -1,4 +1,4 @@
-"""A network as timm builds it: an architecture of its registry, with arguments for JSON."""
+"""A network described for timm: an architecture of its registry, with JSON arguments."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,10 +16,10 @@ from rtl_jax.models.xcit import XCiTArchitecture
 
 
 class TimmDescription(NamedTuple):
-    """What `timm.create_model` takes.
+    """Arguments of `timm.create_model`.
 
-    architecture: a name that timm knows. arguments: of it. first, head: timm's names of the first
-    convolution and of the last layer. layout: whose names of tensors are timm's.
+    architecture: a name that timm knows. arguments: the architecture's. first, head: timm's names
+    of the first convolution and the last layer. layout: the one with timm's names of tensors.
     """
 
     architecture: str
@@ -29,12 +29,12 @@ class TimmDescription(NamedTuple):
     layout: Layout
 
 
-# A network of the family, in timm's words, for images of a size.
+# Describes a network of a family to timm, for an image size.
 _Describe = Callable[[Any, int], tuple[str, dict[str, Any], str, str]]
 
 
 def timm_description(architecture: Architecture, image_size: int) -> TimmDescription:
-    """How timm builds a network for images of this size.
+    """Describe how timm builds a network for images of this size.
 
     Raises UserError, with the reason, for a network that timm cannot build.
     """
@@ -59,7 +59,7 @@ def _unlike(architecture: Architecture, what: str) -> UserError:
 
 
 def _require_usual(architecture: Any, **usual: Any) -> None:
-    """Raise UserError for a field that timm takes no argument for, unless it is timm's default."""
+    """Raise UserError unless fields for which timm has no argument have timm's defaults."""
     for name, value in usual.items():
         if (found := getattr(architecture, name)) != value:
             raise _unlike(architecture, f"{name} {found!r}, and not {value!r}")
@@ -100,7 +100,7 @@ def _resnet(arch: ResNetArchitecture, size: int) -> tuple[str, dict[str, Any], s
     )
 
 
-# The kind of block and the anti-aliasing are no arguments for JSON, but an architecture's own.
+# Block type and anti-aliasing cannot be JSON arguments: they belong to timm's architecture.
 _RESNETS = {
     ("basic", "none"): "resnet18",
     ("bottleneck", "none"): "resnet50",
@@ -190,7 +190,7 @@ def _densenet(arch: DenseNetArchitecture, size: int) -> tuple[str, dict[str, Any
     return "densenet121", arguments, "features.conv0", "classifier"
 
 
-# By family: the layout with timm's names, and the network in timm's words.
+# By family: the layout with timm's names, and the description for timm.
 _FAMILIES: dict[str, tuple[str, _Describe]] = {
     "resnet": ("resnet", _resnet),
     "vit": ("vit", _vit),

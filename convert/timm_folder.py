@@ -1,4 +1,4 @@
-"""A network as a folder that timm loads by one line: weights, a config, and a model card."""
+"""Export to a folder that timm loads in one line: weights, a config, and a model card."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
-# What float32 may differ by between two programs of the same network: of the largest logit.
+# Largest float32 difference between two programs of a network, relative to the largest logit.
 TOLERANCE = 1e-4
 
 
@@ -30,13 +30,13 @@ def write_timm_folder(
     repository: str | None = None,
     report: Callable[[str], Any] = print,
 ) -> None:
-    """Write what `timm.create_model('local-dir:FOLDER', pretrained=True)` loads.
+    """Write a folder that `timm.create_model('local-dir:FOLDER', pretrained=True)` loads.
 
-    Where timm is installed, it does so here, and its logits are compared. `rows` is the work
-    directory whose rows say how accurate the network is; `repository` is named in the card.
+    If timm is installed, this is done here and its logits are compared. `rows` is the work
+    directory whose rows have the network's accuracy; `repository` is named in the card.
 
     Raises UserError for a network that timm cannot build or whose head is a placeholder, for
-    damaged rows, and where timm's network computes something else.
+    damaged rows, and if timm's network computes something else.
     """
     if "head" in network.provenance:
         raise UserError(
@@ -55,7 +55,7 @@ def write_timm_folder(
 
 
 def _config(network: Network, described: TimmDescription, image_size: int) -> dict[str, Any]:
-    """timm's config.json."""
+    """Return timm's config.json."""
     arch = network.architecture
     names = {} if network.class_names is None else {"label_names": list(network.class_names)}
     return {
@@ -81,7 +81,7 @@ def _config(network: Network, described: TimmDescription, image_size: int) -> di
 
 
 def _compare(network: Network, folder: Path, image_size: int, report: Callable[[str], Any]) -> None:
-    """Raise UserError unless timm's network says the same of random images, if timm is there."""
+    """Raise UserError unless timm, if installed, gives the same logits for random images."""
     try:
         timm = import_package("timm", "comparing")
     except UserError as error:

@@ -1,4 +1,4 @@
-"""torch and what builds on it, for the few things that need them; a conversion does without."""
+"""Imports of torch and packages that build on it, which a conversion itself does not need."""
 
 import importlib
 from functools import cache
@@ -7,7 +7,7 @@ from typing import Any
 
 from rtl_jax.errors import UserError
 
-_KEPT: list[Any] = []  # torch forgets the operators of a library object that is gone
+_KEPT: list[Any] = []  # torch forgets the operators of a library object that is deleted
 
 
 def import_torch(purpose: str) -> ModuleType:
@@ -20,9 +20,9 @@ def import_torch(purpose: str) -> ModuleType:
 
 
 def import_package(name: str, purpose: str) -> Any:
-    """Import timm or torchvision, or a module of theirs, of which only networks are wanted.
+    """Import timm or torchvision, or a module of theirs, for their networks only.
 
-    Raises UserError where it is absent or cannot be imported.
+    Raises UserError if it is missing or cannot be imported.
     """
     import_torch(purpose)
     package = name.partition(".")[0]
@@ -35,7 +35,7 @@ def import_package(name: str, purpose: str) -> Any:
             f"{purpose}: this network is {package}'s, and {error.name} is not installed: "
             "pip install --no-deps timm torchvision (--no-deps keeps your torch)"
         ) from error
-    except Exception as error:  # a package that was built for another torch fails in many ways
+    except Exception as error:  # a package built for another torch can fail in many ways
         reason = str(error).partition("\n")[0]
         raise UserError(
             f"{purpose}: this network is {package}'s, which cannot be imported "
@@ -55,8 +55,10 @@ def _imported(name: str) -> Any:
 
 @cache
 def _declare_operators() -> None:
-    """Declare what torchvision registers at its import, where its compiled library is built for
-    another torch; the networks do without it."""
+    """Declare the operators that torchvision registers on import, which its networks do not need.
+
+    This is for a torchvision whose compiled library was built for another torch.
+    """
     import torch
 
     library = torch.library.Library("torchvision", "FRAGMENT")

@@ -1,6 +1,6 @@
-"""PGD in PyTorch, as the `robustness` library attacks: what `--check --attack` compares with.
+"""PGD in PyTorch as in the `robustness` library, for comparison by `--check --attack`.
 
-Plain PyTorch that shares nothing with `rtl_jax.attacks`. Throughout, `images` are
+It is plain PyTorch and shares nothing with `rtl_jax.attacks`. Throughout, `images` are
 [n, 3, height, width] in [0, 1], `labels` int64 [n], `eps` in units of [0, 1]; the network has
 its normalisation inside and is in evaluation mode.
 """
@@ -24,18 +24,18 @@ def pgd(
     steps: int,
     relative_step: float,
 ) -> Tensor:
-    """The last iterate of PGD from `images`: cross-entropy, steps of relative_step * eps / steps.
+    """Return the last iterate, [n, 3, height, width], of PGD from `images` on cross-entropy.
 
-    Every step follows the gradient, is projected onto the ball around `images`, and then clamped
-    to [0, 1]. The losses are summed, so that an image's path does not depend on its batch.
-    Returns [n, 3, height, width].
+    Every step, of size relative_step * eps / steps, follows the gradient and is projected onto the
+    ball around `images`, then clamped to [0, 1]. The losses are summed, so that an image's path
+    does not depend on its batch.
     """
     size = relative_step * eps / steps
     x = images
     for _ in range(steps):
         x = x.detach().requires_grad_()
         loss = F.cross_entropy(network(x), labels, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, [x])  # of the input alone: no weight gets one
+        (gradient,) = torch.autograd.grad(loss, [x])  # of the input only, not of weights
         x = _project(x.detach() + _direction(gradient, norm) * size, images, norm, eps)
     return x
 
@@ -49,6 +49,6 @@ def _direction(gradient: Tensor, norm: Norm) -> Tensor:
 
 def _project(x: Tensor, images: Tensor, norm: Norm, eps: float) -> Tensor:
     change = x - images
-    # `renorm` scales each image's change down to length eps, where it is longer.
+    # `renorm` scales each image's change down to length eps if it is longer.
     change = change.clamp(-eps, eps) if norm == "linf" else change.renorm(2, 0, eps)
     return (images + change).clamp(0, 1)

@@ -1,8 +1,8 @@
-"""The same networks in PyTorch: torchvision's ResNet, built from an `ResNetArchitecture`.
+"""The same networks in PyTorch: torchvision's ResNet, built from a `ResNetArchitecture`.
 
-`--check`, the export and the tests compare with it, so it is plain PyTorch and shares nothing
-with `rtl_jax.models` but the description of the network. Parameter names, shapes and padding
-are torchvision's, so `load_state_dict(strict=True)` works in both directions.
+`--check`, the export and the tests compare with it, so it is plain PyTorch and shares nothing with
+`rtl_jax.models` except the description of the network. Parameter names, shapes and padding are
+torchvision's, so `load_state_dict(strict=True)` works in both directions.
 """
 
 import itertools
@@ -83,7 +83,7 @@ class Bottleneck(nn.Module):
 
 
 class Blur(nn.Module):
-    """A binomial 3x3 filter with stride 2 of reflected images, as timm's BlurPool2d."""
+    """A binomial 3x3 filter with stride 2 and reflection padding, as timm's BlurPool2d."""
 
     def forward(self, x: Tensor) -> Tensor:
         row = torch.tensor([1.0, 2.0, 1.0], dtype=x.dtype) / 4
@@ -115,9 +115,9 @@ def _downsample(
 class TorchResNet(nn.Module):
     """A ResNet from pixels to logits; see `torch_resnet`.
 
-    The normalisation is inside, as in `robustness`: clamp to [0, 1], subtract the mean, divide
-    by the standard deviation. Its constants are no part of the state dict, which therefore has
-    torchvision's names and no others.
+    The normalisation is inside, as in `robustness`: clamp to [0, 1], subtract the mean, divide by
+    the standard deviation. Its constants are not part of the state dict, which therefore has only
+    torchvision's names.
     """
 
     mean: Tensor
@@ -163,7 +163,7 @@ class TorchResNet(nn.Module):
         return (images.clamp(0, 1) - self.mean) / self.std
 
     def stages_of(self, images: Tensor) -> list[tuple[str, Tensor]]:
-        """Every intermediate result, from images [n, 3, height, width] in [0, 1].
+        """Compute every intermediate result from images [n, 3, height, width] in [0, 1].
 
         Returns (name, tensor) pairs: 'normalize', 'stem' (after its pooling), every block as
         'layer1/0', ..., 'pool' [n, features] and 'logits' [n, classes].
@@ -182,7 +182,7 @@ class TorchResNet(nn.Module):
         return results
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [n, classes] of images [n, 3, height, width] in [0, 1]."""
+        """Compute logits [n, classes] of images [n, 3, height, width] in [0, 1]."""
         return self.stages_of(images)[-1][1]
 
 
@@ -196,8 +196,8 @@ def randomize(module: nn.Module, seed: int) -> nn.Module:
     """Give `module` random weights and running statistics that hide no mistake; return it.
 
     Untrained BatchNorm has mean 0, variance 1, scale 1 and bias 0, with which a swapped or
-    forgotten tensor goes unseen. Here all four differ in every channel, and activations keep
-    a size of about one through any depth.
+    forgotten tensor would go unnoticed. Here, all four differ in every channel, and activations
+    keep a magnitude of about one through any depth.
     """
     generator = torch.Generator().manual_seed(seed)
 

@@ -1,4 +1,4 @@
-"""A layout's network in PyTorch with weights in it."""
+"""A layout's network in PyTorch, with given weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,16 +10,16 @@ from rtl_jax.models.network import Network
 
 
 def with_weights(layout: Layout, architecture: Any, state: Mapping[str, Any]) -> Any:
-    """`layout.torch_module` with these tensors, by the names of `layout.torch_layout`.
+    """Build `layout.torch_module` with these tensors, by the names of `layout.torch_layout`.
 
-    Raises UserError where the network in PyTorch cannot be built, and NoTorchNetworkError where
-    it has other tensors.
+    Raises UserError if the network cannot be built in PyTorch, and NoTorchNetworkError if it has
+    other tensors.
     """
     try:
         module = layout.torch_module(architecture)
     except UserError:
         raise
-    except Exception as error:  # timm's and torchvision's ways of having no network of these sizes
+    except Exception as error:  # timm and torchvision raise various errors for such sizes
         raise layout.incomparable(architecture) from error
     whole = module.state_dict()  # with torch's metadata, which some modules read
     # Counters and the like compute nothing; the values that do must all be there.
@@ -34,7 +34,10 @@ def with_weights(layout: Layout, architecture: Any, state: Mapping[str, Any]) ->
 
 
 def in_torch(network: Network, layout: Layout, purpose: str) -> Any:
-    """A network in PyTorch, from pixels [N, 3, H, W] in [0, 1] to logits; raises as above."""
+    """Build a network in PyTorch, from pixels [N, 3, H, W] in [0, 1] to logits.
+
+    Raises as `with_weights`.
+    """
     import numpy as np
 
     torch = import_torch(purpose)

@@ -1,7 +1,7 @@
-"""The networks that have the same tensors as a converted one, and other ways to run it.
+"""Networks with the same tensors as a converted one, and other ways to run it.
 
-Each differs in one respect or two from what was converted. `nearest` looks for the one that a
-reference was computed with.
+Each differs from the converted network in one or two respects. `nearest` searches for the one that
+computed a reference.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from rtl_jax.models.network import Network
 from rtl_jax.models.registry import Architecture
 from rtl_jax.runtime.progress import each
 
-# Near enough to stop looking for a nearer one.
+# Near enough to stop the search.
 _FITS = 1e-5
 _BATCH = 16
 
@@ -36,7 +36,7 @@ _NORMALISATIONS = {
 
 
 class Variant(NamedTuple):
-    """A way to run a network's variables; `name` says how it is had."""
+    """A way to run a network's variables; `name` says how to obtain it."""
 
     name: str
     architecture: Architecture
@@ -44,9 +44,9 @@ class Variant(NamedTuple):
     bgr: bool = False
 
     def logits(self, network: Network, images: np.ndarray) -> np.ndarray:
-        """Logits float32 [N, C] of images [N, H, W, 3].
+        """Compute logits float32 [N, C] of images [N, H, W, 3].
 
-        One operation at a time: compiling every variant would take longer than running it.
+        Operations run one at a time: compiling every variant would take longer than running it.
         """
         graph = definition(self.architecture, method="xla")
         net = bind(graph, network.params, network.batch_stats)
@@ -70,10 +70,10 @@ def _changes(arch: Architecture) -> Iterator[Change]:
 
 
 def nearest(network: Network, off: Callable[[Variant, bool], float]) -> tuple[str, float]:
-    """The name of the variant nearest to a reference, and how far off it is.
+    """Return the name of the variant nearest to a reference, and its distance.
 
-    `off` says how far, on a few images where its second argument is True. One change is tried
-    before two, until one fits.
+    `off` returns a variant's distance, on a few images if its second argument is True. Single
+    changes are tried before pairs, until one fits.
     """
     arch = network.architecture
     changes = [

@@ -1,4 +1,4 @@
-"""The layouts of checkpoints, one file a family: adding one is a line in `LAYOUTS`."""
+"""The layouts of checkpoints, one file per family; adding one takes a line in `LAYOUTS`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,7 +28,7 @@ from rtl_jax.convert.layouts.vit import ViTLayout
 from rtl_jax.convert.layouts.xcit import XCiTLayout
 from rtl_jax.models.registry import family_name
 
-# Where several have the signs of a file's names, the first that fits is taken.
+# If several have the signs of a file's names, the first that fits is used.
 LAYOUTS: tuple[Layout, ...] = (
     ResNetLayout(),
     ViTLayout(),
@@ -53,7 +53,7 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 def layout_of(architecture: Any, name: str | None = None) -> Layout:
-    """The layout of a network's family; of several the one of this name, or the first that fits."""
+    """Return the layout of a network's family: the one of this name, or the first that fits."""
     family = family_name(architecture)
     own = [layout for layout in LAYOUTS if layout.family == family]
     own = [layout for layout in own if layout.describes(architecture)]
@@ -61,12 +61,12 @@ def layout_of(architecture: Any, name: str | None = None) -> Layout:
 
 
 def entries(architecture: Any) -> Sequence[Entry]:
-    """The entries of a network in the first layout of its family."""
+    """Return the entries of a network in the first layout of its family that fits."""
     return layout_of(architecture).entries(architecture)
 
 
 def all_options() -> Mapping[str, Option]:
-    """The options of all layouts by name, with the values of each together."""
+    """Return the options of all layouts by name, with the union of their values."""
     found: dict[str, Option] = {}
     for layout in LAYOUTS:
         for name, option in layout.options.items():
@@ -78,5 +78,5 @@ def all_options() -> Mapping[str, Option]:
 
 
 def known_architectures() -> dict[str, Any]:
-    """The architectures of every family that files are converted to, by name."""
+    """Return the architectures of every family that files are converted to, by name."""
     return {name: each for layout in LAYOUTS for name, each in layout.known.items()}

@@ -1,4 +1,4 @@
-"""ConvNeXt under timm's names and torchvision's; with stems of convolutions, robustbench's."""
+"""ConvNeXt under timm's and torchvision's names and, with convolutional stems, RobustBench's."""
 
 import typing
 from collections.abc import Mapping, Sequence
@@ -33,14 +33,14 @@ class ConvNeXtLayout(Layout):
     as_convolutions: ClassVar[bool] = False  # whether MLPs are 1x1 convolutions
 
     def fits(self, shapes: Mapping[str, Shape]) -> bool:
-        """By the dimensions of the first MLP."""
+        """Whether the first MLP has this layout's number of dimensions."""
         mlp = shapes.get("stages.0.blocks.0.mlp.fc1.weight", ())
         return len(mlp) == (4 if self.as_convolutions else 2)
 
     def infer(
         self, shapes: Mapping[str, Shape], options: Mapping[str, Any]
     ) -> ConvNeXtArchitecture:
-        """The architecture whose tensors these are."""
+        """Infer the architecture of these tensors."""
         stages = range(number_of(r"stages\.([0-9]{1,2})\.", shapes))
         convolutions = f"{_STEM}.0.weight" in shapes
         stem = ("three" if f"{_STEM}.6.weight" in shapes else "two") if convolutions else "patch"
@@ -61,7 +61,7 @@ class ConvNeXtLayout(Layout):
         )  # fmt: skip
 
     def entries(self, architecture: ConvNeXtArchitecture) -> Sequence[Entry]:
-        """Every array of a network, from input to output."""
+        """Return every array of a network, from input to output."""
         arch, table = architecture, Table()
         if arch.stem == "patch":
             table.conv("stem.0", 3, arch.widths[0], arch.patch, path="patch_embed/conv", bias=True)
@@ -91,7 +91,7 @@ class ConvNeXtLayout(Layout):
         return table
 
     def torch_network(self, architecture: ConvNeXtArchitecture) -> Any:
-        """timm's, with the stem of Singh et al. where it is one of convolutions."""
+        """Build timm's network, with the stem of Singh et al. if it is convolutional."""
         from rtl_jax.convert.torch_networks.timm_networks import convnext
 
         if architecture.mlp_ratio != 4:
@@ -103,21 +103,21 @@ class ConvNeXtLayout(Layout):
         return (architecture.activation, architecture.norm_eps) != ("gelu", 1e-6)
 
     def hints(self, architecture: ConvNeXtArchitecture, problems: Sequence[str]) -> list[str]:
-        """ConvNeXt V2, by the names of what is left over."""
+        """Recognise ConvNeXt V2 by the names of left-over tensors."""
         if any(".grn." in line for line in problems):
             return ["ConvNeXt V2, with its global response normalisation, is not supported."]
         return []
 
 
 class ConvolutionalConvNeXtLayout(ConvNeXtLayout):
-    """The same, MLPs as 1x1 convolutions: timm's atto, femto, pico, nano and *_hnf."""
+    """The same with MLPs as 1x1 convolutions: timm's atto, femto, pico, nano and *_hnf."""
 
     name = "convnext-1x1"
     as_convolutions = True
 
 
 class TorchvisionConvNeXtLayout(Layout):
-    """features.0 the stem, then stages and what halves the image by turns; classifier."""
+    """features.0 is the stem; then stages and downsampling alternate; classifier."""
 
     name = "convnext-torchvision"
     family = "convnext"
@@ -131,7 +131,7 @@ class TorchvisionConvNeXtLayout(Layout):
     def infer(
         self, shapes: Mapping[str, Shape], options: Mapping[str, Any]
     ) -> ConvNeXtArchitecture:
-        """The architecture whose tensors these are."""
+        """Infer the architecture of these tensors."""
         odd = range(1, number_of(r"features\.([0-9]{1,2})\.", shapes), 2)
         return _architecture(
             shapes,
@@ -145,7 +145,7 @@ class TorchvisionConvNeXtLayout(Layout):
         )
 
     def entries(self, architecture: ConvNeXtArchitecture) -> Sequence[Entry]:
-        """Every array of a network, from input to output."""
+        """Return every array of a network, from input to output."""
         arch, table = architecture, Table()
         first = ("features.0.0", 3, arch.widths[0], arch.patch)
         table.conv(*first, path="patch_embed/conv", bias=True)
@@ -171,7 +171,7 @@ class TorchvisionConvNeXtLayout(Layout):
         return table
 
     def torch_network(self, architecture: ConvNeXtArchitecture) -> Any:
-        """torchvision's, which has no options."""
+        """Build torchvision's network, which has no options."""
         from rtl_jax.convert.torch_networks.torchvision_networks import convnext
 
         arch = architecture

@@ -9,9 +9,9 @@ from rtl_jax.errors import UserError
 
 
 def number_of(pattern: str, shapes: Mapping[str, Shape]) -> int:
-    """One more than the largest number that `pattern`'s group finds at the beginning of a name.
+    """Return one more than the largest number that `pattern`'s group finds at a name's beginning.
 
-    Raises UserError where it is more than there are tensors.
+    Raises UserError if it exceeds the number of tensors.
     """
     search = re.compile(pattern)
     found = [int(match[1]) for name in shapes if (match := search.match(name))]
@@ -22,9 +22,9 @@ def number_of(pattern: str, shapes: Mapping[str, Shape]) -> int:
 
 
 def size_of(pattern: str, axis: int, shapes: Mapping[str, Shape]) -> int:
-    """The size that most tensors whose whole name is `pattern` have along an axis.
+    """Return the most common size along an axis of tensors whose whole name matches `pattern`.
 
-    Raises UserError where none has that axis.
+    Raises UserError if none has that axis.
     """
     search = re.compile(pattern)
     votes = Counter(

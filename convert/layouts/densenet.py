@@ -1,4 +1,4 @@
-"""DenseNets under torchvision's names, old and new, which are timm's too."""
+"""DenseNets under torchvision's names, old and new, which timm uses, too."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ class DenseNetLayout(Layout):
     torch_words = "torchvision's DenseNet"
 
     def rename(self, name: str) -> str:
-        """A name with numbers beside their words, as newer files have it."""
+        """Rename 'norm.1' to 'norm1' and the like, as in newer files."""
         return _OLD.sub(r"\1\2.", name)
 
     def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> Any:
-        """The architecture whose tensors these are; sizes by vote."""
+        """Infer the architecture of these tensors; sizes by majority vote."""
         sizes: dict[int, int] = {}
         inside: list[int] = []
         growths: list[int] = []
@@ -62,7 +62,7 @@ class DenseNetLayout(Layout):
         return named(found, ARCHITECTURES, f"densenet_{sizes_text}_k{growth}")
 
     def entries(self, architecture: DenseNetArchitecture) -> Sequence[Entry]:
-        """Every array of a network, from input to output."""
+        """Return every array of a network, from input to output."""
         arch, table = architecture, Table()
         table.conv("features.conv0", 3, arch.stem_width, 7, path="conv0")
         table.norm("features.norm0", arch.stem_width, path="norm0")
@@ -83,7 +83,7 @@ class DenseNetLayout(Layout):
         return table
 
     def torch_network(self, architecture: DenseNetArchitecture) -> Any:
-        """torchvision's."""
+        """Build torchvision's network."""
         from rtl_jax.convert.torch_networks.torchvision_networks import densenet
 
         return densenet(architecture)

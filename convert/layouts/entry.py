@@ -1,6 +1,6 @@
 """Arrays and their names in torch and in Flax.
 
-torch keeps a convolution as [out, in, height, width] and a linear layer as [out, in]; Flax as
+torch stores a convolution as [out, in, height, width] and a linear layer as [out, in]; Flax as
 [height, width, in, out] and [in, out]. BatchNorm's counter of batches has no counterpart.
 """
 
@@ -21,10 +21,10 @@ Shape = tuple[int, ...]
 
 
 class Entry(NamedTuple):
-    """One array under both of its names: torch's name and shape, our collection and path.
+    """An array under both of its names: torch's name and shape, our collection and path.
 
-    torch's array, viewed in the shape `split` where there is one, is transposed by `axes`, as in
-    `numpy.transpose`, and then viewed in our `shape` where that is another.
+    torch's array is reshaped to `split`, if given, transposed by `axes`, as in `numpy.transpose`,
+    and then reshaped to our `shape`, if given.
     """
 
     torch_name: str
@@ -45,25 +45,25 @@ class Entry(NamedTuple):
         return self.shape or tuple(self._viewed[axis] for axis in self.axes)
 
     def arranged(self, values: np.ndarray) -> np.ndarray:
-        """torch's array in our layout, of the same type; it may be a view."""
+        """Return torch's array in our layout, with the same dtype; it may be a view."""
         return values.reshape(self._viewed).transpose(self.axes).reshape(self.flax_shape)
 
     def to_flax(self, values: np.ndarray) -> np.ndarray:
-        """torch's array as ours: contiguous float32 in Flax's layout."""
+        """Convert torch's array to ours: contiguous float32 in Flax's layout."""
         return np.ascontiguousarray(self.arranged(values), np.float32)
 
     def to_torch(self, values: np.ndarray) -> np.ndarray:
-        """Our array as torch's: contiguous float32 in torch's layout."""
+        """Convert our array to torch's: contiguous float32 in torch's layout."""
         moved = values.reshape([self._viewed[axis] for axis in self.axes])
         back = moved.transpose(np.argsort(self.axes)).reshape(self.torch_shape)
         return np.ascontiguousarray(back, np.float32)
 
 
 class Table(list[Entry]):
-    """The entries of a network, from input to output, as layers are added to it.
+    """The entries of a network, from input to output, to which layers are added.
 
-    A layer's torch name and our path are the same but for dots and slashes, unless `path` says
-    otherwise.
+    A layer's torch name and our path are the same except for dots and slashes, unless `path` is
+    given.
     """
 
     def conv(
@@ -105,7 +105,7 @@ class Table(list[Entry]):
             self.vector(f"{name}.bias", f"{path}/bias", outputs)
 
     def pointwise(self, name: str, inputs: int, outputs: int, *, path: str = "") -> None:
-        """Add a linear layer that torch has as a 1x1 convolution."""
+        """Add a linear layer that is a 1x1 convolution in torch."""
         path, shape = path or _path(name), (outputs, inputs, 1, 1)
         entry = Entry(f"{name}.weight", shape, "params", f"{path}/kernel", (1, 0), shape[:2])
         self.append(entry)
@@ -114,12 +114,12 @@ class Table(list[Entry]):
     def whole(
         self, name: str, torch_shape: Shape, *, path: str = "", shape: Shape | None = None
     ) -> None:
-        """Add an array whose axes have the same order in both, viewed in our `shape`."""
+        """Add an array whose axes have the same order in both, reshaped to our `shape` if given."""
         axes = tuple(range(len(torch_shape)))
         self.append(Entry(name, torch_shape, "params", path or _path(name), axes, shape=shape))
 
     def vector(self, name: str, path: str, width: int, collection: str = "params") -> None:
-        """Add an array of one dimension."""
+        """Add a one-dimensional array."""
         self.append(Entry(name, (width,), collection, path, (0,)))
 
 

@@ -19,8 +19,8 @@ class NoTorchNetworkError(UserError):
 class Option(NamedTuple):
     """A property that no tensor's shape reveals, with a flag of its own.
 
-    default: what is taken where nobody says; None: what the shapes suggest, or a UserError.
-    values: those that there are, or `float`. words: for the help of the flag.
+    default: used if unspecified; None: what the shapes suggest, or else a UserError.
+    values: the possible ones, or `float`. words: the flag's help.
     """
 
     default: object
@@ -29,9 +29,9 @@ class Option(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A way in which a network may differ; changes of the same `kind` exclude each other.
+    """A way in which a network may differ; changes of the same `kind` are mutually exclusive.
 
-    name: the flags that say it. fields: of the architecture.
+    name: the flags that express it. fields: the changed ones of the architecture.
     """
 
     kind: str
@@ -41,15 +41,15 @@ class Change(NamedTuple):
 
 
 class Layout:
-    """The base of every layout; a family has one for each set of names that is in use.
+    """The base of every layout; a family has one for each naming scheme in use.
 
-    name: of the layout. family: of `registry.FAMILIES`. words: what holds it, 'a ResNet'.
-    first: names of a layer, '.weight' and all, of which every such network has one. signs: what
-    names of its tensors begin with, one at least, and no other part of a network does. heads: what
-    its last, linear layer is called; the first is the name in `entries`. options: by the names
-    that `infer` takes them by, each a field of the architecture or explained by the layout.
-    unused: last parts of the names of tensors that compute nothing. torch_words: whose
-    network in PyTorch has these names.
+    name: the layout's. family: a key of `registry.FAMILIES`. words: for messages, 'a ResNet'.
+    first: names of the first layer, including '.weight', of which every such network has one.
+    signs: prefixes, of which at least one begins the names of such a network's tensors, and none
+    those of other parts. heads: names of the last, linear layer; the first is the one in `entries`.
+    options: by `infer`'s names for them, each a field of the architecture or explained by the
+    layout. unused: last parts of the names of tensors that compute nothing. torch_words: the
+    network in PyTorch with these names.
     """
 
     name: ClassVar[str]
@@ -63,36 +63,36 @@ class Layout:
     torch_words: ClassVar[str] = "torchvision's network"
 
     def rename(self, name: str) -> str:
-        """A name inside the network as `entries` has it, where files have it otherwise."""
+        """Return a name inside the network as in `entries`, if files use another."""
         return name
 
     def computes_nothing(self, name: str) -> bool:
-        """Whether a tensor inside the network is of no use to it, such as a counter of batches."""
+        """Whether a tensor inside the network is not used by it, such as a counter of batches."""
         return name.rpartition(".")[2] in self.unused
 
     def fits(self, shapes: Mapping[str, Shape]) -> bool:
-        """Whether these tensors, renamed, are its own, where several layouts have its signs."""
+        """Whether these renamed tensors are this layout's, if several layouts have its signs."""
         return True
 
     def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> Any:
-        """The architecture whose tensors these are; sizes by the vote of all that show them.
+        """Infer the architecture of these tensors; sizes by majority vote of those that show them.
 
-        Raises UserError that says which flag to give where nothing decides.
+        Raises UserError that says which flag to give if nothing decides.
         """
         raise NotImplementedError
 
     def entries(self, architecture: Any) -> Sequence[Entry]:
-        """Every array of a network, from input to output."""
+        """Return every array of a network, from input to output."""
         raise NotImplementedError
 
     def options_of_name(self, name: str) -> dict[str, Any]:
-        """The options that the name of an architecture or of a file says, such as timm's."""
+        """Return the options implied by the name of an architecture or a file, such as timm's."""
         return {}
 
     def options_of_modules(self, modules: Collection[str]) -> dict[str, Any]:
-        """The options that the names of all parts of a network say, those without tensors too.
+        """Return the options implied by the names of all modules, including those without tensors.
 
-        None as a value: the parts are those of several networks, and it is to be asked for.
+        A value of None means that the modules fit several networks, so the user must be asked.
         """
         return {}
 
@@ -101,7 +101,7 @@ class Layout:
         return ""
 
     def describes(self, architecture: Any) -> bool:
-        """Whether networks of this architecture have these names, of its family's several."""
+        """Whether networks of this architecture have these names, among those of its family."""
         return True
 
     def described(self, architecture: Any) -> str:
@@ -109,7 +109,7 @@ class Layout:
         return ", ".join(f"{name} {getattr(architecture, name)}" for name in self.options)
 
     def stated(self, architecture: Any) -> dict[str, Any]:
-        """The options of an architecture that an exported file says of itself."""
+        """Return the options of an architecture that an exported file states."""
         return {
             name: value for name, value in architecture.to_dict().items() if name in self.options
         }
@@ -119,7 +119,7 @@ class Layout:
         return bool(set(architecture.to_dict()) & set(architecture.OPTIONS))
 
     def changes(self, architecture: Any) -> Iterator[Change]:
-        """Return the other architectures that the same tensors fit."""
+        """Yield the changes that lead to other architectures that the same tensors fit."""
         for name, option in self.options.items():
             for value in option.values if isinstance(option.values, tuple) else ():
                 yield Change(name, f"--{name.replace('_', '-')} {value}", {name: value})
@@ -133,14 +133,17 @@ class Layout:
         return 224
 
     def torch_module(self, architecture: Any) -> Any:
-        """The network of `torch_words`, from pixels to logits, with `stages_of` and the names of
-        `torch_layout`; UserError where there is none of these sizes or it cannot be imported."""
+        """Build the network of `torch_words`, from pixels to logits, with `stages_of`.
+
+        Its tensors have the names of `torch_layout`. Raises UserError if there is none of these
+        sizes or it cannot be imported.
+        """
         from rtl_jax.convert.torch_networks.from_pixels import FromPixels
 
         return FromPixels(self.torch_network(architecture), architecture).eval()
 
     def torch_network(self, architecture: Any) -> Any:
-        """The same from normalised pixels; UserError likewise."""
+        """Build the same from normalised pixels; raise UserError likewise."""
         raise self.incomparable(architecture)
 
     def incomparable(self, architecture: Any) -> "NoTorchNetworkError":
@@ -153,11 +156,11 @@ class Layout:
 
     @property
     def torch_layout(self) -> "Layout":
-        """The layout of the names that `torch_module` has."""
+        """The layout with the names of `torch_module`."""
         return self
 
     def constants(self, architecture: Any) -> dict[str, np.ndarray]:
-        """What torch's state dict has beside the entries: BatchNorm's counters, int64 zeros."""
+        """Return torch's state dict beyond the entries: BatchNorm's counters, int64 zeros."""
         return {
             entry.torch_name.replace("running_var", COUNTER): np.zeros((), np.int64)
             for entry in self.entries(architecture)
@@ -176,8 +179,10 @@ def majority(values: Iterable[int]) -> int:
 
 
 def named(found: Any, known: Mapping[str, Any], otherwise: str) -> Any:
-    """`found` by the name of the known architecture that it is but for its classes, or by another
-    name."""
+    """Return `found` with the name of the known architecture that it equals, or else `otherwise`.
+
+    The number of classes may differ.
+    """
     for each in known.values():
         if found.replace(name=each.name, num_classes=each.num_classes) == each:
             return found.replace(name=each.name)

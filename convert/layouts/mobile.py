@@ -18,17 +18,17 @@ def _conv_norm(
     kernel: int = 1,
     groups: int = 1,
 ) -> None:
-    """Add a convolution and its normalisation, by both names, from channels to channels."""
+    """Add a convolution and its normalisation, given both names and (inputs, outputs) channels."""
     inputs, outputs = channels
     table.conv(names[0], inputs, outputs, kernel, path=f"{path}/conv", groups=groups)
     table.norm(names[1], outputs, path=f"{path}/norm")
 
 
 class _MobileLayout(Layout):
-    """What both have: names of a block's layers, by its stage and index, and one known shape.
+    """The common part of both: names of a block's layers by stage and index, and one known shape.
 
-    Strides are in no tensor's shape: they are those of the family's only published networks,
-    which `like` is one of.
+    No tensor's shape shows strides: they are those of the family's only published networks, of
+    which `like` is one.
     """
 
     family = "mobile"
@@ -36,7 +36,7 @@ class _MobileLayout(Layout):
     like: MobileArchitecture
 
     def block(self, spec: BlockSpec) -> dict[str, tuple[str, str]]:
-        """torch's names of convolution and normalisation of 'expand', 'depthwise', 'project'."""
+        """Return torch's names of convolution and norm of 'expand', 'depthwise', 'project'."""
         raise NotImplementedError
 
     @property
@@ -54,7 +54,7 @@ class _MobileLayout(Layout):
         return shape
 
     def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> Any:
-        """The architecture whose tensors these are: a published one, wider or narrower."""
+        """Infer the architecture of these tensors: a published one, wider or narrower."""
         specs = list(self.like.block_specs())
         starts = [spec for spec in specs if spec.name.endswith("/0")]
         stem, tail = (self._shape(shapes, names[0])[0] for names in self.ends)
@@ -84,7 +84,7 @@ class _MobileLayout(Layout):
         return architecture.kind == self.like.kind
 
     def entries(self, architecture: MobileArchitecture) -> Sequence[Entry]:
-        """Every array of a network, from input to output."""
+        """Return every array of a network, from input to output."""
         arch, table = architecture, Table()
         stem, tail = self.ends
         _conv_norm(table, stem, "stem_layer", (3, arch.stem_width), kernel=3)
@@ -100,7 +100,7 @@ class _MobileLayout(Layout):
         return table
 
     def torch_network(self, architecture: MobileArchitecture) -> Any:
-        """torchvision's of the same width, where it has one."""
+        """Build torchvision's network of the same width, if it has one."""
         from rtl_jax.convert.torch_networks import torchvision_networks
 
         build = getattr(torchvision_networks, self.like.kind)
@@ -122,7 +122,7 @@ class MobileNetV2Layout(_MobileLayout):
     like = ARCHITECTURES["mobilenet_v2"]
 
     def block(self, spec: BlockSpec) -> dict[str, tuple[str, str]]:
-        """features.N.conv, N counted through all stages."""
+        """Return names in features.N.conv, N counted through all stages."""
         name = f"features.{1 + self.like.block_names().index(spec.name)}.conv"
         if spec.name == "stage0/0":
             return {
@@ -137,7 +137,7 @@ class MobileNetV2Layout(_MobileLayout):
 
     @property
     def ends(self) -> tuple[tuple[str, str], tuple[str, str]]:
-        """The first and the last of `features`."""
+        """The first and last of `features`."""
         last = 1 + self.like.num_blocks
         return ("features.0.0", "features.0.1"), (f"features.{last}.0", f"features.{last}.1")
 
@@ -153,7 +153,7 @@ class MNASNetLayout(_MobileLayout):
     like = ARCHITECTURES["mnasnet1_0"]
 
     def block(self, spec: BlockSpec) -> dict[str, tuple[str, str]]:
-        """layers.3 to layers.7 without expansion, then layers.8 to layers.13."""
+        """Return names in layers.3 to layers.7, without expansion, or layers.8 to layers.13."""
         if spec.name == "stage0/0":
             return {"depthwise": ("layers.3", "layers.4"), "project": ("layers.6", "layers.7")}
         stage, index = spec.name.removeprefix("stage").split("/")
@@ -165,5 +165,5 @@ class MNASNetLayout(_MobileLayout):
 
     @property
     def ends(self) -> tuple[tuple[str, str], tuple[str, str]]:
-        """The first and the last layer."""
+        """The first and last layer."""
         return ("layers.0", "layers.1"), ("layers.14", "layers.15")

@@ -1,4 +1,4 @@
-"""Pre-activation ResNets under the names that RobustBench's files have."""
+"""Pre-activation ResNets under the names in RobustBench's files."""
 
 import re
 import typing
@@ -20,10 +20,10 @@ _SHORTCUT = Option(
 
 
 class _PreActLayout(Layout):
-    """Names by scheme: of the first convolution, of a block's layers, of the last normalisation.
+    """A naming scheme: the first convolution, a block's layers, and the last normalisation.
 
-    block: a pattern of the beginning of a block's names, its stage and index in groups, the stages
-    from `first_stage`. parts: names of norm, convolution, norm, convolution and shortcut.
+    block: the prefix of a block's names, formatted with its stage, from `first_stage`, and index.
+    parts: names of norm, convolution, norm, convolution and shortcut.
     """
 
     family = "preact"
@@ -40,7 +40,7 @@ class _PreActLayout(Layout):
         return self.block.format(stage - 1 + self.first_stage, index)
 
     def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> PreActArchitecture:
-        """The architecture whose tensors these are; widths by vote."""
+        """Infer the architecture of these tensors; widths by majority vote."""
         pattern = re.compile(
             re.escape(self.block).replace(r"\{\}", "([0-9]{1,4})") + r"\.(\w+)(?:\.0)?\.weight"
         )
@@ -80,11 +80,11 @@ class _PreActLayout(Layout):
         return found.replace(name=_name(found))
 
     def fixed(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> dict[str, Any]:
-        """What names of this scheme imply."""
+        """Return the fields that names of this scheme imply."""
         return {"shortcut": "activated", "padding": "both"}
 
     def entries(self, architecture: PreActArchitecture) -> Sequence[Entry]:
-        """Every array of a network, from input to output."""
+        """Return every array of a network, from input to output."""
         arch, table = architecture, Table()
         table.conv(self.stem, 3, arch.stem_width, 3, path="conv1")
         for path, channels, out, stride in arch.block_specs():
@@ -104,35 +104,35 @@ class _PreActLayout(Layout):
         return table
 
     def stem_words(self, architecture: PreActArchitecture) -> str:
-        """The first convolution."""
+        """Describe the first convolution."""
         return "stem 3x3, stride 1, no pooling"
 
     def described(self, architecture: PreActArchitecture) -> str:
-        """Activation, shortcuts, eps."""
+        """Describe activation, shortcuts and eps."""
         arch = architecture
         return (
             f"{arch.activation}, shortcuts see the {arch.shortcut}, BatchNorm eps {arch.bn_eps:g}"
         )
 
     def changes(self, architecture: PreActArchitecture) -> Iterator[Change]:
-        """Activation, shortcuts and eps."""
+        """Yield changes of activation, shortcuts and eps."""
         yield from super().changes(architecture)
         for eps in (1e-5, 1e-4, 1e-3):
             yield Change("bn_eps", f"--bn-eps {eps:g}", {"bn_eps": eps})
 
     def image_size(self, architecture: PreActArchitecture) -> int:
-        """CIFAR's."""
+        """Return the size of CIFAR's images."""
         return 32
 
     def torch_network(self, architecture: PreActArchitecture) -> Any:
-        """RobustBench's, written down in `torch_networks.preact`."""
+        """Build RobustBench's network, as written in `torch_networks.preact`."""
         from rtl_jax.convert.torch_networks.preact import TorchPreActResNet
 
         return TorchPreActResNet(architecture)
 
     @property
     def torch_layout(self) -> Layout:
-        """The names of its PreActResNet."""
+        """The layout of RobustBench's PreActResNet."""
         return PreActResNetLayout()
 
 
@@ -149,15 +149,18 @@ class PreActResNetLayout(_PreActLayout):
     parts = ("bn1", "conv1", "bn2", "conv2", "shortcut.0")
 
     def rename(self, name: str) -> str:
-        """A head that is called fc is the linear one."""
+        """Rename a head called fc to linear."""
         return re.sub(r"^fc\.", "linear.", name)
 
     def fits(self, shapes: Mapping[str, Shape]) -> bool:
-        """Whether normalisations have the width of a convolution's input."""
+        """Whether normalisations have the width of their convolutions' inputs."""
         return preactivated(shapes)
 
     def fixed(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> dict[str, Any]:
-        """Two networks have these names: shortcuts see a block's input, or its activation."""
+        """Return the kind of shortcut: of two with these names, the one in the options.
+
+        Shortcuts see a block's input or its activation. Raises UserError if options do not say.
+        """
         if "shortcut" not in options:
             raise UserError(
                 "holds a PreActResNet, whose shortcuts see the input of a block in some files and "
@@ -196,7 +199,10 @@ class _DeepMindLayout(_PreActLayout):
     }
 
     def fixed(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> dict[str, Any]:
-        """These files have ReLU or SiLU (Swish), and mostly SiLU."""
+        """Return padding and shortcut; raise UserError if the options do not say the activation.
+
+        These files have ReLU or, mostly, SiLU (Swish).
+        """
         if "activation" not in options:
             raise UserError(
                 f"holds {self.words}, whose activation is in no tensor: say --activation silu "
@@ -227,7 +233,7 @@ class DeepMindPreActLayout(_DeepMindLayout):
     parts = ("batchnorm_0", "conv_2d_1", "batchnorm_1", "conv_2d_2", "shortcut")
 
     def fixed(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> dict[str, Any]:
-        """Its shortcuts see a block's input."""
+        """Return the fields of this scheme; its shortcuts see a block's input."""
         return {**super().fixed(shapes, options), "shortcut": "raw"}
 
 

@@ -19,7 +19,7 @@ from rtl_jax.models.architecture import (
     StrideIn,
 )
 
-# Names of CIFAR networks (robustness, RobustBench) for what torchvision calls otherwise.
+# Names in CIFAR networks (robustness, RobustBench) that differ from torchvision's.
 _ALIASES = (
     (re.compile(r"\.shortcut\.(\d)\."), r".downsample.\1."),
     (re.compile(r"^linear\."), "fc."),
@@ -34,8 +34,10 @@ _FIELDS = ("activation", "stride_in", "bn_eps", "anti_aliasing")
 
 
 def preactivated(shapes: Mapping[str, Shape]) -> bool:
-    """Whether most blocks' first normalisation has the width of their input, not of their inside;
-    where none shows, whether none follows the first convolution."""
+    """Whether most blocks' first normalisation has the width of their input, not their inner width.
+
+    If no block shows this, whether no normalisation follows the first convolution.
+    """
     votes: Counter[bool] = Counter()
     seen = False
     for name, shape in shapes.items():
@@ -75,7 +77,7 @@ class ResNetLayout(Layout):
     torch_words = "torchvision's ResNet"
 
     def rename(self, name: str) -> str:
-        """A name inside the network, with torchvision's words for CIFAR networks' own."""
+        """Rename CIFAR networks' layers to torchvision's names."""
         for pattern, replacement in _ALIASES:
             name = pattern.sub(replacement, name)
         return name
@@ -85,9 +87,9 @@ class ResNetLayout(Layout):
         return not preactivated(shapes)
 
     def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> ResNetArchitecture:
-        """The architecture whose tensors these are, by torchvision's names inside the network.
+        """Infer the architecture of these tensors, by torchvision's names inside the network.
 
-        The stem says what shapes do not show, stride and pooling; by default a 7x7 kernel means
+        The stem implies what shapes do not show, stride and pooling; by default, a 7x7 kernel means
         'imagenet' and a 3x3 one 'small'.
         """
         stages: dict[int, dict[int, set[str]]] = {}
@@ -160,7 +162,7 @@ class ResNetLayout(Layout):
         return found.replace(name=_name(found))
 
     def entries(self, architecture: ResNetArchitecture) -> Sequence[Entry]:
-        """Every array of a network, from input to output."""
+        """Return every array of a network, from input to output."""
         arch, table = architecture, Table()
         for index, (before, after) in enumerate(
             itertools.pairwise((3, *arch.deep_stem, arch.stem_width))
@@ -183,7 +185,7 @@ class ResNetLayout(Layout):
                 table.conv(f"{name}.conv{index}", before, after, kernel, groups=groups)
                 table.norm(f"{name}.bn{index}", after)
             if stride != 1 or channels != out:
-                first = 1 if arch.average_shortcut else 0  # behind the pool
+                first = 1 if arch.average_shortcut else 0  # after the pool
                 shortcut = f"{name}.downsample.{first}"
                 table.conv(shortcut, channels, out, 1, path=f"{path}/downsample_conv")
                 table.norm(f"{name}.downsample.{first + 1}", out, path=f"{path}/downsample_bn")
@@ -191,15 +193,15 @@ class ResNetLayout(Layout):
         return table
 
     def options_of_name(self, name: str) -> dict[str, Any]:
-        """timm's resnetaa50 and resnetblur50, whose tensors are a ResNet-50's."""
+        """Recognise timm's resnetaa50 and resnetblur50, whose tensors are a ResNet-50's."""
         aliasing = {"aa": "average", "blur": "blur", "": "none"}
         found = re.search(r"(?:resnet|resnext)(aa|blur|)\d", name)
         return {"anti_aliasing": aliasing[found[1]]} if found else {}
 
     def options_of_modules(self, modules: Collection[str]) -> dict[str, Any]:
-        """timm's ResNets have a part 'aa' in each block, or where strides are averaged alone.
+        """Recognise anti-aliasing by timm's modules 'aa', in each block or only where they average.
 
-        Where the stem blurs, it has two parts; where it averages, one, as without anti-aliasing.
+        A stem that blurs has two modules; one that averages has one, as without anti-aliasing.
         """
         anywhere = any(re.fullmatch(r"layer[0-9]{1,2}\.[0-9]{1,4}\.aa", name) for name in modules)
         if not anywhere:
@@ -209,7 +211,7 @@ class ResNetLayout(Layout):
         return {"anti_aliasing": None if "layer1.0.aa" in modules else "average"}
 
     def stem_words(self, architecture: ResNetArchitecture) -> str:
-        """Kernel, stride and pooling."""
+        """Describe kernel, stride and pooling."""
         arch = architecture
         pool = "max-pool" if arch.stem_pool else "no pooling"
         number = f"{len(arch.deep_stem) + 1} times " if arch.deep_stem else ""
@@ -217,19 +219,19 @@ class ResNetLayout(Layout):
         return f"stem {size}, stride {arch.stem_stride}, {pool}"
 
     def described(self, architecture: ResNetArchitecture) -> str:
-        """The options in words; the stride only where there is a choice."""
+        """Describe the options; the stride only if there is a choice."""
         arch = architecture
         stride = f", stride in the {arch.stride_in}" if arch.block == "bottleneck" else ""
         aliasing = f"anti-aliasing {arch.anti_aliasing}"
         return f"{arch.activation}{stride}, BatchNorm eps {arch.bn_eps:g}, {aliasing}"
 
     def stated(self, architecture: ResNetArchitecture) -> dict[str, Any]:
-        """The stem in one word, and the other options where they are not the usual."""
+        """Return the stem as one word, and the other options that are not the default."""
         stem = "imagenet" if architecture.stem_pool else "small"
         return {"stem": stem, **super().stated(architecture)}
 
     def changes(self, architecture: ResNetArchitecture) -> Iterator[Change]:
-        """Activation, stride, eps and stem."""
+        """Yield changes of activation, stride, anti-aliasing, eps and stem."""
         arch = architecture
         for change in super().changes(arch):
             if change.kind == "stem" or (change.kind == "stride_in" and arch.block == "basic"):
@@ -242,17 +244,17 @@ class ResNetLayout(Layout):
             yield Change("stem", f"--stem {stem}", fields)
 
     def hints(self, architecture: ResNetArchitecture, problems: Sequence[str]) -> list[str]:
-        """Normalisations of another kind, by what alone is missing."""
+        """Recognise other normalisations if only running statistics are missing."""
         if problems and all(re.match(r"missing: \S+\.running_(mean|var) ", p) for p in problems):
             return ["Its normalisations have no running statistics: groups are not supported."]
         return []
 
     def image_size(self, architecture: ResNetArchitecture) -> int:
-        """224, or 32 behind a small stem."""
+        """Return 224, or 32 for a small stem."""
         return 224 if architecture.stem_pool else 32
 
     def torch_module(self, architecture: ResNetArchitecture) -> Any:
-        """torchvision's ResNet, written down in `torch_resnet`."""
+        """Build torchvision's ResNet, as written in `torch_resnet`."""
         from rtl_jax.convert.torch_resnet import torch_resnet
 
         return torch_resnet(architecture)

@@ -23,7 +23,7 @@ class ShuffleNetLayout(Layout):
     torch_words = "torchvision's ShuffleNetV2"
 
     def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> Any:
-        """The architecture whose tensors these are; widths by vote."""
+        """Infer the architecture of these tensors; widths by majority vote."""
         sizes: dict[int, int] = {}
         widths: dict[int, list[int]] = {}
         for name, shape in shapes.items():
@@ -48,7 +48,7 @@ class ShuffleNetLayout(Layout):
         return named(found, ARCHITECTURES, f"shufflenet_v2_w{text}")
 
     def entries(self, architecture: ShuffleNetArchitecture) -> Sequence[Entry]:
-        """Every array of a network, from input to output."""
+        """Return every array of a network, from input to output."""
         arch, table = architecture, Table()
 
         def layer(
@@ -74,7 +74,7 @@ class ShuffleNetLayout(Layout):
         return table
 
     def torch_network(self, architecture: ShuffleNetArchitecture) -> Any:
-        """torchvision's."""
+        """Build torchvision's network."""
         from rtl_jax.convert.torch_networks.torchvision_networks import shufflenet
 
         return shufflenet(architecture)

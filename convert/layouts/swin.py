@@ -1,4 +1,4 @@
-"""Swin transformers under timm's names, of today and of before 2023."""
+"""Swin transformers under timm's names, today's and those from before 2023."""
 
 import math
 import re
@@ -31,7 +31,7 @@ class SwinLayout(Layout):
     }
     unused = ("relative_position_index", "attn_mask")
     torch_words = "timm's SwinTransformer"
-    merging_first: ClassVar[bool] = True  # a stage begins with what merges the tokens before it
+    merging_first: ClassVar[bool] = True  # a stage begins by merging the previous one's tokens
     stem: ClassVar[tuple[str, str]] = ("patch_embed.proj", "patch_embed.norm")
     mlp: ClassVar[tuple[str, str]] = ("mlp.fc1", "mlp.fc2")
 
@@ -48,15 +48,15 @@ class SwinLayout(Layout):
         return number_of(rf"{self._stage(0).partition('.')[0]}\.([0-9]{{1,2}})\.", shapes)
 
     def describes(self, architecture: SwinArchitecture) -> bool:
-        """timm shifts an image that does not fill its windows before it pads it."""
+        """Whether images that do not fill their windows are shifted before padding, as in timm."""
         return not architecture.pad_before_shift
 
     def fits(self, shapes: Mapping[str, Shape]) -> bool:
-        """By the first stage's merging, which only stages that end with it have."""
+        """Whether the first stage merges tokens just if stages end, not begin, with merging."""
         return ("layers.0.downsample.norm.weight" in shapes) != self.merging_first
 
     def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> SwinArchitecture:
-        """The architecture whose tensors these are."""
+        """Infer the architecture of these tensors."""
         blocks = [re.escape(self._stage(stage)) for stage in range(self.num_stages(shapes))]
         if not blocks:
             raise UserError(f"has no blocks named {self._stage(0)}.0, ...")
@@ -85,7 +85,7 @@ class SwinLayout(Layout):
         return found.replace(name=_name(found))
 
     def entries(self, architecture: SwinArchitecture) -> Sequence[Entry]:
-        """Every array of a network, from input to output."""
+        """Return every array of a network, from input to output."""
         arch, table = architecture, Table()
         conv, norm = self.stem
         table.conv(conv, 3, arch.width, arch.patch, path="patch_embed/proj", bias=True)
@@ -116,14 +116,14 @@ class SwinLayout(Layout):
         return table
 
     def torch_network(self, architecture: SwinArchitecture) -> Any:
-        """timm's."""
+        """Build timm's network."""
         from rtl_jax.convert.torch_networks.timm_networks import swin
 
         return swin(architecture, self.image_size(architecture))
 
     @property
     def torch_layout(self) -> Layout:
-        """timm's names of today."""
+        """The layout of timm's current names."""
         return SwinLayout()
 
     def unusual(self, architecture: SwinArchitecture) -> bool:
@@ -131,13 +131,13 @@ class SwinLayout(Layout):
         return (architecture.activation, architecture.norm_eps) != ("gelu", 1e-5)
 
     def image_size(self, architecture: SwinArchitecture) -> int:
-        """The pixels for which the last stage is one window."""
+        """Return the image size for which the last stage is one window."""
         arch = architecture
         return arch.window * arch.patch * 2 ** (len(arch.depths) - 1)
 
 
 class OldSwinLayout(SwinLayout):
-    """The same, where a stage ends with what merges its tokens, and the head is called so."""
+    """The same with stages that end by merging their tokens, and a head called head."""
 
     name = "swin-2021"
     heads = ("head", "head.fc")

@@ -14,7 +14,7 @@ _INDEX = "relative_position_index"
 
 
 class TorchvisionSwinLayout(SwinLayout):
-    """features.0.0 and 0.2 the stem, then stages and what merges their tokens by turns; head."""
+    """features.0.0 and 0.2 are the stem; then stages and token merging alternate; head."""
 
     name = "swin-torchvision"
     first = ("features.0.0.weight",)
@@ -25,15 +25,15 @@ class TorchvisionSwinLayout(SwinLayout):
     mlp = ("mlp.0", "mlp.3")
 
     def fits(self, shapes: Mapping[str, Shape]) -> bool:
-        """By its signs alone."""
+        """Return True: its signs suffice."""
         return True
 
     def describes(self, architecture: SwinArchitecture) -> bool:
-        """torchvision pads an image that does not fill its windows before it shifts it."""
+        """Whether images that do not fill their windows are padded before the shift, as here."""
         return architecture.pad_before_shift
 
     def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> SwinArchitecture:
-        """The architecture whose tensors these are."""
+        """Infer the architecture of these tensors."""
         return super().infer(shapes, options).replace(pad_before_shift=True)
 
     def _stage(self, stage: int) -> str:
@@ -43,11 +43,11 @@ class TorchvisionSwinLayout(SwinLayout):
         return f"features.{2 * stage}"
 
     def num_stages(self, shapes: Mapping[str, Shape]) -> int:
-        """Half of what is counted behind the stem: stages and mergings take turns."""
+        """Return half the number of layers after the stem, as stages and mergings alternate."""
         return super().num_stages(shapes) // 2
 
     def constants(self, architecture: SwinArchitecture) -> dict[str, np.ndarray]:
-        """The place of each pair's bias in its table, int64 [T * T], which every block has."""
+        """Return each pair's index in the table of biases, int64 [T * T], for every block."""
         window = architecture.window
         rows, columns = (each.reshape(-1) for each in np.mgrid[:window, :window])
         down, across = (each[:, None] - each + window - 1 for each in (rows, columns))
@@ -59,12 +59,12 @@ class TorchvisionSwinLayout(SwinLayout):
         }
 
     def torch_network(self, architecture: SwinArchitecture) -> Any:
-        """torchvision's."""
+        """Build torchvision's network."""
         from rtl_jax.convert.torch_networks.torchvision_networks import swin
 
         return swin(architecture)
 
     @property
     def torch_layout(self) -> Layout:
-        """Its own names."""
+        """This layout itself."""
         return self

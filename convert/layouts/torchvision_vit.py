@@ -24,11 +24,11 @@ class TorchvisionViTLayout(ViTLayout):
     torch_words = "torchvision's VisionTransformer"
 
     def rename(self, name: str) -> str:
-        """A name with the numbers of newer files."""
+        """Rename MLP layers to the numbers in newer files."""
         return _OLD.sub(lambda match: f"{match[1]}.{3 * int(match[2]) - 3}.", name)
 
     def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> ViTArchitecture:
-        """The architecture whose tensors these are."""
+        """Infer the architecture of these tensors."""
         layer = re.escape(_LAYERS)
         width = size_of(rf"{layer}\d+\.ln_1\.weight", 0, shapes)
         depth = number_of(rf"{layer}([0-9]{{1,4}})\.", shapes)
@@ -49,7 +49,7 @@ class TorchvisionViTLayout(ViTLayout):
         return found.replace(name=name_of(found))
 
     def entries(self, architecture: ViTArchitecture) -> Sequence[Entry]:
-        """Every array of a network, from input to output."""
+        """Return every array of a network, from input to output."""
         arch, table, width = architecture, Table(), architecture.width
         table.conv("conv_proj", 3, width, arch.patch, path="patch_embed/proj", bias=True)
         positions = (1, arch.num_positions, width)
@@ -72,7 +72,7 @@ class TorchvisionViTLayout(ViTLayout):
         return table
 
     def torch_network(self, architecture: ViTArchitecture) -> Any:
-        """torchvision's, whose head sees the class token."""
+        """Build torchvision's network, whose head sees the class token."""
         from rtl_jax.convert.torch_networks.torchvision_networks import vit
 
         if architecture.pool != "token":

@@ -1,4 +1,4 @@
-"""VGGs under torchvision's names, in which a number counts the layers before."""
+"""VGGs under torchvision's names, whose numbers count all preceding layers."""
 
 import itertools
 import re
@@ -25,10 +25,10 @@ class VGGLayout(Layout):
     torch_words = "torchvision's VGG"
 
     def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> Any:
-        """The architecture whose tensors these are.
+        """Infer the architecture of these tensors.
 
-        Between two convolutions there are ReLU, a normalisation where it has a number, and
-        pooling where a number more is left out.
+        Between two convolutions there are a ReLU, a normalisation if its tensors exist, and pooling
+        if one more number is skipped.
         """
         layers = sorted((int(m[1]), shapes[m[0]]) for m in map(_LAYER.fullmatch, shapes) if m)
         convs = [(index, shape[0]) for index, shape in layers if len(shape) == 4]
@@ -67,7 +67,7 @@ class VGGLayout(Layout):
         return grid if grid and grid**2 * width == first[1] else None
 
     def entries(self, architecture: VGGArchitecture) -> Sequence[Entry]:
-        """Every array of a network, from input to output."""
+        """Return every array of a network, from input to output."""
         arch, table, index = architecture, Table(), 0
         for path, inputs, outputs, pooled in arch.conv_specs():
             name = f"features.{index}"
@@ -76,7 +76,7 @@ class VGGLayout(Layout):
                 table.norm(f"features.{index + 1}", outputs, path=f"{path}/norm")
             index += 2 + arch.batch_norm + pooled
         width, grid, hidden = arch.widths[-1], arch.grid, arch.hidden
-        # torch flattens channels first, and we flatten them last.
+        # torch flattens [channels, height, width], and we [height, width, channels].
         seen = width * grid**2
         table.append(
             Entry(
@@ -95,7 +95,7 @@ class VGGLayout(Layout):
         return table
 
     def torch_network(self, architecture: VGGArchitecture) -> Any:
-        """torchvision's."""
+        """Build torchvision's network."""
         from rtl_jax.convert.torch_networks.torchvision_networks import vgg
 
         return vgg(architecture)

@@ -1,4 +1,4 @@
-"""Vision transformers under timm's names; with the stem of convolutions, robustbench's."""
+"""Vision transformers under timm's names and, with a convolutional stem, RobustBench's."""
 
 import dataclasses
 import math
@@ -39,7 +39,7 @@ class ViTLayout(Layout):
     torch_words = "timm's VisionTransformer"
 
     def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> ViTArchitecture:
-        """The architecture whose tensors these are."""
+        """Infer the architecture of these tensors."""
         width = size_of(r"blocks\.\d+\.norm1\.weight", 0, shapes)
         depth = number_of(r"blocks\.([0-9]{1,4})\.", shapes)
         convolutions = f"{_STEM}.0.weight" in shapes
@@ -70,7 +70,7 @@ class ViTLayout(Layout):
         return found.replace(name=name_of(found))
 
     def entries(self, architecture: ViTArchitecture) -> Sequence[Entry]:
-        """Every array of a network, from input to output."""
+        """Return every array of a network, from input to output."""
         arch, table = architecture, Table()
         width = arch.width
         if arch.stem == "patch":
@@ -97,13 +97,13 @@ class ViTLayout(Layout):
         return table
 
     def described(self, architecture: ViTArchitecture) -> str:
-        """What no tensor shows."""
+        """Describe what no tensor shows."""
         arch = architecture
         eps = f"LayerNorm eps {arch.norm_eps:g}"
         return f"{arch.heads} heads, head on the {arch.pool}, {arch.activation}, {eps}"
 
     def torch_network(self, architecture: ViTArchitecture) -> Any:
-        """timm's, with the stem of Singh et al. where it is one of convolutions."""
+        """Build timm's network, with the stem of Singh et al. if it is convolutional."""
         from rtl_jax.convert.torch_networks.timm_networks import vit
 
         return vit(architecture)
@@ -113,7 +113,7 @@ class ViTLayout(Layout):
         return (architecture.activation, architecture.norm_eps) != ("gelu", 1e-6)
 
     def hints(self, architecture: ViTArchitecture, problems: Sequence[str]) -> list[str]:
-        """Relatives that are not supported, by the names of what is left over."""
+        """Recognise unsupported relatives by the names of left-over tensors."""
         known = {
             "reg_token": "a vision transformer with register tokens",
             "attn.q_norm": "a vision transformer that normalises queries and keys",
@@ -126,7 +126,7 @@ class ViTLayout(Layout):
         ]
 
     def image_size(self, architecture: ViTArchitecture) -> int:
-        """The pixels for which there are positions."""
+        """Return the image size for which there are position embeddings."""
         return architecture.grid[0] * architecture.patch
 
 
@@ -142,7 +142,7 @@ def conv_stem_entries(table: Table, name: str, path: str, stages: Sequence[Any])
 
 
 def edge_of(positions: int, with_token: bool, shapes: Mapping[str, Shape]) -> int:
-    """The tokens of a square's edge, by the number of positions; UserError if it is none."""
+    """Return the edge, in tokens, of a square with these positions; UserError if there is none."""
     if "dist_token" in shapes:
         raise UserError(f"holds {_DISTILLED}")
     edge = math.isqrt(max(positions - with_token, 0))
@@ -155,7 +155,7 @@ def edge_of(positions: int, with_token: bool, shapes: Mapping[str, Shape]) -> in
 
 
 def heads_of(width: int, depth: int, options: Mapping[str, Any]) -> int:
-    """The number of heads, as said, or as the one known network of these sizes has it."""
+    """Return the number of heads as given, or that of the known network with these sizes."""
     if (heads := options.get("heads")) is not None:
         if heads != int(heads):
             raise UserError(f"--heads: expected a whole number, received {heads}")

@@ -41,7 +41,7 @@ class XCiTLayout(Layout):
     torch_words = "timm's Xcit"
 
     def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> XCiTArchitecture:
-        """The architecture whose tensors these are."""
+        """Infer the architecture of these tensors."""
         width = size_of(r"blocks\.\d+\.norm1\.weight", 0, shapes)
         depth = number_of(r"blocks\.([0-9]{1,4})\.", shapes)
         # Every second layer is an activation.
@@ -62,7 +62,7 @@ class XCiTLayout(Layout):
         return found.replace(name=_name(found))
 
     def entries(self, architecture: XCiTArchitecture) -> Sequence[Entry]:
-        """Every array of a network, from input to output."""
+        """Return every array of a network, from input to output."""
         arch, table, width = architecture, Table(), architecture.width
 
         def mlp(name: str, path: str) -> None:
@@ -102,7 +102,7 @@ class XCiTLayout(Layout):
         return table
 
     def described(self, architecture: XCiTArchitecture) -> str:
-        """What no tensor shows."""
+        """Describe what no tensor shows."""
         arch = architecture
         norm = "all tokens" if arch.tokens_norm else "the class token"
         return (
@@ -111,25 +111,25 @@ class XCiTLayout(Layout):
         )
 
     def stated(self, architecture: XCiTArchitecture) -> dict[str, Any]:
-        """The options as their flags have them."""
+        """Return the options as their flags take them."""
         arch = architecture
         words = {"patch": str(arch.patch), "tokens_norm": "yes" if arch.tokens_norm else "no"}
         return {**super().stated(arch), **words}
 
     def torch_network(self, architecture: XCiTArchitecture) -> Any:
-        """timm's."""
+        """Build timm's network."""
         from rtl_jax.convert.torch_networks.timm_networks import xcit
 
         return xcit(architecture)
 
     def unusual(self, architecture: XCiTArchitecture) -> bool:
-        """Whether timm's network of this name is another one."""
+        """Whether timm's network of this name differs."""
         arch = architecture
         usual = (arch.activation, arch.norm_eps) == ("gelu", 1e-6)
         return not usual or arch.patch != 2**arch.convolutions
 
     def changes(self, architecture: XCiTArchitecture) -> Iterator[Change]:
-        """Other activations, other tokens and other normalisation of these."""
+        """Yield changes of activation, token size and normalisation of tokens."""
         for change in super().changes(architecture):
             if change.kind == "activation":
                 yield change
@@ -139,12 +139,12 @@ class XCiTLayout(Layout):
             yield Change("patch", f"--patch {2**number}", {"patch": 2**number})
 
     def image_size(self, architecture: XCiTArchitecture) -> int:
-        """14 tokens of 16 pixels; 32 pixels where tokens are small."""
+        """Return 224, or 32 if tokens are smaller than usual for the convolutions."""
         return 224 if architecture.patch == 2**architecture.convolutions else 32
 
 
 def _tokens_norm(width: int, depth: int, options: Mapping[str, Any]) -> bool:
-    """As said, or as the known networks of this size have it."""
+    """Return the option as given, or as in the known networks of this size."""
     if (said := options.get("tokens_norm")) is not None:
         return said if isinstance(said, bool) else _ANSWERS[said]
     known = {

@@ -1,6 +1,6 @@
-"""Robust checkpoints that are published, by short names: what `rtl-jax convert list` prints.
+"""Published robust checkpoints by short names, as printed by `rtl-jax convert list`.
 
-Only what is documented stands here; what is not known is left empty.
+Only documented facts are listed; unknown ones are left empty.
 """
 
 from rtl_jax.convert.published.known import Known

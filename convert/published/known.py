@@ -1,4 +1,4 @@
-"""One published checkpoint."""
+"""The description of a published checkpoint."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ _DRIVE = "https://drive.google.com/file/d/"
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """A checkpoint: its source, what it was trained against, and its published accuracies.
+    """A checkpoint: its source, the threat model of its training, and its published accuracies.
 
-    name: the short one. arch: of the network. data: what it classifies. threat: of its training.
-    source: 'hf:...', the address of the file, or that of a page to download it from by hand.
-    clean, robust: published, in percent; robust is under AutoAttack at the eps of training, as
-    RobustBench measures it, of ImageNet on 5,000 images. num_bytes, license: empty where they
-    are not known. choices: what no tensor shows of it, in the words of the command's options.
-    checked: whether it was converted and compared here.
+    name: its short name. arch: the network's. data: the data set it classifies. threat: the threat
+    model of its training. source: 'hf:...', the file's address, or that of a page to download it
+    from by hand. clean, robust: published accuracies in percent; robust is under AutoAttack at the
+    eps of training, as measured by RobustBench, on 5,000 images for ImageNet. num_bytes, license:
+    empty if unknown. choices: what no tensor shows, as the command's options. checked: whether it
+    was converted and compared here.
     """
 
     name: str
@@ -33,12 +33,12 @@ class Known:
 
     @property
     def by_hand(self) -> bool:
-        """Whether there is a page to download it from, and no address of the file."""
+        """Whether it has only a page for downloading it by hand, not a file's address."""
         return self.source.startswith(_DRIVE)
 
     @property
     def flags(self) -> str:
-        """The choices as they are given to the command."""
+        """The choices as flags of the command."""
         words = []
         for name, value in self.choices.items():
             text = ",".join(f"{x:g}" for x in value) if isinstance(value, tuple) else str(value)
@@ -47,5 +47,5 @@ class Known:
 
 
 def on_drive(identifier: str) -> str:
-    """The page of a file on Google Drive."""
+    """Return the page of a file on Google Drive."""
     return f"{_DRIVE}{identifier}/view"

@@ -1,15 +1,15 @@
-"""RobustBench's checkpoints of CIFAR-10 and CIFAR-100 whose families are supported.
+"""RobustBench's CIFAR-10 and CIFAR-100 checkpoints of supported families.
 
-Accuracies, architectures and places are those of its README and of its `model_zoo`
-(https://github.com/RobustBench/robustbench), and so is what each file does not say of its network.
+Accuracies, architectures and locations are those of its README and its `model_zoo`
+(https://github.com/RobustBench/robustbench), as is whatever a file does not say of its network.
 """
 
 from typing import Any
 
 from rtl_jax.convert.published.known import Known, on_drive
 
-# A line for each: name, architecture, clean and robust accuracy, Google Drive's id, and how it is
-# built, a word of `_HOW`.
+# A line for each: name, architecture, clean and robust accuracy, Google Drive id, and how it is
+# built, a key of `_HOW`.
 _CIFAR10_LINF = """
 Wang2023Better_WRN-70-16             wrn70_16 93.25 70.69 1-RF7ZSS-PAh6bfQcuqx4lh9bc9BUGnap dm
 Cui2023Decoupled_WRN-28-10           wrn28_10 92.16 67.73 1-AaTrYt23WJFR22hXgBd-i6kjpsz6Hf2 dm
@@ -99,7 +99,7 @@ _NORMALISED: dict[str, dict[str, Any]] = {
     "CIFAR-10": {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2471, 0.2435, 0.2616)},
     "CIFAR-100": {"mean": (0.5071, 0.4865, 0.4409), "std": (0.2673, 0.2564, 0.2762)},
 }
-# What no tensor shows: options, and how pixels are normalised; None: as `_NORMALISED`.
+# What no tensor shows: options, and the normalisation of pixels; None: as in `_NORMALISED`.
 _HOW: dict[str, tuple[dict[str, str], dict[str, Any] | None]] = {
     "dm": ({"activation": "silu"}, None),  # DeepMind's networks
     "none": ({}, _NONE),

@@ -1,8 +1,8 @@
-"""RobustBench's checkpoints of ImageNet whose families are supported, and its XCiTs of CIFAR.
+"""RobustBench's ImageNet checkpoints of supported families, and its XCiTs for CIFAR.
 
-Accuracies and places are those of its README and of its `model_zoo`
-(https://github.com/RobustBench/robustbench), and so is whether a network normalises pixels.
-Those that RobustBench took from Salman et al. and Engstrom et al. are listed as theirs.
+Accuracies and locations are those of its README and its `model_zoo`
+(https://github.com/RobustBench/robustbench), as is whether a network normalises pixels. Those that
+RobustBench took from Salman et al. and Engstrom et al. are listed as theirs.
 """
 
 from typing import Any
@@ -13,8 +13,8 @@ from rtl_jax.models.description import IMAGENET_MEAN, IMAGENET_STD
 _NONE = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 _USUAL = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 
-# A line for each: name, architecture, clean and robust accuracy, Google Drive's id, and whether
-# pixels are normalised by ImageNet's mean and deviation.
+# A line for each: name, architecture, clean and robust accuracy, Google Drive id, and whether
+# pixels are normalised by ImageNet's mean and standard deviation.
 _FILES = """
 Liu2023Comprehensive_Swin-L             swin_large_patch4_window7_224 78.92 59.56 1-57sQfcrsDsslfDR18nRD7FnpQmsSBk7 yes
 Liu2023Comprehensive_ConvNeXt-L         convnext_large                78.02 58.48 1dIPLNfdQtAnqZrKPyuy3_zDI-FVgJ2FH yes

@@ -1,7 +1,7 @@
 """The checkpoints of the `robustness` library (Engstrom et al. 2019): the paper's own sources.
 
 Clean accuracies are those of its README (https://github.com/MadryLab/robustness), robust ones
-RobustBench's. The files have their normalisation in them.
+RobustBench's. The files contain their normalisation.
 """
 
 from rtl_jax.convert.published.known import Known

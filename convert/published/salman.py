@@ -22,7 +22,7 @@ _LINF_CLEAN = {
     "resnet50": (73.73, 72.05, 69.10, 63.86, 54.53),
     "wide_resnet50_2": (75.82, 74.65, 72.35, 68.41, 60.82),
 }
-# With the files' names of the architectures; of L2 eps=0 and 3.
+# By the architecture's name in the files; clean accuracies are for L2 eps=0 and 3.
 _OTHERS = {
     "densenet": ("densenet161", 77.37, 66.98),
     "mnasnet": ("mnasnet1_0", 60.97, 41.83),

@@ -1,5 +1,5 @@
-"""The networks of other families in PyTorch, with a layout's names: what `--check` compares with.
+"""Networks of other families in PyTorch, with a layout's names, for comparison by `--check`.
 
-timm's and torchvision's own modules where they have them, built from our description of the
-network. They share nothing with `rtl_jax.models` but that description.
+They are timm's and torchvision's own modules if these exist, built from our description of the
+network, and share nothing else with `rtl_jax.models`.
 """

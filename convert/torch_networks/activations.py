@@ -1,4 +1,4 @@
-"""torch's modules of the activations, by our names of them."""
+"""torch's activation modules, by our names."""
 
 from collections.abc import Callable
 from functools import partial

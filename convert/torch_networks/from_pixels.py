@@ -1,4 +1,4 @@
-"""A network in PyTorch with the normalisation of its pixels in front."""
+"""A network in PyTorch, preceded by the normalisation of its pixels."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,7 @@ class FromPixels(nn.Module):
             self.register_buffer(name, values, persistent=False)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """The network's state dict."""
+        """Return the network's state dict."""
         return self.network.state_dict(*args, **kwargs)
 
     def load_state_dict(
@@ -34,7 +34,7 @@ class FromPixels(nn.Module):
         return self.network.load_state_dict(state_dict, strict=strict, assign=assign)
 
     def stages_of(self, images: Tensor) -> list[tuple[str, Tensor]]:
-        """'normalize' and 'logits', from images [n, 3, height, width] in [0, 1]."""
+        """Compute 'normalize' and 'logits' from images [n, 3, height, width] in [0, 1]."""
         x = (images.clamp(0, 1) - self.mean) / self.std
         try:
             logits = self.network(x)
@@ -47,5 +47,5 @@ class FromPixels(nn.Module):
         return [("normalize", x), ("logits", logits)]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [n, classes] of images [n, 3, height, width] in [0, 1]."""
+        """Compute logits [n, classes] of images [n, 3, height, width] in [0, 1]."""
         return self.stages_of(images)[-1][1]

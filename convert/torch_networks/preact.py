@@ -1,4 +1,4 @@
-"""RobustBench's pre-activation ResNets, written down in PyTorch from our description."""
+"""RobustBench's pre-activation ResNets in PyTorch, built from our description."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ class TorchPreActBlock(nn.Module):
     def __init__(self, arch: PreActArchitecture, channels: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.architecture = arch
-        # TensorFlow's padding of a stride of 2: at the end alone, in front of the convolution.
+        # TensorFlow's padding for stride 2: only at the end, before the convolution.
         self.padded = arch.padding == "end" and stride == 2
         around = 0 if self.padded else 1
         self.bn1 = nn.BatchNorm2d(channels, arch.bn_eps)
@@ -30,7 +30,7 @@ class TorchPreActBlock(nn.Module):
         return F.pad(x, (0, 1, 0, 1)) if self.padded else x
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output."""
+        """Compute the block's output."""
         arch, activation = self.architecture, ACTIVATIONS[self.architecture.activation]
         inside = activation(self.bn1(x))
         seen = x
@@ -42,7 +42,7 @@ class TorchPreActBlock(nn.Module):
 
 
 class TorchPreActResNet(nn.Module):
-    """The network behind its normalisation, with the names of RobustBench's PreActResNet."""
+    """The network after its normalisation, with the names of RobustBench's PreActResNet."""
 
     def __init__(self, arch: PreActArchitecture) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class TorchPreActResNet(nn.Module):
         self.linear = nn.Linear(arch.num_features, arch.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [n, classes] of normalised images [n, 3, height, width]."""
+        """Compute logits [n, classes] of normalised images [n, 3, height, width]."""
         x = self.conv1(x)
         for stage in self.layers:
             x = self.get_submodule(stage)(x)

@@ -1,4 +1,4 @@
-"""timm's ViT, ConvNeXt, Swin and XCiT, also with the stems of Singh et al."""
+"""timm's ViT, ConvNeXt, Swin and XCiT, optionally with the stems of Singh et al."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -24,7 +24,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class ConvStem(nn.Module):
-    """Convolutions in the place of patches, each normalised and activated, but for a linear one."""
+    """Convolutions instead of patches, each normalised and activated unless it is linear."""
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         super().__init__()
@@ -37,12 +37,12 @@ class ConvStem(nn.Module):
         self.stem = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features of images."""
+        """Compute features of images."""
         return self.stem(x)
 
 
 def vit(arch: ViTArchitecture) -> nn.Module:
-    """timm's VisionTransformer."""
+    """Build timm's VisionTransformer."""
     network = _models("vision_transformer").VisionTransformer(
         img_size=tuple(edge * arch.patch for edge in arch.grid),
         patch_size=arch.patch,
@@ -67,7 +67,7 @@ def vit(arch: ViTArchitecture) -> nn.Module:
 
 
 def convnext(arch: ConvNeXtArchitecture, *, as_convolutions: bool) -> nn.Module:
-    """timm's ConvNeXt."""
+    """Build timm's ConvNeXt."""
     network = _models("convnext").ConvNeXt(
         depths=arch.depths,
         dims=arch.widths,
@@ -86,7 +86,7 @@ def convnext(arch: ConvNeXtArchitecture, *, as_convolutions: bool) -> nn.Module:
 
 
 def swin(arch: SwinArchitecture, image_size: int) -> nn.Module:
-    """timm's SwinTransformer, whose MLPs have no choice of activation until they are built."""
+    """Build timm's SwinTransformer, whose activations can only be replaced afterwards."""
     network = _models("swin_transformer").SwinTransformer(
         img_size=image_size,
         patch_size=arch.patch,
@@ -106,7 +106,7 @@ def swin(arch: SwinArchitecture, image_size: int) -> nn.Module:
 
 
 def xcit(arch: XCiTArchitecture) -> nn.Module:
-    """timm's Xcit; where tokens are small, the first convolutions lose their strides."""
+    """Build timm's Xcit; if tokens are small, the first convolutions lose their strides."""
     network: Any = _models("xcit").Xcit(
         patch_size=2**arch.convolutions,
         embed_dim=arch.width,

@@ -1,4 +1,4 @@
-"""torchvision's networks beside its ResNets."""
+"""torchvision's networks other than its ResNets."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,12 +18,12 @@ from rtl_jax.models.swin import SwinArchitecture
 from rtl_jax.models.vgg import VGGArchitecture
 from rtl_jax.models.vit import ViTArchitecture
 
-# Channels of both mobile networks' last stage at a multiplier of 1, and what rounding may add.
+# Channels of both mobile networks' last stage at a multiplier of 1, and the tolerance for rounding.
 _LAST, _ROUNDED = 320, 16
 
 
 def convnext(arch: ConvNeXtArchitecture) -> nn.Module:
-    """torchvision's ConvNeXt."""
+    """Build torchvision's ConvNeXt."""
     module = _models("convnext")
     afterwards = (*arch.widths[1:], None)
     stages = [
@@ -34,7 +34,7 @@ def convnext(arch: ConvNeXtArchitecture) -> nn.Module:
 
 
 def vit(arch: ViTArchitecture) -> nn.Module:
-    """torchvision's VisionTransformer, which has one activation until it is built."""
+    """Build torchvision's VisionTransformer, whose activations can only be replaced afterwards."""
     network: Any = _models("vision_transformer").VisionTransformer(
         image_size=arch.grid[0] * arch.patch,
         patch_size=arch.patch,
@@ -51,7 +51,7 @@ def vit(arch: ViTArchitecture) -> nn.Module:
 
 
 def swin(arch: SwinArchitecture) -> nn.Module:
-    """torchvision's SwinTransformer, which has one activation until it is built."""
+    """Build torchvision's SwinTransformer, whose activations can only be replaced afterwards."""
     network: Any = _models("swin_transformer").SwinTransformer(
         patch_size=[arch.patch] * 2,
         embed_dim=arch.width,
@@ -69,7 +69,7 @@ def swin(arch: SwinArchitecture) -> nn.Module:
 
 
 def densenet(arch: DenseNetArchitecture) -> nn.Module:
-    """torchvision's DenseNet."""
+    """Build torchvision's DenseNet."""
     return _models("densenet").DenseNet(
         arch.growth,
         arch.block_sizes,
@@ -80,12 +80,12 @@ def densenet(arch: DenseNetArchitecture) -> nn.Module:
 
 
 def vgg(arch: VGGArchitecture) -> nn.Module:
-    """torchvision's VGG, whose classifier has one size until it is built."""
+    """Build torchvision's VGG, whose classifier can only be resized afterwards."""
     module = _models("vgg")
     plan: list[int | str] = []
     for _, _, width, pooled in arch.conv_specs():
         plan += [width, "M"] if pooled else [width]
-    # Without memory: the classifier that is replaced at once is the largest part of it.
+    # Without memory: the classifier, which is replaced at once, is the largest part.
     with torch.device("meta"):
         network = module.VGG(nn.Identity(), arch.num_classes, init_weights=False)
     hidden = arch.hidden
@@ -98,7 +98,7 @@ def vgg(arch: VGGArchitecture) -> nn.Module:
 
 
 def shufflenet(arch: ShuffleNetArchitecture) -> nn.Module:
-    """torchvision's ShuffleNetV2."""
+    """Build torchvision's ShuffleNetV2."""
     widths = (arch.stem_width, *arch.stage_widths, arch.tail_width)
     return _models("shufflenetv2").ShuffleNetV2(
         list(arch.stage_sizes), list(widths), arch.num_classes
@@ -106,13 +106,13 @@ def shufflenet(arch: ShuffleNetArchitecture) -> nn.Module:
 
 
 def mobilenet_v2(arch: MobileArchitecture, shapes: Mapping[str, Shape]) -> nn.Module | None:
-    """torchvision's MobileNetV2 that has these shapes; None if there is none."""
+    """Build torchvision's MobileNetV2 with these shapes; None if there is none."""
     build = _models("mobilenetv2").MobileNetV2
     return _of_width(lambda width: build(arch.num_classes, width), arch, shapes)
 
 
 def mnasnet(arch: MobileArchitecture, shapes: Mapping[str, Shape]) -> nn.Module | None:
-    """torchvision's MNASNet that has these shapes; None if there is none."""
+    """Build torchvision's MNASNet with these shapes; None if there is none."""
     build = _models("mnasnet").MNASNet
     return _of_width(lambda width: build(width, arch.num_classes), arch, shapes)
 
@@ -120,7 +120,7 @@ def mnasnet(arch: MobileArchitecture, shapes: Mapping[str, Shape]) -> nn.Module 
 def _of_width(
     build: Callable[[float], nn.Module], arch: MobileArchitecture, shapes: Mapping[str, Shape]
 ) -> nn.Module | None:
-    """The network of the multiplier with which it has these shapes."""
+    """Build the network with the width multiplier that gives these shapes, if there is one."""
     for twentieths in range(1, 61):
         width = twentieths / 20
         if abs(_LAST * width - arch.stage_widths[-1]) > _ROUNDED:

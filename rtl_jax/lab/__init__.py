@@ -1,4 +1,4 @@
 """The laboratory: settings, runs, rows and tables, and a folder for each task.
 
-The library below (`models`, `data`, `attacks`, `train`, `influence`) never imports it.
+The library beneath it (`models`, `data`, `attacks`, `train`, `influence`) never imports it.
 """

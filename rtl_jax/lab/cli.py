@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def parse(argv: Sequence[str]) -> tuple[Experiment, str]:
-    """Read (experiment, work directory) from the command line behind the program's name.
+    """Read (experiment, work directory) from the arguments after the program's name.
 
-    Raises UserError for a flag or setting that is unknown or given twice, a value of the
-    wrong type, and a config file that cannot be read.
+    Raises UserError for a flag or setting that is unknown or given twice, a value of the wrong
+    type, or an unreadable config file.
     """
     given = _given(argv)
     for name in ("config", "workdir"):
@@ -45,13 +45,13 @@ def _help() -> str:
 
 
 def _usual_workdir(file: str, argument: str | None) -> str:
-    """runs/NAME, or runs/NAME_ARGUMENT."""
+    """Return the default work directory, runs/NAME or runs/NAME_ARGUMENT."""
     words = (Path(file).stem, argument)
     return f"runs/{'_'.join(word.replace('/', '-') for word in words if word)}"
 
 
 def _given(argv: Sequence[str]) -> dict[str, str | None]:
-    """Flags by name, 'config.transfer.blocks' for example, with their values; None: no value."""
+    """Return flags' values, or None, by name, such as 'config.transfer.blocks'."""
     given: dict[str, str | None] = {}
     rest = [*reversed(argv)]
     while rest:
@@ -62,7 +62,7 @@ def _given(argv: Sequence[str]) -> dict[str, str | None]:
             )
         name, equals, text = argument.lstrip("-").partition("=")
         value: str | None = text
-        if name.startswith("noconfig."):  # as absl writes a boolean that is false
+        if name.startswith("noconfig."):  # absl's form of a false boolean
             name, value = name.removeprefix("no"), "false"
         elif not equals:
             value = rest.pop() if rest and not rest[-1].startswith("--") else None
@@ -79,7 +79,7 @@ def _given(argv: Sequence[str]) -> dict[str, str | None]:
 
 
 def _override(config: "ConfigDict", key: str, text: str | None) -> None:
-    # Imported here, so that the rest of the package works where ml_collections is absent.
+    # Imported here so that the rest of the package works without ml_collections.
     from absl import flags
     from ml_collections import config_flags
 
@@ -88,7 +88,7 @@ def _override(config: "ConfigDict", key: str, text: str | None) -> None:
         config.update_from_flattened_dict({key: None})
         return
     if text and takes_names(key):
-        # As they are: ml_collections would want each in quotation marks.
+        # Taken verbatim: ml_collections would require quotation marks around each.
         config.update_from_flattened_dict({key: tuple(text.split(","))})
         return
     arguments = [typed(), f"--config.{key}" if text is None else f"--config.{key}={text}"]
@@ -102,7 +102,7 @@ def _override(config: "ConfigDict", key: str, text: str | None) -> None:
 
 
 def _place(named: str) -> tuple[str, str | None]:
-    """The file that --config names, by its path or as a config of the package, and its argument."""
+    """Find the file that --config names, by path or among the package's; also its argument."""
     if Path(named).is_file():
         return named, None
     name, colon, argument = named.partition(":")
@@ -124,7 +124,7 @@ def _place(named: str) -> tuple[str, str | None]:
 
 
 def _load(file: str, argument: str | None) -> Experiment:
-    """What a config file's get_config() returns, checked."""
+    """Call a config file's get_config() and check what it returns."""
     try:
         get_config = runpy.run_path(file, run_name="config").get("get_config")
         if get_config is None:
@@ -141,13 +141,13 @@ def _load(file: str, argument: str | None) -> Experiment:
 
 
 def _fault(file: str, error: Exception) -> str:
-    """Where a config file failed, and why, on one line."""
+    """Say where a config file failed, and why, on one line."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == file]
     place, reason = file, str(error)
     if isinstance(error, SyntaxError):
         place, lines, reason = error.filename or file, [error.lineno], error.msg
-    # ml_collections lists all other settings of the group, at length.
+    # ml_collections lists all the other settings of the group.
     reason = re.sub(r"Other fields present: .*?(?=Did you mean|$)", "", reason, flags=re.DOTALL)
     where = f"{place}, line {lines[-1]}" if lines and lines[-1] else place
     return f"{where}: {type(error).__name__}: {' '.join(reason.split())[:300]}"

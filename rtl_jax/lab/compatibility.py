@@ -35,9 +35,9 @@ def at_own_size(target: Target, networks: Mapping[str, Network]) -> Target:
 
 
 def draw_test_images(target: Target, dataset: Dataset) -> np.ndarray:
-    """The indices of `target.num_test_images` test images, or of all where there are fewer.
+    """Draw the indices of `target.num_test_images` test images, or of all if there are fewer.
 
-    In cross-validation they are the fold's. Ascending, int64 [N].
+    In cross-validation, they are the fold's. They are ascending, int64 [N].
     """
     labels = dataset.test.labels
     if target.fold is not None:
@@ -50,11 +50,11 @@ def draw_test_images(target: Target, dataset: Dataset) -> np.ndarray:
 
 
 def with_own_labels(name: str, network: Network, dataset: Dataset, images: ImageSet) -> ImageSet:
-    """Images of a data set, their classes numbered as the network numbers them.
+    """Return images of a data set with the network's label indices.
 
-    Classes are matched by name where both sides name them; names that are the classes' own numbers
-    name nothing, and then their number must be the same. Raises UserError for a class that the
-    network does not know.
+    Classes are matched by name if both sides name them; names that are just the classes' indices do
+    not count. Otherwise, the numbers of classes must agree. Raises UserError if they do not, or for
+    a class that the network does not know.
     """
     known, asked = network.class_names, dataset.class_names
     if known is None or _numbered(known) or _numbered(asked):
@@ -92,7 +92,7 @@ def with_own_labels(name: str, network: Network, dataset: Dataset, images: Image
 def other_classes(network: Network, names: tuple[str, ...]) -> bool:
     """Return whether the classes differ from the network's, which makes its head useless.
 
-    Classes that one side does not name are taken for the same where their number is.
+    If one side does not name its classes, only their numbers are compared.
     """
     known = network.class_names
     if network.num_classes != len(names) or known is None:
@@ -101,7 +101,7 @@ def other_classes(network: Network, names: tuple[str, ...]) -> bool:
 
 
 def unseen(name: str, network: Network, images: ImageSet) -> np.ndarray:
-    """The indices, int64 [M], of the images that the network was not trained on.
+    """Return the indices, int64 [M], of the images that the network was not trained on.
 
     Images are identified by their 8-bit content. Raises UserError if none is left.
     """
@@ -128,16 +128,16 @@ def name_seen(
     images: ImageSet,
     means: str = "how it does there says nothing about others",
 ) -> None:
-    """Say how many of the test images the network was trained on, where there are any.
+    """Print how many of the test images the network was trained on, if any.
 
-    `means` is what follows from it.
+    `means` is the consequence to state.
     """
     if number := int(_seen(network, images).sum()):
         say(f"{name} was trained on {number} of the {len(images)} test images: {means}", once=True)
 
 
 def name_differences(name: str, source: Network, image_size: int, tested: ImageSet) -> None:
-    """Say where what a source was trained on is not what a training from it assumes.
+    """Print where a source was trained differently from what training from it assumes.
 
     Its classes do not matter, since training gives it a new head.
     """

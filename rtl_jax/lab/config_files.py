@@ -9,7 +9,7 @@ DIRECTORY = Path(rtl_jax.__file__).parent / "configs"
 
 
 def names() -> list[str]:
-    """Return every config's name, those that lie in no folder first."""
+    """Return every config's name, those outside folders first."""
     paths = (path.relative_to(DIRECTORY) for path in DIRECTORY.rglob("*.py"))
     found = [path.with_suffix("").as_posix() for path in paths]
     return sorted(found, key=lambda name: (name.rpartition("/")[0], name))

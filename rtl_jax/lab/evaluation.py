@@ -28,7 +28,7 @@ from rtl_jax.train.split import SplitNetwork
 
 
 def method(settings: config.Attack) -> Attack:
-    """The attack that the settings name."""
+    """Make the attack that the settings name; raise UserError if it is no single attack."""
     if settings.method in ("autoattack", "smoothing", "corruptions"):
         raise UserError(
             f"attack.method: {settings.method!r} is no single attack, and the task 'attack' alone "
@@ -38,7 +38,7 @@ def method(settings: config.Attack) -> Attack:
 
 
 class Attacked(NamedTuple):
-    """Sums over images for each radius [E]: withstood, in number, and losses; and a check."""
+    """Sums over images for each radius [E]: correct predictions and losses; and a check."""
 
     robust: jax.Array
     losses: jax.Array
@@ -96,7 +96,7 @@ def attacked(
 ) -> list[dict[str, float]]:
     """Return robust accuracy (percent) and mean loss at every radius of `settings.eps`.
 
-    Raises UserError where logits or gradients are not finite.
+    Raises UserError if logits or gradients are not finite.
     """
     robust, losses = np.zeros(len(settings.eps), int), np.zeros(len(settings.eps))
     with bar("attacking", len(images)) as progress:
@@ -142,8 +142,9 @@ def robustness(
     *,
     last: bool,
 ) -> list[dict[str, float]]:
-    """Return robust accuracy during training: AutoAttack, which is slow, only after the last epoch,
-    any other attack at every evaluation.
+    """Return robust accuracy during training.
+
+    AutoAttack, which is slow, runs only after the last epoch; other attacks at every evaluation.
     """
     if settings.method == "autoattack":
         return ensemble(network, settings, weights, images, key) if last else []
@@ -152,7 +153,10 @@ def robustness(
 
 
 def _batches(images: ImageSet, size: int, mesh: Mesh) -> Iterator[tuple[Batch, jax.Array, int]]:
-    """Batches of one shape, divided over the devices; which images are no padding; how many."""
+    """Yield batches of one shape, divided over the devices, with their mask and number of images.
+
+    The mask is false for padding.
+    """
     for rows, number, inside in padded_batches(len(images), size, multiple=mesh.size):
         batch = Batch(images.images[rows], images.labels[rows], rows.astype(np.int32))
         yield (*devices.divide(mesh, (batch, inside)), number)

@@ -27,10 +27,10 @@ def load_network(source: Source, seed: int = 0) -> Network:
 
 
 def load_target(target: Target, cache_dir: str | Path | None = None) -> Dataset:
-    """The images that the group `target` describes, all of them; raises UserError as it does.
+    """Load all the images that the group `target` describes; raise UserError as `load_dataset`.
 
     The run itself draws its subsets from them and corrupts test images (`as_tested`), so that
-    images are recognised by their content until then.
+    images can be recognised by their content until then.
     """
     dataset = load_dataset(
         target.dataset,
@@ -51,17 +51,17 @@ def load_target(target: Target, cache_dir: str | Path | None = None) -> Dataset:
 
 
 def as_tested(images: ImageSet, target: Target) -> ImageSet:
-    """Test images with `target.corruption`, at the target's size; as they are without one."""
+    """Return test images with `target.corruption`, at the target's size; unchanged without one."""
     if target.corruption is None:
         return images
     return corrupted(at_size(images, target.image_size), Corruption.parse(target.corruption))
 
 
 def draw_rows(target: Target, dataset: Dataset, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which images of `load_target`'s set a run trains on, as drawn, and is tested on, ascending.
+    """Draw the indices of a run's training images, in drawn order, and test images, ascending.
 
-    In cross-validation, `seed` draws from the images outside the fold. Raises UserError as
-    `draw_subset`, `draw_test_subset` and `deal`.
+    They refer to the data set of `load_target`. In cross-validation, `seed` draws from the images
+    outside the fold. Raises UserError as `draw_subset`, `draw_test_subset` and `deal`.
     """
     labels, classes = dataset.train.labels, dataset.num_classes
     every = np.arange(len(labels))

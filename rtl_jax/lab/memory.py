@@ -18,7 +18,7 @@ from rtl_jax.models.model import bind, definition, variable_shapes
 from rtl_jax.models.registry import Architecture, Variables
 from rtl_jax.runtime import resources
 
-# How a batch is used: the logits alone; the gradient by the pixels; a training step.
+# How a batch is used: for logits only, the gradient with respect to pixels, or a training step.
 Use = Literal["look", "attack", "train"]
 
 
@@ -43,7 +43,7 @@ def require_memory(
 ) -> None:
     """Raise UserError, naming the settings to lower, if a batch exceeds the free memory.
 
-    `dtype` is what the network computes in; `free` is the device's unless it is given.
+    `dtype` is what the network computes in; `free` defaults to the device's free memory.
     """
     there, dtype = resources.device_free() if free is None else free, jnp.dtype(dtype)
     for batch in batches:

@@ -8,8 +8,8 @@ from rtl_jax.runtime.paths import complete_or_absent
 
 
 def subplots(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
-    """A matplotlib figure, width and height in inches, and its axes as an array [rows, columns]."""
-    # Imported here, for it takes a second; without pyplot, which would look for a screen.
+    """Create a figure, its size in inches, and its axes as an array [rows, columns]."""
+    # Imported here because it takes a second; without pyplot, which would look for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -19,8 +19,8 @@ def subplots(width: float, height: float, rows: int = 1, columns: int = 1) -> tu
 
 
 def save(figure: Any, path: epath.Path) -> None:
-    """Write a figure, as SVG where its path ends so and as PNG else; an older one is replaced."""
+    """Write a figure as SVG if the path ends in .svg, else as PNG, replacing an older one."""
     vector = path.suffix == ".svg"
-    metadata = {"Date": None} if vector else {}  # the same figure is the same file
+    metadata = {"Date": None} if vector else {}  # the same figure gives the same file
     with complete_or_absent(path, replace=True) as temporary, temporary.open("wb") as file:
         figure.savefig(file, format="svg" if vector else "png", dpi=150, metadata=metadata)

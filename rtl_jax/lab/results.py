@@ -1,8 +1,8 @@
-"""The row: one evaluation of one run, and where rows live.
+"""Rows, which are evaluations of runs, and their storage.
 
-A run's rows are one Parquet file, WORKDIR/rows/RUN.parquet, written whole or not at all;
-`read_rows` gathers a work directory's into one pandas frame, without JAX. WORKDIR may be
-any path that `etils.epath` opens.
+A run's rows are one Parquet file, WORKDIR/rows/RUN.parquet, written atomically; `read_rows` joins
+those of a work directory into one pandas frame, without JAX. WORKDIR may be any path that
+`etils.epath` opens.
 """
 
 import contextlib
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
-# The methods that know no source, and what tables call them.
+# The methods without a source, and their names in tables.
 PIXEL_BASELINES = {
     "nearest_pixels": "1-NN on pixels",
     "ridge_pixels": "ridge on pixels",
     "linear_pixels": "linear on pixels",
 }
 
-# Column -> (pandas dtype, meaning). Adding a column keeps the version (of a dtype that can be
-# missing, since older files do not have it); changing the meaning of one raises it.
+# Column -> (pandas dtype, meaning). Adding a column keeps the version (its dtype must be nullable,
+# since older files lack it); changing a column's meaning increments it.
 SCHEMA: dict[str, tuple[str, str]] = {
     "schema_version": ("int64", "of this table"),
     "run": ("string", "identifies settings, source network and data; 16 hex digits"),
@@ -116,8 +116,8 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "time": ("string", "when the row was made, UTC, ISO 8601"),
 }
 
-# What numbers of a row can be, by column; a file from elsewhere may hold any. A tick or a logarithm
-# of others would fail far from here.
+# Valid ranges of a row's numbers, by column, since files from elsewhere may contain anything.
+# Axis ticks or logarithms of invalid numbers would fail far from here.
 _PERCENT = (0.0, 100.0)
 BOUNDS: dict[str, tuple[float, float]] = {
     "schema_version": (1, 10**6),
@@ -145,18 +145,18 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python, of this package and of those that results depend on."""
+    """Return the versions of Python, this package and the packages that results depend on."""
     packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {"python": platform.python_version(), "rtl_jax": __version__, **packages}
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
+    """Return the time in UTC, in ISO 8601, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def row(experiment: Experiment, **columns: Any) -> dict[str, Any]:
-    """A row of an experiment: what its settings say, `columns`, and nothing in the others."""
+    """Return a row from an experiment's settings and `columns`; other columns are None."""
     return {
         **dict.fromkeys(SCHEMA),
         "schema_version": SCHEMA_VERSION,
@@ -176,14 +176,14 @@ def row(experiment: Experiment, **columns: Any) -> dict[str, Any]:
 
 
 def rows_path(workdir: epath.PathLike, run: str) -> epath.Path:
-    """Where the rows of a run are."""
+    """Return the path of a run's rows."""
     return epath.Path(workdir) / "rows" / f"{run}.parquet"
 
 
 def frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows as a frame with the schema's columns and types.
+    """Return rows as a frame with the schema's columns and dtypes.
 
-    Raises ValueError for a column that the schema does not know or that is missing.
+    Raises ValueError for an unknown or missing column.
     """
     rows = [{"schema_version": SCHEMA_VERSION, **row} for row in rows]
     for row in rows:
@@ -196,9 +196,9 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def write_rows(workdir: epath.PathLike, run: str, rows: Iterable[Mapping[str, Any]]) -> epath.Path:
-    """Write a run's rows, atomically; an older file of the same run is replaced."""
+    """Write a run's rows atomically, replacing an older file of the same run."""
     path = rows_path(workdir, run)
-    # Hidden, and not *.parquet, so that no reader takes it for a finished file.
+    # Hidden and not *.parquet, so that no reader mistakes it for a finished file.
     temporary = path.parent / f".{run}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
     table = frame(rows)
     try:
@@ -218,19 +218,19 @@ def write_rows(workdir: epath.PathLike, run: str, rows: Iterable[Mapping[str, An
 
 
 def read_rows(workdir: epath.PathLike) -> pd.DataFrame:
-    """All rows under a work directory, sorted by run, method, epoch and eps.
+    """Read all rows under a work directory, sorted by run, method, epoch and eps.
 
-    Raises UserError where there are none, where a file is damaged (naming it), and where
-    one was written by a newer schema.
+    Raises UserError if there are none, if a file is damaged (naming it), or if one was written with
+    a newer schema.
     """
-    # Imported here, for it takes half a second.
+    # Imported here because it takes half a second.
     import pyarrow
 
     paths = _files(workdir)
     if not paths:
         directory = epath.Path(workdir) / "rows"
         raise UserError(f"{workdir} has no results: expected Parquet files in {directory}")
-    # Joined before they are a frame: making thousands of small frames takes most of the time.
+    # Joined before conversion: creating thousands of small frames would take most of the time.
     types = {"string": pyarrow.large_string(), "float64": pyarrow.float64()}
     schema = pyarrow.schema(
         [(column, types.get(dtype, pyarrow.int64())) for column, (dtype, _) in SCHEMA.items()]
@@ -244,15 +244,15 @@ def read_rows(workdir: epath.PathLike) -> pd.DataFrame:
         joined.reindex(columns=[*SCHEMA, *unknown])
         .astype({column: dtype for column, (dtype, _) in SCHEMA.items()})
         .sort_values(["run", "method", "epoch", "eps"])
-        # A run that two processes have done, or that was done again to keep more, counts once.
+        # A run done by two processes, or repeated to keep more of its results, counts once.
         .drop_duplicates(_UNIQUE, ignore_index=True)
     )
 
 
 def finished(workdir: epath.PathLike, column: str = "run") -> set[str]:
-    """What all rows under a work directory have in a column; nothing if it has no rows.
+    """Return the values of a column in all rows under a work directory; empty without rows.
 
-    Raises UserError where a file is damaged.
+    Raises UserError if a file is damaged.
     """
     found: set[str] = set()
     for path in _files(workdir):
@@ -268,7 +268,7 @@ def _files(workdir: epath.PathLike) -> list[epath.Path]:
 
 @contextlib.contextmanager
 def _naming(path: epath.Path) -> Iterator[None]:
-    """Raise UserError that names the file where it cannot be read."""
+    """Raise a UserError that names the file if it cannot be read."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's are ValueErrors
@@ -278,12 +278,15 @@ def _naming(path: epath.Path) -> Iterator[None]:
 
 
 def _read(path: epath.Path, schema: "pyarrow.Schema") -> "pyarrow.Table":
-    """The rows in a file: the schema's columns that it has, of the schema's types, then others."""
+    """Read a file's rows: the schema's columns that it has, with the schema's types, then others.
+
+    Raises UserError if the file is damaged or its schema is newer.
+    """
     from pyarrow import parquet
 
     with _naming(path):
         with path.open("rb") as file:
-            # Threads would cost more than they gain on files this small.
+            # Threads would cost more than they gain on such small files.
             pages = parquet.ParquetFile(file, page_checksum_verification=True)
             table = pages.read(use_threads=False).replace_schema_metadata(None)
         _check_types(table, schema)
@@ -301,7 +304,7 @@ def _read(path: epath.Path, schema: "pyarrow.Schema") -> "pyarrow.Table":
             return table
         missing = [column for column in SCHEMA if column not in table.column_names]
         unknown = [column for column in table.column_names if column not in SCHEMA]
-        if missing and unknown:  # an older file lacks some, a newer one has more: never both
+        if missing and unknown:  # older files lack some, newer ones have more: never both
             raise ValueError(f"it has the columns {unknown} and not {missing}")
         for column in (column for column in SCHEMA if column not in missing):
             index = table.column_names.index(column)
@@ -311,7 +314,7 @@ def _read(path: epath.Path, schema: "pyarrow.Schema") -> "pyarrow.Table":
 
 
 def _check_types(table: "pyarrow.Table", schema: "pyarrow.Schema") -> None:
-    """Raise ValueError unless what should be numbers or text is."""
+    """Raise ValueError unless columns of numbers and of text have such types."""
     from pyarrow import types
 
     for field in schema:
@@ -326,9 +329,9 @@ def _check_types(table: "pyarrow.Table", schema: "pyarrow.Schema") -> None:
 
 
 def _check_values(table: "pyarrow.Table") -> None:
-    """Raise ValueError for texts and numbers that no run writes, before any is compared or drawn.
+    """Raise ValueError for texts and numbers that no run writes, before they are used.
 
-    What is not finite, as the accuracy of a training that diverged, is left.
+    Non-finite numbers, such as the accuracy of a training that diverged, are allowed.
     """
     from pyarrow import compute, types
 
@@ -365,12 +368,12 @@ def _check_config(text: str) -> None:
 
 
 def as_json(value: Mapping[str, Any]) -> str:
-    """Compact JSON with sorted keys, as the columns `config` and `versions` hold it."""
+    """Return compact JSON with sorted keys, as in the columns `config` and `versions`."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def corruption_of(variant: str | None) -> Corruption | None:
-    """The corruption that a row's `variant` names, if it names one."""
+    """Return the corruption that a row's `variant` names, or None."""
     if pd.isna(variant):
         return None
     _, found, text = str(variant).rpartition("corruption=")
@@ -378,5 +381,5 @@ def corruption_of(variant: str | None) -> Corruption | None:
 
 
 def last_epochs(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the fine-tunings' last evaluations."""
+    """Return the rows of the fine-tunings' last evaluations."""
     return rows[(rows["method"] == "transfer") & (rows["epoch"] == rows["epochs"])]

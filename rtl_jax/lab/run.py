@@ -1,7 +1,7 @@
 """The skeleton of every run: found again by its name, done once, its rows written last.
 
-A run has a name by content (`Experiment.fingerprint`), rows in WORKDIR/rows and files of its own in
-WORKDIR/runs/NAME. What has rows is finished, and is not done again:
+A run is named by its content (`Experiment.fingerprint`) and has rows in WORKDIR/rows and its own
+files in WORKDIR/runs/NAME. A run with rows is finished, and is not repeated:
 
     with open_run(workdir, name) as run:
         if run.pending:
@@ -24,16 +24,16 @@ from rtl_jax.runtime.paths import absolute
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run in a work directory; `pending` unless it has left all that it is asked for."""
+    """A run in a work directory; `pending` unless it has left everything required of it."""
 
     name: str
     workdir: epath.Path
     pending: bool
-    scratch: str | None = None  # a folder among its files that only serves to resume it
+    scratch: str | None = None  # a folder among its files that serves only to resume it
 
     @property
     def directory(self) -> epath.Path:
-        """Where its files are."""
+        """The directory of its files."""
         return self.workdir / "runs" / self.name
 
     def finish(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -49,7 +49,7 @@ class Run:
             (self.directory / self.scratch).rmtree()
 
     def rows(self) -> pd.DataFrame:
-        """Its rows, as they were written."""
+        """Read its rows."""
         table = results.read_rows(self.workdir)
         return table[table["run"] == self.name].reset_index(drop=True)
 
@@ -66,10 +66,10 @@ def open_run(
     place = absolute(workdir)
     path = results.rows_path(place, name)
     kept = keeps is None or (place / "runs" / name / keeps).exists()
-    # The rows of a sweep's runs lie in files of several.
+    # A sweep writes the rows of several runs to one file.
     known = kept and (path.exists() or name in results.finished(place))
     run = Run(name, place, pending=not known, scratch=scratch)
     if not run.pending:
-        run.clean()  # it may have been interrupted after its rows
+        run.clean()  # it may have been interrupted after writing rows
         print(f"run {name} is finished; its rows are in {path.parent}")
     yield run

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def editable(settings: Any) -> "ConfigDict":
-    """Settings, or those of one group, as a locked and typed ConfigDict."""
+    """Return settings, or those of one group, as a locked and typed ConfigDict."""
     from ml_collections import ConfigDict, config_dict
 
     config = ConfigDict()
@@ -34,15 +34,15 @@ def editable(settings: Any) -> "ConfigDict":
 
 
 def _hints(cls: Any) -> dict[str, Any]:
-    """The types of a dataclass's fields, by name."""
+    """Return the types of a dataclass's fields, by name."""
     every = typing.get_type_hints(cls)
     return {field.name: every[field.name] for field in dataclasses.fields(cls)}
 
 
 def expected(root: Any, key: str) -> str:
-    """What a setting of the dataclass `root`, such as 'transfer.blocks', takes, in words.
+    """Describe what a setting of the dataclass `root`, such as 'transfer.blocks', takes.
 
-    Raises UserError if there is none.
+    Raises UserError if there is no such setting.
     """
     return _words(_hint(root, key))
 
@@ -53,7 +53,7 @@ def takes_names(root: Any, key: str) -> bool:
 
 
 def choices(root: Any, key: str) -> tuple[Any, ...]:
-    """The values that a setting may have, where they are listed; none: they are not.
+    """Return the values that a setting may have, if they are enumerated; otherwise, nothing.
 
     Raises UserError if there is no such setting.
     """
@@ -72,7 +72,7 @@ def _hint(root: Any, key: str) -> Any:
 
 
 def merge(base: Any, values: Mapping[str, Any]) -> Any:
-    """`base` with the settings that `values` names, checked."""
+    """Return `base` with the settings in `values`, checked."""
     return _merge(type(base), base, values, "")
 
 
@@ -85,13 +85,13 @@ _WORDS = {
 }
 
 
-# What the items of a tuple may be, by the type in its hint; of any other, whole numbers.
+# Types of a tuple's items, by the type in its hint; for any other, whole numbers.
 _ITEMS: dict[type, tuple[type, ...]] = {float: (int, float), str: (str,)}
 
 
 def _words(hint: Any) -> str:
     if dataclasses.is_dataclass(hint):
-        # A group's own first, then those that it has in common with others.
+        # A group's own settings first, then inherited ones.
         own = [name for name in _hints(hint) if name in vars(hint)["__annotations__"]]
         names = [*dict.fromkeys([*own, *_hints(hint)])]
         return f"a group of settings ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
@@ -105,7 +105,7 @@ def _words(hint: Any) -> str:
 
 
 def _unknown(root: Any, keys: Iterable[str]) -> UserError:
-    """An error that names unknown settings and, for each, the known one that is nearest."""
+    """Return an error that names unknown settings and, for each, the closest known one."""
     known = list(_leaves(root))
     found = []
     for key in keys:
@@ -124,7 +124,7 @@ def _leaves(cls: Any, prefix: str = "") -> Iterable[str]:
 
 
 def _plain_type(hint: Any) -> type:
-    """The type a value must have: int of `int | None`, tuple of `tuple[int, ...]`."""
+    """Return the type of a value: int for `int | None`, tuple for `tuple[int, ...]`."""
     if typing.get_origin(hint) in (types.UnionType, Optional, typing.Union):
         hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
     if typing.get_origin(hint) is Literal:
@@ -133,14 +133,14 @@ def _plain_type(hint: Any) -> type:
 
 
 def _item_types(hint: Any) -> set[Any]:
-    """The types inside a tuple's hint: float of `tuple[float, ...]`; of anything else, none."""
+    """Return the item types of a tuple's hint: float for `tuple[float, ...]`; else none."""
     arguments = typing.get_args(hint)
     inside = {item for argument in arguments for item in typing.get_args(argument)}
     return inside.union(arguments) if _plain_type(hint) is tuple else set()
 
 
 def _merge(root: Any, base: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    """`base` with the settings that `values` names, checked."""
+    """Return `base` with the settings in `values`, checked."""
     hints = _hints(type(base))
     if unknown := [name for name in values if name not in hints]:
         raise _unknown(root, (f"{prefix}{name}" for name in unknown))

@@ -1,7 +1,7 @@
 """Reference of every setting: its type, its default and the comment at its field.
 
-A field's words are the comment behind it, or the lines of comment right above it. `rtl-jax
-settings` prints them. Importing this module does not import JAX.
+That is the comment after the field, or the comment lines directly above it. `rtl-jax settings`
+prints the reference. Importing this module does not import JAX.
 """
 
 import ast
@@ -19,7 +19,7 @@ from rtl_jax.lab import settings
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A setting: its name after --config, what it takes, its default as it is typed, and words."""
+    """A setting: its name after --config, what it takes, its default as typed, and description."""
 
     key: str
     takes: str
@@ -29,7 +29,7 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Settings that belong together; `name` is empty for those that are in no group."""
+    """Settings that belong together; `name` is empty for those without a group."""
 
     name: str
     words: str
@@ -53,7 +53,7 @@ def group(root: Any, name: str) -> Group:
 
 
 def _group(root: type, value: Any, name: str, fields: Sequence[str] | None = None) -> Group:
-    """A group's settings; `fields`: only these."""
+    """Describe a group's settings, or only those in `fields`."""
     words = _words(type(value))
     listed = []
     for field in fields or [field.name for field in dataclasses.fields(value)]:
@@ -64,7 +64,7 @@ def _group(root: type, value: Any, name: str, fields: Sequence[str] | None = Non
 
 
 def as_typed(value: Any) -> str:
-    """Return a value as it is written on the command line."""
+    """Format a value as on the command line."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -75,7 +75,7 @@ def as_typed(value: Any) -> str:
 
 
 def _words(cls: type) -> dict[str, str]:
-    """The comments at a dataclass's fields, those that it inherits included; empty: none."""
+    """Return the comments at a dataclass's fields, including inherited ones; empty without one."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if dataclasses.is_dataclass(base):

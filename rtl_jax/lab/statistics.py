@@ -1,4 +1,4 @@
-"""Intervals and paired differences: every number that a table or a page shows comes from here."""
+"""Intervals and paired differences: the source of all those in tables and pages."""
 
 import pandas as pd
 
@@ -8,6 +8,6 @@ __all__ = ["CONFIDENCE", "mean_interval", "paired_difference", "wilson_interval"
 
 
 def paired_difference(one: pd.Series, other: pd.Series) -> tuple[float, float]:
-    """`mean_interval` of other - one over the seeds, the index, that both have."""
+    """Return `mean_interval` of other - one over the seeds (the index) that both have."""
     difference = (other - one).dropna()
     return mean_interval(difference) if len(difference) else (float("nan"), float("nan"))

@@ -1,8 +1,8 @@
-"""Run an experiment of any task and print what came out.
+"""Run an experiment of any task and print its results.
 
-A task NAME is the folder `lab/NAME`: `task.py` has `run_NAME`, from an experiment and a
-work directory to rows, and `table.py` has `summarize`, which puts rows into words. They are
-imported when the task runs: a report is written without JAX.
+A task NAME is the folder `lab/NAME`: `task.py` has `run_NAME`, from an experiment and a work
+directory to rows, and `table.py` has `summarize`, which describes rows in text. They are imported
+when the task runs, so a report is written without JAX.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ DRY = ("sweep", "my_images")  # tasks with a dry run
 
 
 def run(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
-    """Run `experiment.task` in a work directory, print its table, return its rows.
+    """Run `experiment.task` in a work directory, print its table, and return its rows.
 
-    Another process that works in the directory meanwhile is refused. Raises UserError for
-    user-fixable errors.
+    The directory is locked against other processes meanwhile. Raises UserError for user-fixable
+    errors.
     """
     require_trackers(experiment.trackers)  # before hours of computing
     if experiment.dry_run and experiment.task not in DRY:
@@ -55,7 +55,7 @@ def _writes() -> bool:
 
 @contextlib.contextmanager
 def _memory() -> Iterator[None]:
-    """A sentence where memory has run out: the allocator's words name none of the settings."""
+    """Turn running out of memory into a UserError that names settings, as allocators do not."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -70,7 +70,7 @@ def _memory() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _prepared_jax() -> Iterator[None]:
-    """JAX on all hosts, with its compiled programs kept and the same numbers in every shell."""
+    """Set up JAX on all hosts, with a compilation cache and the same results in every shell."""
     from rtl_jax.runtime import devices, switches
 
     devices.join_hosts()

@@ -11,7 +11,7 @@ from rtl_jax.models.in_memory import in_memory_on_cpu
 
 @jax.custom_jvp
 def gelu(inputs: jax.Array) -> jax.Array:
-    """Multiply each value by the normal distribution function at it; differentiable in any order.
+    """Multiply each value by the normal CDF at it; differentiable to any order.
 
     Uses `erf` as in torch, rather than Flax's `erfc`, which costs twice as much. The derivative
     recomputes it from the inputs, so that no other array of their size is stored.

@@ -97,7 +97,7 @@ class Network:
 
     @cached_property
     def guarantees(self) -> Guarantees | None:
-        """What prediction sets and outliers' p-values are taken from; None if nothing is kept."""
+        """The held-out data for prediction sets and outliers' p-values; None if there is none."""
         known = self.provenance.get("guarantees")
         if known is None:
             return None
@@ -110,7 +110,7 @@ class Network:
 
     def columns(self) -> dict[str, Any]:
         """Return the columns of a result row that describe the network."""
-        source = self.provenance.get("source")  # of a converted network, its file's name
+        source = self.provenance.get("source")  # for a converted network, its file's name
         known = source if isinstance(source, Mapping) else {}
         return {
             "source_sha256": self.provenance.get("sha256") or known.get("sha256"),
@@ -172,13 +172,13 @@ class Network:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Compute `features`, and those at a split point averaged over positions, float32 [N, c].
 
-        One program computes both, and what they share only once.
+        One program computes both, and their common part only once.
 
         Args:
-          images: as for `features`, as are the following.
+          images: as for `features`.
           split: the split point, from 0 to the number of blocks.
-          image_size: another size.
-          batch_size: images per batch.
+          image_size: as for `features`.
+          batch_size: as for `features`.
         """
         network = definition(self.architecture)
         both = _FeaturesAt(self.architecture.num_blocks, averaged=split)
@@ -218,19 +218,19 @@ class Network:
         by_class: bool = False,
         batch_size: int = 128,
     ) -> np.ndarray:
-        """Return prediction sets, bool [N, classes], that hold the true class with a probability.
+        """Return prediction sets, bool [N, classes], that contain the true class with `coverage`.
 
         They are never empty: the most probable class is in each. docs/predict.md says what is
-        guaranteed. Where the score draws a number for each image, it is a hash of the pixels.
+        guaranteed. If the score needs a random number per image, it is a hash of the pixels.
 
         Args:
           images: as for `predict_proba`.
           coverage: the probability asked for, between 0 and 1.
-          by_class: for the images of each class, rather than on average over all.
+          by_class: whether it holds for the images of each class, not just on average over all.
           batch_size: images per batch.
 
         Raises:
-          UserError: the network keeps nothing of held-out images (`rtl_jax.conformalize`).
+          UserError: if the network keeps nothing of held-out images (`rtl_jax.conformalize`).
         """
         pixels = as_uint8(images)
         probabilities = self.predict_proba(images, batch_size=batch_size)
@@ -243,15 +243,15 @@ class Network:
     ) -> dict[str, np.ndarray]:
         """Return the p-values, float64 [N] in (0, 1], of images being of the training data's kind.
 
-        By 'energy' of the logits and, if the network keeps features, 'distance' to their
-        neighbours. Flagging images whose p-value is at most 0.05 flags 5 % of those of its kind.
+        They are by 'energy' of the logits and, if the network keeps features, by 'distance' to
+        their neighbours. At most 5 % of images of the same kind have a p-value of at most 0.05.
 
         Args:
           images: as for `predict_proba`.
           batch_size: images per batch.
 
         Raises:
-          UserError: the network keeps nothing of held-out images (`rtl_jax.conformalize`).
+          UserError: if the network keeps nothing of held-out images (`rtl_jax.conformalize`).
         """
         kept = self._kept
         if kept.split is None:
@@ -378,7 +378,7 @@ class _FeaturesAt:
     """
 
     split: int
-    averaged: int | None = None  # besides, features at this one, averaged over positions
+    averaged: int | None = None  # also return features at this one, averaged over positions
 
     def __call__(
         self, graphdef: nnx.GraphDef, params: Mapping, batch_stats: Mapping, images: jax.Array

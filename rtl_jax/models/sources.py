@@ -82,8 +82,10 @@ def load_source(checkpoint: str, *, arch: str = "", seed: int = 0, **shape: Any)
 
 
 def converter() -> Convert | None:
-    """Return the installed converter of torch files, whose formats this package does not know, or
-    None."""
+    """Return the installed converter of torch files, or None.
+
+    This package itself does not know their formats.
+    """
     return next((entry.load() for entry in entry_points(group="rtl_jax.converters")), None)
 
 

@@ -140,8 +140,10 @@ def _checked(text: str) -> dict[str, Any]:
 
 
 def _require_files(directory: epath.Path) -> None:
-    """Raise ValueError if something below a local directory is neither a file nor a directory,
-    since a pipe has no end, and a link may lead to one."""
+    """Raise ValueError if something below a local directory is neither a file nor a directory.
+
+    Reading a pipe would never end, and a link may lead to one.
+    """
     place = os.fspath(directory)
     if "://" in place:
         return

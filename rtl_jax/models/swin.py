@@ -20,7 +20,7 @@ from rtl_jax.models.checked_description import CheckedDescription, require_depth
 from rtl_jax.models.convolution import ConvMethod
 from rtl_jax.models.token_layers import Activation, LayerNorm, Linear, Mlp, PatchConv, attend
 
-_MASKED = -100.0  # timm's score for tokens that only the shift of a window made neighbours
+_MASKED = -100.0  # timm's score for tokens that only the shift of windows made neighbours
 
 
 @dataclasses.dataclass(frozen=True)

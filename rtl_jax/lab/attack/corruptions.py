@@ -1,4 +1,4 @@
-"""Accuracy under every corruption and severity, in place of an attack."""
+"""Accuracy under every corruption and severity, instead of an attack."""
 
 import dataclasses
 from typing import Any
@@ -21,9 +21,9 @@ from rtl_jax.runtime.progress import bar
 def corruption_rows(
     subject: NetworkUnderAttack, images: ImageSet, order: str, run: Run
 ) -> list[dict[str, Any]]:
-    """A row without a corruption, and one for each corruption and severity.
+    """Return a row without a corruption, and one for each corruption and severity.
 
-    What is measured is kept in the run's scratch folder, so that an interrupted run goes on.
+    Measurements are kept in the run's scratch folder, so that an interrupted run can resume.
     """
     _, network, experiment, columns = subject
     settings, target = experiment.attack, experiment.target

@@ -1,4 +1,4 @@
-"""Whose robustness is measured: the network of the settings, or all that a work directory holds."""
+"""The networks under attack: that of the settings, or all those in a work directory."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ from rtl_jax.models.storage import networks_in
 
 
 class NetworkUnderAttack(NamedTuple):
-    """A network, the settings that its attack has, and what its rows say beside them.
+    """A network, the settings of its attack, and further columns of its rows.
 
     name: for messages.
-    columns: of a fine-tuned network what it was trained on; of another nothing.
+    columns: how a fine-tuned network was trained; empty for others.
     """
 
     name: str
@@ -28,12 +28,12 @@ class NetworkUnderAttack(NamedTuple):
 
 
 def networks_under_attack(experiment: Experiment) -> Iterator[NetworkUnderAttack]:
-    """The network of `source`, or with `attack.runs` each fine-tuned one of that work directory.
+    """Yield the network of `source` or, with `attack.runs`, each fine-tuned one of that directory.
 
-    The latter keep the settings of their fine-tuning, target and seed included, but for
-    `target.num_test_images` and `target.data_dir`, which are the experiment's where it sets them,
-    and `target.corruption`, which always is.
-    Raises UserError where there is no such network.
+    The latter keep the settings of their fine-tuning, including target and seed, except for
+    `target.num_test_images` and `target.data_dir`, which the experiment may override, and
+    `target.corruption`, which is always the experiment's. Raises UserError if there is no such
+    network.
     """
     if experiment.attack.runs is None:
         name, network = (
@@ -57,7 +57,7 @@ def networks_under_attack(experiment: Experiment) -> Iterator[NetworkUnderAttack
 def _fine_tuned(place: epath.Path, experiment: Experiment) -> NetworkUnderAttack:
     network = Network.load(place)
     known = network.provenance
-    # One that was saved from Python knows no settings of a task.
+    # A network saved from Python has no task settings.
     if known.get("kind") != "fine-tuned" or "settings" not in known:
         raise UserError(
             f"attack.runs: {place} is not a network that a run fine-tuned: attack it as "
@@ -77,7 +77,7 @@ def _fine_tuned(place: epath.Path, experiment: Experiment) -> NetworkUnderAttack
         target=target,
         augmentation=tuned.augmentation,
         transfer=tuned.transfer,
-        attack=dataclasses.replace(experiment.attack, runs=None),  # a row is of one network
+        attack=dataclasses.replace(experiment.attack, runs=None),  # a row describes one network
         seed=tuned.seed,
     )
     columns = {

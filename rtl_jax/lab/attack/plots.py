@@ -1,4 +1,4 @@
-"""Figures of an attack: accuracy against the radius, and what the images look like."""
+"""Figures of an attack: accuracy against the radius, and the perturbed images."""
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from rtl_jax.lab.statistics import wilson_interval
 
 
 def draw_curve(path: epath.Path, settings: Attack, rows: pd.DataFrame) -> None:
-    """Robust accuracy against eps, with 95 % Wilson intervals, as PNG at `path`."""
+    """Plot robust accuracy against eps, with 95 % Wilson intervals, as PNG at `path`."""
     rows = rows.sort_values("eps")
     pairs = zip(rows["accuracy"], rows["num_test_images"], strict=True)
     low, high = np.transpose([wilson_interval(*pair) for pair in pairs])
@@ -33,7 +33,7 @@ def draw_curve(path: epath.Path, settings: Attack, rows: pd.DataFrame) -> None:
 
 
 def draw_images(path: epath.Path, settings: Attack, shown: np.ndarray, success: np.ndarray) -> None:
-    """The first images [E, S, H, W, 3] under every radius, misclassified ones framed in red."""
+    """Draw the first images [E, S, H, W, 3] at every radius, misclassified ones framed in red."""
     radii, number = shown.shape[:2]
     figure, grid = subplots(1.2 * number, 1.2 * radii + 0.3, radii, number)
     for row, eps in enumerate(settings.eps):

@@ -7,9 +7,9 @@ from rtl_jax.lab.statistics import wilson_interval
 
 
 def summarize(rows: pd.DataFrame) -> str:
-    """Robust accuracy at every radius, with its 95 % interval; and what makes it doubtful.
+    """Tabulate robust accuracy by radius, with 95 % intervals and any warnings.
 
-    With several networks (`attack.runs`), one table each, beneath its name.
+    Several networks (`attack.runs`) have a table each, under its name.
     """
     if rows["run"].nunique() == 1:
         return _table(rows)
@@ -26,7 +26,7 @@ def summarize(rows: pd.DataFrame) -> str:
 def _table(rows: pd.DataFrame) -> str:
     if rows["method"].iloc[0] == "corruptions":
         return _corruptions(rows)
-    certified = rows["method"].iloc[0] == "smoothing"  # which has no loss
+    certified = rows["method"].iloc[0] == "smoothing"  # smoothing has no loss
     measured = f"{'certified' if certified else 'robust'} accuracy"
     lines = [f"{'eps':>10}{measured:>20}{'95 % interval':>18}{'' if certified else '      loss'}"]
     for _, row in rows.sort_values("eps").iterrows():
@@ -40,7 +40,7 @@ def _table(rows: pd.DataFrame) -> str:
 
 
 def _corruptions(rows: pd.DataFrame) -> str:
-    """Accuracy by corruption and severity, with the 95 % interval of that without any."""
+    """Tabulate accuracy by corruption and severity, and without any, with its 95 % interval."""
     found = [corruption_of(variant) for variant in rows["variant"]]
     rows = rows.assign(
         name=[one and one.name for one in found], severity=[one and one.severity for one in found]

@@ -1,4 +1,4 @@
-"""The task `attack`: how many test images a network still gets right, radius by radius."""
+"""The task `attack`: a network's accuracy on attacked test images, radius by radius."""
 
 from typing import Any, NamedTuple
 
@@ -34,11 +34,11 @@ from rtl_jax.smoothing import Certified, Smoothing, certify
 
 
 class Measured(NamedTuple):
-    """What an attack found, for radii [E] and images [N].
+    """Results of an attack, for radii [E] and images [N].
 
-    success: bool [E, N], misclassified, as a second evaluation confirmed.
-    losses: float [E, N], in the attack's loss, at the images found.
-    norms: float [E, N], of the change.
+    success: bool [E, N], whether misclassified, confirmed by a second evaluation.
+    losses: float [E, N], the attack's loss at the images found.
+    norms: float [E, N], of the perturbations.
     shown: float16 [E, S, H, W, 3], the first images found, for the figure.
     """
 
@@ -51,13 +51,14 @@ class Measured(NamedTuple):
 def run_attack(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Attack the test images with every radius of `attack.eps`; return a row for each.
 
-    The network is `source.checkpoint`, its classes those of `target.dataset`; with `attack.runs`
-    each fine-tuned network of a work directory is attacked so, on its own target. Rows go to
-    WORKDIR/rows; a curve and a grid of perturbed images to WORKDIR/runs/RUN. Images are attacked
-    in batches, each kept when it is done, so that the same command goes on where it was killed.
+    The network is `source.checkpoint`, and its classes are those of `target.dataset`; `attack.runs`
+    instead attacks every fine-tuned network of a work directory, on its own target. Rows go to
+    WORKDIR/rows, a curve and a grid of perturbed images to WORKDIR/runs/RUN. Images are attacked in
+    batches, each saved when it is done, so that the same command resumes where it was interrupted.
 
-    Images are taken at the network's own size, classes are matched by name, and training images are
-    left out. Raises UserError for user-fixable errors, a network with other classes included.
+    Images are taken at the network's own size, classes are matched by name, and the network's
+    training images are left out. Raises UserError for user-fixable errors, including a network with
+    other classes.
     """
     with devices.matmul_precision(experiment.attack.precision):
         runs = [
@@ -70,9 +71,9 @@ def run_attack(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
 def measure(
     subject: NetworkUnderAttack, images: ImageSet, order: str, workdir: epath.PathLike
 ) -> Run:
-    """Attack images with one network, unless its rows are there; the finished run.
+    """Attack one network on images, unless it has rows already; return the finished run.
 
-    `order` is that of the images' data set, as rows have it.
+    `order` is the order of the images' data set, for the rows.
     """
     run_name = subject.experiment.fingerprint(
         network=subject.network.digest, images=digest((images.images, images.labels))
@@ -89,7 +90,7 @@ def measure(
 def _rows(
     subject: NetworkUnderAttack, images: ImageSet, order: str, run: Run
 ) -> list[dict[str, Any]]:
-    """Attack the images, draw the figures, and make a row for each radius."""
+    """Attack the images, draw the figures, and return a row for each radius."""
     _, network, experiment, columns = subject
     settings = experiment.attack
     certified = settings.method == "smoothing"
@@ -120,7 +121,7 @@ def _rows(
 
 
 def _load(subject: NetworkUnderAttack) -> tuple[ImageSet, str]:
-    """The test images to attack, none of which the network has seen; their data set's order."""
+    """Load the test images that the network was not trained on, and their data set's order."""
     name, network, experiment, _ = subject
     target = experiment.target
     dataset = load_target(target)
@@ -139,10 +140,10 @@ def _load(subject: NetworkUnderAttack) -> tuple[ImageSet, str]:
 def _measure(
     experiment: Experiment, network: Network, images: ImageSet, directory: epath.Path
 ) -> tuple[Measured, float, list[str | None]]:
-    """What was found, in how many seconds, and for each radius the names of warnings."""
+    """Attack the images; return the results, the seconds, and each radius's warnings by name."""
     settings, dtype = experiment.attack, devices.compute_dtype(experiment.attack.precision)
     use: Use = "look" if settings.method in ("gaussian", "smoothing") else "attack"
-    # Smoothing fills its batches with copies.
+    # Smoothing fills its batches with noisy copies.
     size = settings.batch_size if settings.method == "smoothing" else len(images)
     batch = Batch("attack.batch_size", min(settings.batch_size, size), use)
     require_memory(network.architecture, experiment.target.image_size, batch, dtype=dtype)
@@ -171,7 +172,7 @@ def _certify(
     key: jax.Array,
     directory: epath.Path,
 ) -> tuple[Measured, float]:
-    """Certify all images; a success is one without the right class or a radius as large."""
+    """Certify all images; an attack succeeds if the class is wrong or the radius too small."""
     settings, parts, seconds = experiment.attack, [], 0.0
     smoothing = Smoothing(
         settings.sigma, settings.samples, settings.selection_samples, settings.alpha
@@ -211,7 +212,7 @@ def _autoattack(
     key: jax.Array,
     directory: epath.Path,
 ) -> list[Evaluation]:
-    """AutoAttack at every radius, and what it says on the way."""
+    """Run AutoAttack at every radius, printing each step's accuracy and the warnings."""
     settings, found = experiment.attack, []
     ensemble = make_attack("autoattack", **vars(settings))
     pixels = np.asarray(prepare(images.images, experiment.target.image_size))
@@ -250,7 +251,7 @@ def _attack(
     key: jax.Array,
     directory: epath.Path,
 ) -> tuple[Measured, float]:
-    """All images, batch by batch; those in `directory` are not attacked again."""
+    """Attack all images, batch by batch; batches in `directory` are not attacked again."""
     settings, total = experiment.attack, len(images)
     parts: list[Measured] = []
     seconds = 0.0

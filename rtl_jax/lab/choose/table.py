@@ -1,4 +1,4 @@
-"""The ranking of sources."""
+"""The ranking of sources, as tables and a figure."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def ranking_frame(ranked: "Sequence[Candidate]") -> pd.DataFrame:
-    """A line for each candidate, with every score; `path` is left out."""
+    """Return a frame with a line per candidate and every score, without `path` and `curve`."""
     lines = []
     for one in ranked:
         known = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
@@ -28,7 +28,7 @@ def ranking_frame(ranked: "Sequence[Candidate]") -> pd.DataFrame:
 
 
 def ranking_text(ranked: "Sequence[Candidate]", images: int) -> str:
-    """The ranking in words, the most promising candidate first."""
+    """Format the ranking, the most promising candidate first."""
     names = short_names(list(dict.fromkeys(one.source for one in ranked)))
     by_source = dict(zip(dict.fromkeys(one.source for one in ranked), names, strict=True))
     width = max(8, *(len(name) + 2 for name in names))
@@ -48,7 +48,7 @@ def ranking_text(ranked: "Sequence[Candidate]", images: int) -> str:
 
 
 def curves_frame(ranked: "Sequence[Candidate]") -> pd.DataFrame:
-    """A line for each candidate and subset size."""
+    """Return a frame with a line per candidate and subset size."""
     return pd.DataFrame(
         {"source": one.source, "blocks": one.blocks, **point._asdict()}
         for one in ranked
@@ -57,7 +57,7 @@ def curves_frame(ranked: "Sequence[Candidate]") -> pd.DataFrame:
 
 
 def curves_text(curves: pd.DataFrame) -> str:
-    """Accuracy by subset size, the most promising candidate first."""
+    """Format accuracy by subset size, the most promising candidate first."""
     sources = list(dict.fromkeys(curves["source"]))
     names = dict(zip(sources, short_names(sources), strict=True))
     width = max(8, *(len(name) + 2 for name in names.values()))
@@ -73,7 +73,7 @@ def curves_text(curves: pd.DataFrame) -> str:
 
 
 def draw_curves(path: epath.Path, curves: pd.DataFrame) -> None:
-    """Accuracy against the number of images: a panel for each number of blocks."""
+    """Plot accuracy against the number of images, with a panel per number of blocks."""
     panels = list(curves.groupby("blocks"))
     figure, grid = subplots(4 * len(panels) + 0.4, 3.5, 1, len(panels))
     for axes, (blocks, panel) in zip(grid[0], panels, strict=True):
@@ -91,7 +91,7 @@ def draw_curves(path: epath.Path, curves: pd.DataFrame) -> None:
 
 
 def summarize(rows: pd.DataFrame) -> str:
-    """What the ranking above is of."""
+    """Say what the ranking is based on."""
     first = rows.iloc[0]
     return (
         f"leave-one-out, on {first.num_images} images of {first.dataset}; every score is in "

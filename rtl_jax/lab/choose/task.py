@@ -1,4 +1,4 @@
-"""The task `choose`: which source, and how many blocks, before any network is fine-tuned."""
+"""The task `choose`: ranks sources and numbers of blocks before any network is fine-tuned."""
 
 import dataclasses
 import time
@@ -34,11 +34,10 @@ from rtl_jax.transferability.choose import BATCH, DRAWS, Candidate, choose
 def run_choose(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Rank `sweep.sources` with each of `sweep.blocks` for the target's training images.
 
-    Prints the ranking, writes it to WORKDIR/ranking.csv with every score, and a row for each
-    candidate. With `sweep.num_images`, also a learning curve for each, of `sweep.seeds` random
-    subsets of every size, in learning_curves.csv and .png. It takes seconds, and is computed anew
-    each time. Raises UserError for user-fixable
-    errors.
+    The ranking is printed and, with every score, written to WORKDIR/ranking.csv; each candidate has
+    a row. `sweep.num_images` adds learning curves, from `sweep.seeds` random subsets of every size,
+    in learning_curves.csv and .png. This takes seconds and is computed anew each time. Raises
+    UserError for user-fixable errors.
     """
     started = time.monotonic()
     target, dataset = experiment.target, load_target(experiment.target)
@@ -94,7 +93,7 @@ def run_choose(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
 
 
 def _different(dataset: Dataset, rows: np.ndarray) -> ImageSet:
-    """The images at `rows`, each once: a copy would be predicted by its original."""
+    """Return the images at `rows` without copies, which their originals would predict."""
     images = dataset.train.take(np.sort(rows))
     first = np.unique(same_images(images), return_index=True)[1]
     if len(first) < len(images):

@@ -9,16 +9,17 @@ from rtl_jax.data.dataset import ImageSet
 from rtl_jax.runtime.digest import digest
 from rtl_jax.train.heads.fit import fit_heads
 
-# Of training sets asked for last: the sources, blocks and kinds of heads of a sweep share them.
+# Results are cached for this many recent training sets, which a sweep's sources, blocks and kinds
+# of heads share.
 _KEPT = 128
 _measured: OrderedDict[str, dict[str, dict[str, float]]] = OrderedDict()
 
 
 def pixel_baselines(train: ImageSet, test: ImageSet) -> dict[str, dict[str, float]]:
-    """Fit every classifier of `FITS` on raw pixels, each as it is known to a row's `method`.
+    """Fit every classifier of `FITS` on raw pixels; return their measurements by `method`.
 
-    Returns accuracy (percent) and loss (nats; of the nearest neighbour, which has no
-    probabilities, not a number) on `test` and, with the prefix train_, on `train`.
+    These are accuracy (percent) and loss (nats; nan for the nearest neighbour, which has no
+    probabilities) on `test` and, with the prefix train_, on `train`.
     """
     key = digest([(half.images, half.labels) for half in (train, test)])
     if key not in _measured:
@@ -29,15 +30,15 @@ def pixel_baselines(train: ImageSet, test: ImageSet) -> dict[str, dict[str, floa
     return _measured[key]
 
 
-# From pixels [M, D] to the classes of largest score, int [M], and log-probabilities [M, C] or None.
+# Maps pixels [M, D] to predicted classes, int [M], and log-probabilities [M, C] or None.
 Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
-# From pixels [N, D] in [0, 1], labels and the number of classes C.
+# Fits to pixels [N, D] in [0, 1], labels and the number of classes C.
 Fit = Callable[[np.ndarray, np.ndarray, int], Predict]
 
 
 def linear(pixels: np.ndarray, labels: np.ndarray, classes: int) -> Predict:
-    """Multinomial logistic regression on standardised pixels; C is 1, scikit-learn's own."""
-    # Imported here, for few runs ask for it and it takes a second.
+    """Fit multinomial logistic regression to standardised pixels, with scikit-learn's C = 1."""
+    # Imported here because it takes a second and few runs need it.
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -53,7 +54,7 @@ def linear(pixels: np.ndarray, labels: np.ndarray, classes: int) -> Predict:
 
 
 def ridge(pixels: np.ndarray, labels: np.ndarray, classes: int) -> Predict:
-    """The ridge head of `train.heads`, its penalty chosen by leave-one-out."""
+    """Fit the ridge head of `train.heads`, with its penalty chosen by leave-one-out."""
     from scipy.special import log_softmax
 
     (head,) = fit_heads("ridge", [pixels], [labels], classes)
@@ -66,7 +67,7 @@ def ridge(pixels: np.ndarray, labels: np.ndarray, classes: int) -> Predict:
 
 
 def nearest(pixels: np.ndarray, labels: np.ndarray, classes: int) -> Predict:
-    """The label of the nearest training image, by Euclidean distance."""
+    """Fit a 1-nearest-neighbour classifier by Euclidean distance."""
     from sklearn.neighbors import KNeighborsClassifier
 
     model = KNeighborsClassifier(1, algorithm="brute").fit(pixels, labels)

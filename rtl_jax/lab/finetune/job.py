@@ -23,10 +23,9 @@ from rtl_jax.train.program import Program
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Inputs:
-    """A source network and a target data set, loaded: what runs between them have in common.
+    """A loaded source network and target data set, shared by the runs between them.
 
-    corrupted: the data set's test images with `target.corruption`; None: they are tested as they
-      are.
+    corrupted: the data set's test images with `target.corruption`, or None without a corruption.
     """
 
     source: Network
@@ -35,12 +34,12 @@ class Inputs:
 
     @property
     def test(self) -> ImageSet:
-        """The test images as networks see them."""
+        """The test images, corrupted if asked for."""
         return self.dataset.test if self.corrupted is None else self.corrupted
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """The content of both, for the names of runs."""
+        """Digests of both, for the names of runs."""
         halves = (self.dataset.train, self.dataset.test)
         return {
             "network": self.source.digest,
@@ -50,14 +49,14 @@ class Inputs:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Job(FineTuning):
-    """A fine-tuning and the experiment that asks for it."""
+    """A fine-tuning and the experiment that defines it."""
 
     experiment: Experiment
     inputs: Inputs
 
     @cached_property
     def run(self) -> str:
-        """Identifies the run by content: the settings that matter, the network, the images."""
+        """The run's name, a digest of the settings that matter, the network and the images."""
         return self.experiment.fingerprint(**self.inputs.digests)
 
     @property
@@ -80,7 +79,7 @@ class Job(FineTuning):
         return images.take(draw_test_subset(images.labels, number, self.dataset.num_classes))
 
     def provenance(self) -> dict[str, Any]:
-        """What the fine-tuned network's manifest says of where it comes from."""
+        """Return the provenance for the fine-tuned network's manifest."""
         known = {"run": self.run, "settings": self.experiment.to_dict()}
         return {**super().provenance(), **known}
 
@@ -105,9 +104,9 @@ def load_inputs(experiment: Experiment) -> Inputs:
 
 
 def assemble(experiment: Experiment, inputs: Inputs) -> Job:
-    """Draw the subset and the new head of an experiment between loaded inputs.
+    """Draw an experiment's subset and new head, given its loaded inputs.
 
-    Raises UserError where a batch would not fit in memory, and as `draw_rows` and `start`.
+    Raises UserError if a batch would not fit in memory, and as `draw_rows` and `start`.
     """
     dataset = inputs.dataset
     train_indices, test_indices = draw_rows(experiment.target, dataset, experiment.seed)
@@ -129,7 +128,7 @@ def assemble(experiment: Experiment, inputs: Inputs) -> Job:
 
 
 def tell_differences(jobs: Sequence[Job]) -> None:
-    """Say where the training of the source that jobs share is not what they assume."""
+    """Print where the jobs' common source was trained differently from what they assume."""
     first = jobs[0]
     tested = np.unique(np.concatenate([job.test_indices for job in jobs]))
     name_differences(
@@ -141,13 +140,13 @@ def tell_differences(jobs: Sequence[Job]) -> None:
 
 
 def require_memory_for(program: Program, images: int) -> None:
-    """Raise UserError where batches of a program that looks at `images` would not fit in memory."""
+    """Raise UserError if a program's batches, of at most `images` images, do not fit in memory."""
     network, settings, split = program.network, program.settings, program.network.split
     batches: tuple[Batch, ...] = (
         Batch("transfer.batch_size", settings.batch_size, "train", split),
         Batch("transfer.eval_batch_size", min(settings.eval_batch_size, images), "look", split),
     )
-    if settings.perturbs:  # whose gradient goes back to the pixels
+    if settings.perturbs:  # its gradient goes back to the pixels
         batches += (Batch("transfer.batch_size", settings.batch_size, "attack", split),)
     require_memory(network.architecture, network.image_size, *batches, dtype=network.dtype)
 

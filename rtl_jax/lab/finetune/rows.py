@@ -20,7 +20,7 @@ def evaluation_row(
     seconds: float,
     method: str = "transfer",
 ) -> dict[str, Any]:
-    """The row of a job's evaluation after an epoch, `seconds` into its run.
+    """Return the row of a job's evaluation after an epoch, `seconds` into its run.
 
     `test` and `train` hold accuracy (percent) and loss (nats).
     """
@@ -67,9 +67,9 @@ def attacked_rows(
     train: Mapping[str, float],
     started: float,
 ) -> list[dict[str, Any]]:
-    """A row for each radius of the group `attack`, of a job's network after an epoch.
+    """Attack a job's network after an epoch; return a row for each radius of the group `attack`.
 
-    `started` is the start by `time.monotonic`. No rows if no test images are attacked.
+    `started` is the start by `time.monotonic`. There are no rows if no test images are attacked.
     """
     images, attack = job.attacked_images, job.experiment.attack
     if images is None:
@@ -91,7 +91,7 @@ def attacked_rows(
 
 
 def baseline_rows(job: Job) -> list[dict[str, Any]]:
-    """The rows of classifiers on the raw pixels of a job's images."""
+    """Return the rows of classifiers on the raw pixels of a job's images."""
     started = time.monotonic()
     found = pixel_baselines(job.training_images, job.test_images)
     seconds = time.monotonic() - started

@@ -7,7 +7,7 @@ from rtl_jax.lab.results import PIXEL_BASELINES
 
 
 def summarize(rows: pd.DataFrame) -> str:
-    """Test accuracy first, last and best, what it cost, and what classifiers on raw pixels give."""
+    """Tabulate the first, last and best evaluation, and the classifiers on raw pixels."""
     transfer = rows[rows["method"] == "transfer"].sort_values("epoch")
     best = transfer.loc[transfer["accuracy"].idxmax()]
     lines = [

@@ -1,4 +1,4 @@
-"""Fine-tune a source network on a target data set and measure it: the story of one run."""
+"""The task `finetune`: fine-tunes a source network on a target data set and measures it."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -22,16 +22,16 @@ def run_finetune(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFram
     """Run one experiment, or what is left of it, and return its rows.
 
     Rows go to WORKDIR/rows, checkpoints and the fine-tuned network to WORKDIR/runs/RUN. A
-    finished run is not repeated; an interrupted one goes on from its last checkpoint and
-    ends as if it had not been interrupted. `convert` turns torch checkpoints into networks.
+    finished run is not repeated; an interrupted one resumes from its last checkpoint and ends as
+    if it had not been interrupted. `convert` turns torch checkpoints into networks.
 
-    Raises UserError for user-fixable errors, a training that diverges included.
+    Raises UserError for user-fixable errors, including divergence.
     """
     return finetune_job(prepare(experiment), workdir)
 
 
 def finetune_job(job: Job, workdir: epath.PathLike) -> pd.DataFrame:
-    """`run_finetune` on images that are loaded already."""
+    """Run a job, as `run_finetune`, whose images are loaded already."""
     print(job.describe())
     experiment = job.experiment
     with (
@@ -43,7 +43,7 @@ def finetune_job(job: Job, workdir: epath.PathLike) -> pd.DataFrame:
             rows = _train(job, run.directory)
             if experiment.transfer.baseline:
                 rows += baseline_rows(job)
-            # The network and the rows hold all that a finished run is asked for.
+            # The network and the rows are all that is needed of a finished run.
             run.finish(rows)
     return run.rows()
 
@@ -72,11 +72,11 @@ class Evaluations:
         return shown
 
     def record(self) -> dict[str, Any]:
-        """The rows so far, and the seconds that they took."""
+        """Return the rows so far, and the seconds that they took."""
         return {"rows": self.rows, "seconds": time.monotonic() - self.started}
 
     def restore(self, record: Mapping[str, Any]) -> None:
-        """Go back to where `record` was asked for."""
+        """Restore the state that `record` returned."""
         self.rows = list(record["rows"])
         self.started -= record["seconds"]
 

@@ -1,4 +1,4 @@
-"""The question 'predictions': which training images made them, and what the paper draws of it."""
+"""The question 'predictions': the most influential training images, and the paper's figures."""
 
 import time
 from collections.abc import Iterator
@@ -28,14 +28,14 @@ from rtl_jax.runtime.digest import digest
 from rtl_jax.runtime.paths import absolute
 from rtl_jax.runtime.progress import bar
 
-TOP = 100  # ranks that Figure 7b goes to
-SHOWN = 10  # test images, each of another class, in Figure 6
+TOP = 100  # the last rank in Figure 7b
+SHOWN = 10  # test images in Figure 6, each of a different class
 
 
 class RankedImages(NamedTuple):
-    """One way to score one network's images: its title in figures, and what it ranks first.
+    """One network's training images ranked by one method, with its title in figures.
 
-    top: [T, k], rows of the training subset; scores: None for the baseline, which is not kept;
+    top: [T, k], rows of the training subset; scores: None for the baseline, which is not stored;
     perturbed: None unless `influence.perturb` asks for them.
     """
 
@@ -49,12 +49,12 @@ class RankedImages(NamedTuple):
 
 
 def explain_predictions(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
-    """Score the training images on the test images for each source; return a row for each way.
+    """Score training images on the test images for each source; return a row per source and method.
 
     Rows go to WORKDIR/rows; scores (memory-mapped, see `scores`), Figures 6, 7a and 7b and, with
-    `influence.perturb`, changed training images to WORKDIR/runs/RUN. Scores are kept chunk by
-    chunk, so that the same command goes on where it was killed. Raises UserError for user-fixable
-    errors.
+    `influence.perturb`, perturbed training images go to WORKDIR/runs/RUN. Scores are saved chunk by
+    chunk, so that the same command resumes where it was interrupted. Raises UserError for
+    user-fixable errors.
     """
     workdir, started = absolute(workdir), time.monotonic()
     found, settings = explained(experiment, workdir), experiment.influence
@@ -85,7 +85,7 @@ def _row(experiment: Experiment, run: str, way: RankedImages, seconds: float) ->
 def _rank(
     one: Finetuned, settings: config.Influence, directory: epath.Path
 ) -> Iterator[RankedImages]:
-    """By the head's influence, by the gradient alone and, if asked for, by all that trained."""
+    """Rank by the head's influence, by the gradient alone and, if asked for, by all parameters."""
     train = one.examples(one.job.training_images, f"{one.name}: training images")
     test = one.examples(one.job.test_images, f"{one.name}: test images")
     means = "each of those is explained by itself first"
@@ -122,7 +122,7 @@ def _top_gradient(test: Examples, train: Examples, count: int) -> np.ndarray:
 
 
 def _score_trainable(one: Finetuned, settings: config.Influence, directory: epath.Path) -> Scores:
-    """Scores by the low-rank Hessian of everything that was trained."""
+    """Score by the low-rank Hessian of all trained parameters."""
     blocks = one.job.experiment.transfer.blocks
     part = TrainablePart(one.network, blocks)
     train, test = (
@@ -158,7 +158,7 @@ def _score_trainable(one: Finetuned, settings: config.Influence, directory: epat
 
 
 def _matching(way: RankedImages) -> np.ndarray:
-    """Whether the label of each most influential training image is the test image's, [T, k]."""
+    """Return whether each top training image has the test image's label, bool [T, k]."""
     return way.finetuned.job.training_images.labels[way.top] == way.test.labels[:, None]
 
 
@@ -171,7 +171,7 @@ def _matches(way: RankedImages) -> dict[str, float]:
 
 
 def _shown(labels: np.ndarray) -> np.ndarray:
-    """One test image of each class, the first of those that there are."""
+    """Return the first test image of each class, for the first `SHOWN` classes."""
     return np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)[:SHOWN]])
 
 

@@ -1,4 +1,4 @@
-"""The network to be explained and the very images that it was fine-tuned on."""
+"""The network to be explained, and exactly the images that it was fine-tuned on."""
 
 import dataclasses
 import re
@@ -43,9 +43,9 @@ class Finetuned:
         return re.sub(r"[^\w.-]+", "_", last) or "source"
 
     def features(self, images: ImageSet, blocks: int | None, what: str) -> np.ndarray:
-        """Features in front of the last `blocks` blocks and the head; 0: what the head sees.
+        """Compute the input features of the last `blocks` blocks and the head; 0: of the head.
 
-        Test transform, running statistics, full float32 precision.
+        This uses the test transform, running statistics and full float32 precision.
         """
         settings = self.job.experiment
         split = SplitNetwork(
@@ -68,11 +68,11 @@ class Finetuned:
         return head_of(self.network)
 
     def examples(self, images: ImageSet, what: str) -> Examples:
-        """The images as the head sees them."""
+        """Return the images as the head sees them."""
         return self.head.examples(self.features(images, 0, what), images.labels)
 
     def row(self, experiment: Experiment, run: str, method: str, **columns: Any) -> dict[str, Any]:
-        """A row of the task's results, with the settings of this fine-tuning."""
+        """Return a row of the task's results, with the settings of this fine-tuning."""
         tuned = self.job.experiment
         groups = {name: getattr(tuned, name) for name in (*config.GROUPS["finetune"], "seed")}
         return results.row(
@@ -94,13 +94,13 @@ METHOD = ("curvature", "hessian", "solver", "damping", "cutoff", "cutoff_kind", 
 
 
 def method(settings: config.Influence) -> dict[str, Any]:
-    """The settings of `solver_for`."""
+    """Return the arguments of `solver_for`."""
     names = (*METHOD, "batch_size", "memory_gib")
     return {name: getattr(settings, name) for name in names}
 
 
 def name_run(experiment: Experiment, found: Sequence[Finetuned]) -> str:
-    """Identifies an explanation by its settings and by the networks and images explained."""
+    """Return a run's name, from its settings and the networks and images explained."""
     return experiment.fingerprint(
         runs=[one.job.run for one in found],
         networks=[one.network.digest for one in found],
@@ -108,11 +108,11 @@ def name_run(experiment: Experiment, found: Sequence[Finetuned]) -> str:
 
 
 def explained(experiment: Experiment, workdir: epath.Path) -> list[Finetuned]:
-    """The networks that the settings name, fine-tuned first where `workdir` holds none.
+    """Return the networks that the settings name, fine-tuning those that `workdir` lacks.
 
-    One is `influence.run` or, without it, made of `source`, `target`, `augmentation` and
-    `transfer`; a second one is made of `influence.compare` with all else the same. Raises
-    UserError where data or source are no longer those that a run was fine-tuned on.
+    The first is `influence.run` or, without it, fine-tuned by `source`, `target`, `augmentation`
+    and `transfer`; with `influence.compare`, a second one differs in the source alone. Raises
+    UserError if the data or source have changed since a run was fine-tuned.
     """
     chosen = experiment.influence
     if chosen.run is None:
@@ -132,7 +132,7 @@ def explained(experiment: Experiment, workdir: epath.Path) -> list[Finetuned]:
 
 
 def of_settings(settings: Experiment, workdir: epath.Path) -> Finetuned:
-    """The fine-tuning that `workdir` holds of these settings, or a new one."""
+    """Return the fine-tuning in `workdir` with these settings, or a new one."""
     job = prepare(settings)
     if not is_network(_network_of(job, workdir)):
         _require_no_older(settings, workdir)
@@ -140,7 +140,7 @@ def of_settings(settings: Experiment, workdir: epath.Path) -> Finetuned:
 
 
 def of_job(job: Job, workdir: epath.Path) -> Finetuned:
-    """The fine-tuning that `workdir` holds of a job, or a new one."""
+    """Return the fine-tuning in `workdir` of a job, or a new one."""
     directory = _network_of(job, workdir)
     if is_network(directory):
         print(f"run {job.run} is explained: {job.describe()}")
@@ -154,7 +154,7 @@ def _network_of(job: Job, workdir: epath.Path) -> epath.Path:
 
 
 def _of_run(run: str) -> Finetuned:
-    """A finished fine-tuning by its work directory or its network's."""
+    """Load a finished fine-tuning by its work directory or its network's."""
     network = load_source(run)
     provenance = network.provenance
     if provenance.get("kind") != "fine-tuned":
@@ -181,9 +181,9 @@ def _require_no_older(settings: Experiment, workdir: epath.Path) -> None:
         provenance = Network.load(directory).provenance
         try:
             older = freeze(provenance["settings"])
-        except (KeyError, UserError):  # another version's settings, so not these
+        except (KeyError, UserError):  # another version's settings, so different ones
             continue
-        # Label noise makes other images of the same settings, and says so.
+        # Label noise changes the data under the same settings, and is recorded in them.
         noise = older.influence.flip_labels
         if not noise and older.fingerprint() == settings.fingerprint():
             raise _changed(f"{directory} was fine-tuned with these settings", settings)

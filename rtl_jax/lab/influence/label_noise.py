@@ -1,4 +1,4 @@
-"""Wrong labels made on purpose, to see how many of them a ranking finds."""
+"""Label noise: labels flipped on purpose, to measure how many of them a ranking finds."""
 
 import random
 
@@ -8,9 +8,9 @@ import numpy as np
 def flip_labels(
     labels: np.ndarray, share: float, num_classes: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(labels with `share` of them replaced by another class, which ones: bool [N]).
+    """Replace a `share` of labels by other classes; return the labels and which, bool [N].
 
-    Images and new classes are drawn uniformly by `seed`; at least one is flipped.
+    Images and new classes are drawn uniformly by `seed`; at least one label is flipped.
     """
     draw = random.Random(seed)
     flipped = np.zeros(len(labels), bool)
@@ -20,6 +20,6 @@ def flip_labels(
 
 
 def recall(flipped: np.ndarray, ranking: np.ndarray, inspected: float) -> float:
-    """Percent of the flipped that are among the first `inspected` percent of a ranking [N]."""
+    """Return the percentage of flipped labels in the first `inspected` percent of a ranking [N]."""
     first = ranking[: round(len(ranking) * inspected / 100)]
     return 100 * int(flipped[first].sum()) / int(flipped.sum())

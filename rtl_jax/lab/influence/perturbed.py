@@ -1,4 +1,4 @@
-"""Training images that are changed to raise the loss of a test image: found, listed and drawn."""
+"""Training images perturbed to raise the loss of a test image: search, list and figure."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ class PerturbedPairs(NamedTuple):
     """Pairs of a training and a test image, by their rows, each [P].
 
     originals, images: the training images before and after, float [P, S, S, 3] in [0, 1].
-    changes: the predicted changes of the test images' losses (nats).
+    changes: the predicted changes in the test images' losses (nats).
     """
 
     train: np.ndarray
@@ -41,7 +41,7 @@ def perturb_best(
     test: Examples,
     pairs: tuple[np.ndarray, np.ndarray],
 ) -> PerturbedPairs:
-    """Change the training images of `pairs`, rows of training and test images, as settings say."""
+    """Perturb the training images of `pairs`, rows of training and test images."""
     rows, tests = pairs
     chosen = one.job.training_images.take(rows)
     size = one.job.experiment.target.image_size
@@ -58,7 +58,7 @@ def perturb_best(
 def write_perturbed(
     path: epath.Path, every: Mapping[str, tuple[Finetuned, PerturbedPairs]]
 ) -> None:
-    """A CSV line for each source and pair; images by their indices in the data set's halves."""
+    """Write a CSV line per source and pair, with images' indices in the data set's halves."""
     parts = []
     for name, (one, pairs) in every.items():
         job = one.job
@@ -80,8 +80,10 @@ def write_perturbed(
 
 
 def draw_perturbed(path: epath.Path, every: Mapping[str, tuple[Finetuned, PerturbedPairs]]) -> None:
-    """Test images, and under each, source by source, its training image before and after, and the
-    change, from its most negative value (black) to its most positive (white)."""
+    """Draw test images and, below each, every source's training image before and after.
+
+    A third image shows the change, scaled by its largest magnitude: grey is 0, white positive.
+    """
     first, pairs = next(iter(every.values()))
     test, names = first.job.test_images, first.job.dataset.class_names
     figure, grid = subplots(1.1 * len(pairs.test) + 0.4, 1.25 * (1 + 3 * len(every)),

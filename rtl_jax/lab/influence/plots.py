@@ -1,4 +1,4 @@
-"""The paper's figures of influence, and those of wrong labels."""
+"""The paper's figures on influence, and those of wrong labels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from etils import epath
 from rtl_jax.data import ImageSet
 from rtl_jax.lab.plotting import save, subplots
 
-_CELLS = 400  # the most rows and columns of a drawn matrix; more are averaged
+_CELLS = 400  # maximum rows and columns of a drawn matrix; more are averaged
 
 
 def draw_examples(
@@ -21,10 +21,10 @@ def draw_examples(
     best: Mapping[str, np.ndarray],
     class_names: Sequence[str],
 ) -> None:
-    """Figure 6: test images at the rows `shown` [S], and under each, source by source, its most
-    influential training images; `best` has the rows [S, k] of each source's.
+    """Draw Figure 6: test images and, below each, every source's most influential training images.
 
-    Each training image is framed in green if its label is the test image's, else in red.
+    `shown` [S] are rows of test images, and `best` has each source's rows [S, k] of training
+    images. A training image is framed in green if its label is the test image's, else in red.
     """
     sources = [(name, rank) for name, rows in best.items() for rank in range(rows.shape[1])]
     height = 1 + len(sources)
@@ -47,8 +47,10 @@ def draw_matrices(
     train_labels: np.ndarray,
     class_names: Sequence[str],
 ) -> None:
-    """Figure 7a: the scores [T, n] of each source, divided by their matrix norm, with test and
-    training images sorted by label; darker is larger."""
+    """Draw Figure 7a: the scores [T, n] of each source, divided by their matrix norm.
+
+    Test and training images are sorted by label; darker is larger.
+    """
     figure, grid = subplots(4.6 * len(scores) + 0.4, 4.4, 1, len(scores))
     rows, columns = (np.argsort(labels, kind="stable") for labels in (test_labels, train_labels))
     for axes, (name, values) in zip(grid[0], scores.items(), strict=True):
@@ -66,8 +68,11 @@ def draw_matrices(
 
 
 def draw_matches(path: epath.Path, matches: Mapping[str, np.ndarray], chance: float) -> None:
-    """Figure 7b: percent of test images whose k-th most influential training image has their
-    label, against k, for each source; `chance` is what a random training image does."""
+    """Draw Figure 7b: how often the k-th most influential image has the test image's label.
+
+    It shows the percentage of test images against k, for each source; `chance` is the percentage
+    for a random training image.
+    """
     figure, grid = subplots(5, 3.5)
     axes = grid[0][0]
     for name, values in matches.items():
@@ -88,8 +93,10 @@ def draw_suspects(
     predictions: Sequence[str],
     flipped: np.ndarray | None,
 ) -> None:
-    """Training images, the most suspicious first, titled with label and prediction; framed in red
-    where the label was flipped on purpose."""
+    """Draw training images, the most suspicious first, titled with label and prediction.
+
+    Those whose labels were flipped on purpose are framed in red.
+    """
     columns = 8
     lines = -(-len(images) // columns)
     figure, grid = subplots(1.3 * columns, 1.6 * lines, lines, columns)
@@ -104,7 +111,7 @@ def draw_suspects(
 
 
 def draw_recall(path: epath.Path, rows: pd.DataFrame) -> None:
-    """Share of the flipped labels that are found against the share of images inspected."""
+    """Plot the share of flipped labels found against the share of images inspected."""
     figure, grid = subplots(5, 3.5)
     axes = grid[0][0]
     for method, group in rows.groupby("method", sort=False):
@@ -121,13 +128,13 @@ def draw_recall(path: epath.Path, rows: pd.DataFrame) -> None:
 
 
 def label_lines(grid: np.ndarray, lines: Sequence[str]) -> None:
-    """Say on the left what each line of images shows."""
+    """Label each line of images on the left."""
     for row, text in zip(grid, lines, strict=True):
         row[0].set_ylabel(text)
 
 
 def image(axes: Any, pixels: np.ndarray, title: str, frame: str | None = None) -> None:
-    """Draw uint8 pixels [H, W, 1 or 3] with a title and, in a colour, a frame."""
+    """Draw uint8 pixels [H, W, 1 or 3] with a title and, if a colour is given, a frame."""
     grey = pixels.shape[-1] == 1
     axes.imshow(pixels[..., 0] if grey else pixels, cmap="gray", vmin=0, vmax=255)
     axes.set_title(title, fontsize=7)
@@ -138,7 +145,7 @@ def image(axes: Any, pixels: np.ndarray, title: str, frame: str | None = None) -
 
 
 def _averaged(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The matrix in that order, averaged to at most _CELLS a side; one band of rows at a time."""
+    """Reorder a matrix and average it to at most _CELLS a side, one band of rows at a time."""
     bands = np.array_split(rows, min(len(rows), _CELLS))
     edges = np.linspace(0, len(columns), min(len(columns), _CELLS) + 1).astype(int)
     means = [np.add.reduceat(values[np.sort(band)].mean(0)[columns], edges[:-1]) for band in bands]
@@ -148,7 +155,7 @@ def _averaged(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.n
 def _label_ticks(
     set_ticks: Any, labels: np.ndarray, class_names: Sequence[str], **text: Any
 ) -> None:
-    """Class names in the middle of each class's part of [0, 1]; none if there are many."""
+    """Put class names in the middle of each class's part of [0, 1], unless there are many."""
     counts = np.bincount(labels, minlength=len(class_names)) / len(labels)
     middles = np.cumsum(counts) - counts / 2
     few = len(class_names) <= 20

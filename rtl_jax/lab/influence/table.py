@@ -1,11 +1,13 @@
-"""The table of what influence has found."""
+"""The table of influence."""
 
 import pandas as pd
 
 
 def summarize(rows: pd.DataFrame) -> str:
-    """How often the most influential training images have the test image's label; or, of labels
-    that were flipped, how many are found."""
+    """Tabulate how often influential training images share the test image's label.
+
+    With flipped labels, tabulate how many each ranking finds.
+    """
     if rows["recall"].notna().any():
         table = rows.pivot(index="inspected", columns="method", values="recall")
         lines = [f"{'inspected':>10}" + "".join(f"{name:>12}" for name in table.columns)]

@@ -1,4 +1,4 @@
-"""The task `influence`, by its question."""
+"""The task `influence`, dispatched by its question."""
 
 import pandas as pd
 from etils import epath
@@ -11,5 +11,5 @@ _QUESTIONS = {"predictions": explain_predictions, "wrong_labels": find_wrong_lab
 
 
 def run_influence(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
-    """Answer `influence.question` and return the rows; raise UserError as it does."""
+    """Answer `influence.question` and return the rows; raise UserError for user-fixable errors."""
     return _QUESTIONS[experiment.influence.question](experiment, workdir)

@@ -1,7 +1,7 @@
 """The question 'wrong_labels': training images ranked by their influence on themselves.
 
-Self-influence, g^T H^-1 g, is how much an image's own loss would rise without it: large for one
-that the others do not predict, as images with a wrong label are.
+Self-influence, g^T H^-1 g, is how much an image's own loss would rise without it. It is large for
+images that the others do not predict, such as those with a wrong label.
 """
 
 import dataclasses
@@ -32,10 +32,10 @@ SUSPECTS = 32  # images in the figure
 
 
 def find_wrong_labels(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
-    """Rank the training images; the most suspicious come first in WORKDIR/runs/RUN.
+    """Rank the training images by how suspicious their labels are; return the rows.
 
-    training_images.csv lists all of them, suspects.png shows the first. With
-    `influence.flip_labels` a share of labels is made wrong before fine-tuning, and the rows say
+    In WORKDIR/runs/RUN, training_images.csv lists all of them and suspects.png shows the most
+    suspicious. `influence.flip_labels` flips a share of labels before fine-tuning, and the rows say
     what share of these each ranking finds. Raises UserError for user-fixable errors.
     """
     workdir, started = absolute(workdir), time.monotonic()
@@ -62,15 +62,17 @@ def find_wrong_labels(experiment: Experiment, workdir: epath.PathLike) -> pd.Dat
 
 
 class RankedLabels(NamedTuple):
-    """The training images as the head sees them, and what each method ranks them by, [N]: the
-    larger, the more suspicious."""
+    """The training images as the head sees them, and each method's values, [N].
+
+    Larger values are more suspicious.
+    """
 
     train: Examples
     values: dict[str, np.ndarray]
 
 
 def _with_label_noise(experiment: Experiment, workdir: epath.Path) -> tuple[Finetuned, np.ndarray]:
-    """Fine-tune on the subset with some labels flipped; that, and which ones, bool [N]."""
+    """Fine-tune with some labels flipped; return the fine-tuning and which ones, bool [N]."""
     if experiment.influence.run is not None:
         raise UserError(
             "influence.run: expected none with influence.flip_labels, for labels are flipped "
@@ -132,7 +134,7 @@ def _rows(
 def suspects(
     one: Finetuned, ranked: RankedLabels, flipped: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """The training images, the most suspicious first; `image` counts in the data set's own."""
+    """Tabulate training images, the most suspicious first; `image` indexes the data set's half."""
     train, job = ranked.train, one.job
     names = np.array(job.dataset.class_names)
     columns = {
@@ -150,7 +152,7 @@ def suspects(
 
 
 def image_files(job: Job) -> list[str] | None:
-    """The file of each training image, where the data set is a folder or a list of them."""
+    """Return each training image's file, or None unless the data set is a folder or a list."""
     pairs = training_files(job.experiment.target.dataset)
     if pairs is None:
         return None

@@ -1,8 +1,8 @@
-"""Accuracy with its interval, and beside it what it takes to judge it where classes differ in size.
+"""Accuracy with its interval, and the references that it needs if classes differ in size.
 
-N images, C classes. Always naming the largest class scores its share of the images, so accuracy
-says nothing until it exceeds that; balanced accuracy, the mean over classes, is 100 / C of every
-guess that does not look at the image.
+There are N images and C classes. Always naming the largest class scores its share of the images, so
+accuracy says nothing until it exceeds that; balanced accuracy, the mean over classes, is 100 / C
+for every guess that does not look at the image.
 """
 
 import dataclasses
@@ -17,19 +17,22 @@ from rtl_jax.lab.statistics import CONFIDENCE, wilson_interval
 
 
 def balanced_mean(hits: np.ndarray, labels: np.ndarray) -> float:
-    """The mean over classes of the mean of hits, [N] in [0, 1], of classes that have an image."""
+    """Return the mean of hits, [N] in [0, 1], averaged over the classes that have an image."""
     return float(np.mean(_by_class(hits, labels)[0]))
 
 
 def _by_class(hits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of each class's hits, and its images."""
+    """Return the mean of each class's hits and its number of images, for classes with images."""
     counts = np.bincount(labels)
     there = counts > 0
     return np.bincount(labels, weights=hits)[there] / counts[there], counts[there]
 
 
 def _exact_intervals(right: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Clopper and Pearson's 95 % intervals in percent; hits of several seeds may be fractions."""
+    """Return Clopper and Pearson's 95 % intervals in percent.
+
+    With several seeds, `right` may be fractional.
+    """
     tail, wrong = (1 - CONFIDENCE) / 2, images - right
     lows = np.where(right > 0, betaincinv(np.where(right > 0, right, 1), wrong + 1, tail), 0)
     highs = np.where(wrong > 0, betaincinv(right + 1, np.where(wrong > 0, wrong, 1), 1 - tail), 1)
@@ -47,23 +50,23 @@ class Accuracy:
 
     @classmethod
     def of(cls, hits: np.ndarray) -> "Accuracy":
-        """The accuracy of hits in [0, 1], [N], one image or more."""
+        """Compute the accuracy of hits in [0, 1], [N], of one image or more."""
         return cls.counted(float(hits.sum()), len(hits))
 
     @classmethod
     def counted(cls, right: float, images: int) -> "Accuracy":
-        """From the number of correct images among all, one or more."""
+        """Compute the accuracy from the number of correct images among all, one or more."""
         percent = 100 * right / images
         return cls(percent, *wilson_interval(percent, images), images)
 
     @classmethod
     def balanced(cls, hits: np.ndarray, labels: np.ndarray) -> "Accuracy":
-        """The mean over classes, from hits in [0, 1], [N], and int labels, [N].
+        """Compute the mean over classes, from hits in [0, 1], [N], and int labels, [N].
 
-        Its interval puts the classes' exact ones (Clopper and Pearson's) together: what lies
-        between their ends and the classes' own accuracies, times 1 / C, is added in squares (MOVER;
-        Zou and Donner, Statistics in Medicine 2008). So a class of few images widens it even where
-        all are right; with Wilson's, one hit in five by chance would pass for more than that.
+        Its interval combines the exact ones (Clopper and Pearson's) of the classes: the distances
+        of their ends from the classes' accuracies, times 1 / C, are added in quadrature (MOVER; Zou
+        and Donner, Statistics in Medicine 2008). A class with few images thus widens it even if all
+        are correct; with Wilson's intervals, one hit in five by chance would pass for more.
         """
         means_C, counts_C = _by_class(hits, labels)
         lows_C, highs_C = _exact_intervals(means_C * counts_C, counts_C)
@@ -74,10 +77,10 @@ class Accuracy:
         return cls(percent, max(percent - below, 0), min(percent + above, 100), len(hits))
 
     def with_more(self, curve: LearningCurve | None, size: int) -> "Accuracy":
-        """The accuracy of networks trained on `size` images, not the learning curve's last size.
+        """Extrapolate to networks trained on `size` images, from the learning curve's last size.
 
-        That is a share of a doubling, in logarithms, and brings that share of what a doubling
-        would. Both uncertainties are added in squares. Without a curve nothing is known of it.
+        The gain of a doubling is scaled by the share of a doubling that this is, in logarithms, and
+        both uncertainties are added in quadrature. Without a curve, the accuracy is unchanged.
         """
         if curve is None:
             return self
@@ -93,9 +96,9 @@ class Accuracy:
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """Accuracy and balanced accuracy on some images, and what guessing scores there, in percent.
+    """Accuracy and balanced accuracy on some images, and the score of guessing, in percent.
 
-    `largest_share` is of the class `largest`: the accuracy of always naming it.
+    `largest_share` is the accuracy of always naming the class `largest`.
     """
 
     accuracy: Accuracy
@@ -106,7 +109,7 @@ class Measurement:
 
     @classmethod
     def of(cls, hits: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> "Measurement":
-        """From hits in [0, 1], [N], and int labels, [N], of one image or more."""
+        """Compute all from hits in [0, 1], [N], and int labels, [N], of one image or more."""
         counts = np.bincount(labels)
         largest = int(counts.argmax())
         return cls(
@@ -118,17 +121,17 @@ class Measurement:
         )
 
     def reference(self) -> str:
-        """What is said beside accuracy."""
+        """Return what to report alongside accuracy."""
         return (
             f"balanced accuracy, the mean over classes: {self.balanced}; always naming the largest "
             f"class, {self.largest}, would score {self.largest_share:.1f} %"
         )
 
     def verdict(self, expected: Accuracy | None = None) -> str | None:
-        """A sentence where nothing better than guessing has been shown; None where it has.
+        """Return a sentence if nothing better than guessing has been shown, else None.
 
-        That is where the interval of accuracy, or of the accuracy `expected` of another number of
-        training images, does not lie above the largest class's share.
+        That is the case unless the intervals of accuracy and of `expected`, the accuracy for
+        another number of training images, lie above the largest class's share.
         """
         lows = [each.low for each in (self.accuracy, expected) if each is not None]
         if min(lows) > self.largest_share:

@@ -1,4 +1,4 @@
-"""The choice among candidates, and what accuracy it may be expected to have."""
+"""The choice among candidates, and its accuracy without selection bias."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,21 +9,21 @@ from rtl_jax.lab.my_images.held_out import HeldOut
 
 
 def choose(candidates: Sequence[HeldOut], margin: float) -> HeldOut:
-    """The simplest candidate that is at most `margin` points of percent behind the best.
+    """Choose the simplest candidate that is at most `margin` percentage points behind the best.
 
-    The best has the greatest balanced accuracy, which cannot be had by guessing as accuracy can
-    where one class has most of the images. Simpler is with fewer blocks, and then by a source that
-    is named earlier. Heads, rates and epochs are not simpler than one another: of one source and
-    number of blocks the best is taken.
+    The best has the highest balanced accuracy, which, unlike accuracy, is not raised by guessing
+    the class with the most images. A candidate is simpler with fewer blocks, then with a source
+    that is named earlier. Heads, rates and epochs do not differ in simplicity: for the chosen
+    source and number of blocks, the best are taken.
     """
     return candidates[_choice(candidates, [each.balanced_accuracy for each in candidates], margin)]
 
 
 def honest_hits(candidates: Sequence[HeldOut], margin: float) -> np.ndarray:
-    """Hits [N] where each fold is told by the candidate that the other folds would have chosen.
+    """Return hits [N], each fold's by the candidate that the other folds would have chosen.
 
-    The best of several by their results looks better than it is; here the images that measure
-    accuracy have no say in the choice.
+    The best of several by their results looks better than it is; here, the images that measure
+    accuracy have no influence on the choice.
     """
     found = np.empty(len(candidates[0].labels))
     for inside, chosen in honest_choices(candidates, margin):
@@ -34,7 +34,7 @@ def honest_hits(candidates: Sequence[HeldOut], margin: float) -> np.ndarray:
 def honest_choices(
     candidates: Sequence[HeldOut], margin: float
 ) -> Iterator[tuple[np.ndarray, HeldOut]]:
-    """For each fold, its images, bool [N], and the candidate that the others would have chosen."""
+    """Yield each fold's images, bool [N], and the candidate that the others would have chosen."""
     folds, labels = candidates[0].folds, candidates[0].labels
     hits_MN = np.stack([each.hits for each in candidates])
     for fold in np.unique(folds):
@@ -52,14 +52,14 @@ def _choice(candidates: Sequence[HeldOut], accuracies: Sequence[float], margin: 
 
 
 def group(one: HeldOut) -> tuple[str, int]:
-    """Source and blocks, in which candidates of one kind agree."""
+    """Return the source and number of blocks, between which candidates differ in simplicity."""
     return one.source, one.blocks
 
 
 def best_of_kinds(candidates: Sequence[HeldOut]) -> list[HeldOut]:
-    """The best candidate of each source, number of blocks and head, at any rate and epochs.
+    """Return the best candidate of each source, number of blocks and head, at any rate and epochs.
 
-    Their order is that of the candidates.
+    They keep the candidates' order.
     """
     found: dict[tuple[str, int, str], HeldOut] = {}
     for each in candidates:

@@ -21,19 +21,17 @@ from rtl_jax.runtime.progress import bar
 
 
 class Usual(NamedTuple):
-    """What is tried where the settings do not say: blocks, seeds, and how the head of what trains
-    blocks begins.
-    """
+    """Default axes of the comparison: blocks, seeds, and initial heads if blocks train."""
 
     blocks: tuple[int, ...]
     seeds: int
     starts: tuple[str, ...]
 
 
-# What a fitted head at the start brings, and what it costs, is in docs/training.md.
+# docs/training.md has the benefit and the cost of starting from a fitted head.
 ON_CPU = Usual((0, 1), 1, ("sgd",))
 ON_ACCELERATOR = Usual((0, 1, 2, 3), 3, ("sgd", "logistic"))
-# Of a head alone, which costs little: how it is fitted, and learning rates, times the settings'.
+# For a head alone, which is cheap: how it is fitted, and factors for the settings' learning rate.
 ALONE = ("ridge", "logistic", "sgd")
 RATES = (1.0, 3.0, 10.0)
 
@@ -41,10 +39,11 @@ RATES = (1.0, 3.0, 10.0)
 def grids(
     experiment: Experiment, survey: Survey, dataset: str
 ) -> tuple[list[Experiment], BatchPlan]:
-    """The sweeps that compare on a survey's pictures, the data set, and how they are divided.
+    """Return the sweeps that compare candidates on a survey's pictures, and the batch plan.
 
-    Heads that are solved for, those that are trained, and blocks: each with the axes that matter
-    to it. Where settings name heads or rates, these are tried.
+    There is one for heads that are solved for, one for heads that are trained, and one for blocks,
+    each with the axes that matter to it. Heads or rates named in the settings replace the defaults.
+    `dataset` is the pictures' data set.
     """
     counts = survey.counts()
     images = sum(counts.values())
@@ -93,13 +92,13 @@ def _heads_alone(everything: Experiment) -> list[Experiment]:
 
 
 def _heads(experiment: Experiment, usual: Sequence[str]) -> tuple[str, ...]:
-    """The heads named by the settings, or else those that are usual."""
+    """Return the heads named in the settings, or else the usual ones."""
     one = experiment.transfer.head_fit
     return experiment.sweep.head_fits or ((one,) if one != "sgd" else tuple(usual))
 
 
 def _may_be_solved(experiment: Experiment) -> bool:
-    """Whether the training has nothing that a head alone, solved for, cannot have."""
+    """Whether the training's settings are all valid for a head that is solved for."""
     try:
         experiment.transfer.replace(blocks=0, head_fit="ridge")
     except UserError:
@@ -113,7 +112,7 @@ def _with(experiment: Experiment, **axes: object) -> Experiment:
 
 
 def compare(settings: Sequence[Experiment], workdir: epath.Path) -> pd.DataFrame:
-    """The rows of all grids."""
+    """Run all grids and return their rows."""
     works = shares([plan(one, workdir).works().values() for one in settings])
     with bar("comparing", sum(works), leave=True, unit="") as progress:
         found = []
@@ -124,7 +123,7 @@ def compare(settings: Sequence[Experiment], workdir: epath.Path) -> pd.DataFrame
 
 
 def of_choice(settings: Experiment, chosen: HeldOut) -> Experiment:
-    """The settings of one fine-tuning as the chosen candidate's, whose schedule may be longer."""
+    """Return the chosen candidate's settings; its schedule may be longer than its training."""
     candidate, transfer = chosen.candidate, settings.transfer
     changes: dict[str, object] = {"blocks": candidate.blocks, "head_fit": candidate.head_fit}
     if candidate.learning_rate is not None:
@@ -148,10 +147,10 @@ def of_choice(settings: Experiment, chosen: HeldOut) -> Experiment:
 def curve(
     settings: Experiment, chosen: HeldOut, divided: BatchPlan, workdir: epath.Path
 ) -> LearningCurve | None:
-    """The chosen candidate, whose settings these are, on smaller parts of the folds; None where
-    three sizes are not there.
+    """Fit the learning curve of the chosen candidate, given its settings, on parts of the folds.
 
-    All epochs of its schedule train, as they did in the comparison, whose runs thus count.
+    Its whole schedule is trained, so that the comparison's runs are reused. Returns None for fewer
+    than three sizes.
     """
     sizes = (*divided.smaller, divided.num_images)
     if len(sizes) < learning_curve.LEAST:
@@ -166,7 +165,7 @@ def curve(
 
 
 def _by_size(rows: pd.DataFrame) -> dict[int, pd.Series]:
-    """Accuracies by number of images, and then by seed and fold."""
+    """Return accuracies by number of images, then by seed and fold."""
     return {
         int(size): part.set_index(["seed", "fold"])["accuracy"]
         for size, part in rows.groupby("num_images")

@@ -1,4 +1,4 @@
-"""The final network of `my_images`: fine-tuned on everything, published, and asked for suspects."""
+"""The final network of `my_images`: training on everything, publication, and suspect labels."""
 
 import dataclasses
 
@@ -25,8 +25,8 @@ def train(
 ) -> tuple[Job, Measurement | None]:
     """Fine-tune the choice on all training images, in WORKDIR/final.
 
-    Returns the job and, of a folder that is divided, what was measured on test/. (The rows of
-    another measure the network on what it was trained on: folds are how it is known there.)
+    Returns the job and, if the folder is divided, the measurement on test/. (Otherwise, the rows
+    measure the network on its own training images; the folds provide its accuracy.)
     """
     folds = None if divided else settings.target.folds
     target = dataclasses.replace(settings.target, num_images=None, fold=None, folds=folds)
@@ -43,14 +43,14 @@ def _tested(job: Job, workdir: epath.Path) -> Measurement:
 
 
 def network_of(job: Job, workdir: epath.Path) -> Network:
-    """The final network, before anything is added to it."""
+    """Load the final network, before anything is added to it."""
     return Network.load(workdir / "final" / "runs" / job.run / "network")
 
 
 def publish(
     network: Network, calibration: Calibration, guarantees: Guarantees, workdir: epath.Path
 ) -> epath.Path:
-    """Write the network with what is added to WORKDIR/network, unless it is there already."""
+    """Write the network with calibration and guarantees to WORKDIR/network, unless it is there."""
     provenance = {
         **network.provenance,
         "calibration": calibration.to_dict(),
@@ -59,7 +59,7 @@ def publish(
     destination = workdir / "network"
     if is_network(destination) and Network.load(destination).provenance == provenance:
         return destination
-    # Half a network, of a removal that was interrupted, would be called damaged.
+    # Renamed first: an interrupted removal would leave a damaged network.
     former = workdir / ".former_network"
     if former.exists():
         former.rmtree()
@@ -74,12 +74,12 @@ def publish(
 def suspects(
     job: Job, chosen: HeldOut, temperature: float, workdir: epath.Path
 ) -> tuple[pd.DataFrame, epath.Path]:
-    """Training images, the most suspicious first, and a picture of the first.
+    """Return the training images, the most suspicious first, and a picture of the first ones.
 
-    That is by the probability that the network trained without an image gives to its label: it
-    finds more wrong labels than self-influence, of a network that has learnt them (measured in
-    docs/influence.md). WORKDIR/suspects.csv has both; but of a ridge head, of which influence is
-    not defined, the first alone.
+    They are sorted by the probability that the network trained without an image gives to its label.
+    This finds more wrong labels than self-influence, of a network that has learnt them (measured in
+    docs/influence.md). WORKDIR/suspects.csv has both, except for a ridge head, for which influence
+    is not defined.
     """
     final = of_job(job, workdir / "final")
     if chosen.candidate.solved and chosen.candidate.head_fit == "ridge":
@@ -92,7 +92,7 @@ def suspects(
     names = np.array(job.dataset.class_names)
     table["held_out_prediction"] = names[probabilities[images].argmax(1)]
     table["held_out_probability"] = probabilities[images, chosen.labels[images]]
-    # Stable: what is equally probable stays in the order of self-influence.
+    # Stable: equal probabilities stay in the order of self-influence.
     table = table.sort_values("held_out_probability", kind="stable")
     with complete_or_absent(workdir / "suspects.csv", replace=True) as temporary:
         temporary.write_text(table.to_csv(index=False))
@@ -102,7 +102,7 @@ def suspects(
 
 
 def _described(job: Job) -> pd.DataFrame:
-    """The columns of `wrong_labels.suspects` that say which image it is."""
+    """Return the columns of `wrong_labels.suspects` that identify the image."""
     columns = {
         "row": np.arange(len(job.train_indices)),
         "image": job.train_indices,

@@ -1,4 +1,4 @@
-"""All that the page tells: what was looked over, compared, chosen and measured."""
+"""Everything that the page reports: what was surveyed, compared, chosen and measured."""
 
 import dataclasses
 import os
@@ -20,13 +20,13 @@ from rtl_jax.runtime.paths import printable
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Findings:
-    """What one run of the task has found.
+    """The findings of one run of the task.
 
     `held_out` was measured on held-out images, with the choice repeated without them; `accuracy` is
-    what it makes one expect of the final network, which has more to train on; `tested` was measured
-    on test/, where there is one. `settings` are those of the choice; `suspects` is suspects.csv;
-    `cleanings` is what leaving them out would bring; `robustness`, by radius, is of held-out
-    images.
+    the expectation that follows for the final network, which is trained on more images; `tested`
+    was measured on test/, if there is one. `settings` are those of the choice; `suspects` is
+    suspects.csv; `cleanings` says what leaving them out would bring; `robustness`, by radius, was
+    measured on held-out images.
     """
 
     survey: Survey
@@ -44,20 +44,20 @@ class Findings:
     suspects: pd.DataFrame
     suspects_picture: Path
     cleanings: Cleanings
-    wrong_picture: Path | None  # None: there is no mistake
+    wrong_picture: Path | None  # None: no misclassified images
     robustness: Mapping[float, Accuracy] | None
     network: Path
 
     @property
     def verdict(self) -> str | None:
-        """A sentence where nothing better than guessing has been shown; None where it has."""
+        """A sentence if nothing better than guessing has been shown, else None."""
         return self.held_out.verdict(self.accuracy)
 
     @property
     def size(self) -> int:
-        """Training images of all."""
+        """The number of all training images."""
         return len(self.files)
 
     def short(self, file: Path | str) -> str:
-        """A file's path from the folder that was looked over."""
+        """Return a file's path relative to the surveyed folder."""
         return printable(os.path.relpath(file, self.survey.path))

@@ -1,4 +1,4 @@
-"""How long it will take: steps of every shape are timed here and multiplied."""
+"""Forecast of the run time: steps of every shape are timed on this machine and extrapolated."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from rtl_jax.lab.sweep.measure import measure
 
 
 class BatchPlan(NamedTuple):
-    """How training images are divided: their number in each run, the batch, smaller sizes."""
+    """How training images are batched: their number per run, the batch size, and smaller sizes."""
 
     num_images: int
     batch_size: int
@@ -20,11 +20,11 @@ class BatchPlan(NamedTuple):
 
 
 def batches(least: int, most: int, classes: int) -> BatchPlan:
-    """Whole batches for runs of which the smallest has `least` images, none larger than `most`.
+    """Plan full batches, of at most `most` images, for runs on at least `least` images.
 
-    A run of other shapes is compiled anew, which takes longer than it trains: so all folds train on
-    as many images, a few less than there are, and an eighth, a quarter and half of them, for the
-    learning curve, are whole batches too.
+    New shapes are compiled anew, which takes longer than training. So all folds train on the same
+    number of images, slightly fewer than there are, and an eighth, a quarter and a half of it, for
+    the learning curve, are full batches too.
     """
     pieces = next((each for each in (8, 4, 2) if least // each >= 8), 1)
     number = pieces * math.ceil(least / (pieces * most))
@@ -36,8 +36,8 @@ def batches(least: int, most: int, classes: int) -> BatchPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Forecast:
-    """Seconds of the comparison, of the learning curve and the final network at the dearest
-    candidate, and of compiling it all."""
+    """Seconds of the comparison, of compilation, and of the learning curve and the final network
+    for the most expensive candidate."""
 
     comparison: float
     curve: float
@@ -45,7 +45,7 @@ class Forecast:
     compilation: float
 
     def describe(self) -> str:
-        """What will be done and how long it takes."""
+        """Describe the stages and how long they take."""
         total = self.comparison + self.curve + self.final + self.compilation
         minutes = max(round(total / 60), 1)
         return (
@@ -57,11 +57,10 @@ class Forecast:
 
 
 def forecast(cells: Sequence[Cell], smaller: Sequence[int]) -> Forecast:
-    """Time a step of each source and number of blocks; UserError as `load`.
+    """Forecast the cells' run time from a timed step of each program; UserError as `load_inputs`.
 
-    A head that is solved for is counted by what it is tested on.
-
-    Most of what that takes is compilation, which the work itself does about once more.
+    A head that is solved for counts only with its evaluation. Most of the time that this takes is
+    compilation, which the work itself repeats about once.
     """
     started = time.monotonic()
     pairs: dict[str, Inputs] = {}

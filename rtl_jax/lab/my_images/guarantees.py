@@ -1,4 +1,4 @@
-"""What the final network keeps for prediction sets and outliers, and how well they did."""
+"""Data for the final network's prediction sets and outlier p-values, and how well these do."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from rtl_jax.lab.my_images.held_out import HeldOut
 from rtl_jax.lab.predict.calibration import fit_temperature
 from rtl_jax.models.network import Network
 
-COVERAGES = (0.8, 0.9, 0.95)  # that the page has
-FLAGGED = 0.05  # a share of images, for outliers
+COVERAGES = (0.8, 0.9, 0.95)  # on the page
+FLAGGED = 0.05  # the p-value at which outliers are flagged
 
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-    """How many sets held the true class, and of how many classes they were on average.
+    """How many prediction sets contained the true class, and their mean size.
 
-    `asked` is in [0, 1]; `least` the smallest coverage of a class, in percent.
+    `asked` is in [0, 1]; `least` is the smallest coverage of any class, in percent.
     """
 
     asked: float
@@ -34,7 +34,7 @@ class Coverage:
 
     @classmethod
     def of(cls, asked: float, by_class: bool, sets: np.ndarray, labels: np.ndarray) -> "Coverage":
-        """From sets, bool [N, C], and labels, int [N]."""
+        """Measure the coverage of sets, bool [N, C], given labels, int [N]."""
         hits = sets[np.arange(len(labels)), labels]
         least = min(float(hits[labels == one].mean()) for one in np.unique(labels))
         held = Accuracy.of(hits)
@@ -43,8 +43,10 @@ class Coverage:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """Coverage of held-out pictures, and, of a folder with test/, what the final network does
-    there: its coverage, and the share that is flagged at a p-value of `FLAGGED`, by score."""
+    """Coverage of held-out pictures and, if the folder has test/, the final network's results.
+
+    The latter are coverage and, by score, the share flagged as outliers at a p-value of `FLAGGED`.
+    """
 
     held_out: list[Coverage]
     tested: list[Coverage] | None = None
@@ -52,10 +54,10 @@ class Measured:
 
 
 def collect(job: Job, network: Network, chosen: HeldOut, temperature: float) -> Guarantees:
-    """What the final network keeps: held-out scores at its temperature, and frozen features.
+    """Collect the held-out scores at the network's temperature, and features of frozen layers.
 
-    Features are of the deepest split point that nothing trained here lies before, where all
-    folds' networks and the final one are the same function; none where all blocks train.
+    The features are taken at the deepest split point with only frozen layers before it, where the
+    folds' networks and the final one agree; there are none if all blocks train.
     """
     images = job.training_images.images
     images = images[references(len(images))]
@@ -77,9 +79,9 @@ def collect(job: Job, network: Network, chosen: HeldOut, temperature: float) -> 
 def held_out_coverage(
     candidates: Sequence[HeldOut], margin: float, score: Score, images: np.ndarray
 ) -> list[Coverage]:
-    """The coverage of each fold's images by what the other folds say, for all of `COVERAGES`.
+    """Measure the coverage of each fold's images by the other folds' sets, for all `COVERAGES`.
 
-    The choice among candidates, the temperature and the scores are the other folds'. `images`
+    The choice among candidates, the temperature and the scores come from the other folds. `images`
     are uint8 [N, H, W, C].
     """
     uniforms, labels = uniforms_of(images), candidates[0].labels
@@ -101,7 +103,7 @@ def held_out_coverage(
 
 
 def measure(job: Job, network: Network, candidates: Sequence[HeldOut], divided: bool) -> Measured:
-    """How well they did: on held-out pictures, and where there is a test/ on its pictures."""
+    """Measure the guarantees on held-out pictures and, if `divided`, on those of test/."""
     settings = job.experiment.my_images
     held_out = held_out_coverage(
         candidates, settings.margin, Score(settings.set_score), job.dataset.train.images

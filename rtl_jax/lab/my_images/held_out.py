@@ -1,7 +1,7 @@
-"""Held-out predictions: every fold of a cross-validation, joined.
+"""Held-out predictions, joined over the folds of a cross-validation.
 
-N training images, C classes, S seeds. Each image is in one fold, and its logits are those of the
-networks that trained on the other folds.
+There are N training images, C classes and S seeds. Each image is in one fold, and its logits are
+those of the networks trained on the other folds.
 """
 
 import dataclasses
@@ -19,9 +19,9 @@ from rtl_jax.lab.sweep.cells import logits_path
 
 
 class Candidate(NamedTuple):
-    """What is compared: a source, and how it is fine-tuned.
+    """A candidate of the comparison: a source, and how it is fine-tuned.
 
-    A head that is solved for and trains no further has no rate, and no epochs.
+    A head that is solved for and not trained further has no learning rate and no epochs.
     """
 
     source: str
@@ -37,7 +37,7 @@ class Candidate(NamedTuple):
 
     @property
     def training(self) -> str:
-        """How it is trained, in words."""
+        """A description of how it is trained."""
         if self.solved:
             return f"{self.head_fit} head"
         if self.learning_rate is None:
@@ -55,7 +55,7 @@ class Candidate(NamedTuple):
 class HeldOut:
     """One candidate's predictions: labels and folds int [N], logits [S, N, C].
 
-    `spanned` are the epochs of its learning rate's schedule, of which it may take the first alone.
+    `spanned` is the length of its learning rate schedule in epochs; it may stop earlier.
     """
 
     candidate: Candidate
@@ -66,27 +66,27 @@ class HeldOut:
 
     @property
     def name(self) -> str:
-        """What a page calls it."""
+        """The candidate's name on the page."""
         return str(self.candidate)
 
     @property
     def source(self) -> str:
-        """What it was fine-tuned from."""
+        """The source that was fine-tuned."""
         return self.candidate.source
 
     @property
     def blocks(self) -> int:
-        """How many blocks train beside the head."""
+        """The number of blocks trained in addition to the head."""
         return self.candidate.blocks
 
     @property
     def hits(self) -> np.ndarray:
-        """The share of seeds that name each image rightly, float [N]."""
+        """The share of seeds that classify each image correctly, float [N]."""
         return (self.logits.argmax(-1) == self.labels).mean(0)
 
     @property
     def accuracy(self) -> float:
-        """Percent of the images, over all seeds."""
+        """Accuracy in percent, over all seeds."""
         return 100 * float(self.hits.mean())
 
     @property
@@ -101,7 +101,7 @@ class HeldOut:
 
     @property
     def balanced_by_fold(self) -> pd.Series:
-        """What each fold adds to balanced accuracy, times the number of folds: their mean is it.
+        """Each fold's contribution to balanced accuracy, scaled so that their mean equals it.
 
         A fold may lack a class, and then has no balanced accuracy of its own.
         """
@@ -118,12 +118,12 @@ class HeldOut:
         return every, np.tile(self.labels, seeds), np.tile(self.folds, seeds)
 
     def probabilities(self, temperature: float) -> np.ndarray:
-        """Probabilities of the classes, [N, C], by the first seed's networks."""
+        """Return the class probabilities, [N, C], of the first seed's networks."""
         return softmax(np.asarray(self.logits[0], np.float64) / temperature, axis=1)
 
 
 def candidates_of(rows: pd.DataFrame) -> list[Candidate]:
-    """The candidate that each row of a comparison is an evaluation of."""
+    """Return the candidate that each row of a comparison evaluates."""
     found = []
     columns = ["source", "blocks", "head_fit", "learning_rate", "epoch"]
     for source, blocks, head_fit, rate, epoch in rows[columns].itertuples(index=False):
@@ -133,12 +133,12 @@ def candidates_of(rows: pd.DataFrame) -> list[Candidate]:
 
 
 def gather(rows: pd.DataFrame, workdir: epath.Path) -> list[HeldOut]:
-    """The candidates among a comparison's last rows; all have the same images.
+    """Gather the candidates from a comparison's last rows; all have the same images.
 
-    Each evaluation on the way of a training is one, for as many epochs. Those with fewer blocks
-    come first, and then sources in the rows' order.
+    Each evaluation during a training is a candidate with that many epochs. Candidates are sorted by
+    number of blocks, then by source, in the rows' order.
 
-    Raises UserError where the logits of a run are missing or damaged.
+    Raises UserError if the logits of a run are missing or damaged.
     """
     ordered = rows.assign(rate=rows["learning_rate"]).sort_values("blocks", kind="stable")
     solved = (ordered["blocks"] == 0) & (ordered["head_fit"] != "sgd")
@@ -151,8 +151,7 @@ def gather(rows: pd.DataFrame, workdir: epath.Path) -> list[HeldOut]:
 
 
 def _gather(rows: pd.DataFrame, workdir: epath.Path) -> Iterator[HeldOut]:
-    """A candidate for each of the epochs after which runs, alike but for seed and fold, were
-    tested."""
+    """Yield a candidate for each tested epoch of runs that differ only in seed and fold."""
     last = candidates_of(rows)[0]
     found = [
         (row.seed, row.fold, _read(logits_path(workdir, row.run))) for row in rows.itertuples()
@@ -185,14 +184,17 @@ def _read(path: epath.Path) -> Mapping[str, np.ndarray]:
 
 
 def confusion(chosen: HeldOut, classes: int) -> np.ndarray:
-    """Int [C, C]: held-out images of each class (rows) that the first seed's networks name so."""
+    """Return the confusion matrix of the first seed's networks on held-out images, int [C, C].
+
+    Rows are true classes, columns predicted ones.
+    """
     found = np.zeros((classes, classes), np.int64)
     np.add.at(found, (chosen.labels, chosen.logits[0].argmax(-1)), 1)
     return found
 
 
 def confidently_wrong(chosen: HeldOut, temperature: float, number: int) -> np.ndarray:
-    """The held-out images that are named wrongly, int [K], the surest first."""
+    """Return up to `number` misclassified held-out images, int [K], the most confident first."""
     probabilities = chosen.probabilities(temperature)
     wrong = np.flatnonzero(probabilities.argmax(1) != chosen.labels)
     order = np.argsort(-probabilities[wrong].max(1), kind="stable")

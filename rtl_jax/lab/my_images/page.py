@@ -1,4 +1,4 @@
-"""The page of `my_images`: what was found, for someone who will use the network."""
+"""The page of `my_images`: the findings, for someone who will use the network."""
 
 import numpy as np
 
@@ -24,12 +24,12 @@ from rtl_jax.lab.report.elements import (
 )
 from rtl_jax.lab.statistics import mean_interval, paired_difference
 
-_MATRIX = 30  # classes; a larger matrix cannot be read
+_MATRIX = 30  # classes; a larger matrix is unreadable
 _WRONG = 30  # rows in the table
 
 
 def compose(found: Findings) -> Report:
-    """The whole page."""
+    """Compose the whole page."""
     sections = [
         Section("How good it is", _answer(found)),
         Section("Your pictures", _survey(found)),
@@ -147,7 +147,7 @@ def _comparison(found: Findings) -> list[Element]:
 
 
 def _choice(found: Findings, best: HeldOut) -> str:
-    """What was chosen, and why."""
+    """Say what was chosen, and why."""
     chosen = found.chosen
     alike = sum(group(each) == group(chosen) for each in found.candidates)
     words = (

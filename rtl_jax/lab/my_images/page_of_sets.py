@@ -8,7 +8,7 @@ from rtl_jax.lab.report.elements import Element, Table, Text
 
 
 def describe_sets(measured: Measured) -> list[Element]:
-    """What prediction sets and p-values of outliers are worth, with n."""
+    """Report the measured coverage of prediction sets and the share flagged as outliers."""
     one = next(each for each in measured.held_out if each.asked == 0.9 and not each.by_class)
     words = (
         f"At a coverage of 90 %, sets of {one.size:.2f} classes on average hold the true class of "

@@ -1,4 +1,4 @@
-"""How robust the chosen network is, measured on images that its networks did not see."""
+"""Robustness of the chosen candidate, measured on held-out images."""
 
 import dataclasses
 from collections import Counter
@@ -21,10 +21,10 @@ from rtl_jax.models.network import Network
 def held_out_robustness(
     experiment: Experiment, chosen: HeldOut, workdir: epath.Path
 ) -> dict[float, Accuracy]:
-    """Attack each fold's images with the network that trained without them; accuracy by radius.
+    """Attack each fold's images on the network trained without them; return accuracy by radius.
 
-    Source and blocks are the experiment's, those of `chosen`. The networks of the first seed are
-    trained again, to be kept, in `workdir`: a comparison keeps none.
+    The experiment's settings are those of `chosen`. The networks of the first seed are trained
+    again in `workdir`, since a comparison keeps none.
     """
     grid = Sweep(folds=tuple(np.unique(chosen.folds).tolist()), seeds=1, keep_networks=True)
     rows = last_epochs(run_sweep(dataclasses.replace(experiment, sweep=grid), workdir))
@@ -41,9 +41,9 @@ def held_out_robustness(
 
 
 def _withstood(job: Job, run: str, workdir: epath.Path) -> dict[float, int]:
-    """How many images of a fold its network still gets right, by radius."""
+    """Return how many images of a fold its network still classifies correctly, by radius."""
     place = workdir / "runs" / run / "network"
-    # Its run, too, is named by where the work directory was when the list was first written there.
+    # Its run, too, is named by the work directory's path when the list was first written.
     home = Path(job.experiment.target.dataset.removeprefix("list:")).parent
     moved = home != Path(workdir.parent)
     named = home / workdir.name / place.relative_to(workdir) if moved else place

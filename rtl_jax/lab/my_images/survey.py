@@ -1,4 +1,4 @@
-"""A folder of photographs looked over: what is in it, and what cannot be used.
+"""Survey of a folder of photographs: what is in it, and what cannot be used.
 
 Every picture is decoded once. Two are duplicates if their pixels are the same at the network's
 size, whatever their names and formats.
@@ -26,7 +26,7 @@ from rtl_jax.runtime.progress import bar
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A file, what its header says, the digest of its pixels, and why it is left out, if it is."""
+    """A file, its header's data, the digest of its pixels, and why it is left out, if it is."""
 
     file: Path
     label: str
@@ -41,12 +41,12 @@ class Picture:
 
     @property
     def used(self) -> bool:
-        """Whether nothing is wrong with it."""
+        """Whether the picture has no problem."""
         return not self.problem
 
     @property
     def kinds(self) -> Iterator[str]:
-        """What is special about it."""
+        """Yield the picture's special properties."""
         if self.mode in ("1", "L", "LA"):
             yield "greyscale"
         if self.mode in ("P", "PA"):
@@ -61,7 +61,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What a folder holds: its pictures, class folders without one, and files that are none."""
+    """The contents of a folder: pictures, empty class folders, and files that are not pictures."""
 
     path: Path
     pictures: tuple[Picture, ...]
@@ -72,16 +72,16 @@ class Survey:
 
     @property
     def used(self) -> list[Picture]:
-        """The pictures that take part."""
+        """The pictures without problems."""
         return [picture for picture in self.pictures if picture.used]
 
     @property
     def left_out(self) -> list[Picture]:
-        """The others."""
+        """The pictures with problems."""
         return [picture for picture in self.pictures if not picture.used]
 
     def counts(self, split: str = "train") -> dict[str, int]:
-        """Pictures used of each class that has one in the training part, by name."""
+        """Return the number of used pictures in a split, for each class with any used picture."""
         found = Counter(picture.label for picture in self.used if picture.split == split)
         known = sorted({picture.label for picture in self.used})
         return {label: found[label] for label in known}
@@ -92,7 +92,7 @@ class Survey:
         return [label for label, count in self.counts().items() if count < self.folds]
 
     def describe(self) -> str:
-        """All that was found, a line for each file that is left out."""
+        """Describe the survey, with a line for each file that is left out."""
         counts, tested = self.counts(), sum(self.counts("test").values())
         lines = [
             f"{self.path}: {len(self.pictures)} pictures, {len(self.used)} of them used"
@@ -106,7 +106,7 @@ class Survey:
         return printable("\n".join(lines))
 
     def remarks(self) -> list[str]:
-        """What else there is to know, in sentences."""
+        """Return further remarks, such as formats and sizes."""
         used = self.used
         formats = Counter(picture.format for picture in used)
         kinds = Counter(kind for picture in used for kind in picture.kinds)
@@ -126,7 +126,7 @@ class Survey:
         return found
 
     def write(self, directory: epath.Path) -> Path:
-        """Write survey.csv, every picture, and images.csv, the list of those used; its path."""
+        """Write survey.csv, of all pictures, and images.csv, of those used; return its path."""
         table = pd.DataFrame([dataclasses.asdict(picture) for picture in self.pictures])
         with complete_or_absent(directory / "survey.csv", replace=True) as temporary:
             temporary.write_text(printable(table.to_csv(index=False)), encoding="utf-8")
@@ -136,12 +136,12 @@ class Survey:
 
 
 def look_over(path: Path, image_size: int, folds: int) -> Survey:
-    """Open every picture of a folder with a folder for each class, or of its train/ and test/.
+    """Survey a folder with a subfolder for each class, or with train/ and test/ of that kind.
 
-    Left out are pictures that cannot be decoded, all but one of duplicates (the one in test/ is
-    kept), all of them where they lie in different classes, and the picture of a class that has one
-    alone to train on. Raises UserError where no two classes are left, and where pictures of 16 bits
-    use only a part of their range.
+    This leaves out pictures that cannot be decoded, all but one of duplicates (the one in test/ is
+    kept), all duplicates that lie in different classes, and classes with a single picture to train
+    on. Raises UserError if fewer than two classes are left, or if pictures of 16 bits use only a
+    part of their range.
     """
     train_dir, test_dir = folder.halves(path)
     halves = {"train": train_dir} | ({"test": test_dir} if test_dir else {})
@@ -174,7 +174,7 @@ def look_over(path: Path, image_size: int, folds: int) -> Survey:
 
 
 def _reasons(left_out: Sequence[Picture]) -> str:
-    """Why, the most frequent first, each with its number and one picture."""
+    """List the reasons, the most frequent first, each with its count and an example."""
     groups: dict[str, list[Picture]] = {}
     for one in left_out:
         kind = "duplicate of another" if one.problem.startswith("duplicate of") else one.problem
@@ -185,11 +185,11 @@ def _reasons(left_out: Sequence[Picture]) -> str:
 
 
 def _examined(waiting: Sequence[Picture], image_size: int) -> tuple[list[Picture], list[int]]:
-    """The pictures opened and decoded, in threads; the largest values of those of 16 bits."""
+    """Decode pictures in threads; also return the largest values of those with 16 bits."""
     found: list[Picture] = []
     tops: list[int] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        warnings.simplefilter("ignore")  # of metadata; set once, for threads share the filters
+        warnings.simplefilter("ignore")  # about metadata; set once, as threads share the filters
         with bar("looking over", len(waiting)) as progress:
             for one, top in pool.map(lambda picture: _examine(picture, image_size), waiting):
                 found.append(one)
@@ -249,7 +249,7 @@ def _with_problems(found: Sequence[Picture], problems: dict[Path, str]) -> list[
 
 
 def _sizes(shorter: np.ndarray) -> str:
-    """What the pictures' shorter sides, in pixels, tell."""
+    """Describe the range of the pictures' shorter sides, in pixels."""
     least, most = shorter.min(), shorter.max()
     if least == most:
         return f"the shorter side of every picture has {least} pixels"

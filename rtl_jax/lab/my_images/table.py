@@ -1,4 +1,4 @@
-"""The table of the comparison that `my_images` makes."""
+"""The table of the comparison in `my_images`."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,11 @@ _BALANCED = ["balanced_accuracy", "balanced_low", "balanced_high"]
 
 
 def with_reference(rows: pd.DataFrame, candidates: Sequence[HeldOut]) -> pd.DataFrame:
-    """A comparison's rows with what accuracy is judged by, each candidate's the same, in percent.
+    """Add each candidate's balanced accuracy, and that of guessing, to a comparison's rows.
 
-    `largest_share` is the accuracy of always naming the largest class; `balanced_accuracy` the mean
-    over classes, from `balanced_low` to `balanced_high` with 95 % confidence.
+    In percent, `largest_share` is the accuracy of always naming the largest class, and
+    `balanced_accuracy` the mean over classes, from `balanced_low` to `balanced_high` with 95 %
+    confidence.
     """
     known = {}
     for each in candidates:
@@ -32,8 +33,9 @@ def with_reference(rows: pd.DataFrame, candidates: Sequence[HeldOut]) -> pd.Data
 
 
 def summarize(rows: pd.DataFrame) -> str:
-    """A line for the best candidate of each source, number of blocks and head, and what guessing
-    would score; of rows alone, a sweep's table.
+    """Tabulate the best candidate of each source, number of blocks and head.
+
+    The score of guessing is stated below. Rows without `with_reference` have a sweep's table.
     """
     if rows.empty or _SHARE not in rows:
         return table.summarize(rows)

@@ -1,8 +1,9 @@
 """The task `my_images`: from a folder of photographs to a network in use, and a page about it.
 
-The story: look the folder over, say how long it takes, compare candidates by cross-validation,
-choose, fine-tune on everything, measure, write the page. All runs are found again by their content,
-so the same command goes on where it was interrupted, and does again what a changed folder asks for.
+It surveys the folder, forecasts the time, compares candidates by cross-validation, chooses one,
+fine-tunes it on everything, measures it and writes the page. Runs are identified by their content,
+so the same command resumes where it was interrupted, and repeats only what a changed folder
+affects.
 """
 
 import contextlib
@@ -39,11 +40,11 @@ from rtl_jax.runtime.paths import absolute
 
 
 def run_my_images(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
-    """Go the whole way from `target.dataset`, a folder, and return the comparison's rows.
+    """Run every stage on `target.dataset`, a folder, and return the comparison's rows.
 
-    They have the columns of `table.with_reference` besides. Leaves WORKDIR/network,
-    WORKDIR/report/index.html, survey.csv, images.csv and suspects.csv. A dry run looks the folder
-    over and says how long the rest takes. Raises UserError for user-fixable errors.
+    They also have the columns of `table.with_reference`. Writes WORKDIR/network,
+    WORKDIR/report/index.html, survey.csv, images.csv and suspects.csv. A dry run surveys the folder
+    and forecasts how long the rest takes. Raises UserError for user-fixable errors.
     """
     started, workdir = time.monotonic(), absolute(workdir)
     survey = _survey(experiment)
@@ -59,10 +60,10 @@ def run_my_images(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFra
 
 
 def known_path(workdir: epath.Path, path: Path, experiment: Experiment) -> Path:
-    """The path by which the runs of a work directory know its list, which is now at `path`.
+    """Return the path by which a work directory's runs know its list, which is now at `path`.
 
-    Another one where the directory was moved: a run's name contains it, and under the new one all
-    would be done again. (Ray's workers, other processes, read a list from where it is.)
+    It is another one if the directory was moved: runs' names depend on it, so `path` would repeat
+    them all. With other executors it is `path`, since their workers read the list there.
     """
     if experiment.executor != "local":
         return path
@@ -113,7 +114,7 @@ def _find(
     candidates: list[HeldOut],
     workdir: epath.Path,
 ) -> Findings:
-    """Choose among the candidates, train the final network, and measure what the page tells."""
+    """Choose among the candidates, train the final network, and measure what the page reports."""
     margin = settings.my_images.margin
     chosen = choose(candidates, margin)
     print(
@@ -157,7 +158,7 @@ def _find(
 
 
 def _draw_wrong(workdir: epath.Path, job: Job, chosen: HeldOut, temperature: float) -> Path | None:
-    """The held-out images that are wrong with the greatest confidence, as PNG; None: no mistake."""
+    """Draw the most confidently misclassified held-out images as PNG; None if there are none."""
     images = confidently_wrong(chosen, temperature, job.experiment.my_images.num_shown)
     if not len(images):
         return None

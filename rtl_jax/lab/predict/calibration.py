@@ -1,6 +1,6 @@
-"""Probabilities that mean what they say: one temperature, fitted on predictions held out.
+"""Calibrated probabilities by temperature scaling, fitted on held-out predictions.
 
-A temperature divides all logits and so changes no prediction (Guo et al., ICML 2017).
+The temperature divides all logits and so changes no prediction (Guo et al., ICML 2017).
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ class Calibration:
     images: int
 
     def to_dict(self) -> dict[str, Any]:
-        """As a network's provenance holds it, under 'calibration'."""
+        """Return what a network's provenance holds under 'calibration'."""
         return dataclasses.asdict(self)
 
 
 def calibrate(logits: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> Calibration:
-    """Fit on held-out logits [N, C] and int labels [N]; `folds`, int [N], are those of `deal`."""
+    """Fit to held-out logits [N, C] and int labels [N]; `folds`, int [N], are those of `deal`."""
     crossed = np.empty(logits.shape)
     for fold in np.unique(folds):
         inside = folds == fold
@@ -47,7 +47,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> Cali
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature of least cross-entropy for logits [N, C] and int labels [N]."""
+    """Return the temperature with the lowest cross-entropy for logits [N, C], int labels [N]."""
     logits, rows = np.asarray(logits, np.float64), np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
@@ -59,8 +59,11 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The expected calibration error, percent, of probabilities [N, C]: the mean distance between
-    the top class's probability and how often it is right, in ten bins of equal width."""
+    """Return the expected calibration error, in percent, of probabilities [N, C].
+
+    It is the mean difference between the top class's probability and its accuracy, in ten bins of
+    equal width.
+    """
     top = probabilities.max(axis=1)
     hits = probabilities.argmax(axis=1) == labels
     bins = np.minimum((top * BINS).astype(int), BINS - 1)

@@ -1,4 +1,4 @@
-"""The training images that speak most for a prediction, by their influence through the head."""
+"""The training images that support a prediction most, by their influence through the head."""
 
 import dataclasses
 from typing import Any
@@ -24,7 +24,7 @@ class Explainer:
     predictor: Predictor
     train: Examples
     solver: Solver
-    files: list[str]  # of the training images, or their rows where they are no files
+    files: list[str]  # of the training images, or their rows if they are not files
     labels: list[str]
     number: int
 
@@ -35,9 +35,9 @@ class Explainer:
         predictor: Predictor,
         workdir: epath.Path,
     ) -> "Explainer":
-        """The training images of the network that `source.checkpoint` names.
+        """Load the training images of the network that `source.checkpoint` names.
 
-        Raises UserError where it was not fine-tuned here or its images are no longer there.
+        Raises UserError if it was not fine-tuned here or its images no longer exist.
         """
         run = dataclasses.replace(
             experiment.influence, run=experiment.source.checkpoint, compare=None
@@ -57,7 +57,7 @@ class Explainer:
         return cls(predictor, train, solver, files, labels, number)
 
     def rows(self, features: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
-        """The columns of each of the images: features [N, d], and classes predicted, int [N]."""
+        """Return the columns of images, given features [N, d] and predicted classes, int [N]."""
         examples = self.predictor.head.examples(features, predicted)
         scores_TN = influence_kernel(self.solver)(self.train, examples).T
         best_TK = top_k(scores_TN, self.number)

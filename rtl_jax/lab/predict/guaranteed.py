@@ -1,4 +1,4 @@
-"""The columns with a guarantee: sets of classes that hold the true one, and outliers' p-values."""
+"""The columns with a guarantee: prediction sets, and p-values for outliers."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ SEPARATOR = " | "
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Guaranteed:
-    """What a network keeps of held-out images, and what is asked of it."""
+    """A network's guarantees from held-out images, and the settings that ask for them."""
 
     predictor: Predictor
     kept: Guarantees
@@ -26,7 +26,7 @@ class Guaranteed:
 
     @classmethod
     def of(cls, predictor: Predictor, settings: Predict) -> "Guaranteed | None":
-        """None where the network keeps nothing, or nothing is asked for."""
+        """Return the guarantees, or None if the network has none or none are asked for."""
         kept = predictor.network.guarantees
         if kept is None or (settings.coverage is None and not settings.outliers):
             return None
@@ -34,18 +34,18 @@ class Guaranteed:
 
     @property
     def split(self) -> int | None:
-        """The split point whose features it takes; None: none."""
+        """The split point whose features are needed, or None."""
         return self.kept.split if self.settings.outliers else None
 
     @property
     def asked(self) -> tuple[Any, ...]:
-        """All that its columns depend on besides the network's variables."""
+        """Everything that the columns depend on besides the network's variables."""
         one = self.settings
         return one.coverage, one.coverage_by_class, one.outliers, self.kept.to_dict()
 
     @property
     def columns(self) -> list[tuple[str, pa.DataType]]:
-        """Their names and types, in order."""
+        """The columns' names and types, in order."""
         found = []
         if self.settings.coverage is not None:
             found += [("prediction_set", pa.string()), ("set_size", pa.int64())]
@@ -55,7 +55,7 @@ class Guaranteed:
         return found
 
     def describe(self) -> str:
-        """What it promises, in a sentence."""
+        """Describe the guarantees in a sentence."""
         if self.settings.coverage is None:
             return f"outliers' p-values are among {self.kept.images:,} held-out images"
         of = "the pictures of each class" if self.settings.coverage_by_class else "pictures"
@@ -65,7 +65,7 @@ class Guaranteed:
         )
 
     def rows(self, seen: Seen, probabilities: np.ndarray) -> list[dict[str, Any]]:
-        """The columns of images with these probabilities, [N, C]."""
+        """Return the columns of images with these probabilities, [N, C]."""
         rows: list[dict[str, Any]] = [{} for _ in probabilities]
         if self.settings.coverage is not None:
             sets = self.kept.sets(
@@ -85,10 +85,10 @@ class Guaranteed:
         return rows
 
     def _named(self, inside: np.ndarray, probabilities: np.ndarray) -> str:
-        """The classes of a set, the most probable first, in one text."""
+        """Join the names of a set's classes, the most probable first."""
         order = np.argsort(-probabilities, kind="stable")
         labels = order[inside[order]]
         names = [self.predictor.class_names[label] for label in labels[: limits.SHOWN]]
         more = [] if len(labels) <= limits.SHOWN else ["..."]
-        # A name that could be taken for two is in quotation marks.
+        # A name that contains the separator's bar is quoted.
         return SEPARATOR.join([json.dumps(name) if "|" in name else name for name in names] + more)

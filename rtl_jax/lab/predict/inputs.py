@@ -1,7 +1,6 @@
-"""The pictures to predict: those of a folder, of a pattern, or named in a text file.
+"""The pictures to predict: those in a folder, matching a pattern, or listed in a text file.
 
-Paths come one after the other, in an order that stays; no more of them are held than one folder or
-one pattern has.
+Paths are streamed in a fixed order, holding at most those of one folder or pattern in memory.
 """
 
 import glob
@@ -22,22 +21,22 @@ from rtl_jax.errors import UserError
 from rtl_jax.runtime.paths import printable
 
 _AHEAD = 2  # batches that are decoded while one is computed
-_SAMPLED = 64  # pictures that are looked at beforehand
+_SAMPLED = 64  # pictures that are inspected beforehand
 
 
 class DecodedFiles(NamedTuple):
-    """Files, and for each its pixels, uint8 [S, S, 3], or why there are none."""
+    """Files, each with its pixels, uint8 [S, S, 3], or the reason why there are none."""
 
     files: list[Path]
     pixels: list[np.ndarray | str]
 
 
 def paths(images: str) -> Iterator[Path]:
-    """The files that `predict.images` names.
+    """Iterate over the files that `predict.images` names.
 
-    Of a folder, the pictures in it and below, by their endings; of a pattern (with * ? or [), the
-    files that match, sorted; of a .txt file, the path on each line, from the file's own folder. Any
-    other file is a picture itself. Raises UserError where there is nothing of that name.
+    For a folder, these are the pictures in it and below, by their extensions; for a pattern (with
+    * ? or [), the matching files, sorted; for a .txt file, the path on each line, relative to the
+    file's folder. Any other file is a picture itself. Raises UserError if nothing has that name.
     """
     place = Path(images).expanduser()
     if images and place.is_dir():
@@ -55,10 +54,10 @@ def paths(images: str) -> Iterator[Path]:
 
 
 def look_through(images: str) -> tuple[int, str]:
-    """How many files there are, and a digest of their paths, sizes and times of modification.
+    """Return the number of files and a digest of their paths, sizes and modification times.
 
-    Raises UserError as `paths`, where there is none, and where the first pictures have 16 bits and
-    use only a part of them.
+    Raises UserError as `paths`, if there are no files, or if the first pictures have 16 bits and
+    use only a part of their range.
     """
     number, digest = 0, hashlib.sha256()
     sample: list[Path] = []
@@ -79,7 +78,7 @@ def look_through(images: str) -> tuple[int, str]:
 
 
 def decoded(files: Iterator[Path], image_size: int, batch_size: int) -> Iterator[DecodedFiles]:
-    """Batches of decoded pictures; the next ones are decoded in threads meanwhile."""
+    """Yield batches of decoded pictures; threads decode the next ones meanwhile."""
     waiting: deque[tuple[list[Path], list[Future]]] = deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:

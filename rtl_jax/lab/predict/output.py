@@ -1,9 +1,9 @@
-"""Predictions on disk: pieces that are whole, and at the end one file, CSV or Parquet.
+"""Predictions on disk: complete pieces, joined at the end into one file, CSV or Parquet.
 
-Pieces lie in a folder of their own until all of them are there, so that the same command goes on
-after an interruption. None is held in memory longer than it takes to write it.
+Pieces stay in their own folder until all are finished, so that the same command resumes after an
+interruption. Each is held in memory only until it is written.
 
-In a CSV file an apostrophe stands before a name that a spreadsheet would take for a formula.
+In a CSV file, names that a spreadsheet would take for a formula are prefixed by an apostrophe.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,15 +23,15 @@ from rtl_jax.runtime.paths import complete_or_absent
 ROWS = 1024  # of a piece
 ENDINGS = (".csv", ".parquet")
 
-# What a spreadsheet takes for a formula, in wide characters too, and what already has an apostrophe
-# before it, so that `read` knows which apostrophes are ours.
+# What a spreadsheet takes for a formula, including full-width characters, and the same after
+# apostrophes, so that `read` knows which apostrophes were added.
 _STARTS = r"(?:\s*[=+\-@\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}]|[\t\r\n])"
 _FORMULA = rf"\A('*{_STARTS})"
 _QUOTED = rf"\A'('*{_STARTS})"
 
 
 def schema(top: int, explained: int, guaranteed: Guaranteed | None = None) -> pa.Schema:
-    """The columns, in order: see docs/predict.md."""
+    """Return the columns, in order; see docs/predict.md."""
     columns = [("file", pa.string()), ("error", pa.string())]
     for rank in range(1, top + 1):
         columns += [(f"class_{rank}", pa.string()), (f"probability_{rank}", pa.float64())]
@@ -53,7 +53,7 @@ class Pieces:
 
     @property
     def done(self) -> int:
-        """How many rows are written."""
+        """The number of rows written."""
         return ROWS * len(self._paths())
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -68,7 +68,7 @@ class Pieces:
             self._write(piece)
 
     def join(self, destination: Path) -> int:
-        """All pieces as one file, which replaces an older one; the number of broken pictures."""
+        """Join all pieces into one file, replacing an older one; return the number of errors."""
         broken = 0
         with (
             complete_or_absent(destination, replace=True) as temporary,
@@ -78,7 +78,7 @@ class Pieces:
                 broken += len(table) - table["error"].null_count
                 csv = destination.suffix == ".csv"
                 writer.write_table(_replaced(table, _FORMULA, r"'\1") if csv else table)
-        # The last one first: whatever is left, if this is interrupted, is a beginning.
+        # In reverse order: if this is interrupted, the first pieces are left.
         for path in reversed(self._paths()):
             path.unlink()
         self._directory.rmdir()
@@ -110,7 +110,7 @@ def _writer(path: Path, suffix: str, columns: pa.Schema) -> Any:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The predictions in a file that `Pieces.join` wrote."""
+    """Read the predictions in a file that `Pieces.join` wrote."""
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
     table = pd.read_csv(path)
@@ -122,7 +122,7 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def _replaced(table: pa.Table, pattern: str, replacement: str) -> pa.Table:
-    """A table with every match in its texts replaced."""
+    """Return a table with every match in its texts replaced."""
     for index, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
             texts = pc.replace_substring_regex(table[field.name], pattern, replacement)

@@ -1,4 +1,4 @@
-"""A network with what it takes to use it: image size, names of classes, a temperature."""
+"""A network with everything needed to use it: image size, class names, batch size."""
 
 import dataclasses
 from functools import cached_property
@@ -16,8 +16,10 @@ from rtl_jax.models.network import Network
 
 
 class Seen(NamedTuple):
-    """Images, uint8 [N, S, S, 3], what the head sees of them, float32 [N, d], and features at a
-    split point averaged over positions, float32 [N, c], or None."""
+    """Images, uint8 [N, S, S, 3], and their features at the head, float32 [N, d].
+
+    `averaged` are features at a split point, averaged over positions, float32 [N, c], or None.
+    """
 
     images: np.ndarray
     features: np.ndarray
@@ -26,7 +28,10 @@ class Seen(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predictor:
-    """Images to features to probabilities. Batches are padded to one size: one program runs."""
+    """A map from images to features to probabilities.
+
+    Batches are padded to one size, so that a single program runs.
+    """
 
     network: Network
     image_size: int
@@ -35,11 +40,11 @@ class Predictor:
 
     @classmethod
     def load(cls, experiment: Experiment) -> "Predictor":
-        """The network that `source.checkpoint` names.
+        """Load the network that `source.checkpoint` names.
 
-        Where it does not say its image size, that is `target.image_size`; where it does not name
-        its classes, they are numbers. Raises UserError as `load_source`, and where a batch would
-        not fit in memory.
+        If it does not state its image size, `target.image_size` is used; if it does not name its
+        classes, their indices are. Raises UserError as `load_source`, if it has no head of its own,
+        or if a batch would not fit in memory.
         """
         network = load_network(experiment.source, experiment.seed)
         if "head" in network.provenance:
@@ -54,7 +59,7 @@ class Predictor:
         return cls(network, size, names, number)
 
     def describe(self) -> str:
-        """What its probabilities are worth, in a sentence."""
+        """Describe the calibration of its probabilities in a sentence."""
         calibration = self.network.provenance.get("calibration")
         if not calibration:
             return (
@@ -73,7 +78,7 @@ class Predictor:
         return Head(*self.network.head)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """What the head sees, float32 [N, d], of up to a batch of images, uint8 [N, S, S, 3]."""
+        """Compute the head's input, float32 [N, d], for up to a batch of uint8 [N, S, S, 3]."""
         rows = padded_rows(len(images), self.batch_size).rows
         found = self.network.features(
             images[rows], image_size=self.image_size, batch_size=self.batch_size
@@ -81,7 +86,7 @@ class Predictor:
         return found[: len(images)]
 
     def seen(self, images: np.ndarray, split: int | None) -> Seen:
-        """Features of up to a batch of images, and, if asked, those at a split point."""
+        """Compute features of up to a batch of images and, if asked, those at a split point."""
         if split is None or split == self.network.architecture.num_blocks:
             features = self.features(images)
             return Seen(images, features, features if split is not None else None)
@@ -93,5 +98,5 @@ class Predictor:
         return Seen(images, features, averaged)
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """The classes' probabilities, float64 [N, C], of features [N, d], at the temperature."""
+        """Return class probabilities, float64 [N, C], of features [N, d], at the temperature."""
         return self.network.probabilities(features)

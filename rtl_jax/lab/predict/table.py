@@ -4,11 +4,11 @@ import pandas as pd
 
 
 def counted(pictures: int) -> str:
-    """A number of pictures in words."""
+    """Return a number of pictures in words."""
     return "1 picture" if pictures == 1 else f"{pictures:,} pictures"
 
 
 def summarize(rows: pd.DataFrame) -> str:
-    """Where the predictions are."""
+    """Say where the predictions are."""
     (row,) = rows.itertuples()
     return f"predicted {counted(row.pictures)} in {row.seconds:.1f} s: {row.output}"

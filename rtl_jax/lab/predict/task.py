@@ -1,4 +1,4 @@
-"""The task `predict`: pictures in, a row for each of them out."""
+"""The task `predict`: writes a row of predictions for each picture."""
 
 import itertools
 import time
@@ -26,12 +26,12 @@ from rtl_jax.runtime.progress import bar
 
 
 def run_predict(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
-    """Write the classes of all pictures that `predict.images` names to `predict.output`.
+    """Predict the classes of all pictures in `predict.images`; write them to `predict.output`.
 
-    Pictures are decoded and computed batch by batch, so memory does not grow with their number,
-    and rows are kept piece by piece under WORKDIR, where the same command goes on. Returns one
-    row: output, pictures, seconds. Raises UserError for user-fixable errors, and Incomplete,
-    after all is written, where pictures were broken.
+    Pictures are processed batch by batch, so memory does not grow with their number, and rows are
+    saved piece by piece under WORKDIR, where the same command resumes. Returns one row: output,
+    pictures, seconds. Raises UserError for user-fixable errors and, after everything is written,
+    Incomplete if pictures were broken.
     """
     started, settings, workdir = time.monotonic(), experiment.predict, absolute(workdir)
     output = Path(settings.output or workdir / "predictions.csv").expanduser().absolute()
@@ -76,7 +76,7 @@ def run_predict(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame
 def _identity(
     predictor: Predictor, listing: str, top: int, shown: int, guaranteed: Guaranteed | None
 ) -> str:
-    """16 hex digits of all that rows depend on: a changed picture starts again."""
+    """Return 16 hex digits of all that rows depend on: any changed picture starts over."""
     network = predictor.network
     return digest(
         (network.params, network.batch_stats),
@@ -93,7 +93,7 @@ def _rows(
     seen: Counter[str],
     progress: Any,
 ) -> Iterator[dict[str, Any]]:
-    """A row for each file, in order; `seen` counts training images."""
+    """Yield a row for each file, in order; `seen` counts training images."""
     known = predictor.network.training_images
     for batch in batches:
         good = [pixels for pixels in batch.pixels if not isinstance(pixels, str)]
@@ -113,7 +113,7 @@ def _predicted(
     top: int,
     images: np.ndarray,
 ) -> list[dict[str, Any]]:
-    """The columns of decoded images, uint8 [N, S, S, 3]."""
+    """Return the columns of decoded images, uint8 [N, S, S, 3]."""
     seen = predictor.seen(images, guaranteed.split if guaranteed else None)
     probabilities = predictor.probabilities(seen.features)
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]

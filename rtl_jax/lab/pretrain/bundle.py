@@ -4,7 +4,7 @@
       --workdir runs/tiny_l2 --machine "2 cores of a laptop"
 
 replaces rtl_jax/models/bundled/l2.safetensors; --figure FILE draws the input gradients of all
-bundled sources. What is measured is the network as it is stored, in 16 bits.
+bundled sources. The network is measured as it is stored, in 16 bits.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from rtl_jax.models.sources import load_source
 from rtl_jax.runtime.output import run_and_exit
 from rtl_jax.runtime.progress import bar
 
-COMMON: tuple[str, float] = ("l2", 0.5)  # what all are attacked by, beside their own ball
+COMMON: tuple[str, float] = ("l2", 0.5)  # the ball in which all are attacked, besides their own
 NUM_ATTACKED = 1000
 NUM_GRADIENTS = 256
 
@@ -41,7 +41,7 @@ NUM_GRADIENTS = 256
 def card(
     experiment: Experiment, workdir: str, network: Network, command: str, machine: str
 ) -> dict[str, Any]:
-    """All that is said of a source; its validation images are attacked, which takes minutes."""
+    """Measure a source and return its card; attacking its validation images takes minutes."""
     settings = experiment.pretraining
     rows = results.read_rows(workdir)
     last = rows[rows["run"] == network.provenance["run"]].iloc[-1]
@@ -77,7 +77,7 @@ def card(
 
 
 def clean_accuracy(network: Network, experiment: Experiment, images: ImageSet) -> float:
-    """Top-1, percent."""
+    """Return top-1 accuracy in percent."""
     logits_fn = jax.jit(_logits_fn(network))
     hits = [
         np.asarray(logits_fn(pixels)).argmax(1) == labels
@@ -89,7 +89,7 @@ def clean_accuracy(network: Network, experiment: Experiment, images: ImageSet) -
 def robust_accuracy(
     network: Network, experiment: Experiment, images: ImageSet, norm: str, eps: float
 ) -> float:
-    """Top-1 under PGD(20) from the image, the best iterate of each, in percent."""
+    """Return top-1 accuracy in percent under PGD(20) from the image, with the best iterates."""
     logits_fn, settings = _logits_fn(network), PGD(norm, steps=20)
     held = 0
     with bar("attacking", len(images)) as progress:
@@ -100,7 +100,7 @@ def robust_accuracy(
 
 
 def draw_gradients(path: str, names: list[str], number: int = 6) -> None:
-    """Images and their input gradients for each bundled source, as PNG."""
+    """Draw images and their input gradients for each bundled source, as PNG."""
     rows: list[Row] = []
     for name in names:
         network = bundled.load(name)
@@ -162,7 +162,7 @@ _SHOWN = ("clean_accuracy", "robust_accuracy", "own_robust_accuracy", "total_var
 def _require_trained_by(
     experiment: Experiment, network: Network, given: argparse.Namespace
 ) -> None:
-    """Raise UserError unless the config's training is the one that left the network."""
+    """Raise UserError unless the network was trained with the config's settings."""
     wanted, found = experiment.to_dict(), network.provenance.get("settings", {})
     for group in ("source", "target", "augmentation", "pretraining"):
         for name, value in found.get(group, {"": None}).items():
@@ -177,7 +177,7 @@ def _plain(value: Any) -> Any:
 
 
 def _experiment(network: Network) -> Experiment:
-    """The settings that a card holds, as far as this version knows them."""
+    """Return the settings in a card that are needed to evaluate its network."""
     settings = network.provenance["settings"]
     return freeze({group: settings[group] for group in ("task", "target", "pretraining")})
 

@@ -6,7 +6,7 @@ from rtl_jax.errors import UserError
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
-    """Full batches in an epoch.
+    """Return the number of full batches in an epoch.
 
     Raises UserError if there is none, or if a batch does not divide evenly over the devices.
     """

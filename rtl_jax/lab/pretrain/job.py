@@ -1,4 +1,4 @@
-"""From an experiment's settings to its network, its images and its program."""
+"""The network, images and program of a source's training, from an experiment's settings."""
 
 import dataclasses
 from functools import cached_property
@@ -32,7 +32,7 @@ from rtl_jax.train.trainer import Training
 
 @dataclasses.dataclass(frozen=True)
 class SourceTraining:
-    """An experiment with its network and its images: everything that a training needs."""
+    """An experiment with its network and images: everything that a training needs."""
 
     experiment: Experiment
     network: Network  # what training starts from
@@ -46,9 +46,9 @@ class SourceTraining:
 
     @cached_property
     def run(self) -> str:
-        """Identifies the run by content: settings that matter, first weights, images.
+        """The run's name, a digest of the settings that matter, initial weights and images.
 
-        Streamed images are too many to read beforehand: their number stands for them.
+        Streamed images are too many to read beforehand, so their number represents them.
         """
         streamed = isinstance(self.train, Stream)
         train = self.num_images if isinstance(self.train, Stream) else _digest(self.train)
@@ -63,7 +63,7 @@ class SourceTraining:
         return self.train.num_images if isinstance(self.train, Stream) else len(self.train)
 
     def keys(self) -> tuple[Keys, jax.Array]:
-        """The keys of the training, and that of the validation's attacks."""
+        """Return the keys of the training, and the key of the validation's attacks."""
         key = jax.random.fold_in(jax.random.key(self.experiment.seed), 1)
         order, steps, validation = jax.random.split(key, 3)
         return Keys(order, *jax.random.split(steps)), validation
@@ -83,7 +83,7 @@ class SourceTraining:
         }
 
     def begin(self, mesh: Mesh) -> tuple[Training, TrainState]:
-        """The training, of one seed, with batches divided over `mesh`; its state at the start."""
+        """Return the training of one seed, its batches divided over `mesh`, and its first state."""
         placement = BatchDivided(mesh)
         feed = self._feed(placement)
         step = self.program.step(feed.steps_per_epoch)
@@ -96,10 +96,10 @@ class SourceTraining:
         return training, placement.state(one)
 
     def _feed(self, placement: BatchDivided) -> Feed:
-        """The training images in full batches, in another order every epoch.
+        """Return the training images in full batches, in a new order every epoch.
 
-        They are the same whatever the number of devices and hosts, and can begin at any step. What
-        is left over for a partial batch is left out.
+        They do not depend on the number of devices and hosts, and can begin at any step. The
+        remainder that would form a partial batch is dropped.
         """
         settings = self.program.settings
         keys = jax.tree.map(lambda key: key[None], self.keys()[0])
@@ -130,7 +130,7 @@ class SourceTraining:
 
 
 def prepare(experiment: Experiment) -> SourceTraining:
-    """Load what training starts from and the data; open a stream where they are too large."""
+    """Load the initial network and the data, or open a stream if these are too large."""
     target, settings = experiment.target, experiment.pretraining
     source = load_network(experiment.source, experiment.seed)
     size = decoded_bytes(target.dataset, data_dir=target.data_dir, image_size=target.image_size)
@@ -144,11 +144,11 @@ def prepare(experiment: Experiment) -> SourceTraining:
         train, validation, order, names = _load(experiment)
     number = train.num_images if isinstance(train, Stream) else len(train)
     architecture = source.architecture.replace(num_classes=len(names))
-    # What is trained from scratch, or was trained on other classes, gets a new head.
+    # A network trained from scratch, or previously on other classes, gets a new head.
     name_differences(experiment.source.checkpoint, source, target.image_size, validation)
     if other_classes(source, tuple(names)):
         source = new_head(source, architecture, "uniform", experiment.seed)
-    # Everything trains, and normalises by its batches.
+    # Everything trains, and BatchNorm uses batch statistics.
     split = SplitNetwork(
         architecture,
         blocks=None,
@@ -183,7 +183,7 @@ def prepare(experiment: Experiment) -> SourceTraining:
 def _require_memory(program: Program, experiment: Experiment, seen: int, hit: int) -> None:
     """Raise UserError if a device has too little memory for its share of a batch.
 
-    `seen` and `hit` are images that validate, as they are and under attack.
+    `seen` and `hit` are the numbers of validation images, clean and attacked.
     """
     settings, batch = program.settings, experiment.attack.batch_size
     # On a CPU, devices share their memory with each other and with other processes.

@@ -4,7 +4,7 @@ import pandas as pd
 
 
 def summarize(rows: pd.DataFrame) -> str:
-    """Validation accuracy by epoch, clean and at every radius."""
+    """Tabulate validation accuracy by epoch, clean and at every radius."""
     lines = [f"{'epoch':>7}{'seconds':>10}{'train loss':>12}{'clean':>9}  attacked"]
     for epoch, group in rows.groupby("epoch"):
         clean, attacked = group[group["eps"].isna()].iloc[0], group[group["eps"].notna()]

@@ -1,4 +1,4 @@
-"""Train a source and measure it as it goes: the story of one run."""
+"""The task `pretrain`: trains a source and evaluates it along the way."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ def run_pretrain(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFram
     """Train one source, or what is left of it, and return its rows.
 
     Rows go to WORKDIR/rows, checkpoints and the trained network to WORKDIR/runs/RUN. A finished
-    run is not repeated. An interrupted one goes on from its last checkpoint, which SIGTERM has
-    written at once (it then raises `Stopped`), and ends with the same weights as if it had not
-    been interrupted. With several hosts (`devices.join_hosts`) WORKDIR is one they all see.
+    run is not repeated. An interrupted one resumes from its last checkpoint and ends with the same
+    weights as if it had not been interrupted; SIGTERM writes a checkpoint at once and raises
+    `Stopped`. With several hosts (`devices.join_hosts`), all must have access to WORKDIR.
 
-    Raises UserError for user-fixable errors, a training that diverges included.
+    Raises UserError for user-fixable errors, including divergence.
     """
     with devices.matmul_precision(experiment.pretraining.precision):
         job = prepare(experiment)
@@ -42,7 +42,7 @@ def run_pretrain(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFram
 
 
 def _train(job: SourceTraining, run: Run) -> None:
-    """Train to the end and write rows and network."""
+    """Train to the end, then write the network and the rows."""
     mesh = devices.batch_mesh()
     training, state = job.begin(mesh)
     log = _Evaluations(job, mesh)
@@ -62,12 +62,12 @@ def _train(job: SourceTraining, run: Run) -> None:
 
 
 def _alone(state: TrainState) -> Weights:
-    """What is measured and kept, without its axis of one seed."""
+    """Return the weights to measure and keep, without their seed axis of length one."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[0], state.result)
 
 
 class _Evaluations:
-    """The evaluations of one run while it goes on: the rows so far, the clock."""
+    """The evaluations of one run so far: their rows, and the elapsed time."""
 
     def __init__(self, job: SourceTraining, mesh: Mesh):
         self.job, self.mesh = job, mesh
@@ -77,13 +77,13 @@ class _Evaluations:
 
     @property
     def seconds(self) -> float:
-        """Since the beginning, over all sessions."""
+        """Seconds since the beginning, over all sessions."""
         return time.monotonic() - self.started
 
     def evaluate(
         self, epoch: int, state: TrainState, trained: Sequence[Mapping[str, float]]
     ) -> Mapping[str, str]:
-        """Add a row for clean accuracy, and one for each radius."""
+        """Add a row for clean accuracy and one for each radius."""
         shown = {}
         for measured in self._measured(devices.replicate(self.mesh, _alone(state))):
             self.rows.append(self._row(epoch, measured, trained[0]))
@@ -92,16 +92,16 @@ class _Evaluations:
         return shown
 
     def record(self) -> dict[str, Any]:
-        """The rows so far, and the seconds that they took."""
+        """Return the rows so far, and the seconds that they took."""
         return {"rows": self.rows, "seconds": self.seconds}
 
     def restore(self, record: Mapping[str, Any]) -> None:
-        """Go back to where `record` was asked for."""
+        """Restore the state that `record` returned."""
         self.rows = list(record["rows"])
         self.started -= record["seconds"]
 
     def _measured(self, weights: Weights) -> list[dict[str, Any]]:
-        """Clean accuracy (eps None), then that at every radius of the group `attack`."""
+        """Measure clean accuracy (eps None), then that at every radius of the group `attack`."""
         job, network = self.job, self.job.program.network
         size = job.program.settings.eval_batch_size
         on_clean = evaluation.clean(network, weights, job.validation, self.mesh, size)

@@ -1,4 +1,4 @@
-"""Test accuracy after the last epoch, a table for each number of blocks."""
+"""Tables of test accuracy after the last epoch, one for each number of blocks."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -16,7 +16,7 @@ NOTE = (
 
 
 class _Columns(NamedTuple):
-    """What stands in a row, and the number of blocks that all of it has."""
+    """The sources that a row compares, all with the same number of blocks."""
 
     blocks: int
     sources: Sequence[str]
@@ -25,16 +25,16 @@ class _Columns(NamedTuple):
 
 
 def tables(found: Finetunings, pixels: Mapping[str, Finetunings]) -> list[Element]:
-    """Targets and sizes down, sources across, and each source against the reference.
+    """Tabulate targets and sizes by source, with each source's difference from the reference.
 
-    `pixels` are the classifiers on raw pixels that were fitted beside fine-tunings, by name.
+    `pixels` are the raw-pixel baselines that were fitted along with the fine-tunings, by name.
     """
     beside = {name: _by_size(one) for name, one in pixels.items()}
     return [_table(found, blocks, beside) for blocks in found.blocks]
 
 
 def _by_size(pixels: Finetunings) -> dict[tuple[str, int], pd.Series]:
-    """By target and number of images; the same for every source and number of blocks."""
+    """Return accuracies by target and number of images: a baseline has no source or blocks."""
     places: dict[tuple[str, int], list[pd.Series]] = {}
     for cell, values in pixels.last.items():
         places.setdefault((cell.target, cell.num_images), []).append(values)

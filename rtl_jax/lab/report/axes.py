@@ -1,4 +1,4 @@
-"""An axis of a chart: where values lie along it, and which of them are labelled."""
+"""Chart axes: the places of values along them, and their labels."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ _STEPS = (1, 2, 2.5, 5, 10)
 
 
 class Axis(NamedTuple):
-    """A range of values, laid over `start` to `end` in the drawing's units."""
+    """A range of values, mapped to `start` to `end` in the drawing's units."""
 
     low: float
     high: float
@@ -47,7 +47,11 @@ def number_text(value: float) -> str:
 
 
 def horizontal_ticks(chart: Chart) -> list[tuple[float, str]]:
-    """The labelled places of a chart: those it names, else where it has points, else none."""
+    """Return the labelled places of a chart and their texts.
+
+    They are the chart's own ticks if it has any, else the places of its points, or round numbers
+    if a linear axis has more than six of these.
+    """
     if chart.ticks:
         texts = chart.labels or [number_text(tick) for tick in chart.ticks]
         return list(zip(chart.ticks, texts, strict=True))
@@ -59,12 +63,12 @@ def horizontal_ticks(chart: Chart) -> list[tuple[float, str]]:
 
 
 def horizontal_places(chart: Chart) -> list[float]:
-    """Where a chart has values, in order."""
+    """Return the places where a chart has values, in order."""
     return sorted({point.x for series in chart.series for point in series.points if point.known})
 
 
 def horizontal_range(chart: Chart) -> tuple[float, float]:
-    """From the first to the last of points, ticks and marks; around a single one."""
+    """Return the range of a chart's points, ticks and marks, widened if it is a single place."""
     values = [*horizontal_places(chart), *chart.ticks, *chart.marks]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     if low < high:
@@ -73,9 +77,9 @@ def horizontal_range(chart: Chart) -> tuple[float, float]:
 
 
 def vertical_ticks(chart: Chart) -> list[float]:
-    """Round numbers around all means and intervals; the first and the last are the range.
+    """Return round numbers around all means and intervals; the first and last are the range.
 
-    Where no mean is below 0, or above 100 %, the range ends there, whatever an interval says.
+    Intervals that reach below 0 or above 100 % are cut off there unless a mean does, too.
     """
     known = [point for series in chart.series for point in series.points if point.known]
     if not known:

@@ -1,4 +1,4 @@
-"""Numbers as a table's entries."""
+"""Constructors of table cells and chart points from numbers."""
 
 import math
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ INTERVALS = "Means over seeds with 95 % intervals by Student's t; one seed gives
 
 
 def text(words: object, order: float | None = None) -> TableCell:
-    """Words, sorted by a number if one is given."""
+    """Return a cell of text, sorted by `order` if it is given."""
     return TableCell(str(words), order)
 
 
 def count(number: int) -> TableCell:
-    """A whole number, grouped by thousands."""
+    """Return a cell with an integer, its thousands separated by commas."""
     return TableCell(f"{number:,}", float(number))
 
 
 def number(value: float, digits: int = 2, signed: bool = False, best: bool = False) -> TableCell:
-    """A number, or nothing for nan and infinity."""
+    """Return a cell with a rounded number, empty for nan and infinity."""
     if not math.isfinite(value):
         return NOTHING
     rounded = round(value, digits) + 0.0  # no minus before a zero
@@ -33,14 +33,14 @@ def number(value: float, digits: int = 2, signed: bool = False, best: bool = Fal
 def mean(
     values: Sequence[float] | pd.Series, signed: bool = False, best: bool = False
 ) -> TableCell:
-    """A mean over seeds with half its 95 % interval, where there are two seeds or more."""
+    """Return a cell with a mean over seeds and, from two seeds on, half its 95 % interval."""
     if not len(values):
         return NOTHING
     return interval(*mean_interval(values), signed, best)
 
 
 def interval(centre: float, half: float, signed: bool = False, best: bool = False) -> TableCell:
-    """A number and half its interval, which is left out where it is nan."""
+    """Return a cell with a number and half its interval, which is omitted if it is nan."""
     if not math.isfinite(centre):
         return NOTHING
     shown = f"{centre:{'+' if signed else ''}.2f}"
@@ -48,7 +48,7 @@ def interval(centre: float, half: float, signed: bool = False, best: bool = Fals
 
 
 def point(x: float, values: Sequence[float] | pd.Series) -> Point:
-    """A mean over seeds as a place in a chart; missing if there are none."""
+    """Return a mean over seeds as a point of a chart, missing if there are no values."""
     if not len(values):
         return Point(x, MISSING, MISSING, 0)
     return Point(x, *mean_interval(values), number=len(values))

@@ -1,4 +1,4 @@
-"""The report's chapters, from rows."""
+"""The chapters of a report."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +20,13 @@ from rtl_jax.lab.report.recommendation import recommendations
 from rtl_jax.lab.report.runs import Finetunings, finetunings
 from rtl_jax.lab.results import PIXEL_BASELINES
 
-PICTURES = 40  # more would make a page that no browser likes
+PICTURES = 40  # more would make the page too large for a browser
 
 
 def compose(rows: pd.DataFrame, pictures: Sequence[Path] = ()) -> Report:
-    """The whole report of a work directory's rows (`results.read_rows`) and PNG pictures.
+    """Compose the report of a work directory's rows (`results.read_rows`) and PNG pictures.
 
-    Chapters that no row belongs to are left out; the paper's Tables 1, 2 and 5 are always there.
+    Chapters without rows are omitted; the paper's Tables 1, 2 and 5 are always included.
     """
     found = finetunings(rows)
     pixels = {name: finetunings(rows, method) for method, name in PIXEL_BASELINES.items()}
@@ -47,7 +47,7 @@ def compose(rows: pd.DataFrame, pictures: Sequence[Path] = ()) -> Report:
 
 
 def _summary(rows: pd.DataFrame, found: Finetunings) -> str:
-    """What the report is of."""
+    """Say what the report was made from."""
     evaluations = found.evaluations
     runs = len(evaluations.drop_duplicates(["target", "source", "blocks", "num_images", "seed"]))
     words = [

@@ -1,10 +1,10 @@
-"""A chart as shapes: what `chart.svg` draws, with the values that a pointer shows.
+"""Charts as the shapes that `chart.svg` draws, with the values shown on hovering.
 
-matplotlib, which draws the same figures for papers (`drawings`), has no SVG that follows the page's
-colours and tells its values to a pointer, and a chart library in JavaScript would be larger than
-the page.
+matplotlib, which draws the same figures for papers (`drawings`), writes no SVG that follows the
+page's colours and shows values on hovering, and a JavaScript chart library would be larger than the
+page.
 
-All lengths are in the units of the drawing, which is WIDTH x HEIGHT and stretches with its column.
+All lengths are in the units of the drawing, which is WIDTH x HEIGHT and scales with its column.
 """
 
 import itertools
@@ -27,11 +27,11 @@ from rtl_jax.lab.report.palette import MARKERS, Style
 
 WIDTH, HEIGHT = 420, 236
 LEFT, RIGHT, TOP, BOTTOM = 46, 412, 28, 192
-_CHARACTER = 6.9  # the width of one of a label's, about
-_DODGE = 2.5  # between the points of two series at one place, so that intervals can be told apart
+_CHARACTER = 6.9  # approximate width of a label's character
+_DODGE = 2.5  # offset between series at the same place, to keep their intervals distinguishable
 _CAP = 2.5  # half the width of an interval's ends
 
-# How a marker of radius about 3 is drawn around a point.
+# SVG paths of markers, of radius about 3, relative to a point.
 _SHAPES = {
     "o": "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0 -6 0z",
     "s": "m-2.7 -2.7h5.4v5.4h-5.4z",
@@ -41,14 +41,14 @@ _SHAPES = {
 
 
 class Tick(NamedTuple):
-    """A place on an axis and its label, empty where there is no room for it."""
+    """A place on an axis and its label, empty if there is no room for it."""
 
     place: float
     text: str
 
 
 class Line(NamedTuple):
-    """A series: SVG paths of the line, of the intervals and of the markers."""
+    """A series: SVG paths of its line, intervals and markers."""
 
     color: int
     dashed: bool
@@ -58,7 +58,7 @@ class Line(NamedTuple):
 
 
 class Value(NamedTuple):
-    """What one series has at one place: a color's index, a name and a text."""
+    """A series at one place: its colour's index, its name and its value as text."""
 
     color: int
     name: str
@@ -66,7 +66,7 @@ class Value(NamedTuple):
 
 
 class Band(NamedTuple):
-    """The strip around one place on the horizontal axis and the values that are there."""
+    """The strip around a place on the horizontal axis, and the values there."""
 
     left: float
     width: float
@@ -76,7 +76,7 @@ class Band(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """All shapes of a chart."""
+    """All the shapes of a chart."""
 
     across: Sequence[Tick]
     up: Sequence[Tick]
@@ -95,7 +95,7 @@ class Key(NamedTuple):
 
 
 def draw(chart: Chart, looks: Mapping[str, Style]) -> Drawing:
-    """The shapes of a chart whose series look as their names say."""
+    """Return the shapes of a chart; `looks` are the styles by `Series.look`."""
     low, high = horizontal_range(chart)
     across = Axis(low, high, LEFT + 14, RIGHT - 14, chart.logarithmic)
     heights = vertical_ticks(chart)
@@ -113,7 +113,7 @@ def draw(chart: Chart, looks: Mapping[str, Style]) -> Drawing:
 
 
 def legend(every: Iterable[Series], looks: Mapping[str, Style]) -> list[Key]:
-    """What explains these series."""
+    """Return the legend entries of these series."""
     keys = []
     for series in every:
         style = looks[series.look]
@@ -123,7 +123,7 @@ def legend(every: Iterable[Series], looks: Mapping[str, Style]) -> list[Key]:
 
 
 def value_text(point: Point) -> str:
-    """A mean, its interval and, of measured ones, the number of seeds: 51.72 ± 7.61 (n = 5)."""
+    """Format a mean, its interval and, if measured, the number of seeds: 51.72 ± 7.61 (n = 5)."""
     digits = 2 if abs(point.mean) >= 1 or abs(reach(point.half)) >= 1 else 4
     interval = f" ± {point.half:.{digits}f}" if math.isfinite(point.half) else ""
     seeds = f" (n = {point.number})" if point.number else ""
@@ -162,7 +162,7 @@ def _line(series: Series, style: Style, across: Axis, up: Axis, shift: float) ->
 
 
 def _bands(chart: Chart, looks: Mapping[str, Style], axis: Axis) -> list[Band]:
-    """Strips that reach half way to their neighbours."""
+    """Return strips that meet halfway between neighbouring places."""
     values = horizontal_places(chart)
     places = [axis.place(value) for value in values]
     middles = [(one + other) / 2 for one, other in itertools.pairwise(places)]

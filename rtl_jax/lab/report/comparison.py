@@ -1,4 +1,4 @@
-"""The best of several fine-tunings of one target and size, and its significance."""
+"""The best of several fine-tunings on one target and size, and its significance."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from rtl_jax.lab.statistics import CONFIDENCE, mean_interval
 class Difference(NamedTuple):
     """The lead of the best over a rival, in percentage points, and half its interval.
 
-    Both are nan for no seed in common, `half` for one.
+    Both are nan without a common seed; with one, only `half` is.
     """
 
     ahead: float
@@ -58,7 +58,7 @@ def compare(options: Mapping[str, pd.Series]) -> Comparison | None:
     """Compare accuracies by seed; the best has the highest mean. None for fewer than two options.
 
     The best was chosen by its result, so each of its m differences has an interval of confidence
-    1 - 0.05 / m (Bonferroni): all of them hold jointly with 95 %.
+    1 - 0.05 / m (Bonferroni); together they hold with 95 % confidence.
     """
     means = {name: float(values.mean()) for name, values in options.items() if len(values)}
     if len(means) < 2:

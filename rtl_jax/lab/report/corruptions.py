@@ -1,4 +1,4 @@
-"""Accuracy under common corruptions, and the mean corruption error beside a reference's."""
+"""Accuracy under common corruptions, and the mean corruption error relative to a reference."""
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ _PLACE = ["target", "blocks", "num_images", "frozen_batch_norm", "perturbation",
 
 
 def tables(rows: pd.DataFrame) -> list[Element]:
-    """A line for each data set and network, and its accuracy under each corruption."""
+    """Tabulate each network's accuracy by kind of corruption, and by corruption."""
     rows = rows[(rows["method"] == "corruptions") & np.isfinite(rows["accuracy"])]
     if rows.empty:
         return []
@@ -33,7 +33,7 @@ def tables(rows: pd.DataFrame) -> list[Element]:
     rows = _described(rows, {path: name for (path, _), name in known.items()})
     runs = {run: group for run, group in rows.groupby("run", sort=False)}
     errors = {run: _errors(group) for run, group in runs.items()}
-    # Of a network that was measured twice, such as on more images, the later run counts.
+    # If a network was measured twice, such as on more images, the later run counts.
     firsts = rows.drop_duplicates("run").sort_values("time", kind="stable")
     firsts = firsts.drop_duplicates(["target", "network", "seed"], keep="last").set_index("run")
     against = {
@@ -90,7 +90,7 @@ def tables(rows: pd.DataFrame) -> list[Element]:
 
 
 def _described(rows: pd.DataFrame, sources: dict[str, str]) -> pd.DataFrame:
-    """With the target, the network, the corruption's name and its severity; "" and 0: none."""
+    """Add each row's target, network, and corruption and severity ("" and 0 if there is none)."""
     found = [corruption_of(variant) for variant in rows["variant"]]
     alone = rows["variant"].fillna("").str.replace(r",?corruption=.*", "", regex=True)
     places = rows[["dataset", "test_dataset"]].fillna("").assign(variant=alone)
@@ -122,12 +122,12 @@ def _shape(errors: dict[str, list[float]]) -> dict[str, int]:
 
 
 def _by_name(run: pd.DataFrame) -> dict[str, float]:
-    """Mean accuracy by corruption, and 'clean'."""
+    """Return mean accuracy by corruption, and without one as 'clean'."""
     means = run.groupby("corruption")["accuracy"].mean()
     return {str(name) or "clean": float(mean) for name, mean in means.items()}
 
 
 def _means(measured: list[dict[str, float]], own: "list[str] | tuple[str, ...]") -> list[float]:
-    """For each seed the mean over those of `own` that were measured."""
+    """Return, for each seed, the mean over the corruptions in `own` that were measured."""
     found = ([one[name] for name in own if name in one] for one in measured)
     return [float(np.mean(values)) for values in found if values]

@@ -1,4 +1,4 @@
-"""Charts of test accuracy: over the number of images, and over epochs."""
+"""Charts of test accuracy over the number of images and over epochs."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ class Curve:
     blocks: int
 
     def at(self, target: str, size: int) -> Condition:
-        """The cell of a target and a number of images."""
+        """Return the cell of a target and a number of images."""
         return Condition(target, self.source, self.blocks, size)
 
 
@@ -37,9 +37,9 @@ def over_sizes(
     best: bool = False,
     beside: Sequence[Series] = (),
 ) -> Chart:
-    """Accuracy of several lines on one target; `best`: after each run's best epoch.
+    """Chart the accuracy of several lines on one target over the number of images.
 
-    `beside` are series that were not measured here.
+    `best` takes each run's best epoch, not its last; `beside` are series not measured here.
     """
     sizes = _sizes(found, [target], lines)
     series = [
@@ -55,7 +55,7 @@ def over_sizes(
 def differences(
     found: Finetunings, name: str, one: Curve, other: Curve, best: bool = False
 ) -> Chart:
-    """`one` minus `other` over the number of images, paired by seed, a line for each target."""
+    """Chart `one` minus `other` over the number of images, paired by seed, a line per target."""
     series = []
     for target in found.targets:
         points = []
@@ -77,7 +77,7 @@ def over_epochs(
     lines: Sequence[Curve],
     marks: Sequence[int],
 ) -> Chart:
-    """Accuracy during fine-tuning on one target, `marks` being the epochs to look at."""
+    """Chart accuracy during fine-tuning on one target, with the epochs `marks` highlighted."""
     frames = [found.by_epoch(line.at(target, size)) for line in lines]
     series = [
         Series(line.name, [cells.point(epoch, row.dropna()) for epoch, row in frame.iterrows()])
@@ -90,7 +90,7 @@ def over_epochs(
 def differences_over_epochs(
     found: Finetunings, name: str, one: Curve, other: Curve, size: int, marks: Sequence[int]
 ) -> Chart:
-    """`one` minus `other` by epoch, paired by seed, a line for each target."""
+    """Chart `one` minus `other` by epoch, paired by seed, a line per target."""
     series = []
     for target in found.targets:
         frames = [found.by_epoch(line.at(target, size)) for line in (one, other)]
@@ -119,7 +119,7 @@ def _epoch_chart(
 
 
 def _known(series: Iterable[Series]) -> tuple[list[Series], str]:
-    """The series that have a point, and a note on those that have none."""
+    """Return the series that have a point, and a note that lists the others."""
     every = list(series)
     known = [line for line in every if any(point.known for point in line.points)]
     names = [line.name for line in every if line not in known]
@@ -138,5 +138,5 @@ def _sizes(found: Finetunings, targets: Sequence[str], lines: Sequence[Curve]) -
 
 
 def size_axis(sizes: Sequence[int]) -> dict[str, Any]:
-    """A chart's horizontal axis of numbers of images, which double from one to the next."""
+    """Return the settings of a chart's logarithmic axis of numbers of images."""
     return {"logarithmic": True, "ticks": sizes, "labels": [f"{size:,}" for size in sizes]}

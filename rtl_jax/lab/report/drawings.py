@@ -1,4 +1,4 @@
-"""Figures for papers: small multiples by matplotlib, as the page shows them."""
+"""Figures for papers: the page's small multiples, drawn by matplotlib."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,7 @@ _WIDTH = 3.4  # of a chart, in inches
 
 
 def draw_figure(directory: epath.Path, figure: Figure, looks: Mapping[str, Style]) -> None:
-    """Write directory/NAME.svg and NAME.png; older ones are replaced."""
+    """Write directory/NAME.svg and NAME.png, replacing older ones."""
     import matplotlib
 
     number = len(figure.charts)
@@ -48,7 +48,7 @@ def draw_figure(directory: epath.Path, figure: Figure, looks: Mapping[str, Style
 def _explain(
     where: Any, handles: Mapping[str, Any], every: list[Series], columns: int, **options: Any
 ) -> None:
-    """A legend of some series, as wide as a row of charts, if there are any."""
+    """Add a legend of some series, if any, at most as wide as a row of charts."""
     # A space before each name: matplotlib would leave out those that begin with '_'.
     names = [f" {printable(series.name)}" for series in every]
     fitting = int(_WIDTH * columns / (0.6 + 0.09 * max(map(len, names), default=0)))
@@ -58,7 +58,7 @@ def _explain(
 
 
 def _draw(axes: Any, chart: Chart, looks: Mapping[str, Style]) -> dict[str, Any]:
-    """Draw a chart and return what it has drawn for each series' name."""
+    """Draw a chart and return the artist of each series by name."""
     handles = {}
     for series in chart.series:
         points = series.points
@@ -87,7 +87,7 @@ def _draw(axes: Any, chart: Chart, looks: Mapping[str, Style]) -> dict[str, Any]
 
 
 def _scale(axes: Any, chart: Chart) -> None:
-    """Scales, limits and ticks, those of the page."""
+    """Set the scales, limits and ticks that the page uses."""
     from matplotlib.ticker import NullLocator
 
     if chart.logarithmic:

@@ -1,7 +1,7 @@
 """The elements of a report: sections of texts, tables, charts and pictures.
 
 Chapters make them from rows; the page, the figures and the tables' files are drawn from them.
-Nothing here knows HTML, LaTeX or matplotlib, and no text in it is escaped yet.
+They are independent of HTML, LaTeX and matplotlib, and their texts are not yet escaped.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")  # of a file
 
 @dataclasses.dataclass(frozen=True)
 class TableCell:
-    """One entry of a table: its text and, of a number, the value that it is sorted by.
+    """An entry of a table: its text and, for a number, the value that it is sorted by.
 
-    `best` marks the winner of its row or group, `missing` what no row tells (shown as such).
+    `best` marks the best of its row or group.
     """
 
     text: str
@@ -33,13 +33,16 @@ class TableCell:
 
     @property
     def numeric(self) -> bool:
-        """Whether there is a number to be sorted by."""
+        """Whether there is a number to sort by."""
         return self.value is not None and math.isfinite(self.value)
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Columns' titles and rows of as many cells. `name` is its file's, letters and digits."""
+    """Column titles, and rows with a cell per column.
+
+    `name` is also the file's: letters, digits, hyphens and underscores.
+    """
 
     name: str
     title: str
@@ -57,7 +60,7 @@ class Table:
 class Point:
     """A point of a series at `x`: a mean over `number` seeds and half its 95 % interval.
 
-    `half` is nan where one seed alone gives no interval.
+    `half` is nan for a single seed, which gives no interval.
     """
 
     x: float
@@ -73,9 +76,9 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """A line of a chart. One name keeps one colour throughout a report.
+    """A line of a chart. A name keeps its colour throughout a report.
 
-    `like` is the name of another series that has the colour of this one, empty if none has.
+    `like` names another series whose colour this one takes; it is empty otherwise.
     """
 
     name: str
@@ -91,10 +94,10 @@ class Series:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """Lines over one horizontal axis, small multiples being a chart each.
+    """Lines over one horizontal axis; small multiples are one chart each.
 
-    `ticks` are the places on the axis that are labelled, `labels` what they say where that is not
-    the number itself, `marks` the places that vertical lines point out.
+    `ticks` are the labelled places on the axis, `labels` their texts if these are not the numbers
+    themselves, and `marks` the places of vertical lines.
     """
 
     name: str
@@ -149,7 +152,7 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The whole: a title, what it was made from, and its sections."""
+    """A whole report: its title, what it was made from, and its sections."""
 
     title: str
     summary: str

@@ -1,9 +1,9 @@
-"""The paper's figures on transfer: 2, 3, 4, 5, 8, 10 and 11, of whatever was measured.
+"""The paper's figures on transfer, 2, 3, 4, 5, 8, 10 and 11, from whatever was measured.
 
-The paper's robust source is the one with L2 eps=3 and its fine-tunings train three blocks. A work
-directory without them has the same figures of what it has, with its sources named 'l2', if there
-are any, in the place of that one. Figures by number of images or epochs show the last epoch, those
-by blocks and by constraint each run's best.
+The paper's robust source is the one with L2 eps=3, and its fine-tunings train three blocks. Without
+that source, those whose names end in 'l2' take its place, or else every robust one; without three
+blocks, every number of blocks measured. Figures by number of images show the last epoch, those by
+blocks or constraint each run's best.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ PAIRED = "Lines are means over seeds, bars 95 % intervals by Student's t; differ
 
 
 class _Shown:
-    """What the figures show of the fine-tunings."""
+    """The sources and numbers of blocks that the figures show."""
 
     def __init__(self, found: Finetunings) -> None:
         self.found = found
@@ -45,17 +45,17 @@ class _Shown:
         self.blocks = [3] if 3 in self.some_blocks else self.some_blocks
 
     def targets(self, sources: Sequence[str], blocks: int) -> list[str]:
-        """Those with fine-tunings from one of the sources."""
+        """Return the targets with fine-tunings from one of the sources."""
         known = {c.target for c in self.found.having(blocks=blocks) if c.source in sources}
         return [target for target in self.found.targets if target in known]
 
     def suffix(self, blocks: int) -> str:
-        """What is added to titles where several numbers of blocks are shown."""
+        """Return what titles add if several numbers of blocks are shown."""
         return f", {blocks_name(blocks)}" if len(self.blocks) > 1 else ""
 
 
 def figures(found: Finetunings) -> list[Element]:
-    """The figures that can be drawn, and a line on those that cannot."""
+    """Return the figures that can be drawn, and a line that lists those that cannot."""
     shown = _Shown(found)
     elements: list[Element] = []
     missing = []
@@ -97,7 +97,7 @@ def _by_target(shown: _Shown, name: str, lines: Sequence[Curve], blocks: int) ->
 
 
 def _published(found: Finetunings, target: str, line: Curve) -> Series:
-    """Table 7's values for a target and a source, no points if it has none."""
+    """Return Table 7's values for a target and a source, without points if it has none."""
     source, paper = found.paper_sources.get(line.source), found.paper_targets.get(target)
     points: list[Point] = []
     if source and paper and line.blocks == 3:
@@ -117,7 +117,7 @@ def _figure10(shown: _Shown) -> Figure:
 
 
 def _speed_sizes(shown: _Shown) -> list[int]:
-    """The paper's 3,200 first, then 800 and 12,800; else the smallest and the largest size."""
+    """Return the paper's 3,200, 800 and 12,800; without 3,200, the smallest and largest size."""
     sizes = {cell.num_images for cell in shown.found.last if cell.blocks in shown.blocks}
     if 3200 in sizes:
         return [size for size in SPEED_SIZES if size in sizes]
@@ -163,7 +163,10 @@ def _figure11(shown: _Shown) -> Figure:
 
 
 def _by_blocks(shown: _Shown, name: str, sources: Sequence[str]) -> list[Chart]:
-    """For each source, accuracy by number of blocks, and three blocks (or the most) minus one."""
+    """Chart, for each source, accuracy by number of blocks and the difference of two of these.
+
+    The difference is that of three blocks and one, or else of the most and the fewest.
+    """
     found = shown.found
     charts: list[Chart] = []
     for number, source in enumerate(sources, 1):

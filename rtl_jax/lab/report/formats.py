@@ -1,4 +1,4 @@
-"""Tables as CSV, LaTeX and Markdown, with what is special in each escaped."""
+"""Tables as CSV, LaTeX and Markdown, with each format's special characters escaped."""
 
 import csv
 import io
@@ -32,14 +32,17 @@ _LATEX = {
     "≥": r"$\geq$",
 }
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|&~$#])")
-# What a spreadsheet takes for a formula, in wide characters too; a number with a sign and its
-# interval is none.
+# What a spreadsheet takes for a formula, including full-width characters. A signed number with its
+# interval is not one.
 _FORMULA = re.compile(r"\s*([=@\uff1d\uff20]|[+\uff0b\uff0d-](?![\d.,\s±%()+-]*$))")
 
 
 def to_csv(table: Table) -> str:
-    """The cells as they are shown; behind each column whose texts have more than a number in them,
-    another of the numbers alone. Nothing in it is a formula to a spreadsheet."""
+    """Format a table as CSV, with the cells as they are shown.
+
+    A column whose numbers carry other text, such as intervals, is followed by a column of the plain
+    numbers. No cell can be read as a formula by a spreadsheet.
+    """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     numbered = [_needs_numbers(column) for column in _columns(table)]
@@ -54,7 +57,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A table environment with booktabs' rules; numbers to the right, the best in bold."""
+    """Format a table for LaTeX with booktabs: numbers right-aligned, the best in bold."""
     sides = "".join("r" if _numeric(column) else "l" for column in _columns(table))
     lines = [
         r"% \usepackage{booktabs}",
@@ -74,7 +77,7 @@ def to_latex(table: Table) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """A pipe table under its title; numbers to the right, the best in bold."""
+    """Format a titled Markdown table: numbers right-aligned, the best in bold."""
     sides = ("---:" if _numeric(column) else "---" for column in _columns(table))
     lines = [
         f"**{markdown(table.title)}**",
@@ -88,17 +91,17 @@ def to_markdown(table: Table) -> str:
 
 
 def latex(text: str) -> str:
-    """A text for LaTeX, of one line."""
+    """Escape text for LaTeX, on one line."""
     return "".join(_LATEX.get(character, character) for character in printable(text))
 
 
 def markdown(text: str) -> str:
-    """A text for Markdown, of one line."""
+    """Escape text for Markdown, on one line."""
     return _MARKDOWN.sub(r"\\\1", printable(text))
 
 
 def printable(text: str) -> str:
-    """A text of one line: spaces for all that cannot be seen, such as the ends of lines."""
+    """Replace unprintable characters, such as line breaks, by spaces."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
@@ -111,7 +114,7 @@ def _numeric(column: Iterable[TableCell]) -> bool:
 
 
 def _needs_numbers(column: Iterable[TableCell]) -> bool:
-    """Whether some number of a column has more than itself in its text."""
+    """Whether the text of some number in a column has more than the number in it."""
     return any(cell.numeric and not _is_float(cell.text) for cell in column)
 
 
@@ -127,7 +130,7 @@ def _number(cell: TableCell) -> str:
 
 
 def _harmless(text: str) -> str:
-    """A text of one line, with an apostrophe before what would be a formula."""
+    """Return text on one line, with an apostrophe before anything that would be a formula."""
     text = printable(text)
     return f"'{text}" if _FORMULA.match(text) else text
 

@@ -26,7 +26,7 @@ from rtl_jax.runtime import limits
 from rtl_jax.runtime.documents import read_bytes
 from rtl_jax.runtime.output import run_and_exit
 
-# What an evaluation measures; all other columns identify the run.
+# Columns that an evaluation measures; all others identify the run.
 _MEASURED = ("epoch", "accuracy", "loss", "train_accuracy", "train_loss", "seconds")
 _UNKNOWN: dict[Hashable, int] = {
     "num_classes": 0,
@@ -37,11 +37,11 @@ _UNKNOWN: dict[Hashable, int] = {
 
 
 def import_log(log: Path, mapping: LogMapping, workdir: Path) -> list[str]:
-    """Write a log's rows under a work directory; return for each line the run that it is of.
+    """Write a log's rows to a work directory; return each line's run.
 
-    The same log under the same mapping replaces its own file. Raises UserError for a log that
-    cannot be read, a column that it lacks, a value that the mapping does not list, a wrong number,
-    and two evaluations of one run after the same epoch.
+    Importing the same log with the same mapping again replaces its file. Raises UserError for an
+    unreadable log, a missing column, a value that the mapping does not list, an invalid number, or
+    two evaluations of one run after the same epoch.
     """
     table = _mapped(_read(log), log, mapping)
     identity = [column for column in table if column not in _MEASURED]
@@ -55,7 +55,7 @@ def import_log(log: Path, mapping: LogMapping, workdir: Path) -> list[str]:
 
 
 def main(arguments: Sequence[str], prog: str = "rtl-jax import-logs") -> int:
-    """Import what the command line names; return 0, or 2 for user-fixable errors."""
+    """Import the log that the command line names; return 0, or 2 for user-fixable errors."""
     parser = argparse.ArgumentParser(
         prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str], prog: str = "rtl-jax import-logs") -> int:
 
 
 def _read(log: Path) -> pd.DataFrame:
-    """A log as text."""
+    """Read a log with every value as text."""
     try:
         content = io.BytesIO(read_bytes(log, limits.TABLE_BYTES))
         table = pd.read_csv(content, dtype=str, keep_default_na=False, skipinitialspace=True)
@@ -87,7 +87,7 @@ def _read(log: Path) -> pd.DataFrame:
 
 
 def _mapped(log: pd.DataFrame, path: Path, mapping: LogMapping) -> pd.DataFrame:
-    """The columns of rows that a log fills, of the schema's types."""
+    """Return the columns of rows that a log fills, with the schema's dtypes."""
     columns = {}
     for column, name in mapping.columns.items():
         if name not in log:
@@ -105,12 +105,12 @@ def _mapped(log: pd.DataFrame, path: Path, mapping: LogMapping) -> pd.DataFrame:
 
 
 def _require_bounds(values: pd.Series, path: Path, mapping: LogMapping) -> None:
-    """Raise UserError for a value that no row may have, by what `read_rows` would say of it."""
+    """Raise UserError for a value outside the bounds that `read_rows` enforces."""
     column = str(values.name)
     if column in results.BOUNDS:
         low, high = results.BOUNDS[column]
         outside = values.notna() & ~values.between(low, high)
-        if column != "accuracy":  # an attack without a bound has an infinite radius
+        if column != "accuracy":  # an unbounded attack has an infinite radius
             outside &= values.abs() != math.inf
         expected = "percent" if column == "accuracy" else f"{low:,} to {high:,}"
     elif values.dtype == "string":
@@ -129,7 +129,7 @@ def _require_bounds(values: pd.Series, path: Path, mapping: LogMapping) -> None:
 
 
 def _converted(values: pd.Series, column: str, path: Path, mapping: LogMapping) -> pd.Series:
-    """A column of the log, its values replaced, as the schema's type; "" is missing."""
+    """Map a column's values and cast it to the schema's dtype; "" is missing."""
     meanings = mapping.values.get(column)
     if meanings is not None:
         unknown = ~values.isin(list(meanings))
@@ -173,7 +173,7 @@ def _require_single(table: pd.DataFrame, identity: Sequence[str], path: Path) ->
 
 
 def _identifiers(groups: pd.Series, table: pd.DataFrame) -> list[str]:
-    """For each line its run's identifier, by all that identifies it and what was measured."""
+    """Return each line's run identifier, a hash of the run's settings and measurements."""
     contents: dict[int, list[tuple[Any, ...]]] = {}
     for group, line in zip(groups, zip(*(table[name] for name in table), strict=True), strict=True):
         contents.setdefault(group, []).append(line)
@@ -182,7 +182,7 @@ def _identifiers(groups: pd.Series, table: pd.DataFrame) -> list[str]:
 
 
 def _identifier(content: str) -> str:
-    """What names content: 16 hex digits."""
+    """Return a hash of content, as 16 hex digits."""
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -204,7 +204,7 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _config(record: dict[Hashable, Any]) -> str:
-    """What is known of a run's settings, under the names that `rtl_jax.lab.config` gives them."""
+    """Return the known settings of a run, under their names in `rtl_jax.lab.config`."""
     groups = {
         "source": {"checkpoint": record["source"]},
         "target": {name: record.get(name) for name in ("dataset", "num_images", "image_size")},

@@ -14,7 +14,7 @@ NOTE = (
 
 
 def tables(rows: pd.DataFrame) -> list[Element]:
-    """The matching labels as a table, the wrong labels found as curves."""
+    """Return a table of label matches and curves of the wrong labels found."""
     rows = rows[rows["task"] == "influence"]
     if rows.empty:
         return []
@@ -53,7 +53,7 @@ def _matches(rows: pd.DataFrame) -> list[Element]:
 
 
 def _found(rows: pd.DataFrame) -> list[Element]:
-    """How many of the labels made wrong are found by looking at the most suspicious images."""
+    """Chart the share of flipped labels found against the share of training images inspected."""
     rows = rows[np.isfinite(rows["recall"])]
     groups = rows.groupby(["dataset", "network"], sort=False)
     charts = [

@@ -1,11 +1,11 @@
 """The expected gain from twice the labels: a power law fitted to one cell's test errors by size.
 
-error(n) = a n^-b, a straight line in logarithms, through the last sizes: a law holds for a while
-at best. Every seed has its own line. Two things make the prediction uncertain, and the half widths
-of their 95 % intervals are added in squares: the seeds, by Student's t over the seeds' lines; and
-the law, by the textbook interval of a regression line through the mean logarithms, whose residuals
-say how crooked the measured curve is. With three sizes the second has one degree of freedom and is
-wide: a fourth size says far more.
+The law, error(n) = a n^-b, is a straight line in logarithms. It is fitted to the last few sizes
+only, since a power law holds over a limited range at best. Every seed has its own line. The
+prediction has two sources of uncertainty, whose 95 % half-widths are added in quadrature: the
+seeds, by Student's t over their lines; and the law, by the usual interval of a regression line
+through the mean logarithms, whose residuals measure the deviation from a straight line. With three
+sizes the latter has one degree of freedom and is wide; a fourth narrows it considerably.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from scipy.special import stdtrit
 from rtl_jax.lab.report.elements import Point
 from rtl_jax.lab.statistics import CONFIDENCE, mean_interval
 
-SIZES = 4  # how many of the largest are fitted
+SIZES = 4  # at most this many of the largest sizes are fitted
 LEAST = 3  # a line goes through any two points
 
 
@@ -26,8 +26,8 @@ LEAST = 3  # a line goes through any two points
 class LearningCurve:
     """A fitted curve. `points` are accuracies in percent at its sizes and at twice the last one.
 
-    `gain` and `half`: what doubling the last size adds to accuracy, and half its 95 % interval, in
-    points of percent. `exponent` is b.
+    `gain` is what doubling the last size adds to accuracy and `half` is half its 95 % interval,
+    both in percentage points. `exponent` is b.
     """
 
     points: Sequence[Point]
@@ -42,15 +42,15 @@ class LearningCurve:
 
 
 def fit(values: Mapping[int, pd.Series]) -> LearningCurve | None:
-    """The curve through accuracies in percent, by number of images and then by seed.
+    """Fit the curve to accuracies in percent, by number of images and then by seed.
 
-    None where fewer than three sizes have two seeds in common, or where nothing is wrong at all.
+    Returns None if fewer than three sizes have two seeds in common, or if there are no errors.
     """
     table = _common(values)
     if table is None or not (table.to_numpy() < 100).any():
         return None
     errors_KN = 100 - table.to_numpy()  # K seeds, N sizes
-    # A logarithm needs an error: half the smallest there is stands for none.
+    # Logarithms need positive errors: zero becomes half the smallest positive one.
     errors_KN = np.maximum(errors_KN, errors_KN[errors_KN > 0].min() / 2)
     x_N, y_KN = np.log(table.columns.to_numpy(float)), np.log(errors_KN)
     sizes = [*map(int, table.columns), 2 * int(table.columns[-1])]
@@ -62,7 +62,7 @@ def fit(values: Mapping[int, pd.Series]) -> LearningCurve | None:
 
 
 def _common(values: Mapping[int, pd.Series]) -> pd.DataFrame | None:
-    """Accuracies by seed and size, of the last sizes that two seeds or more have in common."""
+    """Return accuracies by seed and size for the last sizes that share at least two seeds."""
     sizes = sorted(size for size, each in values.items() if len(each) > 1)
     for number in range(min(SIZES, len(sizes)), LEAST - 1, -1):
         table = pd.DataFrame({size: values[size] for size in sizes[-number:]}).dropna()
@@ -77,12 +77,12 @@ def _slopes(x_N: np.ndarray, y_KN: np.ndarray) -> np.ndarray:
 
 
 def _lines(x_N: np.ndarray, y_KN: np.ndarray, at: float) -> np.ndarray:
-    """Each seed's least-squares line, at one place."""
+    """Evaluate each seed's least-squares line at one place."""
     return y_KN.mean(1) + _slopes(x_N, y_KN) * (at - x_N.mean())
 
 
 def _misfit(x_N: np.ndarray, y_KN: np.ndarray, at: float) -> float:
-    """Half the interval of the mean line there, by its residuals, in points of percent."""
+    """Return half the residual-based interval of the mean line there, in percentage points."""
     mean_1N = y_KN.mean(0, keepdims=True)
     fitted_N = np.array([_lines(x_N, mean_1N, x)[0] for x in x_N])
     freedom = len(x_N) - 2

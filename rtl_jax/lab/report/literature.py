@@ -1,4 +1,4 @@
-"""Tables 1, 2 and 5 of the paper beside what was measured."""
+"""Tables 1, 2 and 5 of the paper, with measured values beside the published ones."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ NOTE = (
 
 
 def tables(rows: pd.DataFrame) -> list[Element]:
-    """All of them, measured or not."""
+    """Return all of these tables, whether or not anything in them was measured."""
     known = {source: paper_source(source) for source in rows["source"].dropna().unique()}
     rows = rows.assign(
         paper_source=rows["source"].map(known).astype(object),
@@ -46,7 +46,7 @@ def _table(rows: pd.DataFrame, name: str, title: str) -> Table:
 
 
 def _measured(rows: pd.DataFrame, wanted: pd.Series) -> pd.Series:
-    """The accuracies by seed that a published number stands beside."""
+    """Return the measured accuracies, by seed, that match a published number."""
     kinds = {"attack": rows["task"] == "attack", "finetune": rows["method"] == "transfer"}
     chosen = (
         kinds[wanted["task"]]

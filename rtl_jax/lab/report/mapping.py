@@ -1,14 +1,14 @@
-"""How another program's log is read: a TOML file that maps its columns to those of a row.
+"""The TOML file that maps the columns of another program's log to those of a row.
 
 [columns]            a row's column = the log's column that holds it
 accuracy = "top1"
 [constants]          a row's column = its value in every row
 architecture = "resnet50"
-[values.dataset]     what the log's values mean; all that occur must be listed, "" is missing
+[values.dataset]     the meaning of the log's values; all that occur must be listed, "" is missing
 cifar10 = "tfds:cifar10"
-[missing]            the number by which the log says that it measured nothing
+[missing]            the number that marks a missing measurement in the log
 loss = -1
-[factors]            what numbers are multiplied by, such as fractions to be percent
+[factors]            what numbers are multiplied by, such as 100 to turn fractions into percent
 accuracy = 100
 """
 
@@ -22,9 +22,9 @@ from rtl_jax.lab.results import SCHEMA
 from rtl_jax.runtime import limits
 from rtl_jax.runtime.documents import is_number, read_bytes
 
-LARGEST = 2**53  # the whole numbers that all types of a row hold exactly
+LARGEST = 2**53  # up to here, every numeric type of a row holds integers exactly
 NEEDED = ("source", "dataset", "num_images", "seed", "epoch", "accuracy")
-# What the importer itself fills in.
+# Columns that the importer itself fills in.
 _OWN = ("schema_version", "run", "task", "method", "config", "versions", "time")
 MAPPED = tuple(column for column in SCHEMA if column not in _OWN)
 
@@ -44,12 +44,12 @@ class LogMapping:
 def read_mapping(path: Path) -> LogMapping:
     """Read a mapping file.
 
-    Raises UserError where it cannot be read, has a part or a column that does not exist, lacks a
-    column that a row needs, or has a value of the wrong type.
+    Raises UserError if it cannot be read, has an unknown table or column, lacks a column that a row
+    needs, or has a value of the wrong type.
     """
     try:
         tables = tomllib.loads(read_bytes(path, limits.MAPPING_BYTES).decode())
-    except (OSError, ValueError, RecursionError) as error:  # what TOML cannot say is a ValueError
+    except (OSError, ValueError, RecursionError) as error:  # TOML and UTF-8 raise ValueError
         raise UserError(f"{path} is not a readable TOML file ({error}): correct it") from error
     parts = [field.name for field in dataclasses.fields(LogMapping) if field.name != "path"]
     for part, table in tables.items():
@@ -97,7 +97,7 @@ def _require_types(path: Path, tables: dict[str, dict[str, Any]]) -> None:
 
 
 def _require_numbers(path: Path, constants: dict[str, Any]) -> None:
-    """A constant is of its column's type, as every value of the log is."""
+    """Require constants to have their columns' types, as the log's values do."""
     for column, value in constants.items():
         dtype = SCHEMA[column][0]
         good = isinstance(value, str) == (dtype == "string")

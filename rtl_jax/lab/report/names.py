@@ -1,10 +1,10 @@
-"""What the report calls sources and targets, and which of them are the paper's.
+"""The report's names of sources and targets, and which of them are the paper's.
 
 A source is the paper's if the last part of its checkpoint's path, without `.pt`, `.pth`, `.ckpt`,
 `.tar` or `.safetensors`, is the name under which that network was published
 (`published/sources.csv`); `random` with every block trained is the paper's training from scratch.
-A target is the paper's if it is one of the data sets in `published/targets.csv`, its images and
-test images as they are. Others have no published value beside them.
+A target is the paper's if it is one of the data sets in `published/targets.csv`, with unmodified
+images and its own test images. Others have no published value beside them.
 """
 
 import re
@@ -17,29 +17,32 @@ _ENDINGS = re.compile(r"(\.(pt|pth|ckpt|tar|safetensors))+$")
 
 
 def paper_source(checkpoint: str, every_block: bool = False) -> str | None:
-    """The paper's name of a source, if it is one of the paper's."""
+    """Return the paper's name of a source, or None if it is not one of the paper's."""
     if checkpoint == "random":
         return published.SCRATCH if every_block else None
     return published.sources().get(_stem(checkpoint))
 
 
 def paper_target(dataset: str, test_dataset: str = "", variant: str = "") -> str | None:
-    """The paper's name of a target, if it is one of the paper's; "" is none, as in rows."""
+    """Return the paper's name of a target, or None if it is not one of the paper's.
+
+    As in rows, "" means the data set's own test images and no variant.
+    """
     return None if test_dataset or variant else published.targets().get(dataset)
 
 
 def target_name(dataset: str, test_dataset: str = "", variant: str = "") -> str:
-    """What a target is called: the paper's name, or its data set with what was changed."""
+    """Return a target's name: the paper's or its data set's, and whatever was changed about it."""
     tested = f"tested on {test_dataset}" if test_dataset else ""
     known = published.targets().get(dataset, dataset)
     return ", ".join(filter(None, [known, tested, variant]))
 
 
 def source_names(sources: Sequence[tuple[str, bool]]) -> dict[tuple[str, bool], str]:
-    """Names that tell sources apart, each given as its checkpoint and whether every block trains.
+    """Name sources uniquely; each is given as its checkpoint and whether every block trains.
 
-    The paper's where there is one; else, or where two would be called alike, as much of the
-    checkpoint's path as it takes.
+    A source has the paper's name, if it has one, or else the shortest unambiguous end of its
+    checkpoint's path, which is also appended where two names would be the same.
     """
     unique = list(dict.fromkeys(checkpoint for checkpoint, _ in sources))
     short = dict(zip(unique, short_names(unique), strict=True)) if unique else {}
@@ -52,9 +55,9 @@ def source_names(sources: Sequence[tuple[str, bool]]) -> dict[tuple[str, bool], 
 
 
 def reference(names: Mapping[str, str]) -> str | None:
-    """The source that others are compared with, of names by checkpoint: the natural one.
+    """Return the source that others are compared with, the natural one, of names by checkpoint.
 
-    The paper's, or else the first whose checkpoint's name ends in 'natural', or else the first.
+    It is the paper's, else the first whose checkpoint's name ends in 'natural', else the first.
     """
     natural = [name for path, name in names.items() if paper_source(path) == "natural"]
     natural += [name for path, name in names.items() if _stem(path).endswith("natural")]

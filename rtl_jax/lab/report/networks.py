@@ -14,12 +14,12 @@ ROUGHNESS = (
 
 
 def tables(rows: pd.DataFrame) -> list[Element]:
-    """A table of trainings and one of roughness, where there are such rows."""
+    """Return a table of trainings and one of roughness, if there are such rows."""
     return [*_trained(rows[rows["task"] == "pretrain"]), *_seen(rows[rows["task"] == "visualize"])]
 
 
 def _trained(rows: pd.DataFrame) -> list[Element]:
-    """Validation accuracy after the last epoch, as the images are and attacked."""
+    """Tabulate validation accuracy after the last epoch, clean and under attack."""
     rows = rows[np.isfinite(rows["accuracy"]) & (rows["epoch"] == rows["epochs"]).fillna(False)]
     lines = [
         [

@@ -1,7 +1,7 @@
-"""The page: one HTML file with its style, its script, its charts and its pictures inside.
+"""The page: a single HTML file that embeds its style, script, charts and pictures.
 
-Everything that comes from data is escaped by Jinja2, and the page's security policy lets no script
-run but its own.
+Jinja2 escapes everything that comes from data, and the page's security policy allows no script but
+its own.
 """
 
 import base64
@@ -20,7 +20,7 @@ from rtl_jax.version import __version__
 
 
 def render(report: Report) -> str:
-    """The page of a report, as HTML. Raises UserError where a picture cannot be read."""
+    """Render a report as an HTML page. Raises UserError if a picture cannot be read."""
     looks = styles(report)
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
@@ -60,7 +60,7 @@ def render(report: Report) -> str:
 
 
 def numeric_columns(table: Table) -> Sequence[bool]:
-    """Which columns of a table hold numbers, or nothing."""
+    """Return, for each column of a table, whether any of its cells is numeric."""
     return [any(row[column].numeric for row in table.rows) for column in range(len(table.columns))]
 
 

@@ -1,7 +1,7 @@
 """One colour and one marker for each name, throughout a report.
 
-The colours are Okabe and Ito's, which people tell apart however they see colours, in an order in
-which neighbours differ in lightness too; `page.css` has lighter ones for a dark screen.
+The colours are Okabe and Ito's, safe for colour-blind readers, ordered so that neighbours differ in
+lightness too; `page.css` has lighter ones for dark mode.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ class Style(NamedTuple):
 
 
 def styles(report: Report) -> Mapping[str, Style]:
-    """A style for each `Series.look`, those in most charts first; no two alike up to 28."""
+    """Assign a style to each `Series.look`, the most frequent first; the first 28 are distinct."""
     counts = Counter(
         series.look
         for section in report.sections

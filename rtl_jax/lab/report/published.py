@@ -1,7 +1,7 @@
 """The paper's numbers as data: Tables 1, 2, 5 and 7, and section 6's on influence.
 
-`published/*.csv`, typed from the paper; percent throughout. A number of Tables 1, 2 and 5 says
-which rows would measure it: a task on a data set of one of those names from one of the sources.
+`published/*.csv` were typed from the paper and are in percent throughout. Each number of Tables 1,
+2 and 5 comes with the task, source and data set names of the rows that measure it.
 """
 
 import functools
@@ -11,7 +11,7 @@ import pandas as pd
 
 DIRECTORY = Path(__file__).with_name("published")
 
-# Accuracy of networks as they are, under attack or fine-tuned, one number a line.
+# Accuracy of networks without fine-tuning, under attack or fine-tuned, one number per line.
 SMALL_TABLES = {
     "table1a": "Table 1a: ImageNet networks on Stylized ImageNet (SIN)",
     "table1b": "Table 1b: ImageNet under PGD(3), by what the network was trained on",
@@ -23,19 +23,19 @@ SCRATCH = "from scratch"  # Table 7's last column, a network that did not come f
 
 
 def table7() -> pd.DataFrame:
-    """Test accuracy at three blocks by (target, num_images), in the paper's order of rows.
+    """Return test accuracy at three blocks by (target, num_images), in the paper's order of rows.
 
-    A column for each source, the last one being `SCRATCH`: every layer, from random weights.
+    There is a column per source; the last, `SCRATCH`, trains every layer from random weights.
     """
     return _read("table7").set_index(["target", "num_images"])
 
 
 def small_table(name: str) -> pd.DataFrame:
-    """A table of `SMALL_TABLES`: row, column, accuracy, and what measures it.
+    """Return a table of `SMALL_TABLES`: row, column, accuracy, and what measures it.
 
-    `task`, `datasets` (last parts of their names), `variants` ("" for the images as they are),
-    `source`; `blocks` of a fine-tuning, `norm` and `eps` (for pixels in [0, 1]; 0: no attack) of an
-    attack, missing where they do not matter.
+    The latter are `task`, `datasets` (the last parts of their names), `variants` ("" for unmodified
+    images) and `source`, with `blocks` for a fine-tuning, or `norm` and `eps` (for pixels in
+    [0, 1]; 0: no attack) for an attack. Those that do not matter are missing.
     """
     table = _read(name)
     variants = table["variants"].fillna("").map(lambda text: text.split() or [""])
@@ -43,23 +43,24 @@ def small_table(name: str) -> pd.DataFrame:
 
 
 def influence() -> pd.DataFrame:
-    """By source: how often the most influential training images share the test image's label.
+    """Return, by source, how often influential training images share the test image's label.
 
-    top1_match: the most influential one; top5_match: three or more of the top five (section 6).
+    `top1_match`: the most influential image does. `top5_match`: at least three of the top five do
+    (section 6).
     """
     return _read("influence").set_index("source")
 
 
 @functools.cache
 def targets() -> dict[str, str]:
-    """The paper's names of its six targets by data set, in Table 7's order."""
+    """Map data sets to the paper's names of its six targets, in Table 7's order."""
     table = _read("targets")
     return dict(zip(table["dataset"], table["target"], strict=True))
 
 
 @functools.cache
 def sources() -> dict[str, str]:
-    """The paper's names of sources by the names of the checkpoints that are those networks."""
+    """Map the names of published checkpoints to the paper's names of those sources."""
     table = _read("sources")
     return dict(zip(table["checkpoint"], table["source"], strict=True))
 

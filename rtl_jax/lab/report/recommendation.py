@@ -1,5 +1,5 @@
-"""For each target: which source, how many blocks and which of the settings that a sweep varies
-(rates, decays, radii, heads), what more labels would bring, and how sure that is."""
+"""Recommendations for each target: the source, the number of blocks and the settings that a sweep
+varies (rates, decays, radii, heads), the gain from more labels, and how certain these are."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -26,7 +26,7 @@ CURVE = (
 
 
 class _Choice(NamedTuple):
-    """The best fine-tuning of a target at one size, and what it was compared with."""
+    """The best fine-tuning on a target at one size, and its comparisons with the others."""
 
     cell: Condition
     values: pd.Series
@@ -42,7 +42,7 @@ class _Choice(NamedTuple):
 
 
 def recommendations(found: Finetunings) -> list[Element]:
-    """Sentences, a table of every size and a learning curve for every target."""
+    """Return, for every target, advice in words, a table of all sizes and a learning curve."""
     return [
         element
         for number, target in enumerate(_targets(found), 1)
@@ -51,7 +51,7 @@ def recommendations(found: Finetunings) -> list[Element]:
 
 
 def _targets(found: Finetunings) -> list[str]:
-    """The targets, whatever varies in how they are trained on."""
+    """Return the targets, regardless of the settings that a sweep varies."""
     return list(dict.fromkeys(found.settings[name].target for name in found.targets))
 
 
@@ -59,7 +59,7 @@ def _recommendation(found: Finetunings, target: str, number: int) -> list[Elemen
     choices = _choices(found, target)
     if not choices:
         return []
-    # A single seed, as of a whole data set, supports no recommendation if others have more.
+    # A single seed, as for a whole data set, supports no recommendation if other sizes have more.
     known = [choice for choice in choices if len(choice.values) > 1] or choices
     first, last = known[0], known[-1]
     values = {
@@ -70,7 +70,7 @@ def _recommendation(found: Finetunings, target: str, number: int) -> list[Elemen
     curve = learning_curve.fit(values)
     words = [_advice(target, last)]
     if last.sources and found.reference not in (last.sources.best, last.sources.rival):
-        words += _helps(last, found.reference)  # else it is said already
+        words += _helps(last, found.reference)  # otherwise the advice says so already
     if first is not last:
         words += _helps(first, found.reference)
     elements: list[Element] = [
@@ -83,7 +83,7 @@ def _recommendation(found: Finetunings, target: str, number: int) -> list[Elemen
 
 
 def _choices(found: Finetunings, target: str) -> list[_Choice]:
-    """The best of every size, the fewest images first."""
+    """Return the best fine-tuning at every size, in increasing order of size."""
     places: dict[int, dict[Condition, pd.Series]] = {}
     for cell in found.having():
         if found.settings[cell.target].target == target:
@@ -95,7 +95,7 @@ def _choose(values: Mapping[Condition, pd.Series], settings: Mapping[str, Settin
     best = max(values, key=lambda cell: values[cell].mean())
 
     def beside(varying: str, name: Callable[[Condition], str]) -> Comparison | None:
-        """The best against what differs from it in one field alone."""
+        """Compare the best with those that differ from it in this field alone."""
         fixed = [field for field in best._fields if field != varying]
         return compare(
             {
@@ -116,7 +116,7 @@ def _choose(values: Mapping[Condition, pd.Series], settings: Mapping[str, Settin
 
 
 def _advice(target: str, choice: _Choice) -> str:
-    """What to take, and how sure the choices of source and of blocks are."""
+    """Say what to use, and how its source, blocks and setting compare with the next best."""
     cell, seeds = choice.cell, len(choice.values)
     accuracy = f"{cells.mean(choice.values).text} % over {seeds} seed{'s' if seeds > 1 else ''}"
     by = f" with {choice.setting}" if choice.setting.axes else ""
@@ -185,7 +185,7 @@ def _table(target: str, choices: Sequence[_Choice], number: int) -> Table:
 
 
 def _value(value: object) -> TableCell:
-    """A setting of an axis; nothing where it is none."""
+    """Return a cell with the value of a sweep's axis, empty for None."""
     if value is None:
         return cells.NOTHING
     if isinstance(value, float):

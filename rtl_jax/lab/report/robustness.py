@@ -20,8 +20,8 @@ _PERTURBED = ("perturbation", "train_eps", "beta")
 
 
 def curves(rows: pd.DataFrame) -> list[Element]:
-    """A chart for each data set and kind of attack, and the numbers as a table."""
-    # Trainings evaluated under attack along the way count with their final values.
+    """Return a chart for each data set and kind of attack, and the numbers as a table."""
+    # A training evaluated under attack along the way counts with its final value.
     ended = rows["task"].isin(["finetune", "sweep"]) & (rows["epoch"] == rows["epochs"])
     rows = rows[(rows["task"] == "attack") | ended.fillna(False)]
     rows = rows[np.isfinite(rows["accuracy"]) & rows["eps"].notna()]
@@ -59,7 +59,7 @@ def curves(rows: pd.DataFrame) -> list[Element]:
 
 
 def network_name(source: str, statistics: Any, blocks: Any, images: Any, *perturbed: Any) -> str:
-    """A source, or what was fine-tuned from it: then rows say how, and on what."""
+    """Name a network: its source and, if it was fine-tuned, how and on how many images."""
     if pd.isna(statistics):
         return source
     trained = blocks_name(EVERY if pd.isna(blocks) else int(blocks))
@@ -72,7 +72,7 @@ def network_name(source: str, statistics: Any, blocks: Any, images: Any, *pertur
 
 
 def _kind(method: str, norm: str, config: Mapping[str, Any]) -> str:
-    """An attack in words, such as 'PGD(20), Linf', with whatever is not usual about it."""
+    """Describe an attack, such as 'PGD(20), Linf', with any settings that are unusual."""
     attack = config.get("attack", {})
     ensemble = ", ".join(attack.get("attacks") or [attack.get("version", "?")])
     names = {
@@ -116,7 +116,7 @@ def _chart(name: str, title: str, rows: pd.DataFrame) -> Chart:
 
 def _table(rows: pd.DataFrame, note: str) -> Table:
     columns = ["data set", "attack", "network", "eps", "robust accuracy, %", "seeds", "test images"]
-    columns += ["warnings"]  # AutoAttack's, of what makes the number doubtful
+    columns += ["warnings"]  # AutoAttack's, about what makes the number doubtful
     groups = rows.groupby(["dataset", "attack", "network", "eps"], sort=False)
     lines = [
         [

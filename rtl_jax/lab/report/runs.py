@@ -1,9 +1,9 @@
 """The fine-tunings among a work directory's rows: test accuracy by cell, seed and epoch.
 
 A cell is a target, a source, a number of blocks and a number of images, all named as the report
-shows them. Runs of one cell whose settings differ besides (epochs, frozen BatchNorm, ...) are told
-apart by those settings, written behind the target's name. Of two runs that agree in everything the
-rows tell, such as before and after a change of the source's file, the later one counts.
+shows them. If runs of a cell differ in other settings (epochs, frozen BatchNorm, ...), these are
+appended to the target's name. Of two runs whose rows record the same settings, such as before and
+after a change to the source's file, the later one counts.
 """
 
 import dataclasses
@@ -22,12 +22,12 @@ from rtl_jax.lab.report.names import paper_source, paper_target, target_name
 from rtl_jax.runtime import limits
 from rtl_jax.runtime.documents import parse_json
 
-# In place of a missing number of blocks: every block trains, more than any number says.
+# Replaces a missing number of blocks, which means that every block trains; larger than any other.
 EVERY = 1_000_000
 
 _NOTHING = pd.Series(dtype=float)
 _TARGET = ["dataset", "test_dataset", "variant"]
-# Settings that a cell consists of, or that change no number.
+# Settings that define a cell, or that do not affect results.
 _ELSEWHERE = {
     *("source.checkpoint", "target.dataset", "target.num_images", "transfer.blocks"),
     *("target.test_dataset", "target.low_resolution", "target.low_pass", "target.low_pass_share"),
@@ -36,7 +36,7 @@ _ELSEWHERE = {
 }
 
 
-# Settings that older rows lack, and that were as they are by default.
+# Settings that older rows lack, where they had today's defaults.
 _USUAL = Experiment().to_dict()
 _LATER = {
     key: _USUAL[group][name]
@@ -46,12 +46,12 @@ _LATER = {
 }
 
 
-# The settings that a sweep varies as it does sources and blocks, by what they are called.
+# The settings that a sweep can vary besides sources and blocks, and their names.
 AXES = {f"transfer.{name}": name for name in (*NUMBERS.values(), *NAMES.values())}
 
 
 class Setting(NamedTuple):
-    """What a target's name says: the target without the axes of a sweep, and their values."""
+    """The parts of a target's name: the target without a sweep's axes, and the axes' values."""
 
     target: str
     axes: tuple[tuple[str, Any], ...] = ()
@@ -65,7 +65,7 @@ def _number(value: Any) -> str:
 
 
 class Condition(NamedTuple):
-    """What a mean is taken over the seeds of."""
+    """A cell, the unit over whose seeds means are taken."""
 
     target: str
     source: str
@@ -75,35 +75,37 @@ class Condition(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Finetunings:
-    """Accuracies in percent by cell, each a series over seeds, and what had to be left out.
+    """Accuracies in percent by cell, each a series over seeds, and notes on what was left out.
 
-    A seed is text, as in '20000000'; in cross-validation each fold counts as one, '20000000/0'.
-    `by_epoch` has a frame for each cell, a row per epoch and a column per seed.
+    A seed is text, such as '20000000'; in cross-validation each fold counts as one, '20000000/0'.
     """
 
     evaluations: pd.DataFrame  # target, source, blocks, num_images, seed, epoch, epochs, accuracy
     targets: tuple[str, ...]  # in the report's order: the paper's, then the others
-    sources: tuple[str, ...]  # likewise, behind the reference
+    sources: tuple[str, ...]  # likewise, after the reference
     paper_targets: Mapping[str, str]  # the paper's names of those targets that are the paper's
     paper_sources: Mapping[str, str]  # likewise
     reference: str | None  # the source that others are compared with: the natural one
-    notes: tuple[str, ...]  # what was left out
+    notes: tuple[str, ...]  # what was left out, and runs that differ in epochs
     settings: Mapping[str, Setting]  # of each target's name
 
     @functools.cached_property
     def last(self) -> Mapping[Condition, pd.Series]:
-        """After the last epoch, as the paper's tables have it."""
+        """Accuracy after the last epoch, as in the paper's tables."""
         rows = self.evaluations
         return _by_cell(rows[rows["epoch"] == rows["epochs"]])
 
     @functools.cached_property
     def best(self) -> Mapping[Condition, pd.Series]:
-        """After each run's best epoch, as the paper's figures by blocks and constraint have it."""
+        """Accuracy after each run's best epoch, as in the paper's Figures 4, 5 and 11."""
         rows = self.evaluations.sort_values("accuracy", kind="stable")
         return _by_cell(rows.drop_duplicates([*Condition._fields, "seed"], keep="last"))
 
     def by_epoch(self, cell: Condition) -> pd.DataFrame:
-        """A row per evaluated epoch, a column per seed, of the most frequent number of epochs."""
+        """Return a cell's accuracy, with a row per evaluated epoch and a column per seed.
+
+        Only the runs with the most frequent total number of epochs are included.
+        """
         rows = self._groups.get(cell)
         if rows is None:
             return pd.DataFrame()
@@ -118,7 +120,7 @@ class Finetunings:
         return {Condition(*key): rows for key, rows in groups}
 
     def at(self, cell: Condition, best: bool = False) -> pd.Series:
-        """A cell's accuracy by seed after the last epoch, or the best; empty if there is none."""
+        """Return a cell's accuracy by seed after the last or best epoch; empty if unmeasured."""
         return (self.best if best else self.last).get(cell, _NOTHING)
 
     @functools.cached_property
@@ -127,16 +129,16 @@ class Finetunings:
         return sorted({cell.blocks for cell in self.last})
 
     def having(self, **fixed: Any) -> Iterator[Condition]:
-        """The cells whose fields have these values."""
+        """Yield the cells whose fields have these values."""
         for cell in self.last:
             if all(getattr(cell, name) == value for name, value in fixed.items()):
                 yield cell
 
 
 def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
-    """Gather the evaluations of 'transfer', or of a method of PIXEL_BASELINES, with an accuracy.
+    """Gather the evaluations of 'transfer', or of a method of PIXEL_BASELINES.
 
-    Raises UserError where a row's settings are not JSON.
+    Those without an accuracy are omitted. Raises UserError if a row's settings are not JSON.
     """
     rows = rows[rows["method"] == method]
     needed = ["dataset", "source", "num_images", "epoch", "epochs"]
@@ -181,7 +183,7 @@ def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
 
 
 def settings(config: str) -> dict[str, Any]:
-    """A row's settings; none where it has no config. Raises UserError if they are not JSON."""
+    """Parse a row's settings, empty without a config. Raises UserError if they are not JSON."""
     try:
         return parse_json(config) if config else {}
     except ValueError as error:
@@ -196,8 +198,10 @@ def blocks_name(blocks: int) -> str:
 
 
 def _fewer(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """The rows of as many sources and data sets as a report can show, the paper's and then the most
-    accurate; what is left out is noted."""
+    """Limit rows to as many sources and data sets as a report can show, and note the omissions.
+
+    The paper's are kept first, then the most accurate.
+    """
     for column, paper, most in (
         ("source", paper_source, limits.SOURCES),
         ("dataset", paper_target, 0),
@@ -223,7 +227,7 @@ def _by_cell(rows: pd.DataFrame) -> dict[Condition, pd.Series]:
 
 
 def _latest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the latest run of every cell and seed."""
+    """Return the rows of the latest run of every cell and seed."""
     ends = rows.groupby("run", sort=False).agg(
         {**dict.fromkeys([*Condition._fields, "seed"], "first"), "time": "max"}
     )
@@ -234,12 +238,12 @@ def _latest(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _origins(rows: pd.DataFrame) -> list[tuple[str, bool]]:
-    """For each row its source's checkpoint, and whether every block was trained."""
+    """Return each row's checkpoint, and whether every block was trained."""
     return list(zip(rows["source"], rows["blocks"] == EVERY, strict=True))
 
 
 def _sources(rows: pd.DataFrame) -> dict[tuple[str, bool], str]:
-    """A name for each source: the paper's, or as much of its path as tells it apart."""
+    """Name each source: the paper's name, or as much of its path as makes it unique."""
     return names.source_names(list(dict.fromkeys(_origins(rows))))
 
 
@@ -248,8 +252,9 @@ def _rows_of(rows: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]
 
 
 def _targets(rows: pd.DataFrame) -> dict[tuple[str, ...], Setting]:
-    """What tells runs of a cell apart: of each target and config the settings that vary, those that
-    are a sweep's axes beside the target's name, and the others in it.
+    """Return, for each target and config, the settings that distinguish runs of a cell.
+
+    A sweep's axes are kept separately; the other settings are appended to the target's name.
     """
     flat = {text: _flat(text) for text in rows["config"].unique()}
     varying = _varying(rows, flat)
@@ -264,7 +269,7 @@ def _targets(rows: pd.DataFrame) -> dict[tuple[str, ...], Setting]:
 
 
 def _name(setting: Setting) -> str:
-    """A target with all settings that tell its runs apart."""
+    """Return a target's name with all the settings that distinguish its runs."""
     return ", ".join(part for part in (setting.target, str(setting)) if part)
 
 
@@ -275,13 +280,13 @@ def _known(names: Mapping[str, str | None]) -> dict[str, str]:
 def _in_order(
     found: Iterable[str], paper: Mapping[str, str], order: Sequence[str]
 ) -> tuple[str, ...]:
-    """Names without repeats: the paper's first, in its order, then the others by name."""
+    """Return names without repeats: the paper's in its order, then the others alphabetically."""
     ranks = {name: order.index(paper[name]) for name in paper if paper[name] in order}
     return tuple(sorted(set(found), key=lambda name: (ranks.get(name, len(order)), name)))
 
 
 def _varying(rows: pd.DataFrame, flat: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """For each data set the settings of which some cell has two values."""
+    """Return, for each data set, the settings that differ within some cell."""
     found: dict[str, set[str]] = {}
     place = [*_TARGET, "source", "blocks", "num_images"]
     for (dataset, *_), configs in rows.groupby(place, sort=False)["config"]:
@@ -293,7 +298,7 @@ def _varying(rows: pd.DataFrame, flat: Mapping[str, Mapping[str, Any]]) -> dict[
 
 
 def _flat(config: str) -> dict[str, Any]:
-    """The settings of a fine-tuning, by dotted name, beside those that a cell consists of."""
+    """Return a fine-tuning's settings by dotted name, except those that define a cell."""
     groups = settings(config)
     return _LATER | {
         f"{group}.{name}": value
@@ -304,7 +309,7 @@ def _flat(config: str) -> dict[str, Any]:
 
 
 def _unequal(evaluations: pd.DataFrame) -> list[str]:
-    """A note where what is compared was trained for different numbers of epochs."""
+    """Return a note if runs with different numbers of epochs are compared."""
     transferred = evaluations[evaluations["blocks"] != EVERY]
     by_place = transferred.groupby(["target", "num_images"])["epochs"].nunique()
     unequal = by_place[by_place > 1].index

@@ -4,5 +4,5 @@ import pandas as pd
 
 
 def summarize(rows: pd.DataFrame) -> str:
-    """How much the report was made from."""
+    """Return how many rows and runs the report was made from."""
     return f"it shows {len(rows):,} rows of {rows['run'].nunique():,} runs"

@@ -1,4 +1,4 @@
-"""Table 7 of the paper beside what was measured: targets and sizes down, sources across."""
+"""Table 7 of the paper, targets and sizes by source, with measured values beside it."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class _Column(NamedTuple):
 
 
 def table(found: Finetunings) -> list[Element]:
-    """The table, all its 60 rows; nothing if no cell of it was measured."""
+    """Return the table with all its 60 rows, or nothing if none of its cells was measured."""
     values = published.table7()
     columns = [
         _Column(name, paper) for paper in values for name in _named(found.paper_sources, paper)
@@ -56,14 +56,17 @@ def table(found: Finetunings) -> list[Element]:
 
 
 def difference(values: pd.Series, expected: float) -> float:
-    """Mean minus an expected value, in standard errors of the mean; nan for fewer than two."""
+    """Return the mean minus an expected value, in standard errors; nan for fewer than two values.
+
+    It is also nan if the values do not vary.
+    """
     if len(values) < 2 or (spread := values.std(ddof=1)) == 0:
         return MISSING
     return float((values.mean() - expected) / (spread / np.sqrt(len(values))))
 
 
 def _named(names: Mapping[str, str], paper: str) -> list[str]:
-    """What the report calls this source or target of the paper; its own name if unmeasured."""
+    """Return the report's names of a source or target of the paper; the paper's if unmeasured."""
     return [name for name, known in names.items() if known == paper] or [paper]
 
 

@@ -1,4 +1,4 @@
-"""The task `report`: a work directory's rows as a page, figures and tables; without JAX."""
+"""The task `report`: turns a work directory's rows into a page, figures and tables, without JAX."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ _FORMATS: dict[str, Callable[[Table], str]] = {
 
 
 def run_report(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
-    """Write WORKDIR/report from WORKDIR's rows, which are returned, and the figures of its runs.
+    """Write WORKDIR/report from WORKDIR's rows and its runs' figures; return the rows.
 
     The experiment's settings are ignored. Raises UserError if there are no rows or some cannot be
     read.

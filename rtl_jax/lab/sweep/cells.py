@@ -1,4 +1,4 @@
-"""Run cells that share a source, a target and a split point: features once, seeds side by side.
+"""Run cells that share a source, target and split point: features once, seeds in parallel.
 
 Rows are written all at once when their seeds have finished. However the process ends, a finished
 run is found again by its name, and an unfinished one leaves nothing.
@@ -36,12 +36,12 @@ def run_cells(
     sweep: Sweep,
     workdir: epath.PathLike,
 ) -> list[str]:
-    """Run what is missing of cells that share source, target and split point; name all runs.
+    """Run the missing runs of cells that share source, target and split point; name all runs.
 
-    Raises UserError where the source or the target is missing or does not fit the settings.
+    Raises UserError if the source or target is missing or does not fit the settings.
     """
     first = cells[0].experiment
-    devices.enable_compilation_cache()  # a worker's process has not done so
+    devices.enable_compilation_cache()  # not yet done in a worker's process
     with devices.matmul_precision(first.transfer.precision):
         pairs = _Pairs(load_inputs(first))
         runs = {
@@ -63,7 +63,7 @@ def run_cells(
 
 
 def _kept(run: str, sweep: Sweep, workdir: epath.PathLike) -> bool:
-    """Whether a run with rows has left what this sweep keeps besides."""
+    """Whether a run with rows has also left the network and logits that this sweep keeps."""
     network = epath.Path(workdir) / "runs" / run / "network"
     if sweep.keep_networks and not network.exists():
         return False
@@ -75,7 +75,7 @@ def _kept(run: str, sweep: Sweep, workdir: epath.PathLike) -> bool:
 
 @dataclasses.dataclass
 class _Pairs:
-    """The loaded pair of each run: the same one, but that a random source is drawn by the seed."""
+    """The loaded inputs of each run: the same for all, except random sources, drawn per seed."""
 
     first: Inputs
 
@@ -87,7 +87,7 @@ class _Pairs:
 
 
 def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
-    """Run jobs that share source, target and split point, seeds of one size side by side."""
+    """Run jobs that share source, target and split point, with seeds of one size in parallel."""
     experiment = jobs[0].experiment
     own = experiment.source.checkpoint == "random" or jobs[0].program.network.own_statistics
     caches = None if own else caches_for(jobs)
@@ -111,7 +111,7 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
 
 
 def in_one_program(jobs: Sequence[Job], sweep: Sweep) -> Iterator[Sequence[Job]]:
-    """Jobs that run in one program: of one size, fold and kind of head, as many as have room."""
+    """Yield jobs to run in one program: of one size, fold and `head_fit`, as many as fit."""
     kinds = dict.fromkeys(map(_kind, jobs))
     for kind in kinds:
         same = [job for job in jobs if _kind(job) == kind]
@@ -128,11 +128,11 @@ def _kind(job: Job) -> tuple[int, int | None, str]:
 def _train(
     jobs: Sequence[Job], caches: FeatureCaches | None, sweep: Sweep, progress: Any
 ) -> tuple[Training, TrainState, "_Evaluations"]:
-    """Train jobs of one size in lockstep; also what was measured on the way."""
+    """Train jobs of one size in lockstep; return training, final state and evaluations."""
     started = time.monotonic()
     training, state = begin(jobs, caches)
     log = _Evaluations(jobs, training, started, sweep.keep_every_logits)
-    # Seeds that diverge have rows that say so, and end nothing for the others.
+    # Seeds that diverge get rows that say so, and do not stop the others.
     state = Loop(training, state, log, ends=False, progress=progress).run()
     finite = all_finite(state)
     if not finite.all():
@@ -155,7 +155,7 @@ class _Evaluations(NoLog):
     def evaluate(
         self, epoch: int, state: TrainState, trained: Sequence[Mapping[str, float]]
     ) -> Mapping[str, str]:
-        """Add a row for each, with its share of the program's time."""
+        """Add a row for each job, with its share of the program's time."""
         tested = self.training.evaluate(state).each()
         if self.logits is not None:
             self.logits[epoch] = self.training.logits(state)
@@ -190,8 +190,9 @@ def _save_logits(
     by_epoch: Mapping[int, np.ndarray] | None,
     workdir: epath.PathLike,
 ) -> None:
-    """Write each seed's logits, [S, M, C], to WORKDIR/runs/RUN/logits.npz, those of every
-    evaluation too, if they are given.
+    """Write each seed's logits, of [S, M, C], to WORKDIR/runs/RUN/logits.npz.
+
+    `by_epoch`, if given, adds those of every evaluation.
     """
     for seed, job in enumerate(jobs):
         arrays = {"rows": job.test_indices, "labels": job.test_images.labels}
@@ -205,17 +206,17 @@ def _save_logits(
 
 
 def has_every_evaluation(path: epath.Path) -> bool:
-    """Whether a run's logits are those of every evaluation; also where they cannot be read."""
+    """Whether a run's logits include those of every evaluation; True if they are unreadable."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return "epochs" in arrays
     except (OSError, ValueError, EOFError):
-        return True  # damaged: who reads them says so
+        return True  # damaged: reported on reading them
 
 
 def logits_path(workdir: epath.PathLike, run: str) -> epath.Path:
-    """Where `sweep.keep_logits` leaves a run's logits: rows [M], labels [M], logits [M, C].
+    """Return where `sweep.keep_logits` stores a run's rows [M], labels [M] and logits [M, C].
 
-    With `sweep.keep_every_logits` also epochs [E] and logits_by_epoch [E, M, C].
+    `sweep.keep_every_logits` adds epochs [E] and logits_by_epoch [E, M, C].
     """
     return epath.Path(workdir) / "runs" / run / "logits.npz"

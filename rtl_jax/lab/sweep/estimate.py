@@ -15,7 +15,7 @@ from rtl_jax.runtime import devices, resources
 from rtl_jax.train.features import feature_shape
 from rtl_jax.train.program import Program
 
-# The share of free memory that seeds in one program may take: it is an estimate.
+# The share of free memory for seeds in one program, whose size is only estimated.
 _SHARE = 0.6
 
 
@@ -28,8 +28,9 @@ def tree_bytes(tree: Any) -> int:
 def seed_bytes(program: Program) -> int:
     """Return the bytes per additional seed, at the largest batch of the settings.
 
-    Parameters, gradient, momentum and update of what trains, what the backward pass needs of
-    the forward pass, and, where features are not kept, a prefix without a backward pass.
+    They hold the trained parameters with their gradient, update, optimizer state and average, the
+    inputs, the residuals of the forward pass, and the larger of a prefix without a backward pass,
+    if features are not cached, and a perturbation's search.
     """
     network, size = program.network, program.settings.batch_size
     params, batch_stats = variable_shapes(network.architecture)
@@ -41,14 +42,14 @@ def seed_bytes(program: Program) -> int:
     labels = jax.ShapeDtypeStruct((size,), jnp.int32)
 
     def residuals(trained: dict, moving: Variables, *rest: Any) -> Any:
-        # The reverse function carries what it needs: asking for its leaves computes nothing.
+        # The reverse function's leaves are its residuals; this is only traced, never computed.
         _, reverse, _ = jax.vjp(
             lambda params: step.objective(params, moving, *rest), trained, has_aux=True
         )
         return jax.tree.leaves(reverse)
 
     kept = jax.eval_shape(residuals, trained, moving, frozen, inputs, labels)
-    # What the optimizer keeps of each parameter, beside it, its gradient and its update.
+    # The optimizer's state, in addition to each parameter, its gradient and its update.
     opt_state = jax.eval_shape(step.start, trained, moving).opt_state
     own = 3 * tree_bytes(trained) + tree_bytes(opt_state)
     averaged = 0 if step.average is None else tree_bytes(trained)
@@ -62,7 +63,7 @@ def _images(program: Program, number: int) -> jax.ShapeDtypeStruct:
 
 
 def _prefix_bytes(program: Program) -> int:
-    """The two largest arrays of a prefix that runs in every step; 0 where features are kept."""
+    """Return the bytes of the two largest arrays of a prefix that runs in every step, else 0."""
     network = program.network
     if network.split < 0 or program.trains_on_features:
         return 0
@@ -79,7 +80,7 @@ def _prefix_bytes(program: Program) -> int:
 
 
 def _search_bytes(program: Program) -> int:
-    """Return the bytes that a perturbation's search keeps for its gradient; 0 without one."""
+    """Return the bytes of the residuals of a perturbation's search; 0 without one."""
     step, network = program.step(), program.network
     if step.perturb is None:
         return 0
@@ -94,27 +95,30 @@ def _search_bytes(program: Program) -> int:
 
 
 class Costs(NamedTuple):
-    """Operations of one image and seed: a training step, a test, its features once."""
+    """Cost per image and seed of a training step, a test, and computing its features once.
+
+    It is in floating-point operations or, if measured, in seconds.
+    """
 
     train: float
     test: float
     prefix: float
 
     def run(self, program: Program, images: int, tested: int) -> float:
-        """Operations of a training with these numbers of images, without the features."""
+        """Return the cost of a training with these numbers of images, without the features."""
         looks = len(program.settings.eval_epochs(program.epochs))
         return images * program.epochs * self.train + looks * tested * self.test
 
 
 @lru_cache(maxsize=64)
 def operations(program: Program) -> Costs:
-    """Floating-point operations, a multiply-add being 2; a backward pass counts as two forward."""
+    """Count floating-point operations: 2 per multiply-add, a backward pass as two forward."""
     network = program.network
     before, behind = flops(network.architecture, network.image_size, network.split)
     once = network.constant_prefix
     passes = 2 if program.settings.beta is not None else 1
     search = 0.0
-    if program.settings.perturbation in ("pgd", "fourier"):  # forward and, to the images, backward
+    if program.settings.perturbation in ("pgd", "fourier"):  # forward, and backward to the images
         search = (2 * program.settings.steps + 1) * (before + behind)
     return Costs(
         passes * (3 * behind + (0 if program.trains_on_features else before)) + search,
@@ -125,7 +129,7 @@ def operations(program: Program) -> Costs:
 
 @lru_cache(maxsize=64)
 def flops(architecture: Architecture, pixels: int, split: int) -> tuple[float, float]:
-    """One image's operations before the split point and behind it; 0 where not known."""
+    """Return one image's operations before and after the split point; 0 if unknown."""
     network = definition(architecture, method="xla")
 
     def front(params: Variables, batch_stats: Variables, images: jax.Array) -> jax.Array:
@@ -141,7 +145,7 @@ def flops(architecture: Architecture, pixels: int, split: int) -> tuple[float, f
         jax.jit(part).lower(*variables, given).cost_analysis()
         for part, given in ((front, images), (back, features))
     )
-    # Nothing is said of a part without layers, nor by a backend that does not count.
+    # There is no analysis for a part without layers, or from a backend that does not count.
     before, behind = ((cost or {}).get("flops", 0.0) for cost in costs)
     return before, behind
 
@@ -149,12 +153,12 @@ def flops(architecture: Architecture, pixels: int, split: int) -> tuple[float, f
 def seeds_at_once(
     program: Program, seeds: int, free: Callable[[], int] = resources.device_free
 ) -> int:
-    """How many of `seeds` run in one program, where `sweep.seeds_at_once` does not say.
+    """Return how many of `seeds` run in one program, unless `sweep.seeds_at_once` is set.
 
-    On an accelerator as many as memory has room for, times this host's devices, over which they
-    are divided. On a CPU, where they gain nothing side by side, attacked or not (measured in
-    docs/benchmarks.md), one for each device, unless all that trains is the head, whose steps are so
-    short that starting them is what costs.
+    On an accelerator, as many as fit in memory, times this host's devices, over which they are
+    divided. On a CPU, where parallel seeds gain nothing, attacked or not (measured in
+    docs/benchmarks.md), one per device, unless only the head trains: its steps are so short that
+    dispatching them dominates.
     """
     number = jax.local_device_count()
     short = program.network.blocks == 0 and not program.settings.perturbs

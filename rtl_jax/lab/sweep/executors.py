@@ -1,7 +1,7 @@
 """Executors of a sweep's groups of cells: this process, Ray workers or Slurm jobs.
 
-A group, whose cells share features, is one task. Rows in the work directory are all that
-tasks leave; every worker must reach that directory, the checkpoints and the data.
+A task is one group, whose cells share features. It leaves its results only in the work directory;
+every worker must have access to that directory, the checkpoints and the data.
 """
 
 import os
@@ -21,27 +21,27 @@ Groups = Sequence[Sequence[Cell]]
 
 # Retries of a task whose worker is lost.
 RETRIES = 5
-# What a task gets on a cluster without accelerators.
+# A task's CPU cores on a cluster without accelerators.
 CORES = 1
 
 
 def local(groups: Groups, experiment: Experiment, workdir: str) -> Iterator[tuple[int, list[str]]]:
-    """Run the groups one after the other; yield each one's place and the names of its runs."""
+    """Run the groups in sequence; yield each one's index and the names of its runs."""
     blocks = None
     for index, cells in enumerate(groups):
         if blocks != (blocks := cells[0].experiment.transfer.blocks):
-            # Programs of other shapes are not needed any more, and each takes memory maps, of
-            # which a process may have 65,530.
+            # Programs of other shapes are no longer needed, and each takes memory maps, of which
+            # a process may have 65,530.
             jax.clear_caches()
         yield index, run_cells(cells, experiment.sweep, workdir)
 
 
 def ray(groups: Groups, experiment: Experiment, workdir: str) -> Iterator[tuple[int, list[str]]]:
-    """Give the groups to the Ray cluster at RAY_ADDRESS, or to one started here.
+    """Run the groups on the Ray cluster at RAY_ADDRESS, or on one started here.
 
-    Each task has an accelerator, or a core where the cluster has none. A task whose worker is
-    lost starts again on another and leaves out what has rows. Yields each group's place and the
-    names of its runs as it finishes. Raises UserError without Ray, and what a task raised.
+    Each task has an accelerator, or a core if the cluster has none. A task whose worker is lost
+    restarts on another and skips runs that have rows. Yields each group's index and the names of
+    its runs as it finishes. Raises UserError if Ray is missing, and whatever a task raised.
     """
     try:
         import ray as cluster
@@ -56,7 +56,7 @@ def ray(groups: Groups, experiment: Experiment, workdir: str) -> Iterator[tuple[
     try:
         accelerated = cluster.cluster_resources().get("GPU", 0) > 0
         needs: dict[str, Any] = {"num_gpus": 1} if accelerated else {"num_cpus": CORES}
-        # A worker has its own shell's switches.
+        # Pinned, as a worker would use its own shell's switches.
         task = cluster.remote(max_retries=RETRIES, **needs)(pinned()(run_cells))
         waiting = [task.remote(cells, experiment.sweep, workdir) for cells in groups]
         places = {each: index for index, each in enumerate(waiting)}
@@ -69,7 +69,7 @@ def ray(groups: Groups, experiment: Experiment, workdir: str) -> Iterator[tuple[
 
 
 def _result(cluster: Any, finished: Any) -> list[str]:
-    """What a task returned; UserError for one that it raised or that no retry could save."""
+    """Return a task's result. Raises UserError if it raised one or was lost despite retries."""
     try:
         return cluster.get(finished)
     except cluster.exceptions.RayTaskError as error:

@@ -9,20 +9,20 @@ from rtl_jax.lab.config import FIRST_SEED, NAMES, NUMBERS, Experiment, Slurm, Sw
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """The runs of one source, target, fold, number of blocks and of images, and of one rate and the
-    like: one per seed."""
+    """Runs that differ only in their seeds: one source, target, fold, number of blocks and images,
+    learning rate and so on."""
 
     experiment: Experiment  # of its first seed
     seeds: tuple[int, ...]
 
     @property
     def pair(self) -> tuple[str, str]:
-        """Source and target, which have to be loaded."""
+        """The source and target to load."""
         return self.experiment.source.checkpoint, self.experiment.target.dataset
 
     @property
     def group(self) -> tuple[str, str, int | None]:
-        """The source, target and split point, which cells that share features have in common."""
+        """The source, target and number of blocks, which determine the features."""
         return (*self.pair, self.experiment.transfer.blocks)
 
     @property
@@ -36,7 +36,7 @@ class Cell:
 
 
 def cells(experiment: Experiment) -> list[Cell]:
-    """All cells of a sweep, those that share features or compiled programs one after the other."""
+    """Return all cells of a sweep; those that share features or compiled programs are adjacent."""
     grid, transfer, target = experiment.sweep, experiment.transfer, experiment.target
     sizes = [size or None for size in grid.num_images] or [target.num_images]
     lengths = dict(zip(sizes, grid.epochs, strict=False))  # none without sweep.epochs
@@ -59,7 +59,7 @@ def cells(experiment: Experiment) -> list[Cell]:
             transfer=dataclasses.replace(
                 transfer, blocks=blocks, epochs=lengths.get(size, transfer.epochs), **changes
             ),
-            sweep=Sweep(),  # a run is the same whatever the grid around it
+            sweep=Sweep(),  # a run does not depend on the grid around it
             dry_run=False,
             executor="local",
             slurm=Slurm(),
@@ -71,5 +71,5 @@ def cells(experiment: Experiment) -> list[Cell]:
 
 
 def groups(cells: list[Cell]) -> list[list[Cell]]:
-    """Cells grouped by the features that they share."""
+    """Group adjacent cells that share features."""
     return [list(group) for _, group in itertools.groupby(cells, key=lambda cell: cell.group)]

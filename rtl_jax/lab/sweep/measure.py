@@ -1,4 +1,4 @@
-"""Timing of a step on this machine, with random networks and blank images of a program's shapes."""
+"""Timing of steps on this machine, with random networks and blank images of a program's shapes."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,10 @@ from rtl_jax.train.step import Keys
 
 @lru_cache(maxsize=64)
 def measure(program: Program, seeds: int) -> Costs:
-    """Seconds of the programs of `seeds` seeds side by side; compilation is not counted."""
+    """Time the programs of `seeds` parallel seeds, in seconds per image and seed.
+
+    Compilation is excluded.
+    """
     kept = program.network.constant_prefix
     step = program.step()
     step = step.replace(network=program.network.replace(features=program.trains_on_features))
@@ -42,12 +45,12 @@ def measure(program: Program, seeds: int) -> Costs:
     labels = np.zeros(size, np.int32)
     batch = repeated(Batch(_blank(step.network, size), labels, labels))
     keys = Keys(*[jax.random.split(jax.random.key(0), seeds)] * 3)
-    # A head that is solved for takes no step; one is timed nevertheless, which counts for nothing.
+    # A solved head takes no steps; one is timed nevertheless, but counts for no epochs.
     numbers = program.replace(epochs=max(program.epochs, 1)).hyper(1)
     hyper = repeated(numbers._replace(learning_rate=numbers.learning_rate[0]))
 
     def one_step() -> Any:
-        # A state of its own each time, for it is given up.
+        # A new state each time, as its buffers are donated.
         state = repeated(step.start(trained, moving))
         arguments = (step, state, Metrics.zero(seeds), frozen, batch, keys)
         return lambda: train_batch(*arguments, epoch=jnp.asarray(1), hyper=hyper)
@@ -73,7 +76,7 @@ def measure(program: Program, seeds: int) -> Costs:
 
 
 def _blank(network: Any, number: int) -> jax.Array:
-    """Features, or images of 32 pixels, all 0."""
+    """Return features, or images of 32 x 32 pixels, that are all zero."""
     if not network.features:
         return jnp.zeros((number, 32, 32, 3), jnp.uint8)
     one = feature_shape(network)

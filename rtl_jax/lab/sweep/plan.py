@@ -1,6 +1,6 @@
-"""The plan of a sweep: its cells, those done, those missing, and the cost.
+"""The plan of a sweep: its cells, finished and missing runs, and the cost.
 
-A plan needs neither data nor checkpoints. It takes a run for done if there are rows of its
+A plan needs neither data nor checkpoints. It considers a run finished if there are rows with its
 settings; the sweep itself also compares the content of networks and images.
 """
 
@@ -37,7 +37,7 @@ class Sizes:
     classes: int
 
 
-# The paper's Table 6, and the set that comes with scikit-learn.
+# The paper's Table 6, and the data set that comes with scikit-learn.
 KNOWN = {
     "tfds:cifar10": Sizes(50_000, 10_000, 10),
     "tfds:cifar100": Sizes(50_000, 10_000, 100),
@@ -56,9 +56,9 @@ class Planned:
     cell: Cell
     done: int
     parallel: int | None = None  # seeds in one program
-    memory: int | None = None  # bytes, of these
-    seconds: float | None = None  # for all that is missing, measured steps extrapolated
-    work: float | None = None  # floating-point operations of all that is missing
+    memory: int | None = None  # bytes, for these seeds
+    seconds: float | None = None  # for all missing runs, extrapolated from timed steps
+    work: float | None = None  # floating-point operations of all missing runs
 
     @property
     def missing(self) -> int:
@@ -66,7 +66,7 @@ class Planned:
         return len(self.cell.seeds) - self.done
 
 
-_KINDS = ("source", "target")  # what a cell's pair is, as what is absent is named
+_KINDS = ("source", "target")  # of a cell's pair, as in the names of what is absent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Plan:
     absent: tuple[str, ...]
 
     def present(self) -> list[Cell]:
-        """The cells whose source and target are there, in order."""
+        """Return the cells whose source and target exist, in order."""
         return [
             one.cell
             for one in self.planned
@@ -86,13 +86,13 @@ class Plan:
         ]
 
     def works(self) -> dict[Cell, float | None]:
-        """Floating-point operations of what is missing of each cell; None where not known."""
+        """Return the floating-point operations of each cell's missing runs, or None if unknown."""
         return {one.cell: one.work if one.missing else 0.0 for one in self.planned}
 
     def describe(self) -> str:
-        """A line for each kind of cell, sources and targets of equal cost in one, and the sum.
+        """Describe the plan: a line per number of blocks and of images, and the totals.
 
-        The cost is included in a dry run.
+        In a dry run, the cost is included.
         """
         runs = sum(len(one.cell.seeds) for one in self.planned)
         done = sum(one.done for one in self.planned)
@@ -115,7 +115,7 @@ class Plan:
 
 
 def _cost(members: Sequence[Planned]) -> str:
-    """Seeds at once, memory (the largest) and hours (the sum) of cells; '?' where unknown."""
+    """Format cells' seeds at once (maximum), memory (maximum) and hours (sum); '?' if unknown."""
     memory = [one.memory for one in members if one.memory is not None]
     parallel = [one.parallel for one in members if one.parallel is not None]
     seconds = [one.seconds for one in members if one.seconds is not None]
@@ -127,9 +127,9 @@ def _cost(members: Sequence[Planned]) -> str:
 
 
 def plan(experiment: Experiment, workdir: epath.PathLike) -> Plan:
-    """Plan a sweep in a work directory, with its work; a dry run's says what else it costs.
+    """Plan a sweep in a work directory, with its work and, in a dry run, its memory and time.
 
-    Raises UserError for batches that would not fit in memory.
+    Raises UserError if batches would not fit in memory.
     """
     grid = cells(experiment)
     done = _done(workdir)
@@ -153,9 +153,9 @@ def plan(experiment: Experiment, workdir: epath.PathLike) -> Plan:
 
 
 def shares(parts: Iterable[Iterable[float | None]]) -> list[float]:
-    """How much each part is of the whole, from the works of its cells as `Plan.works` has them.
+    """Return each part's weight in the whole, from the works of its cells (`Plan.works`).
 
-    If one of them is unknown, all missing cells count equally.
+    If any of them is unknown, all unfinished cells count equally.
     """
     works = [tuple(part) for part in parts]
     known = all(None not in part for part in works)
@@ -163,19 +163,19 @@ def shares(parts: Iterable[Iterable[float | None]]) -> list[float]:
 
 
 def member_of(rows: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
-    """The rows, of many runs, whose settings are those of a run of the sweep."""
+    """Select the rows whose settings are those of a run of the sweep."""
     wanted = {cell.member(seed).fingerprint() for cell in cells(experiment) for seed in cell.seeds}
     settings = {config: _fingerprint(config) for config in rows["config"].unique()}
     return rows[rows["config"].map(settings).isin(wanted)].reset_index(drop=True)
 
 
 def _done(workdir: epath.PathLike) -> set[str | None]:
-    """Fingerprints of the settings, without content, of all runs that have rows."""
+    """Return the fingerprints of the settings alone, without content, of all runs with rows."""
     return {_fingerprint(config) for config in results.finished(workdir, "config")}
 
 
 def _fingerprint(config: str) -> str | None:
-    """The fingerprint of a row's settings; None where another version wrote them."""
+    """Return the fingerprint of a row's settings, or None if another version wrote them."""
     try:
         return freeze(json.loads(config)).fingerprint()
     except UserError:
@@ -183,7 +183,7 @@ def _fingerprint(config: str) -> str | None:
 
 
 class _Architectures:
-    """The architecture of each source: its checkpoint's, or where that is absent the setting's."""
+    """The architecture of each source: its checkpoint's or, if that is absent, the setting's."""
 
     def __init__(self) -> None:
         self._known: dict[Source, Architecture | None] = {}
@@ -200,12 +200,12 @@ def _architecture(source: Source) -> Architecture | None:
         try:
             return load_network(one).architecture
         except UserError:
-            continue  # absent, or not converted, or no architecture is named
+            continue  # absent or not converted, or no architecture is named
     return None
 
 
 def _priced(one: Planned, architecture: Architecture, experiment: Experiment) -> Planned:
-    """With its work, and in a dry run all that it costs; unchanged where sizes are not known."""
+    """Add its work and, in a dry run, its other costs; unchanged if the sizes are unknown."""
     settings, sizes = one.cell.experiment, KNOWN.get(one.cell.experiment.target.dataset)
     number = one.cell.num_images or (sizes and sizes.train)
     tested = settings.target.num_test_images or (sizes and sizes.test)
@@ -214,7 +214,7 @@ def _priced(one: Planned, architecture: Architecture, experiment: Experiment) ->
     if sizes is not None:
         tested = min(tested, sizes.test)
     classes = settings.target.classes
-    # The head of an unknown number of classes hardly counts.
+    # If the number of classes is unknown, any will do: the head hardly counts.
     num_classes = len(classes) if classes else (sizes.classes if sizes else 10)
     network = SplitNetwork.of(
         architecture.replace(num_classes=num_classes), settings.transfer, settings.target.image_size
@@ -237,7 +237,7 @@ def _priced(one: Planned, architecture: Architecture, experiment: Experiment) ->
 
 
 def _extrapolate(step: Costs, one: Planned, program: Program, number: int, tested: int) -> float:
-    """The cost of all missing runs of a cell: passes over images, from what is known of one."""
+    """Extrapolate the cost of one image and seed to all missing runs of a cell."""
     runs = one.missing * step.run(program, number, tested)
     if program.network.own_statistics or one.cell.experiment.source.checkpoint == "random":
         return runs + one.missing * (number + tested) * step.prefix

@@ -1,4 +1,4 @@
-"""A sweep as figures: test accuracy against the number of images, a line for each source."""
+"""The figure of a sweep: test accuracy against the number of images, a line per source."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from rtl_jax.runtime.paths import short_names
 
 
 def draw_sweep(path: epath.Path, rows: pd.DataFrame) -> bool:
-    """One panel for each target and number of blocks, means with 95 % intervals, as PNG.
+    """Draw means with 95 % intervals, a panel per target and number of blocks, as PNG.
 
     Returns whether anything was drawn: a sweep with a single size has nothing to draw.
     """

@@ -1,4 +1,4 @@
-"""The groups of cells of a sweep as jobs of a Slurm cluster, by submitit."""
+"""A sweep's groups of cells as jobs on a Slurm cluster, by submitit."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from rtl_jax.lab.sweep.cells import run_cells
 from rtl_jax.lab.sweep.grid import Cell
 from rtl_jax.runtime.switches import pinned
 
-# Seconds between looks at the jobs; Slurm does not like to be asked more often.
+# Seconds between polls of the jobs; Slurm should not be queried more often.
 POLL = {"slurm": 15.0, "local": 0.5}
 
 
@@ -20,12 +20,12 @@ def slurm(
 ) -> Iterator[tuple[int, list[str]]]:
     """Submit the groups as one array of jobs and wait for them; logs are in WORKDIR/slurm.
 
-    A job that is preempted, or whose time is up, is queued again and leaves out what has rows.
-    Jobs that are not done when this ends, whatever ends it, are cancelled. Yields each group's
-    place and the names of its runs as it finishes.
+    A job that is preempted or times out is requeued and skips runs that have rows. Jobs that are
+    unfinished when this ends, for whatever reason, are cancelled. Yields each group's index and the
+    names of its runs as it finishes.
 
-    Raises UserError without submitit or Slurm, for a submission that is refused, a job that is
-    lost, and a UserError that a job raised.
+    Raises UserError if submitit or Slurm is missing, a submission is refused, a job is lost, or a
+    job raises a UserError.
     """
     try:
         import submitit
@@ -37,11 +37,11 @@ def slurm(
         ) from error
 
     class Task(submitit.helpers.Checkpointable):
-        """Queued again with the same arguments; returns user-fixable errors instead of raising."""
+        """Requeued with the same arguments; returns user-fixable errors instead of raising them."""
 
         def __call__(self, cells: Sequence[Cell]) -> list[str] | UserError:
             try:
-                with pinned():  # a job has its own shell's switches
+                with pinned():  # a job would use its own shell's switches
                     return run_cells(cells, experiment.sweep, workdir)
             except UserError as error:
                 return error
@@ -75,11 +75,11 @@ def slurm(
 
 
 def _result(job: Any) -> list[str]:
-    """What a job returned; UserError for one that it met, and for a job that is lost."""
+    """Return a job's result. Raises UserError if it returned one, failed, or was lost."""
     error = job.exception()
     if error is not None:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        # The last exception of the trace in it, or, where there is no trace, what Slurm says.
+        # The last exception in the error's traceback or, without one, Slurm's message.
         raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
         said = (raised or lines[:1])[-1][:200]
         raise UserError(

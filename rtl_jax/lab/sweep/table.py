@@ -1,4 +1,4 @@
-"""A sweep's table: mean test accuracy over seeds with its interval, and sources compared."""
+"""A sweep's table: mean test accuracy over seeds, with intervals, and differences of sources."""
 
 import numpy as np
 import pandas as pd
@@ -8,12 +8,12 @@ from rtl_jax.lab.statistics import mean_interval, paired_difference
 from rtl_jax.runtime.paths import short_names
 
 _CELL = ["dataset", "blocks", "num_images"]
-# What a sweep may vary beside seeds: a column each, where it does.
+# Other settings that a sweep may vary: each has a column if it does vary.
 _VARIED = ("learning_rate", "weight_decay", "train_eps", "beta", "head_fit")
 
 
 def summarize(rows: pd.DataFrame) -> str:
-    """A line per cell, at the last epoch: each source, and each against the first.
+    """Tabulate each source's accuracy after the last epoch and its difference from the first's.
 
     Differences are paired: the same seed draws the same images for every source.
     """
@@ -50,14 +50,14 @@ def summarize(rows: pd.DataFrame) -> str:
 
 
 def _pixels(rows: pd.DataFrame, method: str, dataset: str, size: int) -> pd.Series:
-    """Accuracies of a classifier on raw pixels, by seed and fold; all sources have the same."""
+    """Return a raw-pixel baseline's accuracies by seed and fold; they are equal for all sources."""
     same = (rows["method"] == method) & (rows["dataset"] == dataset) & (rows["num_images"] == size)
     own = rows[same].assign(fold=rows["fold"].fillna(-1))
     return own.drop_duplicates(["seed", "fold"]).set_index(["seed", "fold"])["accuracy"]
 
 
 def _by_seed(cell: pd.DataFrame, source: str) -> pd.Series:
-    """Accuracies by seed and fold."""
+    """Return a source's accuracies by seed and fold."""
     own = cell[cell["source"] == source].assign(fold=cell["fold"].fillna(-1))
     return own.drop_duplicates(["seed", "fold"]).set_index(["seed", "fold"])["accuracy"]
 

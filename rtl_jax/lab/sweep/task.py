@@ -1,4 +1,4 @@
-"""A sweep from its plan to its rows: `--config.task=sweep`."""
+"""The task `sweep`, from the plan to the rows."""
 
 import os
 from collections.abc import Sequence
@@ -21,13 +21,12 @@ from rtl_jax.runtime.progress import bar
 def run_sweep(
     experiment: Experiment, workdir: epath.PathLike, *, says: bool = True
 ) -> pd.DataFrame:
-    """Run the grid of `experiment.sweep`, or what is left of it, and return its rows.
+    """Run the unfinished part of the grid of `experiment.sweep`; return all its rows.
 
-    A dry run only says what there is to do, and returns the rows that there are. Otherwise
-    finished runs are not repeated, and one that was interrupted starts again. With
-    `sweep.skip_missing` it goes on without the sources and targets that are not there.
-    Raises UserError for user-fixable errors. `says`: print the plan first, where a task of
-    several sweeps has not told what it does.
+    Finished runs are not repeated; interrupted ones start over. A dry run only prints the plan and
+    returns the existing rows. With `sweep.skip_missing`, missing sources and targets are skipped.
+    Without `says`, neither the plan nor the figure's path is printed, for tasks of several sweeps.
+    Raises UserError for user-fixable errors.
     """
     workdir = absolute(workdir)
     planned = plan(experiment, workdir)
@@ -52,7 +51,7 @@ def _execute(
     experiment: Experiment,
     workdir: epath.Path,
 ) -> set[str]:
-    """Run groups of cells behind a bar of their work, and return the names of all runs."""
+    """Run groups of cells with a progress bar, and return the names of all runs."""
     runs: set[str] = set()
     works = planned.works()
     each = shares([works[cell] for cell in part] for part in parts)
@@ -70,7 +69,7 @@ def _execute(
 
 
 def in_order(rows: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:
-    """Rows in the order in which the sweep names its sources: others are compared with the first.
+    """Sort rows by the sweep's order of sources, the first of which the others are compared with.
 
     A work directory returns rows in the order of their runs' names, which is arbitrary.
     """

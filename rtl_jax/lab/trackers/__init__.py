@@ -1,13 +1,13 @@
-"""Send the rows of finished runs elsewhere too: to TensorBoard, Weights & Biases, MLflow.
+"""Send the rows of finished runs to trackers as well: TensorBoard, Weights & Biases, MLflow.
 
-A tracker is one function, in a module of this folder or under the entry point group
+A tracker is one function, in a module of this folder or in the entry point group
 `rtl_jax.trackers` of any installed package, that is called once for each run:
 
     def log_run(workdir: epath.Path, run: str, settings: Mapping, rows: Sequence[Mapping]) -> None
 
-`settings` is the run's experiment as nested dictionaries; `rows` are of `lab.results.SCHEMA`, and
-`trackers.measures:measures` has what was measured in them by name. Rows in the work directory
-remain the record: they are written first, and nothing is read back from a tracker.
+`settings` is the run's experiment as nested dictionaries; `rows` follow `lab.results.SCHEMA`, and
+`trackers.measures:measures` extracts their measurements by name. Rows in the work directory remain
+the record: they are written first, and nothing is read back from a tracker.
 """
 
 import importlib
@@ -34,10 +34,10 @@ def require_trackers(names: Iterable[str]) -> None:
 
 
 def track(workdir: epath.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Give the rows of whole runs to the trackers that their settings name.
+    """Pass the rows of whole runs to the trackers that their settings name.
 
-    A tracker that fails, because its server is down, say, is named in a warning and ends nothing:
-    the rows are in the work directory.
+    A tracker that fails, such as when its server is down, only causes a warning: the rows are in
+    the work directory.
     """
     runs: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -47,7 +47,7 @@ def track(workdir: epath.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
         for name in settings.get("trackers", ()):
             try:
                 _tracker(name)(epath.Path(workdir), run, settings, members)
-            except Exception as error:  # any of a client library's and its HTTP library's
+            except Exception as error:  # any from a client library or its HTTP library
                 reason = (str(error).splitlines() or [""])[0][:200]
                 print(
                     f"warning: tracker {name} did not accept run {run} "

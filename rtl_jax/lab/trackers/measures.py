@@ -18,10 +18,10 @@ _PLAIN = ("transfer", "pretrain")
 
 
 def measures(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, float]]]:
-    """Yield each row's epoch (0 where it has none) and what was measured by name.
+    """Yield each row's epoch (0 if it has none) and its measurements by name.
 
     `rows` are as `results.row` makes them, with None for what was not measured. Names are the
-    columns', behind what tells rows of one epoch apart: 'pgd/eps_0.5/accuracy'.
+    columns', prefixed by what distinguishes rows of one epoch: 'pgd/eps_0.5/accuracy'.
     """
     sources = {row["source"] for row in rows}
     for row in rows:
@@ -35,7 +35,7 @@ def measures(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str,
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by the names that the command line has for them, 'transfer.blocks'."""
+    """Flatten nested settings to their names on the command line, such as 'transfer.blocks'."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):

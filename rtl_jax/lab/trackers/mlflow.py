@@ -1,4 +1,4 @@
-"""MLflow: one of its runs for each run, where MLFLOW_TRACKING_URI and the like say."""
+"""MLflow: one MLflow run for each run, at the place set by MLFLOW_TRACKING_URI and the like."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,6 @@ def log_run(
     with mlflow.start_run(run_name=run, nested=True, tags=tags):
         mlflow.log_params({name: str(value)[:500] for name, value in flat(settings).items()})
         for epoch, found in measures(rows):
-            # The only characters that it allows.
+            # MLflow allows only these characters.
             names = {re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII): name for name in found}
             mlflow.log_metrics({name: found[own] for name, own in names.items()}, step=epoch)

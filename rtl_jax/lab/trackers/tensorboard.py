@@ -1,4 +1,4 @@
-"""Event files that TensorBoard reads, WORKDIR/tensorboard/RUN, by tensorboardX."""
+"""TensorBoard: event files in WORKDIR/tensorboard/RUN, written by tensorboardX."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

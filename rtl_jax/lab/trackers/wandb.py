@@ -1,4 +1,4 @@
-"""Weights & Biases: one of its runs for each run; its own variables name project and account."""
+"""Weights & Biases: one W&B run for each run; its environment variables set project and account."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,6 +26,6 @@ def log_run(
         steps: dict[int, dict[str, float]] = {}
         for epoch, found in measures(rows):
             steps.setdefault(epoch, {}).update(found)
-        # Steps must rise: what comes for an earlier one is dropped.
+        # Steps must increase: values for earlier ones are dropped.
         for epoch in sorted(steps):
             one.log({"epoch": epoch, **steps[epoch]}, step=epoch)

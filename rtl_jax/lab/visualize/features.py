@@ -1,9 +1,9 @@
 """Images that raise a feature at the input of a network's head (paper, Figure 1b, appendix A.1).
 
 The technique is that of Engstrom et al. (2019): PGD in an L2 ball around an image, with the
-feature in the loss's place. Theirs also lets gradients through the last ReLU where it is
-closed; here a feature that is 0 wherever it is looked for in an image has none, and the image
-stays as it is.
+feature in place of the loss. Theirs also passes gradients through the last ReLU where it is zero;
+here, a feature that is 0 at every position of an image has no gradient, and the image stays as it
+is.
 """
 
 from typing import NamedTuple
@@ -33,7 +33,7 @@ class Raised(NamedTuple):
     after: np.ndarray
 
     def titles(self, rank: int) -> list[str]:
-        """For each image of a row the feature's number, and from what to what it was raised."""
+        """Return each image's feature number in a row, and its values before and after."""
         ends = zip(self.units[rank], self.before[rank], self.after[rank], strict=True)
         return [f"{unit}: {low:.2f} to {high:.2f}" for unit, low, high in ends]
 

@@ -1,4 +1,4 @@
-"""The table of what networks see."""
+"""The table of roughness."""
 
 import pandas as pd
 
@@ -6,7 +6,7 @@ from rtl_jax.runtime.paths import short_names
 
 
 def summarize(rows: pd.DataFrame) -> str:
-    """How rough each source's picture is."""
+    """Tabulate the roughness of each source."""
     names = short_names(list(rows["source"]))
     width = max(8, *(len(name) + 2 for name in names))
     lines = [f"{'source':{width}}{'shows':>12}{'roughness':>12}"]

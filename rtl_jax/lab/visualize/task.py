@@ -1,4 +1,4 @@
-"""The task `visualize`: pictures of what several networks see, side by side."""
+"""The task `visualize`: pictures of what several networks see, next to each other."""
 
 import dataclasses
 import time
@@ -30,10 +30,10 @@ from rtl_jax.runtime.progress import bar
 
 
 class Seen(NamedTuple):
-    """What a network makes of images: rows of the figure, arrays for the archive, a number.
+    """What a network sees in images: rows of the figure, arrays for the archive, and roughness.
 
     The roughness is the mean `total_variation` of the gradients, or of the changes that raise a
-    feature; without a picture that has any, not a number.
+    feature; it is nan if no image was changed.
     """
 
     rows: list[Row]
@@ -42,10 +42,10 @@ class Seen(NamedTuple):
 
 
 def run_visualize(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
-    """Draw what each of `visualize.sources` sees in the target's test images; a row for each.
+    """Draw what each of `visualize.sources` sees in test images; return a row for each source.
 
-    Rows go to WORKDIR/rows; the figure, and the arrays that it shows, to WORKDIR/runs/RUN. A
-    finished run is not repeated. Raises UserError for user-fixable errors.
+    Rows go to WORKDIR/rows, the figure and the arrays that it shows to WORKDIR/runs/RUN. A finished
+    run is not repeated. Raises UserError for user-fixable errors.
     """
     started = time.monotonic()
     with devices.matmul_precision("float32"):
@@ -75,14 +75,14 @@ def run_visualize(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFra
 
 
 def _load_sources(experiment: Experiment) -> dict[str, Network]:
-    """The networks by `source.checkpoint`, in the order of the settings."""
+    """Load the networks by `source.checkpoint`, in the settings' order."""
     names = experiment.visualize.sources or (experiment.source.checkpoint,)
     sources = {name: dataclasses.replace(experiment.source, checkpoint=name) for name in names}
     return {name: load_network(source, experiment.seed) for name, source in sources.items()}
 
 
 def _draw(experiment: Experiment, dataset: Dataset) -> ImageSet:
-    """The test images to look at, those of the figure first."""
+    """Draw the test images to use, those of the figure first."""
     target, settings, test = experiment.target, experiment.visualize, dataset.test
     rows = draw_test_images(target, dataset)
     shown = draw_test_subset(test.labels[rows], settings.num_shown, dataset.num_classes)
@@ -126,7 +126,7 @@ def _batch(settings: Visualize, number: int) -> Batch:
 def _features(
     settings: Visualize, size: int, network: Network, images: ImageSet, name: str
 ) -> Seen:
-    """Images that raise the network's features, and what they have been raised to."""
+    """Find images that raise the network's features, and the roughness of the changes."""
     originals = prepare(images.images, size)
     raised = raise_features(network, originals, settings, name)
     rows = [Row(name, pictures, raised.titles(rank)) for rank, pictures in enumerate(raised.images)]
@@ -143,7 +143,7 @@ def _features(
 def _gradients(
     settings: Visualize, size: int, network: Network, images: ImageSet, name: str
 ) -> Seen:
-    """The gradients of the network's loss by the pixels of its first images; of all, how rough."""
+    """Compute input gradients of the first images, for the figure, and the roughness of all."""
     logits_fn = network.logits_fn()
     kept: list[np.ndarray] = []
     values: list[jax.Array] = []
@@ -162,7 +162,7 @@ def _write(
     images: ImageSet,
     seen: Sequence[Seen],
 ) -> None:
-    """The figure, images first and every source below, and its arrays in an archive."""
+    """Write the figure, images first and every source below, and an archive of its arrays."""
     first = images.take(np.arange(experiment.visualize.num_shown))
     originals = np.asarray(prepare(first.images, experiment.target.image_size))
     titles = [dataset.class_names[label] for label in first.labels]
@@ -179,7 +179,7 @@ def _write(
 def _row(
     experiment: Experiment, source: tuple[str, Network], seen: Seen, **columns: Any
 ) -> dict[str, Any]:
-    """A source's row."""
+    """Return a source's row."""
     (name, network), settings = source, experiment.visualize
     ball = {"norm": "l2", "eps": settings.eps} if settings.show == "features" else {}
     return results.row(
