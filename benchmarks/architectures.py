@@ -55,8 +55,7 @@ class Case(NamedTuple):
         """Return a module with the same weights for images of this size.
 
         When timm builds a Swin, it decides which stages shift their windows: a network built for
-        224 px
-        omits a shift on 256 px images that a network built for 256 px has.
+        224 px omits a shift on 256 px images that a network built for 256 px has.
         """
         if not self.built_for_size:
             return module

@@ -87,9 +87,10 @@ def iterative(tests: int = 100) -> dict[str, Any]:
 
 
 def torch_parts() -> dict[str, Any]:
-    """Time the paper's method: the sum of autodiff Hessians of batches of five, a pseudo-inverse by
-    SVD, and products of dense gradients. Each part is timed at a feasible size and scaled by its
-    flops.
+    """Time the paper's method in torch, each part at a feasible size, and extrapolate by flops.
+
+    The parts are the sum of autodiff Hessians of batches of five, a pseudo-inverse by SVD, and
+    products of dense gradients.
     """
     import torch
 
@@ -174,10 +175,10 @@ def refitted_losses(
 
 
 def pixels(pairs: int = 20, images: int = 100) -> dict[str, Any]:
-    """Compare predicted and actual changes of test losses after one training image has moved within
-    an L2 ball in its most influential direction and the head (logistic, on a frozen source at 32
-    px)
-    has been refitted with the same penalty.
+    """Compare predicted and actual changes of test losses after a training image has changed.
+
+    One training image at a time moves within an L2 ball in its most influential direction, and the
+    head (logistic, on a frozen source at 32 px) is refitted with the same penalty.
     """
     import rtl_jax as rtl
     from rtl_jax.data import load_dataset
