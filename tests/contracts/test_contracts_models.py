@@ -1,4 +1,4 @@
-"""Every family of architectures keeps its contract, in small, and describes all its members."""
+"""A small member of every family of architectures keeps its contract, as do all descriptions."""
 
 from pathlib import Path
 
