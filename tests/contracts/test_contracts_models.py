@@ -1,4 +1,4 @@
-"""A small member of every family of architectures keeps its contract, as do all descriptions."""
+"""Every family of architectures keeps its contract, in small, and describes all its members."""
 
 from pathlib import Path
 

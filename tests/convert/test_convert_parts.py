@@ -1,4 +1,4 @@
-"""Weights stored in parts or in 8 bits, and schedulers of older torch versions, as torch reads."""
+"""Weights in parts or in 8 bits, and schedulers of older torch versions, read as by torch."""
 
 import numpy as np
 import pytest

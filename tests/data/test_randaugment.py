@@ -75,7 +75,7 @@ def test_what_auto_contrast_cannot_stretch_stays() -> None:
 
 
 def test_draws_are_each_images_own_and_of_every_operation() -> None:
-    """The result of one operation equals that of one of all operations, equally often."""
+    """Every result is that of some operation, and all operations are drawn equally often."""
     image = jnp.asarray(picture(1) / np.float32(255))
     augment = RandAugment(operations=1, magnitude=30)
     keys = jax.random.split(jax.random.key(0), 1300)

@@ -42,7 +42,7 @@ def written(directory: Path, ending: str, names: list[str]) -> Path:
 def test_an_interrupted_removal_leaves_a_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So the same command writes missing parts again, and not existing ones."""
+    """Then the same command writes only the missing pieces again."""
     directory, columns = tmp_path / "pieces", schema(1, 0)
     rows = [{"file": f"{index}.png"} for index in range(2 * ROWS + 5)]
     Pieces(directory, columns).write(rows)

@@ -265,7 +265,7 @@ def test_figure_3_of_the_authors_runs(report: Report):
 
 
 def test_figure_4_of_the_authors_runs(report: Report):
-    """One block is best for few CIFAR images, three blocks for all targets unlike ImageNet."""
+    """One block beats three for few CIFAR images, three for all targets unlike ImageNet."""
     found = charts(report, "figure4")
     difference = means(found["3 blocks - 1 block, L2 eps=3"])
     for target in ("CIFAR-10", "CIFAR-100"):
