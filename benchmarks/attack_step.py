@@ -243,7 +243,7 @@ def _line(row: Row) -> str:
 
 
 def main() -> None:
-    """Measure, print, and write JSON if asked."""
+    """Measure, print, and optionally write JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.attack_step", description=__doc__)
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write JSON here")
     parser.add_argument("--repetitions", type=int, default=11, metavar="N")
