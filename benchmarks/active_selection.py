@@ -1,13 +1,13 @@
-"""Which images to label next: by margin or by influence on a held-out loss, against random.
+"""Active selection of images to label: margin and influence on a held-out loss, against random.
 
     python -m benchmarks.active_selection --targets digits,tfds:fashion_mnist
 
-A simulation on frozen features: a ridge head on 20 labelled images grows by 20 at a time to 120,
-from a pool of 500, and is measured on 500 test images. 'margin' takes the images whose two
-likeliest classes are closest; 'influence' those whose labelling is expected to lower the squared
-error of 100 held-out images most, exactly, by the update of the ridge head for one more image,
-averaged over the head's own probabilities. (It is given the held-out labels, which the others do
-without.) Each seed draws all images anew; differences from random are paired by seed.
+A simulation on frozen features: a ridge head on 20 labelled images gains 20 at a time, up to 120,
+from a pool of 500, and is evaluated on 500 test images. 'margin' selects the images whose two most
+probable classes are closest. 'influence' selects the images whose labels are expected to reduce the
+squared error on 100 held-out images most. This is exact, by updating the ridge head with one more
+image, in expectation over the head's own probabilities. (Unlike the others, it uses the held-out
+labels.) Each seed draws all images anew; differences from random are paired by seed.
 """
 
 import argparse
@@ -29,7 +29,7 @@ POOL, HELD_OUT, TEST = 500, 100, 500
 
 
 class Split:
-    """One seed's images, as features and labels: a pool, held-out images and test images."""
+    """The features and labels of one seed: a pool, held-out images and test images."""
 
     def __init__(self, features: np.ndarray, labels: np.ndarray, seed: int) -> None:
         order = np.random.default_rng(seed).permutation(len(labels))[: POOL + HELD_OUT + TEST]
@@ -39,7 +39,7 @@ class Split:
         self.draw = np.random.default_rng((seed, 1))
 
     def choose(self, strategy: str, known: np.ndarray, head: FittedHead) -> np.ndarray:
-        """The rows of the pool to label next."""
+        """Return the pool indices of the next images to label."""
         rest = np.setdiff1d(np.arange(POOL), known)
         probabilities = softmax(self.pool[rest] @ head.kernel + head.bias, axis=1)
         if strategy == "random":
@@ -54,7 +54,10 @@ class Split:
     def _expected_changes(
         self, known: np.ndarray, rest: np.ndarray, probabilities: np.ndarray, l2: float
     ) -> np.ndarray:
-        """Change of held-out squared error by labelling each of `rest`: W + H^-1 x r / (1 + h)."""
+        """Return the change in held-out squared error from labelling each of `rest`.
+
+        The updated weights are W + H^-1 x r / (1 + h).
+        """
         classes = np.eye(probabilities.shape[1])
         mean = self.pool[known].mean(0)
         seen, asked, held_out = (
@@ -66,7 +69,7 @@ class Split:
         factor = linalg.cho_factor(matrix)
         weights = linalg.cho_solve(factor, seen.T @ classes[self.labels[known]])
         solved = linalg.cho_solve(factor, asked.T)
-        moves = held_out @ solved / (1 + (asked * solved.T).sum(1))  # [held out, rest]
+        moves = held_out @ solved / (1 + (asked * solved.T).sum(1))  # [held-out, rest]
         errors = classes[self.held_out_labels] - held_out @ weights
         scores, total = asked @ weights, np.zeros(len(rest))
         for label in range(len(classes)):
@@ -77,7 +80,7 @@ class Split:
 
 
 def curve(splits: list[Split], strategy: str, num_classes: int) -> np.ndarray:
-    """Test accuracy (percent) at each number of labelled images, [seeds, sizes]."""
+    """Compute test accuracy (percent) at each number of labelled images, [seeds, sizes]."""
     known, found = [np.arange(START) for _ in splits], []
     for size in range(START, END + 1, STEP):
         features = [split.pool[rows] for split, rows in zip(splits, known, strict=True)]
@@ -98,7 +101,7 @@ def curve(splits: list[Split], strategy: str, num_classes: int) -> np.ndarray:
 
 
 def measure(target: str, source: str, seeds: int) -> dict[str, Any]:
-    """Mean accuracies by size, and paired differences from random with 95 % margins."""
+    """Compute mean accuracies by size, and paired differences from random with 95 % margins."""
     dataset = load_dataset(target, data_dir=None, image_size=32)
     rows = np.random.default_rng(0).permutation(len(dataset.train.labels))[:2000]
     images = dataset.train.take(np.sort(rows))
@@ -117,7 +120,7 @@ def measure(target: str, source: str, seeds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure every target and print JSON."""
+    """Measure every target and print the results as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--targets", default="digits")
     parser.add_argument("--source", default="bundled:l2")

@@ -1,10 +1,10 @@
-"""Named networks at full size against PyTorch's own: `python -m benchmarks.architectures`.
+"""Named networks at full size compared with PyTorch's own: `python -m benchmarks.architectures`.
 
-Every network is torchvision's or timm's, with random weights and statistics; it is saved,
-converted, compared at two image sizes and exported again. A line each says by how much the logits
-differ, relative to the largest, and whether every exported tensor has the bytes that were saved.
-Networks whose logits differ by more than 1e-4, or whose bytes do, end the command with status 1.
-Needs torchvision and timm.
+Every network comes from torchvision or timm, with random weights and statistics. It is saved,
+converted, compared at two image sizes and exported again. One line per network gives the difference
+of the logits, relative to the largest logit, and whether every exported tensor is identical to the
+saved one, byte for byte. The exit status is 1 if any logits differ by more than 1e-4 or any bytes
+differ. Needs torchvision and timm.
 """
 
 import argparse
@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 
 class Case(NamedTuple):
-    """A network of a library, what no file of it says, and the sides of images."""
+    """A network of a library, options that its file does not contain, and the image sizes."""
 
     library: str
     name: str
@@ -44,7 +44,7 @@ class Case(NamedTuple):
     built_for_size: bool = False
 
     def build(self) -> torch.nn.Module:
-        """The library's own module, with random weights."""
+        """Build the library's own module with random weights."""
         if self.library == "timm":
             module = reference("timm").create_model(self.name, **self.arguments)
         else:
@@ -52,10 +52,10 @@ class Case(NamedTuple):
         return shaken(module)
 
     def for_size(self, module: torch.nn.Module, size: int) -> torch.nn.Module:
-        """The same weights in a network that sees images of this size.
+        """Return a module with the same weights for images of this size.
 
-        timm decides when it builds a Swin which stages shift their windows; a network built for
-        224 px and shown 256 leaves out a shift that one built for 256 has.
+        When timm builds a Swin, it decides which stages shift their windows: a network built for
+        224 px omits a shift on 256 px images that a network built for 256 px has.
         """
         if not self.built_for_size:
             return module
@@ -94,7 +94,7 @@ CASES = (
 
 
 def compare(case: Case, directory: Path) -> Row:
-    """Convert, compare and export one network; the files stay in `directory`."""
+    """Convert, compare and export one network; its files remain in `directory`."""
     start = time.perf_counter()
     module = case.build()
     saved = module.state_dict()
@@ -131,7 +131,7 @@ def _bytes_equal(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def main() -> int:
-    """Compare, print, and write JSON if asked; the status to exit with."""
+    """Compare the networks, print and optionally write JSON, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.architectures", description=__doc__)
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write JSON here")
     names = sorted({case.name for case in CASES})
@@ -156,7 +156,7 @@ def main() -> int:
             f"bytes {'the same' if row['same_bytes'] else 'DIFFERENT'}, {row['seconds']:.0f} s",
             flush=True,
         )
-        # Programs and arrays of one network, before those of the next.
+        # Free the programs and arrays of this network before the next one.
         jax.clear_caches()
         gc.collect()
         if options.output:

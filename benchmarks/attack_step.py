@@ -1,11 +1,11 @@
-"""Attacks against the same in PyTorch: `python -m benchmarks.attack_step [--output FILE]`.
+"""Attacks compared with PyTorch: `python -m benchmarks.attack_step [--output FILE]`.
 
-On a CPU: one step of PGD (a gradient with respect to the images, a step, a projection) on
-ResNet-50 at 224 px and on two networks for small images; a whole PGD(20) on these; and a
-robustness curve of 8 eps against 8 calls. With an accelerator: images/s of PGD(20) on ResNet-50
-at 224 px. Torch runs in channels_last with as many threads as there are cores, in evaluation
-mode, on the same weights and images, and computes the images' gradient alone. Both must find
-the same images, or there is an error instead of a time.
+On a CPU: one step of PGD (gradient with respect to the images, step, projection) on ResNet-50 at
+224 px and on two networks for small images; a complete PGD(20) on the latter; and a robustness
+curve at 8 radii compared with 8 calls. On an accelerator: images/s of PGD(20) on ResNet-50 at
+224 px. Torch uses channels_last, one thread per core and evaluation mode, with the same weights and
+images, and computes gradients only with respect to the images. If both do not find the same images,
+an error is raised instead of reporting a time.
 """
 
 import argparse
@@ -53,30 +53,30 @@ class Case:
 
     @functools.cached_property
     def images(self) -> np.ndarray:
-        """float32 [batch, pixels, pixels, 3], away from the ends 0 and 1."""
+        """The images, float32 [batch, pixels, pixels, 3], bounded away from 0 and 1."""
         shape = (self.batch, self.pixels, self.pixels, 3)
         return np.random.default_rng(0).uniform(0.1, 0.9, shape).astype(np.float32)
 
     @property
     def labels(self) -> np.ndarray:
-        """int32 [batch]."""
+        """The labels, int32 [batch]."""
         return np.arange(self.batch, dtype=np.int32) % self.network.architecture.num_classes
 
     def logits_fn(self, dtype: jnp.dtype = jnp.float32) -> LogitsFn:
-        """The network in JAX, its weights on the device."""
+        """Return the network in JAX with its weights on the device."""
         variables = jax.tree.map(jnp.asarray, variables_of(self.network))
         return Network(self.network.architecture, *variables).logits_fn(dtype=dtype)
 
     def torch_pgd(
         self, steps: int, device: str, dtype: torch.dtype, *, compiled: bool = False
     ) -> Callable[[], torch.Tensor]:
-        """The attack in torch, whose result is on the device when it returns."""
+        """Return the attack in torch, a function that blocks until its result is on the device."""
         network = self.network.to(device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
         forward = torch.compile(network) if compiled else network
         images = nchw(self.images).to(device, memory_format=torch.channels_last)
         labels = torch.from_numpy(self.labels).long().to(device)
-        relative = PGD20.relative_step * steps / PGD20.steps  # a step of PGD(20)'s size
+        relative = PGD20.relative_step * steps / PGD20.steps  # the step size of PGD(20)
 
         def run() -> torch.Tensor:
             with torch.autocast(device, dtype, enabled=dtype != torch.float32):
@@ -89,7 +89,7 @@ class Case:
 
 
 def small_networks(batch: int) -> list[Case]:
-    """The pinned one and that of the bundled sources."""
+    """Return the pinned network and one with the architecture of the bundled sources."""
     pinned = architecture(
         "resnet18",
         stem="small",
@@ -112,13 +112,13 @@ def small_networks(batch: int) -> list[Case]:
 
 
 def resnet50(batch: int) -> Case:
-    """ResNet-50 as the paper has it."""
+    """Return ResNet-50 as in the paper."""
     return Case("resnet50, 224 px", random_torch(architecture("resnet50")), 224, batch)
 
 
 @jax.jit
 def step(logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> jax.Array:
-    """The first of PGD(20)'s steps, from the images."""
+    """Take the first step of PGD(20), from the original images."""
     threat = PGD20.threat
     eps = jnp.full(len(labels), EPS)
 
@@ -130,7 +130,7 @@ def step(logits_fn: LogitsFn, images: jax.Array, labels: jax.Array) -> jax.Array
 
 
 def compare(case: Case, steps: Literal[1, 20], repetitions: int) -> Row:
-    """One step, or a whole PGD(20), in JAX and in torch on a CPU; milliseconds."""
+    """Time one step or a complete PGD(20) in JAX and in torch on a CPU, in milliseconds."""
     logits_fn, images, labels = case.logits_fn(), jnp.asarray(case.images), jnp.asarray(case.labels)
 
     def ours() -> jax.Array:
@@ -140,7 +140,7 @@ def compare(case: Case, steps: Literal[1, 20], repetitions: int) -> Row:
 
     torchs = case.torch_pgd(steps, "cpu", torch.float32)
     apart = np.asarray(ours()) - torchs().permute(0, 2, 3, 1).numpy()
-    # Twenty steps can magnify rounding in an image, not in most.
+    # Twenty steps can amplify rounding errors in a few images, but not in most.
     difference = np.median(np.linalg.norm(apart.reshape(case.batch, -1), axis=1))
     if difference > EPS / 100:
         raise SystemExit(f"{case.name}: the attacks' images differ by {difference:.2g} in L2")
@@ -157,7 +157,7 @@ def compare(case: Case, steps: Literal[1, 20], repetitions: int) -> Row:
 
 
 def compare_curve(case: Case, repetitions: int) -> Row:
-    """A robustness curve against as many calls of `attack`; seconds, compilation by itself."""
+    """Time a robustness curve and as many calls of `attack`, in seconds; compilation separately."""
     logits_fn, images, labels = case.logits_fn(), jnp.asarray(case.images), jnp.asarray(case.labels)
 
     def curve() -> Any:
@@ -188,7 +188,7 @@ def compare_curve(case: Case, repetitions: int) -> Row:
 
 
 def accelerated(case: Case, precision: Literal["float32", "bfloat16"], repetitions: int) -> Row:
-    """PGD(20) on an accelerator, images/s; torch's is None where torch has no CUDA."""
+    """Measure images/s of PGD(20) on an accelerator; torch's rate is None without CUDA."""
     images, labels = jnp.asarray(case.images), jnp.asarray(case.labels)
     logits_fn = case.logits_fn(devices.compute_dtype(precision))
 
@@ -198,7 +198,7 @@ def accelerated(case: Case, precision: Literal["float32", "bfloat16"], repetitio
 
     functions: dict[str, Callable[[], Any]] = {"jax": ours}
     if torch.cuda.is_available():
-        # Full float32 in both: neither TF32 in cuDNN nor in matrix products.
+        # Use full float32 in both: no TF32, neither in cuDNN nor in matrix products.
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.benchmark = True
         functions["torch"] = case.torch_pgd(20, "cuda", getattr(torch, precision))
@@ -215,7 +215,7 @@ def accelerated(case: Case, precision: Literal["float32", "bfloat16"], repetitio
 
 
 def rows(repetitions: int) -> list[Row]:
-    """All measurements that this machine allows, each printed as soon as it is there."""
+    """Make all measurements that this machine allows, printing each as soon as it is made."""
     found: list[Row] = []
 
     def add(row: Row) -> None:
@@ -243,7 +243,7 @@ def _line(row: Row) -> str:
 
 
 def main() -> None:
-    """Measure, print, and write JSON if asked."""
+    """Measure, print, and optionally write JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.attack_step", description=__doc__)
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write JSON here")
     parser.add_argument("--repetitions", type=int, default=11, metavar="N")

@@ -1,9 +1,9 @@
-"""AutoAttack here and in torch: `python -m benchmarks.autoattack NORM EPS [--output FILE]`.
+"""AutoAttack compared with torch: `python -m benchmarks.autoattack NORM EPS [--output FILE]`.
 
-The same network, images and labels; the ensemble 'standard', then each of its attacks alone on
-what the network gets right. Robust accuracies in percent, and for both the processor's seconds,
-compilation (measured before, on images that are wrong from the start) apart. The torch side is
-pyautoattack, with a random seed of its own.
+On the same network, images and labels: the ensemble 'standard', then each of its attacks alone on
+correctly classified images. Reports robust accuracies in percent and CPU seconds for both sides;
+compilation is measured separately beforehand, on initially misclassified images. The torch side is
+pyautoattack, with its own random seed.
 """
 
 import argparse
@@ -35,14 +35,14 @@ Row = dict[str, Any]
 
 
 def load(source: str, dataset: str, number: int) -> tuple[LogitsFn, TorchResNet, Any, Any]:
-    """A bundled network in both frameworks, and test images [N, 32, 32, 3] with labels [N]."""
+    """Load a bundled network in both frameworks, and test images [N, 32, 32, 3] and labels [N]."""
     network = bundled.load(source)
     state = state_dict(network.architecture, network.params, network.batch_stats)
     theirs = torch_resnet(network.architecture).eval().requires_grad_(False)
     theirs.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
     variables = jax.tree.map(jnp.asarray, (network.params, network.batch_stats))
     ours = Network(network.architecture, *variables).logits_fn()
-    # The first classes of the set are those that the network knows.
+    # The network knows the first classes of the dataset.
     classes = range(network.architecture.num_classes)
     data = load_dataset(dataset, data_dir=None, image_size=32, classes=classes)
     test = data.test.take(draw_test_subset(data.test.labels, number, data.num_classes))
@@ -52,7 +52,7 @@ def load(source: str, dataset: str, number: int) -> tuple[LogitsFn, TorchResNet,
 def compile_seconds(
     logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray, settings: AutoAttack
 ) -> float:
-    """The processor's seconds until every attack's program is there."""
+    """Return the CPU seconds of compiling every attack's program."""
     began = time.process_time()
     size = min(CPU_BATCH, len(images))
     wrong = (np.asarray(logits_fn(images[:size])).argmax(1) + 1).astype(np.int32)
@@ -74,7 +74,7 @@ def compile_seconds(
 
 
 def timed(run: Callable[[], np.ndarray]) -> tuple[float, float, float]:
-    """Robust accuracy in percent of what `run` says withstood, seconds, processor's seconds."""
+    """Time `run`; return the percentage of images that withstood, wall seconds and CPU seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
     withstood = run()
     return 100 * float(withstood.mean()), time.perf_counter() - wall, time.process_time() - cpu
@@ -87,7 +87,7 @@ def in_torch(
     eps: float,
     settings: AutoAttack,
 ) -> np.ndarray:
-    """pyautoattack on the same: which images withstood, bool [N]."""
+    """Run pyautoattack on the same inputs; return which images withstood, bool [N]."""
     from pyautoattack import AutoAttack as Theirs
 
     version = "custom" if settings.attacks else settings.version
@@ -98,7 +98,7 @@ def in_torch(
     theirs.square.n_queries = settings.queries
     if settings.attacks:  # as in 'standard'
         theirs.apgd.n_restarts = theirs.fab.n_restarts = 1
-    # Its views need NCHW in memory, too.
+    # pyautoattack uses views that require NCHW in memory, too.
     found, _ = theirs.run_standard_evaluation(nchw(images), torch.tensor(labels).long())
     with torch.no_grad():
         return network(found).argmax(1).numpy() == labels
@@ -112,7 +112,7 @@ def compare(
     eps: float,
     settings: AutoAttack,
 ) -> Row:
-    """One evaluation in both."""
+    """Evaluate in both frameworks."""
 
     def jax_run() -> np.ndarray:
         found = autoattack(ours, images, labels, eps, settings, jax.random.key(0))
@@ -137,7 +137,7 @@ def compare(
 
 
 def main() -> None:
-    """Measure, print, and write JSON if asked, after every row."""
+    """Measure, print, and optionally write JSON after every row."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.autoattack", description=__doc__)
     parser.add_argument("norm", choices=("linf", "l2", "l1"))
     parser.add_argument("eps", type=float)

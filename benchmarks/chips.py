@@ -1,13 +1,13 @@
-"""Accelerators' peak rates per second by their makers, and a program's time at those rates."""
+"""Makers' figures for accelerators, and a program's minimum time at these peak rates."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """An accelerator: dense bfloat16 operations and bytes of its memory, in a second.
+    """An accelerator's peak dense bfloat16 operations and memory traffic in bytes, per second.
 
-    kind: what JAX's name of the device contains. topology: eight of them, for the compiler.
+    kind: a part of JAX's device name. topology: the compiler's name for eight of them.
     """
 
     kind: str

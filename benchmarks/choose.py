@@ -1,13 +1,14 @@
-"""How well does `choose` predict which source fine-tunes best? On the study's published rows.
+"""Accuracy of `choose` at predicting the best source, on the study's published rows.
 
     RTL_JAX_DATA_DIR=DATA python -m benchmarks.choose [--sizes 100,400] [--draws 3] [--output CSV]
 
-For every target and number of images of docs/study/rows the six bundled sources are ranked on the
-subsets that the study trained on, with 0, 1 and 3 blocks, by each score. A score's regret is the
-mean accuracy (percent, over the study's seeds) of the best source and number of blocks, less that
-of the ones that the score puts first; `source regret` is the same among sources at three blocks.
-Kendall's tau is between the score and the fine-tuned accuracies. Scores that know no number of
-blocks are taken at the most. Beside them: always the natural source, always l2, and a random one.
+For every target and number of images in docs/study/rows, each score ranks the six bundled sources
+with 0, 1 and 3 blocks on the subsets on which the study trained. A score's regret is the mean
+accuracy (percent, over the study's seeds) of the best source and number of blocks minus that of the
+score's first choice; `source regret` is the same among sources at three blocks. Kendall's tau is
+between the score and the fine-tuned accuracies. For scores that do not depend on the number of
+blocks, the largest number is used. Baselines: always the natural source, always l2, and a random
+one.
 """
 
 import argparse
@@ -27,14 +28,14 @@ from rtl_jax.transferability import Candidate, choose
 
 STUDY = Path(__file__).parents[1] / "docs" / "study"
 BLOCKS = (0, 1, 3)
-# Scores that differ between numbers of blocks.
+# Scores that depend on the number of blocks.
 BY_SPLIT = ("ridge", "split_ridge", "accuracy")
 
 Key = tuple[str, int]  # a source and a number of blocks
 
 
 def main() -> None:
-    """Rank everywhere, compare, print a table by score and one by target."""
+    """Rank all cases, compare, and print a table by score and one by target."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="100,400")
     parser.add_argument("--draws", type=int, default=3)
@@ -77,7 +78,7 @@ def compare(sizes: list[int], draws: int) -> Iterator[dict]:
 
 
 def fine_tuned() -> pd.Series:
-    """Mean accuracy by data set, number of images, source and number of blocks."""
+    """Return mean accuracy by dataset, number of images, source and number of blocks."""
     rows = last_epochs(read_rows(STUDY))
     rows = rows[
         (rows.task == "sweep") & rows.variant.isna() & rows.source.str.startswith("bundled")
@@ -89,12 +90,12 @@ def fine_tuned() -> pd.Series:
 def measures(
     ranked: list[Candidate], truth: Mapping[Key, float]
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield what each score, and each way to do without one, would have cost."""
+    """Yield the regrets and tau of each score, and the regrets of the baselines."""
     values = {(one.source, one.blocks): scores_of(one) for one in ranked}
     best, most = max(truth.values()), max(BLOCKS)
     deep = {key: value for key, value in truth.items() if key[1] == most}
     for score in next(iter(values.values())):
-        # The most blocks where the score does not tell.
+        # Break ties in favour of the most blocks.
         first = max(values, key=lambda key, score=score: (values[key][score], key[1]))
         source = max(deep, key=lambda key, score=score: values[key][score])
         by = truth if score in BY_SPLIT else deep
@@ -114,7 +115,7 @@ def measures(
 
 
 def scores_of(one: Candidate) -> dict[str, float]:
-    """Every score of a candidate, higher for better."""
+    """Return every score of a candidate; higher is better."""
     return {"ridge": -one.loss, "accuracy": one.accuracy, **one.scores}
 
 

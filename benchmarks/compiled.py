@@ -1,14 +1,14 @@
-"""The programs compiled for an accelerator that is not there: operations, bytes, memory.
+"""Cross-compilation for accelerators that are not present: operations, bytes and memory.
 
     python -m benchmarks.compiled [--programs 'step' ...] [--output FILE.json]
     python -m benchmarks.compiled --read FILE.json
 
-Compiles what a fine-tuning, a sweep, an attack and a source's training run, with ResNet-50 on
-batches of 128 images of 224 px in bfloat16, for a TPU v5e, and prints what the compiler says of
-each: operations, bytes moved, memory beside arguments and results, and the time that either would
-take at the accelerator's peak. Nothing runs. It needs the package libtpu (extra `tpu`), and minutes
-on two cores: with --output what is compiled joins what FILE.json has already, program by program,
-and --read prints that, with the hours of Table 4's grid that follow from it.
+Compiles the programs of a fine-tuning, a sweep, an attack and a source's training for a TPU v5e,
+with ResNet-50 on batches of 128 images of 224 px in bfloat16. Prints the compiler's estimates for
+each: operations, bytes moved, memory beyond arguments and results, and the roofline time at the
+accelerator's peak. Nothing is executed. Needs the package libtpu (extra `tpu`), and takes minutes
+on two cores. With --output, each result is added to FILE.json as soon as it is compiled; --read
+prints the results in that file, with the resulting hours for Table 4's grid.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Before JAX is imported: no TPU is looked for, on this machine or in the cloud.
+# Set before importing JAX, so that it does not look for a TPU, locally or in the cloud.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-8")
 os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-# Its lock is for a TPU, of which there is none: other processes compile too, or were killed.
+# libtpu's lock protects a TPU, and there is none; another process may compile or have been killed.
 os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "true")
 
 import jax
@@ -44,16 +44,16 @@ from rtl_jax.models.architecture import architecture
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """What the compiler says of a program, on one device."""
+    """The compiler's estimates for a program, on one device."""
 
     name: str
     operations: float
     bytes: float
     temporaries: int
-    seconds: float  # of compiling
+    seconds: float  # of compilation
 
     def row(self, chip: Chip) -> list[str]:
-        """Its cells in a table."""
+        """Return the cells of a table row."""
         longest = chip.seconds(self.operations, self.bytes)
         return [
             self.name,
@@ -70,7 +70,7 @@ HEADER = ["program", "operations", "bytes", "temporaries", "roofline", "compute'
 
 
 def main() -> None:
-    """Compile all of them and print a table."""
+    """Compile all programs and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--programs", default="", help="a regular expression of their names")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON that results join")
@@ -94,13 +94,13 @@ def main() -> None:
 
 
 def read(path: Path) -> dict[str, Compiled]:
-    """What a file of results has, by the programs' names."""
+    """Read a file of results into a dictionary by program name."""
     every = json.loads(path.read_text())["programs"] if path.exists() else []
     return {one["name"]: Compiled(**one) for one in every}
 
 
 def keep(path: Path, found: Compiled) -> None:
-    """Add a program's result to a file, in place of its former one."""
+    """Add a program's result to a file, replacing an earlier one."""
     every = {**read(path), found.name: found}
     content = {
         "machine": machine.describe(),
@@ -110,7 +110,7 @@ def keep(path: Path, found: Compiled) -> None:
 
 
 def table(found: Sequence[Compiled], chip: Chip) -> Iterator[str]:
-    """Lines of Markdown: the programs, and Table 4's hours."""
+    """Yield lines of Markdown with the programs and the hours of Table 4."""
     yield "| " + " | ".join(HEADER) + " |"
     yield "|" + "---|" * len(HEADER)
     for one in found:
@@ -123,7 +123,7 @@ def table(found: Sequence[Compiled], chip: Chip) -> Iterator[str]:
 
 
 def projected(found: Mapping[str, Compiled], mode: str, chip: Chip) -> float | None:
-    """Hours of Table 4's grid on a chip's roofline; None where a program is missing."""
+    """Project the hours of Table 4's grid on a chip's roofline; None if a program is missing."""
 
     def an_image(case: Case) -> float:
         one = found[case.name]
@@ -136,7 +136,7 @@ def projected(found: Mapping[str, Compiled], mode: str, chip: Chip) -> float | N
 
 
 def devices_of(chip: Chip) -> Sequence[jax.Device]:
-    """Eight devices to compile for, which need not be there. Raises SystemExit without libtpu."""
+    """Return eight target devices, which need not exist. Raises SystemExit without libtpu."""
     try:
         return topologies.get_topology_desc(topology_name=chip.topology, platform="tpu").devices
     except Exception as error:
@@ -146,7 +146,7 @@ def devices_of(chip: Chip) -> Sequence[jax.Device]:
 
 
 def lower(devices: Sequence[jax.Device], case: Case) -> Any:
-    """Lower a program for one of the devices, or for all, as the case says."""
+    """Lower a program for one of the devices or, if its case is divided, for all of them."""
     mesh = Mesh(np.array(devices), ("batch",))
     alone = NamedSharding(mesh, PartitionSpec()) if case.divided else None
     whole = alone or SingleDeviceSharding(devices[0])
@@ -163,13 +163,13 @@ def lower(devices: Sequence[jax.Device], case: Case) -> Any:
     arguments, keywords = jax.tree.map(on_device, (case.arguments, case.keywords))
     if case.divided:
         keywords[case.divided] = jax.tree.map(part, case.keywords[case.divided])
-    # What chooses a form by its platform takes this one's.
+    # Code that depends on the platform must choose the form for this one.
     with jax.default_device(devices[0]), jax.default_matmul_precision("default"):
         return case.function.lower(*arguments, **keywords)
 
 
 def compile_for(devices: Sequence[jax.Device], case: Case) -> Compiled:
-    """Compile a program for devices that need not be there, and what it runs in a loop."""
+    """Compile a program, and the body of its loop, for devices that need not exist."""
     started = time.monotonic()
     compiled = lower(devices, case).compile()
     costs: Any = compiled.cost_analysis()

@@ -1,11 +1,11 @@
-"""Two processes of every task started together in one work directory: is anything lost or double?
+"""Two processes of every task started in the same work directory: is anything lost or duplicated?
 
     python -m benchmarks.double_start [--times 20] [--tasks finetune,sweep] [--directory DIR]
 
-Each task runs at its smallest (`tiny_tasks`), once alone, then `times` times as two processes that
-start within a random part of a second. One must end well, and the other too or with one sentence
-that names the holder; rows, networks and files must be those of the run alone. Prints what is not
-so; exits with the number of such tries, at most 100.
+Each task runs at its smallest (`tiny_tasks`), once alone and then `times` times as two processes
+that start within a random fraction of a second. One must succeed, and the other must succeed too or
+print one sentence that names the lock holder; rows, networks and files must equal those of the
+single run. Prints all violations; the exit code is the number of failed tries, at most 100.
 """
 
 import time
@@ -16,17 +16,17 @@ from benchmarks.tiny_tasks import Task, Try, disturb, sentences
 
 
 def main() -> None:
-    """Start all of them twice and print what happened."""
+    """Start each task twice and print what happened."""
     disturb(__doc__.splitlines()[0], 20, together)
 
 
 def together(task: Task, seconds: float, draw: Random) -> Iterator[Try]:
-    """One try; in half of them both processes start at once."""
+    """Make one try; in half of them both processes start at once."""
     yield start_two(task, max(draw.uniform(-1, 1), 0))
 
 
 def start_two(task: Task, delay: float) -> Try:
-    """Start two new runs, the second `delay` seconds after the first."""
+    """Start two new runs, the second one `delay` seconds after the first."""
     task.clear()
     with task.start() as first:
         time.sleep(delay)

@@ -1,8 +1,8 @@
-"""Other families against their own modules in PyTorch: `python -m benchmarks.families`.
+"""Other architectures compared with timm's networks: `python -m benchmarks.families`.
 
-ConvNeXt-T and ViT-S at 224 px, a forward pass and a step of PGD (the gradient with respect to the
-images, a step, a projection), on the same weights and images, beside timm's networks. Torch has as
-many threads as there are cores, evaluation mode and, for ConvNeXt, channels_last. Needs timm.
+ConvNeXt-T and ViT-S at 224 px: a forward pass and a step of PGD (gradient with respect to the
+images, step, projection), on the same weights and images. Torch uses one thread per core,
+evaluation mode and, for ConvNeXt, channels_last. Needs timm.
 """
 
 import argparse
@@ -35,7 +35,7 @@ NETWORKS = {
 
 
 class Normalized(torch.nn.Module):
-    """timm's network behind its normalisation of pixels in [0, 1], as ours has it inside."""
+    """timm's network after its normalisation of pixels in [0, 1], which ours includes."""
 
     def __init__(self, network: torch.nn.Module, arch: registry.Architecture) -> None:
         super().__init__()
@@ -43,12 +43,12 @@ class Normalized(torch.nn.Module):
         self.mean, self.std = (torch.tensor(part).view(3, 1, 1) for part in (arch.mean, arch.std))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of images in [0, 1]."""
+        """Compute logits of images in [0, 1]."""
         return self.network((images.clamp(0, 1) - self.mean) / self.std)
 
 
 def compare(name: str, batch: int, repetitions: int) -> list[Row]:
-    """A forward pass and a step of PGD in JAX and in torch; milliseconds."""
+    """Time a forward pass and a step of PGD in JAX and in torch, in milliseconds."""
     family, known = NETWORKS[name]
     arch = registry.FAMILIES[family].named[known]
     torchs = reference("timm").create_model(name).eval().requires_grad_(False)
@@ -109,7 +109,7 @@ def compare(name: str, batch: int, repetitions: int) -> list[Row]:
 
 
 def main() -> None:
-    """Measure, print, and write JSON if asked."""
+    """Measure, print, and optionally write JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.families", description=__doc__)
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write JSON here")
     parser.add_argument("--repetitions", type=int, default=5, metavar="N")

@@ -1,4 +1,4 @@
-"""The hours of the paper's Table 4: its runs counted, times what an image of each program costs."""
+"""Hours of the paper's Table 4: the runs of its grid times the measured cost per image."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,14 +11,14 @@ from rtl_jax.lab.sweep.grid import cells
 from rtl_jax.lab.sweep.plan import KNOWN
 from rtl_jax.train.recipe import Recipe
 
-# 'source' trains on features, without augmentation, seeds side by side; 'paper' as the paper does,
-# in train mode and on images augmented anew, where seeds have nothing to share.
+# 'source' trains on features, without augmentation and with seeds in parallel. 'paper' follows the
+# paper: train mode and fresh augmentation of images, where seeds have no work to share.
 MODES = ("source", "paper")
 SEEDS = 8
 
 
 def experiment(mode: str) -> Experiment:
-    """The settings of the whole grid with Table 4's numbers of seeds."""
+    """Return the settings of the whole grid with Table 4's numbers of seeds."""
     source = mode == "source"
     return Experiment(
         task="sweep",
@@ -37,7 +37,7 @@ def experiment(mode: str) -> Experiment:
 def needed(
     programs: Programs, mode: str, every: Sequence[int] = BLOCKS
 ) -> dict[int, tuple[Case, Case, Case | None]]:
-    """By blocks: the step, the test, and the features where they are kept."""
+    """Return, by number of blocks, the programs of a step, a test and, if cached, the features."""
     if mode == "source":
         return {
             blocks: (
@@ -47,7 +47,7 @@ def needed(
             )
             for blocks in every
         }
-    test = programs.evaluation(0, 1, mode="batch")  # of the whole network, whatever trained
+    test = programs.evaluation(0, 1, mode="batch")  # the whole network, for any number of blocks
     return {blocks: (programs.paper(blocks), test, None) for blocks in every}
 
 
@@ -57,7 +57,10 @@ def hours(
     an_image: Callable[[Case], float],
     every: Sequence[int] = BLOCKS,
 ) -> dict[int, float]:
-    """Hours of the grid by blocks, from the seconds an image takes in a program (of one seed)."""
+    """Compute the grid's hours by number of blocks.
+
+    `an_image` gives the seconds per image of a program, for a single seed.
+    """
     costs = {
         blocks: Costs(*(an_image(case) if case is not None else 0.0 for case in cases))
         for blocks, cases in needed(programs, mode, every).items()
@@ -72,14 +75,15 @@ def hours(
         looks = len(recipe.eval_epochs(epochs))
         runs = len(cell.seeds)
         seconds = runs * (number * epochs * cost.train + looks * sizes.test * cost.test)
-        # Features are made once for all images that a cell's seeds draw, at most all there are.
+        # Features are computed once per image drawn by any of the cell's seeds, at most all of
+        # them.
         seconds += (min(runs * number, sizes.train) + sizes.test) * cost.prefix
         total[recipe.blocks] += seconds / 3600
     return total
 
 
 def counted() -> tuple[int, float]:
-    """Runs of the grid, and the images that they train on, epochs counted."""
+    """Count the runs of the grid, and their training images times epochs."""
     runs, images = 0, 0.0
     for cell in cells(experiment("source")):
         number = cell.num_images or KNOWN[cell.experiment.target.dataset].train

@@ -1,4 +1,4 @@
-"""What influence costs at the paper's size and beyond, and how true it is.
+"""The cost of influence functions at the paper's size and beyond, and their accuracy.
 
     python -m benchmarks.influence dense        # 10 classes: every score by the exact damped path
     python -m benchmarks.influence torch        # the paper's way in torch, extrapolated from parts
@@ -6,7 +6,7 @@
     python -m benchmarks.influence retraining   # leave-one-out retraining on the digits
     python -m benchmarks.influence pixels       # retraining after a training image has changed
 
-Features are random (rectified normal, as a ResNet's are not negative) but for the digits.
+Features are random (rectified normal, since a ResNet's are non-negative), except for the digits.
 """
 
 import argparse
@@ -36,7 +36,7 @@ DAMPING = 1e-3
 
 
 def problem(classes: int, tests: int) -> tuple[Head, Examples, Examples]:
-    """A head of the paper's width with the paper's numbers of images."""
+    """Make a head with the paper's number of features, and the paper's number of images."""
     draw = np.random.default_rng(0)
     kernel = 0.05 * draw.normal(size=(FEATURES, classes))
     head = Head(kernel, np.zeros(classes))
@@ -49,7 +49,7 @@ def problem(classes: int, tests: int) -> tuple[Head, Examples, Examples]:
 
 
 def timed(seconds: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
-    """The result of `work`; its wall clock goes to `seconds`."""
+    """Return the result of `work`, and record its wall-clock time in `seconds`."""
     began = time.monotonic()
     result = work()
     seconds[name] = round(time.monotonic() - began, 1)
@@ -57,7 +57,7 @@ def timed(seconds: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
 
 
 def dense() -> dict[str, Any]:
-    """32 million scores by Cholesky in the basis of class contrasts."""
+    """Compute 32 million scores by Cholesky in the basis of class contrasts."""
     _, train, test = problem(10, TEST)
     seconds: dict[str, float] = {}
     curvature = hessian_curvature(train)
@@ -70,7 +70,7 @@ def dense() -> dict[str, Any]:
 
 
 def iterative(tests: int = 100) -> dict[str, Any]:
-    """CIFAR-100's head, 204,900 parameters: its Hessian would take 336 GB."""
+    """Compute scores for CIFAR-100's head, 204,900 parameters; its Hessian would take 336 GB."""
     _, train, test = problem(100, tests)
     seconds: dict[str, float] = {}
     curvature = hessian_curvature(train)
@@ -87,8 +87,11 @@ def iterative(tests: int = 100) -> dict[str, Any]:
 
 
 def torch_parts() -> dict[str, Any]:
-    """The paper's way: autodiff Hessians of batches of five summed, a pseudo-inverse by SVD, and
-    products of dense gradients. Each part is timed at a size that ends, and scaled by its flops."""
+    """Time the paper's method in torch, each part at a feasible size, and extrapolate by flops.
+
+    The parts are the sum of autodiff Hessians of batches of five, a pseudo-inverse by SVD, and
+    products of dense gradients.
+    """
     import torch
 
     torch.set_default_dtype(torch.float64)
@@ -103,7 +106,7 @@ def torch_parts() -> dict[str, Any]:
     size = flat.numel()
 
     def one_batch() -> None:
-        # All rows at once, by vmap; one after the other, torch's default, takes longer.
+        # All rows at once, by vmap; computing them one by one, torch's default, takes longer.
         torch.autograd.functional.hessian(loss, flat, vectorize=True)
 
     timed(seconds, "one of 640 Hessians", one_batch)
@@ -125,8 +128,9 @@ def torch_parts() -> dict[str, Any]:
 
 
 def retraining(removed: int = 60) -> dict[str, Any]:
-    """Pearson's correlation of predicted with actual changes of the test losses, when the head
-    (on pixels, L2 1e-3) is trained again to convergence without one of `removed` images."""
+    """Correlate predicted and actual changes of the test losses (Pearson) when the head (on pixels,
+    L2 1e-3) is retrained to convergence without one of `removed` images.
+    """
     from sklearn.datasets import load_digits
 
     from tests.influence_functions.test_retraining import L2, trained
@@ -157,7 +161,7 @@ def retraining(removed: int = 60) -> dict[str, Any]:
 def refitted_losses(
     features: np.ndarray, *, labels: np.ndarray, l2: float, tested: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """Losses of test images by the logistic head of one penalty, solved for on these features."""
+    """Compute test losses of the logistic head refitted on these features with a given penalty."""
     import jax
 
     from rtl_jax.train.heads.logistic import at_penalty
@@ -171,9 +175,11 @@ def refitted_losses(
 
 
 def pixels(pairs: int = 20, images: int = 100) -> dict[str, Any]:
-    """Predicted and actual changes of test losses, when one training image has moved within an L2
-    ball of its most influential direction and the head (logistic, on a frozen source at 32 px) is
-    solved for again with the same penalty."""
+    """Compare predicted and actual changes of test losses after a training image has changed.
+
+    One training image at a time moves within an L2 ball in its most influential direction, and the
+    head (logistic, on a frozen source at 32 px) is refitted with the same penalty.
+    """
     import rtl_jax as rtl
     from rtl_jax.data import load_dataset
 
@@ -224,7 +230,7 @@ PARTS = {
 
 
 def main() -> None:
-    """Run one part and print what it measured as JSON."""
+    """Run one part and print its measurements as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("part", choices=PARTS)
     part = parser.parse_args().part

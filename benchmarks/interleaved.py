@@ -1,16 +1,16 @@
-"""Interleaved timings of several functions, for machines of varying speed."""
+"""Interleaved timing of several functions, for machines of varying speed."""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-# A library's idle threads go on turning for a moment and would slow whatever comes next.
+# Idle threads of a library keep spinning for a moment and would slow the next function.
 PAUSE_SECONDS = 0.05
 
 
 class Times(NamedTuple):
-    """Medians in seconds: by the clock, and of the processor's work on all cores."""
+    """Median seconds: wall-clock time, and CPU time on all cores."""
 
     wall: float
     cpu: float
@@ -19,8 +19,8 @@ class Times(NamedTuple):
 def medians(functions: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, Times]:
     """Return the times of each function over rounds in which each runs once.
 
-    Each must return when its work is done. One more round goes ahead, untimed, to compile. On
-    a machine that others use too, the processor's work says more than the clock; then set
+    Each function must block until its work is done. An additional untimed round comes first, for
+    compilation. On a shared machine, CPU time is more reliable than wall-clock time; then set
     OMP_WAIT_POLICY=passive, or torch's waiting threads count as work.
     """
     found: dict[str, list[Times]] = {name: [] for name in functions}

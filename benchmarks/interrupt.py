@@ -1,12 +1,12 @@
-"""Ctrl-C and SIGTERM at random moments of every task: does it stop, and does it go on?
+"""Ctrl-C and SIGTERM at random moments of every task: does it stop, and does it resume?
 
     python -m benchmarks.interrupt [--times 30] [--seed 0] [--tasks finetune,sweep] [--directory D]
 
-Each task runs at its smallest (`tiny_tasks`), once undisturbed. Then, `times` times with each
-signal, a new one is interrupted at a random moment, between the program's first lines and its end.
-It must stop with one sentence and 130 or 143, and the same command must then end with the same
-rows, networks and files as the undisturbed run, and leave nothing else. Prints what does not; exits
-with the number of such tries, at most 100.
+Each task runs at its smallest (`tiny_tasks`), once undisturbed. Then, `times` times for each
+signal, a new run is interrupted at a random moment between the program's first lines and its end.
+It must stop with one sentence and exit code 130 or 143. The same command must then end with the
+same rows, networks and files as the undisturbed run, and leave nothing else. Prints all violations;
+the exit code is the number of failed tries, at most 100.
 """
 
 import signal
@@ -18,16 +18,16 @@ from random import Random
 
 from benchmarks.tiny_tasks import Task, Try, disturb, sentences
 
-PATIENCE = 60.0  # seconds to stop in
+PATIENCE = 60.0  # seconds that a run may take to stop
 
 
 def main() -> None:
-    """Interrupt all of them and print what happened."""
+    """Interrupt all tasks and print what happened."""
     disturb(__doc__.splitlines()[0], 30, both)
 
 
 def both(task: Task, seconds: float, draw: Random) -> Iterator[Try]:
-    """One try with each signal, at a moment of its own."""
+    """Make one try with each signal, at different random moments."""
     for number in (signal.SIGINT, signal.SIGTERM):
         yield interrupt(task, number, draw.uniform(0, seconds))
 
@@ -43,12 +43,12 @@ def interrupt(task: Task, number: signal.Signals, moment: float) -> Try:
         try:
             output, errors = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGABRT)  # for the stacks of its threads
+            process.send_signal(signal.SIGABRT)  # to print the stacks of its threads
             stacks = process.communicate()[1][-5000:]
             return Try(how, "went on", [f"it went on for {PATIENCE:.0f} s, in\n{stacks}"])
     said, code = sentences(errors), process.returncode
     faults = []
-    if code in (0, -number):  # nothing was left to do
+    if code in (0, -number):  # it had finished already
         outcome = f"finished at {number.name}"
         faults += [f"said {said}"] if said else []
         faults += [f"finished, but {one}" for one in task.differences()]
@@ -64,7 +64,7 @@ def interrupt(task: Task, number: signal.Signals, moment: float) -> Try:
 
 
 def _wait_until_it_listens(process: subprocess.Popen[str]) -> None:
-    """Until the program has its handler; before, Python itself is starting."""
+    """Wait until the program has installed its handler; before that, Python itself is starting."""
     while process.poll() is None:
         for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
             if line.startswith("SigCgt:") and int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1:

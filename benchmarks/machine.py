@@ -14,12 +14,12 @@ PACKAGES = ("jax", "flax", "torch")
 
 
 def cores() -> int:
-    """The processor's cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe() -> dict[str, Any]:
-    """Processor, accelerator, versions, the date, and how busy the machine is (1 minute's load)."""
+    """Describe processor, accelerator, versions, date and load (average of the last minute)."""
     return {
         "processor": _processor(),
         "cores": cores(),

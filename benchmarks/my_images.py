@@ -1,12 +1,13 @@
-"""The way from a folder to a network, held against pictures that it never saw.
+"""The whole way from a folder to a network, evaluated on unseen pictures.
 
     python -m benchmarks.my_images [--flip 0.1] [--directory DIR]
 
 Writes 300 pictures of 20 classes of CIFAR-10 and Fashion-MNIST (`tfds:cifar10_jpeg`,
-`tfds:fashion_mnist`) as a user's folder might have them: PNG, JPEG, WebP, greyscale, palette, RGBA,
-16 bits, turned by EXIF, of many sizes, with five broken files, an empty class and three duplicates;
-and 1,000 others. Runs configs/my_images.py and configs/predict.py on them and prints the accuracy
-reported beside that on the 1,000, with the time; with --flip, how many wrong labels are found.
+`tfds:fashion_mnist`) as a user's folder might contain them: PNG, JPEG, WebP, greyscale, palette,
+RGBA, 16 bits, rotated by EXIF, in many sizes, with five broken files, an empty class and three
+duplicates; and 1,000 other pictures. Runs configs/my_images.py and configs/predict.py on them, and
+prints the reported accuracy, the accuracy on the 1,000, and the time; with --flip, also the share
+of wrong labels found.
 """
 
 import argparse
@@ -29,7 +30,7 @@ KINDS = ("png", "jpg", "webp", "grey", "palette", "rgba", "16 bits", "exif")
 
 
 def main() -> None:
-    """Run it all and print what came out."""
+    """Run everything and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flip", type=float, default=0.0, help="a share of labels to make wrong")
     parser.add_argument("--directory", type=Path, help="where to work (default: a temporary one)")
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 def write_pictures(root: Path) -> None:
-    """`photos` and `unseen`, a folder for each class, every kind of file among them."""
+    """Write `photos` and `unseen`, with a folder per class and files of every kind."""
     draw, number = np.random.default_rng(0), 0
     for name in SETS:
         dataset = load_dataset(name, data_dir=None, image_size=32)
@@ -60,7 +61,7 @@ def write_pictures(root: Path) -> None:
 
 
 def write(path: Path, pixels: np.ndarray, size: tuple[int, int], number: int) -> None:
-    """One picture, as the kind of file whose turn it is."""
+    """Write a picture as a file of the kind that `number` selects."""
     kind = KINDS[number % len(KINDS)]
     image = Image.fromarray(pixels.squeeze()).convert("RGB").resize(size, Image.Resampling.BICUBIC)
     exif = Image.Exif()
@@ -74,13 +75,13 @@ def write(path: Path, pixels: np.ndarray, size: tuple[int, int], number: int) ->
         image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
     elif kind == "exif":
         image = image.transpose(Image.Transpose.ROTATE_90)
-        exif[0x0112] = 6  # to be turned clockwise
+        exif[0x0112] = 6  # to be rotated clockwise
     ending = {"jpg": ".jpg", "exif": ".jpg", "webp": ".webp"}.get(kind, ".png")
     image.save(path.with_suffix(ending), quality=92, exif=exif)
 
 
 def flip(photos: Path, share: float) -> set[str]:
-    """Move a share of the pictures to another class each; the names of the files."""
+    """Move a share of the pictures to other classes; return the names of their files."""
     draw, files = random.Random(0), sorted(photos.glob("*/*"))
     classes = sorted(photos.iterdir())
     chosen = draw.sample(files, round(share * len(files)))
@@ -90,7 +91,7 @@ def flip(photos: Path, share: float) -> set[str]:
 
 
 def spoil(photos: Path) -> None:
-    """Five broken files, three duplicates, and a class without a picture."""
+    """Add five broken files, three duplicates and an empty class."""
     classes = sorted(photos.iterdir())
     for place, pattern, keep in zip(classes, ("jpg", "png", "webp"), (2, 2, 3), strict=False):
         whole = next(iter(sorted(photos.glob(f"*/*.{pattern}")))).read_bytes()
@@ -104,7 +105,7 @@ def spoil(photos: Path) -> None:
 
 
 def measure(root: Path, flipped: set[str]) -> None:
-    """Go the way, predict the unseen, and print both."""
+    """Train on the folder, predict the unseen pictures, and print the results of both."""
     started, used = time.monotonic(), time.process_time()
     words = ["--config", "configs/my_images.py", "--workdir", str(root / "run")]
     assert run.main([*words, f"--config.target.dataset=folder:{root / 'photos'}"]) == 0

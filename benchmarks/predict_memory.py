@@ -1,11 +1,11 @@
-"""Speed and memory of predictions against the number of pictures.
+"""Speed and memory of predictions by number of pictures.
 
     python -m benchmarks.predict_memory [--numbers 1000 4000 16000 64000] [--directory DIR]
 
 Fine-tunes `bundled:l2` on a few digits at 64 px, writes 1,000 pictures of every kind (PNG, JPEG,
-WebP, greyscale, palette, RGBA, 16 bits, turned by EXIF) and many sizes, and has configs/predict.py
-name so many of them, each number in a process of its own: pictures a second from its start to its
-end, imports and compilation among them, and the most memory that was resident. Linux or macOS.
+WebP, greyscale, palette, RGBA, 16 bits, rotated by EXIF) and of many sizes, and runs
+configs/predict.py on each number of pictures in a separate process. Prints pictures per second over
+the whole process, including imports and compilation, and the peak resident memory. Linux or macOS.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from rtl_jax.data import load_dataset
 
 PIXELS = 64
 WRITTEN = 1000
-# What `ru_maxrss` counts in.
+# The unit of `ru_maxrss` in bytes.
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def main() -> None:
-    """Measure and print a line for each number."""
+    """Measure each number of pictures and print a line for it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--numbers", type=int, nargs="+", default=[1000, 4000, 16000, 64000])
     parser.add_argument("--directory", type=Path, help="where to work (default: a temporary one)")
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def fine_tuned(root: Path) -> Path:
-    """The network that predicts, for images of 64 px."""
+    """Fine-tune the network that predicts, for images of 64 px."""
     words = ["configs/paper/cell.py:mnist-l2", "--config.source.checkpoint=bundled:l2"]
     words += ["--config.target.dataset=digits", f"--config.target.image_size={PIXELS}"]
     words += ["--config.target.num_images=100", "--config.target.num_test_images=100"]
@@ -61,7 +61,7 @@ def fine_tuned(root: Path) -> Path:
 
 
 def write_pictures(folder: Path) -> list[Path]:
-    """Handwritten digits, as every kind of file and of many sizes."""
+    """Write handwritten digits as files of every kind and of many sizes."""
     folder.mkdir(parents=True, exist_ok=True)
     draw = np.random.default_rng(0)
     images = load_dataset("digits", data_dir=None, image_size=32).train.images
@@ -73,11 +73,11 @@ def write_pictures(folder: Path) -> list[Path]:
 
 
 def run(words: list[str], workdir: Path) -> tuple[float, int]:
-    """`run.py` in a process of its own: its seconds, and the most memory it held, in bytes."""
+    """Run `run.py` in a separate process; return its seconds and its peak memory in bytes."""
     started = time.monotonic()
     command = [sys.executable, "run.py", "--workdir", str(workdir), "--config", *words]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        # This child's alone; `getrusage` would give the largest of all children.
+        # The peak of this child alone; `getrusage` would give the largest over all children.
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

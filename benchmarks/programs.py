@@ -1,4 +1,4 @@
-"""The project's compiled programs, and the shapes of what they take: nothing is computed here."""
+"""The project's compiled programs and the shapes of their arguments; nothing is computed here."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -26,13 +26,14 @@ from rtl_jax.train.step import Hyper, Keys
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A program by name, jitted, and the shapes of its arguments.
+    """A named, jitted program and the shapes of its arguments.
 
-    images: how many it handles, seeds counted.
-    static: the number of leading arguments that are no arrays.
-    carried: the places of arguments that it gives up, in place of which its results go.
-    body, extra: a program that it runs in a loop, which compilers count once, and how often more.
-    divided: the keyword whose last axis is divided over all devices; None: it runs on one.
+    images: the number of images it processes, counting each seed.
+    static: the number of leading static arguments.
+    carried: the positions of donated arguments, which its results replace.
+    body, extra: a program that it runs in a loop, which compilers count once, and the number of
+    further iterations.
+    divided: the keyword argument whose last axis is divided over all devices; None: it runs on one.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
-    """The programs of one network on batches of one size; `stored` images lie on the device."""
+    """The programs of a network at one batch size, with `stored` images on the device."""
 
     architecture: Architecture
     pixels: int
@@ -58,7 +59,7 @@ class Programs:
     dtype: jnp.dtype = dataclasses.field(default_factory=lambda: jnp.dtype(jnp.bfloat16))
 
     def every(self) -> Iterator[Case]:
-        """Those of the table."""
+        """Yield the programs in the table."""
         for blocks in (0, 1, 3, 9, None):
             for seeds in (1, 8, 20):
                 yield self.training(blocks, seeds)
@@ -76,7 +77,7 @@ class Programs:
     # ---- Training ---------------------------------------------------------------------------
 
     def paper(self, blocks: int) -> Case:
-        """A step as in the paper: everything in train mode, images augmented anew."""
+        """Return a step as in the paper: train mode throughout, images augmented anew."""
         return self.training(blocks, 1, mode="batch", augmentation=PRESETS["paper"])
 
     def training(
@@ -88,7 +89,7 @@ class Programs:
         augmentation: Augmentation = PRESETS["none"],
         perturbation: PerturbationName = "none",
     ) -> Case:
-        """A step of a fine-tuning on images, or features, that lie on the device."""
+        """Return a fine-tuning step on images or features stored on the device."""
         recipe = Recipe(blocks=blocks, frozen_batch_norm=mode, perturbation=perturbation)
         network = self._split(recipe).replace(many=seeds > 1)
         program = Program(network, recipe, augmentation, epochs=1)
@@ -131,7 +132,7 @@ class Programs:
         )
 
     def source(self) -> Case:
-        """A step of a source's training, its batch divided over all devices."""
+        """Return a step of a source's training, with its batch divided over all devices."""
         case = self.training(None, 1, mode="batch")
         name = "step of a source, divided over 8 chips"
         return dataclasses.replace(case, name=name, divided="rows")
@@ -139,7 +140,7 @@ class Programs:
     # ---- Forward ----------------------------------------------------------------------------
 
     def features(self, blocks: int) -> Case:
-        """What frozen layers make of a batch."""
+        """Return the computation of a batch's features by the frozen layers."""
         network = self._split(Recipe(blocks=blocks, frozen_batch_norm="source"))
         images = _shape(self.batch, self.pixels, self.pixels, 3, dtype=jnp.uint8)
         arguments = (*variable_shapes(self.architecture), images)
@@ -153,7 +154,7 @@ class Programs:
         )
 
     def evaluation(self, blocks: int, seeds: int, mode: FrozenBatchNorm = "source") -> Case:
-        """The test of a batch, of features where they stay valid."""
+        """Return the evaluation of a test batch, on features where they stay valid."""
         recipe = Recipe(blocks=blocks, frozen_batch_norm=mode)
         network = self._split(recipe).replace(many=seeds > 1)
         step = Program(network, recipe, PRESETS["none"], epochs=1).step()
@@ -182,7 +183,7 @@ class Programs:
     # ---- Attacks ----------------------------------------------------------------------------
 
     def attack(self, attack: Attack) -> Case:
-        """An attack on the whole network."""
+        """Return an attack on the whole network."""
         steps = getattr(attack, "steps", 1)
         logits = self._logits_fn()
 
@@ -202,7 +203,7 @@ class Programs:
         )
 
     def gradient(self) -> Case:
-        """The gradient of an attack's loss to the images, one step's body."""
+        """Return the gradient of an attack's loss with respect to the images, a step's body."""
         logits = self._logits_fn()
 
         @jax.jit
@@ -245,5 +246,5 @@ def _keys(number: int) -> jax.ShapeDtypeStruct:
 
 
 def _side_by_side(seeds: int, tree: Any) -> Any:
-    """The shapes of a pytree with an axis of seeds."""
+    """Add a leading seed axis to the shapes of a pytree."""
     return jax.tree.map(lambda leaf: _shape(seeds, *leaf.shape, dtype=leaf.dtype), tree)

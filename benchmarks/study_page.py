@@ -1,9 +1,9 @@
-"""The study's page: `python -m benchmarks.study_page [--runs runs]`.
+"""The page of the study: `python -m benchmarks.study_page [--runs runs]`.
 
-Gathers what `make study` has left in RUNS/study and in RUNS/study_modes, _epochs and _rates, cells
-whose seeds have all finished, as rows of docs/study and its parts; --rebuild leaves these as they
-are. Then every table of docs/study.md and docs/study_tables.md, from the line `<!-- NAME -->` to
-the next empty one, is written anew, and docs/study's figures are drawn. Trains nothing.
+Gathers the results of `make study` in RUNS/study and in RUNS/study_modes, _epochs and _rates as
+rows of docs/study and its parts, for cells whose seeds have all finished; --rebuild keeps the
+published rows. Then rewrites every table of docs/study.md and docs/study_tables.md, from its line
+`<!-- NAME -->` to the next empty one, and draws the figures of docs/study. Trains nothing.
 """
 
 import argparse
@@ -35,29 +35,29 @@ PAGES = ROOT / "docs" / "study.md", ROOT / "docs" / "study_tables.md"
 ROWS = ROOT / "docs" / "study"
 NATURAL = "bundled:natural"
 PAIR = (NATURAL, "bundled:l2")
-# The paper's Figures 5 and 8: L2 against Linf, and against noise of the same size, which a source
-# attacked in a single step is compared with, too.
+# The paper's Figures 5 and 8: L2 against Linf, and against noise of the same size, with which a
+# source trained on single-step attacks is compared, too.
 _ROBUST = "bundled:linf4", "bundled:linf8", "bundled:pgd1", "bundled:gaussian"
 AGAINST = [*((PAIR[1], name) for name in _ROBUST), ("bundled:pgd1", "bundled:gaussian")]
 SHALLOW, NEARLY_ALL = (0, 1, 3), 7
 EPOCHS = (1, 5, 13, 21, 41, 60)
-NEAR = 1  # point below the natural source's own last epoch: what has come that far is near its end
-# Seeds of a whole cell with so many blocks; 5 of one that compares modes.
+NEAR = 1  # point below the natural source's own last epoch that counts as nearly converged
+# The number of seeds of a complete cell, by number of blocks; 5 for a cell that compares modes.
 SEEDS = {**dict.fromkeys(SHALLOW, 10), NEARLY_ALL: 3, EVERY: 3}
 MODES_SEEDS = 5
 
 
 class Rows(NamedTuple):
-    """What is published: the study, and what is no part of its grid."""
+    """The published rows: the study's grid, and its parts outside the grid."""
 
     study: pd.DataFrame
-    modes: pd.DataFrame  # of BatchNorm in frozen blocks, and augmentation
-    epochs: pd.DataFrame  # tested more often
+    modes: pd.DataFrame  # BatchNorm in frozen blocks, and augmentation
+    epochs: pd.DataFrame  # evaluated more often
     rates: pd.DataFrame  # at other learning rates
 
     @classmethod
     def read(cls, directory: Path = ROWS) -> Self:
-        """From a directory's own rows and those of its parts."""
+        """Read a directory's own rows and those of its parts."""
         return cls(read_rows(directory), *(read_rows(directory / part) for part in cls._fields[1:]))
 
 
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def complete(rows: pd.DataFrame, of_modes: bool = False) -> pd.DataFrame:
-    """The rows of cells that have all their seeds; what influence fine-tuned is no cell."""
+    """Keep the rows of cells that have all their seeds, without the fine-tunings of influence."""
     rows = rows[rows["task"] != "finetune"]
     blocks = rows["blocks"].fillna(EVERY).astype(int)
     wanted = pd.Series(MODES_SEEDS, rows.index) if of_modes else blocks.map(SEEDS)
@@ -90,7 +90,7 @@ def complete(rows: pd.DataFrame, of_modes: bool = False) -> pd.DataFrame:
 
 
 def publish(rows: pd.DataFrame, path: Path) -> None:
-    """Write rows where those of before were."""
+    """Write rows in place of the earlier ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for older in path.parent.glob("*.parquet"):
         older.unlink()
@@ -99,7 +99,7 @@ def publish(rows: pd.DataFrame, path: Path) -> None:
 
 
 def filled(pages: Iterable[str], contents: Mapping[str, Iterable[Table]]) -> list[str]:
-    """The pages with every table beneath its name; a name must be on one of them, once."""
+    """Fill every table in below its name, which must occur exactly once on all pages."""
     texts = list(pages)
     for name, found in contents.items():
         text = "\n\n".join("\n".join(_lines(table)) for table in found)
@@ -116,7 +116,7 @@ def _lines(table: Table) -> list[str]:
 
 
 def made(every: Rows) -> dict[str, list[Table]]:
-    """All tables of the page, by name."""
+    """Make all tables of the page, by name."""
     rows = every.study
     plain, variants = rows[rows["variant"].isna()], rows[rows["variant"].notna()]
     found = finetunings(plain)
@@ -138,18 +138,18 @@ def made(every: Rows) -> dict[str, list[Table]]:
 
 
 def modes(rows: pd.DataFrame, source: str) -> list[Table]:
-    """A table for each number of blocks, with the modes in the place of sources."""
+    """Make a table for each number of blocks that compares modes instead of sources."""
     rows = rows[rows["source"] == source]
     flipped = rows["config"].str.contains('"flip":true', regex=False)
     named = rows["frozen_batch_norm"].where(~flipped, "source, augmented")
-    # The report compares with the first, in the order of its rows.
+    # The report compares with the first row in the order of the data.
     return _accuracy(
         rows.assign(source=named).sort_values("source", key=lambda each: each != "source")
     )
 
 
 def draw(rows: Rows, directory: Path) -> None:
-    """What is on the page as figures: differences.svg, epochs.svg and robustness.svg."""
+    """Draw the page's figures: differences.svg, epochs.svg and robustness.svg."""
     plain = finetunings(rows.study[rows.study["variant"].isna()])
     figures = [differences(plain), epochs_figure(finetunings(rows.epochs)),
                robustness_figure(rows.study)]  # fmt: skip
@@ -160,7 +160,7 @@ def draw(rows: Rows, directory: Path) -> None:
 
 
 def differences(found: Finetunings) -> Figure:
-    """L2 - natural over the number of images, a chart for each number of blocks."""
+    """Plot L2 - natural over the number of images, one chart per number of blocks."""
     charts = [
         _titled(curves.differences(found, f"differences_{blocks}", *_robust_and_natural(blocks)),
                 blocks)
@@ -170,7 +170,7 @@ def differences(found: Finetunings) -> Figure:
 
 
 def epochs_figure(found: Finetunings) -> Figure:
-    """L2 - natural over the epochs on 100 images, a chart for each number of blocks."""
+    """Plot L2 - natural over the epochs on 100 images, one chart per number of blocks."""
     charts = [
         _titled(curves.differences_over_epochs(found, f"epochs_{blocks}",
                                                *_robust_and_natural(blocks), 100, ()), blocks)
@@ -188,7 +188,7 @@ def _titled(chart: Chart, blocks: int) -> Chart:
 
 
 def robustness_figure(rows: pd.DataFrame) -> Figure:
-    """Accuracy of networks from the natural and the L2 source over the radius, by target."""
+    """Plot accuracy over the radius for networks from the natural and the L2 source, by target."""
     rows, charts = rows[(rows["task"] == "attack") & rows["source"].isin(PAIR)], []
     for dataset, group in rows.groupby("dataset"):
         series = []
@@ -202,13 +202,13 @@ def robustness_figure(rows: pd.DataFrame) -> Figure:
 
 
 def _accuracy(rows: pd.DataFrame) -> list[Table]:
-    """The report's tables, one for each number of blocks."""
-    found = tables(finetunings(rows), {})  # the study's rows have none on raw pixels
+    """Return the report's tables, one per number of blocks."""
+    found = tables(finetunings(rows), {})  # the study has no results on raw pixels
     return [table for table in found if isinstance(table, Table)]
 
 
 def ahead(found: Finetunings, pairs: Iterable[tuple[str, str]]) -> Table:
-    """For each target and pair of sources: in how many cells the first is ahead, or behind."""
+    """Count, for each target and pair of sources, the cells where the first is better or worse."""
     lines = []
     for target, (source, other) in itertools.product(found.targets, pairs):
         differences = [
@@ -242,7 +242,7 @@ def _ends(values: np.ndarray) -> tuple[float, float]:
 
 
 def advantage(found: Finetunings) -> Table:
-    """L2 - natural for each target and number of images, by the number of blocks."""
+    """Tabulate L2 - natural for each target and number of images, by number of blocks."""
     lines = []
     for target, size in itertools.product(found.targets, (100, 400, 800, 1600)):
         each = [
@@ -257,7 +257,7 @@ def advantage(found: Finetunings) -> Table:
 
 
 def by_blocks(found: Finetunings) -> Table:
-    """Accuracy over the number of blocks, and from scratch; the natural and the L2 source."""
+    """Tabulate accuracy by number of blocks, and from scratch, for the natural and L2 sources."""
     lines = []
     for target, source, size in itertools.product(found.targets, PAIR, (100, 400, 1600)):
         each = [
@@ -276,7 +276,7 @@ def by_blocks(found: Finetunings) -> Table:
 
 
 def by_epochs(found: Finetunings) -> Table:
-    """L2 - natural after some epochs on 100 images, and the epochs that L2 saves."""
+    """Tabulate L2 - natural by epoch on 100 images, and the number of epochs that L2 saves."""
     lines = []
     for target, blocks in itertools.product(found.targets, SHALLOW):
         natural, robust = (found.by_epoch(Condition(target, name, blocks, 100)) for name in PAIR)
@@ -294,16 +294,16 @@ def by_epochs(found: Finetunings) -> Table:
 
 
 def _needed(accuracies: pd.DataFrame, aims: pd.Series) -> pd.Series:
-    """For each seed the first epoch with its aim, the last if there is none."""
+    """Return for each seed the first epoch that reaches its target, else the last epoch."""
     reached = accuracies.ge(aims, axis="columns")
     return reached.idxmax().where(reached.any(), accuracies.index[-1])
 
 
 def by_rates(rows: pd.DataFrame) -> Table:
-    """L2 - natural at each learning rate, each source's best rate, and their difference there.
+    """Tabulate L2 - natural at each learning rate, and with each source at its best rate.
 
-    A source's best rate is that with the highest mean of the test accuracies shown: the same favour
-    for both.
+    A source's best rate has the highest mean of the test accuracies shown, which favours both
+    sources equally.
     """
     chosen = rows["config"].map(lambda settings: json.loads(settings)["transfer"]["learning_rate"])
     found = {rate: finetunings(rows[chosen == rate]) for rate in sorted(chosen.unique())}
@@ -329,7 +329,7 @@ def by_rates(rows: pd.DataFrame) -> Table:
 
 
 def robustness(rows: pd.DataFrame) -> Table:
-    """Accuracy of fine-tuned networks with and without an attack, by target, source and blocks."""
+    """Tabulate accuracy with and without an attack, by target, source and blocks."""
     rows = rows[rows["task"] == "attack"]
     radii = sorted(rows["eps"].unique())
     lines = []
@@ -343,7 +343,7 @@ def robustness(rows: pd.DataFrame) -> Table:
 
 
 def influence_ahead(rows: pd.DataFrame) -> Table:
-    """By how much more of the L2 source's most influential images have the right label."""
+    """Tabulate how many more of the L2 source's most influential images have the right label."""
     rows = rows[rows["task"] == "influence"]
     lines = []
     for (dataset, method), group in rows.groupby(["dataset", "method"]):

@@ -1,4 +1,4 @@
-"""Sweeps against the paper's loop in torch, and what they cost by seeds and images.
+"""Sweeps compared with the paper's loop in torch, and their cost by seeds and images.
 
     python -m benchmarks.sweep torch                 # both, in one run; hours on two cores
     python -m benchmarks.sweep torch --torch-seeds 2 --blocks 3 --modes source
@@ -6,10 +6,10 @@
     python -m benchmarks.sweep grid                  # hours of the paper's grid, steps measured
     python -m benchmarks.sweep grid --config.target.image_size=32    # or with other settings
 
-The same ResNet-50, the same images, in memory for both; torch (channels_last) runs one seed after
-another as the paper's code does, on the same device. Its seeds are independent and take equally
-long: --torch-seeds times so many and multiplies. Compilation is counted apart: a pass of one epoch
-comes first. CPU seconds stand beside the wall's, for machines on which others are running.
+Both use the same ResNet-50 and the same images in memory, on the same device; torch (channels_last)
+runs one seed after another, as the paper's code does. Its seeds are independent and take equally
+long, so --torch-seeds times only that many and multiplies. Compilation is measured separately, by a
+preceding pass of one epoch. CPU seconds are printed as well, for machines with other load.
 """
 
 import argparse
@@ -56,7 +56,7 @@ class Size:
     images: int = 200
     epochs: int = 20
     tests: int = 1000
-    stored: int = 5000  # images that seeds draw theirs from
+    stored: int = 5000  # images from which seeds draw theirs
     pixels: int = 64
     together: int | None = None
     torch_seeds: int | None = None
@@ -65,23 +65,23 @@ class Size:
 
     @property
     def evaluations(self) -> list[int]:
-        """Three of them, evenly."""
+        """The three evaluation epochs: first, middle and last."""
         return sorted({1, max(self.epochs // 2, 1), self.epochs})
 
 
 class Clock:
-    """Seconds of the wall and of all cores since it was made."""
+    """Wall-clock and CPU seconds since its creation."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def read(self) -> tuple[float, float]:
-        """(wall, CPU)."""
+        """Return (wall, CPU)."""
         return time.perf_counter() - self._wall, time.process_time() - self._cpu
 
 
 def pair_of(size: Size, arch: ResNetArchitecture | None = None) -> Inputs:
-    """A random network and noise, which cost what any others do."""
+    """Make a random network and noise images, which cost as much as any others."""
     rng = np.random.default_rng(0)
 
     def noise(number: int) -> ImageSet:
@@ -97,7 +97,7 @@ def pair_of(size: Size, arch: ResNetArchitecture | None = None) -> Inputs:
 
 
 def jobs_of(size: Size, mode: str, blocks: int, pair: Inputs) -> list[Job]:
-    """Return a job for each seed, without augmentation."""
+    """Return one fine-tuning per seed, without augmentation."""
     experiment = Experiment(
         task="sweep",
         source=Source("noise"),
@@ -113,7 +113,7 @@ def jobs_of(size: Size, mode: str, blocks: int, pair: Inputs) -> list[Job]:
 
 
 def ours(size: Size, mode: str, blocks: int, pair: Inputs, epochs: int) -> None:
-    """Features, trainings and evaluations of all seeds, for the first so many epochs."""
+    """Compute features, train and evaluate all seeds for the first `epochs` epochs."""
     with devices.matmul_precision(size.precision):
         _ours(size, jobs_of(size, mode, blocks, pair), epochs)
 
@@ -131,7 +131,7 @@ def _ours(size: Size, jobs: Sequence[Job], epochs: int) -> None:
 
 
 def torch_network(arch: ResNetArchitecture, blocks: int, device: str) -> tuple[Any, Any]:
-    """A network in torch (channels_last) whose last blocks and head train, and their optimizer."""
+    """Return a torch network (channels_last) with frozen first blocks, and its optimizer."""
     import torch
 
     from rtl_jax.convert.torch_resnet import torch_resnet
@@ -146,7 +146,7 @@ def torch_network(arch: ResNetArchitecture, blocks: int, device: str) -> tuple[A
 
 
 def torchs(size: Size, blocks: int, pair: Inputs, epochs: int, *, compiled: bool = False) -> None:
-    """The paper's loop: everything in train mode, frozen layers without gradients."""
+    """Run the paper's loop: train mode throughout, frozen layers without gradients."""
     import torch
 
     arch: ResNetArchitecture = pair.source.architecture.replace(num_classes=CLASSES)
@@ -183,7 +183,7 @@ def torchs(size: Size, blocks: int, pair: Inputs, epochs: int, *, compiled: bool
 
 
 def timed(run: Callable[[int], None], epochs: int) -> tuple[tuple[float, float], float]:
-    """(wall, CPU) of so many epochs, and the wall seconds of a first pass of one."""
+    """Return (wall, CPU) of `epochs` epochs, and the wall seconds of a first pass of one epoch."""
     clock = Clock()
     run(1)
     first = clock.read()[0]
@@ -193,7 +193,7 @@ def timed(run: Callable[[int], None], epochs: int) -> tuple[tuple[float, float],
 
 
 def needed(size: Size, jobs: Sequence[Job]) -> float:
-    """Floating-point operations that the mode needs: a backward pass counts as two forward."""
+    """Count the floating-point operations of a mode; a backward pass counts as two forward."""
     network = jobs[0].program.network
     before, behind = flops(network.architecture, size.pixels, network.split)
     epochs = jobs[0].program.epochs
@@ -201,14 +201,14 @@ def needed(size: Size, jobs: Sequence[Job]) -> float:
     suffix = size.seeds * behind * (3 * size.images * epochs + looks * size.tests)
     if network.moving_prefix:
         return suffix + size.seeds * before * (size.images * epochs + looks * size.tests)
-    if network.own_statistics:  # a pass for the statistics, and one for the features
+    if network.own_statistics:  # one pass for the statistics, one for the features
         return suffix + size.seeds * before * (2 * size.images + size.tests)
     distinct = len(np.unique(np.concatenate([job.train_indices for job in jobs])))
     return suffix + before * (distinct + size.tests)
 
 
 def matrix_rate(dtype: jnp.dtype, size: int = 4096) -> float:
-    """Operations a second of a large square matrix product, the best of five."""
+    """Measure operations per second of a large square matrix product, the best of five."""
     one = jnp.ones((size, size), dtype)
     product = jax.jit(jnp.matmul)
     product(one, one).block_until_ready()
@@ -221,7 +221,7 @@ def matrix_rate(dtype: jnp.dtype, size: int = 4096) -> float:
 
 
 def against_torch(size: Size, modes: Sequence[str], blocks: Sequence[int]) -> Iterator[str]:
-    """A line for each mode and number of blocks."""
+    """Yield a line for each mode and number of blocks."""
     pair = pair_of(size)
     with devices.matmul_precision(size.precision):
         rate = matrix_rate(devices.compute_dtype(size.precision))
@@ -246,7 +246,7 @@ def against_torch(size: Size, modes: Sequence[str], blocks: Sequence[int]) -> It
 
 
 def grid(overrides: Sequence[str]) -> Iterator[str]:
-    """The paper's grid as planned for this machine, hours from measured steps."""
+    """Plan the paper's grid on this machine, with hours from measured steps."""
     settings = ["--config=configs/paper/table7.py", "--config.dry_run", "--config.sweep.measure"]
     experiment, _ = cli.parse([*settings, *overrides])
     yield str(devices.describe())
@@ -255,18 +255,18 @@ def grid(overrides: Sequence[str]) -> Iterator[str]:
 
 
 class Cost(NamedTuple):
-    """What one sweep cost: seconds of the clock and of the processor, and the most memory."""
+    """The cost of a sweep: wall-clock seconds, CPU seconds and peak memory."""
 
-    value: int  # seeds or images
+    value: int  # number of seeds or images
     wall: float
     cpu: float
     gib: float
 
 
 def scaling(size: Size, mode: str, blocks: int, figure: Path | None) -> Iterator[str]:
-    """Seconds and memory by seeds and by images, and the exponent of a power law for the former.
+    """Measure seconds and memory by seeds and by images; fit power laws to the CPU seconds.
 
-    Each in a process of its own, whose memory is then its own too.
+    Each sweep runs in its own process, so that its peak memory is its own.
     """
     found: dict[str, list[Cost]] = {}
     spawn = multiprocessing.get_context("spawn")
@@ -288,7 +288,7 @@ def scaling(size: Size, mode: str, blocks: int, figure: Path | None) -> Iterator
 
 
 def _cost(size: Size, mode: str, blocks: int) -> tuple[float, float, float]:
-    """Wall seconds, CPU seconds and the peak in GiB: the device's, or on a CPU the process's."""
+    """Return wall seconds, CPU seconds and peak GiB of the device or, on a CPU, of the process."""
     (wall, cpu), _ = timed(partial(ours, size, mode, blocks, pair_of(size)), size.epochs)
     statistics = jax.local_devices()[0].memory_stats() or {}
     usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -301,7 +301,7 @@ def _exponent(costs: Sequence[Cost]) -> float:
 
 
 def _draw(found: Mapping[str, Sequence[Cost]], title: str, path: Path) -> None:
-    """Processor seconds and memory over seeds and over images, on logarithmic axes."""
+    """Plot CPU seconds and memory over seeds and over images, on logarithmic axes."""
     drawing, grid = subplots(8, 5, 2, 2)
     for (upper, lower), (name, costs) in zip(grid.T, found.items(), strict=True):
         values, _, seconds, gib = zip(*costs, strict=True)
@@ -319,7 +319,7 @@ def _draw(found: Mapping[str, Sequence[Cost]], title: str, path: Path) -> None:
 
 
 def main() -> None:
-    """Print the chosen study's lines as they come."""
+    """Print the lines of the chosen benchmark as they come."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", choices=["torch", "scaling", "grid"])
     for field in dataclasses.fields(Size):

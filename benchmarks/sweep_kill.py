@@ -1,8 +1,8 @@
-"""Kill a sweep of 40 cells ten times with SIGKILL, at random moments, and compare its end.
+"""Kill a sweep of 40 cells ten times with SIGKILL at random moments, and check its final rows.
 
     python -m benchmarks.sweep_kill [--kills 10] [--seed 0]
 
-Its rows must equal those of a sweep that nobody disturbed, but for seconds and times.
+They must equal those of an undisturbed sweep, except for seconds and times.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def get_config():
 
 
 def start(config: Path, workdir: Path) -> subprocess.Popen:
-    """The sweep as a user starts it."""
+    """Start the sweep as a user would."""
     command = [sys.executable, str(ROOT / "run.py"), "--config", str(config)]
     with (workdir.parent / f"{workdir.name}.log").open("a") as log:
         return subprocess.Popen(
@@ -54,13 +54,13 @@ def start(config: Path, workdir: Path) -> subprocess.Popen:
 
 
 def rows_of(workdir: Path) -> pd.DataFrame:
-    """What must be equal."""
+    """Return the rows without the columns that may differ."""
     rows = read_rows(workdir).drop(columns=["seconds", "time"])
     return rows.sort_values(["run", "epoch"], ignore_index=True)
 
 
 def main() -> None:
-    """Run both sweeps, and print what happened."""
+    """Run both sweeps and print what happened."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
@@ -75,7 +75,7 @@ def main() -> None:
         kills = 0
         while kills < arguments.kills:
             process = start(config, killed)
-            # Anywhere from its imports to a good part of the way.
+            # Any moment from the imports to well into the sweep.
             time.sleep(moments.uniform(0.02, 0.3) * seconds)
             if process.poll() is not None:
                 break

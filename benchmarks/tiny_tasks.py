@@ -1,4 +1,4 @@
-"""Every task of run.py at its smallest, as a user starts it, and what must be equal in the end."""
+"""Every task of run.py at its smallest, run as by a user, and comparisons of the results."""
 
 import argparse
 import dataclasses
@@ -30,13 +30,13 @@ _FINE_TUNING = """target.dataset=digits target.image_size=16 target.num_images=4
     target.num_test_images=40 transfer.blocks=1 transfer.epochs=3 transfer.eval_every=1
     transfer.checkpoint_seconds=0"""
 
-# Two blocks, so that compiling takes no time.
+# Two blocks, so that compilation is fast.
 NETWORK = ResNetArchitecture(
     "two blocks", "bottleneck", (1, 1), (8, 8), stem_width=8, stem_kernel=3, stem_stride=1,
     stem_pool=False, num_classes=10,
 )  # fmt: skip
 
-# The config of each task, and what makes it small; {root} is where the inputs are.
+# The config of each task, and the settings that make it small; {root} contains the inputs.
 TASKS = {
     "finetune": ("sweep_digits", "task=finetune source.checkpoint={root}/one " + _FINE_TUNING),
     "sweep": (
@@ -84,7 +84,7 @@ TASKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A task in a directory of its own: `whole` is undisturbed, `work` is to be disturbed."""
+    """A task with two work directories: `whole`, undisturbed, and `work`, to be disturbed."""
 
     name: str
     root: Path
@@ -96,19 +96,21 @@ class Task:
 
     @property
     def work(self) -> Path:
-        """That of a disturbed one. (The undisturbed run was made there and moved: the same path
-        is in its settings.)"""
+        """The work directory of a disturbed run.
+
+        The undisturbed run was made there and moved, so that its settings contain the same path.
+        """
         return self.root / self.name / "work"
 
     def command(self) -> list[str]:
-        """As a user would write it."""
+        """Return the command line that a user would type."""
         config, settings = TASKS[self.name]
         flags = [f"--config.{one}" for one in settings.format(root=self.root).split()]
         config = str(ROOT / "configs" / f"{config}.py")
         return [sys.executable, "run.py", "--config", config, *flags, "--workdir", str(self.work)]
 
     def start(self) -> subprocess.Popen[str]:
-        """Start it, its output to be read."""
+        """Start the task, with its output in pipes."""
         return subprocess.Popen(
             self.command(),
             cwd=ROOT,
@@ -119,7 +121,7 @@ class Task:
         )
 
     def clear(self) -> None:
-        """An empty work directory, or one with what the task reads there."""
+        """Make an empty work directory, or one with the rows that the task reads there."""
         subprocess.run(["rm", "-rf", str(self.work)], check=True)
         self.work.mkdir(parents=True)
         if self.name == "report":
@@ -127,7 +129,7 @@ class Task:
             subprocess.run(["cp", "-r", str(rows), str(self.work)], check=True)
 
     def run_undisturbed(self) -> float:
-        """Make `whole`; the seconds that it took."""
+        """Create `whole` and return the seconds it took."""
         self.clear()
         started = time.monotonic()
         with self.start() as process:
@@ -137,7 +139,7 @@ class Task:
         return time.monotonic() - started
 
     def differences(self) -> list[str]:
-        """How `work` differs from `whole` in what must be equal: its rows, networks and files."""
+        """List the differences between `work` and `whole` in rows, networks and files."""
         ours, theirs = _content(self.work), _content(self.whole)
         found = [f"{name} is missing" for name in theirs.keys() - ours.keys()]
         found += [f"{name} is left over" for name in ours.keys() - theirs.keys()]
@@ -147,8 +149,8 @@ class Task:
 
 
 def prepare(root: Path, names: list[str]) -> dict[str, tuple[Task, float]]:
-    """Inputs and the undisturbed runs of tasks, each with its seconds."""
-    # A shell's background jobs ignore Ctrl-C, and so would all that they start.
+    """Make the inputs and the undisturbed runs of tasks; return each task with its seconds."""
+    # Background jobs of a shell ignore Ctrl-C, and so would their child processes.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _write_pictures(root)
     for seed, name in enumerate(("one", "two")):
@@ -168,7 +170,7 @@ def prepare(root: Path, names: list[str]) -> dict[str, tuple[Task, float]]:
 
 @dataclasses.dataclass(frozen=True)
 class Try:
-    """One disturbed run: how it was disturbed, what became of it, and all that is wrong."""
+    """A disturbed run: how it was disturbed, its outcome, and all faults found."""
 
     how: str
     outcome: str
@@ -180,8 +182,8 @@ def disturb(
 ) -> None:
     """Disturb every task `times` times, print what happened, and exit.
 
-    `tries` takes a task, the seconds that it takes undisturbed and where to draw from. The exit
-    code is the number of tries with a fault, at most 100.
+    `tries` takes a task, the duration of its undisturbed run in seconds, and a random generator.
+    The exit code is the number of tries with a fault, at most 100.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--times", type=int, default=times)
@@ -209,14 +211,14 @@ def disturb(
 
 
 def sentences(errors: str) -> list[str]:
-    """What a program said on standard error, without its progress, in a terminal or a log."""
+    """Return the lines of standard error without progress, whether for a terminal or for a log."""
     lines = (line.strip() for line in re.split(r"[\r\n]|\x1b\[A", errors))
     progress = re.compile(r"\d+%\||it/s|: [\d,]+ (%|[a-z]+)(,| after|$)")
     return [line for line in lines if line and not progress.search(line)]
 
 
 def _write_pictures(root: Path) -> None:
-    """60 photographs in two classes, and 1,200 pictures to predict: more than a piece."""
+    """Write 60 photographs in two classes, and 1,200 pictures to predict, more than one chunk."""
     draw = np.random.default_rng(0)
     for index in range(60):
         folder = root / "photos" / ("dark" if index % 2 else "light")
@@ -230,7 +232,7 @@ def _write_pictures(root: Path) -> None:
 
 
 def _content(workdir: Path) -> dict[str, object]:
-    """What must be equal, by a name: rows, networks, tables, and that other files are there."""
+    """Return the content to compare, by name; for other files, only that they exist."""
     found: dict[str, object] = {"rows": _rows(workdir)} if (workdir / "rows").exists() else {}
     for path in _walk(workdir):
         name = str(path.relative_to(workdir))
@@ -253,7 +255,7 @@ def _rows(workdir: Path) -> str:
 
 
 def _archive(path: Path) -> str:
-    """Arrays without timings."""
+    """Read an archive's arrays, without timings."""
     with np.load(path) as arrays:
         return str({name: arrays[name].tobytes() for name in arrays if name != "seconds"})
 

@@ -1,11 +1,11 @@
-"""Trainings that are new beside the paper's: against torch, and against what they contain.
+"""New kinds of training, compared with torch and with their own components.
 
     python -m benchmarks.training adversarial   # 8 seeds of adversarial fine-tuning, beside torch
     python -m benchmarks.training rates         # 8 rates x 5 seeds, beside 40 seeds at one rate
     python -m benchmarks.training head          # a head alone: the loop, beside its compiled steps
 
-Every pair runs in one process, in turns, after a first pass of each that is not counted: ratios are
-of the sums. Seconds are of the clock and of all cores, which tell of other work beside it.
+All variants run in turn in one process, after an uncounted first pass of each; ratios are of the
+summed times. Both wall-clock and CPU seconds are given, which reveals other load on the machine.
 """
 
 import argparse
@@ -40,12 +40,12 @@ ADVERSARIAL = Recipe(
     perturbation="pgd",
     eps=0.5,
     steps=5,
-    keep="last",  # as torch does here: the iterate of the highest loss takes one more pass
+    keep="last",  # as in torch here; keeping the iterate of the highest loss takes one more pass
 )
 
 
 def tunings(source: Network, recipes: Sequence[Recipe], seeds: int) -> list[FineTuning]:
-    """A fine-tuning on noise for each recipe and seed."""
+    """Make a fine-tuning on noise for each recipe and seed."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (IMAGES, PIXELS, PIXELS, 3), dtype=np.uint8)
     train = ImageSet(images, (np.arange(IMAGES) % CLASSES).astype(np.int32))
@@ -68,19 +68,19 @@ def tunings(source: Network, recipes: Sequence[Recipe], seeds: int) -> list[Fine
 
 
 def train(group: Sequence[FineTuning]) -> None:
-    """All of a group, in one program."""
+    """Train a group in one program."""
     training, state = begin(group)
     jax.block_until_ready(Loop(training, state, NoLog()).run())
 
 
 def one_after_another(group: Sequence[FineTuning]) -> None:
-    """Each of a group by itself, in the same compiled program."""
+    """Train each of a group separately, in the same compiled program."""
     for tuning in group:
         train([tuning])
 
 
 def torch_adversarial(source: Network, recipe: Recipe, seeds: int) -> None:
-    """The same in torch, seed after seed: `robustness`'s loop on a frozen prefix."""
+    """Do the same in torch, one seed at a time: `robustness`'s loop on a frozen prefix."""
     import torch
 
     from rtl_jax.convert.torch_pgd import pgd
@@ -108,7 +108,7 @@ def torch_adversarial(source: Network, recipe: Recipe, seeds: int) -> None:
                     relative_step=recipe.relative_step,
                 )  # fmt: skip
                 network.train()
-                for name, part in network.named_modules():  # statistics of the source, as ours
+                for name, part in network.named_modules():  # the source's statistics, as in ours
                     if isinstance(part, torch.nn.BatchNorm2d) and not name.startswith(last):
                         part.eval()
                 sgd.zero_grad()
@@ -117,7 +117,7 @@ def torch_adversarial(source: Network, recipe: Recipe, seeds: int) -> None:
 
 
 def compare(pairs: dict[str, Callable[[], object]], rounds: int) -> None:
-    """Run each in turns and print seconds, and the ratio of the first to each other one."""
+    """Run all in turn; print their seconds, and the ratio of the first one's to each."""
     spent = {name: np.zeros(2) for name in pairs}
     for turn in range(rounds + 1):
         for name, run in pairs.items():
@@ -137,7 +137,7 @@ def compare(pairs: dict[str, Callable[[], object]], rounds: int) -> None:
 
 
 def adversarial(rounds: int) -> None:
-    """8 seeds with one block, PGD(5) on 200 images of 32 px, the bundled architecture."""
+    """Time 8 seeds with one block, PGD(5) on 200 images of 32 px, and the bundled architecture."""
     source = load_source("bundled:l2")
     group = tunings(source, [ADVERSARIAL], 8)
     compare(
@@ -151,7 +151,7 @@ def adversarial(rounds: int) -> None:
 
 
 def rates(rounds: int) -> None:
-    """A head alone, whose seeds run side by side on a CPU."""
+    """Time the training of a head alone, whose seeds run in parallel on a CPU."""
     source = load_source("bundled:l2")
     recipe = dataclasses.replace(ADVERSARIAL, blocks=0, perturbation="none", epochs=60)
     each = [recipe.replace(learning_rate=0.01 * 2**power) for power in range(8)]
@@ -160,7 +160,7 @@ def rates(rounds: int) -> None:
 
 
 def head(rounds: int) -> None:
-    """One seed; 200 epochs of eight steps of 25 images, each epoch a call."""
+    """Time one seed: 200 epochs of eight steps on 25 images, each epoch a call."""
     source = load_source("bundled:l2")
     recipe = dataclasses.replace(
         ADVERSARIAL, blocks=0, perturbation="none", batch_size=25, epochs=200

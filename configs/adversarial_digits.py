@@ -2,11 +2,12 @@
 
     python run.py --config configs/adversarial_digits.py --workdir runs/adversarial_digits
 
-`bundled:l2` is moved to 100 handwritten digits with one block trained, on images that PGD(5) has
-moved by up to 0.5 in L2 (the paper's equation 1, on the target instead of the source), two seeds.
-After the last epoch PGD(20) attacks 100 test images at half of that radius and at all of it.
-Compare: `--config.transfer.perturbation=none`. TRADES instead: `--config.transfer.beta=6`. Radii
-side by side in one sweep: `--config.sweep.eps=0.25,0.5`. docs/training.md says what else there is.
+`bundled:l2` is fine-tuned on 100 handwritten digits with one trained block and two seeds, on images
+perturbed by PGD(5) by up to 0.5 in L2 (the paper's equation 1, on the target instead of the
+source). After the last epoch, PGD(20) attacks 100 test images at this radius and at half of it.
+For comparison: `--config.transfer.perturbation=none`. TRADES instead: `--config.transfer.beta=6`.
+Several radii in parallel in one sweep: `--config.sweep.eps=0.25,0.5`. See docs/training.md for
+further options.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +16,7 @@ from rtl_jax.configs.sweep_digits import get_config as sweep_digits
 
 
 def get_config() -> ConfigDict:
-    """The sweep's settings, and the perturbation of its training images."""
+    """Return the sweep's settings with a perturbation of the training images."""
     config = sweep_digits()
     config.sweep.sources = ("bundled:l2",)
     config.sweep.blocks = (1,)

@@ -3,9 +3,9 @@
     python run.py --config configs/attack_fourier.py --workdir runs/attack_fourier \
       --config.source.checkpoint=runs/svhn_l2 --config.target.dataset=tfds:svhn_cropped
 
-As configs/attack_l2.py, in a part of the ball (the paper's appendix A.12): perturbations made of
-frequencies up to a quarter of the highest. Another band, the upper half, for example:
---config.attack.low_frequency=0.5 --config.attack.high_frequency=1. A budget that falls with the
+Like configs/attack_l2.py, but in a part of the ball (the paper's appendix A.12): perturbations
+contain only frequencies up to a quarter of the highest. Another band, for example the upper half:
+--config.attack.low_frequency=0.5 --config.attack.high_frequency=1. A budget that decreases with
 frequency instead: --config.attack.high_frequency=1 --config.attack.budget=1/f.
 """
 
@@ -15,7 +15,7 @@ from rtl_jax.configs.attack_l2 import get_config as attack_l2
 
 
 def get_config() -> ConfigDict:
-    """The radii of configs/attack_l2.py."""
+    """Return the settings, with the radii of configs/attack_l2.py."""
     config = attack_l2()
     config.attack.method = "fourier"
     config.attack.low_frequency = 0.0

@@ -4,9 +4,9 @@
       --config.source.checkpoint=runs/svhn_l2 --config.target.dataset=tfds:svhn_cropped
 
 The network may be a converted checkpoint, a torch file, or the work directory of a fine-tuning;
-its classes must be the data set's. Leaves a row for every radius, a curve and the images.
+its classes must match the dataset's. Writes a row for every radius, a curve and the images.
 An image counts as robust if the best of 21 iterates, evaluated once more, is still classified
-as its label; every radius is attacked in one compiled program.
+correctly. All radii are attacked in one compiled program.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ from rtl_jax.lab.config import defaults
 
 
 def get_config() -> ConfigDict:
-    """Radii of 0 to 8/255, on the network that configs/svhn_l2.py left."""
+    """Return settings with radii of 0 to 8/255, for the network from configs/svhn_l2.py."""
     config = defaults()
     config.task = "attack"
     config.source.checkpoint = "runs/svhn_l2"

@@ -3,7 +3,7 @@
     python run.py --config configs/autoattack_l2.py --workdir runs/autoattack \
       --config.source.checkpoint=runs/svhn_l2 --config.target.dataset=tfds:svhn_cropped
 
-As configs/autoattack_linf.py, in the norm that the paper's best source was trained in.
+Like configs/autoattack_linf.py, in the norm with which the paper's best source was trained.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from rtl_jax.configs.autoattack_linf import get_config as autoattack_linf
 
 
 def get_config() -> ConfigDict:
-    """The settings of configs/autoattack_linf.py but for the norm and the radius."""
+    """Return the settings of configs/autoattack_linf.py with another norm and radius."""
     config = autoattack_linf()
     config.attack.norm = "l2"
     config.attack.eps = (0.5,)

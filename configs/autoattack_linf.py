@@ -3,12 +3,11 @@
     python run.py --config configs/autoattack_linf.py --workdir runs/autoattack \
       --config.source.checkpoint=runs/svhn_l2 --config.target.dataset=tfds:svhn_cropped
 
-Runs apgd-ce, apgd-t, fab-t and square one after the other on what the network gets right, as
-RobustBench does; their settings are fixed. An image is robust if it withstands all of them, and
-what makes that doubtful is printed and kept in the row. The network's classes must be the data
-set's; with fewer than four, apgd-t is left out, with a warning. An image that withstands costs
-1,700 gradients and 5,900 evaluations: on a CPU choose a small network and
---config.target.num_test_images.
+Runs apgd-ce, apgd-t, fab-t and square in sequence on correctly classified images, as RobustBench
+does, with fixed settings. An image is robust if it withstands all of them. Warnings about the
+result are printed and stored in the row. The network's classes must match the dataset's; with fewer
+than four, apgd-t is omitted, with a warning. An image that withstands costs 1,700 gradients and
+5,900 evaluations: on a CPU, use a small network and --config.target.num_test_images.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +16,7 @@ from rtl_jax.lab.config import defaults
 
 
 def get_config() -> ConfigDict:
-    """8/255, on the network that configs/svhn_l2.py left."""
+    """Return settings with radius 8/255, for the network from configs/svhn_l2.py."""
     config = defaults()
     config.task = "attack"
     config.source.checkpoint = "runs/svhn_l2"

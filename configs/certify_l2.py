@@ -3,11 +3,11 @@
     python run.py --config configs/certify_l2.py --workdir runs/certify \
       --config.source.checkpoint=runs/svhn_l2 --config.target.dataset=tfds:svhn_cropped
 
-What is certified is the vote of the network over noisy copies of an image (Cohen et al., 2019): no
-perturbation of that length changes it, but for a probability of 0.001 an image. Networks that were
-fine-tuned on noise of the same sigma (`transfer.perturbation=gaussian`) keep the most:
-docs/certificates.md. Choose `attack.sigma` near the radii that matter: a larger one certifies more
-and predicts worse.
+Certifies the majority vote of the network over noisy copies of an image (Cohen et al., 2019): no
+perturbation within the radius changes it, with an error probability of 0.001 per image. Networks
+that were fine-tuned on noise of the same sigma (`transfer.perturbation=gaussian`) keep the most
+accuracy: see docs/certificates.md. Choose `attack.sigma` near the radii of interest: a larger one
+certifies larger radii and predicts worse.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +16,7 @@ from rtl_jax.configs.attack_l2 import get_config as attack_l2
 
 
 def get_config() -> ConfigDict:
-    """Noise of 0.25, at which 10,000 copies certify up to 0.8; 100 test images."""
+    """Return settings with noise of 0.25, 10,000 copies (up to radius 0.8) and 100 test images."""
     config = attack_l2()
     config.target.num_test_images = 100
     config.attack.method = "smoothing"

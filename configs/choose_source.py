@@ -1,10 +1,10 @@
-"""Which source, and how many blocks, for your images: a ranking in seconds, nothing fine-tuned.
+"""Which source, and how many blocks, for your images: a ranking in seconds, without fine-tuning.
 
     python run.py --config configs/choose_source.py --workdir runs/choose \
       --config.target.dataset=folder:photos
 
-Closed-form heads on the frozen features of six bundled sources, with exact leave-one-out
-predictions; docs/choosing.md says how well they do. Sources that are far behind need not be
+Fits closed-form heads on the frozen features of six bundled sources, with exact leave-one-out
+predictions; see docs/choosing.md for their accuracy. Sources that are far behind need not be
 fine-tuned. Other sources: --config.sweep.sources=bundled:natural,checkpoints/mine.pt (with
 --config.target.image_size=224).
 """
@@ -16,7 +16,7 @@ from rtl_jax.lab.config import defaults
 
 
 def get_config() -> ConfigDict:
-    """At most 400 images of the digits, unless another target is given."""
+    """Return settings for at most 400 images of the digits, or of another given target."""
     config = defaults()
     config.task = "choose"
     config.target.dataset = "digits"

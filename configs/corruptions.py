@@ -3,11 +3,11 @@
     python run.py --config configs/corruptions.py --workdir runs/corruptions \
       --config.attack.runs=runs/transfer
 
-measures every network that the work directory runs/transfer holds on its own target; without
-`attack.runs`, the one that is named by `source.checkpoint`. Noise, blurs, weather and digital
-damage are those of CIFAR-10-C below 128 px and of ImageNet-C from there on (Hendrycks and
-Dietterich, 2019). Leaves a row for each; `rtl-jax --config report` adds the mean corruption
-error relative to the natural source: docs/corruptions.md.
+evaluates every network in the work directory runs/transfer on its own target; without
+`attack.runs`, the network in `source.checkpoint`. Noise, blurs, weather and digital corruptions
+are those of CIFAR-10-C below 128 px and of ImageNet-C from 128 px (Hendrycks and Dietterich, 2019).
+Writes a row for each; `rtl-jax --config report` adds the mean corruption error relative to the
+natural source: see docs/corruptions.md.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +16,7 @@ from rtl_jax.configs.attack_linf import get_config as attack_linf
 
 
 def get_config() -> ConfigDict:
-    """All corruptions and severities; 1000 test images."""
+    """Return settings with all corruptions and severities, and 1000 test images."""
     config = attack_linf()
     config.attack.method = "corruptions"
     config.attack.batch_size = 128

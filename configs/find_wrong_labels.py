@@ -2,18 +2,18 @@
 
     python run.py --config configs/find_wrong_labels.py --workdir runs/wrong_labels
 
-On the handwritten digits, of which 10 % get a wrong label first, so that it can be seen how many
-are found: fine-tuned on all 1,197 training images, then ranked. It prints the share of the wrong
-labels found against the share of images inspected, beside the gradient's and the loss's rankings.
-For a folder of your own photographs, with nothing flipped:
+To measure how many wrong labels are found, 10 % of the handwritten digits first get a wrong one. A
+network is fine-tuned on all 1,197 training images, which are then ranked. Prints the fraction of
+wrong labels found by the fraction of images inspected, and the same for rankings by gradient and by
+loss. For a folder of your own photographs, without label noise:
 
     python run.py --config configs/find_wrong_labels.py --workdir runs/photos_labels \
       --config.influence.flip_labels=0 --config.target.dataset=folder:photos \
       --config.source.checkpoint=SOURCE --config.source.arch= --config.target.image_size=224
 
-or, of a run that is finished, with --config.influence.run=runs/photos and nothing flipped.
-WORKDIR/runs/RUN/training_images.csv lists the images, files and all, the most suspicious first,
-and suspects.png shows them. About two minutes on two cores.
+or, for a finished run, with --config.influence.run=runs/photos and without label noise.
+WORKDIR/runs/RUN/training_images.csv lists the images with their files, most suspicious first, and
+suspects.png shows them. About two minutes on two cores.
 """
 
 from ml_collections import ConfigDict
@@ -22,7 +22,7 @@ from rtl_jax.lab.config import defaults, preset
 
 
 def get_config() -> ConfigDict:
-    """A small network trained from scratch on digits with wrong labels among them."""
+    """Return settings to train a small network from scratch on digits with label noise."""
     config = defaults()
     config.task = "influence"
     config.influence.question = "wrong_labels"

@@ -5,7 +5,7 @@
 Expected (paper, Table 7, mean over seeds, last epoch): 12.8 % on 100 images, 22.6 on 400, 85.6
 on 1,600.
 
-Random weights as torchvision draws them, head included, and everything trains.
+All weights, including the head, are initialised as in torchvision and trained.
 """
 
 from ml_collections import ConfigDict
@@ -14,11 +14,11 @@ from rtl_jax.configs.svhn_l2 import get_config as svhn_l2
 
 
 def get_config() -> ConfigDict:
-    """The settings of configs/svhn_l2.py but for the source, the target and what trains."""
+    """Return the settings of configs/svhn_l2.py, but from scratch on MNIST, training everything."""
     config = svhn_l2()
     config.source.checkpoint = "random"
     config.source.arch = "resnet50"
     config.target.dataset = "tfds:mnist"
-    config.transfer.blocks = None  # everything
+    config.transfer.blocks = None  # all blocks
     config.transfer.head = "uniform"
     return config

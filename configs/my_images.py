@@ -3,14 +3,14 @@
     python run.py --config configs/my_images.py --workdir runs/photos \
         --config.target.dataset=folder:photos
 
-`photos` has a folder for each class, or such folders under train/ and test/. The folder is looked
-over first, and everything odd in it is named; then the bundled sources, with no block and with one
-trained, are compared by cross-validation in five folds, the best is fine-tuned on everything, and
-runs/photos/report/index.html tells what came out. The time is announced before it starts; with
---config.dry_run that is all. 300 photographs take minutes on two cores.
+`photos` contains a folder for each class, or such folders under train/ and test/. The folder is
+checked first, and anything unusual is listed. Then the bundled sources, with no block or one block
+trained, are compared by five-fold cross-validation, the best is fine-tuned on all images, and the
+results are in runs/photos/report/index.html. The estimated time is printed at the start; with
+--config.dry_run, nothing else happens. 300 photographs take minutes on two cores.
 
-Beside the bundled sources, any other: --config.sweep.sources=bundled:l2,checkpoints/l2_3. On a GPU
-three blocks and three seeds are tried by default. docs/my_images.md goes the whole way.
+To compare other sources as well: --config.sweep.sources=bundled:l2,checkpoints/l2_3. On a GPU, the
+defaults also include three blocks, and three seeds. docs/my_images.md is a complete tutorial.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ from rtl_jax.lab.config import defaults, preset
 
 
 def get_config() -> ConfigDict:
-    """Frozen blocks keep their statistics, so that their features are computed once."""
+    """Return settings with fixed statistics in frozen blocks, whose features are computed once."""
     config = defaults()
     config.task = "my_images"
     config.target.image_size = 64
@@ -29,8 +29,8 @@ def get_config() -> ConfigDict:
     config.transfer.head = "uniform"
     config.transfer.learning_rate = 0.03
     config.transfer.epochs = 30
-    config.transfer.eval_every = 10  # what is measured on the way is a candidate, too
-    config.transfer.batch_size = 32  # at most: the nearest that divides the folds is taken
+    config.transfer.eval_every = 10  # intermediate results are candidates, too
+    config.transfer.batch_size = 32  # at most; the nearest value that divides the folds is used
     config.sweep.sources = ("bundled:natural", "bundled:l2")
     config.attack.norm = "l2"
     config.attack.eps = (0.0, 0.25, 0.5, 1.0)

@@ -1,12 +1,12 @@
-"""How the pixels of a training image move the loss of a test image, through retraining the head.
+"""How the pixels of a training image affect the loss of a test image, through retraining the head.
 
     python run.py --config configs/perturb_training_images.py --workdir runs/perturb
 
-The task of configs/digits_influence.py on heads that are solved for, behind frozen sources. For six
-test images, each of another class, the most influential training image is changed along the
-influence of its pixels (Koh and Liang, 2017, section 2.2; the paper's appendix A.12), within an L2
-ball of 0.05. perturbed.png shows both images and the change, perturbed.csv the predicted changes of
-the losses.
+The task of configs/digits_influence.py with fitted heads on frozen sources. For six test images of
+different classes, the most influential training image is changed along the influence of its pixels
+(Koh and Liang, 2017, section 2.2; the paper's appendix A.12), within an L2 ball of radius 0.05.
+perturbed.png shows both images and the change, perturbed.csv contains the predicted changes of the
+losses.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ from rtl_jax.configs.digits_influence import get_config as digits_influence
 
 
 def get_config() -> ConfigDict:
-    """Logistic heads, whose Hessian is damped a little."""
+    """Return settings with logistic heads, whose Hessian is slightly damped."""
     config = digits_influence()
     config.transfer.blocks = 0
     config.transfer.head_fit = "logistic"

@@ -1,10 +1,10 @@
-"""What a work directory has found, as a page to read, figures and tables.
+"""The results in a work directory as a web page, figures and tables.
 
     python run.py --config configs/report.py --workdir runs/quickstart/sweep
 
-Reads the rows under the work directory, whatever tasks they come from, and writes report/index.html
-beside them, one file that a browser opens anywhere, with report/figures and report/tables for a
-paper. Needs seconds, and no accelerator. See docs/report.md.
+Reads all rows under the work directory, from any tasks, and writes report/index.html beside them, a
+single file for any browser, and report/figures and report/tables for a paper. Takes seconds, and
+needs no accelerator. See docs/report.md.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from rtl_jax.lab.config import defaults
 
 
 def get_config() -> ConfigDict:
-    """No setting but the task: a report shows all rows that there are."""
+    """Return only the task, since a report shows all existing rows."""
     config = defaults()
     config.task = "report"
     return config

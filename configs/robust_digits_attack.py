@@ -4,8 +4,8 @@
     python run.py --config configs/robust_digits_attack.py --workdir runs/robust_digits \\
       --config.attack.method=autoattack --config.attack.eps=0.5 --config.target.num_test_images=50
 
-PGD(20) on the same 200 test images for each network, about a minute of one core each. The second
-command runs AutoAttack on fewer images, which takes far longer. Numbers: docs/quickstart.md.
+PGD(20) on the same 200 test images for each network, about a minute on one core each. The second
+command runs AutoAttack on fewer images, which takes far longer. See docs/quickstart.md for numbers.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +14,7 @@ from rtl_jax.configs.attack_l2 import get_config as attack_l2
 
 
 def get_config() -> ConfigDict:
-    """Every network that runs/robust_digits holds, at three radii and without an attack."""
+    """Return settings for all networks in runs/robust_digits, at three radii and unattacked."""
     config = attack_l2()
     config.target.num_test_images = 200
     config.attack.runs = "runs/robust_digits"

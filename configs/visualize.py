@@ -4,11 +4,11 @@
     python run.py --config configs/visualize.py --workdir runs/visualize \
       --config.visualize.show=gradients --config.target.dataset=SPEC
 
-The two bundled sources side by side. The first command changes six handwritten digits, which
-neither network has seen, so that they raise the features that are most active in them, within an
-L2 ball of radius 4; it took 81 s on two cores that were busy with other work. The second draws the
-gradients of the loss by the pixels; it needs images of the network's own classes, or networks that
-were fine-tuned on the target: --config.visualize.sources=WORKDIR,WORKDIR.
+Compares the two bundled sources. The first command changes six handwritten digits, which neither
+network has seen, to raise their most active features, within an L2 ball of radius 4; it took 81 s
+on two cores with other load. The second plots the gradients of the loss with respect to the pixels.
+It needs images of the network's own classes, or networks that were fine-tuned on the target:
+--config.visualize.sources=WORKDIR,WORKDIR.
 
 Expected: smooth strokes from the robust network, noise from the natural one. `roughness`
 quantifies it.
@@ -20,7 +20,7 @@ from rtl_jax.lab.config import defaults
 
 
 def get_config() -> ConfigDict:
-    """Engstrom et al.'s search in the proportions of 32 px."""
+    """Return Engstrom et al.'s search, scaled to 32 px."""
     config = defaults()
     config.task = "visualize"
     config.target.dataset = "digits"

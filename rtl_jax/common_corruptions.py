@@ -20,10 +20,10 @@ from rtl_jax.train.metrics import Metrics, measure
 
 @dataclasses.dataclass(frozen=True)
 class CorruptionAccuracy:
-    """Shares of images classified correctly.
+    """Fractions of images classified correctly.
 
-    clean: without a corruption.
-    by_corruption: for each corruption those at each of `severities`.
+    clean: without corruption.
+    by_corruption: for each corruption, the fractions at each of `severities`.
     """
 
     clean: float
@@ -32,13 +32,13 @@ class CorruptionAccuracy:
 
     @property
     def mean(self) -> float:
-        """Over corruptions and severities."""
+        """The mean over corruptions and severities."""
         return float(np.mean(list(self.by_corruption.values())))
 
     def mean_error(self, reference: "CorruptionAccuracy") -> float:
-        """The mean corruption error mCE, in percent of the reference's.
+        """Compute the mean corruption error mCE, in percent of the reference's.
 
-        Raises UserError where other corruptions or severities were measured.
+        Raises UserError if other corruptions or severities were measured for the reference.
         """
         mine, theirs = (
             {name: [1 - share for share in each] for name, each in one.by_corruption.items()}
@@ -52,9 +52,9 @@ class CorruptionAccuracy:
 def evaluate(
     logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray, batch_size: int = 128
 ) -> Metrics:
-    """Loss and hits of a function from images [N, H, W, 3] in [0, 1] to logits, as sums.
+    """Sum losses and hits of a function from images [N, H, W, 3] in [0, 1] to logits.
 
-    `images` are uint8. Raises UserError where logits are not finite.
+    `images` are uint8. Raises UserError if logits are not finite.
     """
     model, arrays = ModelStructure.split(logits_fn)
     total = Metrics.zero()
@@ -88,14 +88,14 @@ def corruption_accuracy(
     """Measure accuracy under each corruption at each severity.
 
     Args:
-      logits_fn: images float32 [N, H, W, 3] in [0, 1] to logits [N, C].
+      logits_fn: maps images float32 [N, H, W, 3] in [0, 1] to logits [N, C].
       images: uint8 [N, H, W, 3], of the size that the function takes.
       labels: int [N].
       corruptions: their names, by default all of `CORRUPTIONS`.
-      severities: of 1 to 5.
-      seed: of what is random in corruptions.
-      batch_size: images in a program.
-      progress: called with 'NAME:SEVERITY' when that is done.
+      severities: any of 1 to 5.
+      seed: the seed of random corruptions.
+      batch_size: images per program.
+      progress: called with 'NAME:SEVERITY' after each is done.
 
     Raises:
       UserError: unknown corruptions, other images, or logits that are not finite.

@@ -1,4 +1,4 @@
-"""The CPU for every test but those marked `gpu`, whose platform JAX chooses itself."""
+"""Tests run on the CPU, except those marked `gpu`, whose platform JAX chooses itself."""
 
 import importlib.util
 import mmap
@@ -17,7 +17,7 @@ QUICK = ("xla_backend_optimization_level=0", "xla_cpu_use_fusion_emitters=false"
 
 
 def known(flag: str) -> bool:
-    """Whether this jaxlib has a flag: XLA ends the process at one that it does not know."""
+    """Whether this jaxlib has a flag; XLA aborts the process at an unknown one."""
     spec = importlib.util.find_spec("jaxlib")
     assert spec is not None and spec.origin is not None
     name = flag.partition("=")[0].encode()
@@ -61,7 +61,7 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow files first, the longest before the others; within a file the order stays."""
+    """Run slow files first, the longest before the others; the order within a file is kept."""
 
     def place(item: pytest.Item) -> int:
         if item.path.stem in LONGEST:
@@ -73,22 +73,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def heeds_ctrl_c() -> None:
-    """Ctrl-C is heard, also where the tests are a shell's background job, which ignores it."""
+    """Enable Ctrl-C even if the tests are a background job of a shell, which ignores it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Nothing that a user's earlier runs have cached reaches a test."""
+    """Keep the user's caches out of the tests."""
     os.environ["RTL_JAX_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs() -> Iterator[None]:
-    """Compiled programs go when their module ends.
+    """Free compiled programs at the end of each module.
 
-    Each takes memory maps, of which a process may have 65,530: with the programs of all modules
-    together XLA aborted.
+    Each takes memory maps, of which a process may have 65,530; with the programs of all modules,
+    XLA aborted.
     """
     yield
     if "jax" in sys.modules:

@@ -1,4 +1,4 @@
-"""Files that are damaged, disks that are full, and Ctrl-C at a given moment."""
+"""Damaged files, full disks, and Ctrl-C at a given moment."""
 
 import resource
 import shutil
@@ -29,7 +29,7 @@ def flipped(content: bytes) -> bytes:
 
 
 def equal_bits(left: Any, right: Any) -> bool:
-    """Whether two dictionaries hold the same bits under the same names."""
+    """Return whether two dictionaries have bitwise equal arrays under the same names."""
     if left.keys() != right.keys():
         return False
     pairs = [(np.asarray(left[key]), np.asarray(right[key])) for key in left]
@@ -43,14 +43,14 @@ def contents(directory: Path) -> list[Path]:
 
 
 def fill_disk(patch: pytest.MonkeyPatch) -> None:
-    """The disk has 1,000 bytes left."""
+    """Simulate a disk with 1,000 bytes left."""
     usage = shutil.disk_usage(".")._replace(free=1000)
     patch.setattr(shutil, "disk_usage", lambda place: usage)
 
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Files beyond `size` bytes cannot be written: as refused as on a full disk, by the system."""
+    """Let the system reject writing files beyond `size` bytes, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -60,7 +60,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 def interrupt_when_called(patch: pytest.MonkeyPatch, owner: type, name: str) -> list[str]:
-    """Ctrl-C arrives as a method begins; the methods that reached their end."""
+    """Simulate Ctrl-C at the start of a method; return the calls that reached their end."""
     method, ended = getattr(owner, name), []
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:

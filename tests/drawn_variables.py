@@ -1,4 +1,4 @@
-"""Variables of any architecture that hide no mistake, drawn without compiling anything."""
+"""Random variables of any architecture that reveal mistakes, drawn without compilation."""
 
 import math
 
@@ -11,7 +11,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def drawn_variables(architecture: Architecture) -> tuple[Arrays, Arrays]:
-    """(params, batch_stats): kernels that keep a size of about one, vectors in [0.5, 1.5]."""
+    """Draw (params, batch_stats): kernels that preserve scale, vectors in [0.5, 1.5]."""
     draw = np.random.default_rng(0)
 
     def filled(shape: tuple[int, ...]) -> np.ndarray:

@@ -11,9 +11,9 @@ import pytest
 class FileServer:
     """Serves `files` (name -> bytes). `requests` lists (name, Range header or None).
 
-    `cut_after`: a transfer breaks off after that many bytes, `cuts` times.
+    `cut_after`: a transfer breaks off after this many bytes, `cuts` times.
     `ranges`: False ignores Range headers and always sends the whole file.
-    `announces`: False sends no Content-Length. `status` and `headers`: of every answer.
+    `announces`: False sends no Content-Length. `status` and `headers`: of every response.
     """
 
     def __init__(self) -> None:

@@ -22,10 +22,10 @@ LEARNING_RATE, MOMENTUM, DECAY = 0.01, 0.9, 5e-4
 def require_the_same_training(
     module: torch.nn.Module, directory: Path, size: int, *, atol: float = 1e-9, **options: Any
 ) -> None:
-    """Fail unless five steps of SGD on the last block and the head leave the same variables.
+    """Fail unless five steps of SGD on the last block and the head give the same variables.
 
-    `module` is a torch network without normalisation that has 7 classes, `options` what its file
-    does not say. All statistics move, as in the paper's mode; nothing is dropped.
+    `module` is a torch network with 7 classes and without normalisation; `options` are what its
+    file does not contain. All statistics move, as in the paper's mode, and there is no dropout.
     """
     torch.save(module.state_dict(), directory / "a.pth")
     choices = {"mean": (0.0,) * 3, "std": (1.0,) * 3, **options}
@@ -70,7 +70,7 @@ def _trained_in_torch(
 def _trained(
     network: Network, images: np.ndarray, labels: np.ndarray
 ) -> dict[str, dict[str, jax.Array]]:
-    """The variables by collection and path."""
+    """Return the variables by collection and path."""
     arch = network.architecture
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), dict(network.params))

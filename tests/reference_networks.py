@@ -1,7 +1,7 @@
-"""torchvision's and timm's own networks, and `robustbench`'s: the truth that ours are held to.
+"""The reference networks: torchvision's, timm's and robustbench's own.
 
 They come with the extra `reference`; tests that need them are skipped without it. Only network
-definitions are used, so that torchvision need not have been built for the torch beside it.
+definitions are used, so that torchvision need not be built for the installed torch.
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ from rtl_jax.models.model import bind, definition
 
 
 def reference(name: str) -> ModuleType:
-    """Import 'torchvision', 'timm' or a module of theirs; skip the test where it is absent."""
+    """Import 'torchvision', 'timm' or a module of theirs; skip the test if it is missing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -32,8 +32,9 @@ def reference(name: str) -> ModuleType:
 
 
 def definitions(package: str, path: str) -> ModuleType:
-    """Run one file of a package that defines networks, without importing the package itself,
-    which wants many others; skip the test where it is absent."""
+    """Run one file of network definitions without importing its package, which has many other
+    dependencies; skip the test if it is missing.
+    """
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         pytest.skip(f"{package} is not installed: pip install --no-deps {package}")
@@ -46,7 +47,7 @@ def definitions(package: str, path: str) -> ModuleType:
 
 
 def torch_logits(module: torch.nn.Module, arch: Any, images: np.ndarray) -> np.ndarray:
-    """What a torch network without normalisation says of images [N, H, W, 3] in [0, 1]."""
+    """Compute logits of images [N, H, W, 3] in [0, 1] by a torch network without normalisation."""
     mean, std = (torch.tensor(part).view(3, 1, 1) for part in (arch.mean, arch.std))
     with torch.no_grad():
         pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
@@ -54,7 +55,7 @@ def torch_logits(module: torch.nn.Module, arch: Any, images: np.ndarray) -> np.n
 
 
 def jax_logits(arch: Any, variables: dict[str, Any], images: np.ndarray) -> np.ndarray:
-    """What ours says of them, in one program."""
+    """Compute our logits of the images, in one program."""
     graph = definition(arch)
 
     @jax.jit
@@ -66,12 +67,12 @@ def jax_logits(arch: Any, variables: dict[str, Any], images: np.ndarray) -> np.n
 
 
 def moved(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """The network with random weights and statistics that hide no mistake."""
+    """Return the network with random weights and statistics that reveal mistakes."""
     return randomize(module, seed).eval()
 
 
 def shaken(module: torch.nn.Module) -> torch.nn.Module:
-    """The network with random weights, no scale 1, no bias 0, and positions that matter."""
+    """Return the network with random weights, no scale 1, no bias 0, and positions that matter."""
     moved(module)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The command for an accelerator, in small, on a CPU and without what such a machine lacks."""
+"""The benchmarks for an accelerator, small, on a CPU and without its optional packages."""
 
 import json
 import math
@@ -34,7 +34,7 @@ sys.meta_path.insert(0, Absent())
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a tiny run leaves, by part."""
+    """The results of a tiny run, by part."""
     directory = tmp_path_factory.mktemp("accelerator")
     (directory / "sitecustomize.py").write_text(ABSENT)
     rng = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def numbers(content: Any) -> Iterator[float]:
-    """All numbers of a result, those in lists and dictionaries too."""
+    """Return all numbers in a result, including nested ones."""
     if isinstance(content, dict):
         content = list(content.values())
     if isinstance(content, list):

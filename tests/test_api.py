@@ -1,4 +1,4 @@
-"""The Python door: its examples run, and it computes what the tasks compute, bit for bit."""
+"""The Python interface: its examples run, and its results equal those of the tasks, bit for bit."""
 
 import dataclasses
 import doctest
@@ -47,7 +47,7 @@ def source() -> rtl.Network:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, source: rtl.Network) -> tuple[Path, Path]:
-    """The work directory of a fine-tuning on 40 digits, and its network's."""
+    """The work directory of a fine-tuning on 40 digits, and its network."""
     workdir = tmp_path_factory.mktemp("door")
     source.save(workdir / "source")
     run_finetune(experiment(workdir), workdir)
@@ -142,7 +142,7 @@ def test_many_seeds_are_networks_of_their_own(digits, source) -> None:
 
 
 def test_adversarial_fine_tuning_by_an_attack_or_by_settings(digits, source) -> None:
-    """The same network, and another than from images as they are."""
+    """Both give the same network, which differs from that trained on clean images."""
     images, labels = digits.train.images[:24], digits.train.labels[:24]
     usual = {"blocks": 0, "epochs": 2, "eps": 0.5, "seeds": 3}
     attack = rtl.PGD("l2", steps=2, keep="loss")
@@ -203,7 +203,7 @@ def test_influence_equals_the_task(digits, trained) -> None:
 
 
 def test_floats_words_and_grey_images(digits, source) -> None:
-    """Images as floats without channels and labels as words: the same network."""
+    """Float images without channels and text labels give the same network."""
     few = digits.train.take(np.arange(30))
     words = np.array(list("abcdefghij"))[few.labels]
     settings = dict(recipe=RECIPE, seeds=1, epochs=2)

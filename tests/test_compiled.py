@@ -1,6 +1,6 @@
-"""Small programs compiled for accelerators that are not there: what doubles their bytes is noticed.
+"""Small programs compiled for absent accelerators, to notice if their memory traffic doubles.
 
-For a TPU by its own compiler; for CUDA they are lowered, which needs no compiler.
+For a TPU, its own compiler is used; for CUDA, programs are lowered, which needs no compiler.
 """
 
 import dataclasses

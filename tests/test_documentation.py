@@ -1,4 +1,4 @@
-"""README and docs/: every link leads somewhere, and every page is on the site."""
+"""README and docs/: every link is valid, and every page is on the site."""
 
 import doctest
 import importlib
@@ -24,7 +24,7 @@ CODE = re.compile(r"^```.*?^```", re.M | re.S)
 
 
 def anchors(page: Path) -> set[str]:
-    """What GitHub and MyST call the headings of a page."""
+    """Return the anchors that GitHub and MyST give to the headings of a page."""
     text = CODE.sub("", page.read_text())
     titles = re.findall(r"^#+ (.+)$", text, re.M)
     kept = (re.sub(r"[^\w\- ]", "", title.lower()) for title in titles)
@@ -32,7 +32,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def broken(page: Path) -> list[str]:
-    """The links of a page that lead to no file or to no heading."""
+    """Return the links of a page that lead to no file or heading."""
     found = []
     for link in LINK.findall(CODE.sub("", page.read_text())):
         if link.startswith(("http://", "https://")):
@@ -58,7 +58,7 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
 
 
 def test_pages_that_code_names_exist() -> None:
-    """Docstrings, comments and messages that send a reader to a page, or to a heading of it."""
+    """Docstrings, comments and messages that refer to a page, or to a heading in it."""
     files = [path for name in ("rtl_jax", "convert", "configs", "benchmarks", "tests")
              for path in (ROOT / name).rglob("*.py")]  # fmt: skip
     named = {

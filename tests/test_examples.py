@@ -1,4 +1,4 @@
-"""The example that drives the library from outside, small."""
+"""The example that drives the library from outside, reduced in size."""
 
 import importlib.util
 from pathlib import Path
@@ -23,7 +23,7 @@ def example(name: str) -> ModuleType:
 
 
 def test_optuna_searches_settings() -> None:
-    """What it says of the best trial is what cross-validation with these settings gives."""
+    """The best trial's reported result equals cross-validation with these settings."""
     pytest.importorskip("optuna", reason="optuna is not installed: pip install optuna")
     searching = example("optuna_search")
     rng = np.random.default_rng(0)

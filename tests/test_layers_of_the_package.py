@@ -1,4 +1,4 @@
-"""One direction: a module imports only what lies below it, and only what it may."""
+"""One direction: a module imports only from lower layers, and only permitted packages."""
 
 import ast
 import re
@@ -95,7 +95,7 @@ FOR_CONVERT = (
 
 
 def modules(package: str, folder: Path) -> dict[str, Path]:
-    """Every module of a package by its dotted name; links in its folder are not followed."""
+    """Find every module of a package by its dotted name, without following links in its folder."""
     found = {}
     for path in sorted(folder.rglob("*.py")):
         parts = (package, *path.relative_to(folder).with_suffix("").parts)
@@ -104,7 +104,7 @@ def modules(package: str, folder: Path) -> dict[str, Path]:
 
 
 def imports(module: str, source: str, known: dict[str, Path]) -> set[str]:
-    """The dotted names that a module imports, at its head, in functions and for type checkers."""
+    """List the names that a module imports, at the top, in functions and for type checkers."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -118,7 +118,7 @@ def imports(module: str, source: str, known: dict[str, Path]) -> set[str]:
 
 
 def layer(module: str) -> str:
-    """The layer of a module: the longest listed name that it begins with."""
+    """Return the layer of a module: the longest listed prefix of its name."""
     parts = module.split(".")
     for length in range(len(parts), 0, -1):
         name = ".".join(parts[:length])
@@ -133,7 +133,7 @@ CONVERT = modules("rtl_jax.convert", ROOT / "convert")
 
 
 def climbs(module: str, imported: str) -> bool:
-    """Whether an import leads up, or to a neighbour in another layer of the same height."""
+    """Return whether an import goes up, or to another layer at the same height."""
     own, other = layer(module), layer(imported)
     return own != other and RANKS[other] >= RANKS[own]
 
@@ -158,7 +158,7 @@ def test_the_check_sees_what_is_wrong() -> None:
 
 
 def test_the_published_map_is_this_one() -> None:
-    """docs/architecture.md has a line of a table for each layer, from the top to the bottom."""
+    """docs/architecture.md has a table row for each layer, from top to bottom."""
     text = (ROOT / "docs/architecture.md").read_text()
     lines = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `rtl_jax")]
     published = [re.findall(r"`(rtl_jax[\w.]*)`", line) for line in lines]

@@ -1,4 +1,4 @@
-"""What surrounds the code: metadata, CONTRIBUTING, CHANGELOG, workflows, hooks."""
+"""Files around the code: metadata, CONTRIBUTING, CHANGELOG, workflows and hooks."""
 
 import re
 import shlex
@@ -37,7 +37,7 @@ def test_the_metadata_is_that_of_the_citation() -> None:
 
 
 def test_extras_that_are_named_exist() -> None:
-    """Everywhere, and by the name that pip knows."""
+    """Everywhere, under the name that pip knows."""
     found = []
     for path in TEXTS:
         for package, extra in re.findall(r"(rtl[-_]jax|\.)\[(\w+)\]['\"`]", path.read_text()):

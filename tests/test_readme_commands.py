@@ -64,10 +64,10 @@ INSTEAD = [
 
 
 def commands(page: Path, inline: bool = False) -> list[str]:
-    """The commands in a page's blocks of code, `python ...` and `rtl-jax ...`, each once, without
+    """List the commands in a page's code blocks, `python ...` and `rtl-jax ...`, each once, without
     variables and comments.
 
-    `inline`: also those within a sentence, which may be the beginnings of commands.
+    `inline`: also those within a sentence, which may be incomplete.
     """
     text = page.read_text().replace("\\\n", " ")
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
@@ -79,7 +79,7 @@ def commands(page: Path, inline: bool = False) -> list[str]:
 
 
 def main_of(module: str) -> Callable[[list[str]], int]:
-    """What `python -m` calls."""
+    """Return the function that `python -m` calls."""
     spec = importlib.util.find_spec(module)
     assert spec is not None, f"there is no module {module}"
     package = spec.submodule_search_locations is not None
@@ -87,7 +87,7 @@ def main_of(module: str) -> Callable[[list[str]], int]:
 
 
 def arguments_of(command: str) -> list[str] | None:
-    """What follows `python run.py` or `rtl-jax`, which are the same; None: another program."""
+    """Return the arguments of `python run.py` or `rtl-jax`, which are equivalent; None: others."""
     program, *words = shlex.split(command)
     if program == "rtl-jax":
         return words
@@ -95,7 +95,7 @@ def arguments_of(command: str) -> list[str] | None:
 
 
 def execute(command: str) -> int:
-    """Run a command in this process, a shortened one if it is run.py's; its exit code."""
+    """Run a command in this process, shortened if it is run.py's; return its exit code."""
     if (words := arguments_of(command)) is None:
         module, *words = shlex.split(command)[2:]
         return main_of(module)(words)
@@ -107,7 +107,7 @@ def execute(command: str) -> int:
 
 
 def check_names(command: str) -> None:
-    """Raise where a command's module, config or setting does not exist, or a value is wrong."""
+    """Raise an error if a command's module, config or setting does not exist or is invalid."""
     words = arguments_of(command)
     if words is None:
         assert importlib.util.find_spec(shlex.split(command)[2]), command
@@ -120,7 +120,7 @@ def check_names(command: str) -> None:
 
 
 def draw(directory: Path, number: int, label: int) -> None:
-    """Pictures of noise of which one half is brighter: the left or the right one."""
+    """Write pictures of noise, of which the left or the right half is brighter."""
     directory.mkdir(parents=True, exist_ok=True)
     for index in range(number):
         pixels = np.random.default_rng([index, label, number]).integers(0, 156, (32, 32, 3))
@@ -129,13 +129,13 @@ def draw(directory: Path, number: int, label: int) -> None:
 
 
 def unreachable(request: Any, timeout: float | None = None) -> None:
-    """What opening a URL does without a connection."""
+    """Fail as opening a URL does without a connection."""
     raise URLError("no connection")
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where README's reader stands: a clone and photographs, no data sets, no connection."""
+    """The state of README's reader: a clone and photographs, but no datasets and no connection."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "data").mkdir()
     for label, name in enumerate(("cat", "dog")):
@@ -154,7 +154,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_commands_of_the_readme_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In order; what needs something that is not here says so in one sentence, with code 2."""
+    """In order; those with missing inputs end with one sentence and code 2."""
     missing = dict(MISSING)
 
     def check(command: str, lacking: str | None) -> None:
@@ -188,7 +188,7 @@ def test_the_commands_of_the_readme_run(place: Path, capsys: pytest.CaptureFixtu
 def test_commands_of_the_docs_name_what_there_is(
     page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a clone, where they are typed."""
+    """As typed in a clone."""
     monkeypatch.chdir(ROOT)
     for command in commands(page, inline=True):
         check_names(command)

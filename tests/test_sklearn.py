@@ -1,4 +1,4 @@
-"""The scikit-learn classifier, where scikit-learn itself uses it."""
+"""The scikit-learn classifier, used by scikit-learn itself."""
 
 import pickle
 
@@ -29,7 +29,7 @@ def classifier():
 
 @pytest.fixture(scope="module")
 def digits():
-    """90 zeros and ones, with words for labels."""
+    """90 zeros and ones, with text labels."""
     train = load_dataset("digits", data_dir=None, image_size=8, classes=(0, 1)).train
     return train.images[:90], np.array(["zero", "one"])[train.labels[:90]]
 

@@ -1,4 +1,4 @@
-"""Randomised smoothing against a linear model, whose smoothed probabilities have a closed form."""
+"""Randomised smoothing of a linear model, whose smoothed probabilities have a closed form."""
 
 from functools import partial
 
@@ -18,21 +18,22 @@ OFFSET = -float(WEIGHTS.sum()) / 2  # the boundary runs through the grey image
 
 
 def logits_fn(images: jax.Array) -> jax.Array:
-    """Class 1 on one side of a plane, class 0 on the other; class 2 never."""
+    """Return class 1 on one side of a plane, class 0 on the other, and never class 2."""
     side = jnp.tensordot(images, jnp.asarray(WEIGHTS), 3) + OFFSET
     return jnp.stack([-side, side, jnp.full_like(side, -1e9)], axis=1)
 
 
 def at_distance(distances: np.ndarray) -> np.ndarray:
-    """Images whose signed L2 distance from the plane is known, in float32."""
+    """Make images with the given signed L2 distances from the plane, in float32."""
     return (0.5 + distances[:, None, None, None] * WEIGHTS / np.linalg.norm(WEIGHTS)).astype(
         np.float32
     )
 
 
 def published(counts0: np.ndarray, counts: np.ndarray, sigma: float, alpha: float):
-    """CERTIFY of Cohen et al. (2019), by the function that their code calls for the bound:
-    `proportion_confint(nA, N, alpha=2 * alpha, method="beta")[0]` of statsmodels, in scipy."""
+    """Apply CERTIFY of Cohen et al. (2019), with scipy's equivalent of the bound in their code:
+    `proportion_confint(nA, N, alpha=2 * alpha, method="beta")[0]` of statsmodels.
+    """
     chosen = counts0.argmax()
     test = stats.binomtest(int(counts[chosen]), int(counts.sum()))
     bound = test.proportion_ci(1 - 2 * alpha, method="exact").low
@@ -40,7 +41,7 @@ def published(counts0: np.ndarray, counts: np.ndarray, sigma: float, alpha: floa
 
 
 def test_the_radius_is_below_the_true_one_and_near_it() -> None:
-    """A linear classifier's certificate is its distance from the plane, whatever the noise."""
+    """A linear classifier's true radius is its distance from the plane, whatever the noise."""
     distances = np.array([-0.5, -0.2, 0.1, 0.3, 0.45])
     smoothing = Smoothing(sigma=0.25, samples=20_000, alpha=0.001)
     labels = (distances > 0).astype(int)
@@ -95,7 +96,7 @@ def test_a_wrong_prediction_counts_nowhere() -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 64])
 def test_draws_depend_on_the_image_alone(batch_size: int) -> None:
-    """Whatever the batches, and however many draws are evaluated at once."""
+    """For any batch size and any number of draws per program."""
     images, labels = at_distance(np.linspace(-0.3, 0.3, 7)), np.ones(7, int)
     run = partial(certify, logits_fn, smoothing=Smoothing(samples=301, selection_samples=10))
     whole = run(images, labels, key=_key(3))
@@ -106,7 +107,7 @@ def test_draws_depend_on_the_image_alone(batch_size: int) -> None:
 
 
 def test_coverage_is_as_promised() -> None:
-    """At most a share alpha of certificates exceeds the true distance."""
+    """At most a fraction alpha of certificates exceeds the true distance."""
     number, alpha = 2000, 0.05
     smoothing = Smoothing(sigma=0.25, samples=100, selection_samples=10, alpha=alpha)
     images = at_distance(np.full(number, 0.2))
@@ -141,7 +142,7 @@ def test_logits_that_are_not_finite() -> None:
 
 
 def test_a_network_from_the_front_door() -> None:
-    """By names of classes, with images of another size than the network's."""
+    """Through the Python interface, by class names, with images of a size other than its own."""
     images = np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3), np.uint8)
     network = rtl.load("bundled:gaussian")
     names = [network.class_names[number] for number in network.predict_proba(images).argmax(1)]

@@ -1,4 +1,4 @@
-"""The published study: its parts make one grid, and its page says what its rows say."""
+"""The published study: its parts make one grid, and its page agrees with its rows."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ STEPS = {100: 60, 400: 120, 800: 120, 1600: 240}
 
 
 def parse(part: str, *arguments: str) -> Experiment:
-    """The settings of a part, its overrides given as on the command line."""
+    """Read the settings of a part, with its overrides as on the command line."""
     return cli.parse(["--config", str(CONFIGS / f"{part}.py"), *arguments])[0]
 
 
@@ -69,7 +69,7 @@ def test_the_pages_hold_the_tables_that_their_rows_make():
 
 
 def test_published_rows_are_whole_cells_of_the_sources_that_are_bundled():
-    """A source that is trained anew makes the page old: its rows name the networks."""
+    """Retraining a source makes the page outdated: its rows name the networks."""
     rows = Rows.read()
     names = {f"bundled:{name}" for name in bundled.names()}
     assert set(rows.study["source"]) <= names | {"random"}
@@ -80,7 +80,7 @@ def test_published_rows_are_whole_cells_of_the_sources_that_are_bundled():
 
 
 def test_a_part_runs_on_what_there_is(tmp_path: Path, monkeypatch, capsys):
-    """Without a data directory: the named set is missing, the digits are there."""
+    """Without a data directory: the named dataset is missing, the digits are available."""
     monkeypatch.setenv("RTL_JAX_DATA_DIR", str(tmp_path / "nothing"))
     settings = parse(
         "transfer", "--config.sweep.targets=tfds:kmnist_partial,digits", "--config.sweep.blocks=0",
@@ -102,7 +102,7 @@ echo >> "$RECORD"
 
 
 def commands_of(target: str, tmp_path: Path, *variables: str) -> list[list[str]]:
-    """The `python run.py` commands of a target of the Makefile, without those words; none runs."""
+    """List the arguments of a Makefile target's `python run.py` commands, without running any."""
     python, record = tmp_path / "venv" / "bin" / "python", tmp_path / "record"
     python.parent.mkdir(parents=True)
     python.write_text(RECORDER)
@@ -123,7 +123,7 @@ ONLY_READ = {"epochs", "rates", "modes", "augmentation"}
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 def test_make_study_smoke_goes_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """What make would start, one after the other in this process; some of it is only read."""
+    """Runs in this process what make would start, in sequence; some parts are only parsed."""
     commands = commands_of("study-smoke", tmp_path, f"SMOKE={tmp_path}")
     monkeypatch.chdir(ROOT)
     by_part = {Path(words[1]).stem: words for words in commands}

@@ -1,4 +1,4 @@
-"""The tutorials run from their first cell to the last, and find what their text says."""
+"""The tutorials run from their first cell to the last, with the results stated in their text."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ CELL = re.compile(r"^```\{code-cell\} ipython3\n(?::[^\n]*\n)*(.*?)^```", re.M |
 
 @pytest.fixture
 def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs every cell of a tutorial in an empty directory, and returns the names they leave."""
+    """Return a function that runs a tutorial in an empty directory and returns its variables."""
     monkeypatch.chdir(tmp_path)
     pyplot.switch_backend("Agg")
 

@@ -1,4 +1,4 @@
-"""The independent truth: the same network in torch, and its variables in our layout."""
+"""The independent reference: the same network in torch, and its variables in our layout."""
 
 import numpy as np
 import torch
@@ -11,12 +11,12 @@ Arrays = dict[str, np.ndarray]
 
 
 def random_torch(architecture: ResNetArchitecture, seed: int = 0) -> TorchResNet:
-    """A torch network with random weights and running statistics that hide no mistake."""
+    """Make a torch network with random weights and running statistics that reveal mistakes."""
     return randomize(torch_resnet(architecture), seed).eval()
 
 
 def variables_of(network: TorchResNet) -> tuple[Arrays, Arrays]:
-    """(params, batch_stats) of a torch network, in its own floating type."""
+    """Return (params, batch_stats) of a torch network, in its own floating type."""
     state = network.state_dict()
     found: dict[str, Arrays] = {"params": {}, "batch_stats": {}}
     for entry in entries(network.architecture):
@@ -27,5 +27,5 @@ def variables_of(network: TorchResNet) -> tuple[Arrays, Arrays]:
 
 
 def nchw(images: np.ndarray) -> torch.Tensor:
-    """NHWC images as torch wants them."""
+    """Convert NHWC images to torch's layout."""
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))

@@ -1,1 +1,1 @@
-"""One command for an accelerator that is there for minutes: `python -m benchmarks.accelerator`."""
+"""Measurements for brief access to an accelerator: `python -m benchmarks.accelerator`."""

@@ -1,12 +1,13 @@
-"""Measure an accelerator that is there for minutes; whatever is done when time ends is kept.
+"""Benchmark an accelerator that is available only for minutes, keeping all finished results.
 
     python -m benchmarks.accelerator [--minutes 10] [--output DIR] [--data FILE.npz] [--tiny]
 
-Parts run in this order, each a process of its own with its share of the time that is left, and
-each writes DIR/PART.json as it goes: `tests` (pytest -m gpu), `programs` (images/s, TFLOP/s and
-bytes/s beside the roofline), `beside_torch`, `paper_grid` (Table 4's hours from measured steps) and
-`source` (a better source from FILE.npz). DIR/summary.json says how each ended. DIR is $OUT where
-that is set, else runs/accelerator. --tiny runs every part in small, on a CPU too.
+The parts run in this order, each in its own process with a share of the remaining time, and each
+writes DIR/PART.json as it proceeds: `tests` (pytest -m gpu), `programs` (images/s, TFLOP/s and
+bytes/s, compared with the roofline), `beside_torch`, `paper_grid` (Table 4's hours from measured
+steps) and `source` (a better source from FILE.npz). DIR/summary.json says how each part ended. DIR
+defaults to $OUT if set, else runs/accelerator. --tiny runs a small version of every part, also on a
+CPU.
 """
 
 import argparse
@@ -19,14 +20,14 @@ from pathlib import Path
 
 from benchmarks.accelerator.results import Results
 
-# The share that each may take of what is left when it begins.
+# The maximum share of the time remaining at its start that each part may take.
 PARTS = {"tests": 0.25, "programs": 0.45, "beside_torch": 0.55, "paper_grid": 0.5, "source": 1.0}
-# Seconds that a part that is asked to stop may take to write what it has.
+# Seconds that a part has to write its results after it is asked to stop.
 GRACE = 10.0
 
 
 def main() -> None:
-    """Run the parts one after the other until time ends."""
+    """Run the parts in sequence until time runs out."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accelerator", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     usual = Path(os.environ.get("OUT") or "runs/accelerator")
@@ -43,7 +44,7 @@ def main() -> None:
     summary = Results(options.output / "summary.json")
     for part in options.parts:
         path = options.output / f"{part}.json"
-        path.unlink(missing_ok=True)  # of an earlier run
+        path.unlink(missing_ok=True)  # from an earlier run
         seconds = PARTS[part] * (ends - time.monotonic())
         if seconds < 1:
             summary.put(part, "not begun: no time was left")
@@ -58,8 +59,8 @@ def main() -> None:
 
 
 def run(command: list[str], seconds: float) -> str:
-    """Run a part and stop it, with all that it started, when its time ends; say how it ended."""
-    # The machine's own settings choose the platform; programs compiled by one part serve the next.
+    """Run a part, stop its process group when its time is up, and return how it ended."""
+    # The environment chooses the platform; later parts reuse programs compiled by earlier ones.
     process = subprocess.Popen(command, start_new_session=True)
     try:
         code = process.wait(seconds)
@@ -71,7 +72,7 @@ def run(command: list[str], seconds: float) -> str:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """End a part's process group: asked first, then at once."""
+    """End a part's process group: first with SIGTERM, then with SIGKILL."""
     for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
         try:
             os.killpg(process.pid, number)

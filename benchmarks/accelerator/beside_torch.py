@@ -1,4 +1,4 @@
-"""The same work here and in torch: channels_last, autocast to bfloat16, compiled if that works."""
+"""The same work here and in torch: channels_last, bfloat16 autocast, compiled where possible."""
 
 import importlib.util
 import os
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-# Before JAX is imported: of a device's memory it would take three quarters.
+# Set before importing JAX, which would otherwise preallocate three quarters of device memory.
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
 
 import jax
@@ -24,7 +24,7 @@ SEEDS = 8
 
 
 def main() -> None:
-    """PGD(20), a step of a fine-tuning with a frozen prefix, and a sweep of eight seeds."""
+    """Compare PGD(20), a fine-tuning step with a frozen prefix, and a sweep of eight seeds."""
     part = Part.from_arguments(__doc__)
     if importlib.util.find_spec("torch") is None:
         part.results.put("skipped", "torch is not installed here")
@@ -50,18 +50,18 @@ def main() -> None:
 
 
 class Comparison:
-    """Each method measures one kind of work on both sides, same shapes, same precision."""
+    """Comparisons with torch, one per method, with the same shapes and precision on both sides."""
 
     def __init__(self, part: Part, device: str, reached: dict[str, Any]):
         self.part, self.device, self.reached = part, device, reached
         self.programs = programs_of(tiny=part.tiny)
-        # With a width for torch's own module, which knows ResNets alone.
+        # The torch module takes a `ResNetArchitecture` and no other.
         self.architecture: ResNetArchitecture = (
             SMALL if part.tiny else architecture("resnet50", num_classes=10)
         )
 
     def attack(self) -> dict[str, Any]:
-        """PGD(20) in L2 on the whole network: images/s, and torch's time over ours."""
+        """Compare PGD(20) in L2 on the whole network: images/s, and torch's time over ours."""
         from benchmarks.attack_step import EPS, PGD20, Case
         from rtl_jax.attacks.adversarial import attack
         from tests.torch_networks import random_torch
@@ -85,7 +85,7 @@ class Comparison:
         return self._both(seconds, torchs, case.batch)
 
     def step(self) -> dict[str, Any]:
-        """A step on images: the prefix frozen and in train mode, as in the paper's loop."""
+        """Compare a step on images with a frozen prefix in train mode, as in the paper's loop."""
         blocks = 1 if self.part.tiny else 3
         case = self.programs.training(blocks, 1, mode="batch")
         ours = time_case(case, self.reached, quick=self.part.tiny)["seconds"]
@@ -115,9 +115,9 @@ class Comparison:
         return step
 
     def sweep(self) -> dict[str, Any]:
-        """Eight seeds: here side by side on features, in torch one after another, as it is there.
+        """Compare eight seeds: here in parallel on features, in torch one after another.
 
-        Torch's first seed is timed and counted eight times.
+        Only one seed is timed in torch; its time is multiplied by eight.
         """
         from benchmarks import sweep
 
@@ -151,7 +151,7 @@ class Comparison:
         times: int = 1,
         once: bool = False,
     ) -> dict[str, Any]:
-        """Our seconds beside torch's, eager and compiled; `ratio` is torch's best over ours."""
+        """Return our seconds and torch's, eager and compiled; `ratio` is torch's best over ours."""
         found: dict[str, Any] = {"jax_seconds": ours, "jax_images_s": images / ours}
         measure = _second if once else partial(_median, quick=self.part.tiny)
         found["torch_eager_seconds"] = times * measure(torchs(False))
@@ -162,7 +162,7 @@ class Comparison:
         else:
             try:
                 found["torch_compiled_seconds"] = times * measure(torchs(True))
-            except Exception as error:  # whatever its compiler lacks: torch runs without it
+            except Exception as error:  # torch.compile may lack support; eager torch still runs
                 found["torch_compiled"] = f"failed, {type(error).__name__}: {error}"[:500]
         best = min(v for k, v in found.items() if k.startswith("torch_") and k.endswith("_seconds"))
         return {**found, "torch_images_s": images / best, "ratio": best / ours}
@@ -173,7 +173,7 @@ def _median(call: Callable[[], Any], *, quick: bool) -> float:
 
 
 def _second(call: Callable[[], Any]) -> float:
-    """Return the seconds of a long call's second run."""
+    """Return the duration of the second of two calls, in seconds."""
     call()
     started = time.perf_counter()
     call()

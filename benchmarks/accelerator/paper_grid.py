@@ -12,11 +12,11 @@ from rtl_jax.runtime import devices
 
 
 class NoTime(Exception):  # noqa: N818 - not a fault
-    """The part's time is over."""
+    """The part has no time left."""
 
 
 class Seconds:
-    """The seconds of an image in a program: as `programs` measured it, or measured here."""
+    """Seconds per image of a program, from the results of `programs` or measured here."""
 
     def __init__(self, part: Part):
         self.part = part
@@ -24,7 +24,7 @@ class Seconds:
         self.known: dict[str, Any] = json.loads(before.read_text()) if before.exists() else {}
 
     def __call__(self, case: Case) -> float:
-        """Measure it if need be; raise NoTime where there is none for it."""
+        """Return the seconds per image, measuring if necessary; raise NoTime if no time is left."""
         found = self.known.get(case.name, {})
         if "seconds" not in found:
             if self.part.left < 5:
@@ -41,7 +41,7 @@ class Seconds:
 
 
 def main() -> None:
-    """Project both modes, block by block as far as there is time."""
+    """Project the hours for both modes, one number of blocks at a time, until time runs out."""
     part = Part.from_arguments(__doc__)
     devices.enable_compilation_cache()
     part.results.put("machine", machine.describe())

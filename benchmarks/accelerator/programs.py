@@ -1,4 +1,4 @@
-"""The programs' images/s, TFLOP/s and bytes/s, beside the roofline of what the device reaches."""
+"""Images/s, TFLOP/s and bytes/s of the programs, compared with the device's measured roofline."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ from rtl_jax.runtime import devices
 
 
 def cases(programs: Programs, *, tiny: bool) -> Iterator[Case]:
-    """What tells most comes first: time may end at any of them."""
+    """Yield the most informative programs first, since time may run out after any of them."""
     if tiny:
         yield programs.training(1, 2)
         yield programs.paper(1)
@@ -41,7 +41,7 @@ def cases(programs: Programs, *, tiny: bool) -> Iterator[Case]:
 
 
 def main() -> None:
-    """Measure one after the other while there is time."""
+    """Measure the programs in sequence until time runs out."""
     part = Part.from_arguments(__doc__)
     devices.enable_compilation_cache()
     part.results.put("machine", machine.describe())

@@ -1,4 +1,4 @@
-"""A part's results: a JSON file that is whole whenever the process ends, and the part's options."""
+"""The command-line options of a part, and its results: a JSON file that is always complete."""
 
 import argparse
 import dataclasses
@@ -11,20 +11,20 @@ from typing import Any
 
 
 class Results:
-    """Results by name, written as soon as each is known."""
+    """Named results, written to a file as soon as each is known."""
 
     def __init__(self, path: Path):
         self.path, self.content = path, {}  # type: Path, dict[str, Any]
 
     def put(self, name: str, value: Any) -> None:
-        """Add one, or replace it, and write all."""
+        """Add or replace a result, and write all of them."""
         self.content[name] = value
         temporary = self.path.with_suffix(".partial")
         temporary.write_text(json.dumps(self.content, indent=1))
         temporary.replace(self.path)
 
     def measure(self, name: str, function: Callable[[], Any]) -> Any:
-        """Store what `function` returns, or why it failed; the part continues either way."""
+        """Store the result of `function`, or the error it raised; the part continues either way."""
         started = time.monotonic()
         try:
             value = function()
@@ -47,7 +47,7 @@ def _short(value: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What a part was told, and where its results go."""
+    """The arguments of a part, and the destination of its results."""
 
     results: Results
     seconds: float
@@ -57,7 +57,7 @@ class Part:
 
     @classmethod
     def from_arguments(cls, what: str) -> "Part":
-        """Read the command line."""
+        """Parse the command line."""
         parser = argparse.ArgumentParser(description=what.splitlines()[0])
         parser.add_argument("--output", type=Path, required=True, metavar="FILE.json")
         parser.add_argument("--seconds", type=float, default=120.0)
@@ -69,5 +69,5 @@ class Part:
 
     @property
     def left(self) -> float:
-        """Seconds until the part is stopped."""
+        """The seconds until the part is stopped."""
         return self.seconds - (time.monotonic() - self.started)

@@ -10,12 +10,12 @@ SMALL = ResNetArchitecture(
 
 
 def programs_of(*, tiny: bool) -> Programs:
-    """The programs of ResNet-50 at 224 px, batches of 128; or of two blocks at 32 px."""
+    """Return the programs of ResNet-50 at 224 px in batches of 128, or of two blocks at 32 px."""
     if tiny:
         return Programs(SMALL, 32, batch=8, stored=64)
     return Programs(architecture("resnet50", num_classes=10), 224, batch=128, stored=1600)
 
 
 def blocks_of(*, tiny: bool) -> tuple[int, ...]:
-    """The numbers of blocks of the grid that are measured."""
+    """Return the numbers of blocks in the grid to measure."""
     return (0, 1) if tiny else (0, 1, 3, 9)

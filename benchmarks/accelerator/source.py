@@ -1,4 +1,4 @@
-"""A better source, trained on a .npz file for as long as there is time."""
+"""A better source, trained on a .npz file for as long as time allows."""
 
 import dataclasses
 import shlex
@@ -12,7 +12,7 @@ from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Attack, Experiment, Pretraining, Source, Target
 from rtl_jax.runtime.interruption import Stopped
 
-# As configs/sources/tiny_l2.py has it, with ten times the epochs.
+# The settings of configs/sources/tiny_l2.py with ten times the epochs.
 EXPERIMENT = Experiment(
     task="pretrain",
     source=Source("random", "resnet26", stem="small_stride2", stage_widths=(32, 64, 128, 192)),
@@ -41,7 +41,7 @@ EXPERIMENT = Experiment(
 
 
 def experiment(data: str, *, tiny: bool) -> Experiment:
-    """The settings, on a file's images."""
+    """Return the settings for training on the images of a file."""
     settings = EXPERIMENT
     if tiny:
         few = settings.pretraining.replace(
@@ -55,7 +55,7 @@ def experiment(data: str, *, tiny: bool) -> Experiment:
 
 
 def main() -> None:
-    """Train until the end, or until the process is asked to stop, and pack what there is."""
+    """Train until the end or until asked to stop, and pack the result."""
     part = Part.from_arguments(__doc__)
     part.results.put("seconds", part.seconds)
     part.results.put("command", shlex.join([sys.executable, "-m", __spec__.name, *sys.argv[1:]]))
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def _pack(workdir: Path, file: Path) -> None:
-    """The work directory as one file, unpacked to go on from its checkpoint."""
+    """Pack the work directory into one file; unpack it to resume from its checkpoint."""
     with tarfile.open(file, "w:gz") as archive:
         archive.add(workdir, workdir.name)
 

@@ -1,4 +1,4 @@
-"""The tests that only an accelerator can run, `pytest -m gpu`, one by one as they end."""
+"""The tests that need an accelerator, `pytest -m gpu`, recorded one by one as they end."""
 
 import importlib.util
 import re
@@ -11,7 +11,7 @@ _LINE = re.compile(r"(\S+::\S+.*?) (PASSED|FAILED|SKIPPED|ERROR|XFAIL|XPASS)\b")
 
 
 def main() -> None:
-    """Run them, and write each one's outcome as pytest says it."""
+    """Run the tests and write the outcome that pytest reports for each."""
     part = Part.from_arguments(__doc__)
     if importlib.util.find_spec("pytest") is None:
         part.results.put("skipped", "pytest is not installed here")

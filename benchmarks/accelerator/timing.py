@@ -1,4 +1,4 @@
-"""Timings of a program on this machine's accelerator, beside its compiler's estimates."""
+"""Timings of a program on the local accelerator, compared with its compiler's estimates."""
 
 import math
 import statistics
@@ -13,8 +13,8 @@ import numpy as np
 from benchmarks.chips import chip_of
 from benchmarks.programs import Case
 
-# Seconds that the timed calls of one program take about, and the least of one timing: shorter
-# programs are called several times in it.
+# The approximate total duration of the timed calls of a program, and the minimum duration of a
+# timing, in seconds. Shorter programs are called several times per timing.
 _SECONDS, _LEAST = 2.0, 0.02
 _MOST_TIMINGS, _LEAST_TIMINGS = 20, 5
 
@@ -53,9 +53,10 @@ def _negative(source: jax.Array) -> jax.Array:
 
 
 def time_case(case: Case, reached: dict[str, Any], *, quick: bool = False) -> dict[str, Any]:
-    """Compile a program, run it on random arrays, and put its time beside the roofline's.
+    """Compile a program, time it on random arrays, and compare the time with the roofline's.
 
-    `reached` is what `peaks` found. `ratio` is the time over the roofline's of that.
+    `reached` is the result of `peaks`. `ratio` is the measured time over the roofline time at these
+    peaks.
     """
     began = time.monotonic()
     with jax.default_matmul_precision("default"):
@@ -96,9 +97,9 @@ def time_case(case: Case, reached: dict[str, Any], *, quick: bool = False) -> di
 
 
 def timings(call: Callable[[], Any], *, quick: bool = False) -> dict[str, Any]:
-    """The median of several timings of a call that waits for its work, and their spread.
+    """Return the median, spread and number of timings of a call that blocks until its work is done.
 
-    `quick` takes three, which say that it runs and little more.
+    `quick` takes only three timings, which show little more than that it runs.
     """
     call()
     started = time.perf_counter()
@@ -126,7 +127,7 @@ def timings(call: Callable[[], Any], *, quick: bool = False) -> dict[str, Any]:
 
 
 def _filled(case: Case) -> tuple[list[Any], dict[str, Any]]:
-    """Arrays on the device in place of shapes: zeros would be faster than real data."""
+    """Replace shapes by random arrays on the device, since zeros would be faster than real data."""
     pool = np.random.default_rng(0).normal(size=2**20 + 7).astype(np.float32)
 
     def fill(path: Any, leaf: Any) -> Any:
@@ -155,5 +156,5 @@ def _array(name: str, leaf: jax.ShapeDtypeStruct, pool: np.ndarray) -> Any:
         return np.zeros(shape, dtype)
     if "hyper" in name:
         return np.full(shape, 1e-3, dtype)
-    # Images, features and radii: in [0, 1], as pixels are.
+    # Images, features and radii are in [0, 1], like pixels.
     return np.resize((np.abs(pool) % 1).astype(dtype), shape)

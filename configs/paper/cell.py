@@ -4,7 +4,7 @@
     python run.py --config configs/paper/cell.py:svhn-natural --config.target.num_images=400
 
 The name is TARGET-SOURCE; work directories are runs/cell_TARGET-SOURCE unless another is given.
-Expected (paper, Table 7, last epoch, percent; with +- ten seeds and their deviation):
+Expected (paper, Table 7, last epoch, percent; with +- the standard deviation over ten seeds):
 
                          100 images       400     1,600
     svhn-natural         23.5 +- 4.8     37.3      62.1
@@ -17,7 +17,7 @@ Expected (paper, Table 7, last epoch, percent; with +- ten seeds and their devia
     cifar10-l2           51.9 +- 1.8     71.7      83.8
     cifar100-l2           8.5 +- 1.0     21.7      45.6
 
-The other cells of these targets and sources can be named as well. All of them at once:
+Other cells of these targets and sources can be named as well. All cells at once:
 configs/paper/table7.py.
 """
 
@@ -43,7 +43,7 @@ SOURCES = {
 
 
 def get_config(cell: str = "svhn-l2") -> ConfigDict:
-    """The settings of configs/svhn_l2.py but for the target and the source."""
+    """Return the settings of configs/svhn_l2.py with the target and source of a cell."""
     target, _, source = cell.partition("-")
     if target not in TARGETS or source not in SOURCES:
         raise UserError(

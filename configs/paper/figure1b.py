@@ -1,4 +1,4 @@
-"""Figure 1b: what a natural and a robust network want to see, after a new head for CIFAR-10.
+"""Figure 1b: features that a natural and a robust network see, with a new head for CIFAR-10.
 
     python run.py --config configs/paper/figure1b.py --workdir runs/figure1b/natural \
       --config.task=finetune --config.target.dataset=tfds:cifar10 \
@@ -9,11 +9,11 @@
     python run.py --config configs/paper/figure1b.py --workdir runs/figure1b \
       --config.target.dataset=folder:photos
 
-The first two commands fine-tune the head alone (A.1). The third changes photographs of anything (in
-two folders, thirty of them at least: of the fifth that is kept for testing six are shown) so that
-they raise a feature. The search is that of
-Engstrom et al. (2019): 200 steps of length 1 in an L2 ball of radius 1,000. Which features the
-paper shows it does not say; here they are those with the largest weights for CIFAR-10's ships.
+The first two commands fine-tune only the head (A.1). The third changes arbitrary photographs to
+raise a feature (in two folders, at least thirty in total: six of the fifth that is held out for
+testing are shown). The search is that of Engstrom et al. (2019): 200 steps of length 1 in an L2
+ball of radius 1,000. The paper does not say which features it shows; here they are those with the
+largest weights for CIFAR-10's ships.
 
 Expected: shapes and strokes from the robust network, noise from the natural one.
 """
@@ -24,7 +24,7 @@ from rtl_jax.lab.config import defaults
 
 
 def get_config() -> ConfigDict:
-    """No block trained; Engstrom et al.'s search is the default."""
+    """Return settings with no trained block; the default search is Engstrom et al.'s."""
     config = defaults()
     config.task = "visualize"
     config.transfer.blocks = 0

@@ -2,7 +2,7 @@
 
     python run.py --config configs/paper/figure2.py --workdir runs/paper
 
-A part of configs/paper/table7.py: in one work directory neither repeats the other's runs.
+A part of configs/paper/table7.py: in the same work directory, neither repeats the other's runs.
 
 Expected: L2 above natural for every target, most with few images (SVHN on 400: 62.0 and 37.3 %).
 """
@@ -14,7 +14,7 @@ from rtl_jax.configs.paper.table7 import get_config as table7
 
 
 def get_config() -> ConfigDict:
-    """Two sources, three blocks."""
+    """Return settings with two sources and three blocks."""
     config = table7()
     config.sweep.sources = (NATURAL, L2)
     config.sweep.blocks = (3,)

@@ -2,9 +2,9 @@
 
     python run.py --config configs/paper/figure3.py --workdir runs/paper
 
-A part of configs/paper/table7.py: in one work directory neither repeats the other's runs.
+A part of configs/paper/table7.py: in the same work directory, neither repeats the other's runs.
 
-Expected: L2 ahead of natural from the first evaluated epochs on; every row has its epoch.
+Expected: L2 ahead of natural from the first evaluated epochs on; every row gives its epoch.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +14,7 @@ from rtl_jax.configs.paper.table7 import get_config as table7
 
 
 def get_config() -> ConfigDict:
-    """Two sources, three blocks, three sizes; rows at epochs 1, 11, ..., 141, 150."""
+    """Return two sources, three blocks and three sizes, at epochs 1, 11, ..., 141, 150."""
     config = table7()
     config.sweep.sources = (NATURAL, L2)
     config.sweep.blocks = (3,)

@@ -2,7 +2,7 @@
 
     python run.py --config configs/paper/figure4.py --workdir runs/paper
 
-A part of configs/paper/table7.py: in one work directory neither repeats the other's runs.
+A part of configs/paper/table7.py: in the same work directory, neither repeats the other's runs.
 
 Expected: one or three blocks best, 0 and 9 worse. The figure takes each run's best epoch.
 """
@@ -14,7 +14,7 @@ from rtl_jax.configs.paper.table7 import get_config as table7
 
 
 def get_config() -> ConfigDict:
-    """One source, all block counts."""
+    """Return settings with one source and all numbers of blocks."""
     config = table7()
     config.sweep.sources = (L2,)
     return config

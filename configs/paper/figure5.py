@@ -2,7 +2,7 @@
 
     python run.py --config configs/paper/figure5.py --workdir runs/paper
 
-A part of configs/paper/table7.py: in one work directory neither repeats the other's runs.
+A part of configs/paper/table7.py: in the same work directory, neither repeats the other's runs.
 
 Expected: L2 eps=3 above both Linf sources. The figure takes each run's best epoch.
 """
@@ -14,7 +14,7 @@ from rtl_jax.configs.paper.table7 import get_config as table7
 
 
 def get_config() -> ConfigDict:
-    """Three robust sources, two targets, three blocks."""
+    """Return settings with three robust sources, two targets and three blocks."""
     config = table7()
     config.sweep.sources = (L2, LINF4, LINF8)
     config.sweep.targets = ("tfds:cifar10", "tfds:svhn_cropped")

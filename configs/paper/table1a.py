@@ -1,18 +1,18 @@
-"""Table 1a: ImageNet networks on Stylized ImageNet (SIN), as they are and fine-tuned to it.
+"""Table 1a: ImageNet networks on Stylized ImageNet (SIN), before and after fine-tuning on it.
 
     python run.py --config configs/paper/table1a.py --workdir runs/table1a
     python run.py --config configs/paper/table1a.py --workdir runs/table1a --config.task=attack \
       --config.source.checkpoint=CHECKPOINT
 
-The first command fine-tunes the natural and the L2 source: the head alone, as the paper's text has
-it, and three blocks, as the table's caption has it. The second tests a source that has not seen
-SIN; run it for both checkpoints. SIN is made from ImageNet by its authors' script
-(github.com/rgeirhos/Stylized-ImageNet); put it into stylized_imagenet/train and
-stylized_imagenet/val, a folder for each class, whose names in alphabetical order number the
-classes as they number ImageNet's. The paper does not say on how many images it fine-tunes, nor for
-how long: here all, and as for its other targets.
+The first command fine-tunes the natural and the L2 source: only the head, as in the paper's text,
+and three blocks, as in the table's caption. The second tests a source without fine-tuning on SIN;
+run it for both checkpoints. Make SIN from ImageNet with its authors' script
+(github.com/rgeirhos/Stylized-ImageNet), and put it into stylized_imagenet/train and
+stylized_imagenet/val, with a folder for each class, so that the alphabetical order of the names
+numbers the classes as in ImageNet. The paper does not say on how many images it fine-tunes, nor for
+how long: here on all images, and for as long as on its other targets.
 
-A network that was fine-tuned on other images of the same classes is tested on SIN by
+To test a network on SIN that was fine-tuned on other images of the same classes:
 --config.target.test_dataset=folder:stylized_imagenet.
 
 Expected, natural and robust: not fine-tuned 11.4 %, 20.1 %; fine-tuned 36.1 %, 64.2 %.
@@ -25,7 +25,7 @@ from rtl_jax.lab.config import defaults
 
 
 def get_config() -> ConfigDict:
-    """Two sources, two depths; as an attack, accuracy without one."""
+    """Return settings with two sources and two depths; as an attack, with clean accuracy."""
     config = defaults()
     config.task = "sweep"
     config.source.arch = "resnet50"

@@ -1,10 +1,11 @@
-"""PGD(3) at eps 3/32 and 3/16, the attack of the paper's Table 1b, taken to be in the L2 norm.
+"""PGD(3) at eps 3/32 and 3/16, the attack of the paper's Table 1b, assumed to be in the L2 norm.
 
     python run.py --config configs/paper/table1b.py --workdir runs/table1b \
       --config.source.checkpoint=CHECKPOINT --config.target.dataset=folder:imagenet
 
-CHECKPOINT is an ImageNet network, the folder ImageNet's validation images as one class a folder
-in train/ and test/ (its thousand classes sorted by WordNet identifier, as torchvision has them).
+CHECKPOINT is an ImageNet network. The folder contains ImageNet's validation images under train/ and
+test/, with a folder for each of the thousand classes, sorted by WordNet identifier as in
+torchvision.
 
 Expected (paper, natural training on ImageNet): 52.1 % at 3/32, 34.7 % at 3/16. The paper does not
 name the norm of this table: these figures fit L2, in which its sources were trained.
@@ -16,7 +17,7 @@ from rtl_jax.configs.attack_linf import get_config as attack_linf
 
 
 def get_config() -> ConfigDict:
-    """Three steps, and accuracy without an attack beside them."""
+    """Return settings with three steps, and with clean accuracy."""
     config = attack_linf()
     config.source.checkpoint = "checkpoints/resnet50-19c8e357.pth"
     config.target.dataset = "folder:imagenet"

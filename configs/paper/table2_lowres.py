@@ -5,9 +5,9 @@
       --config.target.dataset=folder:101_ObjectCategories --config.target.classes=none
 
 All images, training and test, are shrunk to 32 px and enlarged again. tfds:caltech101 has 30
-training images of each class, as the paper has; its class of backgrounds, the fifth, is left out,
-which makes the paper's 101. From a folder a fifth of the images is kept for testing: other
-numbers. The paper does not say how many seeds it took.
+training images of each class, as in the paper; its fifth class, of backgrounds, is excluded, which
+leaves the paper's 101. From a folder, a fifth of the images is held out for testing, which gives
+other numbers. The paper does not state its number of seeds.
 
 Expected, three blocks: natural 79.1 %, L2 83.7 %.
 """
@@ -19,7 +19,7 @@ from rtl_jax.lab.config import defaults
 
 
 def get_config() -> ConfigDict:
-    """Two sources, three blocks; everything else is the paper's."""
+    """Return the paper's settings with two sources and three blocks."""
     config = defaults()
     config.task = "sweep"
     config.source.arch = "resnet50"

@@ -4,16 +4,16 @@
     python run.py --config configs/paper/table7.py --workdir runs/paper
 
 Four sources, six targets, 0, 1, 3 and 9 blocks, ten sizes from 100 images to all, 20 seeds up to
-1,600 images and 10 above; --config.sweep.seeds_by=table4 takes those of Table 4 (12,576 runs).
-Interrupt it as often as you like: the same command goes on with what is missing. The parts that
-the figures need are configs of their own, and share the work directory: what one has run, the
-others find done. The column of networks trained from scratch is configs/paper/table7_scratch.py.
+1,600 images and 10 above; --config.sweep.seeds_by=table4 uses those of Table 4 (12,576 runs).
+It can be interrupted at any time: the same command continues with the remaining runs. The parts
+for single figures have their own configs, and runs are shared through the work directory. The
+column of networks trained from scratch is configs/paper/table7_scratch.py.
 
 Expected at 3 blocks, last epoch, in % (natural, L2 eps=3): CIFAR-10 on 100 images 48.5, 51.9; on
 1,600 images 79.7, 83.8; SVHN 23.5, 37.9 and 62.1, 77.8; KMNIST 34.3, 51.8 and 74.1, 85.0.
 
 With --config.transfer.frozen_batch_norm=adapt or source, and no augmentation, the frozen blocks
-run once and not in every epoch: many times cheaper, and no longer the paper's numbers.
+run once instead of in every epoch: this is many times cheaper, but not the paper's setting.
 """
 
 from typing import TYPE_CHECKING
@@ -42,7 +42,7 @@ NUM_IMAGES = (100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 0)  # 0: all
 
 
 def get_config() -> "ConfigDict":
-    """The grid; everything that it does not name is the paper's."""
+    """Return the grid, with the paper's values for all other settings."""
     config = defaults()
     config.task = "sweep"
     config.source.arch = "resnet50"

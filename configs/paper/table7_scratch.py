@@ -1,4 +1,4 @@
-"""The right-hand column of the paper's Table 7: a ResNet-50 from random weights, all of it trained.
+"""The right-hand column of the paper's Table 7: a ResNet-50 trained entirely from random weights.
 
     python run.py --config configs/paper/table7_scratch.py --workdir runs/paper
 
@@ -11,11 +11,11 @@ from rtl_jax.configs.paper.table7 import get_config as table7
 
 
 def get_config() -> ConfigDict:
-    """The grid of configs/paper/table7.py from torchvision's random weights."""
+    """Return the grid of configs/paper/table7.py, initialised as in torchvision."""
     config = table7()
     config.source.checkpoint = "random"
     config.sweep.sources = ()
     config.sweep.blocks = ()
-    config.transfer.blocks = None  # everything
+    config.transfer.blocks = None  # all blocks
     config.transfer.head = "uniform"
     return config

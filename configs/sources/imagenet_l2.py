@@ -2,9 +2,9 @@
 
     python run.py --config configs/sources/imagenet_l2.py --workdir runs/imagenet_l2
 
-For 8 accelerators; 21 forward and backward passes a step make it 21 times as long as
-configs/sources/imagenet_natural.py, which says how to start it on several hosts. PGD(3), as most
-later work has it: --config.pretraining.steps=3. Others of the paper:
+For 8 accelerators. With 21 forward and backward passes per step, this takes 21 times as long as
+configs/sources/imagenet_natural.py, which describes how to start it on several hosts. PGD(3), as in
+most later work: --config.pretraining.steps=3. The paper's other sources:
 
     Linf 4/255      --config.pretraining.norm=linf --config.pretraining.eps=0.01568627
     PGD(1), A.10    --config.pretraining.steps=1 --config.pretraining.relative_step=2.0
@@ -20,7 +20,7 @@ from rtl_jax.configs.sources.imagenet_natural import get_config as imagenet_natu
 
 
 def get_config() -> ConfigDict:
-    """The natural one's settings and the perturbation."""
+    """Return the natural source's settings with a perturbation."""
     config = imagenet_natural()
     config.pretraining.perturbation = "pgd"
     config.pretraining.norm = "l2"

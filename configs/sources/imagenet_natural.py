@@ -1,16 +1,16 @@
-"""A ResNet-50 on ImageNet, naturally, as torchvision's: the base of the robust ones beside it.
+"""A natural ResNet-50 on ImageNet, like torchvision's: the base of the robust configs beside it.
 
     python run.py --config configs/sources/imagenet_natural.py --workdir runs/imagenet_natural
 
-Sized for 8 accelerators of 32 GB or more: 32 images each in float32, in bfloat16 with room to
-spare. Images are decoded by the host while the accelerators work (16 threads; count on about 100
-images a second and core). Prepare ImageNet with TFDS as ArrayRecord first, see docs/data.md.
-Not run to its end by this project, which has had no such machine: what is tested is the same code
-on small images, on several devices and several hosts.
+Sized for 8 accelerators with at least 32 GB: 32 images each in float32, with room to spare in
+bfloat16. The host decodes images while the accelerators compute (16 threads; expect about 100
+images per second and core). Prepare ImageNet with TFDS as ArrayRecord first, see docs/data.md.
+This project had no such machine and has not run it to the end: the same code is tested on small
+images, on several devices and several hosts.
 
 Several hosts: start the same command on each, with RTL_JAX_HOSTS=RANK/NUMBER and
 JAX_COORDINATOR_ADDRESS=HOST:PORT, or RTL_JAX_HOSTS=auto under Slurm or on Cloud TPUs, and a work
-directory that all of them see. SIGTERM saves; the same command goes on.
+directory that is accessible from all of them. SIGTERM saves; the same command resumes.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ from rtl_jax.lab.config import defaults, preset
 
 
 def get_config() -> ConfigDict:
-    """90 epochs of SGD, the rate a tenth after 30 and 60."""
+    """Return 90 epochs of SGD, with the rate divided by 10 after 30 and 60."""
     config = defaults()
     config.task = "pretrain"
     config.source.checkpoint = "random"

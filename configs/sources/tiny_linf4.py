@@ -2,8 +2,8 @@
 
     python run.py --config configs/sources/tiny_linf4.py --workdir runs/tiny_linf4
 
-This run produced `bundled:linf4`. The paper's own eps: an Linf radius does not depend on
-the size of the image. The step is 1.25 eps, as "fast" adversarial training has it.
+This run produced `bundled:linf4`. The eps is the paper's, since an Linf radius does not depend on
+the image size. The step is 1.25 eps, as in "fast" adversarial training.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from rtl_jax.configs.sources.tiny_natural import get_config as tiny_natural
 
 
 def get_config() -> ConfigDict:
-    """The natural source's settings and the perturbation."""
+    """Return the natural source's settings with a perturbation."""
     config = tiny_natural()
     config.pretraining.perturbation = "pgd"
     config.pretraining.norm = "linf"

@@ -2,13 +2,13 @@
 
     python run.py --config configs/sources/tiny_natural.py --workdir runs/tiny_natural
 
-This run produced `bundled:natural`; its card says what it cost and how good it is. The six differ
-in the perturbation of their training images and in nothing else (paper, sections 3 and 7):
-tiny_l2, tiny_linf4, tiny_linf8, tiny_pgd1 and tiny_gaussian begin from this file.
+This run produced `bundled:natural`; its card states its cost and accuracy. The six sources differ
+only in the perturbation of their training images (paper, sections 3 and 7): tiny_l2, tiny_linf4,
+tiny_linf8, tiny_pgd1 and tiny_gaussian start from this file.
 
-A ResNet-26 of bottleneck blocks, narrow and with few pixels, so that one trains in about half an
-hour on two cores: 16 px behind the stem, channels of 128, 256, 512 and 768. The first 100 classes
-are half of the set. On an accelerator all 200 and more epochs take minutes:
+A narrow ResNet-26 of bottleneck blocks on small images, so that training takes about half an hour
+on two cores: 16 px after the stem, and 128, 256, 512 and 768 channels. The first 100 classes are
+half of the dataset. On an accelerator, all 200 classes and more epochs take minutes:
 
     --config.target.classes=none --config.pretraining.epochs=60
 """
@@ -19,7 +19,7 @@ from rtl_jax.lab.config import defaults, preset
 
 
 def get_config() -> ConfigDict:
-    """Six epochs of one cycle over 50,000 images, cropped and mirrored."""
+    """Return six epochs with a one-cycle schedule on 50,000 images, cropped and mirrored."""
     config = defaults()
     config.task = "pretrain"
     config.source.checkpoint = "random"
@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
     config.pretraining.weight_decay = 5e-4
     config.pretraining.num_attacked = 256
     config.pretraining.eval_every = 2
-    # What every source is measured by as it trains: PGD(20) at the radii that differ.
+    # Every source is evaluated during training by PGD(20) at the radii at which they differ.
     config.attack.norm = "l2"
     config.attack.eps = (0.25, 0.5)
     return config

@@ -2,9 +2,9 @@
 
     python run.py --config configs/sources/tiny_pgd1.py --workdir runs/tiny_pgd1
 
-This run produced `bundled:pgd1`. The ball is that of `bundled:l2`; the paper's step of 6 at eps 3
-leaves the ball and is projected back, so that every image is changed by all of eps, if the clamping
-to [0, 1] lets it.
+This run produced `bundled:pgd1`. The ball is that of `bundled:l2`. Like the paper's step of 6 at
+eps 3, the step leaves the ball and is projected back, so that every image is changed by all of eps,
+except for clamping to [0, 1].
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from rtl_jax.configs.sources.tiny_natural import get_config as tiny_natural
 
 
 def get_config() -> ConfigDict:
-    """The natural source's settings and the perturbation."""
+    """Return the natural source's settings with a perturbation."""
     config = tiny_natural()
     config.pretraining.perturbation = "pgd"
     config.pretraining.norm = "l2"

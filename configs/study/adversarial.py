@@ -4,11 +4,11 @@
     python run.py --config configs/study/adversarial.py --workdir runs/study_adversarial \\
       --config.transfer.perturbation=none
 
-Shafahi et al. (2020) and the paper's section 2: robustness may be lost where a robust source is
-fine-tuned on images as they are. Here each of two sources is fine-tuned on 400 images of three
-targets with one and three blocks, once on images that PGD(5) has moved by up to 0.5 in L2 (the
-first command), and once on images as they are (the second). Five seeds; 200 test images under
-PGD(20) after the last epoch. The networks are kept, for AutoAttack:
+Shafahi et al. (2020) and the paper's section 2: a robust source may lose its robustness when
+fine-tuned on clean images. Here each of two sources is fine-tuned on 400 images of three targets
+with one and three blocks, on images perturbed by PGD(5) by up to 0.5 in L2 (the first command) and
+on clean images (the second). Five seeds; 200 test images under PGD(20) after the last epoch. The
+networks are saved for AutoAttack:
 
     python run.py --config configs/study/adversarial_autoattack.py --workdir runs/study_adversarial
 """
@@ -19,7 +19,7 @@ from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:
-    """30 epochs of four steps, as the study's 400 images have."""
+    """Return 30 epochs of four steps, as for the study's 400 images."""
     config = transfer()
     config.sweep.sources = ("bundled:natural", "bundled:l2")
     config.sweep.targets = ("tfds:mnist", "tfds:fashion_mnist", "tfds:cifar10_jpeg")

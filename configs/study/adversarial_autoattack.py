@@ -9,7 +9,7 @@ from rtl_jax.configs.autoattack_l2 import get_config as autoattack_l2
 
 
 def get_config() -> ConfigDict:
-    """Every network that runs/study_adversarial holds."""
+    """Return settings for every network in runs/study_adversarial."""
     config = autoattack_l2()
     config.target.num_test_images = 200
     config.attack.runs = "runs/study_adversarial"

@@ -2,8 +2,8 @@
 
     python run.py --config configs/study/augmentation.py --workdir runs/study_modes
 
-The paper's own (padded crops, mirroring, brightness, contrast, saturation, rotation by up to 2
-degrees), with the source's statistics. The frozen blocks run forward in every step.
+The paper's augmentation (padded crops, mirroring, brightness, contrast, saturation, rotation by up
+to 2 degrees), with the source's statistics. The frozen blocks run forward in every step.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from rtl_jax.lab.config import preset
 
 
 def get_config() -> ConfigDict:
-    """One block."""
+    """Return the settings with one block."""
     config = modes()
     config.augmentation = preset("paper")
     config.sweep.blocks = (1,)

@@ -2,8 +2,8 @@
 
     python run.py --config configs/study/deep.py --workdir runs/study
 
-The counterpart of the paper's nine of sixteen (Figure 5), at three seeds: a run takes as long as a
-training of the whole network.
+The counterpart of the paper's nine of sixteen blocks (Figure 5), with three seeds, since a run
+takes as long as training the whole network.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:
-    """The natural and the L2 source."""
+    """Return settings with the natural and the L2 source."""
     config = transfer()
     config.sweep.sources = ("bundled:natural", "bundled:l2")
     config.sweep.blocks = (7,)

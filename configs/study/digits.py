@@ -2,7 +2,7 @@
 
     python run.py --config configs/study/digits.py --workdir runs/study
 
-The one target that needs no data directory: 1,197 training and 600 test images, all of these used.
+The only target without a data directory: 1,197 training and 600 test images, all of them used.
 """
 
 from ml_collections import ConfigDict
@@ -11,7 +11,7 @@ from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:
-    """Up to 800 images, 60 steps on 100 and 120 on more."""
+    """Return settings with up to 800 images: 60 steps on 100, 120 on more."""
     config = transfer()
     config.target.num_test_images = None
     config.sweep.targets = ("digits",)

@@ -2,8 +2,8 @@
 
     python run.py --config configs/study/epochs.py --workdir runs/study_epochs
 
-The natural and the L2 source on 100 images, tested after every fourth epoch instead of every
-twentieth: otherwise the same runs, so their last epochs are the study's own.
+The natural and the L2 source on 100 images, evaluated after every fourth epoch instead of every
+twentieth. The runs are otherwise the same, so their last epochs are the study's own.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:
-    """Epochs 1, 5, 9, ... 57, 60."""
+    """Return settings with rows at epochs 1, 5, 9, ... 57, 60."""
     config = transfer()
     config.transfer.eval_every = 4
     config.sweep.sources = ("bundled:natural", "bundled:l2")

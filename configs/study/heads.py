@@ -1,10 +1,10 @@
-"""What does a head alone give, once it has converged? See configs/study/transfer.py.
+"""What does a converged head alone achieve? See configs/study/transfer.py.
 
     python run.py --config configs/study/heads.py --workdir runs/study_heads
 
-Natural and L2, five targets, 100 and 400 images, ten seeds, no block trained: the head by the
-study's 60 or 120 steps of SGD, and solved for, as ridge and as logistic regression. In a work
-directory of its own, for the study's other parts have heads by SGD alone. Numbers to expect:
+Natural and L2, five targets, 100 and 400 images, ten seeds, no trained block. The head is trained
+by the study's 60 or 120 steps of SGD, or fitted by ridge or logistic regression. In its own work
+directory, since the study's other parts only have heads trained by SGD. For expected numbers, see
 docs/study.md.
 """
 
@@ -15,7 +15,7 @@ from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:
-    """Beside 1-nearest-neighbour and ridge regression on the raw pixels."""
+    """Return settings that include 1-nearest-neighbour and ridge regression on the raw pixels."""
     config = transfer()
     config.transfer.baseline = True
     config.sweep.sources = ("bundled:natural", "bundled:l2")

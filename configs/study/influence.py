@@ -3,9 +3,9 @@
     python run.py --config configs/study/influence.py --workdir runs/study \
         --config.target.dataset=tfds:kmnist_partial
 
-As the paper: the L2 and the natural source, three blocks and a new head fine-tuned on the same
-3,200 images; of 2,000 test images, how many have the label of the training image with the most
-influence on them. `make study` asks it of each target.
+As in the paper, the L2 and the natural source are fine-tuned with three blocks and a new head on
+the same 3,200 images. Counts how many of 2,000 test images have the label of their most influential
+training image. `make study` runs this for each target.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +14,7 @@ from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:
-    """Ten epochs of 32 steps, and 6.4 million scores for each source."""
+    """Return ten epochs of 32 steps, and 6.4 million scores for each source."""
     config = transfer()
     config.task = "influence"
     config.source.checkpoint = "bundled:l2"

@@ -9,7 +9,7 @@ from rtl_jax.configs.study.low_resolution import get_config as low_resolution
 
 
 def get_config() -> ConfigDict:
-    """Nine tenths of the frequencies are zero, where the paper's 14 % changed nothing."""
+    """Return settings that zero nine tenths of the frequencies; the paper's 14 % had no effect."""
     config = low_resolution()
     config.target.low_resolution = None
     config.target.low_pass_share = 0.9

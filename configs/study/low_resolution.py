@@ -9,7 +9,7 @@ from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:
-    """100 images, a head alone and one block; images shrunk to 8 x 8 and enlarged again."""
+    """Return 100 images shrunk to 8 x 8 and enlarged, with a head alone and with one block."""
     config = transfer()
     config.target.low_resolution = 8
     config.sweep.sources = ("bundled:natural", "bundled:l2")

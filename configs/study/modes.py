@@ -3,10 +3,10 @@
     python run.py --config configs/study/modes.py --workdir runs/study_modes \
         --config.transfer.frozen_batch_norm=adapt
 
-The natural and the L2 source with one and three blocks at five seeds, once with each of
-`transfer.frozen_batch_norm` (source, adapt, batch) without augmentation. `make study` runs all
-three, in a work directory of their own, and configs/study/augmentation.py. `seconds` in the rows is
-what a run took.
+The natural and the L2 source with one and three blocks and five seeds, with each value of
+`transfer.frozen_batch_norm` (source, adapt, batch), without augmentation. `make study` runs all
+three in their own work directory, and configs/study/augmentation.py. `seconds` in the rows is the
+duration of a run.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:
-    """Tested after the first and the last epoch."""
+    """Return settings with evaluations after the first and the last epoch."""
     config = transfer()
     config.transfer.eval_every = 60
     config.sweep.sources = ("bundled:natural", "bundled:l2")

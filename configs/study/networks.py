@@ -1,9 +1,9 @@
-"""Fine-tuned networks of the study that are kept, to be attacked by configs/study/robustness.py.
+"""The study's fine-tuned networks, saved to be attacked by configs/study/robustness.py.
 
     python run.py --config configs/study/networks.py --workdir runs/study_networks
 
-400 images, a head alone, one and three blocks; the same runs as in configs/study/transfer.py, three
-of the ten seeds.
+400 images; a head alone, one and three blocks. The runs are those of configs/study/transfer.py, for
+three of the ten seeds.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:
-    """The natural source and two robust ones."""
+    """Return settings with the natural source and two robust ones."""
     config = transfer()
     config.sweep.sources = ("bundled:natural", "bundled:l2", "bundled:linf4")
     config.sweep.num_images = (400,)

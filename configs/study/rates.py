@@ -3,10 +3,10 @@
     python run.py --config configs/study/rates.py --workdir runs/study_rates \
         --config.transfer.learning_rate=0.3
 
-100 images, a head alone and one block. Networks whose features differ in scale want different
-rates, so a source could look better only because the study's one rate suits it. `make study` runs
-0.03, 0.1 (the study's, and the paper's), 0.3 and 1 in a work directory of their own, and its page
-compares each source at its own best.
+100 images, a head alone and one block. Networks whose features differ in scale need different
+learning rates, so a source might look better only because the study's single rate suits it. `make
+study` runs 0.03, 0.1 (the rate of the study and of the paper), 0.3 and 1 in their own work
+directory, and its page compares the sources at their own best rates.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:
-    """Tested after the first and the last epoch."""
+    """Return settings with evaluations after the first and the last epoch."""
     config = transfer()
     config.transfer.eval_every = 60
     config.sweep.sources = ("bundled:natural", "bundled:l2")

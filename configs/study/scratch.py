@@ -2,8 +2,7 @@
 
     python run.py --config configs/study/scratch.py --workdir runs/study
 
-Every block trains, for as many epochs as in configs/study/transfer.py, to show the value of
-sources.
+Trains every block for as many epochs as in configs/study/transfer.py, to show the value of sources.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +12,7 @@ from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:
-    """Random weights in place of a source, three seeds."""
+    """Return settings with random weights instead of a source, and three seeds."""
     config = transfer()
     config.source = tiny_natural().source
     config.transfer.blocks = None

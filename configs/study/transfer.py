@@ -3,15 +3,15 @@
     python run.py --config configs/study/transfer.py --workdir runs/study --config.dry_run
     python run.py --config configs/study/transfer.py --workdir runs/study
 
-The base of the study: six bundled sources that differ in the perturbation of their training images
-alone, four targets at 32 px, a new head alone or with one or three of the eight blocks, 100, 400
-and 1,600 images, ten seeds, 2,000 test images. The learning rate is the paper's; epochs shrink as
-sizes grow. `make study` runs this and the study's other parts, which begin from this file, and
-makes the report. Data sets are read from RTL_JAX_DATA_DIR; a part of the grid is a setting, such as
---config.sweep.targets=tfds:mnist.
+The base of the study: six bundled sources that differ only in the perturbation of their training
+images; four targets at 32 px; a new head alone, or with one or three of the eight blocks; 100, 400
+and 1,600 images; ten seeds; 2,000 test images. The learning rate is the paper's; the number of
+epochs decreases with the number of images. `make study` runs this and the study's other parts,
+which start from this file, and makes the report. Datasets are read from RTL_JAX_DATA_DIR. A setting
+selects a part of the grid, such as --config.sweep.targets=tfds:mnist.
 
 The frozen blocks keep the source's statistics, and there is no augmentation, so that their features
-are computed once. Numbers to expect: docs/study.md.
+are computed once. For expected numbers, see docs/study.md.
 """
 
 from ml_collections import ConfigDict
@@ -30,7 +30,7 @@ TARGETS = ("tfds:mnist", "tfds:fashion_mnist", "tfds:kmnist_partial", "tfds:cifa
 
 
 def get_config() -> ConfigDict:
-    """60, 120 and 240 steps of 100 images."""
+    """Return settings for 60, 120 and 240 steps of 100 images."""
     config = defaults()
     config.task = "sweep"
     config.target.image_size = 32

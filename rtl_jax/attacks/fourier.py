@@ -1,4 +1,4 @@
-"""PGD within a ball of spatial frequencies (paper, appendix A.12): a band, or a budget for each."""
+"""PGD within a ball of spatial frequencies (paper, appendix A.12): a band, or a budget in it."""
 
 import dataclasses
 from typing import ClassVar
@@ -20,28 +20,31 @@ from rtl_jax.runtime.frequencies import Budget, frequencies_name, require_freque
 class FourierPGD(PGD):
     """PGD over perturbations delta whose spectrum is limited: ||F(delta) / w|| <= eps.
 
-    F is the unitary discrete Fourier transform and w, from 0 to 1, what `weights` says of each
-    frequency: 0 outside of the band, in it 1 or the share that a budget gives. Without a budget
-    this is the L2 ball's part in the band; with one, an ellipsoid in it.
+    F is the unitary discrete Fourier transform, and w, in [0, 1], are the weights of frequencies
+    (see `weights`): 0 outside the band, and inside it 1 or the weight of a budget. Without a
+    budget, the constraint set is the part of the L2 ball in the band; with a budget, an ellipsoid
+    in it.
 
-    The search is in the coordinates u with F(delta) = w F(u), in which the ellipsoid is a ball: a
-    step is the steepest one there, and the projection, exact in the weighted norm ||F(delta) / w||,
-    shortens u to eps. (It is not the nearest point of the ellipsoid in pixels.)
+    The search is in coordinates u with F(delta) = w F(u), in which the ellipsoid is a ball. A step
+    is the steepest one in these coordinates. The projection scales u down to eps, which is exact in
+    the weighted norm ||F(delta) / w|| but does not yield the nearest point of the ellipsoid in
+    pixels.
 
-    What the network sees is the image plus delta, clamped to [0, 1]; delta itself keeps to its
-    frequencies. Clamping makes no perturbation longer, and w is at most 1, so that results lie in
-    the L2 ball of eps.
+    The network sees the image plus delta, clamped to [0, 1]; delta itself keeps its frequencies.
+    Since clamping makes no perturbation longer and w is at most 1, results lie in the L2 ball of
+    eps.
 
     Attributes:
-      low_frequency, high_frequency: ends of the band, both inside, as shares of the highest
-        frequency in each direction, the larger of the two counting: 0 is an image's mean, 1 the
-        finest checks. (0, 1) is every frequency, and then this is PGD in L2 but for the clamping,
-        which it does last.
-      budget: 'flat', '1/f' or 'f': weights over the radial frequency f, scaled so that the band's
-        largest is 1. '1/f' gives an image's mean what it gives the lowest frequency, 'f' nothing.
-      budget_weights: others in place of these, at equal distances from radial frequency 0 to the
-        highest that images have, at least two; linear in between.
-      Others: as of `PGD`, whose `norm` is 'l2' here.
+      low_frequency, high_frequency: the ends of the band, both included, as fractions of the
+        highest frequency in each direction, of which the larger counts: 0 is an image's mean, 1 the
+        finest checkerboard. (0, 1) is every frequency, which is PGD in L2 except that clamping
+        comes last.
+      budget: 'flat', '1/f' or 'f': weights as a function of the radial frequency f, scaled to a
+        maximum of 1 in the band. '1/f' gives an image's mean the weight of the lowest frequency,
+        'f' gives it 0.
+      budget_weights: weights to use instead, at least two, at equally spaced radial frequencies
+        from 0 to the highest in the image; linear in between.
+      Others: as for `PGD`; `norm` is 'l2'.
 
     Example:
         >>> from rtl_jax.attacks import FourierPGD
@@ -64,21 +67,21 @@ class FourierPGD(PGD):
 
     @classmethod
     def supports(cls, threat: Threat) -> bool:
-        """L2, whose length is the same in pixels and in frequencies."""
+        """Whether this is L2, whose norm is the same in pixels and in frequencies."""
         return isinstance(threat, L2)
 
     @property
     def display_name(self) -> str:
-        """PGD, the band and the budget."""
+        """The name of PGD, with the band and the budget."""
         low, high = float(self.low_frequency), float(self.high_frequency)
         words = frequencies_name(low, high, self.budget, self.budget_weights)
         return f"{super().display_name}, {words}"
 
     def prepare(self, problem: Problem) -> None:
-        """Nothing: what is shared would be in pixels."""
+        """Return nothing, since shared results would be in pixels."""
 
     def search(self, problem: Problem) -> Iterate:
-        """Search in u, from zero; return images [N, H, W, C]."""
+        """Search over u, starting from zero; return images [N, H, W, C]."""
         weights = self.weights(*problem.images.shape[1:3])
 
         def seen(u: jax.Array) -> jax.Array:
@@ -92,16 +95,16 @@ class FourierPGD(PGD):
                 shared=None,
             )
         )
-        # Rounded inwards, as every perturbation is.
+        # Rounded towards the original, like every perturbation.
         images = problem.images + filtered(found.images, weights)
         return found._replace(images=jax.vmap(L2().project)(images, problem.images, problem.eps))
 
     def weights(self, height: int, width: int) -> np.ndarray:
-        """Return w, float64 [height, width], of the frequencies in the order of `numpy.fft.fft2`.
+        """Return w, float64 [height, width], for frequencies in the order of `numpy.fft.fft2`.
 
-        Raises UserError where all are 0.
+        Raises UserError if all are 0.
         """
-        # From whole numbers, so that a band's ends are exact.
+        # From integers, so that the ends of a band are exact.
         steps = [np.abs(np.rint(size * np.fft.fftfreq(size))) / size for size in (height, width)]
         largest = 2 * np.maximum(steps[0][:, None], steps[1])
         radial = np.hypot(steps[0][:, None], steps[1])
@@ -130,7 +133,7 @@ def filtered(change: jax.Array, weights: np.ndarray) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class _Ball(Threat):
-    """The L2 ball of u, in any pixels, without the frequencies whose weight is 0."""
+    """The L2 ball of u, without bounds on pixels or frequencies of weight 0."""
 
     settings: FourierPGD
 
@@ -138,21 +141,21 @@ class _Ball(Threat):
     display_name: ClassVar[str] = "L2"
 
     def norm(self, change: jax.Array) -> jax.Array:
-        """As of `L2`."""
+        """See `L2.norm`."""
         return L2().norm(change)
 
     def step(self, gradient: jax.Array, size: jax.Array) -> jax.Array:
-        """As of `L2`: the gradient in u has the allowed frequencies alone."""
+        """See `L2.step`; the gradient in u contains only the allowed frequencies."""
         return L2().step(gradient, size)
 
     def project(self, image: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
-        """Shorten the change where it is longer than eps."""
+        """Scale a change longer than eps down to eps."""
         change = image - original
         tiny = jnp.finfo(change.dtype).tiny
         return original + change * jnp.minimum(1, eps / jnp.maximum(self.norm(change), tiny))
 
     def random_change(self, key: jax.Array, original: jax.Array, eps: jax.Array) -> jax.Array:
-        """A point on the sphere."""
+        """Draw a point on the sphere."""
         allowed = self.settings.weights(*original.shape[:2]) > 0
         change = filtered(jax.random.normal(key, original.shape, original.dtype), allowed)
         return change * (eps / jnp.maximum(self.norm(change), jnp.finfo(change.dtype).tiny))

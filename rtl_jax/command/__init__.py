@@ -1,6 +1,6 @@
-"""The command `rtl-jax`: run an experiment, convert a checkpoint, list what there is.
+"""The command `rtl-jax`: run an experiment, convert a checkpoint, list the available resources.
 
-`python run.py` in a checkout and `python -m rtl_jax` are the same.
+`python run.py` in a checkout and `python -m rtl_jax` are equivalent.
 """
 
 import difflib
@@ -13,8 +13,8 @@ from rtl_jax.runtime.interruption import Stopped
 from rtl_jax.runtime.output import run_and_exit
 from rtl_jax.runtime.program import typed
 
-# What follows the program's name: the function that does it, of the arguments and of what was
-# typed before them, and a line about it. Imported when it is asked for.
+# Subcommands: the function to call with the arguments and the preceding part of the command line,
+# and its description. The function is imported on demand.
 COMMANDS = {
     "convert": ("rtl_jax.convert.command:main", "convert a PyTorch checkpoint, or export one"),
     "sources": ("rtl_jax.command.sources:main", "list bundled and published source networks"),
@@ -26,12 +26,12 @@ COMMANDS = {
 
 
 def start() -> NoReturn:
-    """Run what the command line asks for, and exit."""
+    """Execute the command line and exit."""
     run_and_exit(main, sys.argv[1:])
 
 
 def main(arguments: list[str]) -> int:
-    """Run what the command line asks for.
+    """Execute the command line.
 
     Returns 0 on success, 2 for user-fixable errors, 3 if some inputs were broken and the others
     processed, 143 if SIGTERM stopped a training after it was saved.
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> None:
-    # Imported here, where Ctrl-C is answered already.
+    # Imported here, where Ctrl-C is handled already.
     from rtl_jax.lab import cli, tasks
 
     if not arguments[0].startswith("-"):

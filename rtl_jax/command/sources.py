@@ -11,7 +11,7 @@ from rtl_jax.models import bundled
 
 
 def main(arguments: Sequence[str], prog: str = "rtl-jax sources") -> int:
-    """Print all sources, or all that is known of some; return 0, or 2 for an unknown name."""
+    """Print all sources, or the details of some; return 0, or 2 for an unknown name."""
     parser = argparse.ArgumentParser(prog, description="List the networks to start from.")
     parser.add_argument("names", metavar="NAME", nargs="*", help="say all that is known of these")
     names = parser.parse_args(arguments).names
@@ -100,7 +100,7 @@ def _percent(value: float | None) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows in columns: numbers, which are all that is below a heading with a unit, to the right."""
+    """Format rows in columns; those that are numeric below their heading are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     numbers = [
         all(cell.replace(".", "").isdecimal() or not cell for cell in column[1:])

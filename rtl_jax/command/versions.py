@@ -6,7 +6,7 @@ from importlib import metadata
 
 from rtl_jax.lab import results
 
-# What lets JAX use an accelerator, where it is installed.
+# Packages that let JAX use an accelerator, listed if installed.
 _PLUGINS = ("jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu")
 
 

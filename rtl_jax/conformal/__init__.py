@@ -1,7 +1,7 @@
-"""Predictions with guarantees: sets of classes that hold the true one, and p-values of outliers.
+"""Predictions with guarantees: sets of classes that contain the true one, and outlier p-values.
 
-Both are conformal (Vovk, Gammerman and Shafer, 2005): what is promised holds for any network and
-any distribution, as long as new images and those of the calibration are exchangeable.
+Both are conformal (Vovk, Gammerman and Shafer, 2005): the guarantees hold for any network and any
+distribution, provided that new images and calibration images are exchangeable.
 """
 
 from rtl_jax.conformal.outliers import Neighbours, energy, p_values

@@ -1,16 +1,16 @@
-"""Prediction sets: classes of which one is the true one, with a probability that is asked for.
+"""Prediction sets: sets of classes that contain the true one with a given probability.
 
-N new images, n held-out ones, C classes, coverage 1 - alpha. A score s(x, y) says how little a
-class y suits an image x. A class is in the set unless its score is among the largest alpha of the
-scores that held-out images give to their true classes: the set of x is
+N new images, n held-out ones, C classes, coverage 1 - alpha. A score s(x, y) measures how poorly a
+class y fits an image x. The set of x contains all classes except those whose score is among the
+largest alpha of the scores of the held-out images' true classes:
 
     {y : #{i : s(x_i, y_i) >= s(x, y)} >= floor(alpha (n + 1))},
 
-which is {y : s(x, y) <= q} for q the ceil((1 - alpha)(n + 1))-th smallest of those scores, and all
-classes where n is less than that. It holds the true class of a new image, exchangeable with them,
-with a probability of at least 1 - alpha, on average over held-out and new images (split
-conformal). By class, only held-out images of class y count for y, so the promise holds for the
-images of each class (Mondrian; Vovk, ACML 2012).
+which is {y : s(x, y) <= q} with q the ceil((1 - alpha)(n + 1))-th smallest of those scores, and all
+classes if n is smaller than that. It contains the true class of a new image, exchangeable with the
+held-out ones, with a probability of at least 1 - alpha, on average over held-out and new images
+(split conformal prediction). Sets by class compare y only with the held-out images of class y, so
+that the guarantee holds for the images of each class (Mondrian; Vovk, ACML 2012).
 """
 
 import dataclasses
@@ -28,23 +28,23 @@ Kind = Literal["lac", "aps", "raps"]
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """How little a class suits an image, by the probabilities of its classes.
+    """A measure of how poorly a class fits an image, given the class probabilities.
 
-    With rho the probability of all classes that are more probable than y, p that of y, o the rank
-    of y (1 for the most probable class), and u uniform in [0, 1]:
+    With rho the total probability of all classes more probable than y, p that of y, o the rank of y
+    (1 for the most probable class), and u uniform in [0, 1]:
 
     - 'lac': 1 - p. The smallest sets on average (Sadinle, Lei and Wasserman, JASA 2019).
-    - 'aps': rho + u p. Larger sets for difficult images, so that these, too, are covered (Romano,
+    - 'aps': rho + u p. Larger sets for difficult images, so that these are covered, too (Romano,
       Sesia and Candes, NeurIPS 2020).
-    - 'raps': rho + u p + penalty max(0, o - free), which spares the long tails of 'aps'
+    - 'raps': rho + u p + penalty max(0, o - free), which avoids the long tails of 'aps'
       (Angelopoulos, Bates, Malik and Jordan, ICLR 2021).
 
     Attributes:
-      kind: which of them.
-      penalty: of 'raps', lambda.
-      free: of 'raps', k_reg, the classes that have no penalty.
+      kind: one of these.
+      penalty: lambda of 'raps'.
+      free: k_reg of 'raps', the number of classes without a penalty.
       randomised: whether u is drawn for each image, as published; otherwise it is 1, and sets are
-        larger than they have to be. 'lac' has no u.
+        larger than necessary. 'lac' has no u.
     """
 
     kind: Kind = "lac"
@@ -60,18 +60,18 @@ class Score:
 
     @property
     def draws(self) -> bool:
-        """Whether it takes a uniform number for each image."""
+        """Whether the score needs a uniform number for each image."""
         return self.randomised and self.kind != "lac"
 
     def of(self, probabilities: np.ndarray, uniforms: np.ndarray | None = None) -> np.ndarray:
-        """The scores of all classes, float64 [N, C].
+        """Compute the scores of all classes, float64 [N, C].
 
         Args:
-          probabilities: [N, C]; of equal ones, the class with the lower number ranks first.
-          uniforms: [N] in [0, 1], for a score that draws.
+          probabilities: [N, C]; ties are ranked by class index, the lower one first.
+          uniforms: [N] in [0, 1], for a randomised score.
 
         Raises:
-          UserError: `uniforms` are missing, or shapes do not fit.
+          UserError: `uniforms` are missing, or shapes do not match.
         """
         p_NC = _probabilities(probabilities)
         if self.kind == "lac":
@@ -96,8 +96,7 @@ class Score:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Conformal:
-    """What held-out images say: the score of each one's true class, float64 [n], and that class,
-    int [n]."""
+    """Held-out images: scores of their true classes, float64 [n], and these classes, int [n]."""
 
     score: Score
     scores: np.ndarray
@@ -114,13 +113,13 @@ class Conformal:
         """Score held-out images.
 
         Args:
-          probabilities: [n, C], by a network that was not trained on them.
+          probabilities: [n, C], from a network that was not trained on these images.
           labels: int [n].
-          score: how.
-          uniforms: [n] in [0, 1], for a score that draws.
+          score: the score to use.
+          uniforms: [n] in [0, 1], for a randomised score.
 
         Raises:
-          UserError: shapes do not fit, or `uniforms` are missing.
+          UserError: shapes do not match, or `uniforms` are missing.
         """
         every, labels = score.of(probabilities, uniforms), np.asarray(labels)
         if labels.shape != (len(every),) or not ((labels >= 0) & (labels < every.shape[1])).all():
@@ -139,19 +138,19 @@ class Conformal:
         uniforms: np.ndarray | None = None,
         nonempty: bool = False,
     ) -> np.ndarray:
-        """The prediction sets of images, bool [N, C].
+        """Compute the prediction sets of images, bool [N, C].
 
         Args:
-          probabilities: [N, C], by the network that the held-out images were scored with.
-          coverage: 1 - alpha, between 0 and 1: the probability that a set holds the true class.
-            Sets are of all classes where there are too few held-out images for it (fewer than
-            coverage / (1 - coverage)), with `by_class` those of a class.
-          by_class: cover the images of each class.
-          uniforms: [N] in [0, 1], for a score that draws; independent of the held-out ones.
-          nonempty: add the most probable class, which sets may lack otherwise.
+          probabilities: [N, C], from the network that scored the held-out images.
+          coverage: 1 - alpha, between 0 and 1: the probability that a set contains the true class.
+            Sets contain all classes if there are fewer than coverage / (1 - coverage) held-out
+            images, with `by_class` for each class.
+          by_class: whether to guarantee the coverage for the images of each class.
+          uniforms: [N] in [0, 1], for a randomised score; independent of the held-out ones.
+          nonempty: add the most probable class, since sets may be empty otherwise.
 
         Raises:
-          UserError: a coverage that no sets but those of all classes have, or shapes.
+          UserError: a coverage of 1 or outside its range, or shapes that do not match.
         """
         every = np.asarray(probabilities)[None]
         return cross_sets(
@@ -168,19 +167,19 @@ def cross_sets(
     uniforms: np.ndarray | None = None,
     nonempty: bool = False,
 ) -> np.ndarray:
-    """The prediction sets of cross-conformal prediction (CV+), bool [N, C].
+    """Compute the prediction sets of cross-conformal prediction (CV+), bool [N, C].
 
-    Each of K networks was trained without one fold; its images' scores are compared with those that
-    it gives to the new images, and what is counted is summed over the folds (Vovk, 2015). A set
-    holds the true class with a probability of at least 1 - 2 alpha - min(2 (1 - 1/K) / (n/K + 1),
-    (1 - K/n) / (K + 1)) (Romano et al., 2020, theorem 3), and usually with about 1 - alpha. Of one
-    fold, it is `Conformal.sets`.
+    Each of K networks was trained without one fold. The scores of this fold's images are compared
+    with those that the network gives to the new images, and the counts are summed over folds (Vovk,
+    2015). A set contains the true class with a probability of at least 1 - 2 alpha - min(2 (1 -
+    1/K) / (n/K + 1), (1 - K/n) / (K + 1)) (Romano et al., 2020, theorem 3), and usually of about 1
+    - alpha. With a single fold, this is `Conformal.sets`.
 
     Args:
-      folds: the scores of each fold's images, by the network trained without it.
-      probabilities: [K, N, C] of new images, by the same networks.
+      folds: the scores of each fold's images, from the network trained without it.
+      probabilities: [K, N, C] of new images, from the same networks.
       coverage: 1 - alpha.
-      by_class: as for `Conformal.sets`, as are the following.
+      by_class: as for `Conformal.sets`, like the following.
       uniforms: [N], the same for all networks.
       nonempty: add the class that is most probable on average.
 
@@ -214,12 +213,12 @@ def cross_sets(
 
 
 def at_least(held_out: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """How many of the held-out scores, [n], are at least each of `scores`, int of their shape."""
+    """Count the held-out scores [n] that are at least each of `scores`, int of their shape."""
     return len(held_out) - np.searchsorted(np.sort(held_out), scores, side="left")
 
 
 def _exact(share: float, name: str) -> Fraction:
-    """The decimal number that was written: 0.07 * 100 is more than 7 in floats, and ceil(it) 8."""
+    """Return the exact decimal number: in floats, 0.07 * 100 is more than 7 and its ceil is 8."""
     good = isinstance(share, int | float | np.floating) and 0 < share < 1
     expected = "a number between 0 and 1 (1 itself takes sets of all classes)"
     require(good, name, expected, share)
@@ -227,7 +226,7 @@ def _exact(share: float, name: str) -> Fraction:
 
 
 def _probabilities(values: np.ndarray) -> np.ndarray:
-    """Checked for shape and range: a score of what is not finite would mean nothing."""
+    """Check shape and range, since scores of non-finite probabilities are meaningless."""
     found = np.asarray(values, np.float64)
     if found.ndim != 2 or not found.shape[1] or not ((found >= 0) & (found <= 1)).all():
         raise UserError(

@@ -1,6 +1,6 @@
-"""What a network keeps of held-out images, so that its predictions have guarantees.
+"""The results on held-out images that a network stores, for guarantees of its predictions.
 
-JSON, under 'guarantees' in its provenance; a directory from elsewhere may say anything there.
+They are JSON, under 'guarantees' in the provenance, which is untrusted in networks from elsewhere.
 """
 
 import base64
@@ -17,19 +17,19 @@ from rtl_jax.errors import UserError, shown
 from rtl_jax.runtime import limits
 from rtl_jax.runtime.documents import is_number, is_whole
 
-_FURTHEST = 1e30  # of an energy, which is of the size of logits
+_FURTHEST = 1e30  # bound on an energy, which has the magnitude of logits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Guarantees:
-    """What predictions are compared with.
+    """Results on held-out images, with which predictions are compared.
 
     Attributes:
       conformal: scores of held-out images' true classes, at the network's temperature.
       energies: float64 [n], of held-out images.
       neighbours: directions in feature space, or None.
-      split: the split point that their features are of, averaged over positions.
-      folds: by how many networks held-out images were scored; 1: by this network itself.
+      split: the split point of their features, which are averaged over positions.
+      folds: the number of networks that scored held-out images; 1: only this network.
     """
 
     conformal: Conformal
@@ -40,27 +40,29 @@ class Guarantees:
 
     @property
     def images(self) -> int:
-        """Held-out images."""
+        """The number of held-out images."""
         return len(self.energies)
 
     def sets(
         self, probabilities: np.ndarray, coverage: float, *, by_class: bool, uniforms: np.ndarray
     ) -> np.ndarray:
-        """Prediction sets that are never empty, bool [N, C]."""
+        """Compute prediction sets that are never empty, bool [N, C]."""
         return self.conformal.sets(
             probabilities, coverage, by_class=by_class, uniforms=uniforms, nonempty=True
         )
 
     def outliers(self, energies: np.ndarray, features: np.ndarray | None) -> dict[str, np.ndarray]:
-        """The p-values of new images by each score, float64 [N]: of their energies [N], and of
-        their features at the split point [N, d]."""
+        """Compute the p-values of new images by each score, float64 [N].
+
+        `energies` are [N], and `features` are [N, d] at the split point.
+        """
         found = {"energy": p_values(self.energies, energies)}
         if self.neighbours is not None and features is not None:
             found["distance"] = self.neighbours.p_values(features)
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it; arrays of features are base64 of float16, little-endian."""
+        """Convert to JSON types; arrays of features are base64 of little-endian float16."""
         near = self.neighbours
         return {
             "score": dataclasses.asdict(self.conformal.score),
@@ -78,7 +80,7 @@ class Guarantees:
 
     @classmethod
     def from_dict(cls, known: object, num_classes: int, num_blocks: int) -> "Guarantees":
-        """What `to_dict` wrote. Raises UserError, naming the entry, where it cannot have."""
+        """Read the result of `to_dict`. Raises UserError, naming the entry, if it is invalid."""
         table = _table(known, "guarantees")
         score = _score(_table(table.get("score"), "guarantees.score"))
         labels = _list(table.get("labels"), "labels")

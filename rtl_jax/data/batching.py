@@ -7,10 +7,10 @@ import numpy as np
 
 
 class PaddedBatch(NamedTuple):
-    """A batch as rows of a dataset.
+    """A batch, given as rows of a dataset.
 
-    rows: int [size], padded by repeating the last one. number: how many of them, from the first,
-    are not padding. inside: bool [size], which are not padding.
+    rows: int [size], padded by repeating the last one. number: the number of leading rows that are
+    not padding. inside: bool [size], whether a row is not padding.
     """
 
     rows: np.ndarray

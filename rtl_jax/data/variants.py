@@ -1,11 +1,11 @@
-"""Images whose textures are damaged (paper, section 5, Table 2): fewer pixels, or no high
-frequencies; and test images with a common corruption.
+"""Images with damaged textures (paper, section 5, Table 2): fewer pixels, or no high frequencies;
+and test images with a common corruption.
 
-A variant is made of a whole data set, training and test images alike, before anything random
-happens to them. It is stored as 8 bits again, as images are everywhere, so that nothing after
-this file knows of it: what a frequency leaves outside of [0, 1] is clipped, and the rest is off
-by up to half a grey level. Computed in float64 with NumPy and SciPy, so that every machine gets
-the same images and a run the same name.
+A variant is made of a whole dataset, training and test images alike, before any random transform.
+It is stored in 8 bits, like all images, so that later code need not know of it: low-pass results
+outside [0, 1] are clipped, and the others have rounding errors of up to half a grey level.
+Variants are computed in float64 with NumPy and SciPy, so that images, and thus the names of runs,
+are the same on every machine.
 """
 
 import dataclasses
@@ -38,13 +38,13 @@ def vary(
     zeroed_frequencies: int = 0,
     cache_dir: Path,
 ) -> Dataset:
-    """A variant of a data set; the set itself where nothing is to be done.
+    """Make a variant of a dataset; return the dataset itself if there is nothing to do.
 
-    `low_resolution` leaves images of that many pixels, which the network's own transform enlarges
-    as it does all images; a low-pass leaves images of the network's `image_size`. Where both are
-    given, the resolution is lowered first. A low-pass is kept in the cache.
+    `low_resolution` shrinks images to that many pixels, which the network's own transform enlarges
+    like all images; a low-pass yields images of the network's `image_size`. If both are given, the
+    resolution is lowered first. Low-pass results are cached.
 
-    Raises UserError where images have fewer pixels than their resolution shall be lowered to.
+    Raises UserError if images have fewer pixels than `low_resolution`.
     """
     if low_resolution is not None:
         dataset = _each_half(dataset, partial(_shrunk, pixels=low_resolution))
@@ -62,12 +62,12 @@ def vary(
 
 
 def at_size(images: ImageSet, size: int) -> ImageSet:
-    """Images of the network's size, with three channels: what `corrupted` takes."""
+    """Resize images to the network's size, with three channels, as `corrupted` expects."""
     return three_channels(_changed(images, size, "resizing", lambda images: images))
 
 
 def corrupted(images: ImageSet, corruption: Corruption) -> ImageSet:
-    """Images of `at_size`, each corrupted in the same way whichever others are beside it."""
+    """Corrupt images from `at_size`; the result for an image does not depend on the others."""
     own = [int(name, 16) for name in image_digests(images.images)]
     with bar(str(corruption), len(images)) as progress:
         found = corrupt(images.images, corruption, indices=own, progress=progress.update)
@@ -75,13 +75,13 @@ def corrupted(images: ImageSet, corruption: Corruption) -> ImageSet:
 
 
 def low_pass(images: np.ndarray, zeroed: int) -> np.ndarray:
-    """Images without their `zeroed` highest frequencies, each channel by itself.
+    """Remove the `zeroed` highest frequencies from images, separately for each channel.
 
     Args:
         images: float [N, S, S, C].
-        zeroed: how many of the S x S coefficients of the discrete Fourier transform are set to
-            0, from the largest radius down (see `descending`); the real part of the inverse is
-            what remains.
+        zeroed: the number of the S x S coefficients of the discrete Fourier transform to set to 0,
+            from the largest radius down (see `descending`). The result is the real part of the
+            inverse transform.
 
     Returns:
         float64 [N, S, S, C]; not clipped.
@@ -89,8 +89,8 @@ def low_pass(images: np.ndarray, zeroed: int) -> np.ndarray:
     size = images.shape[1]
     kept = np.ones((size, size))
     kept.ravel()[descending(size)[:zeroed]] = 0
-    # A real image has each coefficient twice, conjugated at the opposite frequency. Of a pair
-    # that the count divides, the real part of the inverse has half.
+    # A real image has each coefficient twice, conjugated at the opposite frequency. If the count
+    # splits such a pair, the real part of the inverse contains half of it.
     opposite = np.roll(kept[::-1, ::-1], 1, axis=(0, 1))
     gain = ((kept + opposite) / 2)[:, : size // 2 + 1, None]
     spectrum = fft.rfft2(images, axes=(1, 2), workers=-1)
@@ -98,12 +98,12 @@ def low_pass(images: np.ndarray, zeroed: int) -> np.ndarray:
 
 
 def descending(size: int) -> np.ndarray:
-    """All frequencies of a size x size image, int [size * size], the highest first.
+    """List all frequencies of a size x size image, int [size * size], highest first.
 
-    Numbers are places in the transform's array, row by row. The radius of the frequency (u, v),
-    whole numbers from -size/2 to size/2, is the root of u^2 + v^2. Of equal radii the order is
-    fixed: pairs of opposite frequencies by the place of their first one, which comes before the
-    other.
+    They are given as row-major indices into the transform's array. The radius of a frequency (u,
+    v), with integers u and v from -size/2 to size/2, is sqrt(u^2 + v^2). Ties are broken
+    deterministically: pairs of opposite frequencies are ordered by their lower index, which comes
+    first in its pair.
     """
     steps = np.rint(np.fft.fftfreq(size) * size).astype(int)
     radii = (steps[:, None] ** 2 + steps**2).ravel()
@@ -118,7 +118,7 @@ def _each_half(dataset: Dataset, change: Callable[[ImageSet], ImageSet]) -> Data
 
 
 def _shrunk(half: ImageSet, pixels: int) -> ImageSet:
-    """Images of `pixels` x `pixels`."""
+    """Shrink images to `pixels` x `pixels`."""
     _, height, width, _ = half.images.shape
     if pixels > min(height, width):
         raise UserError(
@@ -129,14 +129,14 @@ def _shrunk(half: ImageSet, pixels: int) -> ImageSet:
 
 
 def _filtered(half: ImageSet, size: int, zeroed: int) -> ImageSet:
-    """Images of the network's size, without their highest frequencies."""
+    """Resize images to the network's size and remove their highest frequencies."""
     return _changed(half, size, "low-pass", lambda images: low_pass(images, zeroed))
 
 
 def _changed(
     half: ImageSet, size: int, what: str, change: Callable[[np.ndarray], np.ndarray]
 ) -> ImageSet:
-    """Images as the network's transform resizes them, changed, in 8 bits; batch by batch."""
+    """Resize images like the network's transform, change them and round to 8 bits, in batches."""
     count, height, width, channels = half.images.shape
     rows, columns = resize_weights(height, width, size)
     changed = allocate(count, (size, size), channels, what)
@@ -151,7 +151,7 @@ def _changed(
 
 
 def _content(dataset: Dataset) -> str:
-    """sha256 of the images; their files are no longer known here."""
+    """Return the sha256 of the images and labels, since their files are not known here."""
     digest = hashlib.sha256()
     for half in (dataset.train, dataset.test):
         for array in (half.images, half.labels):

@@ -1,4 +1,4 @@
-"""Influence functions: which training images made a prediction, and which labels are wrong."""
+"""Influence functions: which training images caused a prediction, and which labels are wrong."""
 
 from rtl_jax.influence_functions.conjugate import ConjugateGradient
 from rtl_jax.influence_functions.curvature import empirical_fisher_curvature, hessian_curvature

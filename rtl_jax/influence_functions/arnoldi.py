@@ -1,10 +1,10 @@
-"""The largest eigenpairs of a Hessian that is known by its products alone.
+"""The largest eigenpairs of a Hessian that is accessible only through Hessian-vector products.
 
-Arnoldi's iteration, as Schioppa et al. (2022, "Scaling up influence functions") use it: an
-orthonormal basis of the Krylov space of one random vector, then the eigenpairs of the small
-matrix that the Hessian is there. Each new vector is made orthogonal twice, for in one pass
-rounding lets converged eigenvectors return. `scipy.sparse.linalg.eigsh` would bring every vector to
-the host, restart for an unknown number of products, and give no pair that has not converged.
+Arnoldi's iteration, as used by Schioppa et al. (2022, "Scaling up influence functions"), computes
+an orthonormal basis of the Krylov space of a random vector, then the eigenpairs of the Hessian's
+small projection onto it. Each new vector is orthogonalised twice, since after a single pass
+rounding errors let converged eigenvectors return. `scipy.sparse.linalg.eigsh` would transfer every
+vector to the host, restart for an unknown number of products, and return no unconverged pairs.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ Product = Callable[[jax.Array], jax.Array]
 
 
 class LowRank(NamedTuple):
-    """Eigenvalues [R], the largest first, and vectors [R, P], orthonormal.
+    """Eigenvalues [R], largest first, and orthonormal eigenvectors [R, P].
 
-    residuals: [R], |H v - value v|, by which to see how many are converged.
+    residuals: [R], |H v - value v|, which show how many pairs have converged.
     """
 
     values: np.ndarray
@@ -32,11 +32,11 @@ class LowRank(NamedTuple):
     residuals: np.ndarray
 
     def inverse(self, damping: float, cutoff: float = 1e-12) -> tuple[np.ndarray, np.ndarray]:
-        """(1 / (value + damping), vectors) of the eigenvalues above `cutoff` times the largest.
+        """Return (1 / (value + damping), vectors) for eigenvalues above `cutoff` times the largest.
 
-        Outside of their space the inverse is 0, as a pseudo-inverse's. Directions along which the
-        loss curves downwards, as it does where training ended early, are left out with it: at no
-        minimum does H have them, and a step along them would lower nothing.
+        Outside their span the inverse is 0, as for a pseudo-inverse. This also excludes directions
+        of negative curvature, which occur if training ended early: H has none at a minimum, and a
+        step along them would not lower the loss.
         """
         kept = self.values > cutoff * np.abs(self.values).max()
         return 1 / (self.values[kept] + damping), self.vectors[kept]
@@ -49,10 +49,10 @@ def arnoldi(
     rank: int,
     progress: Progress = lambda done: None,
 ) -> LowRank:
-    """The `rank` largest eigenpairs of a symmetric H after at most `steps` products.
+    """Compute the `rank` largest eigenpairs of a symmetric H with at most `steps` products.
 
-    `product` maps a vector [P] to H times it; `start` [P] is where the Krylov space begins.
-    Raises UserError for a rank above the steps.
+    `product` maps a vector [P] to H times it; `start` [P] is the first vector of the Krylov space.
+    Raises UserError if the rank exceeds the steps.
     """
     if rank > steps:
         raise UserError(f"arnoldi: expected at least {rank} steps for that rank, received {steps}")
@@ -65,7 +65,7 @@ def arnoldi(
         small[:, step] = along
         small[step + 1, step] = left
         progress(1)
-        if left <= 1e-12 * float(_norm(image)):  # the space is whole: nothing is left of H
+        if left <= 1e-12 * float(_norm(image)):  # the space is complete: nothing is left of H
             break
     done = step + 1
     matrix = small[:done, :done]
@@ -77,7 +77,10 @@ def arnoldi(
 
 @partial(jax.jit, donate_argnums=0)
 def _extend(basis: jax.Array, image: jax.Array, row: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The basis [M, P] with what `image` adds to it at `row`, its coordinates [M], what is left."""
+    """Orthogonalise `image` and store it in the basis [M, P] at `row`.
+
+    Returns the basis, the coordinates [M] of `image`, and the norm of the remainder.
+    """
     first = basis @ image
     image = image - first @ basis
     second = basis @ image

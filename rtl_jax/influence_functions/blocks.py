@@ -1,8 +1,8 @@
-"""Influence of everything that was trained: Hessian-vector products through the blocks.
+"""Influence through all trained parameters: Hessian-vector products through the blocks.
 
-The loss is a function of the trainable parameters alone, on features at the split point; what
-lies in front of it is bound beforehand. Statistics are the running ones, as everywhere in
-evaluation. All in float64.
+The loss is a function of the trainable parameters only, on features at the split point; everything
+before it is bound beforehand. Statistics are the running ones, as in every evaluation. All
+computations are in float64.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from rtl_jax.train.freeze import combine, mask, partition, split_point
 
 @dataclasses.dataclass(frozen=True)
 class Suffix:
-    """The static part of the network behind the split point, hashable, so that it compiles once."""
+    """The static part of the network after the split point; hashable, so that it compiles once."""
 
     architecture: Architecture
     split: int
@@ -36,10 +36,10 @@ class Suffix:
     def losses(
         self, trained: dict, fixed: Mapping, batch: tuple[jax.Array, jax.Array]
     ) -> jax.Array:
-        """Cross-entropy [N] of features at the split point and labels, in nats."""
+        """Compute the cross-entropy [N] (nats) of features at the split point and labels."""
         params = combine(trained, fixed["params"])
         network = bind(
-            # Differentiated forward over reverse, which not every convolution can be.
+            # A method that supports forward-over-reverse differentiation, unlike some convolutions.
             definition(self.architecture, dtype=jnp.dtype(jnp.float64), method="dot"),
             params,
             fixed["batch_stats"],
@@ -52,7 +52,7 @@ class Suffix:
 def _product(
     suffix: Suffix, trained: dict, fixed: Mapping, batches: tuple, direction: dict
 ) -> dict:
-    """The mean loss's Hessian times `direction`, forward over reverse, batch after batch."""
+    """Multiply the mean loss's Hessian by `direction`, forward over reverse, batch by batch."""
 
     def mean(trained: dict, batch: tuple) -> jax.Array:
         return suffix.losses(trained, fixed, batch[:2]) @ batch[2]
@@ -72,8 +72,10 @@ def _product(
 def _slopes(
     suffix: Suffix, trained: dict, fixed: Mapping, batches: tuple, direction: dict
 ) -> jax.Array:
-    """How each example's loss changes along `direction`, [batches, N]: one forward pass of dual
-    numbers gives the products of all gradients with it, and forms none of them."""
+    """Compute the derivative of each example's loss along `direction`, [batches, N].
+
+    A forward-mode pass yields the products of all gradients with it without forming any gradient.
+    """
 
     def along(batch: tuple) -> jax.Array:
         def losses(trained: dict) -> jax.Array:
@@ -85,7 +87,7 @@ def _slopes(
 
 
 class TrainablePart:
-    """The parameters behind a split point, as a point at which losses are differentiated."""
+    """The parameters after a split point, as the point at which losses are differentiated."""
 
     def __init__(self, network: Network, blocks: int | None, batch_size: int = 64):
         arch = network.architecture
@@ -95,13 +97,16 @@ class TrainablePart:
                 lambda leaf: jnp.asarray(leaf, jnp.float64), (network.params, network.batch_stats)
             )
             self._trained, frozen = partition(params, mask(arch, params, blocks))
-            # Only what the suffix reads would matter; the rest costs nothing in a jitted program.
+            # The suffix reads only part of these; the rest costs nothing in a jitted program.
             self._fixed = {"params": frozen, "batch_stats": batch_stats}
             flat, self._unflatten = ravel_pytree(self._trained)
         self.num_parameters = flat.size
 
     def batches(self, features: np.ndarray, labels: np.ndarray) -> tuple[jax.Array, ...]:
-        """Features at the split point, labels, weights [batches, batch, ...]; filling weighs 0."""
+        """Divide features at the split point and labels into batches, with weights.
+
+        Each result has shape [batches, batch, ...]; padding has weight 0.
+        """
         number, size = len(labels), min(self.batch_size, len(labels))
         rows, _, counted = padded_rows(number, number + -number % size)
         inside = counted.astype(np.float64)
@@ -110,7 +115,7 @@ class TrainablePart:
             return tuple(jnp.asarray(part.reshape(-1, size, *part.shape[1:])) for part in whole)
 
     def product(self, batches: tuple[jax.Array, ...], direction: jax.Array) -> jax.Array:
-        """The mean loss's Hessian times a vector [P]."""
+        """Multiply the mean loss's Hessian by a vector [P]."""
         with jax.enable_x64(True):
             given = self._unflatten(direction)
             found = _product(self.suffix, self._trained, self._fixed, batches, given)
@@ -124,9 +129,9 @@ class TrainablePart:
         seed: int = 0,
         progress: Progress = lambda done: None,
     ) -> LowRank:
-        """The Hessian's largest eigenpairs, by Arnoldi from a random vector drawn by `seed`.
+        """Compute the Hessian's largest eigenpairs by Arnoldi, from a random vector.
 
-        Raises UserError where memory is too small for the vectors.
+        `seed` determines the vector. Raises UserError if memory is too small for the vectors.
         """
         needed, free = 2 * 8 * steps * self.num_parameters, resources.host_free()
         if needed > free:
@@ -144,7 +149,7 @@ class TrainablePart:
         vectors: np.ndarray,
         progress: Progress = lambda done: None,
     ) -> np.ndarray:
-        """The products [N, R] of every example's gradient with each of the vectors [R, P]."""
+        """Compute the products [N, R] of every example's gradient with each vector of [R, P]."""
         number, columns = int(np.asarray(batches[2]).sum()), []
         with jax.enable_x64(True):
             for vector in vectors:

@@ -1,7 +1,7 @@
-"""Conjugate gradients for heads whose Hessian cannot be formed: 100 classes, or 1,000.
+"""Conjugate gradients for heads whose Hessian is too large to form, with 100 or 1,000 classes.
 
-A product with H costs two products with the inputs: for directions V [D, M, C], M of them at
-once, z = X V are changes of logits, y = A_i z of the errors, and X^T y / N is the result.
+A product with H costs two products with the inputs: for M directions V [D, M, C] at once, z = X V
+are changes of logits, y = A_i z those of the errors, and X^T y / N is the result.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from rtl_jax.influence_functions.precondition import Classwise, Kronecker, preco
 
 
 class _System(NamedTuple):
-    """On the device: the curvature, the damping, and what the residuals are divided by."""
+    """The system on the device: curvature, damping and preconditioner."""
 
     curvature: Curvature
     damping: jax.Array
@@ -28,7 +28,7 @@ class _System(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class ConjugateGradient:
-    """Iterative solutions with the damped Hessian, many right-hand sides at once.
+    """Iterative solutions with the damped Hessian for many right-hand sides in parallel.
 
     Attributes:
       residual: the largest relative residual so far.
@@ -54,11 +54,11 @@ class ConjugateGradient:
         chunk: int | None = None,
         preconditioner: Classwise | Kronecker | None = None,
     ) -> "ConjugateGradient":
-        """Prepare H + damping I; `tolerance` is of each relative residual.
+        """Prepare H + damping I; `tolerance` applies to each relative residual.
 
-        `chunk` examples are solved at once, by default as many as take about 1 GiB; the
-        preconditioner is by default the best that memory has room for. Raises UserError without
-        a positive damping.
+        `chunk` examples are solved in parallel, by default as many as fit in about 1 GiB. The
+        default preconditioner is the best that fits in memory. Raises UserError unless the damping
+        is positive.
         """
         if damping <= 0:
             raise UserError(
@@ -77,7 +77,7 @@ class ConjugateGradient:
 
     @property
     def record(self) -> dict[str, Any]:
-        """How exact the solutions are, and what that took."""
+        """The accuracy of the solutions and the iterations they took."""
         return {
             "relative_residual": self.residual,
             "iterations": self.iterations,
@@ -85,9 +85,9 @@ class ConjugateGradient:
         }
 
     def solve(self, examples: Examples) -> np.ndarray:
-        """The solutions [N, C, D] for the gradients of `examples`.
+        """Return the solutions [N, C, D] for the gradients of `examples`.
 
-        Raises UserError where one does not reach the tolerance.
+        Raises UserError if a solution does not reach the tolerance.
         """
         with jax.enable_x64(True):
             arrays = jnp.asarray(examples.inputs), jnp.asarray(examples.errors)
@@ -107,7 +107,7 @@ class ConjugateGradient:
 
 
 def hessian_product(system: _System, directions: jax.Array) -> jax.Array:
-    """(H + damping I) V for V [D, M, C]."""
+    """Compute (H + damping I) V for V [D, M, C]."""
     inputs, diagonal, factor, sign = system.curvature
     changes = jnp.tensordot(inputs, directions, 1)  # [N, M, C]
     along = (factor[:, None, :] * changes).sum(-1, keepdims=True)
@@ -128,14 +128,17 @@ class _State(NamedTuple):
 def _solve(
     system: _System, inputs: jax.Array, errors: jax.Array, tolerance: float, max_iterations: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Solutions [D, M, C] for the gradients of M examples, true residuals [M], iterations."""
+    """Solve for the gradients of M examples.
+
+    Returns the solutions [D, M, C], the true relative residuals [M] and the number of iterations.
+    """
     right = inputs.T[:, :, None] * errors[None, :, :]
     norms = _norm(right)
-    # An example that is fitted to the last digit has no gradient, and no influence.
+    # An example that is fitted to the last digit has zero gradient, and so no influence.
     limits = jnp.where(norms > 0, tolerance * norms, jnp.inf)
 
     def unfinished(state: _State) -> jax.Array:
-        # A tenth of the tolerance, for rounding to part the recursion from the true residual.
+        # A tenth of the tolerance, since rounding separates the recursive from the true residual.
         some = (_norm(state.residual) > 0.1 * limits).any()
         return some & (state.iteration < max_iterations)
 

@@ -1,13 +1,13 @@
-"""What stands in for the Hessian: a matrix of class space for each example.
+"""Approximations of the Hessian, given by a class-space matrix for each example.
 
 With one [C, C] matrix A_i per example, the head's matrix is
 
     H = 1/N sum_i A_i (x) x~_i x~_i^T + l2 I.
 
-A_i = diag(p_i) - p_i p_i^T makes it the Hessian of the mean loss and, at any parameters, the
-expected Fisher information too; A_i = e_i e_i^T makes it the empirical Fisher, in which the
-label that was given takes the place of those that the model expects (Kunstner et al., 2019, on
-how far the two lie apart). Both are a diagonal and one outer product.
+A_i = diag(p_i) - p_i p_i^T yields the Hessian of the mean loss and, at any parameters, also the
+expected Fisher information. A_i = e_i e_i^T yields the empirical Fisher, which uses the given
+label instead of labels drawn from the model (Kunstner et al., 2019, discuss how much the two
+differ). Both are a diagonal matrix plus or minus one outer product.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from rtl_jax.influence_functions.head import Examples
 
 
 class Curvature(NamedTuple):
-    """A_i = diag(diagonal_i) + sign * factor_i factor_i^T, and the inputs it goes with.
+    """A_i = diag(diagonal_i) + sign * factor_i factor_i^T, and the corresponding inputs.
 
     inputs: [N, D]; diagonal and factor: [N, C]; sign: 1 or -1.
     """
@@ -30,24 +30,24 @@ class Curvature(NamedTuple):
 
     @property
     def num_classes(self) -> int:
-        """C."""
+        """C, the number of classes."""
         return self.factor.shape[1]
 
     def mean(self) -> np.ndarray:
-        """The mean A_i, [C, C]."""
+        """Compute the mean A_i, [C, C]."""
         outer = self.factor.T @ self.factor
         return np.diag(self.diagonal.mean(0)) + self.sign * outer / len(self.inputs)
 
     def traces(self) -> np.ndarray:
-        """The trace of every A_i, [N]."""
+        """Compute the trace of every A_i, [N]."""
         return self.diagonal.sum(1) + self.sign * (self.factor**2).sum(1)
 
     def assemble(self, basis: np.ndarray | None = None, l2: float = 0.0) -> np.ndarray:
-        """H [KD, KD], in an orthonormal basis [C, K] of class space or, by default, in C itself.
+        """Compute H [KD, KD] in an orthonormal basis [C, K] of class space, by default all of it.
 
-        Made by pairs of basis vectors, as products X^T diag(w) X: no autodiff, and no other
-        array of H's size. Only the lower triangle is computed; the upper is its mirror image.
-        Fortran order, as LAPACK wants it to work in place.
+        H is assembled for pairs of basis vectors, from products X^T diag(w) X, without autodiff and
+        without another array of H's size. Only the lower triangle is computed, and mirrored to the
+        upper one. Fortran order lets LAPACK work in place.
         """
         basis = np.eye(self.num_classes) if basis is None else basis
         (number, inputs), vectors = self.inputs.shape, basis.shape[1]
@@ -61,7 +61,7 @@ class Curvature(NamedTuple):
                 weights += self.sign * factor[:, a] * factor[:, b]
                 block = (self.inputs * (weights / number)[:, None]).T @ self.inputs
                 result[rows, columns] = block
-                if a != b:  # the block is symmetric itself, so it is its own mirror image
+                if a != b:  # the block is symmetric, so it is its own mirror image
                     result[columns, rows] = block
         result[np.diag_indices_from(result)] += l2
         return result

@@ -1,7 +1,7 @@
-"""The worth of each training image for the predictions on held-out ones, on features.
+"""Values of training images for the predictions on held-out images, from features.
 
-n training images and T held-out ones, with features [n, d] and [T, d] and int labels of C classes;
-all in float64. A value is positive where the image helps.
+n training images and T held-out images, with features [n, d] and [T, d] and int labels of C
+classes; all in float64. A value is positive if the image helps.
 """
 
 from typing import Literal, NamedTuple
@@ -22,16 +22,17 @@ def knn_shapley(
 ) -> np.ndarray:
     """Compute Shapley values [n] of training images for a k-nearest-neighbour classifier.
 
-    The utility of a subset is the number of hits among its k images nearest to a held-out one (all,
-    where it has fewer), over k, averaged over the held-out images. With the training images sorted
-    from the nearest, 1, to the farthest, n, the values are exactly (Jia et al., 2019, theorem 1)
+    The utility of a subset is the number of correct labels among its k images nearest to a held-out
+    image (all of them, if it has fewer), divided by k and averaged over held-out images. With the
+    training images sorted from the nearest, 1, to the farthest, n, the values are exactly (Jia et
+    al., 2019, theorem 1)
 
         s_n = hit_n / n,    s_i = s_(i+1) + (hit_i - hit_(i+1)) / k * min(k, i) / i,
 
-    averaged over the held-out images. They add up to the utility of all training images.
+    averaged over the held-out images. They sum to the utility of all training images.
 
     Raises:
-      UserError: the arrays do not fit, or k is not from 1 to n.
+      UserError: if the arrays do not match, or k is outside 1 .. n.
 
     Example:
         >>> import numpy as np
@@ -43,7 +44,7 @@ def knn_shapley(
     number = len(labels)
     require(1 <= k <= number, "knn_shapley: k", f"a number from 1 to {number}", k)
     total, ranks = np.zeros(number), np.arange(1, number)
-    # Held-out images in chunks, for their distances to take no more than 64 MiB or so.
+    # Held-out images in chunks, so that their distances take at most about 64 MiB.
     size = max(1, 2**23 // number)
     for start in range(0, len(test_labels), size):
         rows = slice(start, start + size)
@@ -66,20 +67,20 @@ def ridge_values(
 ) -> np.ndarray:
     """Compute leave-one-out values [n] of training images for a ridge head.
 
-    Each is by how much the squared error of the one-hot scores, summed over classes and averaged
-    over the held-out images, would rise if the head (with a bias that is not penalised, see
-    `rtl_jax.train.heads.ridge`) were fitted again without the image. With one factorisation of
-    H = X~^T X~ + l2 I, the fit without image i is W - H^-1 x~_i r_i^T / (1 - x~_i^T H^-1 x~_i),
-    where r_i is the residual of the whole fit: exact, for all images at once.
+    A value is the increase of the squared error of the one-hot scores, summed over classes and
+    averaged over held-out images, if the head (with an unpenalised bias, see
+    `rtl_jax.train.heads.ridge`) is refitted without the image. With one factorisation of H = X~^T
+    X~ + l2 I, the fit without image i is W - H^-1 x~_i r_i^T / (1 - x~_i^T H^-1 x~_i), where r_i is
+    the residual of the full fit. This is exact, and computed for all images at once.
 
     Raises:
-      UserError: the arrays do not fit, or l2 is not positive.
+      UserError: if the arrays do not match, or l2 is not positive.
     """
     _check(features, labels, test_features, test_labels)
     require(0 < l2 < np.inf, "ridge_values: l2", "a positive number", l2)
     classes = 1 + int(max(np.max(labels), np.max(test_labels)))
     targets, wanted = np.eye(classes)[labels], np.eye(classes)[test_labels]
-    # Centring keeps the numbers small; the last column is the bias, which is not penalised.
+    # Centring keeps the numbers small; the last column is the unpenalised bias.
     mean = np.mean(features, 0, dtype=np.float64)
     inputs, tested = (
         np.concatenate([one - mean, np.ones((len(one), 1))], 1)

@@ -1,11 +1,11 @@
-"""A softmax head and the examples it is asked about: plain arrays, float64.
+"""A softmax head and the examples on which it is evaluated: plain arrays, float64.
 
-Dimensions, throughout this package: N examples (n training, T test images), d features,
-D inputs of the head (the features and, where it has a bias, a 1), C classes, K the vectors of
-a basis of class space. The loss is cross-entropy, z = W x~ its logits [C], and parameters are
-ordered class by class: the one of class c and input j is number c * D + j. An example's gradient
-is then the outer product of two short vectors, e (x) x~ with e = softmax(z) - onehot(label),
-so N of them are kept as N x (C + D) numbers and never as N x CD.
+Dimensions, throughout this package: N examples (n training, T test images), d features, D inputs of
+the head (the features and, if it has a bias, a 1), C classes, K the vectors of a basis of class
+space. The loss is cross-entropy, z = W x~ are its logits [C], and parameters are ordered by class:
+that of class c and input j has index c * D + j. An example's gradient is then the outer product of
+two short vectors, e (x) x~ with e = softmax(z) - onehot(label), so N gradients are stored as
+N x (C + D) numbers and never as N x CD.
 """
 
 import dataclasses
@@ -18,11 +18,11 @@ from rtl_jax.errors import UserError
 
 
 class Examples(NamedTuple):
-    """What gradients and Hessians of a head are made of, float64.
+    """The components of a head's gradients and Hessians, float64.
 
     Attributes:
       inputs: [N, D], the features, and a 1 for the bias.
-      probabilities: [N, C], of the softmax.
+      probabilities: [N, C], softmax outputs.
       errors: [N, C], the gradient with respect to the logits; each row sums to 0.
       losses: [N], nats.
       labels: int [N].
@@ -91,14 +91,14 @@ class Head:
 
     @property
     def weights(self) -> np.ndarray:
-        """W [C, D] float64, the bias as its last column."""
+        """W [C, D] float64, with the bias as its last column."""
         kernel = np.asarray(self.kernel, np.float64).T
         if self.bias is None:
             return kernel
         return np.concatenate([kernel, np.asarray(self.bias, np.float64)[:, None]], axis=1)
 
     def examples(self, features: np.ndarray, labels: np.ndarray) -> Examples:
-        """Return features [N, d] and int labels [N] as `Examples` of this head.
+        """Return the `Examples` of this head for features [N, d] and int labels [N].
 
         Raises:
           UserError: other shapes, labels outside 0 .. C - 1, or values that are not finite.
@@ -125,7 +125,7 @@ class Head:
         return Examples(inputs, probabilities, errors, losses, labels)
 
     def inputs(self, features: np.ndarray) -> np.ndarray:
-        """[N, D] float64: the features [N, d] and, if there is a bias, a 1 behind them."""
+        """Return [N, D] float64: the features [N, d], followed by a 1 if there is a bias."""
         expected = np.shape(self.kernel)[0]
         if np.ndim(features) != 2 or np.shape(features)[1] != expected or not len(features):
             raise UserError(
@@ -139,7 +139,7 @@ class Head:
 
 
 def require_finite(what: str, values: np.ndarray) -> None:
-    """Raise UserError unless every value is a finite number."""
+    """Raise UserError unless all values are finite."""
     if not np.isfinite(values).all():
         raise UserError(
             f"{what}: expected finite numbers, received some that are not: has training diverged?"
@@ -147,10 +147,10 @@ def require_finite(what: str, values: np.ndarray) -> None:
 
 
 def contrasts(num_classes: int) -> np.ndarray:
-    """An orthonormal basis [C, C - 1] of the class vectors that sum to 0 (Helmert's).
+    """Return an orthonormal basis [C, C - 1] of the class vectors that sum to 0 (Helmert's).
 
-    A softmax's errors lie in it, so gradients and Hessian do, and (C - 1) / C of the dimensions
-    hold them all.
+    A softmax's errors lie in its span, so it represents gradients and Hessian with (C - 1) / C of
+    the dimensions.
     """
     from scipy.linalg import helmert
 

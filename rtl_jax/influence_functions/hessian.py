@@ -1,4 +1,4 @@
-"""The head's Hessian by autodiff, as the paper made it; `curvature` has the closed form."""
+"""The head's Hessian by autodiff, as in the paper; `curvature` has the closed form."""
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,10 @@ from rtl_jax.runtime import devices
 
 
 def autodiff_bytes(num_parameters: int) -> int:
-    """What `autodiff_hessian` takes at most, in bytes.
+    """Return the peak memory of `autodiff_hessian`, in bytes.
 
     Each device holds the sum, one batch's Hessian and its tangents, and the sum over devices; the
-    host a copy.
+    host holds a copy.
     """
     return 8 * num_parameters**2 * (4 * jax.local_device_count() + 1)
 
@@ -28,14 +28,14 @@ def autodiff_hessian(
     batch_size: int = 5,
     memory_gib: int | None = None,
 ) -> np.ndarray:
-    """The Hessian [CD, CD] of mean cross-entropy + l2/2 |W|^2 by `jax.hessian`, float64.
+    """Compute the Hessian [CD, CD] of mean cross-entropy + l2/2 |W|^2 by `jax.hessian`, float64.
 
-    Batches of `batch_size` go to the local devices (`jax.pmap`), their Hessians are summed there
-    and then over the devices. The paper sums the Hessians of batch means (A.9), which is
-    N / batch_size times this one where batches are full: it divides every score by the same
-    number.
+    Batches of `batch_size` are distributed to the local devices (`jax.pmap`), and their Hessians
+    are summed on each device and then over devices. The paper sums the Hessians of batch means
+    (A.9), which is N / batch_size times this result for full batches, so that every score is
+    divided by that number.
 
-    Raises UserError where memory is too small.
+    Raises UserError if memory is too small.
     """
     require_memory(examples.num_parameters, autodiff_bytes(examples.num_parameters), memory_gib)
     with jax.enable_x64(True):
@@ -47,7 +47,7 @@ def autodiff_hessian(
 
 
 def _sum_of_hessians(weights: jax.Array, batches: tuple[jax.Array, ...]) -> jax.Array:
-    """The sum of the batches' Hessians, [CD, CD]; each array of `batches` is [M, batch, ...]."""
+    """Sum the batches' Hessians, [CD, CD]; each array of `batches` is [M, batch, ...]."""
     shape, flat = weights.shape, weights.reshape(-1)
 
     def loss(flat: jax.Array, inputs: jax.Array, labels: jax.Array, inside: jax.Array) -> jax.Array:
@@ -62,9 +62,9 @@ def _sum_of_hessians(weights: jax.Array, batches: tuple[jax.Array, ...]) -> jax.
 
 
 def _shards(examples: Examples, batch_size: int, num_devices: int) -> tuple[np.ndarray, ...]:
-    """Inputs, labels and whether a row counts, each [devices, M, batch, ...].
+    """Return inputs, labels and whether a row counts, each [devices, M, batch, ...].
 
-    The last batches are filled up with rows that do not count.
+    The last batches are padded with rows that do not count.
     """
     number = examples.num_examples
     batches = -(-number // (batch_size * num_devices))

@@ -1,13 +1,13 @@
-"""Memory for a Hessian, asked for before it is taken."""
+"""Check of the memory for a Hessian before it is allocated."""
 
 from rtl_jax.errors import UserError
 from rtl_jax.runtime.resources import host_free
 
 
 def require_memory(num_parameters: int, needed: int, limit_gib: int | None = None) -> None:
-    """Raise UserError, naming the way without a Hessian, if `needed` bytes are too many.
+    """Raise UserError, suggesting the solver without a Hessian, if `needed` bytes exceed the limit.
 
-    The limit is `influence.memory_gib` or, with None, what the machine has free.
+    The limit is `influence.memory_gib` or, if None, the machine's free memory.
     """
     limit = host_free() if limit_gib is None else limit_gib * 2**30
     if needed > limit:

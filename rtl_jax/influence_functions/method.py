@@ -1,4 +1,4 @@
-"""From the names of a method to a solver that is prepared with the training examples."""
+"""From the name of a method to a solver prepared with the training examples."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from rtl_jax.influence_functions.head import Examples, Head
 from rtl_jax.influence_functions.hessian import autodiff_hessian
 from rtl_jax.influence_functions.solve import Cholesky, Cutoff, PseudoInverse, Solver
 
-# Called with a curvature and the settings of `solver_for` that are the solver's own.
+# Called with a curvature and the settings of `solver_for` that apply to the solver.
 SOLVERS: Mapping[str, Callable[..., Solver]] = {
     "cholesky": lambda curvature, damping, memory_gib, **_: Cholesky.of(
         curvature, damping, memory_gib=memory_gib
@@ -45,16 +45,16 @@ def solver_for(
     Args:
       head: the last layer, at whose weights the loss is expanded.
       train: its training examples.
-      solver: 'cholesky'; 'pseudo_inverse', which takes `cutoff` instead of damping; or
+      solver: 'cholesky'; 'pseudo_inverse', which uses `cutoff` instead of damping; or
         'conjugate_gradient', which iterates to `tolerance`.
       curvature: 'hessian', which is also the expected Fisher, or 'empirical_fisher'.
       hessian: 'closed_form', or 'autodiff' in batches of `batch_size`, as in the paper.
       damping: added to the Hessian of the mean loss.
-      cutoff: smaller singular values are dropped by 'pseudo_inverse'.
+      cutoff: 'pseudo_inverse' drops smaller singular values.
       cutoff_kind: 'absolute', or 'relative' to the largest singular value.
-      tolerance: relative residual of conjugate gradients.
-      batch_size: of 'autodiff'.
-      memory_gib: what a Hessian and its solver may take; None: what is free.
+      tolerance: the relative residual at which conjugate gradients stop.
+      batch_size: the batch size of 'autodiff'.
+      memory_gib: the memory limit for a Hessian and its solver; None: the free memory.
 
     Returns:
       A solver, for `influence_scores`, `score` and `self_influence`.

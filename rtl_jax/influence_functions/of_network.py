@@ -1,4 +1,4 @@
-"""The head of a network, as influence functions want it: at an optimum of the cross-entropy."""
+"""The head of a network as influence functions require it: at an optimum of the cross-entropy."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,11 +11,11 @@ DAMPING = 1e-3
 
 
 def head_of(network: Network) -> Head:
-    """The last layer of a network.
+    """Return the last layer of a network.
 
-    Raises UserError where it was solved for by ridge regression and trained no further: influence
-    expands the cross-entropy, of which that is no optimum. (What leaving an image out does to a
-    ridge head is known exactly: `train.heads.ridge.leave_one_out`.)
+    Raises UserError if it is a ridge head without further training: influence functions expand the
+    cross-entropy, of which it is no optimum. (The effect of leaving an image out of a ridge head is
+    known exactly: `train.heads.ridge.leave_one_out`.)
     """
     if _solved(network).get("method") == "ridge":
         raise UserError(
@@ -27,14 +27,14 @@ def head_of(network: Network) -> Head:
 
 
 def damping_of(network: Network) -> float:
-    """What makes the mean loss's Hessian that of what a network's head minimises.
+    """Return the damping that turns the mean loss's Hessian into that of the head's objective.
 
-    The penalty of a head solved for by logistic regression; of any other the usual 0.001.
+    This is the penalty for a fitted logistic head, and the usual 0.001 for any other.
     """
     return _solved(network).get("l2", DAMPING)
 
 
 def _solved(network: Network) -> Mapping[str, Any]:
-    """How a head was fitted that was not trained afterwards; empty: it was."""
+    """Return how a head was fitted, or nothing if it was trained afterwards."""
     fitted = network.provenance.get("head_fit") or {}
     return fitted if fitted.get("epochs") == 0 else {}

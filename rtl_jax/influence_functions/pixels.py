@@ -1,19 +1,19 @@
-"""What the pixels of a training image do to the loss of a test image, through retraining the head.
+"""Influence of a training image's pixels on the loss of a test image, through retraining the head.
 
 Koh and Liang (2017), section 2.2, and the paper's appendix A.12. With the score of a training
 image x with label y on a test image,
 
     s(x) = g_test^T H^-1 g(x),    g(x) = e (x) x~,    e = softmax(W x~) - onehot(y),
 
-where x~ are the head's inputs, retraining after x has become x' moves the loss of the test image by
-about (s(x) - s(x')) / n. For a small change that is I_pert,loss . (x' - x) / n, exactly so in the
-limit. For a large one it is an estimate with H as it was: an image whose features have left those
-of all others changes H too, and the estimate is then far too large.
+where x~ are the head's inputs, replacing x by x' and retraining changes the loss of the test image
+by about (s(x) - s(x')) / n. In the limit of small changes this is I_pert,loss . (x' - x) / n. For
+large changes it is an estimate with the original H: an image whose features move far from all
+others changes H too, and the estimate is then far too large.
 
     I_pert,loss^T = -g_test^T H^-1 grad_x grad_theta L(z) = -grad_x s.
 
-s is one number per image, so its gradient is one backward pass through the network, whose weights
-stay as they are; grad_x grad_theta L, parameters by pixels, is never formed.
+s is one number per image, so its gradient is one backward pass through the network, with constant
+weights; grad_x grad_theta L, parameters by pixels, is never formed.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from rtl_jax.influence_functions.head import Examples, Head, require_finite
 from rtl_jax.influence_functions.solve import Solver
 from rtl_jax.runtime import devices
 
-# Pixels in [0, 1] along I_pert,loss; its iterate of the highest test loss.
+# Ascends I_pert,loss for pixels in [0, 1] and keeps the iterate of the highest test loss.
 SEARCH = PGD("l2", steps=10, keep="loss")
 
 
@@ -42,8 +42,8 @@ class Perturbed(NamedTuple):
 
     Attributes:
       images: [N, H, W, C] in [0, 1].
-      changes: float64 [N], by how much retraining the head on each in place of its original is
-        predicted to raise the loss of its test image, (s(x) - s(x')) / n (nats).
+      changes: float64 [N], the predicted increase of the test image's loss if the head is retrained
+        with each image in place of its original, (s(x) - s(x')) / n (nats).
     """
 
     images: np.ndarray
@@ -55,14 +55,14 @@ class PixelInfluence:
     """Influence of the pixels of training images, for N pairs of a training and a test image.
 
     Images are float [N, H, W, C] in [0, 1], as `features_fn` takes them; `test` has N examples, the
-    test image of each pair. The precision is that of the images: with float64 and `jax.enable_x64`
-    it is that of the head's, too.
+    test image of each pair. Computations have the precision of the images: float64 with
+    `jax.enable_x64` matches that of the head.
 
     Attributes:
-      features_fn: from images to the inputs of the head, [N, d], each image independently: such as
-        `Network.features_fn()`.
-      head: at an optimum of the mean cross-entropy, its penalty included.
-      solver: of that Hessian, as `solver_for` returns it.
+      features_fn: maps images to the inputs of the head, [N, d], each image independently; for
+        example `Network.features_fn()`.
+      head: at an optimum of the mean cross-entropy, including its penalty.
+      solver: for that Hessian, from `solver_for`.
       num_train: n, the number of training images.
       batch_size: pairs per program.
 
@@ -88,8 +88,8 @@ class PixelInfluence:
     def gradients(self, images: np.ndarray, labels: np.ndarray, test: Examples) -> np.ndarray:
         """Compute I_pert,loss, [N, H, W, C]; see this module.
 
-        Its inner product with a small change of the training image, over n, is the change of the
-        test image's loss after retraining.
+        Its inner product with a small change of the training image, divided by n, is the change of
+        the test image's loss after retraining.
 
         Raises:
           UserError: images, labels and test do not match, or gradients are not finite.
@@ -111,18 +111,18 @@ class PixelInfluence:
         *,
         seed: int = 0,
     ) -> Perturbed:
-        """Change training images within a ball so that the losses of their test images rise most.
+        """Change training images within a ball to raise the losses of their test images most.
 
-        delta <- P(delta + step(I_pert,loss(x + delta))), as in A.12. `PGD("l2", steps=1)` is the
-        normalised gradient of length eps, and `PGD("linf", ...)` takes its sign.
+        delta <- P(delta + step(I_pert,loss(x + delta))), as in A.12. `PGD("l2", steps=1)` takes the
+        normalised gradient of length eps, and `PGD("linf", ...)` its sign.
 
         Args:
           images: as for `gradients`.
           labels: as for `gradients`.
           test: as for `gradients`.
           eps: the radius, for pixels in [0, 1].
-          search: the ball and the steps in it, a `PGD` or what derives from it.
-          seed: of random starts.
+          search: the ball and the steps in it, a `PGD` or a subclass.
+          seed: the seed of random starts.
 
         Returns:
           The images found and the predicted changes of the losses.
@@ -144,7 +144,7 @@ class PixelInfluence:
         return Perturbed(np.concatenate(parts), np.concatenate(changes))
 
     def _scores(self, pairs: "_Pairs", images: jax.Array) -> np.ndarray:
-        """s of each image, [N], in float64 from the features on."""
+        """Compute s of each image, [N], in float64 from the features on."""
         features = np.asarray(_features(pairs, images))
         seen = self.head.examples(features, np.asarray(pairs.labels))
         solved = np.asarray(pairs.solved, np.float64)
@@ -153,7 +153,7 @@ class PixelInfluence:
     def _batches(
         self, images: np.ndarray, labels: np.ndarray, test: Examples
     ) -> Iterator[tuple[np.ndarray, int, "_Pairs"]]:
-        """Rows, how many of them count, and what the program takes beside the images at them."""
+        """Yield rows, the number of them that are not padding, and the program's arguments."""
         shape, dtype, numbers = np.shape(images), images.dtype, (len(labels), test.num_examples)
         if len(shape) != 4 or not np.issubdtype(dtype, np.floating) or {*numbers} != {shape[0]}:
             raise UserError(
@@ -178,7 +178,7 @@ class _Pairs(NamedTuple):
     labels: jax.Array
 
     def scores(self, images: jax.Array) -> jax.Array:
-        """s of each training image, [N]."""
+        """Compute s of each training image, [N]."""
         features = self.features_fn(images)
         bias = self.weights.shape[1] - features.shape[1]
         inputs = jnp.concatenate([features, jnp.ones((len(features), bias), features.dtype)], 1)
@@ -203,7 +203,7 @@ def _features(pairs: _Pairs, images: jax.Array) -> jax.Array:
 def _search(
     search: PGD, pairs: _Pairs, images: jax.Array, eps: jax.Array, keys: jax.Array
 ) -> jax.Array:
-    """The images found. A single logit for each, which the loss 'logit' takes the negative of."""
+    """Return the images found. `scores` is a single logit, whose negative is the loss 'logit'."""
     nothing = jnp.zeros_like(pairs.labels)
     problem = Problem(
         lambda x: pairs.scores(x)[:, None], images, nothing, jnp.full(len(images), eps), keys

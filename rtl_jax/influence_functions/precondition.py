@@ -1,7 +1,7 @@
-"""What conjugate gradients divide by: approximations of H + damping I that are easily inverted.
+"""Preconditioners for conjugate gradients: easily inverted approximations of H + damping I.
 
-Each is a symmetric positive definite map of residuals [D, M, C] whose classes sum to zero, as
-those of softmax gradients do, to others of that kind.
+Each is a symmetric positive definite map on residuals [D, M, C] whose classes sum to zero, as
+those of softmax gradients do.
 """
 
 from typing import NamedTuple
@@ -14,28 +14,26 @@ from scipy import linalg
 from rtl_jax.influence_functions.curvature import Curvature
 from rtl_jax.runtime.resources import device_free, host_free
 
-# Inverted blocks take at most this share of free memory: the right-hand sides need room too.
+# The maximum share of free memory for inverted blocks; the right-hand sides need room too.
 _SHARE = 0.4
 
 
 class Classwise(NamedTuple):
-    """The diagonal blocks of H + damping I, one for each class, inverted: exact but for what
-    couples classes.
+    """The inverted diagonal blocks of H + damping I, one per class; ignores coupling of classes.
 
-    inverses: float32 [C, D, D]. What a preconditioner lacks in precision costs iterations, not
-    accuracy.
+    inverses: float32 [C, D, D]. Lower precision of a preconditioner costs iterations, not accuracy.
     """
 
     inverses: jax.Array
 
     @classmethod
     def of(cls, curvature: Curvature, damping: float) -> "Classwise":
-        """Invert the block of every class: O(C D^2 (N + D)) once."""
+        """Invert the block of every class, in O(C D^2 (N + D))."""
         classes, (number, inputs) = curvature.num_classes, curvature.inputs.shape
         weights = curvature.diagonal + curvature.sign * curvature.factor**2
         inverses = np.empty((classes, inputs, inputs), np.float32)
         for index in range(classes):
-            # One matrix times itself: half of the work of any product.
+            # A product of a matrix with itself takes half the work of any other.
             root = curvature.inputs * np.sqrt(np.maximum(weights[:, index], 0) / number)[:, None]
             block = root.T @ root
             block[np.diag_indices(inputs)] += damping
@@ -46,17 +44,18 @@ class Classwise(NamedTuple):
         return cls(jnp.asarray(inverses))
 
     def apply(self, residuals: jax.Array) -> jax.Array:
-        """Block by block, then back to classes that sum to zero."""
+        """Apply each class's block, then project onto classes that sum to zero."""
         narrow = residuals.astype(jnp.float32)
         found = jnp.einsum("cde,emc->dmc", self.inverses, narrow).astype(residuals.dtype)
         return found - found.mean(-1, keepdims=True)
 
 
 class Kronecker(NamedTuple):
-    """(mean A) (x) (mean x~ x~^T, weighed by the A's) + damping I, exact if all A_i were alike.
+    """(mean A) (x) (mean x~ x~^T, weighted by the A_i) + damping I, exact if all A_i are equal.
 
-    rotation [D, D] and spread [D]: eigenvectors and eigenvalues of the inputs' second moments,
-    each input weighed by its curvature; turn [C, C] and bend [C]: of the mean class matrix.
+    rotation [D, D] and spread [D]: eigenvectors and eigenvalues of the second moments of the
+    inputs, each weighted by its curvature; turn [C, C] and bend [C]: those of the mean class
+    matrix.
     """
 
     rotation: jax.Array
@@ -67,7 +66,7 @@ class Kronecker(NamedTuple):
 
     @classmethod
     def of(cls, curvature: Curvature, damping: float) -> "Kronecker":
-        """Two eigendecompositions, of [D, D] and [C, C]."""
+        """Compute two eigendecompositions, of [D, D] and [C, C]."""
         traces = curvature.traces()
         scale = max(traces.mean(), np.finfo(float).tiny)
         weights = traces / scale / len(traces)
@@ -78,7 +77,7 @@ class Kronecker(NamedTuple):
         return cls(*(jnp.asarray(array, jnp.float64) for array in arrays))
 
     def apply(self, residuals: jax.Array) -> jax.Array:
-        """Divide in the eigenvectors' basis."""
+        """Divide in the basis of eigenvectors."""
         rotated = jnp.tensordot(self.rotation.T, residuals, 1) @ self.turn
         rotated /= (self.spread[:, None] * self.bend + self.damping)[:, None, :]
         return jnp.tensordot(self.rotation, rotated, 1) @ self.turn.T
@@ -87,10 +86,12 @@ class Kronecker(NamedTuple):
 def preconditioner_for(
     curvature: Curvature, damping: float, free: int | None = None
 ) -> Classwise | Kronecker:
-    """Class by class where the blocks fit in `free` bytes of memory, which needs several times
-    fewer iterations; else by Kronecker factors. Made with float64 enabled."""
+    """Choose class blocks if they fit in `free` bytes of memory, else Kronecker factors.
+
+    Class blocks need several times fewer iterations. Call with float64 enabled.
+    """
     free = min(host_free(), device_free()) if free is None else free
-    # The inverses twice, for they are made on the host, and the work on one block.
+    # Twice the inverses, since they are made on the host, and the workspace for one block.
     needed = curvature.inputs.shape[1] ** 2 * (2 * 4 * curvature.num_classes + 4 * 8)
     kind = Classwise if needed < _SHARE * free else Kronecker
     return kind.of(curvature, damping)

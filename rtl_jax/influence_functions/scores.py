@@ -1,9 +1,9 @@
-"""Scores of training on test images: computed in chunks, straight to a memory-mapped array.
+"""Influence scores of training on test images, computed in chunks into a memory-mapped array.
 
 Sign: the score is g_test^T H^-1 g_train. Positive means that the training image lowers the test
 image's loss: removing it is predicted to raise that loss by score / n. Koh and Liang's
 I_up,loss, the effect of upweighting, and the paper's equation (9) are its negative; the paper's
-figures rank from the largest of what is here.
+figures rank by the largest scores in this sign.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from rtl_jax.runtime.progress import Progress
 CONVENTION = "g_test^T H^-1 g_train; positive: the training image lowers the test image's loss"
 FORMAT = "rtl_jax influence scores"
 
-# Scores [left, right] of two sets of examples; the work grows with the right one's number.
+# Scores [left, right] of two sets of examples; the cost grows with the size of the right one.
 Kernel = Callable[[Examples, Examples], np.ndarray]
 
 
@@ -95,11 +95,11 @@ def score(
 
     Args:
       directory: a local directory, complete or absent.
-      solver: as `solver_for` returns it.
+      solver: from `solver_for`.
       test: T examples to explain.
       train: n training examples.
-      record: what else, besides the examples, the scores depend on; part of the manifest.
-      progress: called with the number of examples done since the last call, of the smaller set.
+      record: what the scores depend on besides the examples; part of the manifest.
+      progress: called with the number of examples of the smaller set done since the last call.
 
     Returns:
       The scores, memory-mapped.
@@ -121,7 +121,7 @@ def score(
 
 
 def influence_scores(solver: Solver, test: Examples, train: Examples) -> np.ndarray:
-    """Compute the influence scores of all pairs in memory, float64 [T, n]; equal to `score`."""
+    """Compute the influence scores of all pairs in memory, float64 [T, n], equal to `score`."""
     block, axis = _blocks(solver, test, train)
     total = (test, train)[axis].num_examples
     return np.concatenate([block(rows) for rows in _chunks(total, solver.chunk)], axis)
@@ -130,7 +130,7 @@ def influence_scores(solver: Solver, test: Examples, train: Examples) -> np.ndar
 def _blocks(
     solver: Solver, test: Examples, train: Examples
 ) -> tuple[Callable[[slice], np.ndarray], int]:
-    """Scores of some examples of the smaller set with all of the other, and that set's axis."""
+    """Return a function that scores part of the smaller set against the other, and its axis."""
     kernel, by_train = influence_kernel(solver), train.num_examples <= test.num_examples
 
     def block(rows: slice) -> np.ndarray:
@@ -152,10 +152,10 @@ def write_scores(
 ) -> Scores:
     """Write scores [T, n] and a manifest to `directory`, which is complete or absent.
 
-    `block` computes those of some test images (axis 0) or training images (axis 1), `chunk` of
-    them at a time. Until all are done they are in a directory beside it, where a second call of
-    the same `identity` goes on. `record` is asked at the end for what the manifest shall say.
-    Raises UserError where the disk refuses.
+    `block` computes the scores of some test images (axis 0) or training images (axis 1), `chunk` of
+    them at a time. Until all are done, they are in a directory beside it, from which a second call
+    with the same `identity` resumes. `record` is called at the end for the content of the manifest.
+    Raises UserError if writing fails.
     """
     directory = local(directory)
     if directory.exists():
@@ -182,7 +182,7 @@ def write_scores(
 
 
 def read_scores(directory: epath.PathLike) -> Scores:
-    """Map the scores in a directory.
+    """Memory-map the scores in a directory.
 
     Raises:
       UserError: there are none, or they are damaged.
@@ -202,17 +202,16 @@ def read_scores(directory: epath.PathLike) -> Scores:
 
 
 def local(path: epath.PathLike) -> Path:
-    """`path`, on a disk of this machine. Raises UserError for another: it cannot be mapped."""
+    """Return a local `path`. Raises UserError for a remote one, which cannot be memory-mapped."""
     if "://" in str(path):
         raise UserError(f"scores are mapped into memory: expected a local directory, not {path}")
     return Path(path)
 
 
 def top_k(values: np.ndarray, k: int) -> np.ndarray:
-    """Return the k most influential training images of each test image, int64 [T, k], largest
-    first.
+    """Return the k most influential training images of each test image, int64 [T, k].
 
-    Of equal scores the earlier image comes first.
+    They are in descending order of score; of equal scores, the earlier image comes first.
 
     Example:
         >>> import numpy as np
@@ -227,7 +226,7 @@ def top_k(values: np.ndarray, k: int) -> np.ndarray:
 
 
 def _open_partial(partial: Path, identity: str, shape: tuple[int, int]) -> tuple[np.memmap, int]:
-    """The array that an interrupted call left, and how far it came; else a new one."""
+    """Open the array that an interrupted call left and its progress, or create a new one."""
     scores, progress = partial / "scores.npy", partial / "progress.json"
     if progress.exists():
         record = json.loads(progress.read_text())
@@ -239,7 +238,7 @@ def _open_partial(partial: Path, identity: str, shape: tuple[int, int]) -> tuple
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Whole or not at all, an older one replaced."""
+    """Write JSON atomically, replacing an older file."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(value, indent=2) + "\n")
     temporary.replace(path)

@@ -1,8 +1,8 @@
-"""(H + damping I) s = g for the head's gradients g, by forming H.
+"""Solvers of (H + damping I) s = g for the head's gradients g that form H.
 
-A solver's `solve` takes examples and gives their solutions [N, K, D] in a basis [C, K] of class
-space, `basis`; scores are inner products with other gradients there, see `scores`. All of them
-agree where they apply; `conjugate` has the one that forms nothing.
+A solver's `solve` takes examples and returns their solutions [N, K, D] in a basis [C, K] of class
+space, `basis`; scores are inner products with other gradients in this basis (see `scores`). All
+solvers agree where they apply; `conjugate` has the one that does not form H.
 """
 
 import dataclasses
@@ -16,15 +16,15 @@ from rtl_jax.influence_functions.curvature import Curvature
 from rtl_jax.influence_functions.head import Examples, contrasts
 from rtl_jax.influence_functions.memory import require_memory
 
-BLOCK = 1024  # columns that a factorisation works on at a time
+BLOCK = 1024  # columns per step of a factorisation
 
 
 class Solver(Protocol):
-    """What scores need from a solver.
+    """The interface of solvers, as required by `scores`.
 
     Attributes:
-      basis: [C, K], orthonormal: the subspace of class space in which solutions are written.
-      chunk: how many examples to solve for at once.
+      basis: [C, K], orthonormal, of the subspace of class space that contains solutions.
+      chunk: the number of examples to solve for at once.
     """
 
     basis: np.ndarray
@@ -32,10 +32,10 @@ class Solver(Protocol):
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a manifest should say of the solutions, such as how exact they are."""
+        """The solver's entries for the manifest, such as the accuracy of solutions."""
 
     def solve(self, examples: Examples) -> np.ndarray:
-        """The solutions [N, K, D] for the gradients of `examples`."""
+        """Return the solutions [N, K, D] for the gradients of `examples`."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -65,19 +65,18 @@ class Cholesky:
 
         Raises:
           UserError: there is too little memory, or the matrix is singular, as it is without damping
-          if
-            there are fewer examples than features.
+            if there are fewer examples than features.
         """
         basis = contrasts(curvature.num_classes) if basis is None else basis
         size = basis.shape[1] * curvature.inputs.shape[1]
-        # Beside the matrix: a block column, weighted inputs, a chunk's gradients and solutions.
+        # Besides the matrix: a block column, weighted inputs, a chunk's gradients and solutions.
         needed = 8 * (size * (size + 2 * BLOCK + 3 * cls.chunk) + 3 * curvature.inputs.size)
         require_memory(curvature.num_classes * curvature.inputs.shape[1], needed, memory_gib)
         return cls.of_matrix(curvature.assemble(basis, damping), basis)
 
     @classmethod
     def of_matrix(cls, matrix: np.ndarray, basis: np.ndarray) -> "Cholesky":
-        """As `of`, of a positive definite matrix [KD, KD], in Fortran order, to be overwritten."""
+        """Factorise a positive definite matrix [KD, KD] in Fortran order, which is overwritten."""
         if not factorize_in_place(matrix):
             raise UserError(
                 f"the Hessian, {len(matrix):,} x {len(matrix):,}, is singular: expected a positive "
@@ -91,7 +90,7 @@ class Cholesky:
         return {}
 
     def solve(self, examples: Examples) -> np.ndarray:
-        """The solutions [N, K, D] for the gradients of `examples`."""
+        """Return the solutions [N, K, D] for the gradients of `examples`."""
         right, shape = _right_hand_sides(examples, self.basis)
         solved, info = linalg.lapack.dpotrs(self.factor, right, lower=1, overwrite_b=1)
         if info:
@@ -100,10 +99,11 @@ class Cholesky:
 
 
 def factorize_in_place(matrix: np.ndarray, block: int = BLOCK) -> bool:
-    """Cholesky: overwrite the lower triangle [P, P], in Fortran order, by its factor.
+    """Overwrite the lower triangle [P, P], in Fortran order, by its Cholesky factor.
 
-    Whether that went well: a matrix that is singular to rounding has none. Block columns, because
-    OpenBLAS's own dpotrf ends with a segmentation fault on two threads beyond some 16,000 rows.
+    Returns whether this succeeded; a numerically singular matrix has no factor. Works on block
+    columns, because OpenBLAS's own dpotrf causes a segmentation fault on two threads beyond some
+    16,000 rows.
     """
     size, pivots = len(matrix), []
     for start in range(0, size, block):
@@ -122,7 +122,7 @@ def factorize_in_place(matrix: np.ndarray, block: int = BLOCK) -> bool:
                 1.0, corner, below, side=1, lower=1, trans_a=1, overwrite_b=1
             )
     found = np.concatenate(pivots)
-    # Rounding leaves this much of a pivot that is zero.
+    # Rounding turns a zero pivot into about this value.
     return bool(found.min() > size * np.finfo(float).eps * found.max())
 
 
@@ -156,15 +156,16 @@ class PseudoInverse:
     ) -> "PseudoInverse":
         """Invert the eigenvalues larger in absolute value than `cutoff`; the others become 0.
 
-        With 'relative', the cut-off is `cutoff` times the largest. An absolute 1e-20 also keeps
-        what rounding leaves of the zeros, about 1e-17 of the largest.
+        With 'relative', the cutoff is `cutoff` times the largest. An absolute 1e-20 also keeps the
+        rounding errors of zero eigenvalues, about 1e-17 of the largest.
 
         Raises:
           UserError: there is too little memory, or no eigenvalue is left.
         """
         basis = np.eye(curvature.num_classes) if basis is None else basis
         size = basis.shape[1] * curvature.inputs.shape[1]
-        # LAPACK's divide and conquer has two more matrices as work space; then vectors are picked.
+        # LAPACK's divide and conquer uses two more matrices as workspace; then vectors are
+        # selected.
         require_memory(curvature.num_classes * curvature.inputs.shape[1], 32 * size**2, memory_gib)
         return cls.of_matrix(curvature.assemble(basis, l2), basis, cutoff, kind)
 
@@ -172,7 +173,7 @@ class PseudoInverse:
     def of_matrix(
         cls, matrix: np.ndarray, basis: np.ndarray, cutoff: float, kind: Cutoff
     ) -> "PseudoInverse":
-        """As `of`, of a symmetric matrix [KD, KD], which is overwritten."""
+        """Invert a symmetric matrix [KD, KD], which is overwritten; see `of`."""
         values, vectors = linalg.eigh(matrix, overwrite_a=True, check_finite=False, driver="evd")
         threshold = cutoff * (np.abs(values).max() if kind == "relative" else 1)
         kept = np.abs(values) > threshold
@@ -185,18 +186,18 @@ class PseudoInverse:
 
     @property
     def record(self) -> dict[str, Any]:
-        """How many dimensions were inverted, and between which eigenvalues."""
+        """The number of inverted dimensions, and the range of their eigenvalues."""
         sizes = np.abs(self.values)
         return {"rank": len(sizes), "smallest": float(sizes.min()), "largest": float(sizes.max())}
 
     def solve(self, examples: Examples) -> np.ndarray:
-        """The solutions [N, K, D] for the gradients of `examples`."""
+        """Return the solutions [N, K, D] for the gradients of `examples`."""
         right, shape = _right_hand_sides(examples, self.basis)
         coordinates = (self.vectors.T @ right) / self.values[:, None]
         return (self.vectors @ coordinates).T.reshape(shape)
 
 
 def _right_hand_sides(examples: Examples, basis: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-    """The gradients as columns [KD, N] in Fortran order, and the shape (N, K, D) of the result."""
+    """Return the gradients as columns [KD, N] in Fortran order, and the shape (N, K, D)."""
     gradients = (examples.errors @ basis)[:, :, None] * examples.inputs[:, None, :]
     return gradients.reshape(len(gradients), -1).T, gradients.shape

@@ -1,4 +1,4 @@
-"""What settings say of spatial frequencies: a band, and a budget that divides it.
+"""Settings of spatial frequencies: a band, and a budget that weighs the frequencies in it.
 
 Importing this module does not import JAX.
 """
@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from rtl_jax.errors import require, require_choice
 
-# Weights by radial frequency: all alike, falling as natural images' amplitudes do, or rising.
+# Weights by radial frequency: constant, falling like the amplitudes of natural images, or rising.
 Budget = Literal["flat", "1/f", "f"]
 
 
 def require_frequencies(settings: Any, prefix: str) -> None:
-    """Raise UserError unless a band and its budget make sense; fields are called PREFIX + name.
+    """Raise UserError unless a band and its budget are valid; messages call a field PREFIX + name.
 
     `settings` has low_frequency, high_frequency, budget and budget_weights.
     """
@@ -33,7 +33,7 @@ def require_frequencies(settings: Any, prefix: str) -> None:
 def frequencies_name(
     low: object, high: object, budget: str = "flat", weights: Sequence[float] = ()
 ) -> str:
-    """Name a band and its budget as figures and tables do."""
+    """Return the name of a band and its budget in figures and tables."""
     ends = (f"{end:g}" if isinstance(end, float) else str(end) for end in (low, high))
     words = f"frequencies {' to '.join(ends)}"
     if weights:

@@ -1,4 +1,4 @@
-"""95 % intervals of means and of shares."""
+"""95 % confidence intervals of means and proportions."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ CONFIDENCE = 0.95
 
 
 def mean_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The mean and half the width of its interval by Student's t, 95 %; nan for one value."""
+    """Return the mean and the half-width of its interval (Student's t, 95 %); nan for one value."""
     numbers = np.asarray(values, float)
     if len(numbers) < 2:
         return float(numbers.mean()), float("nan")
@@ -18,7 +18,7 @@ def mean_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> tu
 
 
 def wilson_interval(accuracy: float, number: int) -> tuple[float, float]:
-    """The 95 % Wilson interval (low, high), in percent, of an accuracy in percent.
+    """Return the 95 % Wilson interval (low, high), in percent, of an accuracy in percent.
 
     p +- z sqrt(p (1 - p) / n + z^2 / 4 n^2), with p moved to p + z^2 / 2 n, all over 1 + z^2 / n.
     """

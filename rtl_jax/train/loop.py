@@ -133,7 +133,7 @@ class Loop:
         steps, total = training.feed.steps_per_epoch, training.num_steps
         images = training.feed.images_per_epoch * training.seeds
         shown = images * (self.done % steps) // steps
-        if not total and 0 in self.log.evaluations:  # all was solved at the start
+        if not total and 0 in self.log.evaluations:  # the fitted head is the whole training
             self.log.evaluate(0, self.state, [head.measured for head in training.heads])
         while self.done < total:
             self.state, self.sums, number = training.advance(self.state, self.sums, self.done)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 
-# Folded into the augmentation key, into which otherwise only epochs are, which are smaller.
+# Folded into the augmentation key, into which otherwise only epochs, smaller numbers, are folded.
 _MIXUP = 2**32 - 1
 
 

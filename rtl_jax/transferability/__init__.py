@@ -1,4 +1,4 @@
-"""Which source, and how many blocks, before any network is trained: transferability estimation."""
+"""Transferability estimation: choose a source and the number of blocks before any training."""
 
 from rtl_jax.transferability.choose import Candidate, CurvePoint, choose
 from rtl_jax.transferability.cleaning import Cleaning, clean

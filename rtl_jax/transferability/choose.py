@@ -1,4 +1,4 @@
-"""Rank sources and numbers of blocks by closed-form heads, without fine-tuning any."""
+"""Rank sources and numbers of blocks by closed-form heads, without any fine-tuning."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -18,17 +18,19 @@ from rtl_jax.transferability.features import PooledFeatures, pooled_features
 from rtl_jax.transferability.ridge import LeftOut, gram, ridge_left_out, subset_gram
 
 MOST_IMAGES = 2000
-BATCH = 128  # images that meet a network at once
+BATCH = 128  # images in a batch
 DRAWS = 5  # subsets of one size
-_DEVIATIONS = 1.96  # of a mean over images, on either side: 95 %
+_DEVIATIONS = 1.96  # standard errors on either side of a mean over images: 95 %
 
 
 class CurvePoint(NamedTuple):
-    """Leave-one-out of the ridge head on random subsets of one size, each with its own penalty.
+    """Leave-one-out results of the ridge head on random subsets of one size.
+
+    Each subset has its own penalty.
 
     loss, accuracy: means over the draws (nats, percent).
-    low, high: a 95 % interval of the accuracy (percent): the wider of Wilson's, over the different
-        images that were left out, and Student's t over the draws, which share images.
+    low, high: a 95 % interval of the accuracy (percent): the wider of Wilson's, over the distinct
+    images left out, and Student's t over the draws, which share images.
     """
 
     num_images: int
@@ -41,18 +43,18 @@ class CurvePoint(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A source with a number of blocks to train, and how well closed-form heads do on it.
+    """A source with a number of blocks to train, and the results of closed-form heads on it.
 
     loss: mean leave-one-out cross-entropy (nats) of the ridge head on the features of all
-        boundaries from the split point on: what candidates are ranked by.
-    behind, behind_margin: how far the loss is above the best candidate's, and the half-width of a
-        95 % interval of that, over the images, paired.
+    boundaries from the split point on, by which candidates are ranked.
+    behind, behind_margin: the difference from the best candidate's loss, and the half-width of its
+    95 % interval, paired over images.
     accuracy: leave-one-out accuracy of the same head (percent).
     path: the same (percent) at each of `rtl_jax.train.heads.ridge.PENALTIES`.
-    curve: a `CurvePoint` for each of the subset sizes that were asked for.
-    scores: others by name, higher is better: `split_ridge`, of the ridge head on the features of
-        the split point alone, and what the literature has for the features that the head sees:
-        `log_me`, `h_score`, `leep`, `nce`, `nearest_neighbour`, `nearest_mean`.
+    curve: a `CurvePoint` for each requested subset size.
+    scores: other scores by name; higher is better. `split_ridge` is that of the ridge head on the
+    features of the split point alone. The others are scores from the literature, on the features
+    that the head receives: `log_me`, `h_score`, `leep`, `nce`, `nearest_neighbour`, `nearest_mean`.
     """
 
     source: str
@@ -80,11 +82,12 @@ def choose(
 ) -> list[Candidate]:
     """Rank each source with each number of blocks, the most promising first.
 
-    Images are resized to `image_size`, by default to each network's own. `num_images` are sizes of
-    random subsets, `draws` of each, for `Candidate.curve`. Raises UserError where a class has fewer
-    than two images, for more than `MOST_IMAGES`, where a network has fewer blocks, for subsets
-    larger than all or without room for two images of every class, and for features that are not
-    finite.
+    Images are resized to `image_size`, by default to each network's own. `num_images` are the sizes
+    of random subsets for `Candidate.curve`, with `draws` subsets of each size.
+
+    Raises UserError for a class with fewer than two images, more than `MOST_IMAGES`, a network with
+    fewer blocks than requested, subsets larger than the set or too small for two images of every
+    class, and non-finite features.
     """
     labels = train.labels
     if len(labels) > MOST_IMAGES:
@@ -115,9 +118,9 @@ def choose(
 def draw_subsets(
     labels: np.ndarray, num_classes: int, size: int, draws: int, seed: int
 ) -> list[np.ndarray]:
-    """Rows of random subsets of one size, two or more of every class in each; all: once.
+    """Draw the rows of random subsets of one size with at least two images of every class.
 
-    Raises UserError as `choose`.
+    The whole set is returned once. Raises UserError as `choose`.
     """
     most, least = len(labels), 2 * num_classes
     expected = f"sizes from {least}, two for each class, to {most}, all"
@@ -136,7 +139,7 @@ def draw_subsets(
 
 
 class _Measured(NamedTuple):
-    """Leave-one-out on all images, the other scores, and the curve."""
+    """Leave-one-out results on all images, other scores, and the curve."""
 
     left: LeftOut
     others: dict[str, float]
@@ -155,7 +158,7 @@ def _candidates(
     *,
     subsets: Mapping[int, Sequence[np.ndarray]],
 ) -> _Found:
-    """For each number of blocks, the leave-one-out predictions and the other scores."""
+    """Compute, for each number of blocks, leave-one-out predictions and the other scores."""
     grams = {split: gram(features) for split, features in pooled.boundaries.items()}
     head = pooled.boundaries[max(pooled.boundaries)].astype(np.float64)
     probabilities = softmax(pooled.logits.astype(np.float64), axis=1)
@@ -181,7 +184,7 @@ def _candidates(
 def _point(
     grams: Sequence[np.ndarray], subsets: Sequence[np.ndarray], labels: np.ndarray, classes: int
 ) -> CurvePoint:
-    """Leave-one-out on each of the subsets, which are of one size."""
+    """Compute leave-one-out results on several subsets of the same size."""
     left = [
         ridge_left_out(
             np.sum([subset_gram(one, rows) for one in grams], axis=0), labels[rows], classes
@@ -195,7 +198,7 @@ def _point(
         draws=len(subsets),
         loss=float(np.mean([one.losses.mean() for one in left])),
         accuracy=accuracy,
-        low=float(np.clip(np.fmin(low, accuracy - margin), 0, 100)),  # nan of one draw: Wilson's
+        low=float(np.clip(np.fmin(low, accuracy - margin), 0, 100)),  # one draw: nan, so Wilson's
         high=float(np.clip(np.fmax(high, accuracy + margin), 0, 100)),
     )
 

@@ -1,4 +1,4 @@
-"""What a network makes of images at every block boundary, averaged over places."""
+"""A network's features of images at every block boundary, averaged over positions."""
 
 from functools import partial
 from typing import NamedTuple
@@ -31,9 +31,9 @@ def pooled_features(
     batch_size: int = 128,
     progress: Progress = lambda done: None,
 ) -> PooledFeatures:
-    """Features of uint8 images [N, H, W, C] at each split point from `first` to the head.
+    """Compute features of uint8 images [N, H, W, C] at each split point from `first` to the head.
 
-    Feature maps are averaged over their height and width, and sequences over their tokens.
+    Feature maps are averaged over height and width, and sequences over tokens.
     """
     static = network.architecture, first, image_size
     variables = dict(network.params), dict(network.batch_stats)
@@ -54,7 +54,7 @@ def _pooled(
     architecture, first, size = static
     network = bind(definition(architecture), params, batch_stats)
     pixels = prepare(images, size)
-    # Each boundary from the images on: the compiler finds what they share.
+    # Each boundary is computed from the images; the compiler finds the common parts.
     found = [network.prefix(pixels, at) for at in range(first, architecture.num_blocks + 1)]
     pooled = [one.mean(tuple(range(1, one.ndim - 1))) if one.ndim > 2 else one for one in found]
     return pooled, network.suffix(found[-1], architecture.num_blocks)

@@ -1,9 +1,9 @@
 """The ridge head on the features of all boundaries that fine-tuning could use.
 
-Fine-tuning the last k blocks can build on everything that the frozen part knows, and change what
-comes after it. Its closed-form stand-in is a ridge head on the pooled features of every boundary
-from the split point on, each centred and scaled to the same mean square, with exact leave-one-out
-predictions (`train.heads.ridge`). It is computed from Gram matrices, which add up.
+Fine-tuning the last k blocks can build on the output of the frozen part and change everything after
+it. Its closed-form proxy is a ridge head on the pooled features of every boundary from the split
+point on, each centred and scaled to the same mean square, with exact leave-one-out predictions
+(`train.heads.ridge`). It is computed from Gram matrices, which add up.
 """
 
 from functools import partial
@@ -20,10 +20,10 @@ from rtl_jax.train.heads.spectrum import Spectrum
 
 
 class LeftOut(NamedTuple):
-    """Leave-one-out predictions with the best penalty, and what other penalties would give.
+    """Leave-one-out predictions with the best penalty, and accuracies with the others.
 
-    losses: float64 [N], cross-entropy of each image by the head without it (nats).
-    hits: bool [N]. path: float64 [P], the share of hits at each of `PENALTIES`.
+    losses: float64 [N], cross-entropy (nats) of each image by the head fitted without it.
+    hits: bool [N]. path: float64 [P], the fraction of hits at each of `PENALTIES`.
     """
 
     losses: np.ndarray
@@ -32,14 +32,14 @@ class LeftOut(NamedTuple):
 
 
 def gram(features: np.ndarray) -> np.ndarray:
-    """Inner products [N, N] of centred features [N, d], divided by their mean square length."""
+    """Compute inner products [N, N] of centred features [N, d], over their mean squared norm."""
     centred = features - features.mean(0, dtype=np.float64)
     products = centred @ centred.T
     return products / max(np.trace(products) / len(features), 1e-30)
 
 
 def subset_gram(gram: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """`gram` of the features at int `rows` [M] alone, [M, M], from that of all."""
+    """Compute the `gram` [M, M] of the features at int `rows` [M] from that of all features."""
     inner = gram[np.ix_(rows, rows)]
     mean = inner.mean(0)
     centred = inner - mean - mean[:, None] + mean.mean()
@@ -59,7 +59,7 @@ def _left_out(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     squares, left = jnp.linalg.eigh(gram)
     squares = jnp.maximum(squares, 0)
-    # The kernel on the features themselves is not needed, and neither are their mean and axes.
+    # The kernel with respect to the features is not needed, nor are their mean and axes.
     nothing = jnp.zeros((0,), gram.dtype)
     parts = Spectrum(nothing, left * jnp.sqrt(squares), squares, nothing[None])
     targets = jax.nn.one_hot(labels, num_classes, dtype=gram.dtype)

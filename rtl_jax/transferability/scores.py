@@ -1,7 +1,7 @@
-"""Scores of the literature: how well a source's features fit new labels. Higher is better.
+"""Transferability scores from the literature: how well a source's features fit new labels.
 
 Each takes features [N, d], or the source's probabilities [N, K], and int labels [N] of C classes,
-every one of which has an image; all in float64.
+each of which has at least one image; all in float64. Higher is better.
 """
 
 import numpy as np
@@ -12,11 +12,11 @@ _TOLERANCE = 1e-6
 
 
 def log_me(features: np.ndarray, labels: np.ndarray) -> float:
-    """LogME: the largest log evidence of a Bayesian linear model, per image (You et al., 2021).
+    """Compute LogME: maximum log evidence of a Bayesian linear model, per image (You et al., 2021).
 
-    y = F w + noise with w ~ N(0, I / alpha) and noise N(0, 1 / beta), one-hot labels, the mean
-    over classes. alpha and beta are found by the authors' fixed-point iteration (their algorithm
-    1, with one decomposition for all classes).
+    y = F w + noise with w ~ N(0, I / alpha) and noise N(0, 1 / beta), for one-hot labels, averaged
+    over classes. alpha and beta are found by the authors' fixed-point iteration (their algorithm 1,
+    with one decomposition for all classes).
     """
     number, width = features.shape
     left, lengths, _ = np.linalg.svd(features, full_matrices=False)
@@ -51,12 +51,12 @@ def log_me(features: np.ndarray, labels: np.ndarray) -> float:
 
 
 def h_score(features: np.ndarray, labels: np.ndarray) -> float:
-    """tr(cov(f)^-1 cov(E[f | y])): the H-score (Bao et al., 2019).
+    """Compute tr(cov(f)^-1 cov(E[f | y])), the H-score (Bao et al., 2019).
 
-    The covariance is shrunk as Ledoit and Wolf do, as Ibrahim et al. (2021) propose: with fewer
-    images than features the plain one has no inverse.
+    The covariance is shrunk as by Ledoit and Wolf, as proposed by Ibrahim et al. (2021): with fewer
+    images than features, the sample covariance is singular.
     """
-    # Imported here, for it takes a second.
+    # Here, because importing it takes a second.
     from sklearn.covariance import ledoit_wolf
 
     centred = features - features.mean(0)
@@ -69,7 +69,7 @@ def h_score(features: np.ndarray, labels: np.ndarray) -> float:
 
 
 def leep(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """LEEP: the mean log-likelihood of labels given the source's classes (Nguyen et al., 2020)."""
+    """Compute LEEP: mean log-likelihood of labels given source classes (Nguyen et al., 2020)."""
     joint = _joint(probabilities, labels)
     conditional = joint / np.maximum(joint.sum(0), 1e-300)
     _, places = np.unique(labels, return_inverse=True)
@@ -78,7 +78,7 @@ def leep(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def nce(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """-H(Y | Z): negative conditional entropy, Z the source's own classes (Tran et al., 2019)."""
+    """Compute NCE: -H(Y | Z), with Z the source's own classes (Tran et al., 2019)."""
     named = np.eye(probabilities.shape[1])[probabilities.argmax(1)]
     joint = _joint(named, labels)
     there = joint > 0
@@ -88,19 +88,19 @@ def nce(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def nearest_neighbour(features: np.ndarray, labels: np.ndarray) -> float:
-    """The share of images whose nearest other image has their label, by Euclidean distance."""
+    """Compute the fraction of images with the label of their nearest neighbour (Euclidean)."""
     distances = cdist(features, features)
     np.fill_diagonal(distances, np.inf)
     return float((labels[distances.argmin(1)] == labels).mean())
 
 
 def nearest_mean(features: np.ndarray, labels: np.ndarray) -> float:
-    """The share of images whose class's mean, without them, is the nearest of all means."""
+    """Compute the fraction of images whose class mean, without them, is the nearest class mean."""
     _, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
     sums = np.zeros((len(counts), features.shape[1]))
     np.add.at(sums, places, features)
     distances = cdist(features, sums / counts[:, None])
-    # A class of one image has no mean without it.
+    # A class with a single image has no mean without it.
     others = np.maximum(counts[places] - 1, 1)[:, None]
     own = np.linalg.norm(features - (sums[places] - features) / others, axis=1)
     distances[np.arange(len(labels)), places] = np.where(counts[places] > 1, own, np.inf)
@@ -108,7 +108,7 @@ def nearest_mean(features: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _joint(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """P(y, z), [C, K], for the classes that occur."""
+    """Compute P(y, z), [C, K], for the classes that occur."""
     _, places = np.unique(labels, return_inverse=True)
     joint = np.zeros((places.max() + 1, probabilities.shape[1]))
     np.add.at(joint, places, probabilities)

@@ -1,4 +1,4 @@
-"""Small models whose worst case is known, or that another library can attack."""
+"""Small models with a known worst case, or that another library can attack."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ WEIGHTS = np.random.default_rng(7)
 
 
 def linear(w: np.ndarray, b: float) -> Callable[[jax.Array], jax.Array]:
-    """Two classes, [0, w.x + b]."""
+    """Return the logits [0, w.x + b] of two classes."""
 
     def logits_fn(images: jax.Array) -> jax.Array:
         score = jnp.dot(images.reshape(len(images), -1), w.ravel(), precision="highest") + b
@@ -26,7 +26,7 @@ def _mlp(params: dict, images: jax.Array) -> jax.Array:
 
 
 def mlp(seed: int = 0, pixels: int = 48, classes: int = 4, scale: float = 1.0) -> Partial:
-    """Two layers; its weights are arguments."""
+    """Return a two-layer network whose weights are arguments."""
     rng = np.random.default_rng(seed)
     params = {
         "first": jnp.asarray(rng.normal(size=(pixels, 16)) / 4, jnp.float32),
@@ -36,13 +36,13 @@ def mlp(seed: int = 0, pixels: int = 48, classes: int = 4, scale: float = 1.0) -
 
 
 def pictures(count: int, size: int = 4, low: float = 0.0, high: float = 1.0) -> np.ndarray:
-    """Random images [count, size, size, 3]."""
+    """Draw random images [count, size, size, 3]."""
     rng = np.random.default_rng(count)
     return rng.uniform(low, high, (count, size, size, 3)).astype(np.float32)
 
 
 def distance(images: np.ndarray, originals: np.ndarray, norm: str) -> np.ndarray:
-    """The norm of each change, in float64."""
+    """Compute the norm of each change in float64."""
     change = np.asarray(images, np.float64) - np.asarray(originals, np.float64)
     change = np.abs(change.reshape(len(change), -1))
     return change.max(1) if norm == "linf" else np.sqrt((change**2).sum(1))

@@ -1,4 +1,4 @@
-"""Running attacks: vmap, compilation, single examples, and input that is wrong."""
+"""Running attacks: vmap, compilation, single examples and invalid input."""
 
 from functools import partial
 
@@ -66,7 +66,7 @@ def test_a_curve_equals_separate_calls(settings: PGD, num_parallel: int | None) 
 
 
 def test_vmap_over_seeds() -> None:
-    """Over weights and keys, and each equals its own attack."""
+    """Maps over weights and keys; each result equals that of a separate attack."""
     models = [mlp(seed) for seed in range(3)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
     keys = jax.random.split(KEY, 3)
@@ -100,7 +100,7 @@ def test_the_packages_networks_and_vmap_over_their_seeds() -> None:
 
 
 def test_black_and_white_pixels_have_their_whole_gradient() -> None:
-    """As in torch, whose clamp passes the gradient on its bounds; JAX's clip halves it."""
+    """As in torch, whose clamp passes the gradient at its bounds; JAX's clip halves it."""
     params, stats = initialize(NETWORK, KEY)
     model = Network(NETWORK, params, stats).logits_fn()
 
@@ -136,7 +136,7 @@ def test_a_curve_of_one_example() -> None:
 
 @pytest.mark.parametrize("label", [np.int64(2), 2, jnp.asarray(2), np.array(2)])
 def test_the_robust_accuracy_of_one_example_is_a_number(label: int) -> None:
-    """0 or 1, whatever its label is written as."""
+    """0 or 1, for any type of label."""
     settings, image = PGD("linf", steps=2), IMAGES[2]
     right = int(np.asarray(mlp()(image[None])).argmax())
     for shift, expected in ((0, 1.0), (1, 0.0)):
@@ -146,7 +146,7 @@ def test_the_robust_accuracy_of_one_example_is_a_number(label: int) -> None:
 
 
 def _turned(source: int, destination: int) -> np.ndarray:
-    """The second layer, whose class `source` has become `destination`."""
+    """Relabel class `source` of the second layer as `destination`."""
     return np.roll(mlp().args[0]["second"], destination - source, axis=1)
 
 

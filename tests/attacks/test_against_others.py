@@ -1,7 +1,7 @@
 """The same weights and images attacked by torch and by foolbox.
 
-The torch attack is written from the definitions of `robustness`, which trained the paper's
-sources: gradients of the mean loss, `renorm` for the ball, clamp, highest loss or last iterate.
+The torch attack follows the definitions of `robustness`, which trained the paper's sources:
+gradients of the mean loss, `renorm` for the ball, clamp, highest loss or last iterate.
 """
 
 import warnings
@@ -39,7 +39,7 @@ EPS = {"l2": 0.8, "linf": 0.07}  # robust accuracy lies between 20 and 80 %
 
 @cache
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """1,797 handwritten digits, float [N, 8, 8, 3]; most pixels are 0 or 1 or near."""
+    """1,797 handwritten digits, float [N, 8, 8, 3]; most pixels are near 0 or 1."""
     images, labels = load_digits(return_X_y=True)
     pixels = (images / 16).reshape(-1, 8, 8, 1).astype(np.float32)
     return np.repeat(pixels, 3, axis=3), labels.astype(np.int32)
@@ -47,7 +47,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def trained() -> TorchResNet:
-    """A network that reads digits; trained with the statistics it was given, as in eval mode."""
+    """A network trained on the digits in evaluation mode, with the given statistics."""
     torch.manual_seed(0)
     network = random_torch(ARCH)
     images, labels = digits()
@@ -111,7 +111,7 @@ def accuracy(network: nn.Module, images: Tensor, labels: np.ndarray) -> float:
     ],
 )
 def test_image_by_image_in_float64(norm: str, keep: str, targeted: bool) -> None:
-    """Black and white pixels, clamped ones and the normalisation included."""
+    """Includes black, white and clamped pixels, and the normalisation."""
     network = random_torch(ARCH, seed=1).double().requires_grad_(False)
     images, labels = (part[:20] for part in digits())
     images = images.astype(np.float64)
@@ -163,10 +163,9 @@ def foolbox_attack(
     [(torch_attack, False), (foolbox_attack, False), (foolbox_attack, True)],
 )
 def test_robust_accuracy_of_1000_images(other: Callable, norm: str, random_start: bool) -> None:
-    """PGD(20), last iterate: within a point, and within 0.2 where nothing is random.
+    """PGD(20), last iterate: within 1 point, and within 0.2 without randomness.
 
-    With random starts it is the mean of three draws on both sides: one draw alone moves by up
-    to 0.5.
+    With random starts, both sides average three draws, since a single draw varies by up to 0.5.
     """
     network = trained()
     images, labels = (part[:1000] for part in digits())

@@ -1,4 +1,4 @@
-"""Auto-PGD: its schedule, its losses and steps, and the L1 ball that it needs."""
+"""Auto-PGD: its schedule, losses and steps, and the L1 ball."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ KEY = jax.random.key(0)
 
 @pytest.mark.parametrize("eps", [0.3, 1.0, 2.0])
 def test_the_nearest_point_of_ball_and_box(eps: float) -> None:
-    """Against a general solver: the change d with |d|_1 <= eps and 0 <= image + d <= 1."""
+    """Compared with a general solver: the change d with |d|_1 <= eps and 0 <= image + d <= 1."""
     rng = np.random.default_rng(0)
     for _ in range(4):
         original = rng.uniform(size=6).round(1)  # some pixels on the edge
@@ -70,7 +70,7 @@ def test_checkpoints_are_the_papers() -> None:
 
 
 def test_a_step_is_halved_by_either_condition() -> None:
-    """Too few steps upwards; or a peak that has not moved since a checkpoint that did not halve."""
+    """Too few increasing steps, or a maximum unchanged since a checkpoint without halving."""
     increases = jnp.asarray([6.0, 7.0, 8.0, 8.0, 8.0])  # of 8: 0.75 are 6
     reduced = jnp.asarray([False, False, False, True, False])
     before = jnp.asarray([0.0, 0.0, 1.0, 1.0, 0.5])
@@ -102,7 +102,7 @@ def test_targeted_dlr_is_equation_7() -> None:
 
 
 def test_a_linear_models_worst_case() -> None:
-    """It breaks exactly what can be broken, and stops there."""
+    """APGD breaks exactly the images that can be broken, and stops there."""
     norm, dual, eps = "l2", 2, 0.08
     w = (np.random.default_rng(0).normal(size=(8, 8, 3)) / 8).astype(np.float32)
     images = pictures(40, 8, 0.3, 0.7)
@@ -120,7 +120,7 @@ def test_a_linear_models_worst_case() -> None:
 
 
 def test_a_network_that_shouts_is_no_safer() -> None:
-    """Its logits times 1,000: PGD's gradient vanishes, DLR and its direction do not."""
+    """With logits times 1,000, PGD's gradient vanishes; DLR and its direction do not change."""
     quiet, loud = mlp(classes=10, scale=2.0), mlp(classes=10, scale=2000.0)
     images = pictures(40)
     labels = np.asarray(quiet(images).argmax(1))
@@ -136,13 +136,13 @@ def test_a_network_that_shouts_is_no_safer() -> None:
 
 
 def _noisy(weights: jax.Array, images: jax.Array, key: jax.Array) -> jax.Array:
-    """Two classes, and noise that is larger than what tells them apart."""
+    """Two classes, with noise larger than the difference between them."""
     score = images.reshape(len(images), -1) @ weights
     return jnp.stack([jnp.zeros_like(score), score + jax.random.normal(key, score.shape)], axis=1)
 
 
 def test_a_random_network_is_attacked_in_expectation() -> None:
-    """By the mean of its draws an image falls, not by one of them; whatever batch it comes in."""
+    """Success is decided by the mean of the draws, independently of the batch."""
     drawn = np.random.default_rng(0).normal(size=48)
     weights = jnp.asarray(2 * (drawn - drawn.mean()), jnp.float32)
     images = pictures(24) * 0.4 + 0.3

@@ -1,4 +1,4 @@
-"""The ensemble: against pyautoattack, its promises about batches, and its checks."""
+"""The ensemble: comparison with pyautoattack, independence of batches, and its checks."""
 
 import dataclasses
 import subprocess
@@ -45,13 +45,13 @@ def evaluate(norm: str, **settings) -> Evaluation:
 
 
 def in_torch(images: Tensor) -> Tensor:
-    """The model of `mlp`."""
+    """Return the model of `mlp` in torch."""
     first, second = (torch.tensor(np.asarray(MODEL.args[0][name])) for name in ("first", "second"))
     return torch.tanh(images.permute(0, 2, 3, 1).reshape(len(images), -1) @ first) @ second
 
 
 def pyautoattack(norm: str, attacks: list[str]) -> float:
-    """Robust accuracy by the torch implementation, as 'standard' runs these attacks."""
+    """Compute robust accuracy with the torch implementation of 'standard' for these attacks."""
     library = pytest.importorskip("pyautoattack")
     name = {"linf": "Linf", "l2": "L2", "l1": "L1"}[norm]
     theirs = library.AutoAttack(
@@ -71,7 +71,7 @@ STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_as_pyautoattack(norm: str) -> None:
-    """The same weights and 64 images: within an image together, within two points each alone."""
+    """Same weights and 64 images: within one image for the ensemble, two points for an attack."""
     whole = evaluate(norm)
     assert 0.2 < whole.robust_accuracy < 0.8
     assert abs(whole.robust_accuracy - pyautoattack(norm, list(STANDARD))) <= 1 / 64 + 1e-6
@@ -95,7 +95,7 @@ def test_as_pyautoattack_in_l1() -> None:
 
 
 def keeps_its_promises(found: Evaluation, norm: str) -> None:
-    """Inside the ball; what fell is misclassified, what did not is as it was."""
+    """Images stay in the ball; broken ones are misclassified, the others are unchanged."""
     images = found.adversarial.images
     change = (np.float64(images) - IMAGES).reshape(64, -1)
     assert np.linalg.norm(change, ORDERS[norm], axis=1).max() <= EPS[norm] + 1e-6
@@ -123,7 +123,7 @@ def short(order: np.ndarray, size: int, **keywords) -> Evaluation:
 
 
 def test_an_image_does_not_know_its_batch(tmp_path: Path) -> None:
-    """Other batches, and images that were there before: the same images are found."""
+    """The same images are found with other batch sizes and with further images."""
     every = np.arange(40)
     whole = short(every, 40)
     parts = short(every, 7)
@@ -133,7 +133,7 @@ def test_an_image_does_not_know_its_batch(tmp_path: Path) -> None:
 
 
 def test_restarts_in_parallel() -> None:
-    """Four targets at a time, as on an accelerator, find what one at a time finds."""
+    """Attacking four targets in parallel, as on an accelerator, finds the same as one at a time."""
     one = evaluate("linf", attacks=("apgd-t",))
     settings = AutoAttack("linf", attacks=("apgd-t",))
     four = autoattack(MODEL, IMAGES, LABELS, 0.05, settings, KEY, batch_size=64, num_parallel=4)
@@ -141,7 +141,7 @@ def test_restarts_in_parallel() -> None:
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing catches it."""
+    """Simulates a kill: no code catches this exception."""
 
 
 def test_a_killed_evaluation_goes_on_and_ends_the_same(
@@ -189,7 +189,7 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(
 
 
 def test_devices_share_a_batch() -> None:
-    """Three of them, in a process of their own; 16 images are rounded up to 18."""
+    """Three devices in a separate process; 16 images are rounded up to 18."""
     script = """
 import jax, numpy as np
 from tests.attacks.test_autoattack import every_device
@@ -220,7 +220,7 @@ def names(found: Evaluation) -> set[str]:
 
 
 def test_a_network_that_shouts_has_no_gradients() -> None:
-    """Logits times 1,000: PGD says that it is safe, and AutoAttack what the quiet one has."""
+    """With logits times 1,000, PGD overestimates robustness; AutoAttack finds the original one."""
     loud = mlp(pixels=192, classes=10, scale=2000.0)
     settings = AutoAttack("linf", queries=QUERIES)
     found = autoattack(loud, IMAGES, LABELS, 0.05, settings, KEY, batch_size=64)
@@ -236,7 +236,7 @@ def _coarse(params: dict, images: jax.Array) -> jax.Array:
 
 
 def test_a_network_with_coarse_eyes_has_no_gradients_either() -> None:
-    """A quantised input: what follows gradients does nothing, and Square shows it."""
+    """With quantised inputs, gradient-based attacks fail, which Square reveals."""
     coarse = Partial(_coarse, MODEL.args[0])
     labels = np.asarray(coarse(IMAGES).argmax(1))
     settings = AutoAttack("linf", attacks=("apgd-ce", "square"), steps=10, queries=500)
@@ -322,7 +322,7 @@ NETWORK = ResNetArchitecture(
 
 
 def test_rows_of_the_task(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """One for each radius, as any attack's; the adversarial images, if asked for."""
+    """One row per radius, as for any attack; adversarial images on request."""
     variables = initialize(NETWORK, jax.random.key(1))
     Network(NETWORK, *variables, {}).save(tmp_path / "network")
     experiment = Experiment(
@@ -403,7 +403,7 @@ def test_a_version_leaves_out_what_needs_more_classes(
 
 
 def test_two_classes() -> None:
-    """A linear model, of which the ensemble breaks exactly what can be broken."""
+    """For a linear model, the ensemble breaks exactly the images that can be broken."""
     w = np.random.default_rng(3).normal(size=(8, 8, 3)).astype(np.float32)
     w -= w.mean()
     model = linear(w, 0.0)
@@ -450,7 +450,7 @@ def test_what_is_wrong() -> None:
 
 
 def test_images_from_elsewhere_are_looked_at() -> None:
-    """Misclassified is not enough: they have to lie in the ball and the box."""
+    """Misclassification is not enough: images must lie in the ball and the box."""
     other, labels = np.roll(IMAGES, 1, axis=0), (LABELS + 5) % 10  # far away, and another class
     judge = APGD("linf", steps=1)
     near = reevaluate(MODEL, IMAGES, labels, 0.05, judge, other, key=KEY)

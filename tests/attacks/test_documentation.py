@@ -1,4 +1,4 @@
-"""The code in docs/attacks.md runs, and does what the text says."""
+"""The code in docs/attacks.md runs and does what the text says."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""FAB: the nearest point of a hyperplane, and of a boundary."""
+"""FAB: the nearest point on a hyperplane and on a decision boundary."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
 
 
 def solved(norm: str, point: np.ndarray, normal: np.ndarray, gap: float) -> float:
-    """The length of the smallest change with normal . change = -gap that stays in [0, 1]."""
+    """Return the length of the smallest change with normal . change = -gap that stays in [0, 1]."""
     size = len(point)
     room = [*zip(-point, 1 - point, strict=True)]
     if norm == "l2":
@@ -45,7 +45,7 @@ def solved(norm: str, point: np.ndarray, normal: np.ndarray, gap: float) -> floa
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_the_nearest_point_of_a_hyperplane(norm: str) -> None:
-    """Against linear and quadratic programs; some pixels on the edge, some without a weight."""
+    """Compared with linear and quadratic programs; some pixels at a bound, some of weight zero."""
     rng = np.random.default_rng(3)
     find = jax.jit(THREATS[norm].to_hyperplane)
     for number in range(8):
@@ -61,7 +61,7 @@ def test_the_nearest_point_of_a_hyperplane(norm: str) -> None:
 
 
 def test_a_hyperplane_out_of_reach_is_approached() -> None:
-    """To the corner that is nearest to it."""
+    """The result is the corner nearest to it."""
     point, normal = jnp.asarray([0.2, 0.7, 0.5]), jnp.asarray([1.0, -2.0, 0.0])
     for norm in ORDERS:
         change = THREATS[norm].to_hyperplane(point, normal, jnp.asarray(5.0))
@@ -70,7 +70,7 @@ def test_a_hyperplane_out_of_reach_is_approached() -> None:
 
 @pytest.mark.parametrize("targets", [0, 9])
 def test_a_linear_models_boundary(targets: int) -> None:
-    """What lies nearer than eps falls, however little nearer; and nothing leaves the ball."""
+    """Images nearer than eps are broken, however small the difference; none leaves the ball."""
     w = (np.random.default_rng(0).normal(size=(8, 8, 3)) / 8).astype(np.float32)
     images = pictures(40, 8, 0.3, 0.7)
     bias = -0.5 * float(w.sum())

@@ -1,4 +1,4 @@
-"""PGD within a ball of frequencies: against NumPy's transform, a closed form, and PGD itself."""
+"""PGD within a ball of frequencies, compared with NumPy's transform, a closed form and PGD."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ LABELS = np.array([0, 0, 1])
 
 
 def linear(images: jax.Array) -> jax.Array:
-    """Two classes and a plane between them: the gradient is the same everywhere."""
+    """Two classes separated by a plane: the gradient is constant."""
     side = jnp.tensordot(images - 0.5, jnp.asarray(WEIGHTS), 3)
     return jnp.stack([side, -side], axis=1)
 
@@ -34,7 +34,7 @@ BUDGETS = {
 
 
 def weights_of(budget: str | tuple[float, ...], band: tuple[float, float]) -> np.ndarray:
-    """Frequency by frequency."""
+    """Compute the weights one frequency at a time."""
     found = np.zeros((12, 9))
     for row in range(12):
         for column in range(9):
@@ -50,7 +50,7 @@ def settings_of(budget: str | tuple[float, ...], band: tuple[float, float], **mo
 
 
 def in_band(change: np.ndarray, low: float, high: float) -> np.ndarray:
-    """NumPy's transform, frequency by frequency."""
+    """Filter with NumPy's transform, one frequency at a time."""
     spectrum = np.fft.fft2(change, axes=(-3, -2))
     height, width = change.shape[-3:-1]
     for row in range(height):
@@ -63,7 +63,7 @@ def in_band(change: np.ndarray, low: float, high: float) -> np.ndarray:
 
 @pytest.mark.parametrize("band", [(0.0, 0.0), (0.0, 0.3), (0.4, 0.7), (0.7, 1.0), (0.0, 1.0)])
 def test_a_linear_network_has_a_closed_form(band: tuple[float, float]) -> None:
-    """The steepest perturbation of a band is the gradient's part in it, at length eps."""
+    """The steepest perturbation of a band is the gradient's part in it, of length eps."""
     settings = FourierPGD(low_frequency=band[0], high_frequency=band[1], steps=5, keep="last")
     found = attack(linear, GREY, LABELS, 0.4, settings)
     steepest = in_band(WEIGHTS, *band)
@@ -74,7 +74,7 @@ def test_a_linear_network_has_a_closed_form(band: tuple[float, float]) -> None:
 
 
 def test_every_frequency_is_pgd() -> None:
-    """As long as nothing is clamped."""
+    """Unless pixels are clamped."""
     network = rtl.load("bundled:l2").logits_fn()
     images = DRAW.uniform(0.4, 0.6, (4, 32, 32, 3)).astype(np.float32)
     labels = np.asarray(network(images).argmax(1))
@@ -86,7 +86,7 @@ def test_every_frequency_is_pgd() -> None:
 
 
 def test_black_pixels_do_not_stop_it() -> None:
-    """Where a perturbation may go one way only, what is seen is clamped and delta is not."""
+    """Where only one direction is possible, the network's input is clamped, and delta is not."""
     dark = np.zeros_like(GREY)
     settings = FourierPGD(high_frequency=0.3, steps=10, relative_step=1.0)
     found = attack(linear, dark, LABELS, 1.0, settings)
@@ -124,7 +124,7 @@ def test_the_steepest_perturbation_of_a_budget(
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
 def test_perturbations_keep_to_their_budget(budget: str | tuple[float, ...]) -> None:
-    """||F(delta) / w|| <= eps by NumPy, from random starts and where the projection shortens."""
+    """||F(delta) / w|| <= eps by NumPy, from random starts, also if the projection scales down."""
 
     def bent(images: jax.Array) -> jax.Array:
         return jnp.sin(20 * linear(images))
@@ -146,7 +146,7 @@ def test_perturbations_keep_to_their_budget(budget: str | tuple[float, ...]) -> 
 
 
 def test_training_images_are_perturbed_in_a_band() -> None:
-    """Adversarial fine-tuning takes it as any attack: the network trains on other images."""
+    """Adversarial fine-tuning uses it like any attack: the network trains on other images."""
     source = rtl.load("bundled:l2")
     images = DRAW.integers(0, 256, (8, 32, 32, 3), np.uint8)
     recipe = {"blocks": 0, "epochs": 1, "batch_size": 8, "eps": 2.0, "norm": "l2"}

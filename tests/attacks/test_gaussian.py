@@ -15,7 +15,7 @@ MODEL = mlp(pixels=192)
 
 
 def test_in_the_papers_ball_it_is_a_point_of_the_sphere() -> None:
-    """N(0, 1) per pixel is 14 long here; projected onto eps 1.5, in any direction."""
+    """N(0, 1) per pixel has length 14 here; it is projected onto eps 1.5, in a random direction."""
     found = attack(MODEL, GREY, LABELS, 1.5, Gaussian("l2"), KEY)
     change = np.asarray(found.images) - GREY
     np.testing.assert_allclose(distance(found.images, GREY, "l2"), 1.5, rtol=1e-5)

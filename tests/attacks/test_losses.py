@@ -1,4 +1,4 @@
-"""The losses against NumPy transcriptions of their papers."""
+"""The losses compared with NumPy transcriptions of the papers."""
 
 import jax
 import jax.numpy as jnp

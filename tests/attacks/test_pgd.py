@@ -1,4 +1,4 @@
-"""PGD against closed forms, its own rules one by one, and its promises about the result."""
+"""PGD compared with closed forms, its options one by one, and the guarantees of its result."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ KEY = jax.random.key(0)
     ],
 )
 def test_a_linear_models_worst_case(settings: PGD, dual: int, eps: float, loss: str) -> None:
-    """No image of the ball has a smaller margin than the original's less eps ||w||_dual."""
+    """No image in the ball has a smaller margin than the original's minus eps ||w||_dual."""
     w = (np.random.default_rng(0).normal(size=(16, 16, 3)) / 16).astype(np.float32)
     bias = -0.5 * float(w.sum())
     images = pictures(40, 16, 0.3, 0.7)
@@ -55,7 +55,7 @@ def test_a_linear_models_worst_case(settings: PGD, dual: int, eps: float, loss: 
 
 
 def test_the_worst_case_where_pixels_saturate() -> None:
-    """Linf under [0, 1]: every pixel goes as far as the nearer of the ball and the box."""
+    """Linf and [0, 1]: every pixel moves to the nearer bound of the ball and the box."""
     w = np.random.default_rng(1).normal(size=(8, 8, 3)).astype(np.float32)
     images, eps = pictures(20, 8), 0.3
     labels = np.ones(20, int)
@@ -76,7 +76,7 @@ def test_fgsm_is_one_signed_step() -> None:
 
 
 def test_the_papers_single_step_goes_two_eps_and_back() -> None:
-    """From zero, 6 along the normalised gradient, onto the ball of 3."""
+    """From zero, a step of 6 along the normalised gradient, projected onto the ball of 3."""
     w = np.random.default_rng(2).normal(size=(32, 32, 3)).astype(np.float32)
     images = np.full((1, 32, 32, 3), 0.5, np.float32)
     found = attack(linear(w, 0.0), images, np.ones(1, int), 3.0, PAPER_PGD1)
@@ -121,7 +121,7 @@ def test_never_outside(norm: str, largest: float, random_start: bool) -> None:
 
 
 def _flat(weight: jax.Array, images: jax.Array) -> jax.Array:
-    """A gradient that is equal for all pixels, where rounding adds up."""
+    """A gradient that is equal for all pixels, so that rounding errors add up."""
     score = weight * (images.reshape(len(images), -1) - 0.5).mean(1)
     return jnp.stack([jnp.zeros_like(score), score], axis=1)
 
@@ -145,7 +145,7 @@ def test_unconstrained_follows_the_gradient_to_the_box() -> None:
 
 
 def test_random_starts() -> None:
-    """Uniform in the box; a uniform direction on the sphere."""
+    """Uniform in the box; in a uniform direction on the sphere."""
     still = PGD("linf", steps=1, step_size=1e-30, random_start=True, keep="last")
     images, labels = np.full((500, 4, 4, 3), 0.5, np.float32), np.zeros(500, int)
     found = attack(mlp(), images, labels, 0.2, still, KEY)
@@ -163,12 +163,12 @@ def test_random_starts() -> None:
 
 
 def _chances(tables: jax.Array, images: jax.Array) -> jax.Array:
-    """Each class's probability is a table over the one pixel's value."""
+    """The probability of each class is a tabulated function of the only pixel."""
     return jnp.log(_along(tables, images))
 
 
 def _along(curves: jax.Array, images: jax.Array) -> jax.Array:
-    """Each class's logit is a table over the one pixel's value."""
+    """The logit of each class is a tabulated function of the only pixel."""
     places = jnp.linspace(0, 1, curves.shape[1])
     return jax.vmap(lambda curve: jnp.interp(images[:, 0], places, curve))(curves).T
 
@@ -198,7 +198,7 @@ def test_a_misclassified_iterate_is_never_lost_for_a_higher_loss() -> None:
 
 
 def test_the_best_iterate_may_be_any_of_them() -> None:
-    """Too large a step leaps over the maximum; the first and the last count too."""
+    """Steps that are too large skip the maximum; the first and the last iterate count, too."""
     images = np.array([[0.5], [0.25], [0.0]], np.float32)  # maximum at the first, second, last
     peak = np.array([[1.0, 0.0, -1.0, 0.0, 1.0], [0.0, 1.0, 2.0, 1.0, 0.0]], np.float32)
     for steps, expected in ((1, [0.5, 0.5, 0.25]), (2, [0.5, 0.5, 0.5])):
@@ -208,14 +208,14 @@ def test_the_best_iterate_may_be_any_of_them() -> None:
 
 
 def _gate(directions: jax.Array, images: jax.Array) -> jax.Array:
-    """Misclassified behind a wall far out; the gradient is zero nearly everywhere."""
+    """Misclassified beyond a distant threshold; the gradient is zero almost everywhere."""
     out = (images - 0.5) @ directions
     return jnp.stack([jnp.zeros_like(out), jnp.sign(out - 0.08)], axis=1)
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_every_restart_counts(keep: str) -> None:
-    """Success is chance here: some images succeed at the first restart alone."""
+    """Success is random here: for some images, only the first restart succeeds."""
     images, labels = np.full((200, 6), 0.5, np.float32), np.zeros(200, int)
     model = Partial(_gate, jnp.ones(6) / 6)
     settings = PGD("linf", steps=1, random_start=True, keep=keep)
@@ -240,7 +240,7 @@ def test_every_restart_counts(keep: str) -> None:
 
 
 def test_no_image_becomes_right_by_being_attacked() -> None:
-    """A random start may land where the network is right."""
+    """A random start may lie where the network is right."""
     images, labels = np.full((50, 6), 0.5, np.float32), np.ones(50, int)
     model = Partial(_gate, jnp.ones(6) / 6)  # class 0 at the original, class 1 behind the wall
     found = attack(model, images, labels, 0.2, PGD("linf", steps=1, random_start=True), KEY)

@@ -1,4 +1,4 @@
-"""Square: its patches and patterns, and that it needs no gradient."""
+"""Square: its patches and patterns, and its independence of gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ KEY = jax.random.key(0)
 
 
 def written_out(side: int, power: int) -> np.ndarray:
-    """The pattern of the authors' section 3.3, square upon square: a hill, and below a valley."""
+    """Return the pattern of the authors' section 3.3, square by square: a hill above a valley."""
     pattern = np.zeros((side, side))
     for start, rows, sign in ((0, side // 2, 1), (side // 2, side - side // 2, -1)):
         part, row, column = np.zeros((rows, side)), rows // 2, side // 2
@@ -39,7 +39,7 @@ def test_patterns(side: int) -> None:
 
 
 def test_patches_shrink_as_the_authors_do() -> None:
-    """sqrt(0.8 / 2^k) of 32 px, rounded; for L2 made odd."""
+    """sqrt(0.8 / 2^k) of 32 px, rounded; odd for L2."""
     assert [LinfPatches((32, 32, 3), Linf()).side(k) for k in range(10)] == [
         29, 20, 14, 10, 7, 5, 4, 3, 2, 1,
     ]  # fmt: skip
@@ -49,7 +49,7 @@ def test_patches_shrink_as_the_authors_do() -> None:
 
 
 def test_a_proposal_is_one_patch_of_full_contrast() -> None:
-    """Linf: within it every pixel has moved to an end of the ball, outside none has."""
+    """Linf: inside it, every pixel has moved to an end of the ball; outside, none has."""
     patches, image = LinfPatches((16, 16, 3), Linf()), jnp.full((16, 16, 3), 0.5)
     eps = jnp.asarray(0.1)
     propose = jax.jit(patches.propose)
@@ -64,12 +64,12 @@ def test_a_proposal_is_one_patch_of_full_contrast() -> None:
 
 
 def _stairs(weights: jax.Array, images: jax.Array) -> jax.Array:
-    """A linear model of pixels rounded to sixteenths: its gradient is zero everywhere."""
+    """A linear model of pixels rounded to sixteenths, whose gradient is zero everywhere."""
     return linear(weights, 0.0)(jnp.round(images * 16) / 16)
 
 
 def test_no_gradient_is_needed() -> None:
-    """PGD does nothing; Square comes near the worst case of the linear model behind the stairs."""
+    """PGD has no effect; Square comes close to the worst case of the underlying linear model."""
     w = np.random.default_rng(5).normal(size=(8, 8, 3)).astype(np.float32)
     w -= w.mean()
     images = (pictures(30, 8) * 8).round() / 16 + 0.25

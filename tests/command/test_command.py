@@ -1,4 +1,4 @@
-"""The command rtl-jax: what it prints of the package, and its names for itself."""
+"""The command rtl-jax: the information it prints about the package, and its own names."""
 
 import dataclasses
 import os
@@ -184,7 +184,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_defaults_are_shown_as_they_are_typed(config: str) -> None:
-    """Given back, all of them together change nothing."""
+    """Typing all defaults changes nothing."""
     typed = [each for each in SETTINGS if each.default and not each.default.isdecimal()]
     given = [f"--config.{setting.key}={setting.default}" for setting in typed]
     assert len(given) > 60

@@ -1,4 +1,4 @@
-"""A wheel, unpacked and used from an empty directory: all that works in a checkout works there."""
+"""A wheel, unpacked and used from an empty directory: everything works as in a checkout."""
 
 import configparser
 import os
@@ -18,7 +18,7 @@ NEEDED = ("pyproject.toml", "README.md", "LICENSE", "CITATION.cff")
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the wheel's files lie, as in site-packages; built from a copy, without a network."""
+    """The unpacked wheel, as in site-packages; built from a copy, without network access."""
     place = tmp_path_factory.mktemp("wheel")
     source = place / "checkout"
     source.mkdir()
@@ -37,7 +37,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(unpacked: Path, directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What the installed command does, started in an empty directory."""
+    """Run the installed command in an empty directory."""
     script = directory.parent / "bin" / "rtl-jax"  # as pip writes it
     script.parent.mkdir(exist_ok=True)
     script.write_text("import sys\nfrom rtl_jax.command import start\nsys.exit(start())\n")
@@ -73,7 +73,7 @@ def test_what_it_installs(unpacked: Path) -> None:
 
 
 def test_every_config_loads_by_name(unpacked: Path, empty: Path) -> None:
-    """Without the checkout anywhere on the path."""
+    """With no checkout on the path."""
     code = (
         "import sys, rtl_jax; from rtl_jax.lab import cli, config_files\n"
         f"sys.path = [p for p in sys.path if p != {str(ROOT)!r}]\n"

@@ -1,4 +1,4 @@
-"""A network that keeps what held-out images say: the same sets wherever they are asked for."""
+"""Networks that store results on held-out images: all interfaces give the same prediction sets."""
 
 import dataclasses
 from pathlib import Path
@@ -39,7 +39,7 @@ def bare() -> Network:
 
 @pytest.fixture(scope="module")
 def network(bare: Network) -> Network:
-    """With features of the split point before its last block, as where that block is trained."""
+    """A network with features at the split point before its last block, as if that was trained."""
     kept = rtl.conformalize(bare, IMAGES[:40], np.array(NAMES)[LABELS[:40]], score="aps").guarantees
     assert kept is not None
     near = Neighbours.of(bare.features_at(IMAGES[:40], 1)[1], 3)

@@ -1,4 +1,4 @@
-"""p-values of outliers: uniform for images of the same kind, small for others."""
+"""p-values of outliers: uniform for images of the same distribution, small for others."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from rtl_jax.errors import UserError
 
 
 def slow_p_value(kept: np.ndarray, new: np.ndarray, k: int) -> float:
-    """Full conformal prediction by its definition: all images, the new one too, alike."""
+    """Compute a p-value by the definition of full conformal prediction, treating images alike."""
     every = np.vstack([kept, new]).astype(np.float64)
     scores = [
         sorted(np.linalg.norm(each - other) for j, other in enumerate(every) if j != i)[k - 1]
@@ -29,7 +29,7 @@ def test_the_new_image_joins_the_others(k: int) -> None:
 
 
 def test_p_values_are_uniform() -> None:
-    """Over 1,000 draws of 19 images and a new one: each of the 20 ranks as often as any other."""
+    """Over 1,000 draws of 19 images and a new one, each of the 20 ranks is equally frequent."""
     draw = np.random.default_rng(0)
     found: dict[str, list[float]] = {"energy": [], "distance": []}
     for _ in range(1000):

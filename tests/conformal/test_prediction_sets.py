@@ -1,4 +1,4 @@
-"""Prediction sets: the papers' definitions, written out slowly, and coverage as it is promised."""
+"""Prediction sets compared with the papers' definitions, and their coverage."""
 
 import math
 
@@ -14,9 +14,9 @@ CLASSES = 5
 
 
 def drawn(number: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probabilities of a network that is much too sure, labels, and uniform numbers.
+    """Draw probabilities of a highly overconfident network, labels and uniform numbers.
 
-    Class 0 is rare, and the network knows less of it.
+    Class 0 is rare, and the network predicts it less well.
     """
     logits = draw.normal(0, 1.5, (number, CLASSES)) - 1.5 * (np.arange(CLASSES) == 0)
     labels = (softmax(logits, axis=1).cumsum(1) < draw.random((number, 1))).sum(1)
@@ -25,7 +25,7 @@ def drawn(number: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarra
 
 
 def romano_set(p: np.ndarray, u: float, tau: float) -> set[int]:
-    """S(x, u; pi, tau) of Romano et al. (2020), equations 4 to 6."""
+    """Compute S(x, u; pi, tau) of Romano et al. (2020), equations 4 to 6."""
     order = sorted(range(len(p)), key=lambda y: -p[y])
     total, size = 0.0, 0
     while size < len(p) and total < tau:
@@ -38,7 +38,7 @@ def romano_set(p: np.ndarray, u: float, tau: float) -> set[int]:
 
 
 def raps_set(p: np.ndarray, u: float, tau: float, score: Score) -> set[int]:
-    """C*(x, u, tau) of Angelopoulos et al. (2021), equation 4, for distinct probabilities."""
+    """Compute C*(x, u, tau) of Angelopoulos et al. (2021), equation 4, without ties."""
     found = set()
     for y in range(len(p)):
         rho = sum(p[other] for other in range(len(p)) if p[other] > p[y])
@@ -82,7 +82,7 @@ SCORES = [Score("lac"), Score("aps"), Score("raps"), Score("aps", randomised=Fal
 def covered(
     score: Score, number: int, coverage: float, by_class: bool, draw: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Held-out images' and 500 new images' labels, and which of the new sets hold theirs."""
+    """Return labels of held-out and 500 new images, and which of the new sets contain theirs."""
     probabilities, labels, u = drawn(number, draw)
     new, truth, v = drawn(500, draw)
     held_out = Conformal.fit(probabilities, labels, score, u if score.draws else None)
@@ -92,10 +92,10 @@ def covered(
 
 @pytest.mark.parametrize("score", SCORES[:3], ids=lambda one: one.kind)
 def test_coverage_is_as_promised(score: Score) -> None:
-    """Over 200 draws: of 500 new images, as many are covered as the law of the quantile says.
+    """Over 200 draws of 500 new images, hits are distributed as the quantile implies.
 
-    Of continuous scores, the coverage that n held-out images lead to has the law Beta(k, n + 1 -
-    k), k = ceil((1 - alpha)(n + 1)), so hits are beta-binomial.
+    For continuous scores, the coverage given n held-out images has the distribution Beta(k, n + 1 -
+    k), k = ceil((1 - alpha)(n + 1)), so that hits are beta-binomial.
     """
     draw, n, k = np.random.default_rng(1), 79, 72
     hits = np.array([covered(score, n, 0.9, False, draw)[2].sum() for _ in range(200)])
@@ -107,7 +107,7 @@ def test_coverage_is_as_promised(score: Score) -> None:
 
 
 def test_coverage_of_each_class() -> None:
-    """The rare class is missed by sets for all, and held by those by class."""
+    """Marginal sets miss the rare class; sets by class cover it."""
     draw, shares = np.random.default_rng(2), {}
     for by_class in (False, True):
         outcomes, expected = [], []

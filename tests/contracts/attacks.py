@@ -1,4 +1,4 @@
-"""What every attack promises: `check_attack`, for present and future ones."""
+"""The contract of attacks: `check_attack`, for present and future ones."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ BROKEN = Partial(_shifted, NETWORK, jnp.asarray(float("nan")))
 
 
 def check_attack(settings: Attack) -> None:
-    """Raise AssertionError unless an attack keeps its promises on a small network."""
+    """Raise AssertionError unless an attack keeps the contract on a small network."""
     check_identity(settings)
     eps = radius(settings)
     found = attack(MODEL, IMAGES, LABELS, eps, settings, KEY)
@@ -46,14 +46,14 @@ def check_attack(settings: Attack) -> None:
 
 
 def radius(settings: Attack) -> float | None:
-    """A tenth of every pixel's range, whatever the norm."""
+    """Return a tenth of every pixel's range in any norm."""
     if not settings.threat.has_radius:
         return None
     return float(settings.threat.norm(jnp.full(IMAGES.shape[1:], 0.1)))
 
 
 def check_identity(settings: Attack) -> None:
-    """It is a constant, and knows its name."""
+    """It is a constant with a name."""
     same = dataclasses.replace(settings)
     assert settings == same and hash(settings) == hash(same)
     assert settings == settings.replace(norm=settings.threat)
@@ -63,7 +63,7 @@ def check_identity(settings: Attack) -> None:
 
 
 def check_result(settings: Attack, found: Adversarial, eps: float | None) -> None:
-    """Within ball and box; success and losses are those of another evaluation."""
+    """Images are in the ball and the box; success and losses equal those of another evaluation."""
     assert found.images.shape == IMAGES.shape and found.images.dtype == jnp.float32
     assert found.images.min() >= 0 and found.images.max() <= 1
     norms = jax.vmap(settings.threat.norm)(found.images - IMAGES)
@@ -78,7 +78,7 @@ def check_result(settings: Attack, found: Adversarial, eps: float | None) -> Non
 
 
 def check_one_image(settings: Attack, found: Adversarial, eps: float | None) -> None:
-    """The same image alone, inside another program, has the same result."""
+    """The same image alone, in another program, has the same result."""
 
     @jax.jit
     def one(model: Partial, image: jax.Array) -> tuple[Adversarial, jax.Array]:
@@ -93,13 +93,13 @@ def check_one_image(settings: Attack, found: Adversarial, eps: float | None) -> 
 
 
 def check_not_finite(settings: Attack, eps: float | None) -> None:
-    """Logits that are not numbers are an error."""
+    """Non-finite logits are an error."""
     with pytest.raises(UserError, match="not finite"):
         attack(BROKEN, IMAGES, LABELS, eps, settings, KEY)
 
 
 def check_curve(settings: Attack) -> None:
-    """A robustness curve is the results of separate calls."""
+    """A robustness curve equals the results of separate calls."""
     radii = [0.0, 0.5 * radius(settings), radius(settings)]
     curve = robustness_curve(MODEL, IMAGES, LABELS, radii, settings, KEY)
     for index, eps in enumerate(radii):
@@ -109,7 +109,7 @@ def check_curve(settings: Attack) -> None:
 
 
 def close(ours: Adversarial, theirs: Adversarial) -> None:
-    """Equal, but for rounding."""
+    """Assert equality up to rounding."""
     np.testing.assert_array_equal(ours.success, theirs.success)
     np.testing.assert_allclose(ours.images, theirs.images, atol=1e-5)
     np.testing.assert_allclose(ours.losses, theirs.losses, atol=1e-4)

@@ -1,4 +1,4 @@
-"""What every kind of data set promises: `check_data_source`, for present and future ones."""
+"""The contract of dataset kinds: `check_data_source`, for present and future ones."""
 
 import os
 from collections.abc import Callable
@@ -17,16 +17,16 @@ IMAGE_SIZE = 16
 
 
 def touch(file: Path) -> None:
-    """Change a file's time of modification."""
+    """Change a file's modification time."""
     os.utime(file, ns=(1, 1))
 
 
 class Case(NamedTuple):
-    """A small set of a kind.
+    """A small dataset of a kind.
 
-    make: writes it into an empty directory, which is the data directory too, and returns its spec.
-    missing: the spec of a set that is not there, of that directory; None: it always is.
-    change: changes one of its files, such that other images or labels may be in it.
+    make: writes it to an empty directory, which is also the data directory, and returns its spec.
+    missing: the spec of a missing dataset in that directory; None: the kind is always available.
+    change: changes one of its files so that images or labels may differ.
     """
 
     make: Callable[[Path], str]
@@ -35,7 +35,7 @@ class Case(NamedTuple):
 
 
 def check_data_source(case: Case, directory: Path) -> None:
-    """Raise AssertionError unless a kind of data set keeps its promises."""
+    """Raise AssertionError unless a kind of dataset keeps the contract."""
     spec = case.make(directory)
     fresh = Opener(spec, directory)
     check_name(spec)
@@ -51,7 +51,7 @@ def check_data_source(case: Case, directory: Path) -> None:
 
 
 class Opener(NamedTuple):
-    """Opens a set anew, as another process would."""
+    """Opens a dataset anew, like another process."""
 
     spec: str
     data_dir: Path
@@ -61,13 +61,13 @@ class Opener(NamedTuple):
 
 
 def check_name(spec: str) -> None:
-    """It is registered, and its spec can be one of several."""
+    """It is registered, and its spec can be part of a union."""
     assert parse(spec)[0] in KINDS
     assert parts(f"{spec}+{spec}") == [spec, spec]
 
 
 def check_reading(fresh: Opener) -> Decoded:
-    """Twice the same: uint8 images of one shape, and labels of the classes."""
+    """Reading twice gives the same uint8 images of one shape, and labels of the classes."""
     decoded, again = (fresh().read(IMAGE_SIZE, seed=1) for _ in range(2))
     assert decoded.class_names == again.class_names and len(set(decoded.class_names)) > 1
     assert all(isinstance(name, str) for name in decoded.class_names)
@@ -86,13 +86,13 @@ def check_reading(fresh: Opener) -> Decoded:
 
 
 def check_bytes(source: DataSource, decoded: Decoded) -> None:
-    """The estimate bounds what is read, and is no more than colour makes of grey."""
+    """The estimate is an upper bound, at most three times the size: grey images count as colour."""
     real = sum(half.images.nbytes for half in halves(decoded))
     assert real <= source.decoded_bytes(IMAGE_SIZE) <= 3 * real
 
 
 def check_plan(source: DataSource, decoded: Decoded) -> None:
-    """Where images are files, they are those that are read, in that order."""
+    """If images are files, the plan lists the files that are read, in that order."""
     plan = source.plan(seed=1)
     if plan is None:
         return
@@ -103,7 +103,7 @@ def check_plan(source: DataSource, decoded: Decoded) -> None:
 
 
 def check_records(source: DataSource, decoded: Decoded) -> None:
-    """It says that it cannot be streamed, or has a record for each image."""
+    """It has a record for each image, or raises an error that it cannot be streamed."""
     try:
         records = source.records()
     except UserError as error:
@@ -119,7 +119,7 @@ def check_records(source: DataSource, decoded: Decoded) -> None:
 
 
 def check_whole(spec: str, directory: Path, decoded: Decoded) -> None:
-    """`load_dataset` gives what is read, from the cache too, and some of its classes."""
+    """`load_dataset` returns the same images, also from the cache, and selected classes."""
     options = {"data_dir": directory, "image_size": IMAGE_SIZE, "seed": 1}
     for _ in range(2):
         whole = load_dataset(spec, cache_dir=directory / "cache", **options)
@@ -131,7 +131,7 @@ def check_whole(spec: str, directory: Path, decoded: Decoded) -> None:
 
 
 def check_cache_key(fresh: Opener, directory: Path, change: Callable[[Path], None]) -> None:
-    """It stays, and changes with every file that was decoded."""
+    """The key is constant, and changes with every decoded file."""
     key = fresh().cache_key(IMAGE_SIZE, seed=1)
     assert key == fresh().cache_key(IMAGE_SIZE, seed=1)
     if key is None:
@@ -145,7 +145,7 @@ def check_cache_key(fresh: Opener, directory: Path, change: Callable[[Path], Non
 
 
 def check_missing(spec: str, directory: Path) -> None:
-    """What is not there is a user-fixable error that names the place."""
+    """A missing dataset is a user-fixable error that names the place."""
     with pytest.raises(UserError) as caught:
         load_dataset(spec, data_dir=directory, cache_dir=directory / "cache", image_size=8)
     assert parse(spec)[1] in str(caught.value)
@@ -155,7 +155,7 @@ def check_missing(spec: str, directory: Path) -> None:
 
 
 def check_damage(fresh: Opener, directory: Path) -> None:
-    """A file cut off, and one of rubbish, are user-fixable errors that name its place."""
+    """Truncated and garbage files are user-fixable errors that name the place."""
     for file in files(directory):
         whole = file.read_bytes()
         for content in (whole[: len(whole) // 2], b"rubbish"):
@@ -169,11 +169,11 @@ def check_damage(fresh: Opener, directory: Path) -> None:
 
 
 def halves(decoded: Decoded) -> tuple:
-    """Both halves."""
+    """Return both halves."""
     return decoded.train, decoded.test
 
 
 def files(directory: Path) -> list[Path]:
-    """The set's files, without the cache."""
+    """Return the files of the dataset, without the cache."""
     every = sorted(path for path in directory.rglob("*") if path.is_file())
     return [path for path in every if directory / "cache" not in path.parents]

@@ -1,4 +1,4 @@
-"""What every architecture promises: `check_model`, for present and future families."""
+"""The contract of architectures: `check_model`, for present and future families."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from rtl_jax.models.network import Network
 
 
 def check_model(architecture: registry.Architecture, directory: Path, image_size: int = 16) -> None:
-    """Raise AssertionError unless a small architecture of a family keeps its promises."""
+    """Raise AssertionError unless a small architecture of a family keeps the contract."""
     check_description(architecture)
     check_parts(architecture)
     check_initial_values(architecture)
@@ -36,7 +36,7 @@ def apply(function: Any, images: Any) -> jax.Array:
 
 
 def check_description(architecture: registry.Architecture) -> None:
-    """It is a constant that JSON can hold; another number of classes changes the head alone."""
+    """It is a JSON-serialisable constant; another number of classes changes only the head."""
     written = json.loads(json.dumps(registry.to_dict(architecture)))
     read = registry.from_dict(written)
     assert read == architecture and hash(read) == hash(architecture)
@@ -51,7 +51,7 @@ def check_description(architecture: registry.Architecture) -> None:
 
 
 def check_parts(architecture: registry.Architecture) -> None:
-    """Every variable belongs to one part; every block has some; the head is what it says."""
+    """Every variable belongs to one part, every block has some, and the head is as declared."""
     params, batch_stats = variable_shapes(architecture)
     parts = {architecture.block_of(path) for path in params}
     assert set(range(architecture.num_blocks + 1)) <= parts
@@ -68,7 +68,7 @@ def check_parts(architecture: registry.Architecture) -> None:
 
 
 def check_initial_values(architecture: registry.Architecture) -> None:
-    """Finite, of the shapes that are wanted, equal for a key and different for another."""
+    """They are finite, of the required shapes, equal for the same key and different for another."""
     shapes = variable_shapes(architecture)
     first, again, other = (initialize(architecture, jax.random.key(seed)) for seed in (0, 0, 1))
     for tree, wanted in zip(first, shapes, strict=True):
@@ -82,7 +82,7 @@ def check_initial_values(architecture: registry.Architecture) -> None:
 
 
 def random_variables(architecture: registry.Architecture) -> tuple[dict, dict]:
-    """Initial values, moved: no scale is 1, no bias 0, and variances stay positive."""
+    """Perturb the initial values: no scale is 1, no bias 0, and variances stay positive."""
     draw = np.random.default_rng(0)
     params, batch_stats = initialize(architecture, jax.random.key(0))
 
@@ -96,13 +96,13 @@ def random_variables(architecture: registry.Architecture) -> tuple[dict, dict]:
 
 
 def check_splits(network: Network, images: np.ndarray, whole: np.ndarray) -> None:
-    """Prefix and suffix are the network, and each reads the variables of its own side alone."""
+    """Prefix and suffix compose to the network, and each reads only variables of its own side."""
     arch = network.architecture
     splits = range(BEFORE_STEM, arch.num_blocks + 1)
     variables = network.params, network.batch_stats
 
     def only(behind: bool, split: int) -> list[dict]:
-        """The variables on one side of a split point; those on the other are not numbers."""
+        """Keep the variables on one side of a split point; the others become NaN."""
         return [
             {
                 path: leaf
@@ -136,8 +136,8 @@ def check_splits(network: Network, images: np.ndarray, whole: np.ndarray) -> Non
 
 
 def check_evaluation(network: Network, images: np.ndarray, whole: np.ndarray) -> None:
-    """Logits do not depend on the images beside; pixels beyond [0, 1] count as their bounds;
-    kernels with an axis of seeds give what each seed gives; images have a gradient.
+    """Logits do not depend on the batch; pixels beyond [0, 1] count as their bounds; kernels with a
+    seed axis give each seed's results; images have a gradient.
     """
     logits_fn, jitted = network.logits_fn(), jax.jit(apply)
     beside = np.stack([images[2], images[1], 1 - images[0]])
@@ -162,7 +162,7 @@ def check_evaluation(network: Network, images: np.ndarray, whole: np.ndarray) ->
 
 
 def check_training(network: Network, images: np.ndarray) -> None:
-    """Statistics move in training mode, where there are any, and nowhere else."""
+    """Statistics, if any, are updated in train mode only."""
     arch = network.architecture
 
     @jax.jit
@@ -180,7 +180,7 @@ def check_training(network: Network, images: np.ndarray) -> None:
 
 
 def check_files(network: Network, directory: Path) -> None:
-    """What is written is read, to the bit, and has the same digest."""
+    """Saved networks are read back bit for bit, with the same digest."""
     network.save(directory / "network")
     read = Network.load(directory / "network")
     assert read.architecture == network.architecture and read.digest == network.digest

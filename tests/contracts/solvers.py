@@ -1,4 +1,4 @@
-"""What every solver of influence promises: `check_solver`, for present and future ones."""
+"""The contract of influence solvers: `check_solver`, for present and future ones."""
 
 import json
 

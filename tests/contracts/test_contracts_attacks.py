@@ -1,4 +1,4 @@
-"""Every registered threat model and attack keeps its contract, and so does one from elsewhere."""
+"""Every registered threat model and attack keeps its contract, and so does an external one."""
 
 import dataclasses
 import typing
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.slow
 
 @dataclasses.dataclass(frozen=True)
 class FourierBall(Threat):
-    """Changes of the `kept` lowest frequencies in each direction, of limited L2 norm.
+    """Changes of the `kept` lowest frequencies in each direction, with bounded L2 norm.
 
-    Clamping would add other frequencies, so the whole change is shortened to stay in [0, 1].
+    Clamping would add other frequencies, so the whole change is scaled down to stay in [0, 1].
     """
 
     kept: int = 2
@@ -64,7 +64,7 @@ def test_threats(threat: Threat) -> None:
 
 
 def small(name: str, threat: Threat) -> Attack:
-    """A short search by this attack, random if it can be."""
+    """Make a short search by this attack, random if possible."""
     few = {"steps": 4, "queries": 12, "sigma": 0.1, "random_start": True}
     if not threat.has_radius:
         few["step_size"] = 0.1
@@ -117,7 +117,7 @@ def test_every_attack_and_threat_has_been_checked() -> None:
 
 
 def test_a_threat_from_elsewhere_works_at_once() -> None:
-    """One class and nothing else: PGD finds what lies in its subspace, and only that."""
+    """A class is all it takes: PGD finds what lies in its subspace, and only that."""
     threat, predicted = FourierBall(2), np.asarray(MODEL(IMAGES).argmax(1))
     found = attack(MODEL, IMAGES, predicted, 1.0, PGD(threat, steps=10), KEY)
     noise = attack(MODEL, IMAGES, predicted, 1.0, Gaussian(threat), KEY)
@@ -164,7 +164,7 @@ def test_names() -> None:
 
 
 def test_settings_of_all_attacks_serve_each() -> None:
-    """A group of settings makes every attack; a name's own fields win, others are left out."""
+    """One group of settings makes every attack; a name's fixed fields win, others are ignored."""
     group = {"norm": "l2", "steps": 7, "loss": "cross_entropy", "keep": "last", "sigma": 0.5}
     assert make_attack("pgd", **group) == PGD("l2", steps=7, keep="last")
     assert make_attack("gaussian", **group) == Gaussian("l2", sigma=0.5)
@@ -179,5 +179,5 @@ def test_two_attacks_cannot_have_one_name() -> None:
 
 
 def test_labels_are_used() -> None:
-    """The contract's network is right about all images but one, and attacks have work to do."""
+    """The contract's network is right on all images but one, so that attacks have work to do."""
     assert (np.asarray(MODEL(IMAGES).argmax(1)) != LABELS).sum() == 1

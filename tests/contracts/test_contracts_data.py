@@ -1,4 +1,4 @@
-"""Every registered kind of data set keeps its contract, and so does one from elsewhere."""
+"""Every registered kind of dataset keeps its contract, and so does an external one."""
 
 from pathlib import Path
 
@@ -94,7 +94,7 @@ def test_every_kind_has_been_checked() -> None:
 def test_a_kind_from_elsewhere_works_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """One class and nothing else: specs, unions, tests on it and messages know it."""
+    """A class is all it takes: specs, unions, tests on it and messages support it."""
     monkeypatch.setitem(KINDS, "noise", KINDS["digits"])  # so that it is taken out afterwards
     del KINDS["noise"]
 

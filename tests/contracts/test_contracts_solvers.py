@@ -1,4 +1,4 @@
-"""Every registered solver keeps its contract, with every curvature that it may meet."""
+"""Every registered solver keeps its contract with every curvature that it supports."""
 
 import typing
 
@@ -16,7 +16,7 @@ DAMPING, CUTOFF = 1e-2, 1e-9
 
 
 def dense(train: typing.Any, curvature: str) -> np.ndarray:
-    """The curvature [CD, CD] of the mean loss, one Kronecker product an example."""
+    """Compute the curvature [CD, CD] of the mean loss by one Kronecker product per example."""
     if curvature == "hessian":
         return hessian(train)
     return gradients(train).T @ gradients(train) / train.num_examples

@@ -1,4 +1,4 @@
-"""What every threat model promises: `check_threat`, for present and future ones."""
+"""The contract of threat models: `check_threat`, for present and future ones."""
 
 import dataclasses
 import pickle
@@ -14,7 +14,7 @@ TIGHT = 1e-6
 
 
 def check_threat(threat: Threat) -> None:
-    """Raise AssertionError unless a threat model keeps its promises on random images."""
+    """Raise AssertionError unless a threat model keeps the contract on random images."""
     check_identity(threat)
     jitted = Jitted(threat)
     for seed in range(3):
@@ -32,7 +32,7 @@ def check_threat(threat: Threat) -> None:
 
 
 class Jitted:
-    """A threat model whose methods are compiled, once."""
+    """A threat model whose methods are compiled once."""
 
     def __init__(self, threat: Threat) -> None:
         self.has_radius = threat.has_radius
@@ -45,7 +45,7 @@ class Jitted:
 
 
 def check_identity(threat: Threat) -> None:
-    """It is a constant: hashable, comparable, immutable, and it has names."""
+    """It is a hashable, comparable, immutable constant with names."""
     assert dataclasses.is_dataclass(threat)
     same = dataclasses.replace(threat)
     assert threat == same and hash(threat) == hash(same) and str(threat) == str(same)
@@ -57,7 +57,7 @@ def check_identity(threat: Threat) -> None:
 
 
 def check_projection(threat: Jitted, original, far, eps) -> None:
-    """Into ball and box; once is enough; what lies inside stays; radius 0 is the original."""
+    """Projects onto ball and box; is idempotent; keeps inner points; radius 0 is the original."""
     project = threat.project
     near = project(far, original, eps)
     assert near.shape == original.shape and near.dtype == original.dtype
@@ -74,7 +74,7 @@ def check_projection(threat: Jitted, original, far, eps) -> None:
 
 
 def check_random_start(threat: Jitted, original, eps, seed: int) -> None:
-    """Into ball and box, elsewhere for every key."""
+    """The start is in ball and box, and differs for every key."""
     start = threat.random_start
     starts = [start(jax.random.key(2 * seed + number), original, eps) for number in range(2)]
     for one in starts:
@@ -85,7 +85,7 @@ def check_random_start(threat: Jitted, original, eps, seed: int) -> None:
 
 
 def check_step(threat: Jitted, gradient) -> None:
-    """It has the size that was asked for, and a linear function with this gradient rises."""
+    """The step has the requested size and increases a linear function with this gradient."""
     for size in (0.01, 0.7):
         for scale in (1e-3, 1e3):
             step = threat.step(scale * gradient, jnp.asarray(size, jnp.float32))
@@ -114,7 +114,7 @@ def check_dual(threat: Jitted, original, gradient) -> None:
 
 
 def inside_both(threat: Jitted, image, original, eps) -> None:
-    """Within [0, 1], and within the ball where there is one."""
+    """Assert that images are in [0, 1] and in the ball, if there is one."""
     assert image.min() >= 0 and image.max() <= 1
     if threat.has_radius:
         assert threat.norm(image - original) <= eps * (1 + 1e-5)

@@ -1,4 +1,4 @@
-"""`--check --attack`: the same robust accuracy from two implementations that share no code."""
+"""`--check --attack`: equal robust accuracy from two implementations that share no code."""
 
 import re
 
@@ -22,7 +22,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def own_images(tmp_path):
-    """An npz data set of three classes, as many as BASIC has; 19 test images of 12 px."""
+    """An npz dataset of three classes, as many as BASIC has, with 19 test images of 12 px."""
     generator = np.random.default_rng(0)
     arrays = {}
     for half, number in (("train", 6), ("test", 19)):
@@ -33,7 +33,7 @@ def own_images(tmp_path):
 
 
 def table(printed: str) -> dict[str, list[float]]:
-    """The numbers behind every attack's name: clean, clean, robust, robust, differ by, norm."""
+    """Parse the numbers after an attack's name: clean, clean, robust, robust, difference, norm."""
     rows = re.findall(r"^((?:l2|linf):\S+) +(.*)$", printed, re.MULTILINE)
     return {name: [float(number) for number in numbers.split()] for name, numbers in rows}
 
@@ -95,7 +95,7 @@ def test_a_wrong_normalisation_in_jax_is_seen(tmp_path, capsys, monkeypatch, sou
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_torch_pgd_reaches_the_worst_case_of_a_linear_model(norm):
-    """Within the ball the loss of a two-class linear model is largest along its weights."""
+    """In the ball, the loss of a two-class linear model is maximal along its weights."""
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(3 * 4 * 4, generator=generator)
     images = torch.rand(5, 3, 4, 4, generator=generator) * 0.2 + 0.4

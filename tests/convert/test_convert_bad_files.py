@@ -1,4 +1,4 @@
-"""Whatever else users have under the name of a checkpoint: one sentence and exit code 2."""
+"""Files that are no valid checkpoints: a one-sentence error and exit code 2."""
 
 import os
 import struct

@@ -104,7 +104,7 @@ def test_errors(tmp_path):
 
 
 def test_no_room(tmp_path):
-    """Under a limit on the size of files, as a full disk or a quota would refuse."""
+    """A limit on the file size acts like a full disk or a quota."""
     arch = BASIC.replace(stage_widths=(64, 128))
     path = save(state(arch), tmp_path / "a.pt")
     code = (
@@ -134,7 +134,7 @@ def test_a_place_that_may_not_be_written(tmp_path, capsys):
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_kill_leaves_no_destination(tmp_path, sent):
-    """Killed while it writes; the same command then succeeds."""
+    """Killed while writing; the same command then succeeds."""
     path = save(robustness(state(BASIC)), tmp_path / "a.pt")
     # Stops where everything but the last rename is done.
     code = (

@@ -1,4 +1,4 @@
-"""`--check` and `--attack` of every family, against torchvision's, timm's and robustbench's own."""
+"""`--check` and `--attack` for every family, compared with torchvision, timm and robustbench."""
 
 import re
 import sys
@@ -24,7 +24,7 @@ CHECKED = {case.name: case for case in (*CASES, *PRESENT)}
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """An npz data set of 32 px."""
+    """An npz dataset of 32 px."""
     draw, path = np.random.default_rng(0), tmp_path_factory.mktemp("data") / "own.npz"
     pixels, labels = draw.integers(0, 256, (6, 32, 32, 3), np.uint8), np.arange(6) % 3
     np.savez(path, x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
@@ -32,7 +32,7 @@ def images(tmp_path_factory):
 
 
 def saved(name, tmp_path):
-    """A file of a case's network, and the options of the command that it needs."""
+    """Save a file of a case's network; return it with the command options that it needs."""
     case = CHECKED[name]
     torch.save(shaken(case.build()).state_dict(), tmp_path / "a.pth")
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in case.options.items()]

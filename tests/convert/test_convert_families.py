@@ -1,7 +1,7 @@
-"""Families that others define: logits, exported bytes and recognition against their own modules.
+"""Families of other libraries: logits, exported bytes and recognition, compared with their modules.
 
-The truth is torchvision's, timm's or robustbench's own network, shallow, with random weights and
-statistics, at two image sizes.
+The references are torchvision's, timm's or robustbench's own networks, shallow, with random
+weights and statistics, at two image sizes.
 """
 
 import functools
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 
 class Case(NamedTuple):
-    """A network of a family: how to build it, and what no file of it says."""
+    """A network of a family: how to build it, and options that its file does not contain."""
 
     name: str
     build: Callable[[], torch.nn.Module]
@@ -41,7 +41,7 @@ def timm_resnet(block: str = "Bottleneck", **options: Any) -> torch.nn.Module:
 
 
 def torchvision(name: str) -> ModuleType:
-    """A module of network definitions of torchvision."""
+    """Import a module of network definitions from torchvision."""
     return reference(f"torchvision.models.{name}")
 
 
@@ -54,7 +54,7 @@ def torchvision_vgg(norm: bool) -> torch.nn.Module:
 
 
 def robustbench(name: str) -> ModuleType:
-    """A module of network definitions of RobustBench."""
+    """Import a module of network definitions from RobustBench."""
     return definitions("robustbench", f"model_zoo/architectures/{name}.py")
 
 
@@ -168,7 +168,7 @@ def test_a_config_or_a_name_tells_what_no_tensor_shows(tmp_path, capsys):
 
 
 def test_what_the_parts_of_a_network_show_is_asked_for_or_read(tmp_path, capsys):
-    """torch's state dict names parts without tensors too, and timm's blocks have a part 'aa'."""
+    """A torch state dict also names parts without tensors, such as 'aa' in timm's blocks."""
     path = tmp_path / "a.pth"
     module = moved(timm_resnet(aa_layer=torch.nn.AvgPool2d))
     torch.save({"state_dict": module.state_dict()}, path)
@@ -206,7 +206,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_families_are_refused_by_name(name, tmp_path):
-    """By the names of timm's and torchvision's own tensors."""
+    """By the tensor names of timm and torchvision."""
     where, _, last = name.rpartition(".")
     # On torch's meta device, but where a network copies what it draws.
     with torch.device("cpu" if last.startswith("regnet_y") else "meta"):

@@ -1,4 +1,4 @@
-"""Every layout that users have gives the weights that torch itself saved."""
+"""Every layout that users have yields the weights that torch itself saved."""
 
 import argparse
 import collections
@@ -116,13 +116,13 @@ def test_normaliser_at_the_level_of_the_network(tmp_path):
 
 
 def test_names_of_files_become_names_in_archives(tmp_path):
-    """torch calls the archive's members as the file."""
+    """torch names the archive's members after the file."""
     for name in ("2024-01-01_12:30:00.pt", "epoch=3, \u00fc.ckpt", "-x.pt"):
         check(save(state(BASIC), tmp_path / name), state(BASIC), BASIC)
 
 
 def test_lightning_and_a_moving_average(tmp_path):
-    """What else trainers save: parameters, settings, callbacks, tensors of the optimizer."""
+    """Other content saved by trainers: parameters, settings, callbacks, optimizer tensors."""
     weights, lines = state(BASIC), []
     network = torch_resnet(BASIC)
     network.load_state_dict(weights)
@@ -208,7 +208,7 @@ def test_views_of_one_storage_and_other_strides(tmp_path):
 
 @pytest.mark.parametrize("length", [0x2080, 0x4B50], ids=["a pickle's", "a zip archive's"])
 def test_safetensors_whose_length_looks_like_another_format(tmp_path, length):
-    """A file begins with the length of its header, here with the first bytes of others."""
+    """A file begins with the length of its header, here equal to other formats' first bytes."""
     path = tmp_path / "net.safetensors"
     save_file({name: value.contiguous() for name, value in state(BASIC).items()}, path)
     data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Networks as functions in StableHLO and ONNX, against the network itself, family by family."""
+"""Networks exported as functions to StableHLO and ONNX, compared with the network, by family."""
 
 import json
 import subprocess

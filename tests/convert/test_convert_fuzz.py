@@ -1,4 +1,4 @@
-"""Whatever is done to a file's bytes, it is read whole or refused: never another exception."""
+"""Whatever happens to a file's bytes, it is read completely or rejected with a UserError."""
 
 import random
 
@@ -16,7 +16,7 @@ ROUNDS = 150
 
 
 def read(path):
-    """What `convert` does with a file before it writes: all tensors, or UserError."""
+    """Read a file as `convert` does before it writes: return all tensors, or raise UserError."""
     with open_checkpoint(path) as checkpoint, translated(path):
         found = network.find(checkpoint)
         network.file_size_check(found, path)
@@ -25,7 +25,7 @@ def read(path):
 
 
 def damage(data: bytes, where: list[int], draw: random.Random) -> bytes:
-    """Flip, set, cut, double or drop some bytes, mostly where the structure is."""
+    """Flip, set, cut, duplicate or drop some bytes, mostly in structural parts."""
     damaged = bytearray(data)
     for _ in range(draw.choice([1, 1, 2, 5])):
         place = min(draw.choice(where), max(len(damaged) - 1, 0))

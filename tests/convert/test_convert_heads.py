@@ -1,4 +1,4 @@
-"""Which network of a file, which of its tensors, and heads of other names, or none."""
+"""The choice of a network and of tensors in a file, and heads of other names or none."""
 
 import json
 
@@ -17,7 +17,7 @@ ONE, OTHER = state(BASIC), state(BASIC, seed=1)
 
 
 def run(path, tmp_path, capsys, *options, code=0):
-    """Convert by the command; what it said, and the network where there is one."""
+    """Run the convert command; return its output and, if there is one, the network."""
     out = tmp_path / "out"
     assert main([str(path), str(out), *options]) == code
     said = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""A hostile file runs nothing, is refused in one sentence, and exhausts nothing."""
+"""A hostile file runs no code, is rejected in one sentence, and exhausts no resources."""
 
 # ruff: noqa: SIM905 (a list of names reads best as words)
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow
 
 
 def refuse(path, tmp_path, capsys) -> str:
-    """Convert through the command: exit code 2, one line, and no destination; the line."""
+    """Run the convert command; return its one line, and require exit code 2 and no destination."""
     destination = tmp_path / "destination"
     before = sorted(tmp_path.iterdir())
     assert main([str(path), str(destination)]) == 2
@@ -107,7 +107,7 @@ def test_names_that_run_code(tmp_path, capsys, name):
 
 
 def test_a_name_is_refused_however_it_is_spelled(tmp_path, capsys):
-    """GLOBAL, STACK_GLOBAL, INST, names kept in the memo, names that are never called."""
+    """GLOBAL, STACK_GLOBAL, INST, memoised names, and names that are never called."""
     spelled = [
         b"\x80\x02}cos\nsystem\n0.",
         b"\x80\x04}\x8c\x02os\x8c\x06system\x93" + b"0.",
@@ -127,7 +127,7 @@ def test_a_name_is_refused_however_it_is_spelled(tmp_path, capsys):
 
 
 class Schedule:
-    """A class of the user's own, with methods that a pickle would call."""
+    """A user's own class, with methods that a pickle would call."""
 
     ran = False
 
@@ -161,7 +161,7 @@ DILL_LAMBDA = (
 
 
 def test_code_objects_of_dill_are_placeholders(tmp_path):
-    """`robustness`'s CIFAR files hold such beside their weights, which are still read."""
+    """`robustness`'s CIFAR files contain these beside their weights, which are still read."""
     path = save(state(), tmp_path / "a.pt", legacy=True)
     data = path.read_bytes()
     # Put the function before the weights in the pickle, and drop it from the stack again.
@@ -283,7 +283,7 @@ def test_bombs(tmp_path, capsys, name):
 
 
 def test_build_and_items_on_placeholders_do_nothing(tmp_path, capsys):
-    """State, items and calls of placeholders go nowhere."""
+    """State, items and calls of placeholders have no effect."""
     data = (
         b"\x80\x02csome.module\nThing\n)R}X\t\0\0\0__class__cother\nThing\nsb"
         b"(K\1K\2e(X\1\0\0\0aK\1u(K\1K\2\x90)R."
@@ -311,7 +311,7 @@ def test_names_from_the_file_cannot_steer_the_terminal(tmp_path, capsys):
 
 
 def test_a_flood_of_names_is_cut_short(tmp_path, capsys):
-    """Each takes time or lines of its own, all together without end."""
+    """Each name takes time or a line, and there are arbitrarily many."""
     values = torch.ones(3)
     networks = {f"{i}.{name}.weight": values for i in range(9000) for name in ("conv1", "fc")}
     assert "9,000 networks" in refuse(save(networks, tmp_path / "a.pt"), tmp_path, capsys)

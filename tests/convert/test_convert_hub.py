@@ -1,4 +1,4 @@
-"""What the hub answers, by HTTP on this machine, becomes the advice that fits it."""
+"""The hub's responses, from a local HTTP server, are turned into suitable advice."""
 
 import errno
 import http.server
@@ -40,7 +40,7 @@ ANSWERS = {
 
 @pytest.fixture
 def hub(monkeypatch):
-    """Makes the hub answer with a status and headers, once called with them."""
+    """Return a function that sets the status and headers of the hub's responses."""
     answer = {}
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -94,7 +94,7 @@ def test_no_network_no_room_and_offline(tmp_path, capsys, monkeypatch):
 
 
 def test_a_download_that_fails_says_why(tmp_path, capsys, monkeypatch):
-    """The library then says that the file is not in the cache, and keeps the reason as a cause."""
+    """The library then says that the file is not in the cache, and chains the actual reason."""
 
     def fail(*_, **__):
         raise huggingface_hub.errors.LocalEntryNotFoundError("absent") from ConnectionError("cut")
@@ -144,7 +144,7 @@ def test_what_is_listed_is_plausible_and_can_be_asked_for(known):
 
 @pytest.fixture
 def published(monkeypatch, tmp_path):
-    """One published checkpoint behind a server of ours, which sends the file of `answer`."""
+    """A published checkpoint on a local server, which sends the file of `answer`."""
     answer = {"body": b"", "type": "application/octet-stream", "status": 200, "missing": 0}
 
     class Handler(http.server.BaseHTTPRequestHandler):

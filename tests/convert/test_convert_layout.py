@@ -1,4 +1,4 @@
-"""Architectures are found from shapes; whatever does not fit is named with both shapes."""
+"""Architectures are recognised by shapes; mismatches are reported with both shapes."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_other_architectures(arch):
 
 @pytest.mark.parametrize("arch", [*OTHERS, *ARCHITECTURES.values()], ids=lambda a: a.name)
 def test_every_array_has_its_place(arch):
-    """The table has torch's names and shapes on one side, the network's on the other."""
+    """The table maps torch's names and shapes to the network's."""
     table = entries(arch)
     theirs = {n: s for n, s in shapes_of(arch).items() if not n.endswith(COUNTER)}
     assert {entry.torch_name: entry.torch_shape for entry in table} == theirs

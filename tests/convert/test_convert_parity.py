@@ -1,4 +1,4 @@
-"""The converted network computes what torch computes; the way back loses no bit."""
+"""The converted network computes the same as torch; exporting it back is lossless."""
 
 import numpy as np
 import pytest
@@ -80,7 +80,7 @@ def test_export_refuses(tmp_path, capsys):
 
 
 def test_torch_resnet_has_torchvisions_parameters():
-    """Counts that torchvision publishes for its models."""
+    """The parameter counts that torchvision publishes for its models."""
     published = {
         "resnet18": 11_689_512,
         "resnet50": 25_557_032,

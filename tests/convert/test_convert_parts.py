@@ -1,4 +1,4 @@
-"""Weights in parts, in eight bits, and schedulers of older versions of torch, as torch has them."""
+"""Weights in parts or in 8 bits, and schedulers of older torch versions, read as by torch."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ CONV = "layer2.0.conv1"
 
 
 def in_parts(kind):
-    """A network with a convolution and a head in parts; the state dict, and both weights."""
+    """Return a state dict whose convolution and head are stored in parts, and both weights."""
     module = randomize(torch_resnet(BASIC), 0)
     for layer in (module.fc, module.layer2[0].conv1):
         if kind == "pruned":

@@ -1,4 +1,4 @@
-"""What no tensor shows: options of the network, and references that tell which are right."""
+"""Options of networks that no tensor shows, and reference outputs that determine them."""
 
 import os
 
@@ -21,7 +21,7 @@ IMAGES = np.random.default_rng(0).random((5, 3, 48, 48), np.float32)
 def forward(
     weights, images, *, activation=F.relu, v1=False, eps=1e-5, odd=False, train=False, **norm
 ):
-    """BOTTLENECK as written down here, in torch's functions alone: logits of [N, 3, H, W]."""
+    """Compute logits of images [N, 3, H, W] by BOTTLENECK, written in torch's functions alone."""
     mean, std = norm.get("mean", IMAGENET_MEAN), norm.get("std", IMAGENET_STD)
     x = torch.from_numpy(images)
     x = (x - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
@@ -202,7 +202,7 @@ def test_a_normalisation_of_bytes_is_refused(tmp_path, capsys, scale):
 
 
 def test_the_usual_options_are_in_no_manifest():
-    """Names and digests that were made of architectures before stay what they were."""
+    """Earlier names and digests of architectures remain valid."""
     fields = BOTTLENECK.to_dict()
     assert not {"activation", "stride_in", "bn_eps"} & fields.keys()
     assert ResNetArchitecture.from_dict(fields) == BOTTLENECK

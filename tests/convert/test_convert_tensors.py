@@ -1,4 +1,4 @@
-"""Reading tensors without torch gives what torch reads."""
+"""Tensors are read without torch exactly as by torch."""
 
 import subprocess
 import sys
@@ -67,7 +67,7 @@ def test_a_subclass_of_tensor_and_numpy_arrays(tmp_path):
 
 
 def test_big_endian(tmp_path):
-    """Archives from big-endian machines say so in a member of their own."""
+    """Archives from big-endian machines declare this in a member of their own."""
     path = save({"a": torch.arange(4.0), "b": torch.arange(4).bfloat16()}, tmp_path / "a.pt")
     with zipfile.ZipFile(path) as archive:
         members = {info.filename: archive.read(info) for info in archive.infolist()}

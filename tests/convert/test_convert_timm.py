@@ -1,4 +1,4 @@
-"""Networks in a folder that timm itself loads, and on a hub of ours, with what is known."""
+"""Exports that timm itself loads, as a folder and on a local hub, with a model card."""
 
 import dataclasses
 import json
@@ -129,7 +129,7 @@ def test_what_timm_has_not_is_refused_by_name(member, said) -> None:
 
 
 def rows(workdir: Path, run: str) -> None:
-    """Rows as runs leave them: two epochs of this run, attacks on it and on another."""
+    """Make rows as runs write them: two epochs of this run, attacks on it and on another."""
     same = {"source": "bundled:l2", "dataset": "folder:/home/me/photos", "num_images": 100}
     own = {**same, "run": run, "task": "finetune", "method": "transfer", "num_test_images": 200}
     attack = {**same, "run": "x", "task": "attack", "method": "autoattack", "norm": "l2"}
@@ -167,7 +167,7 @@ def test_the_card_says_what_rows_and_manifest_know(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folds", [None, 5])
 def test_what_is_not_known_is_said_to_be(tmp_path: Path, folds) -> None:
-    """And rows of a network that was trained on what it is measured on are none of accuracy."""
+    """Also, rows on images that the network was trained on do not count as accuracy."""
     settings = {**SETTINGS, "target": {**SETTINGS["target"], "folds": folds}}
     network(run="ab", settings=settings).save(tmp_path / "net")
     rows(tmp_path / "work", "ab" if folds else "another")
@@ -194,7 +194,7 @@ def test_rows_that_are_none(tmp_path: Path) -> None:
 
 @pytest.fixture
 def hub(monkeypatch):
-    """An API that keeps what it is given."""
+    """An API that records its arguments."""
     calls = []
 
     class Api:

@@ -1,4 +1,4 @@
-"""Families from the time of transformers, against timm's, torchvision's and robustbench's modules.
+"""Recent families, compared with the modules of timm, torchvision and robustbench.
 
 Few blocks of few channels, with random weights, positions and scales.
 """
@@ -27,7 +27,7 @@ CONVNEXT = {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "num_classes": 7}
 
 
 class Case(NamedTuple):
-    """A network, what no file of it says, and heights and widths of images."""
+    """A network, options that its file does not contain, and image sizes (height, width)."""
 
     name: str
     build: Callable[[], torch.nn.Module]
@@ -62,7 +62,7 @@ class ChannelNorm(torch.nn.LayerNorm):
 
 
 class ConvStem(torch.nn.Module):
-    """Singh et al.'s stem: halving convolutions, each normalised; what follows them is given."""
+    """Singh et al.'s stem: normalised convolutions of stride 2, followed by a given module."""
 
     def __init__(self, widths: list[int], strides: list[int], *last: torch.nn.Module) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ TRAINED = ("deit3", "convnext", "convnext-torchvision", "swin", "xcit")
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_last_block_trains_as_in_torch(name: str, tmp_path: Path) -> None:
-    """Five steps of SGD in float64, of the block, of what normalises behind it, and of the head."""
+    """Five steps of SGD in float64 for the block, the normalisation after it, and the head."""
     case = next(case for case in PRESENT if case.name == name)
     atol = 1e-6 if name == "xcit" else 1e-9  # timm computes XCiT's positions in float32
     require_the_same_training(shaken(case.build()), tmp_path, 64, atol=atol, **case.options)

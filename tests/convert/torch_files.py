@@ -1,4 +1,4 @@
-"""Small networks and the layouts of the files that users have, written by torch itself."""
+"""Small networks and the file layouts that users have, written by torch itself."""
 
 import pickle
 import zipfile
@@ -15,7 +15,7 @@ BASIC = ResNetArchitecture("tiny", "basic", (1, 1), (8, 12), stem_width=8, num_c
 
 
 def state(architecture=BOTTLENECK, seed=0):
-    """A state dict with torchvision's names and values that differ everywhere."""
+    """Return a state dict with torchvision's names and distinct values."""
     return randomize(torch_resnet(architecture), seed).state_dict()
 
 
@@ -24,7 +24,7 @@ def prefixed(prefix, weights):
 
 
 def robustness(weights, level="", key="model", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)):
-    """The layout of `robustness`: weights doubled, normalisers, optimizer state beside them."""
+    """Return the layout of `robustness`: duplicated weights, normalisers and optimizer state."""
     mean, std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
     parameter = torch.nn.Parameter(torch.ones(7))
     optimizer = torch.optim.SGD([parameter], 0.1, momentum=0.9)
@@ -48,7 +48,7 @@ def save(value, path: Path, legacy=False) -> Path:
 
 
 class Call:
-    """An object whose pickle calls a function, as a hostile file does."""
+    """An object whose pickle calls a function, as in a hostile file."""
 
     def __init__(self, function, *arguments):
         self.function, self.arguments = function, arguments
@@ -58,7 +58,7 @@ class Call:
 
 
 def pickle_of(name: str, *arguments: str) -> bytes:
-    """A protocol-2 pickle of {'model': {}, 'x': name(*arguments)}, for names not at hand."""
+    """Return a protocol-2 pickle of {'model': {}, 'x': name(*arguments)}, for unavailable names."""
     module, _, last = name.rpartition(":")
     body = b"\x80\x02}("
     body += b"X\x05\0\0\0model}X\x01\0\0\0x"
@@ -68,7 +68,7 @@ def pickle_of(name: str, *arguments: str) -> bytes:
 
 
 def zip_with_pickle(path: Path, data: bytes, members=()) -> Path:
-    """An archive as torch.save writes it, around any pickle."""
+    """Write an archive as torch.save does, around any pickle."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", data)
         archive.writestr("archive/version", "3\n")
@@ -78,7 +78,7 @@ def zip_with_pickle(path: Path, data: bytes, members=()) -> Path:
 
 
 def legacy_with_pickle(path: Path, data: bytes) -> Path:
-    """A file as torch wrote before 1.6, around any pickle."""
+    """Write a file as torch did before 1.6, around any pickle."""
     head = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
     start = b"".join(pickle.dumps(part, protocol=2) for part in head)
     path.write_bytes(start + data + pickle.dumps([], protocol=2))

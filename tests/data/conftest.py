@@ -1,4 +1,4 @@
-"""A local HTTP server, no network at all, and a data directory of the test's own."""
+"""A local HTTP server, a missing network, and a separate data directory."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ __all__ = ["data_dir", "no_network", "server"]
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any name lookup fails, as without a network."""
+    """Let any name lookup fail, as without a network."""
     import socket
 
     def refuse(*args: object, **kwargs: object) -> None:
@@ -23,7 +23,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty data directory; the cache lies beside it."""
+    """An empty data directory, with the cache beside it."""
     path = tmp_path / "data"
     path.mkdir()
     monkeypatch.setenv("RTL_JAX_DATA_DIR", str(path))

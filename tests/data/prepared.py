@@ -1,4 +1,4 @@
-"""Directories as TFDS prepares them, written without TFDS or TensorFlow."""
+"""Directories as prepared by TFDS, written without TFDS or TensorFlow."""
 
 import io
 import json
@@ -10,7 +10,7 @@ FEATURES = "tensorflow_datasets.core.features."
 
 
 def field(number: int, content: bytes) -> bytes:
-    """A protocol buffer field of wire type 2."""
+    """Encode a protocol buffer field of wire type 2."""
     size, length = b"", len(content)
     while length >= 0x80:
         size += bytes([length & 0x7F | 0x80])
@@ -19,7 +19,7 @@ def field(number: int, content: bytes) -> bytes:
 
 
 def example(**features: bytes | int) -> bytes:
-    """A serialised tf.train.Example."""
+    """Serialise a tf.train.Example."""
     entries = b""
     for name, value in features.items():
         if isinstance(value, bytes):

@@ -1,6 +1,6 @@
-"""The published corruptions: the package `imagecorruptions`, and its draws in place of NumPy's.
+"""The published corruptions: the package `imagecorruptions`, with replaced random numbers.
 
-The package was written for older versions of what it imports; `load` makes up for that.
+The package was written for older versions of its dependencies; `load` adapts it.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import pytest
 
 @functools.cache
 def load() -> Any:
-    """The package's module of corruptions; the test is skipped where it is not installed."""
+    """Load the package's module of corruptions; skip the test if it is not installed."""
     filters = pytest.importorskip("skimage.filters")
     pytest.importorskip("cv2")
     resources = types.ModuleType("pkg_resources")
@@ -38,7 +38,7 @@ def load() -> Any:
 
 @contextlib.contextmanager
 def drawing(rng: np.random.Generator, dtype: type) -> Iterator[None]:
-    """What the package draws with NumPy comes from `rng`, normal numbers of `dtype`."""
+    """Draw the package's NumPy random numbers from `rng`, normal ones with `dtype`."""
     with contextlib.ExitStack() as stack:
         for name, draw in {
             "uniform": rng.uniform,

@@ -1,4 +1,4 @@
-"""A second load decodes nothing; whatever happens to the cache costs time and nothing else."""
+"""A second load decodes nothing, and damage to the cache costs only time."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Corruptions against SciPy, PIL and closed forms, and against the published package."""
+"""Corruptions compared with SciPy, PIL, closed forms and the published package."""
 
 import colorsys
 import io
@@ -21,7 +21,7 @@ LEVEL = 1 / 255
 
 
 def pictures(number: int, size: int) -> np.ndarray:
-    """uint8 [N, size, size, 3]: smooth pictures, as blurs and JPEG are meant for."""
+    """Make smooth pictures, uint8 [N, size, size, 3], for which blurs and JPEG are meant."""
     rng = np.random.default_rng(size)
     drawn = ndimage.gaussian_filter(rng.random((number, size, size, 3)), (0, 2, 2, 0))
     low, high = drawn.min(), drawn.max()
@@ -117,7 +117,7 @@ def test_zoom_is_scipys() -> None:
 
 
 def test_glass_takes_pixels_one_after_the_other() -> None:
-    """Without the blur: the published loop, in which a swap of rows of an array copies one."""
+    """Without the blur: the published loop, where swapping rows of an array copies one of them."""
     height, width, reach = 9, 12, 2
     expected = np.arange(height * width).reshape(height, width, 1)
     shifts = np.random.default_rng(5).integers(-reach, reach, (5, 8, 2))
@@ -182,7 +182,7 @@ def test_pixels_and_jpeg_are_pils(severity: int) -> None:
 
 
 def test_motion_is_a_sum_along_a_line() -> None:
-    """Straight to the left: half a Gaussian along each row, its edge repeated."""
+    """Straight to the left: half a Gaussian along each row, with its edge repeated."""
     rows, columns, weights = motion(32, 32, 6, 2.0, 0.0)
     np.testing.assert_array_equal(rows, np.tile(np.arange(32), (13, 1)))
     kernel = np.exp(-(np.arange(13) ** 2) / 8)
@@ -212,7 +212,7 @@ LARGE = pictures(1, 128)
 
 
 def by_the_package(name: str, severity: int, rng: np.random.Generator, dtype: type) -> np.ndarray:
-    """float64 [128, 128, 3] in [0, 1]."""
+    """Corrupt with the package; float64 [128, 128, 3] in [0, 1]."""
     module = published.load()
     with published.drawing(rng, dtype):
         found = getattr(module, name)(Image.fromarray(LARGE[0]), severity)
@@ -228,7 +228,7 @@ def by_the_package(name: str, severity: int, rng: np.random.Generator, dtype: ty
     ],
 )
 def test_the_published_package_finds_the_same(name: str, severity: int) -> None:
-    """With the same draws; but for grey levels that it, PIL or OpenCV rounds on the way."""
+    """With the same random numbers, up to rounding to grey levels in the package, PIL or OpenCV."""
     rng = np.random.default_rng((3, 0))
     single = np.float32 if name == "gaussian_noise" else float
     expected = by_the_package(name, severity, rng, single)

@@ -1,4 +1,4 @@
-"""The box of a random resized crop, against torchvision's rule, on the host and the device."""
+"""The box of a random resized crop, compared with torchvision's, on the host and the device."""
 
 import math
 
@@ -13,7 +13,7 @@ SIZES = [(300, 400), (32, 32), (375, 500), (20, 500), (400, 31), (1, 9)]
 
 
 def torchvision_box(draws, height, width, smallest):
-    """torchvision's RandomResizedCrop.get_params, line by line, with its random numbers given."""
+    """Transcribe torchvision's RandomResizedCrop.get_params, with given random numbers."""
     scale, ratio = (smallest, 1.0), (3.0 / 4.0, 4.0 / 3.0)
     area = height * width
     log_ratio = (math.log(ratio[0]), math.log(ratio[1]))

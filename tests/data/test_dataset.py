@@ -1,4 +1,4 @@
-"""The checks of `ImageSet` and `Dataset`, and the choice of classes."""
+"""The checks of `ImageSet` and `Dataset`, and the selection of classes."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from rtl_jax.errors import UserError
 
 
 def image_set(labels: list[int], channels: int = 1) -> ImageSet:
-    """Images whose every pixel is 10 times the row."""
+    """Make images whose pixels are all 10 times their row."""
     rows = np.arange(len(labels), dtype=np.uint8) * 10
     images = np.broadcast_to(rows[:, None, None, None], (len(labels), 2, 2, channels))
     return ImageSet(np.ascontiguousarray(images), np.array(labels, np.int32))

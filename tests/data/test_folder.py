@@ -1,4 +1,4 @@
-"""Folders of photographs: the two layouts, the seeded split, and what users get wrong."""
+"""Folders of photographs: the two layouts, the seeded split, and users' mistakes."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def write(path: Path, level: int = 0, size: tuple[int, int] = (12, 9), mode: str
 
 
 def photos(root: Path, counts: dict[str, int], level: int = 0) -> Path:
-    """Every picture has its own red level, so that rows can be recognised."""
+    """Write pictures with distinct red levels, by which rows can be recognised."""
     for name, count in counts.items():
         for i in range(count):
             write(root / name / f"{i:03}.png", level, size=(12 + i % 3, 9))
@@ -169,7 +169,7 @@ def test_a_home_path_is_expanded(tmp_path, monkeypatch):
 
 
 def test_the_files_of_training_images_are_known(tmp_path):
-    """Of a union too, numbered as in the first set; not where some images are no files."""
+    """For a union too, with the first dataset's class numbers; not if some images are not files."""
     first, second = photos(tmp_path / "p", {"a": 5, "b": 5}), tmp_path / "q"
     write(second / "train" / "b" / "x.png", 100)
     write(second / "train" / "a" / "y.png", 101)
@@ -189,7 +189,7 @@ LATIN = b"caf\xe9"  # as an old system or a zip file leaves it: no UTF-8
 
 
 def test_names_that_are_not_utf8(tmp_path):
-    """Files are read, and whatever is written of them can be written."""
+    """Files are read, and everything derived from their names can be written."""
     root = photos(tmp_path / "p", {"a": 3, "b": 3})
     os.rename(root / "b", os.path.join(os.fsencode(root), LATIN))
     name = os.fsdecode(LATIN)
@@ -215,7 +215,7 @@ def test_names_that_are_not_utf8(tmp_path):
 
 
 def test_a_folder_of_12_bits_is_a_question(tmp_path):
-    """Of the whole set, so that both halves and later pictures have one scale."""
+    """The question concerns the whole dataset, so that both halves and later pictures agree."""
     rng = np.random.default_rng(0)
     for number in range(10):
         path = tmp_path / "p" / "ab"[number % 2] / f"{number}.png"

@@ -1,4 +1,4 @@
-"""Cross-validation's folds, and lists of files."""
+"""Folds of cross-validation, and lists of files."""
 
 from pathlib import Path
 

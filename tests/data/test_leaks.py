@@ -1,4 +1,4 @@
-"""Every way in which a training picture could be tested: each is named, and none is taken."""
+"""Every way in which a training picture could be tested: each is reported and excluded."""
 
 import itertools
 import logging
@@ -26,7 +26,7 @@ def cache_dir(tmp_path, monkeypatch):
 
 
 def photos(root: Path, classes: str = "ab", number: int = 10, first: int = 0) -> Path:
-    """Pictures of a level of their own, from `first` on."""
+    """Write pictures with distinct levels, from `first` on."""
     for level, (name, index) in enumerate(itertools.product(classes, range(number)), start=first):
         path = root / name / "deeper" / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def photos(root: Path, classes: str = "ab", number: int = 10, first: int = 0) ->
 
 
 def copied(root: Path, other: Path, suffix: str = ".bmp", shift: int = 100) -> Path:
-    """A copy of each picture under its own name, brighter and in another format."""
+    """Copy each picture under its own name, brighter and in another format."""
     for path in root.rglob("*.png"):
         new = (other / path.relative_to(root)).with_suffix(suffix)
         new.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def levels(half: ImageSet) -> list[int]:
 
 
 def held_out(root: Path, seed: int = 0) -> list[int]:
-    """The levels of the pictures that the folder's own split holds out."""
+    """Return the levels of the pictures that the folder's own split holds out."""
     return [int(np.asarray(Image.open(file))[0, 0]) for file, _ in plan_folder(root, seed).test]
 
 
@@ -72,7 +72,7 @@ def test_of_copies_only_those_of_held_out_pictures_are_tested(tmp_path, caplog, 
 
 
 def test_copies_of_part_of_the_pictures_and_more_besides(tmp_path):
-    """What has no original there was not trained on; a held-out picture may have two copies."""
+    """Pictures without an original were not trained on; a held-out picture may have two copies."""
     root = photos(tmp_path / "p")
     copies = copied(root, copied(root, tmp_path / "copies"), suffix=".tif", shift=150)
     (root / "a/deeper/3.png").unlink()
@@ -276,7 +276,7 @@ def test_the_same_images_are_in_one_fold():
 
 @pytest.mark.parametrize(("size", "channels"), [((5, 9), 1), ((40, 33), 3)])
 def test_same_images_are_equal_in_every_pixel(size, channels):
-    """Against a comparison of all pairs, with images that differ in one pixel alone."""
+    """Compared with all pairs, with images that differ in a single pixel."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, *size, channels), np.uint8)
     images[20:30] = images[rng.integers(0, 20, 10)]

@@ -1,4 +1,4 @@
-"""Keras's arrays in their variants, and every way in which a .npz can be wrong."""
+"""Variants of Keras's arrays, and every way in which a .npz file can be invalid."""
 
 import io
 import struct
@@ -114,7 +114,7 @@ def described(descr: str = "'|u1'", shape: str = "(1,)", more: str = "", **optio
 
 
 def archive(path: Path, kind: int = zipfile.ZIP_STORED, **members: bytes) -> Path:
-    """The good arrays, some members replaced."""
+    """Write the valid arrays, with some members replaced."""
     with zipfile.ZipFile(path, "w", kind) as file:
         for name, array in arrays().items():
             stream = io.BytesIO()
@@ -159,7 +159,7 @@ def test_headers_that_lie_are_refused_unread(tmp_path, member):
     [("flags", 1, "encrypted"), *[("method", value, "") for value in (99, 93, 12, 14, 8)]],
 )
 def test_encryption_and_other_compressions_are_refused(tmp_path, byte, value, kind):
-    """The archive's bytes say so; a method that Python knows (12: bz2, 14: lzma) finds no such."""
+    """The header names the method; data in a method known to Python (12: bz2, 14: lzma) differ."""
     path = archive(tmp_path / "a.npz")
     content = bytearray(path.read_bytes())
     for head, places in ((b"PK\3\4", (6, 8)), (b"PK\1\2", (8, 10))):
@@ -179,7 +179,7 @@ def test_compressions_that_python_knows_are_read(tmp_path, kind):
 
 
 def test_a_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
-    """50 MB of zeros in 50 KB: too many images for its labels, then too many for the memory."""
+    """50 MB of zeros in 50 KB: too many images for the labels, then too many for the memory."""
     bomb = described(shape="(1000000, 4, 4, 3)", body=bytes(48_000_000))
     stream = io.BytesIO()
     np.save(stream, np.zeros(1_000_000, np.uint8))

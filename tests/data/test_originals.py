@@ -1,4 +1,4 @@
-"""The six targets from small files of their formats, written here byte by byte."""
+"""The six targets, read from small files of their formats, written byte by byte."""
 
 import dataclasses
 import gzip
@@ -58,7 +58,7 @@ def tar(members: dict[str, bytes]) -> bytes:
 
 
 def record(image: np.ndarray, *labels: int) -> bytes:
-    """A CIFAR record, pixel by pixel: all red ones, row by row, then green, then blue."""
+    """Encode a CIFAR record pixel by pixel: all red values, row by row, then green, then blue."""
     pixels = [int(image[y, x, c]) for c in range(3) for y in range(32) for x in range(32)]
     return bytes(labels) + bytes(pixels)
 
@@ -100,7 +100,7 @@ MAKERS = {
 
 
 def register(monkeypatch, name: str, files: dict[str, bytes], url: str) -> None:
-    """Let the registry expect these files at `url`."""
+    """Register these files with their digests at `url`."""
     target = originals.TARGETS[name]
     assert {file.name for file in target.files} == set(files)
     small = tuple(

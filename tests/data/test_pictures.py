@@ -1,4 +1,4 @@
-"""Pictures of every mode, written by PIL or by hand, against pixel values known beforehand."""
+"""Pictures of every mode, written by PIL or by hand, compared with known pixel values."""
 
 import io
 import itertools
@@ -98,7 +98,7 @@ def test_exif_orientation(orientation, kind):
 
 
 def exif_of(order: str, *entries: tuple[int, int, int, bytes]) -> bytes:
-    """EXIF as cameras write it: entries of tag, type, count and four bytes."""
+    """Encode EXIF as cameras do: entries of tag, type, count and four bytes."""
     head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8)
     packed = b"".join(struct.pack(f"{order}HHI", *entry[:3]) + entry[3] for entry in entries)
     return b"Exif\0\0" + head + struct.pack(f"{order}H", len(entries)) + packed + bytes(4)
@@ -112,7 +112,7 @@ ODD_TAGS = (0x0128, 0x9204, 0x013B, 0x8769, 0x8825, 0xA005, 0x927C, 0x0000, 0xFF
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_nothing_but_the_orientation_is_read_of_exif(kind, order):
-    """Every tag in every type, of a few lengths and beyond the end: the picture is turned."""
+    """Every tag in every type, with several lengths, also beyond the end: the picture is turned."""
     upright = np.zeros((16, 24, 3), np.uint8)
     upright[:8, :8] = 255
     stored = Image.fromarray(np.ascontiguousarray(upright.transpose(1, 0, 2)[::-1]))
@@ -135,7 +135,7 @@ def test_damaged_exif_leaves_the_picture_as_it_is(exif):
 
 
 def wide_png(values: np.ndarray) -> bytes:
-    """A PNG of 16 bits and three channels, which PIL reads and does not write."""
+    """Encode a 16-bit RGB PNG, which PIL reads but does not write."""
     height, width, _ = values.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
 
@@ -162,7 +162,7 @@ WIDE = {
 @pytest.mark.parametrize("bits", [8, 10, 12, 14])
 @pytest.mark.parametrize("kind", WIDE)
 def test_a_set_that_uses_few_of_16_bits_is_a_question(kind, bits):
-    """Never of one picture alone: a single bright one, here or in the other half, answers it."""
+    """A single picture cannot answer it; one bright picture, here or in the other half, does."""
     rng = np.random.default_rng(bits)
     dark = [rng.integers(0, 2**bits, (3, 4, 3)) for _ in range(3)]
     dark[1][0] = 2**bits - 1
@@ -191,7 +191,7 @@ def test_full_16_bits_and_8_bits_are_no_question(tmp_path):
 
 
 def test_floats_have_no_range():
-    """Each has its own, so no file can be read alone."""
+    """Each has its own range, so no single file determines the scale."""
     content = encode(Image.fromarray(np.full((3, 4), 200, np.float32)), "TIFF")
     _, broken = pictures.decode_all([content], 1, (3, 4), native=True, name="x")
     assert "no fixed range: save 8 or 16 bits, all pictures scaled alike" in broken[0][1]

@@ -1,4 +1,4 @@
-"""RandAugment's operations against torchvision's own, on images of PIL."""
+"""RandAugment's operations compared with torchvision's on PIL images."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ HEIGHT, WIDTH = 20, 26
 
 
 def picture(seed: int = 0) -> np.ndarray:
-    """Noise of the values 40 to 199, which auto-contrast stretches."""
+    """Make noise with values 40 to 199, which auto-contrast stretches."""
     return np.random.default_rng(seed).integers(40, 200, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
@@ -75,7 +75,7 @@ def test_what_auto_contrast_cannot_stretch_stays() -> None:
 
 
 def test_draws_are_each_images_own_and_of_every_operation() -> None:
-    """What one operation makes of an image is one of all that there are, evenly often."""
+    """Every result is that of some operation, and all operations are drawn equally often."""
     image = jnp.asarray(picture(1) / np.float32(255))
     augment = RandAugment(operations=1, magnitude=30)
     keys = jax.random.split(jax.random.key(0), 1300)

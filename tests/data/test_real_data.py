@@ -1,4 +1,4 @@
-"""Real sets, where RTL_JAX_DATA_DIR holds them: counts and pixels against published facts."""
+"""Real datasets, if RTL_JAX_DATA_DIR has them: counts and pixels compared with published facts."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ MNIST_TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 @pytest.fixture(scope="module")
 def load(tmp_path_factory):
-    """Load a set once per module, with a cache of the module's own; skip what is absent."""
+    """Load a dataset once per module, with a separate cache; skip the test if it is missing."""
     root = os.environ.get("RTL_JAX_DATA_DIR")
     cache = tmp_path_factory.mktemp("cache")
 
@@ -42,7 +42,7 @@ def test_mnist(load):
 
 
 def test_mnist_pixels_do_not_depend_on_the_order(load):
-    """Sums over the set: the same for the original files and for TFDS's order."""
+    """Sums over the dataset are equal for the original files and for TFDS's order."""
     dataset = load("mnist")
     # Computed from images whose bytes equal the published md5; legitimate to update: never.
     assert int(dataset.train.images.sum(dtype=np.int64)) == 1567298545

@@ -1,4 +1,4 @@
-"""The dispatch, the embedded digits, and the directories' defaults."""
+"""Dispatch by spec, the embedded digits, and default directories."""
 
 from pathlib import Path
 

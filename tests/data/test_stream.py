@@ -1,4 +1,4 @@
-"""Streamed sets against the same sets decoded in memory, image by image."""
+"""Streamed datasets compared with the same datasets decoded in memory, image by image."""
 
 import itertools
 import json
@@ -35,11 +35,11 @@ NAMES = ("cat", "dog", "emu")
 
 @pytest.fixture(autouse=True)
 def isolated(data_dir, no_network):
-    """A data directory and a cache of the test's own."""
+    """Use a separate data directory and cache."""
 
 
 def photographs(root: Path, names=NAMES, each: int = 9, suffix: str = "jpg") -> Path:
-    """Noise of varying sizes, with a split of its own."""
+    """Write noise of varying sizes, with train/ and test/."""
     rng = np.random.default_rng(len(names))
     for half, count in (("train", each), ("test", 4)):
         for name, i in itertools.product(names, range(count)):
@@ -51,7 +51,7 @@ def photographs(root: Path, names=NAMES, each: int = 9, suffix: str = "jpg") -> 
 
 
 def prepared(data_dir: Path, name: str = "toy", labels=(0, 1, 2), names=NAMES) -> str:
-    """24 training and 6 test images of varying size, whose red level is their number."""
+    """Write 24 training and 6 test images of varying size, whose red level is their number."""
     features = {"image": image_feature(-1, -1, 3), "label": label_feature(3)}
 
     def records(count: int, start: int) -> list[bytes]:
@@ -71,7 +71,7 @@ def stream(spec: str, **options) -> Stream:
 
 
 def take(batches: Batches, count: int) -> Batch:
-    """The next `count` batches as one."""
+    """Concatenate the next `count` batches."""
     parts = list(itertools.islice(batches, count))
     return Batch(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
@@ -216,7 +216,7 @@ def test_crops_are_cut_from_the_whole_picture(tmp_path):
 
 
 def test_draws_of_images_and_epochs_are_independent():
-    """Shares of the area are uniform in [s, 1] over images, epochs and seeds alike."""
+    """Fractions of the area are uniform in [s, 1] over images, epochs and seeds."""
     for triples in (
         [(0, 0, i) for i in range(400)],
         [(0, i, 0) for i in range(400)],

@@ -1,4 +1,4 @@
-"""The authors' rule against a second transcription, by hand, and against published streams."""
+"""The authors' rule compared with another transcription, hand-made cases and published streams."""
 
 import random
 
@@ -10,7 +10,7 @@ from rtl_jax.errors import UserError
 
 
 def authors_rule(labels: list[int], num_images: int, seed: int) -> list[int]:
-    """The rule as the paper's code does it: the global generator, and a set of labels found."""
+    """Apply the rule like the paper's code, with the global generator and a set of found labels."""
     indices = [i for i in range(len(labels))]
     random.seed(seed)
     random.shuffle(indices)

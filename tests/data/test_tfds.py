@@ -27,7 +27,7 @@ def load(name: str = "toy", image_size: int = 8) -> Dataset:
 
 @pytest.fixture(autouse=True)
 def isolated(data_dir, no_network):
-    """Reading must work with no network at all."""
+    """Use no network, without which reading must work."""
 
 
 def test_a_prepared_set(data_dir, monkeypatch):

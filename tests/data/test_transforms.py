@@ -1,4 +1,4 @@
-"""Transforms against PIL (the library that the paper's code used) and transcriptions in numpy."""
+"""Transforms compared with PIL (which the paper's code used) and transcriptions in NumPy."""
 
 import itertools
 from collections import Counter
@@ -25,7 +25,7 @@ PIL_ROUNDING = GREY_LEVEL + 1e-6
 
 
 def random_image(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
-    """uint8 noise: the hardest content for a comparison of samplers."""
+    """Draw uint8 noise, the hardest content for a comparison of resampling."""
     shape = (height, width, channels)
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
@@ -153,7 +153,7 @@ ORDERS = list(itertools.permutations(range(3)))
 
 
 def jitter_in_numpy(image: np.ndarray, factors, order) -> np.ndarray:
-    """torchvision's adjust_brightness, adjust_contrast and adjust_saturation, in float64."""
+    """Apply torchvision's adjust_brightness, adjust_contrast and adjust_saturation in float64."""
     image = image.astype(np.float64)
     for step in order:
         grey = image @ np.array([0.299, 0.587, 0.114])
@@ -296,7 +296,7 @@ def test_a_resized_crop_is_pils():
 
 
 def test_a_share_of_one_leaves_a_square_alone():
-    """Parts of the whole area with another aspect are too long or too high."""
+    """Crops of the whole area with another aspect ratio do not fit."""
     image = floats(random_image(32, 32))
     same = augment_batch(keys(40), repeated(image, 40), Augmentation(resized_crop=1.0))
     np.testing.assert_allclose(same, repeated(image, 40), rtol=0, atol=1e-6)
@@ -342,7 +342,7 @@ def test_the_identity_returns_its_input():
 
 
 def test_steps_follow_in_the_authors_order():
-    """Each step alone, with the others' keys unused, gives the whole when put one after another."""
+    """Applying the steps one by one, with the others' keys unused, gives the whole augmentation."""
     image = prepare(random_image(32, 32)[None], 32)[0]
     paper = replace(augmentation("paper"), resized_crop=0.3)
     steps = [

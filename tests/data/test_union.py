@@ -1,4 +1,4 @@
-"""Several sets as one, decoded in memory."""
+"""Unions of datasets, decoded in memory."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from rtl_jax.errors import UserError
 
 
 def part(names: str, labels: list[int], size: int = 4, channels: int = 3) -> Decoded:
-    """Each image is filled with its row's number; the test half has one image, of 255."""
+    """Make images filled with the number of their row, and one test image filled with 255."""
     levels = np.arange(len(labels), dtype=np.uint8)[:, None, None, None]
     images = np.broadcast_to(levels, (len(labels), size, size, channels))
     test = ImageSet(np.full((1, size, size, channels), 255, np.uint8), np.zeros(1, np.int32))

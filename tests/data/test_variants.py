@@ -1,4 +1,4 @@
-"""Low-pass and low-resolution variants against NumPy and PIL; sets that are tested on another."""
+"""Low-pass and low-resolution variants compared with NumPy and PIL; tests on another dataset."""
 
 import cmath
 import dataclasses
@@ -21,7 +21,7 @@ DIGITS = load_dataset("digits", data_dir=None, image_size=8)
 
 
 def frequency(place: int, size: int) -> int:
-    """The signed frequency at a place of a transform's axis."""
+    """Return the signed frequency at an index of a transform's axis."""
     return place if place < (size + 1) // 2 else place - size
 
 
@@ -30,7 +30,7 @@ def pictures(number: int, size: int, channels: int = 3) -> np.ndarray:
 
 
 def filtered(image: np.ndarray, zeroed: int) -> np.ndarray:
-    """A low-pass of [S, S, C] written anew: a list of frequencies, sorted, and NumPy's FFT."""
+    """Apply a low-pass to [S, S, C] independently: sorted frequencies, and NumPy's FFT."""
     size = len(image)
 
     def rank(place: tuple[int, int]) -> tuple:
@@ -52,7 +52,7 @@ def filtered(image: np.ndarray, zeroed: int) -> np.ndarray:
 @pytest.mark.parametrize("size", [8, 9])
 @pytest.mark.parametrize("zeroed", [1, 2, 3, 5, 6, 7, 20, 21, 40, 60, 63])
 def test_low_pass_is_numpys(size: int, zeroed: int):
-    """Odd and even sizes; counts that end inside a circle of equal radii, or inside a pair."""
+    """Odd and even sizes; counts that split a circle of equal radii, or a pair."""
     images = pictures(2, size)
     expected = np.stack([filtered(image, zeroed) for image in images])
     np.testing.assert_allclose(low_pass(images, zeroed), expected, rtol=0, atol=1e-12)
@@ -75,7 +75,7 @@ def test_frequencies_descend_and_opposite_ones_stay_together(size: int):
 
 
 def test_a_wave_passes_or_does_not():
-    """One frequency by the definition of the transform, without any FFT."""
+    """A single frequency by the definition of the transform, without any FFT."""
     size, (u, v) = 16, (3, 5)
     wave = np.array(
         [
@@ -173,7 +173,7 @@ def test_there_is_no_resolution_to_lower(tmp_path: Path):
 
 
 def write_pictures(path: Path, names: str, level: int, number: int = 2) -> None:
-    """Each picture has a level of its own: `level` and so on, class by class."""
+    """Write pictures with distinct levels from `level` on, class by class."""
     for place, name in enumerate(names):
         (path / name).mkdir(parents=True)
         for index in range(number):

@@ -1,4 +1,4 @@
-"""What only an accelerator can show: run with `pytest -m gpu`."""
+"""Tests that need an accelerator: run with `pytest -m gpu`."""
 
 import dataclasses
 from pathlib import Path

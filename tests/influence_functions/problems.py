@@ -1,4 +1,4 @@
-"""Small heads, and what dense linear algebra says of them."""
+"""Small heads, and their gradients and Hessians by dense linear algebra."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from rtl_jax.influence_functions.head import Examples, Head
 def problem(
     bias: bool = True, *, features: int = 6, classes: int = 4, train: int = 43, test: int = 17
 ) -> tuple[Head, Examples, Examples]:
-    """A head that is at no optimum, training and test examples."""
+    """Make a head that is not at an optimum, and training and test examples."""
     draw = np.random.default_rng(3)
     head = Head(draw.normal(size=(features, classes)), draw.normal(size=classes) if bias else None)
 
@@ -20,13 +20,13 @@ def problem(
 
 
 def gradients(examples: Examples) -> np.ndarray:
-    """[N, CD], one by one."""
+    """Compute the gradients [N, CD] one by one."""
     pairs = zip(examples.errors, examples.inputs, strict=True)
     return np.stack([np.kron(error, inputs) for error, inputs in pairs])
 
 
 def hessian(examples: Examples, l2: float = 0.0) -> np.ndarray:
-    """[CD, CD], the mean of one Kronecker product per example."""
+    """Compute the Hessian [CD, CD], the mean of one Kronecker product per example."""
     total = np.zeros((examples.num_parameters,) * 2)
     for inputs, p in zip(examples.inputs, examples.probabilities, strict=True):
         total += np.kron(np.diag(p) - np.outer(p, p), np.outer(inputs, inputs))

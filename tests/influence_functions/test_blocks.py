@@ -1,4 +1,4 @@
-"""Influence of all that was trained: products, low rank and projections against dense matrices."""
+"""Influence of all trained parameters: products, low rank and projections, with dense matrices."""
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +69,7 @@ def test_arnoldi_finds_the_largest_eigenpairs(block):
 
 
 def test_without_blocks_it_is_the_head(network: Network):
-    """The low rank of a whole head, against the closed form's damped inverse."""
+    """The full rank of a head, compared with the closed form's damped inverse."""
     draw = np.random.default_rng(2)
     features, labels = draw.normal(size=(9, 3)), draw.integers(0, 3, 9).astype(np.int32)
     head = Head(network.params["fc/kernel"], network.params["fc/bias"])

@@ -1,4 +1,4 @@
-"""Values of training images against their definitions: over all subsets, and by refitting."""
+"""Values of training images by their definitions: over all subsets, and by refitting."""
 
 from itertools import combinations
 from math import comb
@@ -15,7 +15,7 @@ TEST, WANTED = DRAW.normal(size=(5, 3)), np.array([0, 1, 2, 1, 0])
 
 
 def utility(rows: tuple[int, ...], k: int) -> float:
-    """The share of hits among the k nearest of `rows`, the mean over the held-out images."""
+    """Compute the fraction of hits among the k nearest of `rows`, averaged over held-out images."""
     total = 0.0
     for image, label in zip(TEST, WANTED, strict=True):
         order = sorted(rows, key=lambda row: np.linalg.norm(FEATURES[row] - image))

@@ -1,4 +1,4 @@
-"""The head's gradients against finite differences, and what it refuses."""
+"""The head's gradients compared with finite differences, and invalid arguments."""
 
 import numpy as np
 import pytest

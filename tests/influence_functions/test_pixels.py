@@ -1,4 +1,4 @@
-"""Influence of pixels against the truth: the head trained again on the image that has moved."""
+"""Influence of pixels compared with retraining the head on the changed image."""
 
 from collections.abc import Callable, Iterator
 
@@ -62,7 +62,7 @@ def problem() -> Problem:
 
 
 def test_a_small_step_moves_the_loss_as_retraining_does(problem: Problem) -> None:
-    """Central differences of the test loss after exact retraining: within 1e-5, relatively."""
+    """Central differences of the test loss after exact retraining; relative error below 1e-5."""
     rows, tests = np.array([0, 7, 13, 25, 39]), np.array([3, 0, 5, 1, 3])
     found = problem.pixels.gradients(IMAGES[rows], LABELS[rows], problem.test.take(tests))
     for row, test, gradient in zip(rows, tests, found, strict=True):

@@ -1,4 +1,4 @@
-"""Influence against the truth: the head trained again without an image."""
+"""Influence compared with retraining the head without an image."""
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -14,7 +14,7 @@ L2 = 1e-3
 def trained(
     features: np.ndarray, labels: np.ndarray, weights: np.ndarray, tolerance: float = 1e-10
 ) -> Head:
-    """The head that minimises mean cross-entropy + L2/2 |W|^2, by Newton's method."""
+    """Minimise mean cross-entropy + L2/2 |W|^2 over heads by Newton's method."""
     for _ in range(50):
         head = Head(weights[:, :-1].T, weights[:, -1])
         examples = head.examples(features, labels)

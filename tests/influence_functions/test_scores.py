@@ -1,4 +1,4 @@
-"""Scores on disk: whole, by test or by training images, interrupted, damaged; and their ranks."""
+"""Scores on disk: complete, by test or training images, interrupted, damaged; and their ranks."""
 
 import json
 from pathlib import Path
@@ -44,11 +44,11 @@ def test_what_is_written_is_the_matrix(tmp_path: Path, swapped: bool):
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing catches it."""
+    """Simulates a kill: no code catches this exception."""
 
 
 def killed_after(chunks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Score until so many chunks are on disk, and die; what is solved is listed from then on."""
+    """Score until `chunks` chunks are on disk, then die; return a growing list of solved chunks."""
     solved: list[int] = []
     solve = Cholesky.solve
 

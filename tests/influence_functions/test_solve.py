@@ -1,4 +1,4 @@
-"""Every solver against a dense solve in NumPy, and what they refuse."""
+"""Every solver compared with a dense solve in NumPy, and invalid arguments."""
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +80,7 @@ def test_pseudo_inverses_are_numpys(kind: str, basis: np.ndarray | None):
 
 
 def test_without_damping_where_there_is_an_inverse():
-    """With enough examples the contrasts leave no null space, and all three are one."""
+    """With enough examples, the contrasts leave no null space, and all three agree."""
     _, train, test = problem(train=80)
     curvature = hessian_curvature(train)
     wanted = gradients(test) @ np.linalg.pinv(hessian(train), rcond=1e-12, hermitian=True)

@@ -1,4 +1,4 @@
-"""The command line: what it reads, and what it says about mistakes."""
+"""The command line: its parsing, and messages about mistakes."""
 
 import os
 import subprocess
@@ -40,7 +40,7 @@ def setting(experiment: Experiment, key: str) -> Any:
 
 
 def message(*arguments: str) -> str:
-    """The error of a command line, which a user must be able to read."""
+    """Return the error of a command line, which must be readable."""
     with pytest.raises(UserError) as caught:
         cli.parse(arguments)
     text = str(caught.value)

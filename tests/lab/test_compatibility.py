@@ -1,4 +1,4 @@
-"""What a network may be used on: its own size, its own classes, images that it has not seen."""
+"""Valid uses of a network: at its own size, for its own classes, on unseen images."""
 
 import dataclasses
 from collections.abc import Sequence

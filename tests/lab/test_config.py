@@ -1,4 +1,4 @@
-"""The defaults against the paper, and every setting's check."""
+"""The defaults compared with the paper, and the check of every setting."""
 
 import copy
 import dataclasses
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 
 def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(key, value, type hint) of every setting."""
+    """List (key, value, type hint) of every setting."""
     hints = typing.get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
         value, key = getattr(settings, field.name), f"{prefix}{field.name}"
@@ -45,14 +45,14 @@ KEYS = {key: (value, hint) for key, value, hint in leaves(Experiment())}
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:
-    """{'transfer': {'blocks': value}} for 'transfer.blocks'."""
+    """Return {'transfer': {'blocks': value}} for 'transfer.blocks'."""
     for name in reversed(key.split(".")):
         value = {name: value}
     return value
 
 
 def frozen(key: str, value: Any) -> Any:
-    """The setting after freezing a config that names only it."""
+    """Freeze a config that sets only this setting; return its value."""
     settings: Any = freeze(nested(key, value))
     for name in key.split("."):
         settings = getattr(settings, name)
@@ -345,7 +345,7 @@ ABSURD = [2**53, 10**26, 10**400]
 
 
 def numbers(key: str) -> bool:
-    """Whether a setting, or each item of it, is a whole number that may grow without reason."""
+    """Whether a setting, or each item of it, is an integer without a natural bound."""
     _, hint = KEYS[key]
     return settings._plain_type(hint) is int or int in settings._item_types(hint)
 

@@ -1,4 +1,4 @@
-"""Batches that would not fit are refused before they meet a network; those that fit are not."""
+"""Batches that exceed the memory are rejected before they reach a network; others are not."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ FLOAT = jnp.dtype(jnp.float32)
 
 
 def measured(use: Use, number: int, pixels: int) -> int:
-    """What XLA itself plans for a batch: temporaries, arguments and results."""
+    """Return the memory that XLA plans for a batch: temporaries, arguments and results."""
     network = definition(TINY)
     params, batch_stats = initialize(TINY, jax.random.key(0))
     images = jnp.zeros((number, pixels, pixels, 3))

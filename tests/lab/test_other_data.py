@@ -1,7 +1,7 @@
-"""Every task, given a network that was made for other data: it is refused, or told what differs.
+"""Every task with a network made for other data: an error, or a message about the differences.
 
-The network knows the classes cat and dog, images of 16 px, and what it was trained on. No task
-trains here: it is stopped where it would begin to, and what it would train is looked at.
+The network knows the classes cat and dog, images of 16 px, and its training images. No task trains
+here: it is stopped where training would begin, and its inputs are inspected.
 """
 
 import shutil
@@ -45,7 +45,7 @@ MEASURING = ("attack", "visualize")
 
 
 class Begun(Exception):  # noqa: N818 - not a fault
-    """A task came to where it begins."""
+    """A task has reached the point where its computation begins."""
 
     def __init__(self, *arguments: Any):
         self.given = arguments
@@ -53,7 +53,7 @@ class Begun(Exception):  # noqa: N818 - not a fault
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`known` has cats and dogs, `renamed` the same pictures by other names, `undivided` both."""
+    """`known` has cats and dogs, `renamed` the same pictures under other names."""
     place, draw = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
     for half in ("train", "test"):
         for name, other in (("cat", "zebra"), ("dog", "bear")):
@@ -67,7 +67,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def network(photos: Path, tmp_path: Path) -> Path:
-    """Trained on the training images, and on two that are test images now."""
+    """A network trained on the training images, and on two of the current test images."""
     dataset = load_dataset(f"folder:{photos / 'known'}", data_dir=None, image_size=SIZE)
     seen = image_digests([*dataset.train.images, *dataset.test.images[:2]])
     known = {"class_names": ["cat", "dog"], "image_size": SIZE, "training_images": seen}
@@ -79,7 +79,7 @@ def network(photos: Path, tmp_path: Path) -> Path:
 def begin(
     task: str, network: Path, folder: Path, pixels: int, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Any, ...]:
-    """Run a task on a folder until it begins; what it is handed there."""
+    """Run a task on a folder until its computation begins; return the inputs of the latter."""
     if task == "my_images":  # which gives its own folder's pictures their halves
         undivided = network.parent / "undivided"
         for half in ("train", "test"):
@@ -142,7 +142,7 @@ def test_images_that_it_was_trained_on(
 def test_a_training_gives_other_classes_a_new_head(
     task: str, network: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where there are as many as the network knows."""
+    """Even if their number is the same."""
     first = begin(task, network, photos / "renamed", SIZE, monkeypatch)[0]
     job = first[0] if isinstance(first, list) else first
     assert tuple(job.class_names) == ("bear", "zebra")

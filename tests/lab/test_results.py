@@ -1,4 +1,4 @@
-"""Rows: their types, and files that are whole or not there."""
+"""Rows: their types, and files that are complete or absent."""
 
 import errno
 import json
@@ -21,7 +21,7 @@ SAMPLES = {"string": "text", "int64": 3, "Int64": 2, "float64": 0.25}
 
 
 def row(**values: Any) -> dict[str, Any]:
-    """A row with a value in every column but the version, which is filled in."""
+    """Make a row with a value in every column except the version, which is filled in."""
     columns = {name: SAMPLES[dtype] for name, (dtype, _) in results.SCHEMA.items()}
     del columns["schema_version"]
     columns["config"] = "{}"
@@ -131,7 +131,7 @@ def test_no_results(tmp_path: Path) -> None:
 
 
 def refuse(after: int, error: Exception | type[BaseException]) -> Callable[..., None]:
-    """A `to_parquet` that writes some bytes and fails."""
+    """Return a `to_parquet` that writes some bytes and fails."""
 
     def to_parquet(table: pd.DataFrame, file: Any, **options: Any) -> None:
         file.write(b"x" * after)
@@ -176,7 +176,7 @@ def test_a_work_directory_that_is_a_file(tmp_path: Path) -> None:
 def test_readers_see_only_finished_files(
     written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a file is being written, a reader finds the other files and no part of this one."""
+    """While a file is being written, a reader finds only the other files."""
     seen: list[int] = []
     to_parquet = pd.DataFrame.to_parquet
 
@@ -210,7 +210,7 @@ def test_cut_files_are_named(written: Path, tmp_path: Path) -> None:
 
 
 def test_no_flipped_byte_changes_a_number(written: Path, tmp_path: Path) -> None:
-    """Parquet keeps no checksums unless it is asked to."""
+    """Parquet writes no checksums unless asked to."""
     whole, expected = written.read_bytes(), results.read_rows(tmp_path)
     refused = 0
     for place in range(0, len(whole), 29):
@@ -250,7 +250,7 @@ def test_other_tables_are_named(written: Path, tmp_path: Path, table: pd.DataFra
 def test_columns_may_be_added(
     written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without another version: old rows lack the column, old code keeps the new column."""
+    """Without another version: old rows lack the column, and old code keeps the new column."""
     with monkeypatch.context() as patch:
         patch.setitem(results.SCHEMA, "later", ("float64", "something"))
         assert results.read_rows(tmp_path)["later"].isna().all()

@@ -1,4 +1,4 @@
-"""A run that was interrupted after its rows leaves nothing behind once it is asked for again."""
+"""A run that was interrupted after its rows leaves nothing behind once it is requested again."""
 
 from pathlib import Path
 

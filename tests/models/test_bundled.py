@@ -1,4 +1,4 @@
-"""Bundled sources: what is written is read, what is damaged is refused, what ships is whole."""
+"""Bundled sources: round trips, rejection of damage, and completeness of the package."""
 
 import fnmatch
 import tomllib
@@ -34,7 +34,7 @@ CARD = {
 
 @pytest.fixture
 def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Network:
-    """A network that is bundled as `tiny`, and alone."""
+    """A network that is bundled as `tiny`, the only one."""
     params, batch_stats = jax.tree.map(np.asarray, initialize(ARCH, jax.random.key(0)))
     network = Network(ARCH, params, batch_stats, CARD)
     monkeypatch.setattr(bundled, "DIRECTORY", tmp_path)
@@ -141,7 +141,7 @@ def test_a_wheel_takes_them_along():
 
 
 def test_features_are_compiled_once() -> None:
-    """However often, and for however many networks of one architecture, they are asked for."""
+    """For any number of calls, and of networks with the same architecture."""
     images = np.zeros((3, 32, 32, 3), np.uint8)
     networks = [load_source("bundled:natural"), load_source("bundled:l2")]
     networks[0].features(images)

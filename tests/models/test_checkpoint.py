@@ -1,4 +1,4 @@
-"""Networks on disk: bit for bit, whole or not there, and never garbage."""
+"""Networks on disk: bit for bit, complete or absent, and never corrupted."""
 
 import gc
 import json
@@ -228,7 +228,7 @@ def test_a_manifest_that_is_a_directory(tmp_path: Path) -> None:
 def test_a_damaged_file_never_gives_other_values(
     tmp_path: Path, architecture: ResNetArchitecture, damage: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Every file, one at a time. Orbax leaves files behind that nothing reads: those may go."""
+    """Every file, one at a time. Orbax leaves unused files, which may be missing."""
     params, stats = random_variables(architecture)
     Network(architecture, params, stats, {}).save(tmp_path / "net")
     refused = 0

@@ -1,4 +1,4 @@
-"""The convolution's forms, by shape, against torch; where and how each may be differentiated."""
+"""The forms of the convolution compared with torch, by shape, and how each is differentiable."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -67,7 +67,7 @@ def test_eigens_convolution_equals_torchs(size, stride, height, width, inputs):
 
 
 def convolutions(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
-    """Every convolution of a program, inside loops and calls too."""
+    """List every convolution of a program, including those in loops and calls."""
     for equation in jaxpr.eqns:
         if equation.primitive.name == "conv_general_dilated":
             yield equation
@@ -77,9 +77,10 @@ def convolutions(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
 
 @pytest.mark.parametrize(("stride", "outputs", "number"), [(1, 4, 3), (2, 4, 2), (2, 16, 3)])
 def test_every_convolution_is_eigens_in_gradients_and_loops(stride, outputs, number):
-    """XLA's CPU runs others as plain loops inside `scan`; those of method 'xla' are such.
+    """XLA's CPU runs other layouts, as of method 'xla', as plain loops inside `scan`.
 
-    They go forward, to the kernel, and to the images but with a stride and as many inputs.
+    There is one convolution for the output, one for the kernel's gradient, and one for the images'
+    gradient, except with a stride and equal numbers of inputs and outputs.
     """
 
     def program(method: ConvMethod) -> list[core.JaxprEqn]:
@@ -110,7 +111,7 @@ def test_eigens_convolution_under_vmap_and_twice_in_reverse():
     kernel = jnp.asarray(rng.normal(size=(3, 3, 2, 2)), jnp.float32)
 
     def slope(method: ConvMethod, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        """The squared length of the gradient of a loss that is not quadratic."""
+        """Return the squared length of the gradient of a non-quadratic loss."""
         gradient = jax.grad(lambda k: jnp.sin(conv2d(x, k, 1, 1, method)).sum())(kernel)
         return jnp.square(gradient).sum()
 

@@ -1,4 +1,4 @@
-"""Logits, split points and initial values against torch, for every architecture."""
+"""Logits, split points and initial values compared with torch, for every architecture."""
 
 import jax
 import jax.numpy as jnp
@@ -237,7 +237,7 @@ def test_architectures_survive_json_and_refuse_nonsense():
 
 
 def test_input_gradients_equal_torchs_at_the_bounds_too():
-    """Black and white pixels lie on the clamp's bounds, where `jnp.clip` halves the gradient."""
+    """Black and white pixels lie at the clamp's bounds, where `jnp.clip` halves the gradient."""
     network = random_torch(SMALL)
     pixels = np.clip(images(2, 12) * 2 - 0.5, 0, 1)
     assert (pixels == 0).any() and (pixels == 1).any()

@@ -1,4 +1,4 @@
-"""Where a source comes from, and what is said where it does not."""
+"""Where sources are found, and messages about missing ones."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ RANDOM = {"arch": "resnet18", "stem": "small", "stage_sizes": (1,), "stage_width
 
 
 def save_constant(place: Path, value: float) -> Path:
-    """A network all of whose variables have one value, by which it is told from others."""
+    """Save a network whose variables all have one value, by which it is recognised."""
     variables = (
         {path: np.full(leaf.shape, value, np.float32) for path, leaf in tree.items()}
         for tree in variable_shapes(TINY)
@@ -228,7 +228,7 @@ def test_known_files_say_where_to_get_them(tmp_path: Path, name: str, expected: 
 
 
 def test_what_configs_name_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No config of the paper's may end in a message that does not say where to get its source."""
+    """For every source in the paper's configs, the message must say where to get it."""
     from rtl_jax.lab import cli
 
     root = Path(__file__).parents[2]

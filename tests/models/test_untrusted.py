@@ -1,4 +1,4 @@
-"""A network directory from elsewhere: whatever its manifest says, it is read or refused."""
+"""Untrusted network directories: whatever the manifest contains, they are read or rejected."""
 
 import base64
 import json
@@ -65,7 +65,7 @@ def copied(saved: Path, tmp_path: Path) -> Path:
 
 
 def refused(place: Path) -> str:
-    """The error of a directory that cannot be read."""
+    """Return the error for a directory that cannot be read."""
     with pytest.raises(UserError) as caught:
         Network.load(place)
     text = str(caught.value)
@@ -74,7 +74,7 @@ def refused(place: Path) -> str:
 
 
 def with_entry(manifest: Any, path: str, value: Any) -> Any:
-    """A copy with another value at 'provenance.class_names' and the like."""
+    """Copy a manifest with another value at 'provenance.class_names' and the like."""
     changed = json.loads(json.dumps(manifest))
     *groups, last = path.split(".")
     inside = changed
@@ -206,7 +206,7 @@ def test_what_has_no_end_is_not_read(copied: Path, kind: str) -> None:
 def test_variables_larger_than_the_manifest_says_are_not_read(
     tmp_path: Path, network: Network
 ) -> None:
-    """Another network's, of ten times the width: refused before they are in memory."""
+    """Those of a network ten times as wide are rejected before they are in memory."""
     network.save(tmp_path / "small")
     wide = TINY.replace(stage_widths=(40,), stem_width=40)
     variables = ({path: np.zeros(leaf.shape, np.float32) for path, leaf in tree.items()}
@@ -239,7 +239,7 @@ def test_what_could_not_be_read_is_not_written(
 
 
 def mutated(value: Any, draw: random.Random) -> Any:
-    """JSON with one part replaced, removed or doubled."""
+    """Replace, remove or duplicate a part of JSON."""
     if isinstance(value, dict | list) and value and draw.random() < 0.85:
         keys = list(value) if isinstance(value, dict) else range(len(value))
         key: Any = draw.choice(list(keys))
@@ -255,7 +255,7 @@ def mutated(value: Any, draw: random.Random) -> Any:
 
 
 def test_whatever_a_manifest_says_it_is_read_or_refused(saved: Path, rounds: int = 600) -> None:
-    """Nothing but UserError, and what passes can be used: it has a size, classes, a temperature."""
+    """Only UserError is raised, and accepted networks are usable: size, classes and temperature."""
     whole = json.loads((saved / "manifest.json").read_text())
     draw, passed = random.Random(0), 0
     for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""What is kept is kept for its own precision."""
+"""Results are cached separately by precision."""
 
 import jax
 import jax.numpy as jnp

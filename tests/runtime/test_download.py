@@ -1,4 +1,4 @@
-"""Downloads against a local server with the faults of real ones."""
+"""Downloads from a local server with the faults of real ones."""
 
 import errno
 import hashlib
@@ -112,7 +112,7 @@ def test_a_server_that_refuses(server, target, status, headers, said):
 
 
 def test_a_file_of_unknown_size_and_content(server, target):
-    """It is resumed within a call; what another call left may be of another file."""
+    """It is resumed within a call; remains of an earlier call may be of another file."""
     target.parent.mkdir()
     part = target.with_name("file.gz.part")
     part.write_bytes(bytes(100))

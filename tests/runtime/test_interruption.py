@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a program with a sentence, also where Python would drop them."""
+"""Ctrl-C and SIGTERM end a program with a sentence, even where Python would drop them."""
 
 import os
 import signal
@@ -101,7 +101,7 @@ print("whole", flush=True)
 
 @pytest.mark.parametrize("number", BOTH)
 def test_an_import_is_ended_first(number: signal.Signals, tmp_path: Path) -> None:
-    """What is raised in a compiled module's start, which calls back into Python, aborts."""
+    """An exception while a compiled module is imported and calls back into Python would abort."""
     (tmp_path / "imported.py").write_text(IMPORTED)
     script = SCRIPT.format(work="    import imported")
     done = subprocess.run(
@@ -153,7 +153,7 @@ def test_it_would_be_lost(work: str) -> None:
 
 
 def test_a_program_that_has_finished_is_ended_without_a_word() -> None:
-    """A signal that arrives on the way out finds the system's own action."""
+    """A signal at the very end has the system's default action."""
     script = (
         "import atexit, os, signal, time\n"
         "from rtl_jax.runtime.output import run_and_exit\n"
@@ -212,7 +212,7 @@ def test_other_dropped_exceptions_are_reported_as_before(monkeypatch: pytest.Mon
 
 
 def test_a_thread_may_use_all_of_them() -> None:
-    """Python handles signals in the main thread alone."""
+    """Python handles signals only in the main thread."""
     asked: list[bool] = []
 
     def inside() -> None:

@@ -1,4 +1,4 @@
-"""One process at a time in a work directory: the other is told who has it, and loses nothing."""
+"""One process at a time in a work directory: the other is told the holder, and loses nothing."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ HOLD += "with exclusive(sys.argv[1]): print('held', flush=True); time.sleep(60)"
 
 
 def held(directory: Path) -> subprocess.Popen:
-    """A process that holds the lock."""
+    """Start a process that holds the lock."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(directory)], stdout=subprocess.PIPE, text=True
     )
@@ -86,7 +86,7 @@ def test_of_those_that_start_together_one_works(tmp_path: Path) -> None:
 
 
 def test_a_task_is_refused_while_another_runs(tmp_path: Path) -> None:
-    """Through run.py: exit code 2, one sentence, and afterwards the same command works."""
+    """Through run.py: exit code 2 and one sentence; afterwards the same command works."""
     flags = {
         "task": "finetune", "source.checkpoint": "random", "source.arch": "resnet18",
         "source.stem": "small", "source.stage_sizes": "1", "source.stage_widths": "4",

@@ -1,4 +1,4 @@
-"""Output that ends early: one sentence or silence, and the work is done all the same."""
+"""Output that ends early: one sentence or silence, and the work is completed nevertheless."""
 
 import os
 import subprocess
@@ -74,7 +74,7 @@ def test_errors_that_nobody_reads(tmp_path: Path, script: str, where: str) -> No
 
 @pytest.mark.parametrize(("shown", "before"), [("30%|###", "30%|###\\n"), ("gone \\r", "gone \\r")])
 def test_an_interruption_has_a_line_of_its_own(tmp_path: Path, shown: str, before: str) -> None:
-    """Where a progress bar was left open, and where it was wiped away."""
+    """Both after an open progress bar and after an erased one."""
     (tmp_path / "script.py").write_text(
         "import sys\nfrom rtl_jax.runtime.output import run_and_exit\n"
         f"def main():\n    sys.stderr.write('{shown}')\n    raise KeyboardInterrupt\n"
@@ -90,7 +90,7 @@ def test_an_interruption_has_a_line_of_its_own(tmp_path: Path, shown: str, befor
 
 
 def test_no_timer_is_waited_for(tmp_path: Path) -> None:
-    """As of a search for a TPU that was interrupted."""
+    """Such as that of an interrupted search for a TPU."""
     (tmp_path / "script.py").write_text(
         "import threading\nfrom rtl_jax.runtime.output import run_and_exit\n"
         "def main():\n    threading.Timer(100, print).start()\n    raise KeyboardInterrupt\n"
@@ -118,7 +118,7 @@ def test_every_entry_point_keeps_to_it(entry: str) -> None:
 
 
 def test_no_entry_point_is_left_out() -> None:
-    """Each module that is run as a program ends with the one function that knows of this."""
+    """Each module that is run as a program ends with the function that handles this."""
     modules = [
         ROOT / "run.py",
         *(ROOT / "rtl_jax").rglob("*.py"),

@@ -1,4 +1,4 @@
-"""Bars: one in a terminal, however many are opened, and few lines in a log file."""
+"""Progress bars: a single one in a terminal, however many are opened, and few lines in a log."""
 
 import io
 import re
@@ -26,7 +26,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds, to be moved on."""
+    """A clock that tests move forward."""
     now = [1000.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(progress._Log, "since", None)
@@ -87,7 +87,7 @@ def test_a_bar_after_an_error_is_the_first_again(terminal: Terminal) -> None:
 
 
 def test_lines_of_a_log(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
-    """A line in 30 seconds, from whichever bar is told of something then."""
+    """One line in 30 seconds, from whichever bar is updated then."""
     with bar("training", 1000, leave=True) as training:
         for step in range(100):
             clock[0] += 1.0

@@ -1,4 +1,4 @@
-"""JAX's own switches, as a shell may have set them, change no number of a task or of the door."""
+"""JAX's switches, as set in a shell, change no results of tasks or of the Python interface."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ SWITCHES: dict[str, dict[str, object]] = {
 
 
 def everything(workdir: Path) -> list[pd.DataFrame]:
-    """The rows of a fine-tuning, and of a random attack on what it left."""
+    """Return the rows of a fine-tuning, and of a random attack on its network."""
     tuned = run(TRAINING, workdir / "tuned")
     settings = Attack(norm="l2", eps=(0.0, 0.5), steps=2, random_start=True, num_shown=0)
     attack = dataclasses.replace(
@@ -47,7 +47,7 @@ def everything(workdir: Path) -> list[pd.DataFrame]:
 
 
 def through_the_door() -> list[np.ndarray]:
-    """A fine-tuned network's weights, predictions, attack and influence."""
+    """Return a fine-tuned network's weights, predictions, attack and influence."""
     draw = np.random.default_rng(0)
     images, labels = draw.integers(0, 256, (12, 8, 8, 3), np.uint8), [0, 1, 2] * 4
     network = rtl.finetune(rtl.load("random", **SHAPE), images, labels, epochs=2, seeds=3)

@@ -1,4 +1,4 @@
-"""Steps of an adversarial training against torch: of a source, of the last blocks; TRADES."""
+"""Steps of adversarial training compared with torch: a source, the last blocks, and TRADES."""
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +78,7 @@ def torch_network(seed: int = 1):
 
 
 def torch_training(network, data, settings: TrainingSettings, every, loss_of) -> list[float]:
-    """`robustness`'s loop: `loss_of` attacks in evaluation mode; descent is in train mode."""
+    """Run `robustness`'s loop: `loss_of` attacks in evaluation mode, descent is in train mode."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     sgd = torch.optim.SGD(trained, lr=1, momentum=0.9, weight_decay=settings.weight_decay)
     losses = []
@@ -95,7 +95,7 @@ def torch_training(network, data, settings: TrainingSettings, every, loss_of) ->
 
 
 def adversarial(settings: TrainingSettings):
-    """Madry et al.: the cross-entropy of what PGD finds."""
+    """Madry et al.: the cross-entropy on the images that PGD finds."""
 
     def loss_of(network, images, labels, number):
         network.eval()
@@ -111,9 +111,9 @@ def adversarial(settings: TrainingSettings):
 
 
 def best_of_pgd(network, images, labels, norm, eps, *, steps, relative_step):
-    """Of all iterates of PGD, the first included, that of the highest loss, as `robustness` does.
+    """Return PGD's iterate of the highest loss, including the first, as `robustness` does.
 
-    PGD of fewer steps, each as long, has the earlier iterates.
+    PGD with fewer steps of the same size yields the earlier iterates.
     """
     best, highest = images, torch.full((len(images),), -torch.inf)
     for number in range(steps + 1):
@@ -192,14 +192,14 @@ FINE_TUNING = Recipe(
 
 
 def freeze(network) -> None:
-    """The paper's: what is frozen takes no gradient, and its statistics move all the same."""
+    """Freeze as the paper does: frozen parameters have no gradient, but their statistics move."""
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name.startswith(("layer2.", "fc.")))
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("l2", 0.5), ("linf", 4 / 255)])
 def test_twenty_steps_on_a_target_equal_robustness_loop(norm: str, eps: float):
-    """Through the whole network, its frozen part included, in float64."""
+    """Through the whole network, including its frozen part, in float64."""
     settings, data = FINE_TUNING.replace(norm=norm, eps=eps), batches(20)
     with jax.enable_x64(True):
         network = torch_network()
@@ -214,7 +214,7 @@ def test_twenty_steps_on_a_target_equal_robustness_loop(norm: str, eps: float):
 
 
 def test_steps_of_trades_equal_its_authors():
-    """Their loop: a search from beside the image on the divergence, then three passes to train."""
+    """Their loop: a search near the image on the divergence, then three passes for training."""
     settings = FINE_TUNING.replace(beta=6.0, keep="last", norm="linf", eps=8 / 255)
     data = batches(5)
     functional = torch.nn.functional

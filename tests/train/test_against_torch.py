@@ -1,7 +1,7 @@
-"""Training in the paper's mode against a torch loop: same head, batches and pixels.
+"""Training in the paper's mode compared with a torch loop: same head, batches and pixels.
 
-The torch side is the authors' loop: `requires_grad=False` on the frozen layers, everything
-in train mode, SGD with momentum and weight decay, StepLR stepped after every epoch.
+The torch side is the authors' loop: `requires_grad=False` on frozen layers, everything in train
+mode, SGD with momentum and weight decay, StepLR stepped after every epoch.
 """
 
 import dataclasses
@@ -94,7 +94,7 @@ def program_of(blocks: int | None, dtype: type = np.float32) -> Program:
 
 
 def start(program: Program, variables) -> tuple[TrainState, Weights]:
-    """A network's variables as one seed's state, and what is frozen."""
+    """Return a network's variables as the state of one seed, and the frozen part."""
     (params, stats), frozen = program.step().divide(*jax.tree.map(jnp.asarray, variables))
     return program.step().start(params, stats), frozen
 
@@ -103,7 +103,7 @@ step = jax.jit(Step.step, static_argnums=0)
 
 
 def numbers(program: Program, number: int) -> Hyper:
-    """Those of the step `number`, counted from 0."""
+    """Return the hyperparameters of step `number`, counted from 0."""
     every = program.hyper(len(BATCHES))
     return every._replace(learning_rate=every.learning_rate[number])
 
@@ -159,10 +159,10 @@ def test_twenty_steps_in_float64(blocks: int | None):
 
 
 def test_three_steps_in_float32():
-    """Against torch's float64.
+    """Compared with torch in float64.
 
-    Not on the other tests' batches: on those rounding turns a ReLU on or off, in torch's float32
-    too, or not, as the number of cores has it, and the loss after it differs by 1 %.
+    Not on the other tests' batches, where rounding, depending on the number of cores and in torch's
+    float32 too, may switch a ReLU, which changes the next loss by 1 %.
     """
     data = batches(3, np.float32, seed=1)
     losses, _ = our_training(variables_of(torch_network(np.float32)), 3, data, np.float32)

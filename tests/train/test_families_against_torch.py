@@ -1,4 +1,4 @@
-"""Fine-tuning, attacks and sweeps of families without batch statistics, and training as torch's."""
+"""Fine-tuning, attacks and sweeps of families without batch statistics, compared with torch."""
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,7 @@ def last_block(arch: registry.Architecture, path: str) -> bool:
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_the_last_block_trains_as_in_torch(arch, build) -> None:
-    """Five steps of SGD in float64; frozen statistics, where there are any, stay."""
+    """Five steps of SGD in float64; frozen statistics, if any, do not change."""
     network = moved(build()).double()
     table = entries(arch)
     state = network.state_dict()
@@ -127,7 +127,7 @@ def test_the_last_block_trains_as_in_torch(arch, build) -> None:
 @pytest.mark.filterwarnings("ignore:the network was trained on")
 @pytest.mark.parametrize("arch", [VIT, CONVNEXT, SWIN, XCIT], ids=lambda arch: arch.name)
 def test_from_fine_tuning_to_influence(arch: registry.Architecture) -> None:
-    """Two seeds in one program on striped images, an attack on one, influence of its head."""
+    """Two seeds in one program on striped images, an attack on one, and influence of its head."""
     network = Network(
         arch, *Weights(*jax.tree.map(np.asarray, initialize(arch, jax.random.key(0))))
     )

@@ -1,4 +1,4 @@
-"""One mask: what trains, what is frozen, what owns optimizer memory."""
+"""A single mask determines what trains, what is frozen, and what has optimizer memory."""
 
 import jax
 import jax.numpy as jnp

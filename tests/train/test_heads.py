@@ -1,4 +1,4 @@
-"""Ridge and logistic heads against refits, numpy and scikit-learn."""
+"""Ridge and logistic heads compared with refits, NumPy and scikit-learn."""
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ SHAPES = [(14, 20), (40, 6)]
 
 
 def images(number: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Features of three overlapping classes, far from 0, and their labels."""
+    """Draw features of three overlapping classes, far from 0, and their labels."""
     random = np.random.default_rng(seed)
     labels = random.permutation(np.arange(number) % CLASSES).astype(np.int32)
     features = (

@@ -1,4 +1,4 @@
-"""Mixup against torch and its closed form; what refuses mixup and RandAugment, or takes them."""
+"""Mixup compared with torch and its closed form; support of mixup and RandAugment elsewhere."""
 
 import dataclasses
 
@@ -39,7 +39,7 @@ SETTINGS = Recipe(
 
 
 def test_steps_equal_torchs_with_the_authors_criterion() -> None:
-    """lambda * criterion(logits, a) + (1 - lambda) * criterion(logits, b), of mixed images."""
+    """lambda * criterion(logits, a) + (1 - lambda) * criterion(logits, b) on mixed images."""
     data = batches(5)
 
     def loss_of(network, images, labels, number):
@@ -68,7 +68,7 @@ def test_steps_equal_torchs_with_the_authors_criterion() -> None:
 
 
 def test_the_loss_is_that_of_mixed_labels() -> None:
-    """Cross-entropy is linear in the label: the two losses are one, of shares of two classes."""
+    """Cross-entropy is linear in the label: the two losses equal one loss of a soft label."""
     program = program_of(SETTINGS.replace(label_smoothing=0.0))
     step, network = program.step(), torch_network()
     (params, stats), frozen = step.divide(*variables_of(network))
@@ -142,7 +142,7 @@ def experiment(**transfer) -> Experiment:
 
 
 def test_features_that_images_must_be_drawn_for_are_not_kept() -> None:
-    """Two seeds side by side, each the same as alone."""
+    """Two seeds in parallel, each the same as alone."""
     settings = experiment(mixup=0.3, randaugment=1)
     assert begin([prepare_job(experiment())])[0].feed._cache.features
     jobs = [prepare_job(dataclasses.replace(settings, seed=seed)) for seed in (7, 9)]

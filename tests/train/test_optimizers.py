@@ -1,4 +1,4 @@
-"""The optimizer and its schedule against torch's."""
+"""The optimizer and its schedule compared with torch's."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ def test_the_papers_drops():
 
 
 def test_a_schedule_may_span_more_epochs_than_train():
-    """The rates are those of the longer training, the first of them; a shorter span is refused."""
+    """The rates are the first ones of the longer training; a shorter span is rejected."""
     whole = Recipe(blocks=1, epochs=30, learning_rate=0.2)
     early = whole.replace(epochs=11, schedule_epochs=30)
     network = SplitNetwork.of(architecture("resnet18"), whole, 32)
@@ -63,7 +63,7 @@ FROZEN = "conv1/kernel"
 def descend(
     settings: Recipe, gradients: Sequence[Mapping[str, np.ndarray]], start: Mapping[str, np.ndarray]
 ) -> dict[str, jax.Array]:
-    """Parameters after a step along each gradient, one block and the head trained."""
+    """Return the parameters after a step along each gradient; one block and the head train."""
     transformation = Optimizer.of(settings).transformation(ARCH, PATHS, 1)
     every = rates(settings, 1, len(gradients))
     params = {
@@ -114,7 +114,7 @@ NAMED = ["adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "ada
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_named_optimizer_is_optaxs_alone(name: str):
-    """Along a schedule, with weight decay of its own kind, or added to the gradient."""
+    """With a schedule, and weight decay of its own or added to the gradient."""
     start, gradients = drawn(5)
     settings = Recipe(
         optimizer=name, schedule="cosine", learning_rate=0.03, weight_decay=0.02, warm_up_epochs=0.4

@@ -1,4 +1,4 @@
-"""Checkpoints of trainings: bit for bit, whole or not there, and never garbage."""
+"""Checkpoints of trainings: bit for bit, complete or absent, and never corrupted."""
 
 import gc
 import os
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 
 def state(epoch: int, width: int = 4) -> dict[str, Any]:
-    """A training's state: many arrays of several types, other ones in every epoch."""
+    """Make the state of a training: many arrays of several types, which differ in every epoch."""
     random = np.random.default_rng(epoch)
     arrays: dict[str, Any] = {
         f"{index:02d}/kernel": jnp.asarray(random.normal(size=(3, 3, width, width)), jnp.float32)
@@ -160,7 +160,7 @@ def test_half_written_epochs_are_ignored(tmp_path: Path) -> None:
 
 
 def test_a_kill_while_saving_keeps_the_epoch_before(tmp_path: Path) -> None:
-    """The process dies when Orbax is about to give the second epoch its name."""
+    """The process dies when Orbax is about to rename the second epoch."""
     script = """
 import os, sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Sources are ranked by what they are worth, whatever their names and order."""
+"""Sources are ranked by their quality, whatever their names and order."""
 
 import jax
 import numpy as np
@@ -37,7 +37,7 @@ def sources() -> dict[str, Network]:
 
 
 def test_features_are_the_network_s(digits: ImageSet, sources: dict[str, Network]) -> None:
-    """At every boundary, averaged over places; logits are those of the whole network."""
+    """At every boundary, averaged over positions; logits are those of the whole network."""
     network, images = sources["l2"], digits.images[:20]
     found = pooled_features(network, images, 32, 5, batch_size=8)
     assert sorted(found.boundaries) == [5, 6, 7, 8]

@@ -1,4 +1,4 @@
-"""Learning curves of closed-form heads: each point is what the subset by itself would give."""
+"""Learning curves of closed-form heads: each point equals the result of the subset alone."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Scores against transcriptions of their papers, refits and dense linear algebra."""
+"""Scores compared with transcriptions of their papers, refits and dense linear algebra."""
 
 import numpy as np
 import pytest
@@ -14,13 +14,13 @@ LABELS = np.repeat(np.arange(3), 14)[DRAW.permutation(42)]
 
 
 def features(width: int, pull: float = 1.0) -> np.ndarray:
-    """42 images of 3 classes, whose centres are `pull` apart."""
+    """Draw features of 42 images in 3 classes, whose centres are `pull` apart."""
     draw = np.random.default_rng(width)
     return draw.normal(size=(42, width)) + pull * draw.normal(size=(3, width))[LABELS]
 
 
 def log_evidence(features: np.ndarray, target: np.ndarray, alpha: float, beta: float) -> float:
-    """Of y ~ N(0, F F^T / alpha + I / beta): equation 2 of You et al. (2021)."""
+    """Compute the log evidence of y ~ N(0, F F^T / alpha + I / beta): You et al. (2021), eq. 2."""
     number = len(target)
     covariance = features @ features.T / alpha + np.eye(number) / beta
     return stats.multivariate_normal(np.zeros(number), covariance).logpdf(target)
@@ -28,7 +28,7 @@ def log_evidence(features: np.ndarray, target: np.ndarray, alpha: float, beta: f
 
 @pytest.mark.parametrize("width", [5, 60])
 def test_log_me_is_the_largest_evidence(width: int) -> None:
-    """Of every alpha and beta, found by a search that knows nothing of fixed points."""
+    """Over all alpha and beta, found by a search without fixed points."""
     inputs, each = features(width), []
     for label in range(3):
         target = (label == LABELS).astype(float)
@@ -43,7 +43,7 @@ def test_log_me_is_the_largest_evidence(width: int) -> None:
 
 
 def test_h_score_without_shrinkage_is_the_papers() -> None:
-    """With many images Ledoit and Wolf shrink next to nothing."""
+    """With many images, Ledoit and Wolf's shrinkage is negligible."""
     draw = np.random.default_rng(1)
     labels = draw.integers(0, 3, 30_000)
     inputs = draw.normal(size=(30_000, 4)) + np.eye(3, 4)[labels]
@@ -95,7 +95,7 @@ def test_neighbours_and_means_leave_the_image_out() -> None:
 
 @pytest.mark.parametrize("widths", [(7,), (50,), (5, 30)])
 def test_the_ridge_head_is_refitted_without_each_image(widths: tuple[int, ...]) -> None:
-    """On features of one or several boundaries, each of mean square length 1, side by side."""
+    """On features of one or several boundaries, concatenated, each with mean square norm 1."""
     parts = [features(width) for width in widths]
     found = ridge_left_out(sum(gram(one) for one in parts), LABELS, 3)
     scaled = [one - one.mean(0) for one in parts]

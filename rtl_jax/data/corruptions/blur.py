@@ -1,4 +1,4 @@
-"""Blur: out of focus, through frosted glass, of a moving and of a zooming camera."""
+"""Blurs: defocus, frosted glass, motion and zoom."""
 
 import math
 
@@ -18,21 +18,21 @@ Arrays = tuple[np.ndarray, ...]
 
 
 def disk(rng: Generator, height: int, width: int, radius: float, smooth: float) -> Arrays:
-    """The disk's weights, [K, K], smoothed by a Gaussian of 3 pixels, 5 for a large disk."""
+    """Return the disk's weights, [K, K], smoothed by a Gaussian of 3 pixels, 5 for a large disk."""
     reach, taps = (8, 1) if radius <= 8 else (math.ceil(radius), 2)
     places = np.arange(-reach, reach + 1)
     weights = (places[:, None] ** 2 + places**2 <= radius**2).astype(float)
     gaussian = np.exp(-(np.arange(-taps, taps + 1) ** 2) / (2 * smooth**2))
     for axis in (0, 1):
         weights = ndimage.correlate1d(weights, gaussian / gaussian.sum(), axis=axis, mode="mirror")
-    # The published code normalises before it smooths, which at its edge does not keep the sum.
+    # The published code normalises before smoothing, which does not preserve the sum at the edge.
     weights /= (places[:, None] ** 2 + places**2 <= radius**2).sum()
     return (weights.astype(np.float32),)
 
 
 @register("defocus_blur", disk)
 def defocus_blur(image: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Average over a disk; images go on beyond their edge as in a mirror on the edge's pixels."""
+    """Average over a disk; the image is mirrored at its edge without repeating the edge pixels."""
     reach = len(kernel) // 2
     padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
     channels = jnp.moveaxis(padded, -1, 0)[:, None]
@@ -53,11 +53,12 @@ def _glass(
 
 
 def _taken(rng: Generator, height: int, width: int, reach: int) -> np.ndarray:
-    """Where each pixel's colour comes from in a round, int [H * W].
+    """Return the source pixel of each pixel after one round, int [H * W].
 
-    From the last pixel to the first, each takes what one at most `reach` away has by then. Instead
-    of one after the other, all follow the pixels that they take from at once, doubling the number
-    of steps: place n of `follow` is pixel n when it has taken, place n + H W before.
+    From the last pixel to the first, each takes the current value of a pixel at most `reach` away.
+    To avoid this sequential loop, all pixels follow their sources in parallel, doubling the number
+    of steps each time: entry n of `follow` is pixel n after it has been replaced, and entry n + H W
+    before.
     """
     number = height * width
     rows, columns = (np.arange(size - reach, reach, -1) for size in (height, width))
@@ -77,9 +78,9 @@ def _taken(rng: Generator, height: int, width: int, reach: int) -> np.ndarray:
 def glass_blur(
     image: jax.Array, sources: jax.Array, rows: jax.Array, columns: jax.Array
 ) -> jax.Array:
-    """Blur, take pixels from near by at random, and blur again.
+    """Blur, replace pixels by random nearby ones, and blur again.
 
-    The published code means to exchange two pixels, and copies one to the other; so does this.
+    The published code intends to swap two pixels but copies one to the other, and so does this.
     """
     blurred = linear.apply(rows, columns, image)
     taken = blurred.reshape(-1, image.shape[-1])[sources].reshape(image.shape)
@@ -94,7 +95,7 @@ def _moving(rng: Generator, height: int, width: int, radius: int, sigma: float) 
 def motion_blur(
     image: jax.Array, rows: jax.Array, columns: jax.Array, weights: jax.Array
 ) -> jax.Array:
-    """Move in a direction within 45 degrees of the horizontal."""
+    """Blur along a direction within 45 degrees of the horizontal."""
 
     def add(total: jax.Array, at: Motion) -> tuple[jax.Array, None]:
         return total + at.weights * image[at.rows][:, at.columns], None
@@ -112,7 +113,7 @@ def _zooming(rng: Generator, height: int, width: int, end: float, step: float) -
 
 @register("zoom_blur", _zooming)
 def zoom_blur(image: jax.Array, *between: jax.Array) -> jax.Array:
-    """Average the image and its enlargements."""
+    """Average the image and enlargements of it."""
 
     def add(total: jax.Array, at: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         return total + blend(image, Between(*at[:3]), Between(*at[3:])), None

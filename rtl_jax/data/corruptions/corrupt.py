@@ -1,4 +1,4 @@
-"""Corrupt images, batch by batch."""
+"""Corruption of images, batch by batch."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -9,7 +9,7 @@ import numpy as np
 
 from rtl_jax.data.batching import padded_batches
 
-# They register what they define.
+# Importing these modules registers the corruptions.
 from rtl_jax.data.corruptions import blur, digital, noise, weather  # noqa: F401
 from rtl_jax.data.corruptions.registry import ENTRIES
 from rtl_jax.data.corruptions.severities import LEAST, Corruption
@@ -27,21 +27,21 @@ def corrupt(
     indices: Iterable[int] | None = None,
     progress: Progress = lambda done: None,
 ) -> np.ndarray:
-    """Images as a corruption of ImageNet-C or CIFAR-10-C leaves them.
+    """Apply a corruption of ImageNet-C or CIFAR-10-C to images.
 
     Args:
-      images: uint8, or float in [0, 1], [N, H, W, 3], of 16 pixels or more.
+      images: uint8, or float in [0, 1], [N, H, W, 3], at least 16 pixels high and wide.
       corruption: its name and severity.
-      seed: of what is random; what an image draws depends on the seed and its index alone.
-      indices: N whole numbers from 0 on, by default the places of the images.
+      seed: the random seed; an image's random numbers depend only on the seed and its index.
+      indices: N non-negative integers, by default the positions of the images.
       progress: called with the number of images done.
 
     Returns:
       [N, H, W, 3] of the dtype of `images`, uint8 rounded to the nearest level. Shot noise and JPEG
-      compression take and leave whole levels, whatever the dtype.
+      compression read and produce 8-bit levels, whatever the dtype.
 
     Raises:
-      UserError: images of another shape or dtype, or smaller ones.
+      UserError: if the images have another shape or dtype, or are smaller.
     """
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < LEAST:
@@ -90,7 +90,7 @@ def _on_device(
 
 
 def _levels(images: np.ndarray) -> np.ndarray:
-    """uint8, rounded."""
+    """Convert images to uint8 levels, rounding floats."""
     if images.dtype == np.uint8:
         return images
     return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What happens to a picture in a computer: contrast, distortion, large pixels, JPEG."""
+"""Digital corruptions: contrast, elastic distortion, pixelation and JPEG compression."""
 
 import io
 from functools import partial
@@ -16,7 +16,7 @@ Generator = np.random.Generator
 
 @register("contrast", numbers)
 def contrast(image: jax.Array, share: jax.Array) -> jax.Array:
-    """Bring each channel nearer to its mean."""
+    """Move each channel towards its mean."""
     mean = image.mean((0, 1))
     return (image - mean) * share + mean
 
@@ -24,9 +24,9 @@ def contrast(image: jax.Array, share: jax.Array) -> jax.Array:
 def _displaced(
     rng: Generator, height: int, width: int, size: float, smooth: float, affine: float
 ) -> tuple[np.ndarray, ...]:
-    """Where pixels come from, float32 [2, H, W] rows and columns, in either step.
+    """Draw the source coordinates of both steps, float32 [2, H, W], rows and columns.
 
-    size, smooth, affine: as the table has them, shares of the shorter side.
+    size, smooth, affine: as in the table, as fractions of the shorter side.
     """
     side = min(height, width)
     first = _affine_places(rng.uniform(-affine * side, affine * side, (3, 2)), height, width)
@@ -42,7 +42,7 @@ def _displaced(
 
 
 def _affine_places(moves: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Rows and columns that pixels come from when three points move by [3, (x, y)]."""
+    """Return the source rows and columns of all pixels if three points move by [3, (x, y)]."""
     x, y = width // 2, height // 2
     arm = min(height, width) // 3
     points = np.array([[x + arm, y + arm], [x + arm, y - arm], [x - arm, y - arm]], float)
@@ -54,7 +54,7 @@ def _affine_places(moves: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @register("elastic_transform", _displaced, random=True)
 def elastic_transform(image: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
-    """Move three points at random and the image with them, then all pixels a little."""
+    """Apply a random affine map, given by three moved points, then displace all pixels slightly."""
     for places, mode in ((first, "mirror"), (second, "reflect")):
         sample = partial(map_coordinates, coordinates=list(places), order=1, mode=mode)
         image = jax.vmap(sample, in_axes=-1, out_axes=-1)(image)
@@ -73,13 +73,13 @@ def _boxes(rng: Generator, height: int, width: int, share: float) -> tuple[np.nd
 
 @register("pixelate", _boxes)
 def pixelate(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """Reduce to a share of the pixels along each side, and enlarge them again, as PIL's BOX."""
+    """Reduce each side to a fraction of its pixels and enlarge it again, like PIL's BOX."""
     return linear.apply(rows, columns, image)
 
 
 @register("jpeg_compression", None)
 def jpeg_compression(rng: Generator, image: np.ndarray, quality: int) -> np.ndarray:
-    """Write as JPEG and read, by PIL."""
+    """Encode the image as JPEG and decode it, with PIL."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file))

@@ -1,4 +1,4 @@
-"""The mean corruption error; without JAX."""
+"""The mean corruption error. Importing this module does not import JAX."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,11 +8,11 @@ Errors = Mapping[str, Sequence[float]]
 
 
 def corruption_errors(errors: Errors, reference: Errors) -> dict[str, float]:
-    """CE of each corruption, in percent of a reference's (Hendrycks and Dietterich, section 4).
+    """Compute CE of each corruption, in percent (Hendrycks and Dietterich, section 4).
 
-    CE_c = sum_s E_{s,c} / sum_s E'_{s,c}, with the errors E and E' of a network and of the
-    reference by severity s, which must be the same on both sides. Their mean is mCE. NaN where the
-    reference makes no error.
+    CE_c = sum_s E_{s,c} / sum_s E'_{s,c}, with the errors E and E' of a network and of a reference
+    network by severity s, which must be the same for both. Their mean is mCE. NaN if the reference
+    makes no error.
     """
     if errors.keys() != reference.keys():
         raise ValueError("both sides need the same corruptions")
@@ -24,5 +24,5 @@ def corruption_errors(errors: Errors, reference: Errors) -> dict[str, float]:
 
 
 def mean_corruption_error(errors: Errors, reference: Errors) -> float:
-    """mCE in percent: the mean of `corruption_errors`; the reference has 100."""
+    """Compute mCE in percent, the mean of `corruption_errors`; the reference network has 100."""
     return float(np.mean(list(corruption_errors(errors, reference).values())))

@@ -1,4 +1,4 @@
-"""Linear maps of an image's rows and columns, made on the host and applied on the device."""
+"""Linear maps of an image's rows and columns, computed on the host and applied on the device."""
 
 from typing import Any, NamedTuple
 
@@ -11,9 +11,9 @@ from scipy import ndimage
 
 
 def smoothing(size: int, sigma: float, *, mode: str, truncate: float) -> np.ndarray:
-    """A Gaussian filter of `size` pixels as a matrix, float32 [size, size].
+    """Return a Gaussian filter for `size` pixels as a matrix, float32 [size, size].
 
-    `mode` is what scipy.ndimage has beyond the edge.
+    `mode` is the boundary mode of scipy.ndimage.
     """
     matrix = np.eye(size)
     if sigma > 0:
@@ -22,20 +22,20 @@ def smoothing(size: int, sigma: float, *, mode: str, truncate: float) -> np.ndar
 
 
 def resampling(old: int, new: int, method: Image.Resampling) -> np.ndarray:
-    """PIL's resizing from `old` to `new` pixels as a matrix, float32 [new, old]."""
+    """Return PIL's resizing from `old` to `new` pixels as a matrix, float32 [new, old]."""
     identity = Image.fromarray(np.eye(old, dtype=np.float32))
     return np.asarray(identity.resize((old, new), method))
 
 
 def apply(rows: jax.Array, columns: jax.Array, image: jax.Array) -> jax.Array:
-    """`rows` [P, H] and `columns` [Q, W] of an image [H, W, C]: [P, Q, C]."""
+    """Apply `rows` [P, H] and `columns` [Q, W] to an image [H, W, C], giving [P, Q, C]."""
     return jnp.einsum("ph,hwc,qw->pqc", rows, image, columns, precision=lax.Precision.HIGHEST)
 
 
 class Between(NamedTuple):
-    """For each pixel of an axis, the two that it lies between: NumPy's or JAX's, [..., size].
+    """The two neighbours of each sampling position along an axis, NumPy or JAX, [..., size].
 
-    low, high: int32. share: of the second, float32.
+    low, high: int32. share: the weight of the second, float32.
     """
 
     low: Any
@@ -44,10 +44,10 @@ class Between(NamedTuple):
 
 
 def enlarging(size: int, factor: float) -> Between:
-    """The enlargement of the middle of an axis to the whole axis, as the published code has it.
+    """Return the enlargement of the middle of an axis to the whole axis, as in the published code.
 
-    The middle `ceil(size / factor)` pixels become `round` of their number times the factor, first
-    on first and last on last (scipy.ndimage's `zoom`), of which the middle `size` are kept.
+    The middle `ceil(size / factor)` pixels are enlarged by the factor (rounded), mapping first to
+    first and last to last (scipy.ndimage's `zoom`), and the middle `size` of the result are kept.
     """
     part = int(np.ceil(size / factor))
     whole = round(part * factor)
@@ -59,7 +59,7 @@ def enlarging(size: int, factor: float) -> Between:
 
 
 def blend(image: jax.Array, rows: Between, columns: Between) -> jax.Array:
-    """Bilinear values of an image [H, W, C] at rows and columns."""
+    """Interpolate an image [H, W, C] bilinearly at rows and columns."""
     share = rows.share[:, None, None]
     image = image[rows.low] * (1 - share) + image[rows.high] * share
     share = columns.share[:, None]

@@ -1,4 +1,4 @@
-"""A moving camera, or moving snow: a sum of shifted images."""
+"""Motion of the camera, or of snow: a weighted sum of shifted images."""
 
 import math
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ import numpy as np
 class Motion(NamedTuple):
     """K shifts of an image [H, W, C] and their weights, as NumPy or JAX arrays.
 
-    rows: int32 [K, H], the row that each pixel is taken from. columns: int32 [K, W].
+    rows: int32 [K, H], the source row of each pixel. columns: int32 [K, W].
     weights: float32 [K].
     """
 
@@ -19,9 +19,9 @@ class Motion(NamedTuple):
 
 
 def motion(height: int, width: int, radius: int, sigma: float, degrees: float) -> Motion:
-    """Weigh 2 radius + 1 shifts by half a Gaussian; edges are repeated.
+    """Weight 2 radius + 1 shifts by half a Gaussian; edge pixels are repeated.
 
-    As the package `imagecorruptions` has it; the published images were moved by ImageMagick.
+    Follows the package `imagecorruptions`; the published images were made with ImageMagick.
     """
     steps = np.arange(2 * radius + 1)
     weights = np.exp(-(steps**2) / (2 * sigma**2))

@@ -1,4 +1,4 @@
-"""Noise: Gaussian, of photons, and of broken pixels."""
+"""Noise: Gaussian, shot and impulse."""
 
 import jax
 import jax.numpy as jnp
@@ -35,5 +35,5 @@ def _broken(
 
 @register("impulse_noise", _broken, random=True)
 def impulse_noise(image: jax.Array, broken: jax.Array, white: jax.Array) -> jax.Array:
-    """Make a share of all values, each channel by itself, 0 or 1."""
+    """Set a fraction of all values, independently in each channel, to 0 or 1."""
     return jnp.where(broken, white.astype(image.dtype), image)

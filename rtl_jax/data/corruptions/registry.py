@@ -1,8 +1,8 @@
-"""The functions behind the names of corruptions.
+"""Registry of the functions that implement the corruptions.
 
-A corruption is a plan, made on the host with NumPy, and its application to images on the device.
-All that is random lies in the plan, so that every machine draws the same; and all that a severity
-decides, so that severities share a compiled program.
+A corruption consists of a plan, made on the host with NumPy, and its application to images on the
+device. The plan contains all random numbers, so that they are the same on every machine, and
+everything that depends on the severity, so that severities share a compiled program.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 
 from rtl_jax.data.corruptions.severities import CORRUPTIONS
 
-# (generator, height, width, *the severity's parameters) -> arrays, float32 or int32.
+# (generator, height, width, *parameters of the severity) -> arrays, float32 or int32.
 Plan = Callable[..., tuple[np.ndarray, ...]]
 
 
@@ -20,9 +20,9 @@ class Entry(NamedTuple):
     """A corruption.
 
     apply: (image float32 [H, W, 3], *arrays of the plan) -> float32 [H, W, 3], not clipped. Without
-      a plan it works on the host: (generator, image uint8 [H, W, 3], *parameters) -> uint8.
-    plan: None on the host.
-    random: every image has a plan of its own.
+      a plan, it runs on the host: (generator, image uint8 [H, W, 3], *parameters) -> uint8.
+    plan: None for a corruption on the host.
+    random: whether every image has its own plan.
     """
 
     apply: Callable[..., Any]
@@ -36,7 +36,7 @@ ENTRIES: dict[str, Entry] = {}
 def register(
     name: str, plan: Plan | None, *, random: bool = False
 ) -> Callable[[Callable], Callable]:
-    """Register the decorated function under one of the names in CORRUPTIONS."""
+    """Register the decorated function under a name in CORRUPTIONS."""
 
     def decorate(function: Callable) -> Callable:
         if name in ENTRIES or name not in CORRUPTIONS:
@@ -50,5 +50,5 @@ def register(
 def numbers(
     rng: np.random.Generator, height: int, width: int, *parameters: float
 ) -> tuple[np.ndarray, ...]:
-    """The plan of a corruption that takes its parameters as they are."""
+    """Make the plan of a corruption that takes its parameters unchanged."""
     return tuple(np.asarray(each, np.float32) for each in parameters)

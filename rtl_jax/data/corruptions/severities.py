@@ -1,8 +1,8 @@
-"""Names of corruptions, and what each of the five severities means; without JAX.
+"""Names of corruptions, and the parameters of their five severities. Does not import JAX.
 
-The authors published two sets of parameters: those of CIFAR-10-C, for 32 px, and those of
-ImageNet-C, for 224 px, which take far more from an image. Images whose shorter side has fewer than
-`LARGE` pixels get the former, others the latter.
+The authors published two sets of parameters: those of CIFAR-10-C for 32 px, and the much stronger
+ones of ImageNet-C for 224 px. The former are used for images whose shorter side has fewer than
+`LARGE` pixels, the latter for all others.
 """
 
 from typing import Any, NamedTuple
@@ -10,26 +10,26 @@ from typing import Any, NamedTuple
 from rtl_jax.errors import UserError
 
 LARGE = 128  # pixels
-LEAST = 16  # pixels; what a blur reaches must lie inside of an image
+LEAST = 16  # pixels; the reach of a blur must lie within the image
 SEVERITIES = (1, 2, 3, 4, 5)
 
-# Published, but made of photographs of frost that come with no licence to pass them on.
+# Published, but it uses photographs of frost that have no licence for redistribution.
 OMITTED = "frost"
 
 Five = tuple[Any, Any, Any, Any, Any]
 
 
 class Severities(NamedTuple):
-    """The parameters of a corruption, as its function takes them, at severities 1 to 5.
+    """The parameters of a corruption's function at severities 1 to 5.
 
-    small: CIFAR-10-C's. large: ImageNet-C's.
+    small: those of CIFAR-10-C. large: those of ImageNet-C.
     """
 
     small: Five
     large: Five
 
 
-# The authors wrote 244 for 224; displacements here are shares of the image's side.
+# The authors wrote 244 instead of 224; displacements here are fractions of the image's side.
 _SLIP = 244 / 224
 
 # In the order of the paper's tables.
@@ -38,14 +38,14 @@ CORRUPTIONS: dict[str, Severities] = {
     "gaussian_noise": Severities((0.04, 0.06, 0.08, 0.09, 0.10), (0.08, 0.12, 0.18, 0.26, 0.38)),
     # Photons at full brightness.
     "shot_noise": Severities((500, 250, 100, 75, 50), (60, 25, 12, 5, 3)),
-    # Share of values that become black or white.
+    # Fraction of values that become black or white.
     "impulse_noise": Severities((0.01, 0.02, 0.03, 0.05, 0.07), (0.03, 0.06, 0.09, 0.17, 0.27)),
     # Radius of the disk, standard deviation of its smoothing.
     "defocus_blur": Severities(
         ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
         ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
     ),
-    # Standard deviation of the blur, reach of an exchange, rounds.
+    # Standard deviation of the blur, reach of a replacement, number of rounds.
     "glass_blur": Severities(
         ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
         ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
@@ -55,13 +55,14 @@ CORRUPTIONS: dict[str, Severities] = {
         ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
         ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
     ),
-    # Zoom factors from 1: their end, and their step.
+    # Zoom factors from 1: end and step.
     "zoom_blur": Severities(
         ((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01)),
         ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
     ),
-    # Mean and standard deviation of the flakes, their size, the least that shows, radius and
-    # standard deviation of their motion, what is left of the image's colours.
+    # Mean and standard deviation of the flakes, their magnification, the threshold below which they
+    # are invisible, radius and standard deviation of their motion, remaining fraction of the
+    # image's colours.
     "snow": Severities(
         (
             (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
@@ -78,16 +79,16 @@ CORRUPTIONS: dict[str, Severities] = {
             (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
         ),
     ),
-    # Thickness, decay of its details.
+    # Thickness, decay of the details.
     "fog": Severities(
         ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
         ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
     ),
-    # Added to the value of hue, saturation and value.
+    # Added to the value in HSV.
     "brightness": Severities((0.05, 0.1, 0.15, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4, 0.5)),
-    # What is left of differences from the mean.
+    # Remaining fraction of the differences from the mean.
     "contrast": Severities((0.75, 0.5, 0.4, 0.3, 0.15), (0.4, 0.3, 0.2, 0.1, 0.05)),
-    # Size and smoothness of displacements, size of the affine part: shares of the side.
+    # Size and smoothness of displacements, size of the affine part, as fractions of the side.
     "elastic_transform": Severities(
         ((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)),
         (
@@ -98,7 +99,7 @@ CORRUPTIONS: dict[str, Severities] = {
             (0.12 * _SLIP, 0.01 * _SLIP, 0.02 * _SLIP),
         ),
     ),
-    # What is left of the side.
+    # Remaining fraction of the side.
     "pixelate": Severities((0.95, 0.9, 0.85, 0.75, 0.65), (0.6, 0.5, 0.4, 0.3, 0.25)),
     # Quality.
     "jpeg_compression": Severities((80, 65, 58, 50, 40), (25, 18, 15, 10, 7)),
@@ -106,14 +107,14 @@ CORRUPTIONS: dict[str, Severities] = {
 
 
 class Corruption(NamedTuple):
-    """A corruption and its severity, 1 to 5; as text 'fog:3'."""
+    """A corruption and its severity, 1 to 5; as text, 'fog:3'."""
 
     name: str
     severity: int
 
     @classmethod
     def parse(cls, text: str) -> "Corruption":
-        """Read 'fog:3'. Raises UserError for an unknown name or severity."""
+        """Parse text such as 'fog:3'. Raises UserError for an unknown name or severity."""
         name, colon, severity = text.partition(":")
         if not (colon and severity.isascii() and severity.isdigit()):
             raise UserError(
@@ -123,7 +124,7 @@ class Corruption(NamedTuple):
 
     @classmethod
     def readable(cls, text: str) -> bool:
-        """Whether `parse` reads it."""
+        """Whether `parse` accepts the text."""
         try:
             return bool(cls.parse(text))
         except UserError:
@@ -149,7 +150,7 @@ class Corruption(NamedTuple):
         return f"{self.name}:{self.severity}"
 
     def parameters(self, height: int, width: int) -> tuple[Any, ...]:
-        """What its function takes for images of this size, the severity's numbers."""
+        """Return the parameters of this severity for images of this size."""
         tables = CORRUPTIONS[self.name]
         five = tables.large if min(height, width) >= LARGE else tables.small
         chosen = five[self.severity - 1]

@@ -13,11 +13,11 @@ from rtl_jax.data.transforms import grey
 
 
 class Snow(NamedTuple):
-    """The parameters of snow, in the table's order.
+    """The parameters of snow, in the order of the table.
 
-    mean, spread: of the normal numbers that flakes are made of.
-    size: by which they are enlarged. least: the smallest that shows.
-    radius, sigma: of their motion. colour: what is left of the image's colours.
+    mean, spread: of the normal distribution of the flakes.
+    size: their magnification. least: the threshold below which they are invisible.
+    radius, sigma: of their motion. colour: the remaining fraction of the image's colours.
     """
 
     mean: float
@@ -48,7 +48,7 @@ def _flakes(
 
 @register("snow", _flakes, random=True)
 def snow(image: jax.Array, flakes: jax.Array, colour: jax.Array) -> jax.Array:
-    """Bleach the image, and let flakes fall over it."""
+    """Bleach the image and add falling flakes."""
     bleached = jnp.maximum(image, grey(image)[..., None] * 1.5 + 0.5)
     return colour * image + (1 - colour) * bleached + flakes
 
@@ -62,16 +62,16 @@ def _clouds(
 
 
 def plasma(rng: np.random.Generator, side: int, decay: float) -> np.ndarray:
-    """A height map, float64 [side, side] from 0 to 1, by the diamond-square algorithm.
+    """Draw a height map, float64 [side, side] in [0, 1], by the diamond-square algorithm.
 
-    `side` is a power of 2. The map goes on at the opposite edge.
+    `side` is a power of 2. The map is periodic.
     """
     heights = np.zeros((side, side))
     step, wobble = side, 100.0
 
     def mean(*neighbours: np.ndarray) -> np.ndarray:
         draws = rng.uniform(-wobble, wobble, neighbours[0].shape)
-        # The published amplitude is a square.
+        # The published amplitude is squared.
         return np.sum(neighbours, axis=0) / 4 + wobble * draws
 
     while step >= 2:
@@ -89,14 +89,14 @@ def plasma(rng: np.random.Generator, side: int, decay: float) -> np.ndarray:
 
 @register("fog", _clouds, random=True)
 def fog(image: jax.Array, clouds: jax.Array, thickness: jax.Array) -> jax.Array:
-    """Add a plasma fractal, and keep the brightest value."""
+    """Add a plasma fractal, and rescale to keep the largest value."""
     brightest = image.max()
     return (image + thickness * clouds) * brightest / (brightest + thickness)
 
 
 @register("brightness", numbers)
 def brightness(image: jax.Array, more: jax.Array) -> jax.Array:
-    """Raise the value of hue, saturation and value, which scales a colour; black becomes grey."""
+    """Raise the value in HSV, which scales a colour; black becomes grey."""
     value = image.max(-1, keepdims=True)
     raised = jnp.clip(value + more, 0, 1)
     return jnp.where(value > 0, image * raised / jnp.where(value > 0, value, 1), raised)

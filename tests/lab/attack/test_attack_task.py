@@ -1,4 +1,4 @@
-"""The task `attack`: rows, figures, batches that survive a kill, and the users' mistakes."""
+"""The task `attack`: rows, figures, batches that survive a kill, and users' mistakes."""
 
 import dataclasses
 from pathlib import Path
@@ -37,7 +37,7 @@ EPS = (0.0, 0.02, 0.1)
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The work directory of a small fine-tuning of the digits."""
+    """The work directory of a small fine-tuning on the digits."""
     workdir = tmp_path_factory.mktemp("trained")
     run_finetune(
         Experiment(
@@ -87,7 +87,7 @@ def test_rows_are_what_the_library_finds(trained: Path, tmp_path: Path, norm: st
 def test_certificates_are_the_library_s(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """By any batch size; the table calls them what they are."""
+    """For any batch size; the table labels them as certificates."""
     settings = {"norm": "l2", "method": "smoothing", "sigma": 0.3, "samples": 200}
     rows = run(experiment(trained, eps=(0.0, 0.3, 1.0), **settings), tmp_path)
     assert "certified accuracy" in capsys.readouterr().out
@@ -132,7 +132,7 @@ def test_the_batch_size_changes_nothing(trained: Path, tmp_path: Path):
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing catches it."""
+    """Simulates a kill: no code catches this exception."""
 
 
 def test_a_killed_attack_goes_on_and_ends_the_same(

@@ -1,4 +1,4 @@
-"""Corrupted test images as a setting and as a task: rows, resumption, tables, mistakes."""
+"""Corrupted test images as a setting and as a task: rows, resumption, tables and mistakes."""
 
 import dataclasses
 from pathlib import Path
@@ -37,7 +37,7 @@ FOGGED = dataclasses.replace(FINETUNING, target=dataclasses.replace(TARGET, corr
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fine-tuning that is tested on clean images, and one that is tested in fog."""
+    """Two fine-tunings, tested on clean images and in fog."""
     workdir = tmp_path_factory.mktemp("trained")
     for experiment in (FINETUNING, FOGGED):
         run_finetune(experiment, workdir)
@@ -54,7 +54,7 @@ def experiment(trained: Path, **settings) -> Experiment:
 
 
 def test_images_are_corrupted_by_their_content() -> None:
-    """So that a subset, or another order, has the same images."""
+    """So a subset, or another order, has the same images."""
     test = at_size(prepare(FINETUNING).dataset.test.take(np.arange(9)), 16)
     assert test.images.shape == (9, 16, 16, 3) and test.images.dtype == np.uint8
     whole = corrupted(test, Corruption("fog", 4))
@@ -66,7 +66,7 @@ def test_images_are_corrupted_by_their_content() -> None:
 
 
 def test_training_and_names_stay(trained: Path) -> None:
-    """Test images alone are corrupted; the run has a name of its own, clean ones keep theirs."""
+    """Only test images are corrupted, and the run has another name; clean runs keep theirs."""
     clean, fogged = prepare(FINETUNING), prepare(FOGGED)
     assert clean.run != fogged.run
     assert clean.experiment.fingerprint() == FINETUNING.fingerprint()
@@ -132,7 +132,7 @@ def test_what_is_measured_is_not_measured_again(
 
 
 def test_a_report_has_the_mean_corruption_error() -> None:
-    """Errors of 20 and 40 beside 40 and 40, and 10 and 30 beside 20 and 20: 75 and 100 %."""
+    """Errors of 20 and 40 against 40 and 40, and 10 and 30 against 20 and 20: 75 and 100 %."""
     shares = {
         "bundled:natural": {"": 99, "fog:1": 60, "fog:2": 60, "snow:1": 80, "snow:2": 80},
         "bundled:l2": {"": 98, "fog:1": 80, "fog:2": 60, "snow:1": 90, "snow:2": 70},

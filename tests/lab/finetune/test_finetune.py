@@ -1,4 +1,4 @@
-"""Whole runs on a tiny network: interrupted or not, cached or not, in every mode."""
+"""Complete runs on a tiny network: interrupted or not, cached or not, in every mode."""
 
 import dataclasses
 import signal
@@ -45,7 +45,7 @@ def experiment(**transfer) -> Experiment:
 
 
 def measured(rows: pd.DataFrame) -> pd.DataFrame:
-    """What must be equal between two runs of the same experiment."""
+    """Return the columns that must be equal for two runs of the same experiment."""
     return rows.drop(columns=["seconds", "time"])
 
 
@@ -66,11 +66,11 @@ def assert_same_end(one: Path, other: Path) -> None:
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing catches it."""
+    """Simulates a kill: no code catches this exception."""
 
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Let the process die right behind the checkpoint of a step."""
+    """Die right after the checkpoint of a step."""
     save = TrainingCheckpoints.save
 
     def save_and_die(self, number, arrays, record):
@@ -125,7 +125,7 @@ def get_config():
 def test_kill_minus_nine_at_an_odd_moment_changes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """What is killed is a process; what it is compared with, and what goes on, is this one."""
+    """A separate process is killed; this process resumes it and makes the run to compare with."""
     config = tmp_path / "config.py"
     config.write_text(CONFIG)
     root = Path(__file__).parents[3]
@@ -199,7 +199,7 @@ def test_frozen_values_stay_and_frozen_statistics_follow_the_mode(tmp_path: Path
 
 
 def test_adapted_statistics_are_the_training_images_own():
-    """Against torch with momentum None, which averages the batches' own statistics."""
+    """Compared with torch and momentum None, which averages the statistics of the batches."""
     job = prepare(experiment(frozen_batch_norm="adapt", batch_size=20))
     network = random_torch(job.network.architecture)
     params, stats = variables_of(network)
@@ -230,7 +230,7 @@ def test_from_scratch_everything_trains(tmp_path: Path):
 
 
 def test_accuracy_and_loss_are_the_saved_networks(tmp_path: Path):
-    """The last row against torch, with the saved weights; 50 images are no multiple of 16."""
+    """The last row compared with torch on the saved weights; 50 images are no multiple of 16."""
     settings = experiment(eval_batch_size=16)
     rows = run_finetune(settings, tmp_path)
     job, tuned = prepare(settings), network_of(tmp_path)
@@ -298,7 +298,7 @@ def test_divergence_stops_the_run_and_keeps_what_was_good(tmp_path: Path):
 
 
 def test_divergence_names_the_last_good_checkpoint(tmp_path: Path, monkeypatch):
-    """Looked at before the first step is kept, at the end of its epoch, and before the second."""
+    """Checked before saving the first step, at the end of its epoch, and before the second."""
     real, calls = loop.all_finite, iter([True, True, False])
     monkeypatch.setattr(loop, "all_finite", lambda state: next(calls) & real(state))
     with pytest.raises(UserError, match=r"step 2: .*last good checkpoint is step 1.*checkpoints"):

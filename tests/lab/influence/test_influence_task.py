@@ -1,4 +1,4 @@
-"""The task `influence`: both questions, side by side, interrupted, and the users' mistakes."""
+"""The task `influence`: both questions, two networks, interruption, and users' mistakes."""
 
 import dataclasses
 from pathlib import Path
@@ -37,7 +37,7 @@ ARCH = architecture("resnet18", stem="small", stage_sizes=(1, 1), stage_widths=(
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sources, `natural` and `robust` by name alone, and images of three digits."""
+    """Two sources, `natural` and `robust` in name only, and images of three digits."""
     directory = tmp_path_factory.mktemp("influence")
     for index, name in enumerate(("robust", "natural")):
         variables = jax.tree.map(np.asarray, initialize(ARCH, jax.random.key(index)))
@@ -67,7 +67,7 @@ def both(workdir: Path) -> Experiment:
 
 @pytest.fixture(scope="module")
 def compared(workdir: Path) -> tuple[pd.DataFrame, Path]:
-    """Rows and directory of an explanation of both sources."""
+    """The rows and directory of an explanation of both sources."""
     settings = both(workdir)
     rows = run_influence(settings, workdir)
     return rows, workdir / "runs" / rows["run"].iloc[0]
@@ -117,7 +117,7 @@ def test_sources_stand_side_by_side(compared):
 
 
 def test_the_most_influential_training_images_are_changed(workdir: Path, compared):
-    """Those of one test image of each of two classes, so that the losses of these rise."""
+    """Those of one test image in each of two classes, so that the losses of these rise."""
     table = pd.read_csv(compared[1] / "perturbed.csv")
     assert list(table["source"]) == ["robust", "robust", "natural", "natural"]
     assert list(table["test_label"]) == [0, 1, 0, 1]

@@ -1,4 +1,4 @@
-"""Labels made wrong, and how many are found."""
+"""Label noise, and how many wrong labels are found."""
 
 import numpy as np
 

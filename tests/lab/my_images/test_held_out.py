@@ -1,4 +1,4 @@
-"""The folds of a comparison put together: choice, honest accuracy, confusions."""
+"""Combined held-out results of a comparison: choice, unbiased accuracy, confusions."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ FOLDS = np.arange(40) // 4 % 5  # two images of each class in each
 
 
 def candidate(source: str, blocks: int, right: np.ndarray, seeds: int = 1, **training) -> HeldOut:
-    """Names the images at `right` rightly and the others wrongly."""
+    """Make a candidate that is right on the images at `right` and wrong on the others."""
     named = np.where(right, LABELS, (LABELS + 1) % 4)
     logits = np.eye(4)[named] * DRAW.uniform(1, 3, (seeds, 40, 1))
     return HeldOut(Candidate(source, blocks, **training), LABELS, FOLDS, logits)
@@ -79,7 +79,7 @@ def test_candidates_say_how_they_are_trained(training: dict, words: str) -> None
 
 
 def test_accuracy_of_a_choice_among_noise_is_not_flattered() -> None:
-    """Candidates that guess: the best of them looks good, and is not."""
+    """For candidates that guess, the best one looks good but is not."""
     draw = np.random.default_rng(1)
     flattered, honest = [], []
     for _ in range(200):
@@ -104,14 +104,14 @@ def test_each_fold_is_told_by_what_the_others_choose() -> None:
 
 
 def unbalanced(source: str, blocks: int, right: np.ndarray) -> HeldOut:
-    """Of 95 images of class 0 and 5 of class 1, an image of the second in each of five folds."""
+    """Make results on 95 images of class 0 and 5 of class 1, one of the latter in each fold."""
     labels, folds = np.repeat([0, 1], [95, 5]), np.arange(100) % 5
     named = np.where(right, labels, 1 - labels)
     return HeldOut(Candidate(source, blocks), labels, folds, np.eye(2)[None, named])
 
 
 def test_a_guess_of_the_largest_class_is_not_chosen() -> None:
-    """95 % by guessing against 90 % and four of the five that matter."""
+    """95 % by guessing, against 90 % with four of the five that matter."""
     guess = unbalanced("guess", 0, np.arange(100) < 95)
     seeing = unbalanced("seeing", 1, (np.arange(100) < 86) | (np.arange(100) > 95))
     assert guess.accuracy == 95 > seeing.accuracy == 90
@@ -134,7 +134,7 @@ def test_balanced_accuracy_is_scikit_learns() -> None:
 
 
 def test_the_interval_of_balanced_accuracy_holds_what_is_true() -> None:
-    """With 5 images of a class as well; the last two are guesses, and 50 % is true of them."""
+    """Also with 5 images of a class. The last two cases are guessing, where 50 % is true."""
     draw, labels = np.random.default_rng(2), np.repeat([0, 1], [95, 5])
     for chances in ([0.9, 0.5], [0.99, 0.9], [0.95, 0.05], [0.8, 0.2]):
         outside = 0
@@ -186,7 +186,7 @@ def test_seeds_share_an_image() -> None:
 
 
 def test_the_interval_is_wilsons() -> None:
-    """His formula (1927), for 60 of 80."""
+    """By his formula (1927), for 60 of 80."""
     z, n, p = 1.959964, 80, 0.75
     centre, half = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
     found = Accuracy.of(np.repeat([1.0, 0.0], [60, 20]))
@@ -235,7 +235,7 @@ def test_training_images_are_whole_batches(least: int) -> None:
 
 
 def test_coverage_is_of_folds_that_had_no_say() -> None:
-    """Choice, temperature and scores from the other folds, by the definition."""
+    """Choice, temperature and scores are from the other folds, by definition."""
     rank = np.arange(40)
     several = [candidate("a", 0, rank % 3 > 0), candidate("b", 0, rank % 4 > 0)]
     images = np.random.default_rng(3).integers(0, 256, (40, 2, 2, 1), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""The whole way on a tiny network: what is compared, chosen, trained, told, and found again."""
+"""The whole task on a tiny network: comparison, choice, training, reports and resumption."""
 
 import dataclasses
 import shutil
@@ -56,7 +56,7 @@ ARCH = architecture("resnet18", stem="small", stage_sizes=(1, 1), stage_widths=(
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sources and a folder of 48 pictures, one more broken."""
+    """Two sources and a folder of 48 pictures, plus a broken one."""
     directory = tmp_path_factory.mktemp("images")
     for index, name in enumerate(("one", "other")):
         variables = jax.tree.map(np.asarray, initialize(ARCH, jax.random.key(index)))
@@ -87,7 +87,7 @@ def experiment(root: Path, **changes) -> Experiment:
 
 @pytest.fixture(scope="module")
 def done(root: Path) -> tuple[epath.Path, pd.DataFrame]:
-    """The work directory and the comparison's rows."""
+    """The work directory and the rows of the comparison."""
     workdir = epath.Path(root / "run")
     return workdir, run_my_images(experiment(root, my_images=MyImages(robustness=True)), workdir)
 
@@ -107,7 +107,7 @@ def test_kept_logits_are_what_rows_measure(done) -> None:
 
 
 def test_a_fold_is_a_fine_tuning_like_any_other(root: Path, done, tmp_path: Path) -> None:
-    """The same run alone: its features are computed for itself."""
+    """The same run alone computes its own features."""
     rows = last_epochs(done[1])
     row = rows[rows["head_fit"] == "sgd"].iloc[3]
     target = Target(
@@ -192,7 +192,7 @@ def test_the_page_tells_it(root: Path, done) -> None:
 
 
 def test_a_wrong_label_is_the_first_suspect(root: Path, done) -> None:
-    """A red picture among the blue ones, with what the network that did not see it says."""
+    """A red picture among the blue ones, with the prediction of the network that did not see it."""
     workdir, rows = done
     suspects, page = pd.read_csv(workdir / "suspects.csv"), workdir / "report" / "tables"
     first, shown = suspects.iloc[0], pd.read_csv(page / "suspects.csv").iloc[0]
@@ -234,7 +234,7 @@ def test_the_table_has_what_accuracy_is_judged_by(done) -> None:
 
 
 def test_fewer_epochs_are_the_same_training_stopped(root: Path, done, tmp_path: Path) -> None:
-    """What a run measured on the way is what a run of as many epochs ends with, bit for bit."""
+    """An intermediate result equals the result of a run with that many epochs, bit for bit."""
     workdir, rows = done
     early = gather(last_epochs(rows), workdir)
     one = next(each for each in early if each.candidate.epochs == 1)
@@ -257,7 +257,7 @@ def test_fewer_epochs_are_the_same_training_stopped(root: Path, done, tmp_path: 
 def test_a_ridge_head_that_is_chosen_goes_all_the_way(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Influence is not defined for it: the page and the table say what they have instead."""
+    """Influence is not defined for it: the page and the table contain the alternative."""
     settings = experiment(root)
     sweep = dataclasses.replace(
         settings.sweep, sources=(str(root / "one"),), head_fits=("ridge",), learning_rates=()
@@ -282,7 +282,7 @@ def test_axes_that_no_candidate_has_are_refused(root: Path, axis: str) -> None:
 
 
 def test_what_is_compared_where_nothing_is_said(root: Path) -> None:
-    """Fitted heads and rates of a head alone, and a block."""
+    """Fitted heads, several rates for a head alone, and a block."""
     survey = look_over(root / "photos", 8, folds=3)
     usual = experiment(root, sweep=Sweep(sources=(str(root / "one"),), seeds=1))
     found = [
@@ -317,7 +317,7 @@ def test_what_is_compared_where_nothing_is_said(root: Path) -> None:
 def test_nothing_better_than_guessing_is_said_so(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Noise, most of it of one class, in train/ and test/."""
+    """Noise, most of it in one class, in train/ and test/."""
     draw = np.random.default_rng(0)
     counts = {"train/healthy": 28, "train/ill": 4, "test/healthy": 6, "test/ill": 2}
     for place, number in counts.items():
@@ -382,7 +382,7 @@ def test_the_same_command_finds_it_all_and_a_changed_folder_does_not(
 def test_a_work_directory_that_was_moved_is_the_same(
     root: Path, done, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Runs are named by the path of the list, and are found again where it lies elsewhere."""
+    """Runs are named by the path of the list, and are found in another place."""
     workdir, rows = done
     settings = experiment(root, my_images=MyImages(robustness=True))
     elsewhere = epath.Path(root / "elsewhere" / "run")
@@ -402,7 +402,7 @@ def test_a_work_directory_that_was_moved_is_the_same(
 
 
 def test_predictions_are_explained_by_training_images(root: Path, done, tmp_path: Path) -> None:
-    """Against the whole Hessian, inverted: g_test^T (H + damping)^-1 g_train."""
+    """Compared with the inverse of the whole Hessian: g_test^T (H + damping)^-1 g_train."""
     workdir, _ = done
     source, damping = Source(str(workdir / "network")), 0.01
     asked = Experiment(
@@ -438,8 +438,10 @@ def test_predictions_are_explained_by_training_images(root: Path, done, tmp_path
 
 
 def test_the_forecast_adds_up(root: Path, done, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two sources, three folds, two seeds, 32 of 48 images, five epochs and tests after 1 and 5,
-    and a head that is solved for."""
+    """Two sources, three folds, two seeds, 32 of 48 images, five epochs and a fitted head.
+
+    Networks are evaluated after epochs 1 and 5.
+    """
     monkeypatch.setattr(forecasts, "measure", lambda program, seeds: Costs(1.0, 0.1, 0.01))
     survey = look_over(root / "photos", 8, folds=3)
     settings, divided = grids(experiment(root), survey, f"list:{done[0] / 'images.csv'}")

@@ -1,4 +1,4 @@
-"""A folder looked over: every oddity is named, and what is good is used."""
+"""A survey of a folder: every problem is listed, and valid pictures are used."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from tests.lab.my_images.pictures import photos, picture
 
 
 def problems(survey: Survey) -> dict[str, str]:
-    """Why each picture is left out, by its path in the folder."""
+    """Return the reason why each picture is excluded, by its path in the folder."""
     return {str(one.file.relative_to(survey.path)): one.problem for one in survey.left_out}
 
 

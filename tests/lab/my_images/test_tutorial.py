@@ -1,4 +1,4 @@
-"""Every command of docs/my_images.md runs, and what it leaves is what the text says."""
+"""Every command of docs/my_images.md runs, with the results described in the text."""
 
 import re
 import shlex
@@ -32,7 +32,7 @@ QUICK = {
 
 
 def parts() -> list[tuple[str, str]]:
-    """The code in the page, as (language, text), a command being without a language."""
+    """Return the code in the page as (language, text), where commands have no language."""
     return re.findall(r"```(\w*)\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""Temperatures and calibration errors, against what they are by definition."""
+"""Temperatures and calibration errors compared with their definitions."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from rtl_jax.lab.predict.calibration import calibrate, calibration_error, fit_te
 
 
 def drawn(number: int, classes: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """Logits, and labels drawn from their own softmax: at temperature 1 they are calibrated."""
+    """Draw logits, and labels from their softmax, so that temperature 1 is calibrated."""
     draw = np.random.default_rng(0)
     logits = draw.normal(0, 2, (number, classes))
     labels = (softmax(logits, axis=1).cumsum(1) < draw.random((number, 1))).sum(1)

@@ -1,4 +1,4 @@
-"""Predictions: every picture by itself, whatever the batch, the format and the interruption."""
+"""Predictions of a picture do not depend on the batch, the format or interruptions."""
 
 import dataclasses
 import os
@@ -69,7 +69,7 @@ def experiment(root: Path, images: str, **settings) -> Experiment:
 
 
 def expected(root: Path, file: str) -> np.ndarray:
-    """The probabilities of one picture, by the network as a whole."""
+    """Compute the probabilities of one picture by the whole network."""
     network = Network.load(root / "network")
     logits_fn = Network(ARCH, network.params, network.batch_stats).logits_fn()
     pixels = pictures.decode(Path(file), 12)[None] / np.float32(255)

@@ -1,4 +1,4 @@
-"""Predictions on disk: no name is a formula, and every name and number is found again."""
+"""Predictions on disk: names cannot act as formulas, and all names and numbers are preserved."""
 
 import csv
 from pathlib import Path
@@ -42,7 +42,7 @@ def written(directory: Path, ending: str, names: list[str]) -> Path:
 def test_an_interrupted_removal_leaves_a_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that the same command writes what is gone again, and not what is there."""
+    """Then the same command writes only the missing pieces again."""
     directory, columns = tmp_path / "pieces", schema(1, 0)
     rows = [{"file": f"{index}.png"} for index in range(2 * ROWS + 5)]
     Pieces(directory, columns).write(rows)

@@ -1,4 +1,4 @@
-"""Whole trainings of a tiny source: stopped or not, streamed or not, on one device or several."""
+"""Complete trainings of a tiny source: stopped or not, streamed or not, on one or more devices."""
 
 import dataclasses
 import json
@@ -105,7 +105,7 @@ def test_a_finished_run_is_not_repeated(undisturbed: Path, capsys: pytest.Captur
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing catches it."""
+    """Simulates a kill: no code catches this exception."""
 
 
 @pytest.mark.parametrize("step", [2, 3, 5])  # in the first epoch, at its end, in the second
@@ -169,7 +169,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path: Path):
 
 
 def test_several_devices_and_hosts_end_with_the_same_weights(undisturbed: Path, tmp_path: Path):
-    """Two processes of two devices each, against one of one."""
+    """Two processes with two devices each, compared with one process and one device."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

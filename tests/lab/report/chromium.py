@@ -1,4 +1,4 @@
-"""A headless Chromium: what it makes of a page, what it complains about, what it looks like."""
+"""A headless Chromium that renders a page and reports console messages and measurements."""
 
 import json
 import re
@@ -19,7 +19,7 @@ needed = pytest.mark.skipif(
 
 
 def browse(page: Path, *flags: str) -> tuple[str, list[str]]:
-    """The document after its scripts have run, and the lines in its console."""
+    """Return the document after its scripts have run, and the lines in its console."""
     assert BROWSER is not None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         done = subprocess.run(
@@ -43,9 +43,9 @@ def browse(page: Path, *flags: str) -> tuple[str, list[str]]:
 
 
 def evaluate(page: Path, expression: str) -> Any:
-    """What a JavaScript expression is in a page, by way of JSON.
+    """Evaluate a JavaScript expression in a page, via JSON.
 
-    It runs in a copy without the page's security policy, which would not let it.
+    It runs in a copy without the page's security policy, which would forbid it.
     """
     html = page.read_text()
     html, removed = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html)

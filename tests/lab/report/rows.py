@@ -1,4 +1,4 @@
-"""Rows as tasks leave them, with made-up numbers."""
+"""Rows as written by tasks, with made-up numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,7 +28,7 @@ def finetuning(
     settings: Mapping[str, Any] | None = None,
     **columns: Any,
 ) -> list[dict[str, Any]]:
-    """The rows of a run: accuracy in percent by epoch, the last epoch being the last one given."""
+    """Make the rows of a run from accuracies in percent by epoch, the last one being final."""
     experiment = Experiment(
         source=Source(source),
         target=Target(dataset, num_images=size),
@@ -53,7 +53,7 @@ def finetuning(
 
 
 def cell(accuracies: Sequence[float], **place: Any) -> list[dict[str, Any]]:
-    """A run for each accuracy after one epoch, from one seed after the other."""
+    """Make a run of one epoch for each accuracy, with successive seeds."""
     return [
         row
         for index, accuracy in enumerate(accuracies)
@@ -62,7 +62,7 @@ def cell(accuracies: Sequence[float], **place: Any) -> list[dict[str, Any]]:
 
 
 def other(task: str, **columns: Any) -> dict[str, Any]:
-    """A row of a task that is no fine-tuning."""
+    """Make a row of a task other than fine-tuning."""
     known = {"run": f"{task} {columns}", "num_classes": 10, "num_test_images": 500}
     source = Source(columns.pop("source", NATURAL))
     experiment = Experiment(task=task, source=source)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Reports made by hand, with names that no format takes as they are."""
+"""Hand-made reports, with names that every format must escape."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ NASTY = [
 
 
 def table(name: str = "numbers") -> Table:
-    """Numbers out of order, a text among them, and two that are missing."""
+    """Make a table of unordered numbers with a text and two missing values."""
     rows = [
         [TableCell("b"), TableCell("9.00 ± 1.00", 9.0)],
         [TableCell("a"), TableCell("")],
@@ -48,7 +48,7 @@ def table(name: str = "numbers") -> Table:
 
 
 def chart(names: list[str], title: str = "Curve") -> Chart:
-    """A rising line for each name, with a gap, over a logarithmic axis."""
+    """Make a chart with a rising line for each name, with a gap, on a logarithmic axis."""
     series = [
         Series(name, [
             Point(100, 10.0 + index, 2.0, 5),
@@ -62,7 +62,7 @@ def chart(names: list[str], title: str = "Curve") -> Chart:
 
 
 def nasty_report(directory: Path) -> Report:
-    """Every text is one of NASTY."""
+    """Make a report in which every text is one of NASTY."""
     Image.new("RGB", (3, 2), "red").save(directory / "picture.png")
     cells = [
         [TableCell(text, float(index)), TableCell(text, best=True)]

@@ -1,4 +1,4 @@
-"""From rows to the report's tables and charts."""
+"""Tables and charts of the report, made from rows."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from tests.lab.report.rows import L2, NATURAL, cell, finetuning, frame, other, s
 
 
 def elements(report: Report) -> dict[str, Table | Figure]:
-    """Tables and figures by name; no two have the same, for it is their file's."""
+    """Return tables and figures by name, which must be unique, since files have these names."""
     named = [
         element
         for section in report.sections
@@ -32,7 +32,7 @@ def elements(report: Report) -> dict[str, Table | Figure]:
 
 
 def table(report: Report, name: str) -> pd.DataFrame:
-    """A table's texts."""
+    """Return the texts of a table."""
     found = elements(report)[name]
     assert isinstance(found, Table)
     texts = [[cell.text for cell in row] for row in found.rows]
@@ -53,7 +53,7 @@ def test_last_and_best_epochs():
 
 
 def test_runs_with_other_settings_are_kept_apart():
-    """And only what differs is named, behind the target they differ on."""
+    """Only the settings that differ are named, after the target on which they differ."""
     rows = frame(
         cell([50, 51], settings={"epochs": 5}),
         cell([60, 61], settings={"epochs": 9}),
@@ -198,7 +198,7 @@ def test_figures_by_blocks_take_the_best_epoch():
 
 
 def test_sources_that_are_not_the_papers_are_in_order_of_their_names():
-    """Whatever order rows are read in; the L2 source is then the one that figures lead with."""
+    """In any order of rows; the L2 source is then the first in figures."""
     named = [f"bundled:{name}" for name in ("linf4", "gaussian", "natural", "l2")]
     groups = [cell([50, 60], source=source, blocks=blocks) for source in named for blocks in (1, 3)]
     report = compose(frame(*groups))
@@ -388,7 +388,7 @@ def test_a_report_needs_no_jax():
 
 
 def test_rows_of_two_schemas(tmp_path):
-    """Of an older file without the later columns, and of this schema."""
+    """Rows of an older file without later columns, and of the current schema."""
     old = results.frame(cell([50, 51])).drop(columns=["variant", "test_dataset", "roughness"])
     (tmp_path / "rows").mkdir()
     old.to_parquet(tmp_path / "rows" / "old.parquet")
@@ -398,7 +398,7 @@ def test_rows_of_two_schemas(tmp_path):
 
 
 def test_hundreds_of_sources_are_left_out_by_name():
-    """The paper's stay, then the most accurate, as many as a page can show."""
+    """The paper's sources are kept, then the most accurate, as many as a page can show."""
     rows = [cell([50 + number / 10], source=f"net/{number:03d}") for number in range(300)]
     found = finetunings(frame(cell([1]), *rows))
     assert len(found.sources) == 40 and found.sources[0] == "natural"

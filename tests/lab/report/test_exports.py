@@ -1,4 +1,4 @@
-"""Tables and figures as files: read back by what reads them, with nothing taken for a command."""
+"""Exported tables and figures are read back by the programs that use them, safely escaped."""
 
 import csv
 import io
@@ -94,7 +94,7 @@ d & nan \\
 
 
 def test_latex_has_nothing_special_left() -> None:
-    """Without the commands that stand for characters none is left that TeX would act on."""
+    """Except for commands that stand for characters, nothing is left that TeX would interpret."""
     for text in NASTY:
         shown = latex(text)
         rest = re.sub(r"\\text\w+\{\}|\\[{}$&%#_]|\$(\\pm|-)\$", "", shown)
@@ -103,7 +103,7 @@ def test_latex_has_nothing_special_left() -> None:
 
 
 def test_markdown_is_read_as_the_same_table() -> None:
-    """By a reader of Markdown: same cells, and no tag or link but the table's."""
+    """A Markdown parser finds the same cells, and no tags or links besides the table's."""
     rows = [
         [TableCell(text, float(index)), TableCell(text, best=True)]
         for index, text in enumerate(NASTY)
@@ -152,7 +152,7 @@ def test_a_table_without_rows() -> None:
 
 
 def draw(directory: Path, figure: Figure) -> tuple[Path, Path]:
-    """The SVG and the PNG of a figure."""
+    """Draw a figure; return its SVG and PNG."""
     looks = styles(Report("t", "s", [Section("s", [figure])]))
     draw_figure(epath.Path(directory), figure, looks)
     return directory / f"{figure.name}.svg", directory / f"{figure.name}.png"

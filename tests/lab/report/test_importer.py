@@ -1,4 +1,4 @@
-"""Other people's logs: their mapping, what is refused, and the authors' own runs."""
+"""Logs from other systems: their mapping, invalid ones, and the authors' own runs."""
 
 import json
 import os
@@ -175,7 +175,7 @@ def report(authors: pd.DataFrame) -> Report:
 
 
 def element(report: Report, name: str) -> Table | Figure:
-    """The table or figure of that name."""
+    """Return the table or figure of that name."""
     (found,) = (
         each
         for section in report.sections
@@ -192,7 +192,7 @@ def charts(report: Report, figure: str) -> dict[str, Chart]:
 
 
 def means(chart: Chart) -> dict[str, dict[float, float]]:
-    """By series and place."""
+    """Return the means by series and position."""
     return {
         line.name: {point.x: point.mean for point in line.points if point.known}
         for line in chart.series
@@ -265,7 +265,7 @@ def test_figure_3_of_the_authors_runs(report: Report):
 
 
 def test_figure_4_of_the_authors_runs(report: Report):
-    """None is best for few of CIFAR's images, three blocks for all targets unlike ImageNet."""
+    """One block beats three for few CIFAR images, three for all targets unlike ImageNet."""
     found = charts(report, "figure4")
     difference = means(found["3 blocks - 1 block, L2 eps=3"])
     for target in ("CIFAR-10", "CIFAR-100"):
@@ -291,7 +291,7 @@ def test_figure_5_of_the_authors_runs(report: Report):
 
 
 def test_what_doubling_brings_in_the_authors_runs(authors: pd.DataFrame):
-    """From four sizes, the fifth lies in the interval as often as it should."""
+    """Extrapolated from four sizes, the fifth is in the interval as often as it should be."""
     found = finetunings(authors)
     inside = []
     for cell, measured in found.last.items():

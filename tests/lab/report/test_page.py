@@ -1,4 +1,4 @@
-"""The page: whole in itself, escaped, and at work in a browser."""
+"""The page: self-contained, escaped, and working in a browser."""
 
 import base64
 import hashlib
@@ -35,7 +35,7 @@ VOID = {"meta", "link", "input", "img"}
 
 
 class Document(HTMLParser):
-    """Tags with their attributes, and the texts outside of style and script, in order."""
+    """Tags with their attributes, and texts outside style and script elements, in order."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -158,12 +158,12 @@ LOOKS = {"one": Style(0, 0), "two": Style(1, 1)}
 
 
 def numbers(path: str) -> list[list[float]]:
-    """The coordinates behind every M and L of an SVG path."""
+    """Return the coordinates after every M and L of an SVG path."""
     return [[float(n) for n in pair] for pair in re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", path)]
 
 
 def test_points_lie_where_their_values_are() -> None:
-    """Their places, measured against the ticks', give the values back."""
+    """Positions measured relative to the ticks reproduce the values."""
     points = [Point(100, 12.0, 3.0), Point(300, 55.5, 2.0), Point(900, 31.0, 1.0)]
     drawing = draw(Chart("c", "t", "x", "y", [Series("one", points)], logarithmic=True), LOOKS)
     (left, *_, right), (bottom, *_, top) = drawing.across, drawing.up
@@ -282,14 +282,14 @@ def test_a_chart_explains_what_it_alone_has() -> None:
 
 
 def luminance(color: str) -> float:
-    """WCAG's relative luminance of '#rrggbb'."""
+    """Compute WCAG's relative luminance of '#rrggbb'."""
     channels = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
 
 
 def test_lines_stand_out_on_their_paper() -> None:
-    """WCAG wants a contrast of 3 of what is drawn and 4.5 of text, on light and dark screens."""
+    """WCAG requires a contrast of 3 for graphics and 4.5 for text, in light and dark mode."""
     css = (Path(axes.__file__).parent / "templates" / "page.css").read_text()
     light, dark = (dict(re.findall(r"--(\w+): (#\w{6})", part)) for part in css.split("@media")[:2])
     assert [light[f"c{index}"] for index in range(len(COLORS))] == list(COLORS)
@@ -387,7 +387,7 @@ def test_it_can_be_looked_at(nasty: Path, tmp_path: Path) -> None:
 
 @chromium.needed
 def test_nothing_sticks_out_of_a_phone(nasty: Path) -> None:
-    """In a frame, since a browser's own window has a least width."""
+    """In a frame, since browser windows have a minimum width."""
     widths = """(() => {
       const frame = document.createElement("iframe");
       frame.style = "width: 390px; height: 800px; border: 0";

@@ -1,4 +1,4 @@
-"""The paper's numbers, and which sources and targets here are the paper's."""
+"""The paper's numbers, and the recognition of the paper's sources and targets."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_rows_of_table_7(target: str, size: int, row: list[float]):
 
 
 def test_table_7_grows_with_labels():
-    """A misplaced decimal point would break the order of sizes."""
+    """A misplaced decimal point would violate the order by size."""
     table = published.table7().drop(columns=published.SCRATCH)  # which is noise on few labels
     for target in published.targets().values():
         assert (np.diff(table.loc[target].to_numpy(), axis=0) > 0).all()

@@ -1,4 +1,4 @@
-"""What is recommended, checked against numbers whose truth is known."""
+"""Recommendations checked on data with a known truth."""
 
 import itertools
 
@@ -25,7 +25,7 @@ def seeds(*values: float) -> pd.Series:
 
 
 def test_a_difference_is_paired_over_seeds():
-    """Seeds differ by ten points, sources by one: only in pairs is that sure."""
+    """Seeds differ by ten points, sources by one, which is significant only in paired results."""
     natural = seeds(50, 60, 70, 80, 90)
     found = compare({"natural": natural, "robust": natural + seeds(0.9, 1.0, 1.1, 1.0, 1.0)})
     assert found is not None and found.best == "robust" and found.sure
@@ -62,7 +62,7 @@ def test_nothing_to_compare():
 
 
 def test_the_luckiest_of_equals_is_rarely_sure_to_beat_a_given_one():
-    """Of nine equal options the best is chosen by its luck, which the intervals allow for."""
+    """The best of nine equal options is best by chance, for which the intervals allow."""
     generator = np.random.default_rng(0)
     wrong = 0
     for _ in range(400):
@@ -77,7 +77,7 @@ def test_the_luckiest_of_equals_is_rarely_sure_to_beat_a_given_one():
 
 
 def power_law(generator: np.random.Generator, number: int, spread: float) -> dict[int, pd.Series]:
-    """Accuracies whose error is 300 n^-0.5, each seed with its own factor and noise."""
+    """Draw accuracies with error 300 n^-0.5, each seed with its own factor and noise."""
     factors = np.exp(spread * generator.normal(size=number))
     return {
         size: seeds(*(100 - 300 * size**-0.5 * factors * np.exp(
@@ -97,8 +97,10 @@ def test_an_exact_power_law_is_found_again():
 
 @pytest.mark.parametrize("number", [3, 10])
 def test_the_interval_holds_the_truth(number: int):
-    """Of 300 simulated studies; more often than 95 %, for noise counts twice, in the seeds' lines
-    and in the residuals of their mean. Also no wider than three times what seeds alone give."""
+    """In 300 simulated studies. The coverage exceeds 95 %, since noise counts twice, in the seeds'
+    curves and in the residuals of their mean. The intervals are at most three times as wide as
+    those from seeds alone.
+    """
     generator = np.random.default_rng(1)
     spread, truth = 0.05, 300 * (800**-0.5 - 1600**-0.5)
     noise = np.exp(spread**2)  # the mean of the factors
@@ -111,7 +113,7 @@ def test_the_interval_holds_the_truth(number: int):
 
 
 def test_a_crooked_curve_is_not_trusted():
-    """Without any noise, errors that stop falling: the seeds agree, the law does not hold."""
+    """Noise-free errors that stop decreasing: seeds agree, but the power law does not hold."""
     values = {size: seeds(50, 50, 50) - 100 * np.exp(-size / 150) for size in SIZES}
     curve = fit(values)
     assert curve is not None and curve.gain > 5
@@ -138,7 +140,7 @@ def test_an_error_of_zero_is_no_infinity():
 
 
 def test_only_the_last_sizes_are_fitted():
-    """A law that begins late is found, for the sizes before it are left out."""
+    """A law that holds only for large sizes is found, since smaller sizes are excluded."""
     late = power_law(np.random.default_rng(0), 3, 0.0)
     curve = fit({10: seeds(1, 1, 1), 50: seeds(2, 2, 2), **late})
     assert curve is not None and curve.exponent == pytest.approx(0.5)
@@ -148,7 +150,7 @@ def test_only_the_last_sizes_are_fitted():
 
 
 def study() -> pd.DataFrame:
-    """L2 is 5 points better than natural, 3 blocks 10 better than none; errors go as n^-0.5."""
+    """Make a study: L2 is 5 points better than natural, 3 blocks 10 than none; errors n^-0.5."""
     groups = []
     for (source, ahead), (blocks, better), size in itertools.product(
         ((NATURAL, 0), (L2, 5)), ((0, 0), (3, 10)), SIZES
@@ -194,7 +196,7 @@ def test_a_whole_data_set_with_one_seed_does_not_decide():
 
 
 def test_the_best_of_what_a_sweep_varies_is_recommended():
-    """Two rates and two heads, whose truth is known; other cells are not mixed with them."""
+    """Two rates and two heads with a known truth; other cells are not mixed with them."""
     groups = [
         cell([mean - 1, mean, mean + 1], source=source, blocks=1, size=400,
              settings={"learning_rate": rate, "head_fit": head})
@@ -248,7 +250,7 @@ def test_every_number_that_a_sweep_varies_is_an_axis(axis: str, values: tuple[fl
 
 
 def test_settings_that_are_no_axis_stay_apart():
-    """Their runs are of another kind: each has a recommendation of its own."""
+    """Such runs are of another kind, and each kind has its own recommendation."""
     groups = [
         cell([50 + rate, 51 + rate], settings={"learning_rate": rate, "momentum": momentum})
         for rate in (0.1, 0.2)

@@ -1,4 +1,4 @@
-"""The task `report`: from rows to files, whatever the rows are, without JAX."""
+"""The task `report`: from any rows to files, without JAX."""
 
 import multiprocessing
 import re
@@ -31,7 +31,7 @@ DEVICE = {"platform": "cpu", "device_kind": "cpu", "num_devices": 1}
 def finetuning(
     seed: int, source: str = "bundled:l2", dataset: str = "digits", size: int = 50, **columns: Any
 ) -> dict[str, Any]:
-    """The last row of a fine-tuning of two blocks."""
+    """Make the last row of a fine-tuning of two blocks."""
     experiment = Experiment(
         source=Source(checkpoint=source),
         target=Target(dataset=dataset, num_images=size),
@@ -53,13 +53,13 @@ def write(workdir: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def contents(workdir: Path) -> set[str]:
-    """The files of a report."""
+    """Return the files of a report."""
     directory = workdir / "report"
     return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
 
 
 def complete(workdir: Path) -> str:
-    """The page, once all files that it links to have been seen."""
+    """Return the page after checking that all files that it links to exist."""
     html = (workdir / "report" / "index.html").read_text()
     linked = set(re.findall(r'href="((?:tables|figures)/[^"]+)"', html))
     assert contents(workdir) == linked | {"index.html"}
@@ -68,7 +68,7 @@ def complete(workdir: Path) -> str:
 
 @pytest.fixture
 def workdir(tmp_path: Path) -> Path:
-    """Two sources, three seeds each, at two sizes."""
+    """Two sources with three seeds each, at two sizes."""
     sizes = (50, 100)
     for size in sizes:
         rows = [
@@ -82,7 +82,7 @@ def workdir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures' files without matplotlib, which takes most of a report's time."""
+    """Write figures without matplotlib, which takes most of a report's time."""
 
     def draw(directory: epath.Path, figure: Figure, looks: object) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def test_the_page_the_figures_and_the_tables(
 
 
 def test_from_the_command_line_without_jax(tmp_path: Path) -> None:
-    """With any config, and with the report's own; nothing that computes is imported."""
+    """With any config, and with the report's own; no computing library is imported."""
     write(tmp_path, [finetuning(1)])
     script = """
 import sys, run
@@ -202,7 +202,7 @@ def test_diverged_runs(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_names_from_the_data_are_escaped(tmp_path: Path) -> None:
-    """In a browser too, where there is one."""
+    """Also in a browser, if there is one."""
     names = [name for name in NASTY if name.strip()]
     write(tmp_path, [finetuning(seed, name) for name in names[:4] for seed in range(2)])
     write(tmp_path, [finetuning(seed, "s", f"folder:{names[1]}/{name}") for seed, name in
@@ -226,7 +226,7 @@ def test_an_older_schema_lacks_columns(workdir: Path) -> None:
 
 
 def main(workdir: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that a report which cannot be made ends with."""
+    """Run a report that must fail; return its one line of error."""
     assert run.main(["--config", str(ROOT / "configs/report.py"), "--workdir", str(workdir)]) == 2
     shown = capsys.readouterr()
     assert shown.err.startswith("error: ") and shown.err.count("\n") == 1 and not shown.out

@@ -1,4 +1,4 @@
-"""The losses of four seeds, and how many devices have part of their state, as JSON."""
+"""Print the losses of four seeds, and how many devices hold parts of their state, as JSON."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ FOUR = (*SEEDS, 20_300_000)
 
 
 def main(mode: str) -> None:
-    """Print them for a way to treat frozen BatchNorm."""
+    """Print them for a mode of frozen BatchNorm."""
     jobs = jobs_of(experiment(frozen_batch_norm=mode, blocks=1), FOUR)
     _, state = begin(jobs)
     devices = {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(state.params)}

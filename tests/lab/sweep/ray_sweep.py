@@ -1,6 +1,6 @@
-"""A sweep on a local Ray cluster of two workers, each of which says when it has begun.
+"""A sweep on a local Ray cluster of two workers, each of which announces its start.
 
-python tests/lab/sweep/ray_sweep.py WORKDIR: a program of its own, so that a test can kill workers.
+python tests/lab/sweep/ray_sweep.py WORKDIR: a separate program, so that a test can kill workers.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from tests.lab.sweep.test_sweep import experiment
 
 
 def announced(cells, settings, workdir):
-    """`run_cells`, with time to be killed before its first rows."""
+    """Apply `run_cells` after a pause, in which a test can kill it before its first rows."""
     workers = Path(workdir) / "workers"
     workers.mkdir(exist_ok=True)
     (workers / str(os.getpid())).touch()
@@ -27,7 +27,7 @@ def announced(cells, settings, workdir):
 
 
 def main(workdir: Path) -> None:
-    """The grid of the other tests, and a second target, so that both workers have a task."""
+    """Run the other tests' grid and a second target, so that both workers have a task."""
     import ray
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Fitted heads in fine-tunings: alone, side by side, and as the start of what trains blocks."""
+"""Fitted heads in fine-tunings: alone, in parallel, and as the start of training blocks."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ def experiment(**transfer) -> Experiment:
 
 
 def expected_of(settings: Experiment) -> tuple[np.ndarray, Mapping[str, float]]:
-    """The kernel and the test accuracy, from the source's own features."""
+    """Compute the kernel and the test accuracy from the source's own features."""
     job = prepare(settings)
     features, tested = (
         job.source.features(images.images, image_size=8)

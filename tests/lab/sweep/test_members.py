@@ -1,4 +1,4 @@
-"""Seeds side by side against each of them alone, and features wherever they are kept."""
+"""Seeds in parallel compared with each alone, and features in every kind of storage."""
 
 import dataclasses
 import json
@@ -42,13 +42,13 @@ def experiment(augmentation: str = "none", num_images: int = 40, **transfer) -> 
 
 
 def jobs_of(settings: Experiment, seeds: Sequence[int] = SEEDS) -> list[Job]:
-    """One job a seed, all from the network that the first seed draws."""
+    """Make one fine-tuning per seed, all from the network that the first seed draws."""
     pair = load_inputs(settings)
     return [assemble(dataclasses.replace(settings, seed=seed), pair) for seed in seeds]
 
 
 def losses(jobs: Sequence[Job], caches: FeatureCaches | None = None) -> np.ndarray:
-    """Training losses and the last test loss and accuracy of each seed, [S, epochs + 2]."""
+    """Return training losses and the last test loss and accuracy of each seed, [S, epochs + 2]."""
     training, state = begin(jobs, caches)
     columns = []
     for epoch in range(1, jobs[0].program.epochs + 1):
@@ -89,7 +89,7 @@ def test_seeds_divided_over_devices_are_the_same():
 
 
 def test_a_member_equals_the_finetune_task(tmp_path: Path):
-    """Random sources differ by seed: then the frozen part, too, has an axis of seeds."""
+    """Random sources differ by seed, so the frozen part has a seed axis, too."""
     settings = experiment(frozen_batch_norm="source", blocks=1)
     pairs = [load_inputs(dataclasses.replace(settings, seed=seed)) for seed in SEEDS[:2]]
     pairs[1] = dataclasses.replace(pairs[1], dataset=pairs[0].dataset)

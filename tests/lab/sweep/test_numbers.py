@@ -1,4 +1,4 @@
-"""Rates, radii and the like side by side, and networks that are attacked as they train."""
+"""Rates, radii and other numbers in parallel, and networks that are attacked during training."""
 
 import dataclasses
 from pathlib import Path
@@ -57,7 +57,7 @@ GRID = Sweep(learning_rates=(0.02, 0.05), eps=(0.3, 0.6), betas=(1.0, 4.0), seed
 
 
 def test_numbers_side_by_side_are_each_alone():
-    """Eight of them in one program, against the program of one."""
+    """Eight of them in one program, compared with a program of one."""
     every = [cell.member(cell.seeds[0]) for cell in cells(experiment(GRID))]
     inputs = load_inputs(every[0])
     jobs = [assemble(one, inputs) for one in every]

@@ -1,4 +1,4 @@
-"""The jobs of a Slurm cluster, by submitit's clusters of this process and of this machine."""
+"""Jobs of a Slurm cluster, run by submitit in this process and on this machine."""
 
 import dataclasses
 import sys
@@ -66,7 +66,7 @@ def test_what_a_job_raises_ends_the_sweep_with_a_sentence(tmp_path, monkeypatch,
 
 @pytest.mark.slow
 def test_jobs_leave_the_rows_that_this_process_would(tmp_path: Path, monkeypatch):
-    """In processes of their own; what has rows is not done again."""
+    """In separate processes; cells with rows are not repeated."""
     pytest.importorskip("submitit")
     rng = np.random.default_rng(0)
     halves = {}

@@ -1,4 +1,4 @@
-"""The grid, its plan, and whole sweeps on a tiny network: interrupted or not, here or on Ray."""
+"""The grid, its plan, and complete sweeps on a tiny network: interrupted or not, here or on Ray."""
 
 import dataclasses
 import itertools
@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def experiment(**grid) -> Experiment:
-    """Only heads train: nothing here compiles for long."""
+    """Make settings that train only heads, so that compilation is fast."""
     return Experiment(
         task="sweep",
         source=SOURCE,
@@ -59,7 +59,7 @@ def experiment(**grid) -> Experiment:
 
 
 def measured(rows: pd.DataFrame) -> pd.DataFrame:
-    """What must be equal between two sweeps of the same grid."""
+    """Return the columns that must be equal for two sweeps of the same grid."""
     order = ["run", "epoch"]
     return rows.drop(columns=["seconds", "time"]).sort_values(order, ignore_index=True)
 
@@ -149,7 +149,7 @@ def test_a_plan_says_what_memory_and_time_it_takes(tmp_path: Path):
 
 
 def test_work_counts_the_products_of_convolutions():
-    """A network of two blocks, counted by hand: each kernel's weights times its places."""
+    """A network of two blocks, counted by hand: each kernel's weights times its positions."""
     architecture = load_network(SOURCE).architecture.replace(num_classes=10)
     before, behind = flops(architecture, 8, 2)
     stem = 2 * 8 * 8 * 27 * 4
@@ -162,7 +162,7 @@ def test_work_counts_the_products_of_convolutions():
 
 
 def test_work_is_that_of_the_runs_that_are_missing(whole, tmp_path: Path):
-    """Twice the images are twice the steps; what has rows is no work."""
+    """Twice the images take twice the steps; cells with rows count as no work."""
     small, large = plan(experiment(blocks=(1,)), tmp_path).works().values()
     assert small < large < 2 * small  # the test images are the same
     assert set(plan(experiment(), whole[0]).works().values()) == {0.0}
@@ -172,7 +172,7 @@ def test_work_is_that_of_the_runs_that_are_missing(whole, tmp_path: Path):
 
 
 def test_a_sweep_is_one_bar_of_its_work(tmp_path: Path, capsys, monkeypatch):
-    """In a log a line now and then; here at everything that moves it."""
+    """A log has a line from time to time; here one at every update."""
 
     def execute(parts, sweep, workdir):
         for index, _ in enumerate(parts):
@@ -201,7 +201,7 @@ def test_a_sweep_is_one_bar_of_its_work(tmp_path: Path, capsys, monkeypatch):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
-    """A sweep that nothing disturbed, and its rows."""
+    """An undisturbed sweep and its rows."""
     workdir = tmp_path_factory.mktemp("whole")
     return workdir, run_sweep(experiment(), workdir)
 
@@ -242,11 +242,11 @@ def test_more_seeds_run_only_what_is_missing(whole, tmp_path: Path, monkeypatch)
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing catches it."""
+    """Simulates a kill: no code catches this exception."""
 
 
 def test_a_sweep_killed_anywhere_ends_with_the_same_rows(whole, tmp_path: Path, monkeypatch):
-    """Killed between steps, in front of the writing of rows, and right behind it."""
+    """Killed between steps, before writing rows, and right after it."""
     real_advance, real_write = cells_module.Training.advance, results.write_rows
     for place, count in (("step", 2), ("before", 1), ("after", 1), ("step", 3)):
         calls = itertools.count(1)
@@ -273,7 +273,7 @@ def test_a_sweep_killed_anywhere_ends_with_the_same_rows(whole, tmp_path: Path, 
 
 
 def test_another_source_under_the_same_name_is_another_run(whole, monkeypatch):
-    """Names of runs hold the content: a plan may take them for done, a sweep does not."""
+    """Names of runs include the content: a plan may take them for done, a sweep does not."""
     workdir, rows = whole
     real = cells_module.load_inputs
 
@@ -341,7 +341,7 @@ def test_intervals_are_students():
 
 
 def test_sources_are_compared_seed_by_seed():
-    """Differences of the same seeds: 1 and 3, whatever the spread between seeds."""
+    """Differences between equal seeds are 1 and 3, whatever the spread between seeds."""
     rows = pd.DataFrame(
         {
             "method": "transfer",
@@ -367,7 +367,7 @@ def test_sources_are_compared_seed_by_seed():
 
 
 def test_sources_come_in_the_order_of_the_config():
-    """And not in that of their runs' names, which would choose what is compared with what."""
+    """Not in the order of their runs' names, which would determine the comparisons."""
     rows = pd.DataFrame({"source": ["b", "a", "b", "a"], "epoch": [1, 2, 3, 4]})
     assert list(in_order(rows, ("a", "b"))["epoch"]) == [2, 4, 1, 3]
     assert list(in_order(rows, ("b", "a"))["epoch"]) == [1, 3, 2, 4]
@@ -378,7 +378,7 @@ def test_sources_come_in_the_order_of_the_config():
 
 
 def test_ray_survives_the_loss_of_a_worker(whole, tmp_path: Path):
-    """A real local cluster of two workers, of which one is killed in the middle."""
+    """A real local cluster of two workers, one of which is killed during its work."""
     ray = pytest.importorskip("ray")
     script = ROOT / "tests" / "lab" / "sweep" / "ray_sweep.py"
     process = subprocess.Popen(
@@ -406,7 +406,7 @@ def test_ray_survives_the_loss_of_a_worker(whole, tmp_path: Path):
 
 
 def _first_worker(workdir: Path, process: subprocess.Popen) -> int:
-    """The process of the first task that has begun to train."""
+    """Return the process of the first task that has begun to train."""
     for _ in range(3000):
         found = list((workdir / "workers").glob("*")) if (workdir / "workers").exists() else []
         if found:

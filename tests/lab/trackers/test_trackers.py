@@ -1,6 +1,6 @@
-"""Rows to trackers: in their own formats where they are installed, else to a module in their place.
+"""Export of rows to trackers: in their own formats if installed, else to a substitute module.
 
-What TensorBoard reads is decoded from the file; MLflow's own client reads its store.
+TensorBoard's event file is decoded here; MLflow's own client reads its store.
 """
 
 import contextlib
@@ -114,7 +114,7 @@ def test_none_is_imported_until_it_is_named():
 
 
 def test_tensorboard_reads_the_event_file(tmp_path: Path):
-    """The file as its format says: length, its checksum, an Event message, its checksum."""
+    """The format: length, its checksum, an Event message, its checksum."""
     pytest.importorskip("tensorboardX")
     from tensorboardX.proto.event_pb2 import Event
 

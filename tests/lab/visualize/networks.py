@@ -13,7 +13,7 @@ ARCH = architecture("resnet18", stem="small", stage_sizes=(1, 1), stage_widths=(
 
 
 def tiny(seed: int) -> Network:
-    """Random variables; its features are 16, and its head has weights."""
+    """Make a network with random variables, 16 features and a head with weights."""
     params, batch_stats = jax.tree.map(np.array, initialize(ARCH, jax.random.key(seed)))
     params["fc/kernel"] = np.random.default_rng(seed).normal(size=(16, 3)).astype(np.float32)
     return Network(ARCH, params, batch_stats, {"kind": "random"})

@@ -1,4 +1,4 @@
-"""Raising features: closed forms, the ball, and which features are chosen."""
+"""Maximising features: closed forms, the ball, and the choice of features."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def _linear(weights: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def test_a_linear_feature_is_raised_along_its_weights():
-    """x0 + eps w / ||w||, while no pixel leaves [0, 1]."""
+    """x0 + eps w / ||w||, as long as no pixel leaves [0, 1]."""
     images = RNG.uniform(0.4, 0.6, (6, 4, 4, 3)).astype(np.float32)
     units = np.array([5, 0, 1, 2, 3, 4])
     found = attack(Partial(_linear, jnp.asarray(WEIGHTS)), images, units, 0.5, SEARCH)
@@ -38,7 +38,7 @@ def test_a_linear_feature_is_raised_along_its_weights():
 
 
 def test_pixels_stop_at_black_and_white():
-    """With more than enough eps every pixel goes to the end that its weight points to."""
+    """If eps is large enough, every pixel moves to the bound in the direction of its weight."""
     images = RNG.uniform(size=(2, 4, 4, 3)).astype(np.float32)
     found = attack(Partial(_linear, jnp.asarray(WEIGHTS)), images, np.array([2, 4]), 6e3, SEARCH)
     expected = (WEIGHTS[:, [2, 4]].T > 0).astype(float)
@@ -47,7 +47,7 @@ def test_pixels_stop_at_black_and_white():
 
 @jax.jit
 def features(images: jax.Array) -> jax.Array:
-    """What the head sees: the logits of a network whose head passes it on."""
+    """Return the inputs of the head: the logits of a network whose head is the identity."""
     head = {"fc/kernel": jnp.eye(16), "fc/bias": jnp.zeros(16)}
     graphdef = definition(ARCH.replace(num_classes=16), method="xla")
     return bind(graphdef, NETWORK.params | head, NETWORK.batch_stats)(images)

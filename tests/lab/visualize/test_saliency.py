@@ -1,4 +1,4 @@
-"""Input gradients against closed forms and finite differences; roughness of hand-made fields."""
+"""Input gradients compared with closed forms and finite differences; roughness of given fields."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ def _linear(weights: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def test_gradients_of_a_linear_network():
-    """Of cross-entropy (p - y) W', of -z_y minus the label's weights."""
+    """(p - y) W' for cross-entropy, minus the label's weights for -z_y."""
     images, labels = pictures(5), np.array([0, 3, 1, 2, 2])
     logits = images.reshape(5, -1).astype(float) @ WEIGHTS
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)

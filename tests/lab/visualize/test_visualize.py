@@ -1,4 +1,4 @@
-"""The task `visualize`, whole: two sources side by side, and the users' mistakes."""
+"""The whole task `visualize`: two sources, and users' mistakes."""
 
 import dataclasses
 from pathlib import Path
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sources, `natural` and `robust` by name alone."""
+    """Two sources, `natural` and `robust` in name only."""
     directory = tmp_path_factory.mktemp("visualize")
     for index, name in enumerate(("natural", "robust")):
         tiny(index).save(directory / name)
@@ -106,7 +106,7 @@ def test_gradients_of_two_sources(workdir: Path):
 
 
 def test_a_feature_that_is_off_everywhere_is_told(workdir: Path, tmp_path: Path, capsys):
-    """Its gradient is 0, so the pictures stay, and there is nothing to measure."""
+    """Its gradient is 0, so the pictures do not change, and there is nothing to measure."""
     network = tiny(0)
     network.params["layer2/0/bn2/scale"][7] = 0
     network.params["layer2/0/bn2/bias"][7] = -1e3
