@@ -59,8 +59,8 @@ def evaluate(
     model, arrays = ModelStructure.split(logits_fn)
     total = Metrics.zero()
     for rows, _, inside in padded_batches(len(images), batch_size):
-        pixels = jnp.asarray(images[rows])
-        total = total.add(_measure(model, arrays, pixels, jnp.asarray(labels[rows]), inside))
+        pixels = jax.device_put(images[rows])
+        total = total.add(_measure(model, arrays, pixels, jax.device_put(labels[rows]), inside))
     if not np.isfinite(float(total.loss)):
         raise UserError("the network's logits are not finite: it has diverged, or is damaged")
     return total

@@ -132,8 +132,8 @@ def certify(
             smoothing,
             draws,
             arrays,
-            jnp.asarray(images[rows]),
-            example_keys(key, jnp.asarray(indices[rows])),
+            images[rows],
+            example_keys(key, indices[rows]),
         )
         if not finite:
             raise UserError("certify: the network's logits are not finite under noise")

@@ -4,7 +4,6 @@ import contextlib
 import warnings
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax.data.arrays import as_uint8, encode_labels
@@ -40,7 +39,7 @@ def resized(network: Network, images: Any) -> np.ndarray:
     pixels = whole if array.dtype == np.uint8 else np.clip(array, 0, 1).reshape(whole.shape)
     size = network.image_size or DEFAULT_IMAGE_SIZE
     parts = [
-        np.asarray(prepare(jnp.asarray(pixels[start : start + 256]), size))
+        np.asarray(prepare(pixels[start : start + 256], size))
         for start in range(0, len(pixels), 256)
     ]
     # Resizing may leave [0, 1] by a rounding error.

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax import attacks, common_corruptions, smoothing
@@ -62,12 +61,12 @@ def attack(
         for rows, number, _ in padded_batches(len(classes), batch_size):
             found = attacks.attack(
                 logits_fn,
-                jnp.asarray(pixels[rows]),
-                jnp.asarray(classes[rows]),
+                jax.device_put(pixels[rows]),
+                jax.device_put(classes[rows]),
                 eps,
                 settings,
                 key,
-                indices=jnp.asarray(rows),
+                indices=jax.device_put(rows),
             )
             parts.append(jax.tree.map(lambda leaf, n=number: np.asarray(leaf)[:n], found))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

@@ -175,7 +175,7 @@ class AttackBatches:
             self.key,
             indices=indices,
             num_parallel=len(restarts),
-            restart_indices=jnp.asarray(restarts),
+            restart_indices=jax.device_put(restarts),
         )
         success = np.asarray(found.success)[:number]
         none = np.zeros(number, int)
@@ -194,5 +194,5 @@ class AttackBatches:
         """Shard the images, labels and indices of rows, and the images found, over the devices."""
         parts = self.images[rows], self.labels[rows], rows, found
         if not self.divided:
-            return tuple(map(jnp.asarray, parts))
+            return jax.device_put(parts)
         return devices.divide(devices.batch_mesh(), parts)

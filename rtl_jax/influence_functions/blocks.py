@@ -93,8 +93,11 @@ class TrainablePart:
         arch = network.architecture
         self.suffix, self.batch_size = Suffix(arch, split_point(arch, blocks)), batch_size
         with jax.enable_x64(True):
-            params, batch_stats = jax.tree.map(
-                lambda leaf: jnp.asarray(leaf, jnp.float64), (network.params, network.batch_stats)
+            params, batch_stats = jax.device_put(
+                jax.tree.map(
+                    lambda leaf: np.asarray(leaf, np.float64),
+                    (dict(network.params), dict(network.batch_stats)),
+                )
             )
             self._trained, frozen = partition(params, mask(arch, params, blocks))
             # The suffix reads only part of these; the rest costs nothing in a jitted program.
@@ -112,7 +115,7 @@ class TrainablePart:
         inside = counted.astype(np.float64)
         with jax.enable_x64(True):
             whole = (np.asarray(features, np.float64)[rows], np.asarray(labels)[rows], inside)
-            return tuple(jnp.asarray(part.reshape(-1, size, *part.shape[1:])) for part in whole)
+            return jax.device_put(tuple(part.reshape(-1, size, *part.shape[1:]) for part in whole))
 
     def product(self, batches: tuple[jax.Array, ...], direction: jax.Array) -> jax.Array:
         """Multiply the mean loss's Hessian by a vector [P]."""

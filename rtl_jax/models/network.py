@@ -337,7 +337,7 @@ class Network:
 
     @cached_property
     def _on_device(self) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        return jax.tree.map(jnp.asarray, (dict(self.params), dict(self.batch_stats)))
+        return jax.device_put((dict(self.params), dict(self.batch_stats)))
 
     def _features(
         self,

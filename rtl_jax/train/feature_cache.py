@@ -66,7 +66,7 @@ class FeatureCache:
         places = (rows + views * len(self.labels)).astype(np.int32)
         if isinstance(self.data, jax.Array):
             return _gather(self.data, places, self.dtype)
-        return jnp.asarray(self.data[places]).astype(self.dtype)
+        return jax.device_put(self.data[places]).astype(self.dtype)
 
 
 @partial(jax.jit, static_argnums=2)
@@ -76,7 +76,7 @@ def _gather(data: jax.Array, rows: jax.Array, dtype: np.dtype) -> jax.Array:
 
 def cache_images(images: ImageSet, members: np.ndarray) -> FeatureCache:
     """Cache the stored images at the ascending indices `members` on the device."""
-    data = jnp.asarray(images.images[members])
+    data = jax.device_put(images.images[members])
     return FeatureCache(data, images.labels[members], (members,), data.dtype, features=False)
 
 

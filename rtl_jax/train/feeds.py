@@ -98,7 +98,7 @@ class InMemory:
         self._numbers: tuple[Hyper, Hyper] | None = None
         self._images: Images | None = None
         if isinstance(cache.data, jax.Array):
-            self._images = placement.whole(Images(cache.data, jnp.asarray(cache.labels)))
+            self._images = placement.whole(Images(cache.data, jax.device_put(cache.labels)))
 
     def advance(
         self,
@@ -165,7 +165,7 @@ class InMemory:
     def _on_device(self, hyper: Hyper) -> Hyper:
         """Put the hyperparameters, which are the same in every call, on the device once."""
         if self._numbers is None or self._numbers[0] is not hyper:
-            self._numbers = hyper, self._placement.state(jax.tree.map(jnp.asarray, hyper))
+            self._numbers = hyper, self._placement.state(jax.device_put(hyper))
         return self._numbers[1]
 
     def _together(self, step: Step, left: int) -> int:

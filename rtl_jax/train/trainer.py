@@ -6,6 +6,7 @@ all share the images, of which each uses its own subset.
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -185,7 +186,12 @@ class Training:
 
 
 def _pick(tree: Any, axis: int | None, seed: int) -> Any:
-    return jax.tree.map(lambda leaf: np.asarray(leaf if axis is None else leaf[seed]), tree)
+    return jax.tree.map(np.asarray, tree if axis is None else _of_seed(tree, seed))
+
+
+@jax.jit
+def _of_seed(tree: Any, seed: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[seed], tree)
 
 
 def begin(
@@ -205,14 +211,14 @@ def begin(
         heads = fit_start(tunings, program, variables, caches.train)
         paths = program.network.architecture.head
         variables = [
-            ({**params, **dict(zip(paths, map(jnp.asarray, head[:2]), strict=True))}, statistics)
+            ({**params, **dict(zip(paths, jax.device_put(head[:2]), strict=True))}, statistics)
             for (params, statistics), head in zip(variables, heads, strict=True)
         ]
     state, frozen = _start(program.step(), variables)
     feed = InMemory(
         caches.train,
         np.stack([caches.train.rows(i, tuning.train_indices) for i, tuning in enumerate(tunings)]),
-        placement.state(_keys(tunings)),
+        placement.state(_keys([tuning.key for tuning in tunings])),
         program.settings.batch_size,
         placement,
     )
@@ -249,11 +255,12 @@ def _class_weights(tunings: Sequence[FineTuning]) -> np.ndarray | None:
     return np.where(counts > 0, weights, 0).astype(np.float32)
 
 
-def _keys(tunings: Sequence[FineTuning]) -> Keys:
-    """Derive a key of each kind for every seed, [S]."""
-    two = jax.vmap(jax.random.split)(jnp.stack([tuning.key for tuning in tunings]))
-    third = jnp.stack([jax.random.fold_in(tuning.key, 2) for tuning in tunings])
-    return Keys(two[:, 0], two[:, 1], third)
+@jax.jit
+def _keys(own: Sequence[jax.Array]) -> Keys:
+    """Derive a key of each kind from every seed's own, [S]."""
+    every = jnp.stack(own)
+    two = jax.vmap(jax.random.split)(every)
+    return Keys(two[:, 0], two[:, 1], jax.vmap(lambda key: jax.random.fold_in(key, 2))(every))
 
 
 def _lockstep(tunings: Sequence[FineTuning]) -> Program:
@@ -343,16 +350,35 @@ def _start(
 ) -> tuple[TrainState, Weights]:
     """Return the state with a leading seed axis, and the frozen part with one if not shared."""
     trained, frozen = zip(*(step.divide(*one) for one in variables), strict=True)
-    state = jax.vmap(step.start)(*jax.tree.map(_stack, *trained))
+    leaves, structure = zip(*map(jax.tree.flatten, trained), strict=True)
+    state = _started(
+        step, structure[0], len(variables), [_once(*of) for of in zip(*leaves, strict=True)]
+    )
     axes = step.network.frozen_axes
     kept = (
-        parts[0] if axis is None else jax.tree.map(_stack, *parts)
+        parts[0] if axis is None else _stacked(parts)
         for axis, parts in zip(axes, zip(*frozen, strict=True), strict=True)
     )
     return state, Weights(*kept)
 
 
-def _stack(*leaves: jax.Array) -> jax.Array:
-    if all(leaf is leaves[0] for leaf in leaves):
-        return jnp.broadcast_to(leaves[0], (len(leaves), *leaves[0].shape))
-    return jnp.stack(leaves)
+# One program each: of many small operations outside one, each would be compiled by itself.
+@jax.jit
+def _stacked(trees: Sequence[Any]) -> Any:
+    """Stack the leaves of trees along a seed axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _started(step: Step, structure: Any, seeds: int, leaves: list) -> TrainState:
+    """`Step.start` with a seed axis, from leaves of `_once`."""
+    stacked = [
+        jnp.stack(leaf) if isinstance(leaf, tuple) else jnp.broadcast_to(leaf, (seeds, *leaf.shape))
+        for leaf in leaves
+    ]
+    return jax.vmap(step.start)(*jax.tree.unflatten(structure, stacked))
+
+
+def _once(*leaves: jax.Array) -> jax.Array | tuple[jax.Array, ...]:
+    """Return an array of all seeds once if they share it."""
+    return leaves[0] if all(leaf is leaves[0] for leaf in leaves) else leaves

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from etils import epath
@@ -262,11 +261,11 @@ def _attack(
                 one = robustness_curve(
                     logits_fn,
                     prepare(images.images[rows], experiment.target.image_size),
-                    jnp.asarray(images.labels[rows]),
+                    jax.device_put(images.labels[rows]),
                     settings.eps,
                     method(settings),
                     key,
-                    indices=jnp.asarray(rows),
+                    indices=jax.device_put(rows),
                 )
                 kept = max(min(settings.num_shown - int(rows[0]), number), 0)
                 return {

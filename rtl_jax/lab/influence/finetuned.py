@@ -7,7 +7,6 @@ from pathlib import PurePath
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -51,8 +50,9 @@ class Finetuned:
         split = SplitNetwork(
             self.network.architecture, blocks, "source", settings.target.image_size
         )
-        params = jax.tree.map(jnp.asarray, self.network.params)
-        batch_stats = jax.tree.map(jnp.asarray, self.network.batch_stats)
+        params, batch_stats = jax.device_put(
+            (dict(self.network.params), dict(self.network.batch_stats))
+        )
         parts = []
         size = settings.transfer.eval_batch_size
         with devices.matmul_precision("float32"), bar(what, len(images)) as progress:

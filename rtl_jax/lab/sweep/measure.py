@@ -32,8 +32,9 @@ def measure(program: Program, seeds: int) -> Costs:
     params, batch_stats = initialize(program.network.architecture, jax.random.key(0))
     (trained, moving), still = step.divide(params, batch_stats)
 
+    @jax.jit
     def repeated(tree: Any) -> Any:
-        return jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], seeds, axis=0), tree)
+        return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], seeds, axis=0), tree)
 
     frozen = Weights(
         *(

@@ -46,7 +46,7 @@ def prepared(images: ImageSet, image_size: int) -> Iterator[tuple[jax.Array, jax
     """Yield batches of images prepared for networks, float32 [N, size, size, 3], and labels."""
     for start in range(0, len(images), BATCH):
         part = slice(start, start + BATCH)
-        yield prepare(images.images[part], image_size), jnp.asarray(images.labels[part])
+        yield prepare(images.images[part], image_size), jax.device_put(images.labels[part])
 
 
 def gradients(
