@@ -22,6 +22,7 @@ from rtl_jax.train.settings import PerturbationName
 from rtl_jax.train.side_by_side import Images, Rows, evaluate_batch, train_steps
 from rtl_jax.train.split import SplitNetwork
 from rtl_jax.train.step import Hyper, Keys
+from rtl_jax.train.stored import stored_shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +117,11 @@ class Programs:
                 state,
                 Metrics(number, count, count),
                 frozen,
-                Images(_shape(self.stored, *shape, dtype=stored), self._labels(self.stored)),
+                Images(
+                    _shape(self.stored, *stored_shape(shape), dtype=stored),
+                    self._labels(self.stored),
+                    shape,
+                ),
             ),
             {
                 "rows": Rows(rows, rows),

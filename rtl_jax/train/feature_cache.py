@@ -27,6 +27,7 @@ from rtl_jax.runtime.progress import bar
 from rtl_jax.train.features import feature_shape, prefix_features
 from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.split import SplitNetwork
+from rtl_jax.train.stored import as_stored, stored_shape
 
 Place = Literal["device", "host", "disk"]
 
@@ -43,7 +44,9 @@ class FeatureCache:
     their frozen part share one owner.
     """
 
-    data: jax.Array | np.ndarray  # [views * images, ...]: uint8 images, or features
+    # [views * images, *stored_shape(shape)]: uint8 images, or features
+    data: jax.Array | np.ndarray
+    shape: tuple[int, ...]  # of an image or its features
     labels: np.ndarray  # int32 [images]
     members: tuple[np.ndarray, ...]
     dtype: np.dtype  # what `take` returns
@@ -65,19 +68,27 @@ class FeatureCache:
         """Return the given views of the images or features at `rows`, on the device."""
         places = (rows + views * len(self.labels)).astype(np.int32)
         if isinstance(self.data, jax.Array):
-            return _gather(self.data, places, self.dtype)
-        return jax.device_put(self.data[places]).astype(self.dtype)
+            return _gather(self.data, places, self.dtype, self.shape)
+        images = self.data[places].reshape(*places.shape, *self.shape)
+        return jax.device_put(images).astype(self.dtype)
 
 
-@partial(jax.jit, static_argnums=2)
-def _gather(data: jax.Array, rows: jax.Array, dtype: np.dtype) -> jax.Array:
-    return data[rows].astype(dtype)
+@partial(jax.jit, static_argnums=(2, 3))
+def _gather(data: jax.Array, rows: jax.Array, dtype: np.dtype, shape: tuple[int, ...]) -> jax.Array:
+    return data[rows].reshape(*rows.shape, *shape).astype(dtype)
 
 
 def cache_images(images: ImageSet, members: np.ndarray) -> FeatureCache:
     """Cache the stored images at the ascending indices `members` on the device."""
-    data = jax.device_put(images.images[members])
-    return FeatureCache(data, images.labels[members], (members,), data.dtype, features=False)
+    chosen = images.images[members]
+    return FeatureCache(
+        jax.device_put(as_stored(chosen)),
+        chosen.shape[1:],
+        images.labels[members],
+        (members,),
+        chosen.dtype,
+        features=False,
+    )
 
 
 @dataclasses.dataclass
@@ -129,7 +140,7 @@ def cache_features(
     dtype = np.dtype(np.float16) if settings.feature_bits == 16 else one.dtype
     views = 1 if augmentation is None else settings.views or 1
     total = sum(map(len, members))
-    shape = (total * views, *one.shape)
+    shape = (total * views, *stored_shape(one.shape))
     place = room.place(int(np.prod(shape)) * dtype.itemsize)
     if place is None:
         return None
@@ -150,13 +161,15 @@ def cache_features(
     )
     data = _fill(batches, shape, dtype, place)
     labels = np.concatenate([images.labels[rows] for rows in members])
-    return FeatureCache(data, labels, tuple(members), one.dtype, features=True, views=views)
+    return FeatureCache(
+        data, one.shape, labels, tuple(members), one.dtype, features=True, views=views
+    )
 
 
 def _fill(
     batches: Iterable[jax.Array], shape: tuple[int, ...], dtype: np.dtype, place: Place
 ) -> jax.Array | np.ndarray:
-    """Concatenate the batches in an array at `place`."""
+    """Concatenate the batches, each reshaped to [batch, *shape[1:]], in an array at `place`."""
     data = jnp.zeros(shape, dtype) if place == "device" else _host_array(shape, dtype, place)
     start = 0
     with bar("features of the frozen blocks", shape[0]) as progress:
@@ -168,7 +181,7 @@ def _fill(
                     "this network has larger ones; set it to 32"
                 )
             if isinstance(data, np.ndarray):
-                data[start : start + len(batch)] = narrow
+                data[start : start + len(batch)] = np.reshape(narrow, (-1, *shape[1:]))
             else:
                 data = _write(data, narrow, start)
             start += len(batch)
@@ -178,6 +191,7 @@ def _fill(
 
 @partial(jax.jit, donate_argnums=0)
 def _write(data: jax.Array, part: jax.Array, start: int) -> jax.Array:
+    part = part.reshape(-1, *data.shape[1:])
     return lax.dynamic_update_slice_in_dim(data, part, start, axis=0)
 
 

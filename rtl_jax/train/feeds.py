@@ -98,7 +98,8 @@ class InMemory:
         self._numbers: tuple[Hyper, Hyper] | None = None
         self._images: Images | None = None
         if isinstance(cache.data, jax.Array):
-            self._images = placement.whole(Images(cache.data, jax.device_put(cache.labels)))
+            labels = jax.device_put(cache.labels)
+            self._images = placement.whole(Images(cache.data, labels, cache.shape))
 
     def advance(
         self,

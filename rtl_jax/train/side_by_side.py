@@ -3,6 +3,7 @@
 The state has a leading seed axis, as has `Hyper`; arrays that seeds share have none.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -44,16 +45,26 @@ class Rows(NamedTuple):
     indices: Any
 
 
-class Images(NamedTuple):
-    """A set on the device: images or features [views * M, ...] and int32 labels [M]."""
+@partial(jax.tree_util.register_dataclass, meta_fields=("shape",), data_fields=("data", "labels"))
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """A set on the device.
+
+    Attributes:
+      data: images or features, [views * M, *stored_shape(shape)].
+      labels: int32 [M].
+      shape: of an image or its features.
+    """
 
     data: jax.Array
     labels: jax.Array
+    shape: tuple[int, ...]
 
     def batch(self, rows: Rows, dtype: Any) -> Batch:
         """Gather the images at `rows`, [N] each, and their labels."""
         labels = self.labels[rows.places % len(self.labels)]
-        return Batch(self.data[rows.places].astype(dtype), labels, rows.indices)
+        images = self.data[rows.places].reshape(-1, *self.shape)
+        return Batch(images.astype(dtype), labels, rows.indices)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))

@@ -27,6 +27,7 @@ from rtl_jax.train.placement import BatchDivided
 from rtl_jax.train.program import Program
 from rtl_jax.train.split import SplitNetwork
 from rtl_jax.train.step import Keys, TrainState
+from rtl_jax.train.stored import as_stored
 from rtl_jax.train.trainer import Training
 
 
@@ -105,9 +106,14 @@ class SourceTraining:
         keys = jax.tree.map(lambda key: key[None], self.keys()[0])
         if isinstance(self.train, ImageSet):
             every = np.arange(len(self.train))
-            images, labels = self.train.images, self.train.labels
+            images = self.train.images
             cache = FeatureCache(
-                placement.whole(images), labels, (every,), images.dtype, features=False
+                placement.whole(as_stored(images)),
+                images.shape[1:],
+                self.train.labels,
+                (every,),
+                images.dtype,
+                features=False,
             )
             return InMemory(
                 cache,
