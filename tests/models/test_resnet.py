@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import nnx
 
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import ARCHITECTURES, BEFORE_STEM, ResNetArchitecture, architecture
+from rtl_jax.models.batch_norm import BatchNorm
 from rtl_jax.models.convolution import choose_convolution, conv2d
 from rtl_jax.models.model import batch_stats_of, bind, definition, initialize, variable_shapes
 from tests.torch_networks import nchw, random_torch, variables_of
@@ -178,6 +180,34 @@ def test_bind_leaves_the_callers_arrays_alone():
     ours(images(2, 8), train=True)
     np.testing.assert_array_equal(variables[1]["bn1/mean"], before)
     assert not np.array_equal(batch_stats_of(ours)["bn1/mean"], before)
+
+
+@pytest.mark.parametrize(("known", "rtol"), [(0.0, 5e-6), (2.5, 5e-7)])
+def test_statistics_of_bfloat16_are_torchs(known: float, rtol: float) -> None:
+    """They are computed in one pass, from a running mean that is six deviations off, or one."""
+    values = np.random.default_rng(0).normal(3, 0.5, (16, 5, 7, 4)).astype("float32")
+    inputs = jnp.asarray(values, jnp.bfloat16)
+    layer = BatchNorm(4, eps=1e-5, dtype=jnp.dtype(jnp.bfloat16))
+    layer.mean[...] = jnp.full(4, known)
+    weights = np.random.default_rng(1).normal(size=values.shape).astype("float32")
+
+    def loss(inputs: jax.Array) -> jax.Array:
+        return (nnx.clone(layer)(inputs, train=True).astype("float32") * weights).sum()
+
+    out, gradient = layer(inputs, train=True), jax.grad(loss)(inputs)
+    theirs = torch.nn.BatchNorm2d(4)
+    theirs.running_mean[:] = known
+    rounded = nchw(np.array(inputs, np.float32)).requires_grad_()
+    expected = theirs(rounded)
+    (expected * nchw(weights)).sum().backward()
+    np.testing.assert_allclose(layer.mean[...], theirs.running_mean, rtol=1e-6)
+    np.testing.assert_allclose(layer.var[...], theirs.running_var, rtol=rtol)
+    close = {"rtol": 2**-7, "atol": 2**-7}  # bfloat16 has eight bits
+    expected = expected.detach().permute(0, 2, 3, 1)
+    np.testing.assert_allclose(np.asarray(out, np.float32), expected, **close)
+    np.testing.assert_allclose(
+        np.asarray(gradient, np.float32), rounded.grad.permute(0, 2, 3, 1), rtol=2**-6, atol=0.05
+    )
 
 
 def test_bfloat16_is_close_and_keeps_float32_logits():
