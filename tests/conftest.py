@@ -83,13 +83,28 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["RTL_JAX_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
 
 
+# A process may have 65,530 memory maps, of which every compiled program takes some: with the
+# programs of all modules together XLA aborted.
+MOST_MAPS = 25_000
+MOST_BYTES = 3 * 2**30
+
+
+def crowded() -> bool:
+    """Whether compiled programs take many memory maps, or much memory; unknown is taken for yes."""
+    try:
+        maps = Path("/proc/self/maps").read_bytes().count(b"\n")
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return True
+    return maps > MOST_MAPS or pages * mmap.PAGESIZE > MOST_BYTES
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs() -> Iterator[None]:
-    """Free compiled programs at the end of each module.
+    """Forget compiled programs at the end of a module when there are too many.
 
-    Each takes memory maps, of which a process may have 65,530; with the programs of all modules,
-    XLA aborted.
+    Until then they are kept, for many modules trace and compile the same ones.
     """
     yield
-    if "jax" in sys.modules:
+    if "jax" in sys.modules and crowded():
         sys.modules["jax"].clear_caches()
