@@ -191,6 +191,20 @@ def test_the_page_tells_it(root: Path, done) -> None:
     )
 
 
+def test_the_page_tells_what_removing_suspects_brings(done) -> None:
+    """One of 48 labels is wrong; it is held out once, and cannot be named right by a good head."""
+    tables = done[0] / "report" / "tables"
+    found = pd.read_csv(tables / "cleaning.csv")
+    # The folds train on 24 pictures or more: a quarter, half and all, then other shares of all.
+    sizes = found["training pictures"].to_numpy()
+    assert len(found) == 5 and (sizes[2:] == sizes[2]).all() and sizes[2] >= 24
+    np.testing.assert_array_equal(sizes[:2], [sizes[2] // 4, sizes[2] // 2])
+    left_out = [max(1, round(share * sizes[2])) for share in (0.05, 0.02, 0.1)]
+    assert found["left out"].tolist()[2:] == left_out
+    accuracies = found["accuracy with all, %"]
+    assert accuracies[2:].nunique() == 1 and accuracies.iloc[-1] == round(100 * 47 / 48, 1)
+
+
 def test_a_wrong_label_is_the_first_suspect(root: Path, done) -> None:
     """A red picture among the blue ones, with the prediction of the network that did not see it."""
     workdir, rows = done
