@@ -10,17 +10,13 @@ image, in expectation over the head's own probabilities. (Unlike the others, it 
 labels.) Each seed draws all images anew; differences from random are paired by seed.
 """
 
-import argparse
-import json
-import time
 from typing import Any
 
 import numpy as np
 from scipy import linalg
 from scipy.special import softmax
 
-import rtl_jax as rtl
-from rtl_jax.data import load_dataset
+from benchmarks.frozen_features import Frozen, main
 from rtl_jax.lab.statistics import mean_interval
 from rtl_jax.train.heads.fit import FittedHead, fit_heads
 
@@ -100,16 +96,12 @@ def curve(splits: list[Split], strategy: str, num_classes: int) -> np.ndarray:
     return np.array(found).T
 
 
-def measure(target: str, source: str, seeds: int) -> dict[str, Any]:
+def measure(frozen: Frozen, seeds: int) -> dict[str, Any]:
     """Compute mean accuracies by size, and paired differences from random with 95 % margins."""
-    dataset = load_dataset(target, data_dir=None, image_size=32)
-    rows = np.random.default_rng(0).permutation(len(dataset.train.labels))[:2000]
-    images = dataset.train.take(np.sort(rows))
-    features = rtl.load(source).features(images.images).astype(np.float64)
     found, random = {}, None
     for strategy in ("random", "margin", "influence"):
-        splits = [Split(features, images.labels, seed) for seed in range(seeds)]
-        accuracies = curve(splits, strategy, dataset.num_classes)
+        splits = [Split(frozen.features, frozen.labels, seed) for seed in range(seeds)]
+        accuracies = curve(splits, strategy, frozen.num_classes)
         random = accuracies if random is None else random
         found[strategy] = {
             "accuracy": accuracies.mean(0).round(1).tolist(),
@@ -119,20 +111,5 @@ def measure(target: str, source: str, seeds: int) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    """Measure every target and print the results as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--targets", default="digits")
-    parser.add_argument("--source", default="bundled:l2")
-    parser.add_argument("--seeds", type=int, default=20)
-    arguments = parser.parse_args()
-    began = time.process_time()
-    found = {
-        target: measure(target, arguments.source, arguments.seeds)
-        for target in arguments.targets.split(",")
-    }
-    print(json.dumps({**found, "cpu seconds": round(time.process_time() - began)}, indent=2))
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure)

@@ -9,8 +9,6 @@ find the wrong labels, and the change in test accuracy (points) when a ridge hea
 without the 40 images of least value. Each seed draws all images anew; changes are paired by seed.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,11 +16,10 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-import rtl_jax as rtl
-from rtl_jax.data import load_dataset
+from benchmarks.frozen_features import Frozen, main
 from rtl_jax.influence_functions import knn_shapley, ridge_semivalues, ridge_values
 from rtl_jax.lab.statistics import mean_interval
-from rtl_jax.train.heads.fit import fit_heads
+from rtl_jax.train.heads.fit import FittedHead, fit_heads
 
 TRAINING, WRONG, HELD_OUT, TEST = 400, 40, 200, 500
 
@@ -38,39 +35,34 @@ def methods(l2: float, seed: int) -> dict[str, Callable[..., np.ndarray]]:
     }
 
 
-def accuracy(split: list[np.ndarray], rows: np.ndarray, num_classes: int) -> float:
-    """Test accuracy (percent) of a ridge head fitted to `rows` of the training images."""
+def fit(split: list[np.ndarray], rows: np.ndarray, num_classes: int) -> tuple[FittedHead, float]:
+    """Fit a ridge head to `rows` of the training images; return it and its test accuracy (%)."""
     features, labels, *_, tested, wanted = split
     (head,) = fit_heads("ridge", [features[rows]], [labels[rows]], num_classes)
-    return 100 * ((tested @ head.kernel + head.bias).argmax(1) == wanted).mean()
+    return head, 100 * ((tested @ head.kernel + head.bias).argmax(1) == wanted).mean()
 
 
-def measure(target: str, source: str, seeds: int) -> dict[str, Any]:
+def measure(frozen: Frozen, seeds: int) -> dict[str, Any]:
     """Mean areas, accuracies and seconds by method, with 95 % margins."""
-    dataset = load_dataset(target, data_dir=None, image_size=32)
-    rows = np.random.default_rng(0).permutation(len(dataset.train.labels))[:2000]
-    images = dataset.train.take(np.sort(rows))
-    every = rtl.load(source).features(images.images).astype(np.float64)
     found: dict[str, dict[str, list[float]]] = {}
     for seed in range(seeds):
         draw = np.random.default_rng(seed)
-        order = draw.permutation(len(every))[: TRAINING + HELD_OUT + TEST]
+        order = draw.permutation(len(frozen.labels))[: TRAINING + HELD_OUT + TEST]
         split = [
             part
             for rows in np.split(order, [TRAINING, TRAINING + HELD_OUT])
-            for part in (every[rows], images.labels[rows].copy())
+            for part in (frozen.features[rows], frozen.labels[rows])
         ]
         wrong = np.arange(TRAINING) < WRONG  # the order is random already
-        shift = draw.integers(1, dataset.num_classes, WRONG)
-        split[1][:WRONG] = (split[1][:WRONG] + shift) % dataset.num_classes
-        whole = accuracy(split, np.arange(TRAINING), dataset.num_classes)
-        (head,) = fit_heads("ridge", [split[0]], [split[1]], dataset.num_classes)
+        shift = draw.integers(1, frozen.num_classes, WRONG)
+        split[1][:WRONG] = (split[1][:WRONG] + shift) % frozen.num_classes
+        head, whole = fit(split, np.arange(TRAINING), frozen.num_classes)
         for name, method in methods(head.record["l2"], seed).items():
             began = time.perf_counter()
             values = method(*split[:4])
             seconds = time.perf_counter() - began
             rest = np.sort(np.argsort(values)[WRONG:])
-            gained = accuracy(split, rest, dataset.num_classes) - whole
+            gained = fit(split, rest, frozen.num_classes)[1] - whole
             row = {
                 "area": roc_auc_score(wrong, -values),
                 "gained": gained,
@@ -85,19 +77,5 @@ def measure(target: str, source: str, seeds: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Measure every target and print JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--targets", default="digits")
-    parser.add_argument("--source", default="bundled:l2")
-    parser.add_argument("--seeds", type=int, default=20)
-    arguments = parser.parse_args()
-    found = {
-        target: measure(target, arguments.source, arguments.seeds)
-        for target in arguments.targets.split(",")
-    }
-    print(json.dumps(found, indent=2))
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure)
