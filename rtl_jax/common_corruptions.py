@@ -13,7 +13,8 @@ from rtl_jax.attacks.structure import ModelStructure
 from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.corruptions.corrupt import corrupt
 from rtl_jax.data.corruptions.errors import mean_corruption_error
-from rtl_jax.data.corruptions.severities import CORRUPTIONS, SEVERITIES, Corruption
+from rtl_jax.data.corruptions.frost import require_photographs
+from rtl_jax.data.corruptions.severities import FROST, SEVERITIES, STANDARD, Corruption
 from rtl_jax.errors import UserError
 from rtl_jax.train.metrics import Metrics, measure
 
@@ -91,19 +92,22 @@ def corruption_accuracy(
       logits_fn: maps images float32 [N, H, W, 3] in [0, 1] to logits [N, C].
       images: uint8 [N, H, W, 3], of the size that the function takes.
       labels: int [N].
-      corruptions: their names, by default all of `CORRUPTIONS`.
+      corruptions: their names, by default those of `STANDARD`.
       severities: any of 1 to 5.
       seed: the seed of random corruptions.
       batch_size: images per program.
       progress: called with 'NAME:SEVERITY' after each is done.
 
     Raises:
-      UserError: unknown corruptions, other images, or logits that are not finite.
+      UserError: unknown corruptions, other images, frost without its photographs, or logits that
+        are not finite.
     """
     chosen = {
         name: [Corruption.of(name, severity) for severity in severities]
-        for name in corruptions or CORRUPTIONS
+        for name in corruptions or STANDARD
     }
+    if FROST in chosen:
+        require_photographs()  # before anything is measured
 
     def share(images: np.ndarray) -> float:
         return evaluate(logits_fn, images, labels, batch_size).means()["accuracy"] / 100

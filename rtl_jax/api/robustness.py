@@ -168,8 +168,8 @@ def corrupt(images: Any, name: str, severity: int = 3, *, seed: int = 0) -> np.n
       images: uint8, or float in [0, 1], [N, H, W, 3], of 16 pixels or more. Parameters are those of
         CIFAR-10-C below 128 pixels, and of ImageNet-C from there on.
       name: gaussian_noise, shot_noise, impulse_noise, defocus_blur, glass_blur, motion_blur,
-        zoom_blur, snow, fog, brightness, contrast, elastic_transform, pixelate or
-        jpeg_compression. Frost is left out: docs/corruptions.md.
+        zoom_blur, snow, frost, fog, brightness, contrast, elastic_transform, pixelate or
+        jpeg_compression. Frost needs the photographs of the package imagecorruptions.
       severity: 1 to 5.
       seed: of what is random.
 
@@ -205,7 +205,7 @@ def corruption_accuracy(
       model: as for `attack`.
       images: as for `attack`.
       labels: as for `attack`.
-      names: of the corruptions, as for `corrupt`; by default all fourteen.
+      names: of the corruptions, as for `corrupt`; by default all but frost.
       severities: of 1 to 5.
       seed: of what is random in corruptions.
       batch_size: images in a program.

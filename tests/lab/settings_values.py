@@ -69,7 +69,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "target.fold": ([None], [0, -1]),  # 0 needs target.folds
     "target.low_resolution": ([None, 1, 32], [0, -1, 224]),
     "target.low_pass": ([None, 1, 1024], [0, -1, 224**2]),
-    "target.corruption": ([None, "fog:3"], ["fog", "frost:1", "fog:6"]),
+    "target.corruption": ([None, "fog:3"], ["fog", "mist:1", "fog:6"]),
     "target.low_pass_share": ([None, 0.14], [0.0, 1e-9, 1.0, -0.1]),
     "augmentation.crop_padding": ([0, 4], [-1]),
     "augmentation.flip": ([True, False], []),
@@ -152,7 +152,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "attack.samples": ([1, 100_000], [0, 10**8]),
     "attack.selection_samples": ([1, 100], [0, 10**8]),
     "attack.alpha": ([0.001, 0.5], [0.0, 1.0, float("nan")]),
-    "attack.corruptions": ([(), ("fog", "snow")], [("frost",), ("fog", "fog")]),
+    "attack.corruptions": ([(), ("fog", "snow")], [("mist",), ("fog", "fog")]),
     "attack.severities": ([(1,), (3, 5)], [(), (0,), (6,), (1, 1)]),
     "pretraining.optimizer": (["sgd", "adamw"], [""]),
     "pretraining.optimizer_options": ([(), ("b1=0.9", "eps=1e-8")], [("b1",)]),

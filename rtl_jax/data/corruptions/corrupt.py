@@ -10,7 +10,7 @@ import numpy as np
 from rtl_jax.data.batching import padded_batches
 
 # Importing these modules registers the corruptions.
-from rtl_jax.data.corruptions import blur, digital, noise, weather  # noqa: F401
+from rtl_jax.data.corruptions import blur, digital, frost, noise, weather  # noqa: F401
 from rtl_jax.data.corruptions.registry import ENTRIES
 from rtl_jax.data.corruptions.severities import LEAST, Corruption
 from rtl_jax.errors import UserError
@@ -41,7 +41,8 @@ def corrupt(
       compression read and produce 8-bit levels, whatever the dtype.
 
     Raises:
-      UserError: if the images have another shape or dtype, or are smaller.
+      UserError: if the images have another shape or dtype, or are smaller, or the photographs of
+        frost are not installed.
     """
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < LEAST:

@@ -13,8 +13,8 @@ LARGE = 128  # pixels
 LEAST = 16  # pixels; the reach of a blur must lie within the image
 SEVERITIES = (1, 2, 3, 4, 5)
 
-# Published, but it uses photographs of frost that have no licence for redistribution.
-OMITTED = "frost"
+# It needs photographs that are not part of this package, so it is done only where it is named.
+FROST = "frost"
 
 Five = tuple[Any, Any, Any, Any, Any]
 
@@ -79,6 +79,11 @@ CORRUPTIONS: dict[str, Severities] = {
             (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
         ),
     ),
+    # Remaining fraction of the image, share of the photograph that is added.
+    FROST: Severities(
+        ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),
+        ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
+    ),
     # Thickness, decay of the details.
     "fog": Severities(
         ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
@@ -104,6 +109,9 @@ CORRUPTIONS: dict[str, Severities] = {
     # Quality.
     "jpeg_compression": Severities((80, 65, 58, 50, 40), (25, 18, 15, 10, 7)),
 }
+
+# What is done where no corruption is named.
+STANDARD = tuple(name for name in CORRUPTIONS if name != FROST)
 
 
 class Corruption(NamedTuple):
@@ -133,11 +141,6 @@ class Corruption(NamedTuple):
     @classmethod
     def of(cls, name: str, severity: int) -> "Corruption":
         """Check a name and a severity. Raises UserError for unknown ones."""
-        if name == OMITTED:
-            raise UserError(
-                "corruption: 'frost' is not there: the published one is made of photographs that "
-                "cannot be passed on; means are over the other fourteen"
-            )
         if name not in CORRUPTIONS:
             raise UserError(
                 f"corruption: expected one of {', '.join(CORRUPTIONS)}, received {name!r}"

@@ -56,7 +56,7 @@ class Attack:
     selection_samples: int = 100  # of smoothing: noisy copies that choose an image's class
     samples: int = 10_000  # of smoothing: noisy copies that bound the probability of that class
     alpha: float = 0.001  # of smoothing: how probable a wrong certificate of an image may be
-    corruptions: tuple[str, ...] = ()  # of 'corruptions': such as fog and snow; none: all
+    corruptions: tuple[str, ...] = ()  # of 'corruptions': such as fog and snow; none: all but frost
     severities: tuple[int, ...] = SEVERITIES  # of 'corruptions'
 
     def __post_init__(self) -> None:
@@ -78,7 +78,7 @@ class Attack:
         require(unique, "attack.eps", "different radii", self.eps)
         names = self.corruptions
         known = len(set(names)) == len(names) and set(names) <= set(CORRUPTIONS)
-        expected = f"different ones of {', '.join(CORRUPTIONS)} (frost is left out)"
+        expected = f"different ones of {', '.join(CORRUPTIONS)}"
         require(known, "attack.corruptions", expected, names)
         given = self.severities
         known = 0 < len(given) == len(set(given)) and set(given) <= set(SEVERITIES)

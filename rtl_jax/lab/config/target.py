@@ -86,7 +86,7 @@ class Target:
         if self.corruption is not None:
             expected = (
                 "NAME:SEVERITY, such as 'fog:3', with a severity of 1 to 5 and a name of "
-                f"{', '.join(CORRUPTIONS)} (frost is left out), or none"
+                f"{', '.join(CORRUPTIONS)}, or none"
             )
             good = Corruption.readable(self.corruption)
             require(good, "target.corruption", expected, self.corruption)

@@ -12,12 +12,12 @@ from rtl_jax.lab.results import corruption_of
 KINDS = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
     "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    "weather": ("snow", "fog", "brightness"),
+    "weather": ("snow", "frost", "fog", "brightness"),
     "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
 }
 NOTE = (
-    "Accuracy on corrupted test images in percent, over all severities that were measured; frost "
-    "is not among them. mCE: the sum of errors over severities as a share of the reference's, in "
+    "Accuracy on corrupted test images in percent, over all corruptions and severities that were "
+    "measured. mCE: the sum of errors over severities as a share of the reference's, in "
     "percent, averaged over corruptions; below 100 is better than {}. "
 )
 _PLACE = ["target", "blocks", "num_images", "frozen_batch_norm", "perturbation", "seed"]
