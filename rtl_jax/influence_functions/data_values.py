@@ -69,9 +69,8 @@ def ridge_values(
 
     A value is the increase of the squared error of the one-hot scores, summed over classes and
     averaged over held-out images, if the head (with an unpenalised bias, see
-    `rtl_jax.train.heads.ridge`) is refitted without the image. With one factorisation of H = X~^T
-    X~ + l2 I, the fit without image i is W - H^-1 x~_i r_i^T / (1 - x~_i^T H^-1 x~_i), where r_i is
-    the residual of the full fit. This is exact, and computed for all images at once.
+    `rtl_jax.train.heads.ridge`) is refitted without the image. This is exact, and computed for all
+    images at once, from one factorisation.
 
     Raises:
       UserError: if the arrays do not match, or l2 is not positive.
@@ -86,15 +85,8 @@ def ridge_values(
         np.concatenate([one - mean, np.ones((len(one), 1))], 1)
         for one in (np.asarray(features, np.float64), np.asarray(test_features, np.float64))
     )
-    matrix = inputs.T @ inputs
-    matrix[np.diag_indices(len(matrix) - 1)] += l2
-    solved = linalg.cho_solve(linalg.cho_factor(matrix), inputs.T)  # H^-1 X~^T, [D, n]
-    weights = solved @ targets
-    residuals = (targets - inputs @ weights) / (1 - (inputs * solved.T).sum(1))[:, None]
-    errors, moves = wanted - tested @ weights, tested @ solved  # [T, C] and [T, n]
-    # Without image i the error of held-out image t is errors_t + moves_ti residuals_i.
-    changes = 2 * moves * (errors @ residuals.T) + moves**2 * (residuals**2).sum(1)
-    return changes.mean(0)
+    penalties = np.append(np.full(inputs.shape[1] - 1, l2), 0)
+    return _gains(inputs, targets, tested, wanted, penalties, np.full(len(inputs), True))
 
 
 class Semivalues(NamedTuple):
@@ -158,11 +150,12 @@ def ridge_semivalues(
     # The weights of any subset lie in the span of all centred rows, of at most n dimensions.
     left, scales, right = np.linalg.svd(inputs - mean, full_matrices=False)
     inputs, tested = left * scales, (np.asarray(test_features, np.float64) - mean) @ right.T
+    penalties = np.full(inputs.shape[1], l2)
     total, squares = np.zeros(number), np.zeros(number)
     for _ in range(num_subsets):
         share = 0.5 if kind == "banzhaf" else draw.uniform()
         subset = draw.uniform(size=number) < share
-        gains = _gains(inputs, targets, tested, wanted, l2, subset)
+        gains = _gains(inputs, targets, tested, wanted, penalties, subset)
         total += gains
         squares += gains**2
     values = total / num_subsets
@@ -175,18 +168,18 @@ def _gains(
     targets: np.ndarray,
     tested: np.ndarray,
     wanted: np.ndarray,
-    l2: float,
+    penalties: np.ndarray,
     subset: np.ndarray,
 ) -> np.ndarray:
     """Return by how much each image lowers the held-out error when it joins the others in `subset`.
 
-    With H = X_S^T X_S + l2 I, h_i = x_i^T H^-1 x_i and the residual r_i of the fit to S, the fit
-    without i in S is W - H^-1 x_i r_i^T / (1 - h_i), the fit with another i W + H^-1 x_i r_i^T /
-    (1 + h_i).
+    With H = X_S^T X_S + diag(penalties), h_i = x_i^T H^-1 x_i and the residual r_i of the fit to S,
+    the fit without i in S is W - H^-1 x_i r_i^T / (1 - h_i), the fit with another i W + H^-1 x_i
+    r_i^T / (1 + h_i).
     """
     seen = inputs[subset]
     matrix = seen.T @ seen
-    matrix[np.diag_indices(len(matrix))] += l2
+    matrix[np.diag_indices(len(matrix))] += penalties
     solved = linalg.cho_solve(linalg.cho_factor(matrix), inputs.T)  # H^-1 X^T, [D, n]
     weights = solved[:, subset] @ targets[subset]
     signs = np.where(subset, -1.0, 1.0)

@@ -46,15 +46,16 @@ class Candidate:
     """A source with a number of blocks to train, and the results of closed-form heads on it.
 
     loss: mean leave-one-out cross-entropy (nats) of the ridge head on the features of all
-    boundaries from the split point on, by which candidates are ranked.
+      boundaries from the split point on, by which candidates are ranked.
     behind, behind_margin: the difference from the best candidate's loss, and the half-width of its
-    95 % interval, paired over images.
+      95 % interval, paired over images.
     accuracy: leave-one-out accuracy of the same head (percent).
     path: the same (percent) at each of `rtl_jax.train.heads.ridge.PENALTIES`.
     curve: a `CurvePoint` for each requested subset size.
     scores: other scores by name; higher is better. `split_ridge` is that of the ridge head on the
-    features of the split point alone. The others are scores from the literature, on the features
-    that the head receives: `log_me`, `h_score`, `leep`, `nce`, `nearest_neighbour`, `nearest_mean`.
+      features of the split point alone. The others are scores from the literature, on the features
+      that the head receives: `log_me`, `h_score`, `leep`, `nce`, `nearest_neighbour`,
+      `nearest_mean`.
     """
 
     source: str
