@@ -99,7 +99,7 @@ def door_page(module: str, words: str, names: str) -> str:
 def schema_table() -> str:
     """The columns of a row, as docs/results.md has them."""
     rows = [f"| `{name}` | {kind} | {words} |" for name, (kind, words) in SCHEMA.items()]
-    return "\n".join(["| Column | Type | Meaning |", "|---|---|---|", *rows]) + "\n"
+    return "\n".join(["| column | type | meaning |", "|---|---|---|", *rows]) + "\n"
 
 
 def short(value: object) -> str:
