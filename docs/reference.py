@@ -75,7 +75,7 @@ def settings_page(found: list[Group]) -> str:
             [f"`{each.key}`", plain(each.takes), literal(each.default), plain(each.words)]
             for each in group.settings
         ]
-        lines = ["| Setting | Takes | Default | |", "|---|---|---|---|"]
+        lines = ["| setting | takes | default | |", "|---|---|---|---|"]
         parts.append("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]))
     return "\n\n".join(parts) + "\n"
 
