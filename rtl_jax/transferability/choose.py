@@ -15,7 +15,7 @@ from rtl_jax.runtime.progress import Progress
 from rtl_jax.train.freeze import split_point
 from rtl_jax.transferability import scores
 from rtl_jax.transferability.features import PooledFeatures, pooled_features
-from rtl_jax.transferability.ridge import LeftOut, gram, ridge_left_out, subset_gram
+from rtl_jax.transferability.ridge import LeftOut, gaussian_gram, gram, ridge_left_out, subset_gram
 
 MOST_IMAGES = 2000
 BATCH = 128  # images in a batch
@@ -52,9 +52,10 @@ class Candidate:
     accuracy: leave-one-out accuracy of the same head (percent).
     path: the same (percent) at each of `rtl_jax.train.heads.ridge.PENALTIES`.
     curve: a `CurvePoint` for each requested subset size.
-    scores: other scores by name; higher is better. `split_ridge` is that of the ridge head on the
-      features of the split point alone. The others are scores from the literature, on the features
-      that the head receives: `log_me`, `h_score`, `leep`, `nce`, `nearest_neighbour`,
+    scores: other scores by name; higher is better. `split_ridge` and `kernel_ridge` are minus the
+      leave-one-out losses of the ridge head on the features of the split point alone, and of one
+      with a Gaussian kernel on the features that the head receives. The others are scores from the
+      literature on the latter: `log_me`, `h_score`, `leep`, `nce`, `nearest_neighbour`,
       `nearest_mean`.
     """
 
@@ -170,6 +171,7 @@ def _candidates(
         "nce": scores.nce(probabilities, labels),
         "nearest_neighbour": scores.nearest_neighbour(head, labels),
         "nearest_mean": scores.nearest_mean(head, labels),
+        "kernel_ridge": -float(ridge_left_out(gaussian_gram(head), labels, classes).losses.mean()),
     }
     found = {}
     for number, split in splits.items():

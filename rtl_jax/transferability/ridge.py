@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from scipy.spatial.distance import pdist, squareform
 
 from rtl_jax.runtime import devices
 from rtl_jax.train.heads.ridge import PENALTIES, leave_one_out, logit_scale
@@ -36,6 +37,18 @@ def gram(features: np.ndarray) -> np.ndarray:
     centred = features - features.mean(0, dtype=np.float64)
     products = centred @ centred.T
     return products / max(np.trace(products) / len(features), 1e-30)
+
+
+def gaussian_gram(features: np.ndarray) -> np.ndarray:
+    """Compute the `gram` [N, N] of the implicit features of a Gaussian kernel.
+
+    exp(-|f - f'|^2 / m) for features [N, d] with m the median of the squared distances, so that a
+    ridge head on it is a kernel ridge classifier with an unpenalised bias.
+    """
+    squares = pdist(features, "sqeuclidean")
+    kernel = squareform(np.exp(-squares / max(float(np.median(squares)), 1e-30)))
+    np.fill_diagonal(kernel, 1)
+    return subset_gram(kernel, np.arange(len(features)))
 
 
 def subset_gram(gram: np.ndarray, rows: np.ndarray) -> np.ndarray:

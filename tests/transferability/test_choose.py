@@ -61,7 +61,15 @@ def test_a_trained_source_is_before_one_of_noise(
     assert [(one.source, one.blocks, one.loss) for one in turned] == [
         (one.source, one.blocks, one.loss) for one in ranked
     ]
-    for name in ("log_me", "h_score", "leep", "nearest_neighbour", "nearest_mean", "split_ridge"):
+    for name in (
+        "log_me",
+        "h_score",
+        "leep",
+        "nearest_neighbour",
+        "nearest_mean",
+        "split_ridge",
+        "kernel_ridge",
+    ):
         values = {one.source: one.scores[name] for one in ranked if one.blocks == 0}
         assert values["l2"] > values["noise"], name
 

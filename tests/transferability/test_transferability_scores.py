@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from scipy import optimize, stats
+from scipy.spatial.distance import cdist
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
 from rtl_jax.train.heads.ridge import PENALTIES
 from rtl_jax.transferability import scores
-from rtl_jax.transferability.ridge import gram, ridge_left_out
+from rtl_jax.transferability.ridge import gaussian_gram, gram, ridge_left_out
 
 DRAW = np.random.default_rng(0)
 LABELS = np.repeat(np.arange(3), 14)[DRAW.permutation(42)]
@@ -116,3 +117,27 @@ def test_the_ridge_head_is_refitted_without_each_image(widths: tuple[int, ...]) 
         assert 100 * share == pytest.approx(100 * np.mean(hits))
     assert found.hits.mean() in found.path
     assert 0 < found.losses.mean() < np.log(3)
+
+
+def test_the_kernel_head_is_refitted_without_each_image() -> None:
+    """By the dual problem with a bias, of the kernel as it is: neither centred nor scaled."""
+    inputs, targets = features(5), np.eye(3)[LABELS]
+    found = ridge_left_out(gaussian_gram(inputs), LABELS, 3)
+    squares = cdist(inputs, inputs) ** 2
+    kernel = np.exp(-squares / np.median(squares[np.triu_indices(42, 1)]))
+    # The mean squared norm of the implicit features around their mean, the unit of penalties.
+    scale = 1 - kernel.mean()
+    scores = {}
+    for penalty, share in zip(PENALTIES, found.path, strict=True):
+        scores[penalty] = np.zeros((42, 3))
+        for left in range(42):
+            rest = np.flatnonzero(np.arange(42) != left)
+            ones = np.ones((41, 1))
+            system = np.block(
+                [[kernel[np.ix_(rest, rest)] + penalty * scale * np.eye(41), ones], [ones.T, 0]]
+            )
+            solved = np.linalg.solve(system, np.concatenate([targets[rest], np.zeros((1, 3))]))
+            scores[penalty][left] = np.append(kernel[left, rest], 1) @ solved
+        assert 100 * share == pytest.approx(100 * (scores[penalty].argmax(1) == LABELS).mean())
+    best = min(scores.values(), key=lambda one: ((one - targets) ** 2).sum())
+    np.testing.assert_array_equal(found.hits, best.argmax(1) == LABELS)
