@@ -205,7 +205,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "influence.hessian": (["closed_form", "autodiff"], ["exact"]),
     "influence.batch_size": ([1, 5], [0, -1]),
     "influence.solver": (["cholesky", "pseudo_inverse", "conjugate_gradient"], ["lissa"]),
-    "influence.damping": ([0.0, 0.5], [-1e-9]),
+    "influence.damping": ([None, 0.0, 0.5], [-1e-9]),
     "influence.cutoff": ([0.0, 0.5], [-1e-9]),
     "influence.cutoff_kind": (["absolute", "relative"], ["both"]),
     "influence.tolerance": ([1e-9, 1.0], [0.0, -1.0]),

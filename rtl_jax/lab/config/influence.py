@@ -30,8 +30,8 @@ class Influence:
     # How the Hessian is inverted; a pseudo-inverse is the paper's way.
     solver: Literal["cholesky", "pseudo_inverse", "conjugate_gradient"] = "cholesky"
     # Added to the mean loss's Hessian, as an L2 term of the loss adds its own; a pseudo-inverse
-    # does without.
-    damping: float = 1e-3
+    # does without. none: the penalty with which a head was solved for, 0.001 for a trained one.
+    damping: float | None = None
     # A pseudo-inverse drops singular values up to this one (the paper's: 1e-20).
     cutoff: float = 1e-20
     # Whether the cut-off is a singular value, or a share of the largest.
@@ -64,8 +64,7 @@ class Influence:
             value = getattr(self, field)
             good = 0 < value < float("inf")
             require(good, f"influence.{field}", "a positive number", value)
-        for field in ("damping", "cutoff"):
-            value = getattr(self, field)
+        for field, value in (("damping", self.damping or 0), ("cutoff", self.cutoff)):
             require(0 <= value < float("inf"), f"influence.{field}", "0 or more", value)
         limits.require_within(
             self,

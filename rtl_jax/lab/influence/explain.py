@@ -15,7 +15,15 @@ from rtl_jax.influence_functions.scores import Scores, gradient_kernel, score, t
 from rtl_jax.lab import config
 from rtl_jax.lab.compatibility import name_seen
 from rtl_jax.lab.config import Experiment
-from rtl_jax.lab.influence.finetuned import METHOD, Finetuned, explained, method, name_run
+from rtl_jax.lab.influence.finetuned import (
+    METHOD,
+    Finetuned,
+    damping,
+    explained,
+    method,
+    name_run,
+    with_damping,
+)
 from rtl_jax.lab.influence.perturbed import (
     PerturbedPairs,
     draw_perturbed,
@@ -57,7 +65,9 @@ def explain_predictions(experiment: Experiment, workdir: epath.PathLike) -> pd.D
     user-fixable errors.
     """
     workdir, started = absolute(workdir), time.monotonic()
-    found, settings = explained(experiment, workdir), experiment.influence
+    found = explained(experiment, workdir)
+    experiment = with_damping(experiment, found)
+    settings = experiment.influence
     with open_run(workdir, name_run(experiment, found)) as run:
         if run.pending:
             places = {one: run.directory / one.name for one in found}
@@ -91,8 +101,9 @@ def _rank(
     means = "each of those is explained by itself first"
     name_seen(one.name, one.network, one.job.test_images, means)
     count = min(TOP, train.num_examples)
-    solver = solver_for(one.head, train, **method(settings))
-    record = {name: getattr(settings, name) for name in METHOD}
+    chosen = method(settings, one.network)
+    solver = solver_for(one.head, train, **chosen)
+    record = {name: chosen[name] for name in METHOD}
     with bar(f"{one.name}: scores", min(train.num_examples, test.num_examples)) as progress:
         scores = score(directory / "head", solver, test, train, record, progress.update)
     found, perturbed = top_k(scores.values, count), None
@@ -136,7 +147,8 @@ def _score_trainable(one: Finetuned, settings: config.Influence, directory: epat
         low_rank = part.low_rank(
             train, settings.rank, steps, one.job.experiment.seed, progress.update
         )
-    inverse, vectors = low_rank.inverse(settings.damping)
+    added = damping(settings, one.network)
+    inverse, vectors = low_rank.inverse(added)
     with bar("projections", 2 * len(vectors)) as progress:
         of_test, of_train = (
             part.project(images, vectors, progress.update) for images in (test, train)
@@ -150,7 +162,7 @@ def _score_trainable(one: Finetuned, settings: config.Influence, directory: epat
         identity=digest((of_test, of_train, inverse)),
         record=lambda: {
             "parameters": part.num_parameters,
-            "damping": settings.damping,
+            "damping": added,
             "eigenvalues": low_rank.values.tolist(),
             "residuals": low_rank.residuals.tolist(),
         },

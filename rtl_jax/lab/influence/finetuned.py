@@ -13,7 +13,7 @@ from etils import epath
 from rtl_jax.data import ImageSet
 from rtl_jax.errors import UserError
 from rtl_jax.influence_functions.head import Examples, Head
-from rtl_jax.influence_functions.of_network import head_of
+from rtl_jax.influence_functions.of_network import damping_of, head_of
 from rtl_jax.lab import config, results
 from rtl_jax.lab.config import Experiment, freeze
 from rtl_jax.lab.finetune.job import Job, prepare
@@ -93,10 +93,24 @@ class Finetuned:
 METHOD = ("curvature", "hessian", "solver", "damping", "cutoff", "cutoff_kind", "tolerance")
 
 
-def method(settings: config.Influence) -> dict[str, Any]:
-    """Return the arguments of `solver_for`."""
-    names = (*METHOD, "batch_size", "memory_gib")
-    return {name: getattr(settings, name) for name in names}
+def method(settings: config.Influence, network: Network) -> dict[str, Any]:
+    """Return the arguments of `solver_for` for the head of a network."""
+    found = {name: getattr(settings, name) for name in (*METHOD, "batch_size", "memory_gib")}
+    return {**found, "damping": damping(settings, network)}
+
+
+def damping(settings: config.Influence, network: Network) -> float:
+    """Return `influence.damping` or, without it, what fits the network's head."""
+    return damping_of(network) if settings.damping is None else settings.damping
+
+
+def with_damping(experiment: Experiment, found: Sequence[Finetuned]) -> Experiment:
+    """Fill in `influence.damping`, unless it is set or the networks need different ones."""
+    needed = {damping_of(one.network) for one in found}
+    if experiment.influence.damping is not None or len(needed) > 1:
+        return experiment
+    chosen = dataclasses.replace(experiment.influence, damping=needed.pop())
+    return dataclasses.replace(experiment, influence=chosen)
 
 
 def name_run(experiment: Experiment, found: Sequence[Finetuned]) -> str:

@@ -20,7 +20,14 @@ from rtl_jax.influence_functions.scores import self_gradient, self_influence
 from rtl_jax.lab import config
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.finetune.job import Job, prepare
-from rtl_jax.lab.influence.finetuned import Finetuned, explained, method, name_run, of_job
+from rtl_jax.lab.influence.finetuned import (
+    Finetuned,
+    explained,
+    method,
+    name_run,
+    of_job,
+    with_damping,
+)
 from rtl_jax.lab.influence.label_noise import flip_labels, recall
 from rtl_jax.lab.influence.plots import draw_recall, draw_suspects
 from rtl_jax.lab.run import open_run
@@ -46,6 +53,7 @@ def find_wrong_labels(experiment: Experiment, workdir: epath.PathLike) -> pd.Dat
         one, flipped = _with_label_noise(experiment, workdir)
     else:
         (one,) = explained(experiment, workdir)
+    experiment = with_damping(experiment, [one])
     with open_run(workdir, name_run(experiment, [one])) as run:
         if run.pending:
             ranked = rank(experiment.influence, one)
@@ -96,7 +104,7 @@ def _with_label_noise(experiment: Experiment, workdir: epath.Path) -> tuple[Fine
 def rank(settings: config.Influence, one: Finetuned) -> RankedLabels:
     """Rank the training images by self-influence, by the gradient alone, and by their loss."""
     train = one.examples(one.job.training_images, "training images")
-    solver = solver_for(one.head, train, **method(settings))
+    solver = solver_for(one.head, train, **method(settings, one.network))
     with bar("self-influence", train.num_examples) as progress:
         influence = self_influence(solver, train, progress.update)
     values = {"influence": influence, "gradient": self_gradient(train), "loss": train.losses}

@@ -1,6 +1,7 @@
 """The task `influence`: both questions, two networks, interruption, and users' mistakes."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import rtl_jax as rtl
 from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.data.transforms import prepare as transform
 from rtl_jax.errors import UserError
@@ -71,6 +73,26 @@ def compared(workdir: Path) -> tuple[pd.DataFrame, Path]:
     settings = both(workdir)
     rows = run_influence(settings, workdir)
     return rows, workdir / "runs" / rows["run"].iloc[0]
+
+
+@pytest.mark.parametrize("head_fit", ["sgd", "logistic"])
+def test_damping_is_what_the_head_needs(workdir: Path, head_fit: str) -> None:
+    """That of `rtl.influence`: the penalty of a head that was solved for, else 0.001."""
+    settings = experiment(workdir)
+    chosen = Recipe(blocks=0, frozen_batch_norm="source", head_fit=head_fit, epochs=2)
+    settings = dataclasses.replace(settings, transfer=chosen)
+    rows = run_influence(settings, workdir)
+    (manifest,) = (workdir / "runs" / rows["run"].iloc[0]).glob("*/head/manifest.json")
+    job = prepare(dataclasses.replace(settings, task="finetune"))
+    network = Network.load(workdir / "runs" / job.run / "network")
+    fitted = network.provenance.get("head_fit", {})
+    needed = fitted["l2"] if head_fit == "logistic" else 1e-3
+    assert json.loads(manifest.read_text())["damping"] == needed
+    assert json.loads(rows["config"].iloc[0])["influence"]["damping"] == needed
+    images = [job.training_images, job.test_images]
+    expected = rtl.influence(network, *((one.images, one.labels) for one in images))
+    found = read_scores(manifest.parent).values
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_scores_are_those_of_the_network_on_its_own_images(workdir: Path, compared):
