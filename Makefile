@@ -19,10 +19,13 @@ RUNS ?= runs
 PARTS ?= transfer digits deep scratch low_resolution low_pass
 RATES ?= 0.03 0.1 0.3 1
 MODES ?= source adapt batch
+PERTURBATIONS ?= none pgd
+SOURCE_EPOCHS ?= 1 2
 TARGETS ?= tfds:mnist tfds:fashion_mnist tfds:kmnist_partial tfds:cifar10_jpeg
 SEEDS ?= 20000000 20100000 20200000
 SMOKE ?= runs/study_smoke
 SMALL_SWEEP ?=
+SMALL_ADVERSARIAL ?=
 SMALL_ATTACK ?=
 SMALL_INFLUENCE ?=
 
@@ -47,6 +50,15 @@ study: $(VENV)/.installed
 	    --config.transfer.frozen_batch_norm=$$mode $(SMALL_SWEEP); done
 	$(BIN)/python run.py --config configs/study/augmentation.py --workdir $(RUNS)/study_modes \
 	  $(SMALL_SWEEP)
+	set -e; for perturbation in $(PERTURBATIONS); do \
+	  $(BIN)/python run.py --config configs/study/adversarial.py \
+	    --workdir $(RUNS)/study_adversarial --config.transfer.perturbation=$$perturbation \
+	    $(SMALL_SWEEP) $(SMALL_ADVERSARIAL); done
+	set -e; for epochs in $(SOURCE_EPOCHS); do for source in natural l2; do \
+	  $(BIN)/python run.py --config configs/sources/tiny_$$source.py \
+	    --workdir $(RUNS)/sources/$${source}_$$epochs --config.pretraining.epochs=$$epochs; done; done
+	test -z "$(SOURCE_EPOCHS)" || $(BIN)/python run.py --config configs/study/source_epochs.py \
+	  --workdir $(RUNS)/study_source_epochs
 	$(BIN)/python run.py --config configs/study/networks.py --workdir $(RUNS)/study_networks \
 	  $(SMALL_SWEEP)
 	$(BIN)/python run.py --config configs/study/robustness.py --workdir $(RUNS)/study \
@@ -60,6 +72,7 @@ study: $(VENV)/.installed
 
 study-smoke:
 	$(MAKE) study RUNS=$(SMOKE) TARGETS=digits PARTS=transfer MODES=adapt RATES=0.3 SEEDS=0 \
+	  SOURCE_EPOCHS= PERTURBATIONS=pgd SMALL_ADVERSARIAL=--config.transfer.num_attacked=20 \
 	  SMALL_SWEEP="--config.sweep.targets=digits --config.target.num_test_images=100 \
 	    --config.sweep.sources=bundled:natural,bundled:l2 --config.sweep.blocks=1 \
 	    --config.sweep.num_images=100 --config.sweep.epochs=2 --config.sweep.seeds=2" \

@@ -1,9 +1,10 @@
 """The page of the study: `python -m benchmarks.study_page [--runs runs]`.
 
-Gathers the results of `make study` in RUNS/study and in RUNS/study_modes, _epochs and _rates as
-rows of docs/study and its parts, for cells whose seeds have all finished; --rebuild keeps the
-published rows. Then rewrites every table of docs/study.md and docs/study_tables.md, from its line
-`<!-- NAME -->` to the next empty one, and draws the figures of docs/study. Trains nothing.
+Gathers the results of `make study` in RUNS/study and in RUNS/study_modes, _epochs, _rates,
+_adversarial and _source_epochs as rows of docs/study and its parts, for cells whose seeds have all
+finished; --rebuild keeps the published rows. Then rewrites every table of docs/study.md and
+docs/study_tables.md, from its line `<!-- NAME -->` to the next empty one, and draws the figures of
+docs/study. Trains nothing.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
+from benchmarks import study_sources
 from rtl_jax.lab.report import cells, curves, influence, published
 from rtl_jax.lab.report.accuracy import tables
 from rtl_jax.lab.report.drawings import draw_figure
@@ -42,9 +44,9 @@ AGAINST = [*((PAIR[1], name) for name in _ROBUST), ("bundled:pgd1", "bundled:gau
 SHALLOW, NEARLY_ALL = (0, 1, 3), 7
 EPOCHS = (1, 5, 13, 21, 41, 60)
 NEAR = 1  # point below the natural source's own last epoch that counts as nearly converged
-# The number of seeds of a complete cell, by number of blocks; 5 for a cell that compares modes.
+# The number of seeds of a complete cell, by number of blocks, and of any cell of some parts.
 SEEDS = {**dict.fromkeys(SHALLOW, 10), NEARLY_ALL: 3, EVERY: 3}
-MODES_SEEDS = 5
+PART_SEEDS = {"modes": 5, "adversarial": 5}
 
 
 class Rows(NamedTuple):
@@ -54,6 +56,8 @@ class Rows(NamedTuple):
     modes: pd.DataFrame  # BatchNorm in frozen blocks, and augmentation
     epochs: pd.DataFrame  # evaluated more often
     rates: pd.DataFrame  # at other learning rates
+    adversarial: pd.DataFrame  # on perturbed images, and attacked
+    source_epochs: pd.DataFrame  # from sources trained for fewer epochs, and those sources
 
     @classmethod
     def read(cls, directory: Path = ROWS) -> Self:
@@ -70,7 +74,10 @@ def main() -> None:
     if not options.rebuild:
         publish(complete(read_rows(options.runs / "study")), ROWS / "rows" / "study.parquet")
         for part in Rows._fields[1:]:
-            rows = complete(read_rows(options.runs / f"study_{part}"), of_modes=part == "modes")
+            rows = complete(read_rows(options.runs / f"study_{part}"), PART_SEEDS.get(part))
+            if part == "source_epochs":
+                sources = sorted((options.runs / "sources").glob("*"))
+                rows = pd.concat([rows, *map(read_rows, sources)])
             publish(rows, ROWS / part / "rows" / f"{part}.parquet")
     rows = Rows.read()
     texts = filled([page.read_text(encoding="utf8") for page in PAGES], made(rows))
@@ -79,14 +86,17 @@ def main() -> None:
     draw(rows, ROWS)
 
 
-def complete(rows: pd.DataFrame, of_modes: bool = False) -> pd.DataFrame:
-    """Keep the rows of cells that have all their seeds, without the fine-tunings of influence."""
+def complete(rows: pd.DataFrame, seeds: int | None = None) -> pd.DataFrame:
+    """Keep the rows of cells that have all their seeds, without the fine-tunings of influence.
+
+    `seeds` is their number in every cell, by default that of `SEEDS`.
+    """
     rows = rows[rows["task"] != "finetune"]
     blocks = rows["blocks"].fillna(EVERY).astype(int)
-    wanted = pd.Series(MODES_SEEDS, rows.index) if of_modes else blocks.map(SEEDS)
+    wanted = blocks.map(SEEDS) if seeds is None else pd.Series(seeds, rows.index)
     settings = rows["config"].str.replace(r'"seed":\d+', "", regex=True)
-    seeds = rows.groupby([settings, "source", "dataset", blocks])["seed"].transform("nunique")
-    return rows[(seeds == wanted) | (rows["task"] != "sweep")]
+    found = rows.groupby([settings, "source", "dataset", blocks])["seed"].transform("nunique")
+    return rows[(found == wanted) | (rows["task"] != "sweep")]
 
 
 def publish(rows: pd.DataFrame, path: Path) -> None:
@@ -120,15 +130,19 @@ def made(every: Rows) -> dict[str, list[Table]]:
     rows = every.study
     plain, variants = rows[rows["variant"].isna()], rows[rows["variant"].notna()]
     found = finetunings(plain)
+    by_sources = study_sources.with_source_epochs(rows, every.source_epochs)
     by_size = dict(zip(map(blocks_name, found.blocks), _accuracy(plain), strict=True))
     return {
         **{name: [table] for name, table in by_size.items()},
+        "adversarial": [adversarial(every.adversarial)],
         "advantage": [advantage(found)],
         "ahead": [ahead(found, [(name, NATURAL) for name in found.sources if name != NATURAL])],
         "attacks against others": [ahead(found, AGAINST)],
         "by blocks": [by_blocks(found)],
         "by epochs": [by_epochs(finetunings(every.epochs))],
         "by rates": [by_rates(every.rates)],
+        "by source epochs": [study_sources.by_source_epochs(by_sources)],
+        "the sources": [study_sources.own_accuracy(every.source_epochs)],
         "variants": _accuracy(variants),
         **{f"modes of {source}": modes(every.modes, source) for source in reversed(PAIR)},
         "robustness": [robustness(rows)],
@@ -149,10 +163,12 @@ def modes(rows: pd.DataFrame, source: str) -> list[Table]:
 
 
 def draw(rows: Rows, directory: Path) -> None:
-    """Draw the page's figures: differences.svg, epochs.svg and robustness.svg."""
+    """Draw the page's figures: differences.svg, epochs.svg, robustness.svg and
+    source_epochs.svg."""
     plain = finetunings(rows.study[rows.study["variant"].isna()])
+    by_sources = study_sources.with_source_epochs(rows.study, rows.source_epochs)
     figures = [differences(plain), epochs_figure(finetunings(rows.epochs)),
-               robustness_figure(rows.study)]  # fmt: skip
+               robustness_figure(rows.study), study_sources.figure(by_sources)]  # fmt: skip
     looks = styles(Report("", "", [Section("", figures)]))
     for figure in figures:
         draw_figure(epath.Path(directory), figure, looks)
@@ -340,6 +356,34 @@ def robustness(rows: pd.DataFrame) -> Table:
                       seeds, *map(cells.mean, each)])  # fmt: skip
     heads = ["target", "blocks", "source", "seeds", *(f"eps {eps:g}" for eps in radii)]
     return Table("robustness", "Under PGD(10), L2", heads, lines)
+
+
+def adversarial(rows: pd.DataFrame) -> Table:
+    """Tabulate accuracy without and under an attack after fine-tuning on perturbed images or not.
+
+    The last column of each pair is paired by seed.
+    """
+    lines = []
+    for (dataset, blocks, source), group in rows.groupby(["dataset", "blocks", "source"]):
+        if group["perturbation"].nunique() < 2:
+            continue
+        line = [
+            cells.text(target_name(dataset)),
+            cells.text(blocks_name(blocks)),
+            cells.text(source),
+        ]
+        for method in ("transfer", "pgd"):
+            found = group[group["method"] == method].pivot(
+                index="seed", columns="perturbation", values="accuracy"
+            )
+            line += map(cells.mean, (found["none"], found["pgd"]))
+            line.append(cells.mean(found["pgd"] - found["none"], signed=True))
+        lines.append(line)
+    trained = ("trained on clean", "on perturbed", "difference")
+    heads = [f"{tested}: {each}" for tested in ("no attack", "PGD(20)") for each in trained]
+    return Table(
+        "adversarial", "Adversarial fine-tuning", ["target", "trained", "source", *heads], lines
+    )
 
 
 def influence_ahead(rows: pd.DataFrame) -> Table:

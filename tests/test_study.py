@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.study_page import PAGES, ROWS, Rows, complete, filled, made
+from benchmarks.study_page import PAGES, PART_SEEDS, ROWS, Rows, complete, filled, made
 from rtl_jax.lab import cli
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.results import read_rows
@@ -75,7 +75,8 @@ def test_published_rows_are_whole_cells_of_the_sources_that_are_bundled():
     assert set(rows.study["source"]) <= names | {"random"}
     for part in (rows.study, rows.epochs, rows.rates):
         assert len(complete(part)) == len(part)
-    assert len(complete(rows.modes, of_modes=True)) == len(rows.modes)
+    for part, seeds in PART_SEEDS.items():
+        assert len(complete(getattr(rows, part), seeds)) == len(getattr(rows, part))
     assert sum(path.stat().st_size for path in ROWS.rglob("*.parquet")) < 2e6
 
 
@@ -118,7 +119,7 @@ def commands_of(target: str, tmp_path: Path, *variables: str) -> list[list[str]]
 
 
 # Other sweeps like the first, of which `test_parts_train_alike` reads the settings.
-ONLY_READ = {"epochs", "rates", "modes", "augmentation"}
+ONLY_READ = {"epochs", "rates", "modes", "augmentation", "adversarial"}
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
@@ -127,7 +128,7 @@ def test_make_study_smoke_goes_the_whole_way(tmp_path: Path, monkeypatch: pytest
     commands = commands_of("study-smoke", tmp_path, f"SMOKE={tmp_path}")
     monkeypatch.chdir(ROOT)
     by_part = {Path(words[1]).stem: words for words in commands}
-    assert len(by_part) == len(commands) == 9 and by_part.keys() > ONLY_READ
+    assert len(by_part) == len(commands) == 10 and by_part.keys() > ONLY_READ
     for part, words in by_part.items():
         if part in ONLY_READ:
             settings, workdir = cli.parse(words)

@@ -26,7 +26,6 @@ def get_config() -> ConfigDict:
     config.sweep.sources = ("bundled:natural", "bundled:l2")
     config.sweep.targets = ("tfds:mnist", "tfds:fashion_mnist", "tfds:cifar10_jpeg")
     config.sweep.blocks = (1, 3)
-    config.target.num_test_images = 2000
     config.sweep.num_images = (400,)
     config.sweep.epochs = (30,)
     config.sweep.seeds = 5
