@@ -17,7 +17,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from rtl_jax.runtime import devices
 from rtl_jax.train.heads.ridge import PENALTIES, leave_one_out, logit_scale
-from rtl_jax.train.heads.spectrum import Spectrum
+from rtl_jax.train.heads.spectrum import Spectrum, above_rounding
 
 
 class LeftOut(NamedTuple):
@@ -71,7 +71,7 @@ def _left_out(
     gram: jax.Array, labels: jax.Array, num_classes: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     squares, left = jnp.linalg.eigh(gram)
-    squares = jnp.maximum(squares, 0)
+    squares = above_rounding(squares)
     # The kernel with respect to the features is not needed, nor are their mean and axes.
     nothing = jnp.zeros((0,), gram.dtype)
     parts = Spectrum(nothing, left * jnp.sqrt(squares), squares, nothing[None])

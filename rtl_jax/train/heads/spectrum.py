@@ -49,13 +49,23 @@ def spectrum(features: jax.Array) -> Spectrum:
     number, width = features.shape
     if number <= width:
         squares, left = jnp.linalg.eigh(centred @ centred.T)
-        lengths = jnp.sqrt(jnp.maximum(squares, 0))
+        lengths = jnp.sqrt(above_rounding(squares))
         scores = left * lengths
         axes = centred.T @ (left * _inverse(lengths))
     else:
         squares, axes = jnp.linalg.eigh(centred.T @ centred)
         scores = centred @ axes
-    return Spectrum(mean, scores, jnp.maximum(squares, 0), axes)
+    return Spectrum(mean, scores, above_rounding(squares), axes)
+
+
+def above_rounding(squares: jax.Array) -> jax.Array:
+    """Set eigenvalues [r] of a Gram matrix within rounding error of zero to zero.
+
+    Centring leaves one of them, of the direction in which all images are alike. Any rest of it,
+    over a small penalty, would add to every image's leverage.
+    """
+    least = squares.max() * jnp.finfo(squares.dtype).eps * len(squares)
+    return jnp.where(squares > least, squares, 0)
 
 
 def _inverse(lengths: jax.Array) -> jax.Array:
