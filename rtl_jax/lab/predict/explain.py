@@ -53,7 +53,7 @@ class Explainer:
         files = image_files(one.job) or [f"row {row}" for row in one.job.train_indices]
         labels = [predictor.class_names[label] for label in one.job.training_images.labels]
         number = min(experiment.predict.explain, len(labels))
-        solver = solver_for(one.head, train, **method(experiment.influence))
+        solver = solver_for(one.head, train, **method(experiment.influence, one.network))
         return cls(predictor, train, solver, files, labels, number)
 
     def rows(self, features: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
