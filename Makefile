@@ -54,11 +54,14 @@ study: $(VENV)/.installed
 	  $(BIN)/python run.py --config configs/study/adversarial.py \
 	    --workdir $(RUNS)/study_adversarial --config.transfer.perturbation=$$perturbation \
 	    $(SMALL_SWEEP) $(SMALL_ADVERSARIAL); done
-	set -e; for epochs in $(SOURCE_EPOCHS); do for source in natural l2; do \
-	  $(BIN)/python run.py --config configs/sources/tiny_$$source.py \
-	    --workdir $(RUNS)/sources/$${source}_$$epochs --config.pretraining.epochs=$$epochs; done; done
-	test -z "$(SOURCE_EPOCHS)" || $(BIN)/python run.py --config configs/study/source_epochs.py \
-	  --workdir $(RUNS)/study_source_epochs
+	set -e; for epochs in $(SOURCE_EPOCHS); do \
+	  for source in natural l2; do \
+	    $(BIN)/python run.py --config configs/sources/tiny_$$source.py \
+	      --workdir $(RUNS)/sources/$${source}_$$epochs --config.pretraining.epochs=$$epochs; \
+	  done; \
+	  $(BIN)/python run.py --config configs/study/source_epochs.py \
+	    --workdir $(RUNS)/study_source_epochs \
+	    --config.sweep.sources=$(RUNS)/sources/natural_$$epochs,$(RUNS)/sources/l2_$$epochs; done
 	$(BIN)/python run.py --config configs/study/networks.py --workdir $(RUNS)/study_networks \
 	  $(SMALL_SWEEP)
 	$(BIN)/python run.py --config configs/study/robustness.py --workdir $(RUNS)/study \

@@ -363,7 +363,7 @@ def adversarial(rows: pd.DataFrame) -> Table:
 
     The last column of each pair is paired by seed.
     """
-    lines = []
+    lines, rows = [], rows[rows["epoch"] == rows["epochs"]]
     for (dataset, blocks, source), group in rows.groupby(["dataset", "blocks", "source"]):
         if group["perturbation"].nunique() < 2:
             continue

@@ -14,7 +14,7 @@ from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.corruptions.corrupt import corrupt
 from rtl_jax.data.corruptions.errors import mean_corruption_error
 from rtl_jax.data.corruptions.frost import require_photographs
-from rtl_jax.data.corruptions.severities import FROST, SEVERITIES, STANDARD, Corruption
+from rtl_jax.data.corruptions.severities import SEVERITIES, STANDARD, Corruption
 from rtl_jax.errors import UserError
 from rtl_jax.train.metrics import Metrics, measure
 
@@ -106,8 +106,7 @@ def corruption_accuracy(
         name: [Corruption.of(name, severity) for severity in severities]
         for name in corruptions or STANDARD
     }
-    if FROST in chosen:
-        require_photographs()  # before anything is measured
+    require_photographs(chosen)  # before anything is measured
 
     def share(images: np.ndarray) -> float:
         return evaluate(logits_fn, images, labels, batch_size).means()["accuracy"] / 100

@@ -73,7 +73,7 @@ def test_published_rows_are_whole_cells_of_the_sources_that_are_bundled():
     rows = Rows.read()
     names = {f"bundled:{name}" for name in bundled.names()}
     assert set(rows.study["source"]) <= names | {"random"}
-    for part in (rows.study, rows.epochs, rows.rates):
+    for part in (rows.study, rows.epochs, rows.rates, rows.source_epochs):
         assert len(complete(part)) == len(part)
     for part, seeds in PART_SEEDS.items():
         assert len(complete(getattr(rows, part), seeds)) == len(getattr(rows, part))

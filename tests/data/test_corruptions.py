@@ -246,6 +246,12 @@ def test_the_published_package_finds_the_same(name: str, severity: int) -> None:
     assert difference.max() <= 1.01 * LEVEL, difference.max()
 
 
+@pytest.fixture(autouse=True)
+def read_anew() -> None:
+    """Photographs are kept once they are read, and tests have different ones."""
+    frost._photographs.cache_clear()
+
+
 @pytest.fixture
 def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     """Stand-ins for the photographs of frost, losslessly saved; uint8 [H, W, 3]."""
@@ -287,9 +293,8 @@ def test_frost_adds_a_part_of_a_photograph(
 
 def test_frost_enlarges_what_is_too_small(photographs: list[np.ndarray]) -> None:
     """Of 60 x 400 pixels, 200 x 1333 remain; of a fifth of those, 12 x 80, 16 x 107."""
-    folder = frost._folder()
-    assert frost._photographs(folder, 200, 200)[1].shape == (200, 1333, 3)
-    assert frost._photographs(folder, 16, 16)[1].shape == (16, 107, 3)
+    assert frost._photographs(200, 200)[1].shape == (200, 1333, 3)
+    assert frost._photographs(16, 16)[1].shape == (16, 107, 3)
 
 
 def test_frost_without_photographs_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,10 +309,11 @@ def test_frost_is_the_published_packages() -> None:
     """Which enlarges its photographs by a tenth, unlike ImageNet-C; that is left out here."""
     module = published.load()
     rng = np.random.default_rng((3, 0))
-    draw = {"randint": lambda low, high=None: rng.integers(low, high and high + 1)}
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
-        enter(mock.patch.object(np.random, "randint", draw["randint"]))
+        # Its upper ends are one less than here, where the last row and column count.
+        draw = lambda low, high=None: rng.integers(low, high and high + 1)  # noqa: E731
+        enter(mock.patch.object(np.random, "randint", draw))
         place = str(frost._folder().parent)
         enter(mock.patch.object(module, "resource_filename", lambda _, path: f"{place}/{path}"))
         enter(mock.patch.object(module.cv2, "resize", lambda image, **_: image))

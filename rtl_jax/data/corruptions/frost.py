@@ -5,6 +5,7 @@ The photographs are those of the published implementation. They come with the pa
 """
 
 import importlib.util
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -22,9 +23,10 @@ _FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 _FIFTH = slice(2, None, 5)  # what OpenCV takes of every side when it shrinks it to a fifth
 
 
-def require_photographs() -> None:
-    """Raise UserError if the photographs of frost are not installed."""
-    _folder()
+def require_photographs(corruptions: Iterable[str]) -> None:
+    """Raise UserError if frost is among the corruptions and its photographs are not installed."""
+    if FROST in corruptions:
+        _folder()
 
 
 def _folder() -> Path:
@@ -40,24 +42,22 @@ def _folder() -> Path:
 
 
 @cache
-def _photographs(folder: Path, height: int, width: int) -> tuple[np.ndarray, ...]:
+def _photographs(height: int, width: int) -> tuple[np.ndarray, ...]:
     """Read the photographs, uint8 [H', W', 3], each at least as large as the image.
 
     Images of fewer than `LARGE` pixels get them at a fifth of their size, as in CIFAR-10-C.
     """
-    found = []
+    folder, found = _folder(), []
     for name in _FILES:
         with Image.open(folder / name) as picture:
             photograph = np.asarray(picture.convert("RGB"))
         if min(height, width) < LARGE:
             photograph = photograph[_FIFTH, _FIFTH]
-        share = max(height / photograph.shape[0], width / photograph.shape[1])
+        high, wide, _ = photograph.shape
+        share = max(height / high, width / wide)
         if share > 1:
-            size = [
-                max(round(share * side), least)
-                for side, least in zip(photograph.shape[1::-1], (width, height), strict=True)
-            ]
-            enlarged = Image.fromarray(photograph).resize(tuple(size), Image.Resampling.BICUBIC)
+            size = max(round(share * wide), width), max(round(share * high), height)
+            enlarged = Image.fromarray(photograph).resize(size, Image.Resampling.BICUBIC)
             photograph = np.asarray(enlarged)
         found.append(photograph)
     return tuple(found)
@@ -66,7 +66,7 @@ def _photographs(folder: Path, height: int, width: int) -> tuple[np.ndarray, ...
 def _covers(
     rng: np.random.Generator, height: int, width: int, kept: float, added: float
 ) -> tuple[np.ndarray, ...]:
-    photographs = _photographs(_folder(), height, width)
+    photographs = _photographs(height, width)
     photograph = photographs[rng.integers(len(photographs))]
     top = rng.integers(photograph.shape[0] - height + 1)
     left = rng.integers(photograph.shape[1] - width + 1)

@@ -9,7 +9,7 @@ from rtl_jax.attacks import batch_cache
 from rtl_jax.common_corruptions import evaluate
 from rtl_jax.data import ImageSet
 from rtl_jax.data.corruptions.frost import require_photographs
-from rtl_jax.data.corruptions.severities import FROST, STANDARD, Corruption
+from rtl_jax.data.corruptions.severities import STANDARD, Corruption
 from rtl_jax.data.variants import at_size, corrupted
 from rtl_jax.lab import results
 from rtl_jax.lab.attack.networks import NetworkUnderAttack
@@ -28,8 +28,7 @@ def corruption_rows(
     """
     _, network, experiment, columns = subject
     settings, target = experiment.attack, experiment.target
-    if FROST in settings.corruptions:
-        require_photographs()  # before anything is measured
+    require_photographs(settings.corruptions)  # before anything is measured
     dtype = devices.compute_dtype(settings.precision)
     batch = Batch("attack.batch_size", min(settings.batch_size, len(images)), "look")
     require_memory(network.architecture, target.image_size, batch, dtype=dtype)
