@@ -5,12 +5,14 @@
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Optional
 
 from rtl_jax.errors import UserError, require
+from rtl_jax.runtime.hints import type_hints
 from rtl_jax.runtime.program import typed
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def editable(settings: Any) -> "ConfigDict":
 
 def _hints(cls: Any) -> dict[str, Any]:
     """Return the types of a dataclass's fields, by name."""
-    every = typing.get_type_hints(cls)
+    every = type_hints(cls)
     return {field.name: every[field.name] for field in dataclasses.fields(cls)}
 
 
@@ -89,6 +91,7 @@ _WORDS = {
 _ITEMS: dict[type, tuple[type, ...]] = {float: (int, float), str: (str,)}
 
 
+@functools.cache
 def _words(hint: Any) -> str:
     if dataclasses.is_dataclass(hint):
         # A group's own settings first, then inherited ones.
@@ -147,8 +150,9 @@ def _merge(root: Any, base: Any, values: Mapping[str, Any], prefix: str) -> Any:
     arguments = {}
     for name, value in values.items():
         hint = hints[name]
+        words = _words(hint)
         if dataclasses.is_dataclass(hint):
-            require(isinstance(value, Mapping), prefix + name, _words(hint), value)
+            require(isinstance(value, Mapping), prefix + name, words, value)
             arguments[name] = _merge(root, getattr(base, name), value, f"{prefix}{name}.")
         else:
             arguments[name] = _checked(value, hint, prefix + name)

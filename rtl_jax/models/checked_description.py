@@ -14,6 +14,7 @@ from rtl_jax.models.description import (
     require_common,
 )
 from rtl_jax.runtime import limits
+from rtl_jax.runtime.hints import type_hints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class CheckedDescription(Description):
 
     def __post_init__(self) -> None:
         require_common(self)
-        kinds = typing.get_type_hints(type(self))
+        kinds = type_hints(type(self))
         for field in dataclasses.fields(self):
             if field.name != "name":
                 _require_kind(field.name, kinds[field.name], getattr(self, field.name))

@@ -4,12 +4,12 @@ Importing this module does not import JAX.
 """
 
 import dataclasses
-import typing
 from typing import Any, ClassVar, Literal
 
-from rtl_jax.errors import require, require_choice
+from rtl_jax.errors import require
 from rtl_jax.runtime import limits
 from rtl_jax.runtime.frequencies import Budget, require_frequencies
+from rtl_jax.runtime.hints import require_choices
 from rtl_jax.runtime.precision import Precision
 
 Keep = Literal["loss", "last"]
@@ -88,9 +88,7 @@ class TrainingSettings:
     checkpoint_seconds: float = 60.0  # of work that a kill may cost
 
     def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self))
-        for field in ("perturbation", "norm", "keep", "precision"):
-            require_choice(getattr(self, field), hints[field], f"{self.GROUP}.{field}")
+        require_choices(self, self.GROUP, "perturbation", "norm", "keep", "precision")
         for field in ("batch_size", "eval_batch_size", "steps", "learning_rate", "sigma",
                       "learning_rate_drop", "relative_step", "clip_norm", "drop_every",
                       "average_from", "schedule_epochs", "mixup"):  # fmt: skip

@@ -5,9 +5,10 @@ import typing
 from typing import Literal
 
 from rtl_jax.data.corruptions.severities import CORRUPTIONS, SEVERITIES
-from rtl_jax.errors import require, require_choice
+from rtl_jax.errors import require
 from rtl_jax.runtime import limits
 from rtl_jax.runtime.frequencies import Budget, require_frequencies
+from rtl_jax.runtime.hints import require_choices
 from rtl_jax.runtime.precision import Precision
 
 AttackName = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
@@ -60,9 +61,7 @@ class Attack:
     severities: tuple[int, ...] = SEVERITIES  # of 'corruptions'
 
     def __post_init__(self) -> None:
-        for field in ("method", "norm", "loss", "keep", "precision", "version"):
-            hint = typing.get_type_hints(type(self))[field]
-            require_choice(getattr(self, field), hint, f"attack.{field}")
+        require_choices(self, "attack", "method", "norm", "loss", "keep", "precision", "version")
         require(self.runs != "", "attack.runs", "a work directory, or none", self.runs)
         names = typing.get_args(AttackName)
         known = len(set(self.attacks)) == len(self.attacks) and set(self.attacks) <= set(names)

@@ -1,6 +1,7 @@
 """An experiment: a task, its groups of settings, and the name that these give to a run."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -180,7 +181,7 @@ class Experiment:
         None, False or empty is left out: a setting that later versions add, and that does nothing
         until it is set, leaves runs their names.
         """
-        every, usual = self.to_dict(), Experiment().to_dict()
+        every, usual = self.to_dict(), _usual()
         groups = GROUPS[self.task]
         if "transfer" in groups and self.transfer.num_attacked:
             groups = (*groups, "attack")
@@ -202,6 +203,11 @@ class Experiment:
 
 
 _NAMED = ("transfer.feature_store", "transfer.feature_cache_mib", "transfer.eval_batch_size")
+
+
+@functools.cache
+def _usual() -> dict[str, Any]:
+    return Experiment().to_dict()
 
 
 def _without_nothing(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """Settings of influence functions."""
 
 import dataclasses
-import typing
 from typing import Literal
 
-from rtl_jax.errors import require, require_choice
+from rtl_jax.errors import require
 from rtl_jax.runtime import limits
+from rtl_jax.runtime.hints import require_choices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +47,8 @@ class Influence:
     memory_gib: int | None = None  # that a Hessian and its solver may take; none: what is free
 
     def __post_init__(self) -> None:
-        for field in ("question", "parameters", "curvature", "hessian", "solver", "cutoff_kind"):
-            hint = typing.get_type_hints(type(self))[field]
-            require_choice(getattr(self, field), hint, f"influence.{field}")
+        require_choices(self, "influence", "question", "parameters", "curvature", "hessian",
+                        "solver", "cutoff_kind")  # fmt: skip
         for field in ("run", "compare"):
             value = getattr(self, field)
             require(value != "", f"influence.{field}", "a path or a name, or none", value)

@@ -1,10 +1,10 @@
 """Settings of the network that a task starts from."""
 
 import dataclasses
-import typing
 from typing import Literal
 
-from rtl_jax.errors import require, require_choice
+from rtl_jax.errors import require
+from rtl_jax.runtime.hints import require_choices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Source:
 
     def __post_init__(self) -> None:
         require(bool(self.checkpoint), "source.checkpoint", "a path or a name", self.checkpoint)
-        require_choice(self.stem, typing.get_type_hints(type(self))["stem"], "source.stem")
+        require_choices(self, "source", "stem")
         for name in ("stage_sizes", "stage_widths"):
             value = getattr(self, name)
             require(

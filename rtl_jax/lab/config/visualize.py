@@ -1,11 +1,11 @@
 """Settings of what is drawn of networks."""
 
 import dataclasses
-import typing
 from typing import Literal
 
-from rtl_jax.errors import require, require_choice
+from rtl_jax.errors import require
 from rtl_jax.runtime import limits
+from rtl_jax.runtime.hints import require_choices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +29,7 @@ class Visualize:
     loss: Literal["cross_entropy", "logit"] = "cross_entropy"  # whose gradients are shown
 
     def __post_init__(self) -> None:
-        for field in ("show", "loss"):
-            hint = typing.get_type_hints(type(self))[field]
-            require_choice(getattr(self, field), hint, f"visualize.{field}")
+        require_choices(self, "visualize", "show", "loss")
         named = len(set(self.sources)) == len(self.sources) and all(self.sources)
         require(named, "visualize.sources", "different names", self.sources)
         units = len(set(self.units)) == len(self.units) and min(self.units, default=0) >= 0
