@@ -1,5 +1,6 @@
 """Tests run on the CPU, except those marked `gpu`, whose platform JAX chooses itself."""
 
+import gc
 import importlib.util
 import mmap
 import os
@@ -12,8 +13,13 @@ from pathlib import Path
 
 import pytest
 
-# A quarter less of the processor's time than with optimization_level alone (attacks' tests).
-QUICK = ("xla_backend_optimization_level=0", "xla_cpu_use_fusion_emitters=false")
+# A quarter less of the processor's time than with optimization_level alone (attacks' tests), and
+# LLVM in one part another tenth (tests of training).
+QUICK = (
+    "xla_backend_optimization_level=0",
+    "xla_cpu_use_fusion_emitters=false",
+    "xla_cpu_parallel_codegen_split_count=1",
+)
 
 
 def known(flag: str) -> bool:
@@ -32,6 +38,8 @@ def known(flag: str) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # JAX, torch and TensorFlow are a million objects that live as long as the process.
+    gc.set_threshold(20_000, 20, 50)
     # Before anything imports torch. Its threads spin while they wait for each other, on cores that
     # the other test process wants.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
