@@ -18,6 +18,7 @@ PROCESSES ?= 2
 RUNS ?= runs
 PARTS ?= transfer digits deep scratch low_resolution low_pass
 RATES ?= 0.03 0.1 0.3 1
+HEADS ?= heads heads_digits
 MODES ?= source adapt batch
 PERTURBATIONS ?= none pgd
 SOURCE_EPOCHS ?= 1 2
@@ -45,6 +46,9 @@ study: $(VENV)/.installed
 	set -e; for rate in $(RATES); do \
 	  $(BIN)/python run.py --config configs/study/rates.py --workdir $(RUNS)/study_rates \
 	    --config.transfer.learning_rate=$$rate $(SMALL_SWEEP); done
+	set -e; for part in $(HEADS); do \
+	  $(BIN)/python run.py --config configs/study/$$part.py --workdir $(RUNS)/study_heads \
+	    $(SMALL_SWEEP); done
 	set -e; for mode in $(MODES); do \
 	  $(BIN)/python run.py --config configs/study/modes.py --workdir $(RUNS)/study_modes \
 	    --config.transfer.frozen_batch_norm=$$mode $(SMALL_SWEEP); done
@@ -74,7 +78,8 @@ study: $(VENV)/.installed
 	$(BIN)/python run.py --config configs/report.py --workdir $(RUNS)/study
 
 study-smoke:
-	$(MAKE) study RUNS=$(SMOKE) TARGETS=digits PARTS=transfer MODES=adapt RATES=0.3 SEEDS=0 \
+	$(MAKE) study RUNS=$(SMOKE) TARGETS=digits PARTS=transfer HEADS=heads MODES=adapt RATES=0.3 \
+	  SEEDS=0 \
 	  SOURCE_EPOCHS= PERTURBATIONS=pgd SMALL_ADVERSARIAL=--config.transfer.num_attacked=20 \
 	  SMALL_SWEEP="--config.sweep.targets=digits --config.target.num_test_images=100 \
 	    --config.sweep.sources=bundled:natural,bundled:l2 --config.sweep.blocks=1 \

@@ -1,10 +1,10 @@
 """The page of the study: `python -m benchmarks.study_page [--runs runs]`.
 
-Gathers the results of `make study` in RUNS/study and in RUNS/study_modes, _epochs, _rates,
-_adversarial and _source_epochs as rows of docs/study and its parts, for cells whose seeds have all
-finished; --rebuild keeps the published rows. Then rewrites every table of docs/study.md and
-docs/study_tables.md, from its line `<!-- NAME -->` to the next empty one, and draws the figures of
-docs/study. Trains nothing.
+Gathers the results of `make study` in RUNS/study and in RUNS/study_modes, _epochs, _rates, _heads,
+_adversarial and _source_epochs as rows of docs/study and its parts, for cells whose
+seeds have all finished; --rebuild keeps the published rows. Then rewrites every table of
+docs/study.md and docs/study_tables.md, from its line `<!-- NAME -->` to the next empty one, and
+draws the figures of docs/study. Trains nothing.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from benchmarks import study_sources
+from benchmarks import study_heads, study_sources
 from rtl_jax.lab.report import cells, curves, influence, published
 from rtl_jax.lab.report.accuracy import tables
 from rtl_jax.lab.report.drawings import draw_figure
@@ -56,8 +56,9 @@ class Rows(NamedTuple):
     modes: pd.DataFrame  # BatchNorm in frozen blocks, and augmentation
     epochs: pd.DataFrame  # evaluated more often
     rates: pd.DataFrame  # at other learning rates
+    heads: pd.DataFrame  # heads alone, fitted in several ways, and classifiers on pixels
     adversarial: pd.DataFrame  # on perturbed images, and attacked
-    source_epochs: pd.DataFrame  # from sources trained for fewer epochs, and those sources
+    source_epochs: pd.DataFrame  # from sources trained for other epochs, and those sources
 
     @classmethod
     def read(cls, directory: Path = ROWS) -> Self:
@@ -75,9 +76,9 @@ def main() -> None:
         publish(complete(read_rows(options.runs / "study")), ROWS / "rows" / "study.parquet")
         for part in Rows._fields[1:]:
             rows = complete(read_rows(options.runs / f"study_{part}"), PART_SEEDS.get(part))
-            if part == "source_epochs":
-                sources = sorted((options.runs / "sources").glob("*"))
-                rows = pd.concat([rows, *map(read_rows, sources)])
+            if part in study_sources.PARTS:
+                sources = study_sources.PARTS[part].read_sources(options.runs / "sources")
+                rows = pd.concat([rows, *sources])
             publish(rows, ROWS / part / "rows" / f"{part}.parquet")
     rows = Rows.read()
     texts = filled([page.read_text(encoding="utf8") for page in PAGES], made(rows))
@@ -130,25 +131,41 @@ def made(every: Rows) -> dict[str, list[Table]]:
     rows = every.study
     plain, variants = rows[rows["variant"].isna()], rows[rows["variant"].notna()]
     found = finetunings(plain)
-    by_sources = study_sources.with_source_epochs(rows, every.source_epochs)
     by_size = dict(zip(map(blocks_name, found.blocks), _accuracy(plain), strict=True))
     return {
         **{name: [table] for name, table in by_size.items()},
         "adversarial": [adversarial(every.adversarial)],
         "advantage": [advantage(found)],
         "ahead": [ahead(found, [(name, NATURAL) for name in found.sources if name != NATURAL])],
-        "attacks against others": [ahead(found, AGAINST)],
+        "against others": [against_others(found)],
+        "each against others": [ahead(found, AGAINST)],
+        "converged heads": [study_heads.accuracy(every.heads)],
+        "converged heads, L2 - natural": [study_heads.advantage(every.heads)],
+        "blocks gained": [blocks_gained(found)],
         "by blocks": [by_blocks(found)],
         "by epochs": [by_epochs(finetunings(every.epochs))],
+        "epochs saved": [epochs_saved(finetunings(every.epochs))],
         "by rates": [by_rates(every.rates)],
-        "by source epochs": [study_sources.by_source_epochs(by_sources)],
-        "the sources": [study_sources.own_accuracy(every.source_epochs)],
+        **by_sources(every),
         "variants": _accuracy(variants),
         **{f"modes of {source}": modes(every.modes, source) for source in reversed(PAIR)},
         "robustness": [robustness(rows)],
         "influence": [table for table in influence.tables(rows) if isinstance(table, Table)],
         "influence, L2 - natural": [influence_ahead(rows)],
     }
+
+
+def by_sources(every: Rows) -> dict[str, list[Table]]:
+    """Make the tables of the parts on other sources, by name."""
+    found = {}
+    for name, part in study_sources.PARTS.items():
+        found[f"by {name}"] = [study_sources.by_number(part, _joined(part, every))]
+        found[f"own {name}"] = [study_sources.own_accuracy(part, getattr(every, name))]
+    return found
+
+
+def _joined(part: study_sources.Part, every: Rows) -> pd.DataFrame:
+    return study_sources.joined(part, every.study, getattr(every, part.name))
 
 
 def modes(rows: pd.DataFrame, source: str) -> list[Table]:
@@ -163,12 +180,12 @@ def modes(rows: pd.DataFrame, source: str) -> list[Table]:
 
 
 def draw(rows: Rows, directory: Path) -> None:
-    """Draw the page's figures: differences.svg, epochs.svg, robustness.svg and
-    source_epochs.svg."""
+    """Draw the page's figures: differences, epochs, robustness and source_epochs."""
     plain = finetunings(rows.study[rows.study["variant"].isna()])
-    by_sources = study_sources.with_source_epochs(rows.study, rows.source_epochs)
     figures = [differences(plain), epochs_figure(finetunings(rows.epochs)),
-               robustness_figure(rows.study), study_sources.figure(by_sources)]  # fmt: skip
+               robustness_figure(rows.study)]  # fmt: skip
+    for part in study_sources.PARTS.values():
+        figures.append(study_sources.figure(part, _joined(part, rows)))
     looks = styles(Report("", "", [Section("", figures)]))
     for figure in figures:
         draw_figure(epath.Path(directory), figure, looks)
@@ -223,22 +240,33 @@ def _accuracy(rows: pd.DataFrame) -> list[Table]:
     return [table for table in found if isinstance(table, Table)]
 
 
+def against_others(found: Finetunings) -> Table:
+    """Tabulate mean differences over cells, and how many of them are significant, by target."""
+    lines = []
+    for target in found.targets:
+        line = [cells.text(target)]
+        for pair in AGAINST:
+            every = _differences(found, target, *pair)
+            means, halves = np.transpose([mean_interval(each) for each in every])
+            better, worse = (means > halves).sum(), (means < -halves).sum()
+            centre = cells.number(means.mean(), signed=True)
+            line.append(cells.text(f"{centre.text} ({better}, {worse})", centre.value))
+        lines.append(line)
+    short = [[name.removeprefix("bundled:") for name in pair] for pair in AGAINST]
+    heads = ["target", *(f"{source} - {other}" for source, other in short)]
+    return Table("against_others", "Perturbation types", heads, lines)
+
+
 def ahead(found: Finetunings, pairs: Iterable[tuple[str, str]]) -> Table:
     """Count, for each target and pair of sources, the cells where the first is better or worse."""
     lines = []
-    for target, (source, other) in itertools.product(found.targets, pairs):
-        differences = [
-            (found.at(place) - found.at(place._replace(source=other))).dropna()
-            for place in found.having(target=target, source=source)
-            if place.blocks in SHALLOW
-        ]
-        differences = [each for each in differences if len(each) > 1]
-        if differences:
+    for target, pair in itertools.product(found.targets, pairs):
+        if differences := _differences(found, target, *pair):
             means, halves = np.transpose([mean_interval(each) for each in differences])
             surely = (means > halves).sum(), (means < -halves).sum()
             counts = (len(means), surely[0], len(means) - sum(surely), surely[1])
             numbers = [cells.number(each, signed=True) for each in (means.mean(), *_ends(means))]
-            names = map(cells.text, (target, source, other))
+            names = map(cells.text, (target, *pair))
             lines.append([*names, *map(cells.count, counts), *numbers])
     heads = [
         "target",
@@ -251,6 +279,16 @@ def ahead(found: Finetunings, pairs: Iterable[tuple[str, str]]) -> Table:
     ]
     heads += ["mean difference", "least", "most"]
     return Table("ahead", "One source against another", heads, lines)
+
+
+def _differences(found: Finetunings, target: str, source: str, other: str) -> list[pd.Series]:
+    """Return one source minus another, paired by seed, in each cell with several seeds of both."""
+    each = [
+        (found.at(place) - found.at(place._replace(source=other))).dropna()
+        for place in found.having(target=target, source=source)
+        if place.blocks in SHALLOW
+    ]
+    return [values for values in each if len(values) > 1]
 
 
 def _ends(values: np.ndarray) -> tuple[float, float]:
@@ -270,6 +308,19 @@ def advantage(found: Finetunings) -> Table:
             lines.append([cells.text(target), cells.count(size), *means])
     heads = ["target", "images", *map(blocks_name, SHALLOW)]
     return Table("advantage", "L2 - natural", heads, lines)
+
+
+def blocks_gained(found: Finetunings) -> Table:
+    """Tabulate what the L2 source's networks gain by more trained blocks, paired by seed."""
+    pairs = ((1, 0), (3, 1), (7, 3))
+    lines = []
+    for target, size in itertools.product(found.targets, (100, 400)):
+        by = {blocks: found.at(Condition(target, PAIR[1], blocks, size)) for blocks in (0, 1, 3, 7)}
+        less = [(by[more] - by[fewer]).dropna() for more, fewer in pairs]
+        lines.append([cells.text(target), cells.count(size),
+                      *(cells.mean(each, signed=True) for each in less)])  # fmt: skip
+    heads = ["target", "images", *(f"from {fewer} to {more}" for more, fewer in pairs)]
+    return Table("blocks_gained", "More blocks", heads, lines)
 
 
 def by_blocks(found: Finetunings) -> Table:
@@ -292,21 +343,35 @@ def by_blocks(found: Finetunings) -> Table:
 
 
 def by_epochs(found: Finetunings) -> Table:
-    """Tabulate L2 - natural by epoch on 100 images, and the number of epochs that L2 saves."""
+    """Tabulate L2 - natural by epoch on 100 images."""
+    lines = [
+        [cells.text(target), cells.text(blocks_name(blocks)),
+         *(cells.mean((robust.loc[epoch] - natural.loc[epoch]).dropna(), signed=True)
+           for epoch in EPOCHS)]
+        for target, blocks, natural, robust in _courses(found)
+    ]  # fmt: skip
+    heads = ["target", "trained", *(f"after {epoch}" for epoch in EPOCHS)]
+    return Table("by_epochs", "L2 - natural by epochs", heads, lines)
+
+
+def epochs_saved(found: Finetunings) -> Table:
+    """Tabulate the epochs that each source needs on 100 images, and how many L2 saves."""
     lines = []
-    for target, blocks in itertools.product(found.targets, SHALLOW):
-        natural, robust = (found.by_epoch(Condition(target, name, blocks, 100)) for name in PAIR)
-        if natural.empty or robust.empty:
-            continue
-        differences = [(robust.loc[epoch] - natural.loc[epoch]).dropna() for epoch in EPOCHS]
+    for target, blocks, natural, robust in _courses(found):
         needed = [_needed(each, natural.iloc[-1] - NEAR) for each in (natural, robust)]
         saved = (needed[0] - needed[1]).dropna()
         lines.append([cells.text(target), cells.text(blocks_name(blocks)),
-                      *(cells.mean(each, signed=True) for each in differences),
                       *map(cells.mean, needed), cells.mean(saved, signed=True)])  # fmt: skip
-    heads = ["target", "trained", *(f"after {epoch}" for epoch in EPOCHS)]
-    heads += ["natural needs", "L2 needs", "epochs saved"]
-    return Table("by_epochs", "L2 - natural by epochs", heads, lines)
+    heads = ["target", "trained", "natural needs", "L2 needs", "epochs saved"]
+    return Table("epochs_saved", "Epochs that L2 saves", heads, lines)
+
+
+def _courses(found: Finetunings) -> Iterator[tuple[str, int, pd.DataFrame, pd.DataFrame]]:
+    """Yield target, blocks, and accuracy on 100 images by epoch of the natural and L2 sources."""
+    for target, blocks in itertools.product(found.targets, SHALLOW):
+        natural, robust = (found.by_epoch(Condition(target, name, blocks, 100)) for name in PAIR)
+        if not (natural.empty or robust.empty):
+            yield target, blocks, natural, robust
 
 
 def _needed(accuracies: pd.DataFrame, aims: pd.Series) -> pd.Series:

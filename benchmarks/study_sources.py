@@ -1,112 +1,142 @@
-"""The study's part on how long the sources were trained: configs/study/source_epochs.py."""
+"""The study's parts on other sources: configs/study/source_epochs.py.
 
+They compare L2 with natural, in cells whose bundled sources are in the study itself.
+"""
+
+import dataclasses
 import itertools
+import json
+import re
+from pathlib import Path
 
 import pandas as pd
 
 from rtl_jax.lab.report import cells
-from rtl_jax.lab.report.elements import Chart, Figure, Series, Table
+from rtl_jax.lab.report.elements import Chart, Figure, Series, Table, TableCell
 from rtl_jax.lab.report.names import target_name
 from rtl_jax.lab.report.runs import blocks_name
-from rtl_jax.lab.results import last_epochs
+from rtl_jax.lab.results import last_epochs, read_rows
 from rtl_jax.models.bundled import card
 
-BUNDLED_EPOCHS = 6
 NAMES = ("natural", "l2")
 RADIUS = 0.5  # L2, of the attack on the sources themselves
+CELL = ["dataset", "blocks", "num_images"]
 
 
-def with_source_epochs(study: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
-    """Join the last evaluations of a part's sources and of the bundled ones in the same cells.
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A part whose sources differ in one number, told by the end of their directories' names.
 
-    Adds the columns `name` and `source_epochs`.
+    `name` is that of its column in joined rows, `setting` of pretraining. The bundled L2 source
+    has the number `bundled`.
     """
-    part = last_epochs(part)
-    named = part["source"].str.extract(r"(?P<name>\w+)_(?P<source_epochs>\d+)$")
+
+    name: str
+    ends: re.Pattern[str]
+    setting: str
+    bundled: float
+    axis: str
+    logarithmic: bool
+
+    def read_sources(self, directory: Path) -> list[pd.DataFrame]:
+        """Read the rows of the sources' own training from the part's among the directories."""
+        found = sorted(path for path in directory.glob("*") if self.ends.search(path.name))
+        return list(map(read_rows, found))
+
+
+EPOCHS = Part("source_epochs", re.compile(r"(?P<name>[a-z0-9]+)_(?P<number>\d+)$"), "epochs", 6,
+              "epochs of the sources", True)  # fmt: skip
+PARTS = {part.name: part for part in (EPOCHS,)}
+
+
+def joined(part: Part, study: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Join the last evaluations from a part's sources and from the bundled ones in the same cells.
+
+    Adds the column `kind`, natural or l2, and the part's own. A part without natural sources
+    compares each of its own with the bundled one.
+    """
+    rows = last_epochs(rows[rows["task"] == "sweep"])
+    ends = rows["source"].str.extract(part.ends)
+    rows = rows.assign(kind=ends["name"], **{part.name: ends["number"].astype(float)})
     bundled = last_epochs(study[(study["task"] == "sweep") & study["variant"].isna()])
-    bundled = bundled[bundled["source"].isin([f"bundled:{name}" for name in NAMES])]
-    keys = ["dataset", "blocks", "num_images"]
-    bundled = bundled.merge(part[keys].drop_duplicates(), on=keys)
-    return pd.concat(
-        [
-            part.assign(name=named["name"], source_epochs=named["source_epochs"].astype(int)),
-            bundled.assign(
-                name=bundled["source"].str.removeprefix("bundled:"), source_epochs=BUNDLED_EPOCHS
-            ),
-        ]
-    )
+    bundled = bundled.assign(kind=bundled["source"].str.removeprefix("bundled:"))
+    bundled = bundled[bundled["kind"].isin(NAMES)].merge(rows[CELL].drop_duplicates(), on=CELL)
+    bundled[part.name] = part.bundled
+    found = [rows, bundled]
+    if "natural" not in set(rows["kind"]):
+        natural = bundled[bundled["kind"] == "natural"]
+        found += [natural.assign(**{part.name: number}) for number in rows[part.name].unique()]
+    return pd.concat(found)
 
 
-def differences(rows: pd.DataFrame) -> pd.DataFrame:
-    """L2 minus natural (points), paired by seed: a column for each number of source epochs."""
-    keys = ["dataset", "blocks", "num_images", "seed", "source_epochs"]
-    found = rows.pivot(index=keys, columns="name", values="accuracy")
-    return (found["l2"] - found["natural"]).unstack("source_epochs")
+def differences(part: Part, rows: pd.DataFrame) -> pd.DataFrame:
+    """L2 minus natural (points), paired by seed: a column for each of the part's numbers."""
+    found = rows.pivot(index=[*CELL, "seed", part.name], columns="kind", values="accuracy")
+    return (found["l2"] - found["natural"]).unstack(part.name)
 
 
-def by_source_epochs(rows: pd.DataFrame) -> Table:
-    """Tabulate L2 minus natural by the number of epochs that the sources were trained for."""
-    found, lines = differences(rows), []
-    for (dataset, blocks, size), group in found.groupby(["dataset", "blocks", "num_images"]):
-        change = group[BUNDLED_EPOCHS] - group[group.columns.min()]
+def by_number(part: Part, rows: pd.DataFrame) -> Table:
+    """Tabulate L2 minus natural by the part's number, and the change from the first to the last."""
+    found, lines = differences(part, rows), []
+    for (dataset, blocks, size), group in found.groupby(CELL):
+        change = group[found.columns[-1]] - group[found.columns[0]]
         lines.append(
             [
                 cells.text(target_name(dataset)),
                 cells.text(blocks_name(int(blocks))),
                 cells.count(int(size)),
-                *(cells.mean(group[epochs].dropna(), signed=True) for epochs in found.columns),
+                *(cells.mean(group[number].dropna(), signed=True) for number in found.columns),
                 cells.mean(change.dropna(), signed=True),
             ]
         )
-    heads = ["target", "trained", "images", *map(_epochs, found.columns), "change"]
-    return Table("by_source_epochs", "L2 - natural by epochs of the sources", heads, lines)
+    heads = ["target", "trained", "images", *(f"{number:g}" for number in found.columns), "change"]
+    return Table(f"by_{part.name}", f"L2 - natural by {part.axis}", heads, lines)
 
 
-def own_accuracy(part: pd.DataFrame) -> Table:
-    """Tabulate the sources' accuracy on their own validation images, by epochs.
+def own_accuracy(part: Part, rows: pd.DataFrame) -> Table:
+    """Tabulate the sources' accuracy on their own validation images, by the part's number.
 
     That of the bundled ones is on their cards.
     """
-    part = part[(part["task"] == "pretrain") & (part["epoch"] == part["epochs"])]
-    part = part[(part["method"] == "pretrain") | (part["eps"] == RADIUS)]
-    lines = []
-    for epochs, group in part.groupby("epochs"):
-        found = group.set_index(["perturbation", "method"])["accuracy"]
-        places = [
-            (trained, method) for method in ("pretrain", "pgd") for trained in ("none", "pgd")
-        ]
-        lines.append([cells.count(int(epochs)), *(cells.number(found[each]) for each in places)])
-    cards = [card(name) for name in NAMES]
-    values = [one[key] for key in ("clean_accuracy", "robust_accuracy") for one in cards]
-    lines.append([cells.count(BUNDLED_EPOCHS), *map(cells.number, values)])
-    heads = [f"{name}, {test}" for test in ("no attack", "PGD(20)") for name in ("natural", "L2")]
-    return Table("own_accuracy", "The sources themselves", ["epochs", *heads], lines)
+    rows = rows[(rows["task"] == "pretrain") & (rows["epoch"] == rows["epochs"])]
+    rows = rows[(rows["method"] == "pretrain") | (rows["eps"] == RADIUS)]
+    numbers = rows["config"].map(lambda settings: json.loads(settings)["pretraining"][part.setting])
+    kinds = rows["perturbation"].map({"none": "natural", "pgd": "l2"})
+    shown = [name for name in NAMES if name in set(kinds)]
+    lines = {}
+    for number, group in rows.groupby(numbers):
+        found = group.assign(kind=kinds).set_index(["method", "kind"])["accuracy"]
+        places = itertools.product(("pretrain", "pgd"), shown)
+        lines[number] = [cells.number(found[place]) for place in places]
+    cards = map(card, shown), map(card, shown)
+    keys = zip(("clean_accuracy", "robust_accuracy"), cards, strict=True)
+    lines[part.bundled] = [cells.number(one[key]) for key, of in keys for one in of]
+    titles = {"natural": "natural", "l2": "L2"}
+    heads = [f"{titles[name]}, {test}" for test in ("no attack", "PGD(20)") for name in shown]
+    order = [[TableCell(f"{number:g}", number), *lines[number]] for number in sorted(lines)]
+    return Table(f"own_{part.name}", "The sources themselves", [part.setting, *heads], order)
 
 
-def figure(rows: pd.DataFrame) -> Figure:
-    """Plot L2 minus natural over the epochs of the sources, a chart per target."""
-    found, charts = differences(rows), []
+def figure(part: Part, rows: pd.DataFrame) -> Figure:
+    """Plot L2 minus natural over the part's number, a chart per target."""
+    found, charts = differences(part, rows), []
     for number, (dataset, group) in enumerate(found.groupby("dataset")):
         series = []
         for blocks, size in itertools.product(
-            sorted({*group.index.unique("blocks")}), sorted({*group.index.unique("num_images")})
+            *(sorted({*group.index.unique(name)}) for name in CELL[1:])
         ):
-            cell = group.xs((blocks, size), level=("blocks", "num_images"))
-            points = [cells.point(epochs, cell[epochs].dropna()) for epochs in found.columns]
+            cell = group.xs((blocks, size), level=CELL[1:])
+            points = [cells.point(value, cell[value].dropna()) for value in found.columns]
             series.append(Series(f"{blocks_name(int(blocks))}, {size:,} images", points))
         charts.append(
             Chart(
-                f"source_epochs_{number}",
+                f"{part.name}_{number}",
                 target_name(str(dataset)),
-                "epochs of the sources",
+                part.axis,
                 "L2 - natural, points",
                 series,
-                logarithmic=True,
+                logarithmic=part.logarithmic,
                 ticks=list(found.columns),
             )
         )
-    return Figure("source_epochs", "The L2 source against the natural one", charts)
-
-
-def _epochs(number: int) -> str:
-    return "1 epoch" if number == 1 else f"{number} epochs"
+    return Figure(part.name, "The L2 source against the natural one", charts)

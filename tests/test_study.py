@@ -73,7 +73,7 @@ def test_published_rows_are_whole_cells_of_the_sources_that_are_bundled():
     rows = Rows.read()
     names = {f"bundled:{name}" for name in bundled.names()}
     assert set(rows.study["source"]) <= names | {"random"}
-    for part in (rows.study, rows.epochs, rows.rates, rows.source_epochs):
+    for part in (rows.study, rows.epochs, rows.rates, rows.heads, rows.source_epochs):
         assert len(complete(part)) == len(part)
     for part, seeds in PART_SEEDS.items():
         assert len(complete(getattr(rows, part), seeds)) == len(getattr(rows, part))
@@ -119,7 +119,7 @@ def commands_of(target: str, tmp_path: Path, *variables: str) -> list[list[str]]
 
 
 # Other sweeps like the first, of which `test_parts_train_alike` reads the settings.
-ONLY_READ = {"epochs", "rates", "modes", "augmentation", "adversarial"}
+ONLY_READ = {"epochs", "rates", "heads", "modes", "augmentation", "adversarial"}
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
@@ -128,12 +128,13 @@ def test_make_study_smoke_goes_the_whole_way(tmp_path: Path, monkeypatch: pytest
     commands = commands_of("study-smoke", tmp_path, f"SMOKE={tmp_path}")
     monkeypatch.chdir(ROOT)
     by_part = {Path(words[1]).stem: words for words in commands}
-    assert len(by_part) == len(commands) == 10 and by_part.keys() > ONLY_READ
+    assert len(by_part) == len(commands) == 11 and by_part.keys() > ONLY_READ
     for part, words in by_part.items():
         if part in ONLY_READ:
             settings, workdir = cli.parse(words)
             assert settings.task == "sweep" and Path(workdir).parent == tmp_path
-            assert len(cells(settings)) == 2  # of two sources
+            kinds = len(settings.sweep.head_fits) or 1
+            assert len(cells(settings)) == 2 * kinds  # of two sources
         else:
             assert main(words) == 0
     rows = read_rows(tmp_path / "study")
