@@ -114,7 +114,7 @@ def get_config():
     config.target.image_size = 8
     config.target.num_images = 40
     config.target.num_test_images = 50
-    config.transfer.epochs = 20
+    config.transfer.epochs = 10
     config.transfer.blocks = 1
     config.transfer.batch_size = 16
     config.transfer.checkpoint_seconds = 0.0
