@@ -1,6 +1,6 @@
 """Does the robust source's place depend on how long sources were trained?
 
-For E in 1 and 2, and for SOURCE natural and l2:
+For E in 1, 2 and 12, and for SOURCE natural and l2:
 
     python run.py --config configs/sources/tiny_SOURCE.py --workdir runs/sources/SOURCE_E \
       --config.pretraining.epochs=E
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from rtl_jax.configs.study.transfer import get_config as transfer
 
-EPOCHS = (1, 2)
+EPOCHS = (1, 2, 12)
 
 
 def get_config() -> ConfigDict:
