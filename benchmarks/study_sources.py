@@ -27,8 +27,8 @@ CELL = ["dataset", "blocks", "num_images"]
 class Part:
     """A part whose sources differ in one number, told by the end of their directories' names.
 
-    `name` is that of its column in joined rows, `setting` of pretraining. The bundled L2 source
-    has the number `bundled`.
+    `name` is that of its column in joined rows, `setting` of pretraining. That of the bundled
+    sources is `bundled`.
     """
 
     name: str
@@ -52,8 +52,7 @@ PARTS = {part.name: part for part in (EPOCHS,)}
 def joined(part: Part, study: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Join the last evaluations from a part's sources and from the bundled ones in the same cells.
 
-    Adds the column `kind`, natural or l2, and the part's own. A part without natural sources
-    compares each of its own with the bundled one.
+    Adds the column `kind`, natural or l2, and the part's own.
     """
     rows = last_epochs(rows[rows["task"] == "sweep"])
     ends = rows["source"].str.extract(part.ends)
@@ -61,12 +60,7 @@ def joined(part: Part, study: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     bundled = last_epochs(study[(study["task"] == "sweep") & study["variant"].isna()])
     bundled = bundled.assign(kind=bundled["source"].str.removeprefix("bundled:"))
     bundled = bundled[bundled["kind"].isin(NAMES)].merge(rows[CELL].drop_duplicates(), on=CELL)
-    bundled[part.name] = part.bundled
-    found = [rows, bundled]
-    if "natural" not in set(rows["kind"]):
-        natural = bundled[bundled["kind"] == "natural"]
-        found += [natural.assign(**{part.name: number}) for number in rows[part.name].unique()]
-    return pd.concat(found)
+    return pd.concat([rows, bundled.assign(**{part.name: part.bundled})])
 
 
 def differences(part: Part, rows: pd.DataFrame) -> pd.DataFrame:
@@ -102,17 +96,15 @@ def own_accuracy(part: Part, rows: pd.DataFrame) -> Table:
     rows = rows[(rows["method"] == "pretrain") | (rows["eps"] == RADIUS)]
     numbers = rows["config"].map(lambda settings: json.loads(settings)["pretraining"][part.setting])
     kinds = rows["perturbation"].map({"none": "natural", "pgd": "l2"})
-    shown = [name for name in NAMES if name in set(kinds)]
     lines = {}
     for number, group in rows.groupby(numbers):
         found = group.assign(kind=kinds).set_index(["method", "kind"])["accuracy"]
-        places = itertools.product(("pretrain", "pgd"), shown)
+        places = itertools.product(("pretrain", "pgd"), NAMES)
         lines[number] = [cells.number(found[place]) for place in places]
-    cards = map(card, shown), map(card, shown)
-    keys = zip(("clean_accuracy", "robust_accuracy"), cards, strict=True)
-    lines[part.bundled] = [cells.number(one[key]) for key, of in keys for one in of]
-    titles = {"natural": "natural", "l2": "L2"}
-    heads = [f"{titles[name]}, {test}" for test in ("no attack", "PGD(20)") for name in shown]
+    cards = [card(name) for name in NAMES]
+    values = [one[key] for key in ("clean_accuracy", "robust_accuracy") for one in cards]
+    lines[part.bundled] = list(map(cells.number, values))
+    heads = [f"{name}, {test}" for test in ("no attack", "PGD(20)") for name in ("natural", "L2")]
     order = [[TableCell(f"{number:g}", number), *lines[number]] for number in sorted(lines)]
     return Table(f"own_{part.name}", "The sources themselves", [part.setting, *heads], order)
 

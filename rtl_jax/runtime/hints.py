@@ -18,6 +18,7 @@ def type_hints(cls: Any) -> Mapping[str, Any]:
     return _kept(cls)
 
 
+# Apart, for mypy takes a dataclass itself for as unhashable as its instances.
 @functools.cache
 def _kept(cls: Any) -> Mapping[str, Any]:
     return MappingProxyType(typing.get_type_hints(cls))
