@@ -9,41 +9,47 @@ draws the figures of docs/study. Trains nothing.
 
 import argparse
 import dataclasses
-import itertools
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import numpy as np
 import pandas as pd
 from etils import epath
 
 from benchmarks import study_heads, study_sources
-from rtl_jax.lab.report import cells, curves, influence, published
-from rtl_jax.lab.report.accuracy import tables
+from benchmarks.study_tables import (
+    AGAINST,
+    NATURAL,
+    NEARLY_ALL,
+    PAIR,
+    SHALLOW,
+    accuracy,
+    advantage,
+    adversarial,
+    against_others,
+    ahead,
+    blocks_gained,
+    by_blocks,
+    by_epochs,
+    by_rates,
+    epochs_saved,
+    influence_ahead,
+    modes,
+    robustness,
+)
+from rtl_jax.lab.report import cells, curves, influence
 from rtl_jax.lab.report.drawings import draw_figure
 from rtl_jax.lab.report.elements import Chart, Figure, Report, Section, Series, Table
 from rtl_jax.lab.report.formats import to_markdown
 from rtl_jax.lab.report.names import target_name
 from rtl_jax.lab.report.palette import styles
-from rtl_jax.lab.report.runs import EVERY, Condition, Finetunings, blocks_name, finetunings
+from rtl_jax.lab.report.runs import EVERY, Finetunings, blocks_name, finetunings
 from rtl_jax.lab.results import read_rows
-from rtl_jax.lab.statistics import mean_interval
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "study.md", ROOT / "docs" / "study_tables.md"
 ROWS = ROOT / "docs" / "study"
-NATURAL = "bundled:natural"
-PAIR = (NATURAL, "bundled:l2")
-# The paper's Figures 5 and 8: L2 against Linf, and against noise of the same size, with which a
-# source trained on single-step attacks is compared, too.
-_ROBUST = "bundled:linf4", "bundled:linf8", "bundled:pgd1", "bundled:gaussian"
-AGAINST = [*((PAIR[1], name) for name in _ROBUST), ("bundled:pgd1", "bundled:gaussian")]
-SHALLOW, NEARLY_ALL = (0, 1, 3), 7
-EPOCHS = (1, 5, 13, 21, 41, 60)
-NEAR = 1  # point below the natural source's own last epoch that counts as nearly converged
 # The number of seeds of a complete cell, by number of blocks, and of any cell of some parts.
 SEEDS = {**dict.fromkeys(SHALLOW, 10), NEARLY_ALL: 3, EVERY: 3}
 PART_SEEDS = {"modes": 5, "adversarial": 5}
@@ -131,7 +137,7 @@ def made(every: Rows) -> dict[str, list[Table]]:
     rows = every.study
     plain, variants = rows[rows["variant"].isna()], rows[rows["variant"].notna()]
     found = finetunings(plain)
-    by_size = dict(zip(map(blocks_name, found.blocks), _accuracy(plain), strict=True))
+    by_size = dict(zip(map(blocks_name, found.blocks), accuracy(plain), strict=True))
     return {
         **{name: [table] for name, table in by_size.items()},
         "adversarial": [adversarial(every.adversarial)],
@@ -147,7 +153,7 @@ def made(every: Rows) -> dict[str, list[Table]]:
         "epochs saved": [epochs_saved(finetunings(every.epochs))],
         "by rates": [by_rates(every.rates)],
         **by_sources(every),
-        "variants": _accuracy(variants),
+        "variants": accuracy(variants),
         **{f"modes of {source}": modes(every.modes, source) for source in reversed(PAIR)},
         "robustness": [robustness(rows)],
         "influence": [table for table in influence.tables(rows) if isinstance(table, Table)],
@@ -166,17 +172,6 @@ def by_sources(every: Rows) -> dict[str, list[Table]]:
 
 def _joined(part: study_sources.Part, every: Rows) -> pd.DataFrame:
     return study_sources.joined(part, every.study, getattr(every, part.name))
-
-
-def modes(rows: pd.DataFrame, source: str) -> list[Table]:
-    """Make a table for each number of blocks that compares modes instead of sources."""
-    rows = rows[rows["source"] == source]
-    flipped = rows["config"].str.contains('"flip":true', regex=False)
-    named = rows["frozen_batch_norm"].where(~flipped, "source, augmented")
-    # The report compares with the first row in the order of the data.
-    return _accuracy(
-        rows.assign(source=named).sort_values("source", key=lambda each: each != "source")
-    )
 
 
 def draw(rows: Rows, directory: Path) -> None:
@@ -232,238 +227,6 @@ def robustness_figure(rows: pd.DataFrame) -> Figure:
         name, title = f"robustness_{len(charts)}", target_name(str(dataset))
         charts.append(Chart(name, title, "eps of PGD(10), L2", "accuracy, %", series))
     return Figure("robustness", "Robustness after transfer", charts)
-
-
-def _accuracy(rows: pd.DataFrame) -> list[Table]:
-    """Return the report's tables, one per number of blocks."""
-    found = tables(finetunings(rows), {})  # the study has no results on raw pixels
-    return [table for table in found if isinstance(table, Table)]
-
-
-def against_others(found: Finetunings) -> Table:
-    """Tabulate mean differences over cells, and how many of them are significant, by target."""
-    lines = []
-    for target in found.targets:
-        line = [cells.text(target)]
-        for pair in AGAINST:
-            every = _differences(found, target, *pair)
-            means, halves = np.transpose([mean_interval(each) for each in every])
-            better, worse = (means > halves).sum(), (means < -halves).sum()
-            centre = cells.number(means.mean(), signed=True)
-            line.append(cells.text(f"{centre.text} ({better}, {worse})", centre.value))
-        lines.append(line)
-    short = [[name.removeprefix("bundled:") for name in pair] for pair in AGAINST]
-    heads = ["target", *(f"{source} - {other}" for source, other in short)]
-    return Table("against_others", "Perturbation types", heads, lines)
-
-
-def ahead(found: Finetunings, pairs: Iterable[tuple[str, str]]) -> Table:
-    """Count, for each target and pair of sources, the cells where the first is better or worse."""
-    lines = []
-    for target, pair in itertools.product(found.targets, pairs):
-        if differences := _differences(found, target, *pair):
-            means, halves = np.transpose([mean_interval(each) for each in differences])
-            surely = (means > halves).sum(), (means < -halves).sum()
-            counts = (len(means), surely[0], len(means) - sum(surely), surely[1])
-            numbers = [cells.number(each, signed=True) for each in (means.mean(), *_ends(means))]
-            names = map(cells.text, (target, *pair))
-            lines.append([*names, *map(cells.count, counts), *numbers])
-    heads = [
-        "target",
-        "source",
-        "against",
-        "cells",
-        "significantly better",
-        "inconclusive",
-        "significantly worse",
-    ]
-    heads += ["mean difference", "least", "most"]
-    return Table("ahead", "One source against another", heads, lines)
-
-
-def _differences(found: Finetunings, target: str, source: str, other: str) -> list[pd.Series]:
-    """Return one source minus another, paired by seed, in each cell with several seeds of both."""
-    each = [
-        (found.at(place) - found.at(place._replace(source=other))).dropna()
-        for place in found.having(target=target, source=source)
-        if place.blocks in SHALLOW
-    ]
-    return [values for values in each if len(values) > 1]
-
-
-def _ends(values: np.ndarray) -> tuple[float, float]:
-    return float(values.min()), float(values.max())
-
-
-def advantage(found: Finetunings) -> Table:
-    """Tabulate L2 - natural for each target and number of images, by number of blocks."""
-    lines = []
-    for target, size in itertools.product(found.targets, (100, 400, 800, 1600)):
-        each = [
-            [found.at(Condition(target, name, blocks, size)) for name in PAIR] for blocks in SHALLOW
-        ]
-        if not any(values.empty for pair in each for values in pair):
-            less = [(robust - natural).dropna() for natural, robust in each]
-            means = [cells.mean(values, signed=True) for values in less]
-            lines.append([cells.text(target), cells.count(size), *means])
-    heads = ["target", "images", *map(blocks_name, SHALLOW)]
-    return Table("advantage", "L2 - natural", heads, lines)
-
-
-def blocks_gained(found: Finetunings) -> Table:
-    """Tabulate what the L2 source's networks gain by more trained blocks, paired by seed."""
-    pairs = ((1, 0), (3, 1), (7, 3))
-    lines = []
-    for target, size in itertools.product(found.targets, (100, 400)):
-        by = {blocks: found.at(Condition(target, PAIR[1], blocks, size)) for blocks in (0, 1, 3, 7)}
-        less = [(by[more] - by[fewer]).dropna() for more, fewer in pairs]
-        lines.append([cells.text(target), cells.count(size),
-                      *(cells.mean(each, signed=True) for each in less)])  # fmt: skip
-    heads = ["target", "images", *(f"from {fewer} to {more}" for more, fewer in pairs)]
-    return Table("blocks_gained", "More blocks", heads, lines)
-
-
-def by_blocks(found: Finetunings) -> Table:
-    """Tabulate accuracy by number of blocks, and from scratch, for the natural and L2 sources."""
-    lines = []
-    for target, source, size in itertools.product(found.targets, PAIR, (100, 400, 1600)):
-        each = [
-            found.at(Condition(target, source, blocks, size)) for blocks in (*SHALLOW, NEARLY_ALL)
-        ]
-        if not len(each[-1]):
-            continue
-        scratch = found.at(Condition(target, published.SCRATCH, EVERY, size))
-        less = (each[-2] - each[-1]).dropna()
-        means = map(cells.mean, (*each, scratch))
-        lines.append([cells.text(target), cells.count(size), cells.text(source), *means,
-                      cells.mean(less, signed=True)])  # fmt: skip
-    heads = ["target", "images", "source", *map(blocks_name, (*SHALLOW, NEARLY_ALL))]
-    heads += ["from scratch", f"{SHALLOW[-1]} - {NEARLY_ALL} blocks"]
-    return Table("by_blocks", "How many blocks", heads, lines)
-
-
-def by_epochs(found: Finetunings) -> Table:
-    """Tabulate L2 - natural by epoch on 100 images."""
-    lines = [
-        [cells.text(target), cells.text(blocks_name(blocks)),
-         *(cells.mean((robust.loc[epoch] - natural.loc[epoch]).dropna(), signed=True)
-           for epoch in EPOCHS)]
-        for target, blocks, natural, robust in _courses(found)
-    ]  # fmt: skip
-    heads = ["target", "trained", *(f"after {epoch}" for epoch in EPOCHS)]
-    return Table("by_epochs", "L2 - natural by epochs", heads, lines)
-
-
-def epochs_saved(found: Finetunings) -> Table:
-    """Tabulate the epochs that each source needs on 100 images, and how many L2 saves."""
-    lines = []
-    for target, blocks, natural, robust in _courses(found):
-        needed = [_needed(each, natural.iloc[-1] - NEAR) for each in (natural, robust)]
-        saved = (needed[0] - needed[1]).dropna()
-        lines.append([cells.text(target), cells.text(blocks_name(blocks)),
-                      *map(cells.mean, needed), cells.mean(saved, signed=True)])  # fmt: skip
-    heads = ["target", "trained", "natural needs", "L2 needs", "epochs saved"]
-    return Table("epochs_saved", "Epochs that L2 saves", heads, lines)
-
-
-def _courses(found: Finetunings) -> Iterator[tuple[str, int, pd.DataFrame, pd.DataFrame]]:
-    """Yield target, blocks, and accuracy on 100 images by epoch of the natural and L2 sources."""
-    for target, blocks in itertools.product(found.targets, SHALLOW):
-        natural, robust = (found.by_epoch(Condition(target, name, blocks, 100)) for name in PAIR)
-        if not (natural.empty or robust.empty):
-            yield target, blocks, natural, robust
-
-
-def _needed(accuracies: pd.DataFrame, aims: pd.Series) -> pd.Series:
-    """Return for each seed the first epoch that reaches its target, else the last epoch."""
-    reached = accuracies.ge(aims, axis="columns")
-    return reached.idxmax().where(reached.any(), accuracies.index[-1])
-
-
-def by_rates(rows: pd.DataFrame) -> Table:
-    """Tabulate L2 - natural at each learning rate, and with each source at its best rate.
-
-    A source's best rate has the highest mean of the test accuracies shown, which favours both
-    sources equally.
-    """
-    chosen = rows["config"].map(lambda settings: json.loads(settings)["transfer"]["learning_rate"])
-    found = {rate: finetunings(rows[chosen == rate]) for rate in sorted(chosen.unique())}
-    lines = []
-    for target, blocks in itertools.product(next(iter(found.values())).targets, SHALLOW):
-        by_rate = {
-            rate: [each.at(Condition(target, name, blocks, 100)) for name in PAIR]
-            for rate, each in found.items()
-        }
-        if any(values.empty for pair in by_rate.values() for values in pair):
-            continue
-        best = [max(by_rate, key=lambda rate, of=of: by_rate[rate][of].mean()) for of in (0, 1)]
-        natural, robust = (by_rate[rate][of] for of, rate in enumerate(best))
-        lines.append([cells.text(target), cells.text(blocks_name(blocks)),
-                      *(cells.mean((pair[1] - pair[0]).dropna(), signed=True)
-                        for pair in by_rate.values()),
-                      *(cell for rate, each in zip(best, (natural, robust), strict=True)
-                        for cell in (cells.text(f"{rate:g}"), cells.mean(each))),
-                      cells.mean((robust - natural).dropna(), signed=True)])  # fmt: skip
-    heads = ["target", "trained", *(f"at {rate:g}" for rate in found)]
-    heads += ["natural's rate", "natural", "L2's rate", "L2", "best - best"]
-    return Table("by_rates", "L2 - natural by learning rate", heads, lines)
-
-
-def robustness(rows: pd.DataFrame) -> Table:
-    """Tabulate accuracy with and without an attack, by target, source and blocks."""
-    rows = rows[rows["task"] == "attack"]
-    radii = sorted(rows["eps"].unique())
-    lines = []
-    for (dataset, blocks, source), group in rows.groupby(["dataset", "blocks", "source"]):
-        each = [group[group["eps"] == eps]["accuracy"] for eps in radii]
-        seeds = cells.count(group["seed"].nunique())
-        lines.append([cells.text(target_name(dataset)), cells.count(blocks), cells.text(source),
-                      seeds, *map(cells.mean, each)])  # fmt: skip
-    heads = ["target", "blocks", "source", "seeds", *(f"eps {eps:g}" for eps in radii)]
-    return Table("robustness", "Under PGD(10), L2", heads, lines)
-
-
-def adversarial(rows: pd.DataFrame) -> Table:
-    """Tabulate accuracy without and under an attack after fine-tuning on perturbed images or not.
-
-    The last column of each pair is paired by seed.
-    """
-    lines, rows = [], rows[rows["epoch"] == rows["epochs"]]
-    for (dataset, blocks, source), group in rows.groupby(["dataset", "blocks", "source"]):
-        if group["perturbation"].nunique() < 2:
-            continue
-        line = [
-            cells.text(target_name(dataset)),
-            cells.text(blocks_name(blocks)),
-            cells.text(source),
-        ]
-        for method in ("transfer", "pgd"):
-            found = group[group["method"] == method].pivot(
-                index="seed", columns="perturbation", values="accuracy"
-            )
-            line += map(cells.mean, (found["none"], found["pgd"]))
-            line.append(cells.mean(found["pgd"] - found["none"], signed=True))
-        lines.append(line)
-    trained = ("trained on clean", "on perturbed", "difference")
-    heads = [f"{tested}: {each}" for tested in ("no attack", "PGD(20)") for each in trained]
-    return Table(
-        "adversarial", "Adversarial fine-tuning", ["target", "trained", "source", *heads], lines
-    )
-
-
-def influence_ahead(rows: pd.DataFrame) -> Table:
-    """Tabulate how many more of the L2 source's most influential images have the right label."""
-    rows = rows[rows["task"] == "influence"]
-    lines = []
-    for (dataset, method), group in rows.groupby(["dataset", "method"]):
-        line = [cells.text(target_name(dataset)), cells.text(method)]
-        line.append(cells.count(group["seed"].nunique()))
-        for measure in ("top1_match", "top5_match"):
-            found = group.pivot(index="seed", columns="source", values=measure)
-            line.append(cells.mean((found[PAIR[1]] - found[PAIR[0]]).dropna(), signed=True))
-        lines.append(line)
-    heads = ["target", "scores", "seeds", "top-1 match, L2 - natural", "3 of top 5, L2 - natural"]
-    return Table("influence_ahead", "L2 - natural by influence", heads, lines)
 
 
 if __name__ == "__main__":
