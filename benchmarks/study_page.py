@@ -1,7 +1,7 @@
 """The page of the study: `python -m benchmarks.study_page [--runs runs]`.
 
 Gathers the results of `make study` in RUNS/study and in RUNS/study_modes, _epochs, _rates, _heads,
-_adversarial and _source_epochs as rows of docs/study and its parts, for cells whose
+_adversarial, _source_epochs and _source_eps as rows of docs/study and its parts, for cells whose
 seeds have all finished; --rebuild keeps the published rows. Then rewrites every table of
 docs/study.md and docs/study_tables.md, from its line `<!-- NAME -->` to the next empty one, and
 draws the figures of docs/study. Trains nothing.
@@ -65,6 +65,7 @@ class Rows(NamedTuple):
     heads: pd.DataFrame  # heads alone, fitted in several ways, and classifiers on pixels
     adversarial: pd.DataFrame  # on perturbed images, and attacked
     source_epochs: pd.DataFrame  # from sources trained for other epochs, and those sources
+    source_eps: pd.DataFrame  # from sources trained with other eps, and those sources
 
     @classmethod
     def read(cls, directory: Path = ROWS) -> Self:
@@ -175,7 +176,7 @@ def _joined(part: study_sources.Part, every: Rows) -> pd.DataFrame:
 
 
 def draw(rows: Rows, directory: Path) -> None:
-    """Draw the page's figures: differences, epochs, robustness and source_epochs."""
+    """Draw the page's figures: differences, epochs, robustness and a part's on other sources."""
     plain = finetunings(rows.study[rows.study["variant"].isna()])
     figures = [differences(plain), epochs_figure(finetunings(rows.epochs)),
                robustness_figure(rows.study)]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The study's parts on other sources: configs/study/source_epochs.py.
+"""The study's parts on other sources: configs/study/source_epochs.py and source_eps.py.
 
 They compare L2 with natural, in cells whose bundled sources are in the study itself.
 """
@@ -28,7 +28,8 @@ class Part:
     """A part whose sources differ in one number, told by the end of their directories' names.
 
     `name` is that of its column in joined rows, `setting` of pretraining. That of the bundled
-    sources is `bundled`.
+    sources is `bundled`. `kinds` are the sources that it is varied for: where natural is not among
+    them, the bundled natural source is what each is compared with.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Part:
     bundled: float
     axis: str
     logarithmic: bool
+    kinds: tuple[str, ...] = NAMES
 
     def read_sources(self, directory: Path) -> list[pd.DataFrame]:
         """Read the rows of the sources' own training from the part's among the directories."""
@@ -46,7 +48,9 @@ class Part:
 
 EPOCHS = Part("source_epochs", re.compile(r"(?P<name>[a-z0-9]+)_(?P<number>\d+)$"), "epochs", 6,
               "epochs of the sources", True)  # fmt: skip
-PARTS = {part.name: part for part in (EPOCHS,)}
+EPS = Part("source_eps", re.compile(r"(?P<name>[a-z0-9]+)_eps(?P<number>[\d.]+)$"), "eps", 0.5,
+           "eps of the L2 source", False, ("l2",))  # fmt: skip
+PARTS = {part.name: part for part in (EPOCHS, EPS)}
 
 
 def joined(part: Part, study: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
@@ -60,7 +64,11 @@ def joined(part: Part, study: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     bundled = last_epochs(study[(study["task"] == "sweep") & study["variant"].isna()])
     bundled = bundled.assign(kind=bundled["source"].str.removeprefix("bundled:"))
     bundled = bundled[bundled["kind"].isin(NAMES)].merge(rows[CELL].drop_duplicates(), on=CELL)
-    return pd.concat([rows, bundled.assign(**{part.name: part.bundled})])
+    repeated = [
+        bundled[~bundled["kind"].isin(part.kinds)].assign(**{part.name: number})
+        for number in rows[part.name].unique()
+    ]
+    return pd.concat([rows, *repeated, bundled.assign(**{part.name: part.bundled})])
 
 
 def differences(part: Part, rows: pd.DataFrame) -> pd.DataFrame:
@@ -99,12 +107,13 @@ def own_accuracy(part: Part, rows: pd.DataFrame) -> Table:
     lines = {}
     for number, group in rows.groupby(numbers):
         found = group.assign(kind=kinds).set_index(["method", "kind"])["accuracy"]
-        places = itertools.product(("pretrain", "pgd"), NAMES)
+        places = itertools.product(("pretrain", "pgd"), part.kinds)
         lines[number] = [cells.number(found[place]) for place in places]
-    cards = [card(name) for name in NAMES]
+    cards = [card(name) for name in part.kinds]
     values = [one[key] for key in ("clean_accuracy", "robust_accuracy") for one in cards]
     lines[part.bundled] = list(map(cells.number, values))
-    heads = [f"{name}, {test}" for test in ("no attack", "PGD(20)") for name in ("natural", "L2")]
+    names = [{"natural": "natural", "l2": "L2"}[kind] for kind in part.kinds]
+    heads = [f"{name}, {test}" for test in ("no attack", "PGD(20)") for name in names]
     order = [[TableCell(f"{number:g}", number), *lines[number]] for number in sorted(lines)]
     return Table(f"own_{part.name}", "The sources themselves", [part.setting, *heads], order)
 

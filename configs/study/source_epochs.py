@@ -27,6 +27,4 @@ def get_config() -> ConfigDict:
     )
     config.sweep.targets = ("tfds:cifar10_jpeg", "tfds:fashion_mnist", "tfds:mnist")
     config.sweep.blocks = (0, 1)
-    config.sweep.num_images = (100, 400)
-    config.sweep.epochs = (60, 30)
     return config

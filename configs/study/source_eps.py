@@ -1,0 +1,27 @@
+"""Which eps should a robust source be trained with, for which target?
+
+For EPS in 0.05, 0.1 and 0.25:
+
+    python run.py --config configs/sources/tiny_l2.py --workdir runs/sources/l2_epsEPS \
+      --config.pretraining.eps=EPS
+
+and then
+
+    python run.py --config configs/study/source_eps.py --workdir runs/study_source_eps
+
+The bundled L2 source was trained with 0.5, and the cells from it and from the natural one are those
+of configs/study/transfer.py.
+"""
+
+from ml_collections import ConfigDict
+
+from rtl_jax.configs.study.source_epochs import get_config as source_epochs
+
+EPS = (0.05, 0.1, 0.25)
+
+
+def get_config() -> ConfigDict:
+    """Return the settings of configs/study/source_epochs.py for other sources."""
+    config = source_epochs()
+    config.sweep.sources = tuple(f"runs/sources/l2_eps{eps:g}" for eps in EPS)
+    return config
