@@ -90,7 +90,7 @@ def _opened(path: Path) -> IO[bytes]:
                 f"{path}: is a directory, expected a .pt, .pth, .ckpt or .safetensors file"
             )
         if path.exists() and not path.is_file():
-            raise UserError(f"{path}: is no regular file")
+            raise UserError(f"{path}: is not a regular file")
         return path.open("rb")
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
@@ -224,8 +224,8 @@ def _unknown(path: Path, head: bytes, file: IO[bytes]) -> UserError:
         kind = "a JSON" if text.startswith((b"{", b"[")) else "a text"
         return UserError(f"is {kind} file and not a checkpoint: download the checkpoint itself")
     return UserError(
-        f"is no checkpoint that can be read (it begins with {head[:8].hex(' ')}): expected a file "
-        "of torch.save or safetensors"
+        f"is not a readable checkpoint (it begins with {head[:8].hex(' ')}): expected a file of "
+        "torch.save or safetensors"
     )
 
 

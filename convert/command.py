@@ -67,7 +67,7 @@ def _convert(arguments: Sequence[str], prog: str) -> int:
         action="append",
         default=[],
         metavar="PATTERN",
-        help="tensors that are no part of the network, 'criterion.*', say; repeats",
+        help="tensors that are not part of the network, 'criterion.*', say; repeats",
     )
     parser.add_argument(
         "--head",

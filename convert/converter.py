@@ -48,8 +48,8 @@ def convert(
       choices: the fields of `Choices` and options of layouts, which override what the file says.
 
     Raises:
-      UserError: if the source is no checkpoint of a known family, names a way to run code, does not
-        fit, or does not give the reference's logits, or if the destination exists or cannot be
+      UserError: if the source is not a checkpoint of a known family, names a way to run code, does
+        not fit, or does not give the reference's logits, or if the destination exists or cannot be
         written. Nothing is written then.
     """
     chosen = Choices.of(**choices)
@@ -120,7 +120,7 @@ def ensure_converted(source: str, cache_dir: str | os.PathLike) -> Path:
         if path.is_dir():
             raise UserError(f"{path}: is a directory that holds no converted network")
         if not path.is_file():
-            raise UserError(f"{path}: is no regular file")
+            raise UserError(f"{path}: is not a regular file")
         cache.mkdir(parents=True, exist_ok=True)
         return _from_cache(path, cache)
     except OSError as error:

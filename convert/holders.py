@@ -142,7 +142,7 @@ def _odd(state: Mapping[Any, Any]) -> str | None:
         if isinstance(value, Opaque) and isinstance(name, str) and name.endswith(".weight"):
             return (
                 f"has {shown(value)} as {shown(name)}: quantised, sparse and other weights that "
-                "are no plain tensors are not supported"
+                "are not plain tensors are not supported"
             )
     return None
 

@@ -78,7 +78,7 @@ def _download(source: str, repo: str, file: str, report: Callable[[str], Any]) -
     try:
         cached = huggingface_hub.try_to_load_from_cache(repo, file)
     except ValueError as error:
-        raise UserError(f"{source}: is no address on the hub ({error})") from error
+        raise UserError(f"{source}: is not an address on the hub ({error})") from error
     if isinstance(cached, str):
         report(f"found in the hub's cache: {cached}")
         return Path(cached)
@@ -88,7 +88,7 @@ def _download(source: str, repo: str, file: str, report: Callable[[str], Any]) -
         report(f"downloading {address}")
         return Path(huggingface_hub.hf_hub_download(repo, file, etag_timeout=5))
     except errors.HFValidationError as error:
-        raise UserError(f"{source}: {repo} is no name of a repository") from error
+        raise UserError(f"{source}: {repo} is not a repository name") from error
     # The hub's client raises its HTTP library's errors, whichever library that is.
     except Exception as error:
         absent = isinstance(error, errors.EntryNotFoundError) and not isinstance(

@@ -49,7 +49,7 @@ def place(known: Known, report: Callable[[str], Any]) -> str:
     )
     if known.by_hand:
         raise UserError(
-            f"{known.name}: is on Google Drive, which gives no file to a program: {by_hand}"
+            f"{known.name}: is on Google Drive, which does not serve files to programs: {by_hand}"
         )
     file = cache_path() / "published" / Path(urlsplit(known.source).path).name
     if file.is_file():

@@ -145,8 +145,8 @@ def load(tensor: Tensor, name: str) -> np.ndarray:
     if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
         count = int(values.size - np.isfinite(values).sum())
         raise UserError(
-            f"has {count:,} NaN or infinite of {values.size:,} values in {name}: the training that "
-            "wrote it diverged, or it is damaged"
+            f"has {count:,} NaN or infinite values among the {values.size:,} of {name}: the "
+            "training that wrote it diverged, or it is damaged"
         )
     if name.endswith("running_var") and values.size and values.min() < 0:
         raise UserError(f"has a negative variance in {name}: it is damaged")

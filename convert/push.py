@@ -58,7 +58,7 @@ def _advice(error: Exception) -> str:
 
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.HFValidationError):
-        return "is no name of a repository"
+        return "is not a repository name"
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set: unset it"
     if isinstance(error, errors.LocalTokenNotFoundError) or status in (401, 403, 404):

@@ -105,7 +105,7 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     info = archive.getinfo(f"{name}.npy")
     with archive.open(info) as member:
         if np.lib.format.read_magic(member) != (1, 0):
-            raise ValueError(f"{name} is no plain array")
+            raise ValueError(f"{name} is not a plain array")
         shape, _, dtype = np.lib.format.read_array_header_1_0(member)
     size = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if size > _MAX_BYTES or size > info.file_size:

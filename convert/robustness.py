@@ -86,7 +86,7 @@ def parse_ball(text: str) -> Ball:
     try:
         eps = float(above) / (float(below) if slash else 1.0)
     except (ValueError, ZeroDivisionError):
-        raise UserError(f"--attack {text}: {wanted}; {radius!r} is no number") from None
+        raise UserError(f"--attack {text}: {wanted}; {radius!r} is not a number") from None
     if not (math.isfinite(eps) and eps >= 0):
         raise UserError(f"--attack {text}: {wanted}; eps must be 0 or more")
     if norm == "linf" and eps > 1:

@@ -105,7 +105,7 @@ def strided(
     """
     for numbers in (shape, stride):
         if not isinstance(numbers, tuple | list) or len(numbers) > MAX_DIMENSIONS:
-            raise UserError("a tensor's shape or stride is no short tuple")
+            raise UserError("a tensor's shape or stride is not a short tuple")
         if not all(is_size(n) for n in numbers):
             raise UserError("a tensor's shape or stride is not made of small positive numbers")
     if type(offset) is not int or offset < 0 or len(shape) != len(stride):

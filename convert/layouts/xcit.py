@@ -32,7 +32,7 @@ class XCiTLayout(Layout):
         "tokens_norm": Option(
             None,
             tuple(_ANSWERS),
-            "whether class-attention blocks normalise all tokens, where the size is no known one",
+            "whether class-attention blocks normalise all tokens, where the size is unknown",
         ),
         "activation": Option("gelu", typing.get_args(Activation), "where it is not the usual"),
         "norm_eps": Option(1e-6, float, "of layer normalisations, where it is not the usual"),

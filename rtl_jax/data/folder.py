@@ -231,5 +231,5 @@ def _pictures(folder: Path) -> list[Path]:
             "to JPEG or PNG (or move them away)"
         )
     if others := found.others:
-        logger.warning("%s: %d files are no pictures, skipped: %s", folder, len(others), others[0])
+        logger.warning("%s: %d files are not pictures, skipped: %s", folder, len(others), others[0])
     return found.pictures

@@ -119,7 +119,7 @@ def read_idx(path: Path) -> np.ndarray:
     with gzip.open(path) as stream:
         data = stream.read()
     if len(data) < 4 or data[:3] != b"\0\0\x08":
-        raise DamagedError(f"{path} is no idx file of unsigned bytes")
+        raise DamagedError(f"{path} is not an idx file of unsigned bytes")
     rank = data[3]
     shape = tuple(int(n) for n in np.frombuffer(data, ">u4", rank, 4))
     start = 4 + 4 * rank

@@ -239,8 +239,8 @@ def _keys(info: Any, prepared: Path) -> tuple[str, str]:
     if len(images) != 1 or len(labels) != 1:
         listed = ", ".join(f"{name} ({kind.__name__})" for name, kind in kinds.items())
         raise UserError(
-            f"{prepared} is no image classification: expected one Image and one ClassLabel, "
-            f"found {listed}"
+            f"{prepared} is not an image classification data set: expected one Image and one "
+            f"ClassLabel, found {listed}"
         )
     return images[0], labels[0]
 

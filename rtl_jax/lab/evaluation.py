@@ -28,11 +28,11 @@ from rtl_jax.train.split import SplitNetwork
 
 
 def method(settings: config.Attack) -> Attack:
-    """Make the attack that the settings name; raise UserError if it is no single attack."""
+    """Make the attack that the settings name; raise UserError if it is not a single attack."""
     if settings.method in ("autoattack", "smoothing", "corruptions"):
         raise UserError(
-            f"attack.method: {settings.method!r} is no single attack, and the task 'attack' alone "
-            "runs it: expected 'pgd' or 'gaussian' here"
+            f"attack.method: {settings.method!r} is not a single attack, and only the task "
+            "'attack' runs it: expected 'pgd' or 'gaussian' here"
         )
     return make_attack(settings.method, **vars(settings))
 

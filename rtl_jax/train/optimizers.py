@@ -81,7 +81,7 @@ def rates(settings: TrainingSettings, epochs: int, steps_per_epoch: int) -> np.n
     found = np.asarray(jax.jit(jax.vmap(schedule))(steps))
     if not np.isfinite(found).all():
         raise UserError(
-            f"{settings.GROUP}.schedule: {settings.schedule} gives rates that are no finite numbers"
+            f"{settings.GROUP}.schedule: {settings.schedule} gives rates that are not finite"
         )
     return found
 

@@ -75,7 +75,7 @@ def test_every_config_loads_by_name_as_by_path(
 def test_a_file_goes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("predict.py").write_text("def get_config():\n    return {'seed': 7}\n")
-    Path("report").mkdir()  # a folder is no config
+    Path("report").mkdir()  # a folder is not a config
     assert cli.parse(["--config", "predict.py"])[0].seed == 7
     assert cli.parse(["--config", "predict"])[0].task == "predict"
     assert cli.parse(["--config", "report"])[0].task == "report"

@@ -1,4 +1,4 @@
-"""Files that are no valid checkpoints: a one-sentence error and exit code 2."""
+"""Files that are not valid checkpoints: a one-sentence error and exit code 2."""
 
 import os
 import re
@@ -61,8 +61,8 @@ def content(name: str) -> bytes:
         ("gzip", "gzip"),
         ("hdf5", "HDF5"),
         ("tar", "tar"),
-        ("zeros", "no checkpoint"),
-        ("noise", "no checkpoint"),
+        ("zeros", "not a readable checkpoint"),
+        ("noise", "not a readable checkpoint"),
         ("one byte", ""),
         ("pickle of numbers", "not one that torch.save wrote"),
     ],
@@ -204,7 +204,7 @@ def test_weights_that_are_no_plain_tensors(tmp_path, capsys):
     assert "_rebuild_sparse_tensor" in refuse(save(sparse, tmp_path / "a.pt"), tmp_path, capsys)
     sparse = weights | {"layer1.0.conv1.weight": weights["layer1.0.conv1.weight"].to_sparse()}
     error = refuse(save(sparse, tmp_path / "b.pt"), tmp_path, capsys)
-    assert "missing: layer1.0.conv1.weight" in error and "no plain tensors" in error
+    assert "missing: layer1.0.conv1.weight" in error and "not plain tensors" in error
 
 
 def test_a_whole_model_and_odd_dictionaries(tmp_path, capsys):
@@ -225,7 +225,7 @@ def test_paths(tmp_path, capsys):
     assert "no such file" in refuse(tmp_path / "absent.pt", tmp_path, capsys)
     assert "directory" in refuse(tmp_path, tmp_path, capsys)
     os.mkfifo(tmp_path / "fifo")
-    assert "no regular file" in refuse(tmp_path / "fifo", tmp_path, capsys)
+    assert "not a regular file" in refuse(tmp_path / "fifo", tmp_path, capsys)
     assert main([str(good), str(good)]) == 2
     assert "exists already" in capsys.readouterr().err
     assert "too long" in refuse("a" * 300, tmp_path, capsys)

@@ -263,7 +263,7 @@ def refusal(status: int, kind=errors.HfHubHTTPError) -> Exception:
         (refusal(429), "wait some minutes"),
         (refusal(503), "a fault of its own"),
         (refusal(409), "HTTP 409: it says$"),
-        (errors.HFValidationError("bad"), "is no name of a repository"),
+        (errors.HFValidationError("bad"), "is not a repository name"),
         (errors.OfflineModeIsEnabled("off"), "unset it"),
         (OSError("no route"), r"cannot be reached \(OSError\).*OUT\.timm"),
     ],

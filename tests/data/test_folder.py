@@ -106,7 +106,7 @@ def test_grey_keeps_one_channel_and_junk_is_ignored(tmp_path, caplog):
     dataset = load(root)
     assert dataset.train.images.shape == (2, 8, 8, 1)
     assert [level // 10 for level in levels(dataset.train)] == [4, 9]
-    assert "1 files are no pictures" in caplog.text and "notes.txt" in caplog.text
+    assert "1 files are not pictures" in caplog.text and "notes.txt" in caplog.text
 
 
 def test_broken_pictures_are_listed_and_mending_them_is_enough(tmp_path):

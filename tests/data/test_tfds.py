@@ -73,7 +73,7 @@ def test_features_are_found_by_kind_and_by_supervised_keys(data_dir):
     write(data_dir, splits, features, name="keys", supervised=("photo", "fine"))
     assert load("keys").train.labels.tolist() == [0, 1, 0, 1]
     write(data_dir, splits, features, name="unclear")
-    with pytest.raises(UserError, match="no image classification"):
+    with pytest.raises(UserError, match="not an image classification"):
         load("unclear")
 
 
@@ -123,7 +123,7 @@ def test_other_kinds_of_sets_are_refused(data_dir):
     text = {"pythonClassName": FEATURES + "text_feature.Text", "text": {}}
     splits = {"train": [example(text=b"x", label=0)]}
     write(data_dir, splits, {"text": text, "label": label_feature(2)})
-    with pytest.raises(UserError, match=r"no image classification.*text \(Text\)"):
+    with pytest.raises(UserError, match=r"not an image classification.*text \(Text\)"):
         load()
     depth = {"image": image_feature(4, 5, 1, "float32"), "label": label_feature(2)}
     write(data_dir, {"train": rows(2), "test": rows(2)}, depth, name="depth")

@@ -58,7 +58,7 @@ WITHOUT_EFFECT = (
 )
 
 # Settings of a training that came later than names that are published: at their defaults, which
-# change nothing, they are no part of a name.
+# change nothing, they are not part of a name.
 _LATER = (
     "optimizer",
     "optimizer_options",

@@ -230,7 +230,7 @@ def test_from_scratch_everything_trains(tmp_path: Path):
 
 
 def test_accuracy_and_loss_are_the_saved_networks(tmp_path: Path):
-    """The last row compared with torch on the saved weights; 50 images are no multiple of 16."""
+    """The last row compared with torch on the saved weights; 50 is not a multiple of 16."""
     settings = experiment(eval_batch_size=16)
     rows = run_finetune(settings, tmp_path)
     job, tuned = prepare(settings), network_of(tmp_path)

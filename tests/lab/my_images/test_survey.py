@@ -128,7 +128,7 @@ def test_everything_left_out_says_why(tmp_path: Path) -> None:
     lines = str(caught.value).splitlines()[1:]
     assert sum(int(line.split(",")[0]) for line in lines) == 6
     assert any("broken: .heic cannot be read" in line for line in lines)
-    assert any("broken: it is no picture of a known format" in line for line in lines)
+    assert any("broken: it is not a picture in a known format" in line for line in lines)
 
 
 def test_odd_metadata_and_names_leave_pictures_in_use(tmp_path: Path, capsys) -> None:
