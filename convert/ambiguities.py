@@ -18,7 +18,7 @@ def ask_of_names(checkpoint: Checkpoint, layout: Layout, known: Mapping[str, Any
                 flag = f"--{option.replace('_', '-')}"
                 raise UserError(
                     f"is called {shown(name)}, which has {option.replace('_', ' ')} {value}, and "
-                    f"no tensor shows whether that is so: say {flag} {value}, or {flag} "
+                    f"no tensor shows whether that is so: pass {flag} {value}, or {flag} "
                     f"{layout.options[option].default}"
                 )
 

@@ -129,7 +129,7 @@ def _read(path: Path, file: IO[bytes]) -> Checkpoint:
     if isinstance(contents.value, list | tuple):
         raise UserError(
             f"holds no dictionary of weights but a list of {len(contents.value)}: load it where "
-            "it came from and save its state dict alone, torch.save(loaded[0], path), say"
+            "it came from and save its state dict alone, for example torch.save(loaded[0], path)"
         )
     if not isinstance(contents.value, dict):
         whole = f", {shown(contents.value)}" if contents.placeholders else ""

@@ -247,7 +247,7 @@ def _export(arguments: Sequence[str], prog: str) -> int:
         help="the edge of the images that a function takes (default: the network's own)",
     )
     parser.add_argument(
-        "--license", metavar="ID", help="for the model card, as the hub has it: apache-2.0, say"
+        "--license", metavar="ID", help="for the model card, in the hub's spelling: apache-2.0, ..."
     )
     parser.add_argument(
         "--rows",

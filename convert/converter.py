@@ -209,7 +209,7 @@ def _report(found: network.Found, report: Callable[[str], Any]) -> None:
     numbers = f"mean {arch.mean}, std {arch.std}"
     if normalization.origin == "assumed":
         report(
-            f"{numbers}: ImageNet's, ASSUMED, since the file has none; say --mean and --std if "
+            f"{numbers}: ImageNet's, ASSUMED, since the file has none; pass --mean and --std if "
             "it was trained with others (0,0,0 and 1,1,1 for none)"
         )
     else:

@@ -146,7 +146,7 @@ def without_head(prefix: str, head: Head) -> UserError:
     words = head.layouts[0].words
     under = f" under {shown(prefix)!r}" if prefix else ""
     way = (
-        "Fine-tuning replaces the head anyway: for a source of fine-tuning say --head zeros (or "
+        "Fine-tuning replaces the head anyway: for a source of fine-tuning pass --head zeros (or "
         "--head seed:N, which draws one)"
     )
     if not head.weights:

@@ -25,7 +25,7 @@ _SHARD = re.compile(r"-(\d{1,5})-of-(\d{1,5})\.\w+$")
 # Hints on unsupported features, by a part of a left-over name.
 _HINTS = (
     (".filt ", "Blur pooling (anti-aliased networks) is not supported."),
-    ("mean (3", "A mean without a deviation: say both by --mean and --std, and --ignore it."),
+    ("mean (3", "A mean without a deviation: pass both with --mean and --std, and --ignore it."),
     ("_scale ", "Quantised weights, which have scales, are not supported."),
     ("parametrizations.", "Of parametrizations only weight and spectral norms are supported."),
 )

@@ -177,7 +177,8 @@ def compare_copies(found: Found, report: Callable[[str], Any]) -> None:
         else:
             raise UserError(
                 f"holds two networks, under {shown(found.prefix)!r} and {shown(prefix)!r}, that "
-                f"differ in {len(differing)} tensors: choose one by --prefix {shown(prefix)}, say"
+                f"differ in {len(differing)} tensors: choose one, with --prefix {shown(prefix)} or "
+                "the other"
             )
 
 
@@ -193,7 +194,7 @@ def _chosen(state: State, choices: Choices) -> tuple[str, list[str]]:
     if len(found) > _MAX_NETWORKS:
         raise UserError(
             f"holds {len(found):,} networks, under {shown(found[0])!r}, {shown(found[1])!r}, ...: "
-            "choose one by --prefix"
+            "choose one with --prefix"
         )
     return found[0], found[1:]
 

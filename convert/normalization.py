@@ -60,7 +60,7 @@ def find_normalization(
         return _checked(_three(mean, "--mean"), _three(std, "--std"), "given")
     if len(pairs) > _MAX_NORMALISERS:
         raise UserError(
-            f"holds {len(pairs):,} normalisations: say the right one by --mean and --std"
+            f"holds {len(pairs):,} normalisations: pass the right one with --mean and --std"
         )
     values: dict[tuple[Three, Three], str] = {}
     for m, s in pairs:
@@ -68,7 +68,7 @@ def find_normalization(
     if len(values) > 1:
         listed = "; ".join(f"{name} {m}, std {s}" for (m, s), name in values.items())
         raise UserError(
-            f"holds normalisations that differ ({listed}): say the right one by --mean and --std"
+            f"holds normalisations that differ ({listed}): pass the right one with --mean and --std"
         )
     if values:
         (((found_mean, found_std), name),) = values.items()
@@ -99,7 +99,7 @@ def _numbers(tensor: Tensor, name: str) -> Three:
     if count not in (1, 3):
         raise UserError(
             f"has a normalisation {shown(name)} of shape {tensor.shape}, expected 3 numbers or 1: "
-            "say the right ones by --mean and --std"
+            "pass the right ones with --mean and --std"
         )
     values = tensor.load().reshape(-1)
     # The shortest decimal that is the same float32: 0.485 and not 0.48500001430511475.
@@ -111,13 +111,13 @@ def _three(values: Any, name: str) -> Three:
         first, second, third = (float(value) for value in values)
     except (TypeError, ValueError):
         raise UserError(
-            f"has a normalisation {shown(name)} that is not three numbers: say the right ones by "
-            "--mean and --std"
+            f"has a normalisation {shown(name)} that is not three numbers: pass the right "
+            "ones with --mean and --std"
         ) from None
     numbers = (first, second, third)
     if not np.isfinite(numbers).all():
         raise UserError(
-            f"has a normalisation {shown(name)} {numbers}, which must be finite: say the right one "
-            "by --mean and --std"
+            f"has a normalisation {shown(name)} {numbers}, which must be finite: pass the right "
+            "one with --mean and --std"
         )
     return numbers

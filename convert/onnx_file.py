@@ -40,7 +40,7 @@ def write_onnx(network: Network, layout: Layout, path: Path, image_size: int) ->
     size = sum(value.nbytes for value in module.state_dict().values())
     if size > _MAX_BYTES:
         raise UserError(
-            f"{path}: such a file can hold 2 GiB, and the network has {size / 2**30:.1f} GiB: "
+            f"{path}: such a file holds at most 2 GiB, and the network has {size / 2**30:.1f} GiB: "
             "write .safetensors instead"
         )
     images = np.random.default_rng(0).random((2, image_size, image_size, 3), np.float32)

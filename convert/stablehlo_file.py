@@ -28,7 +28,7 @@ def write_stablehlo(network: Network, path: Path, image_size: int) -> None:
                tree.values())  # fmt: skip
     if size > _MAX_BYTES:
         raise UserError(
-            f"{path}: such a file can hold 2 GiB, and the network has {size / 2**30:.1f} GiB: "
+            f"{path}: such a file holds at most 2 GiB, and the network has {size / 2**30:.1f} GiB: "
             "write .safetensors instead"
         )
     # Without platform-specific kernels, such as a CPU's form of a convolution.

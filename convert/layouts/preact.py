@@ -164,7 +164,7 @@ class PreActResNetLayout(_PreActLayout):
         if "shortcut" not in options:
             raise UserError(
                 "holds a PreActResNet, whose shortcuts see the input of a block in some files and "
-                "its activation in others, which no tensor shows: say --shortcut raw "
+                "its activation in others, which no tensor shows: pass --shortcut raw "
                 "(RobustBench's PreActBlock) or --shortcut activated (its PreActBlockV2, and "
                 "kuangliu's); --reference FILE.npz tells whether it fits"
             )
@@ -205,7 +205,7 @@ class _DeepMindLayout(_PreActLayout):
         """
         if "activation" not in options:
             raise UserError(
-                f"holds {self.words}, whose activation is in no tensor: say --activation silu "
+                f"holds {self.words}, whose activation is in no tensor: pass --activation silu "
                 "(Swish, which most of RobustBench's have) or --activation relu; --reference "
                 "FILE.npz tells whether it fits"
             )

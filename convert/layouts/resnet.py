@@ -265,7 +265,7 @@ def _stem(kernel: int, stem: str | None) -> dict[str, Any]:
     if stem is None and kernel not in known:
         raise UserError(
             f"has a first convolution of {kernel}x{kernel}, whose stride and pooling are in no "
-            "shape: say --stem imagenet (stride 2, max-pool) or --stem small (neither)"
+            "shape: pass --stem imagenet (stride 2, max-pool) or --stem small (neither)"
         )
     stem = stem or known[kernel]
     if stem not in known.values():

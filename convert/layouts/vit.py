@@ -164,7 +164,7 @@ def heads_of(width: int, depth: int, options: Mapping[str, Any]) -> int:
     if (width, depth) not in sizes:
         raise UserError(
             f"has {depth} blocks of width {width}, as no known vision transformer has, and no "
-            f"shape shows the number of its heads: say --heads {max(width // 64, 1)}, say"
+            f"shape shows the number of its heads: pass --heads {max(width // 64, 1)} or another"
         )
     return sizes[width, depth]
 

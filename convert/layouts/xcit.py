@@ -155,7 +155,7 @@ def _tokens_norm(width: int, depth: int, options: Mapping[str, Any]) -> bool:
     if len(known) != 1:
         raise UserError(
             f"has {depth} blocks of width {width}, as no known XCiT has, and no shape shows what "
-            "blocks of the class token normalise: say --tokens-norm yes, as most have it, or no"
+            "blocks of the class token normalise: pass --tokens-norm yes, as most have it, or no"
         )
     return known.pop()
 

@@ -126,7 +126,7 @@ class Batches:
         facts = {name: value for name, value in state.items() if name != "taken"}
         if facts != self._shuffle.facts:
             raise UserError(
-                f"the position to go on from is one in {facts}, and these batches are of "
+                f"cannot resume: the saved position is in {facts}, and these batches are of "
                 f"{self._shuffle.facts}: use the same data, batch size and seed"
             )
         self.close()

@@ -156,7 +156,7 @@ def _plan_halves(path: Path, train_dir: Path, test_dir: Path) -> FolderPlan:
     train, test = _pictures_by_class(train_dir), _pictures_by_class(test_dir)
     if unknown := [name for name in test if name not in train]:
         raise UserError(
-            f"{test_dir} has class folders that {train_dir} has not: {', '.join(unknown)}; "
+            f"{test_dir} has class folders that {train_dir} lacks: {', '.join(unknown)}; "
             "each class needs training pictures"
         )
     names = tuple(train)

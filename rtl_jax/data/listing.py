@@ -79,8 +79,8 @@ def _check_labels(path: Path, labels: set[str]) -> None:
     if found := [group for group in alike.values() if len(group) > 1]:
         listed = "; ".join(" and ".join(map(repr, group)) for group in found[:5])
         raise UserError(
-            f"{path}: labels that differ by blanks or by upper and lower case alone are classes of "
-            f"their own: {listed}. Write each class in one way"
+            f"{path}: labels that differ only in spaces or in case would be different classes: "
+            f"{listed}. Write each class in one way"
         )
 
 

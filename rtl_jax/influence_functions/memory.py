@@ -13,7 +13,7 @@ def require_memory(num_parameters: int, needed: int, limit_gib: int | None = Non
     if needed > limit:
         raise UserError(
             f"the Hessian of {num_parameters:,} parameters and what solves it need "
-            f"{needed / 2**30:.1f} GiB, and {limit / 2**30:.1f} GiB may be taken: set "
+            f"{needed / 2**30:.1f} GiB, and the limit is {limit / 2**30:.1f} GiB: set "
             "influence.solver=conjugate_gradient, which never forms it, or raise "
             "influence.memory_gib"
         )

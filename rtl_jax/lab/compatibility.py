@@ -23,7 +23,9 @@ def at_own_size(target: Target, networks: Mapping[str, Network]) -> Target:
     sizes = sorted({size for size in known.values() if size is not None})
     if len(sizes) > 1:
         each = ", ".join(f"{name} at {size} px" for name, size in known.items())
-        raise UserError(f"networks were trained at different image sizes ({each}): use one by one")
+        raise UserError(
+            f"networks were trained at different image sizes ({each}): use one at a time"
+        )
     if not sizes or sizes[0] == target.image_size:
         return target
     say(

@@ -230,7 +230,7 @@ class Network:
           batch_size: images per batch.
 
         Raises:
-          UserError: if the network keeps nothing of held-out images (`rtl_jax.conformalize`).
+          UserError: if the network keeps no scores of held-out images (`rtl_jax.conformalize`).
         """
         pixels = as_uint8(images)
         probabilities = self.predict_proba(images, batch_size=batch_size)
@@ -251,7 +251,7 @@ class Network:
           batch_size: images per batch.
 
         Raises:
-          UserError: if the network keeps nothing of held-out images (`rtl_jax.conformalize`).
+          UserError: if the network keeps no scores of held-out images (`rtl_jax.conformalize`).
         """
         kept = self._kept
         if kept.split is None:
@@ -264,8 +264,8 @@ class Network:
     def _kept(self) -> Guarantees:
         if self.guarantees is None:
             raise UserError(
-                "the network keeps nothing of held-out images, from which prediction sets and "
-                "p-values are taken: networks of my_images do, and rtl_jax.conformalize(network, "
+                "the network keeps no scores of held-out images, which prediction sets and "
+                "p-values need: networks of my_images do, and rtl_jax.conformalize(network, "
                 "images, labels) returns one that does"
             )
         return self.guarantees
@@ -324,7 +324,7 @@ class Network:
         for entry in entry_points(group="rtl_jax.exporters"):
             return entry.load()(self, destination, report=lambda _: None)
         raise UserError(
-            "exporting needs rtl_jax to be installed, where it is only found on a path: "
+            "exporting needs rtl_jax to be installed, and it is only on the path: "
             "pip install rtl-jax, or pip install -e . in a checkout"
         )
 

@@ -60,7 +60,7 @@ def load_source(checkpoint: str, *, arch: str = "", seed: int = 0, **shape: Any)
         convert = converter()
         if convert is None:
             raise UserError(
-                f"source.checkpoint: {checkpoint} is to be converted first: "
+                f"source.checkpoint: {checkpoint} must be converted first: "
                 f"{typed('convert')} {checkpoint} DESTINATION"
             )
         network = Network.load(convert(checkpoint, cache_path() / "converted"))

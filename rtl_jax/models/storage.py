@@ -65,7 +65,7 @@ def write_network(directory: epath.PathLike, known: Mapping[str, Any], variables
         _checked(text)
     except (UserError, ValueError) as error:
         raise UserError(
-            f"{directory} cannot be written, for nobody could read it: {error}"
+            f"{directory} is not written, because it could not be read back: {error}"
         ) from error
     with complete_or_absent(directory) as temporary:
         require_room(temporary.parent, variables)

@@ -243,7 +243,7 @@ def fit(tunings: Sequence[FineTuning]) -> list[Network]:
     if not finite.all():
         diverged = [tuning.seed for tuning, good in zip(tunings, finite, strict=True) if not good]
         raise UserError(
-            f"fine-tuning diverged, with the seeds {diverged}: a parameter is not a finite number. "
+            f"fine-tuning diverged for the seeds {diverged}: a parameter is not a finite number. "
             "Lower the learning rate"
         )
     return [training.network(state, tuning, index) for index, tuning in enumerate(tunings)]

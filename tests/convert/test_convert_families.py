@@ -152,7 +152,7 @@ def test_a_config_or_a_name_tells_what_no_tensor_shows(tmp_path, capsys):
     module = moved(timm_resnet(aa_layer=torch.nn.AvgPool2d))
     path = tmp_path / "resnetaa50.pth"
     torch.save(module.state_dict(), path)
-    with pytest.raises(UserError, match="say --anti-aliasing average, or --anti-aliasing none"):
+    with pytest.raises(UserError, match="pass --anti-aliasing average, or --anti-aliasing none"):
         convert(path, tmp_path / "out")
     cfg = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3], "input_size": [3, 40, 40]}
     config = {"architecture": "resnetaa50", "pretrained_cfg": cfg}

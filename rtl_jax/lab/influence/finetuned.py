@@ -179,8 +179,8 @@ def _of_run(run: str) -> Finetuned:
         )
     if not {"settings", "run"} <= provenance.keys():
         raise UserError(
-            f"influence.run: {run} was fine-tuned from Python and knows no images: explain "
-            "it there, with rtl_jax.influence"
+            f"influence.run: {run} was fine-tuned from Python and does not name "
+            "its images: explain it there, with rtl_jax.influence"
         )
     job = prepare(freeze(provenance["settings"]))
     if job.run != provenance["run"]:
@@ -206,6 +206,6 @@ def _require_no_older(settings: Experiment, workdir: epath.Path) -> None:
 def _changed(what: str, settings: Experiment) -> UserError:
     return UserError(
         f"{what}, but {settings.target.dataset} or {settings.source.checkpoint} has changed since: "
-        "its training images are not known any more. Bring them back, or choose another --workdir "
-        "to fine-tune anew"
+        "its training images are no longer known. Restore what changed, or choose another "
+        "--workdir to fine-tune anew"
     )

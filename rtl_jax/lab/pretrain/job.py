@@ -216,12 +216,12 @@ def _stream(experiment: Experiment) -> tuple[Stream, ImageSet, str, tuple[str, .
     target = experiment.target
     if target.num_images is not None:
         raise UserError(
-            "target.num_images: a set that is streamed is taken whole; leave it at none, or raise "
+            "target.num_images: a streamed data set is used whole: leave it unset, or raise "
             "pretraining.memory_mib so that the set is kept in memory"
         )
     if given := target.test_dataset or target.variant:
         raise UserError(
-            f"target: {given} is not to be had of a set that is streamed; leave it out, or raise "
+            f"target: {given} is not available for a streamed data set: leave it out, or raise "
             "pretraining.memory_mib so that the set is kept in memory"
         )
     stream = open_stream(
