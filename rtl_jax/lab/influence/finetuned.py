@@ -157,7 +157,7 @@ def of_job(job: Job, workdir: epath.Path) -> Finetuned:
     """Return the fine-tuning in `workdir` of a job, or a new one."""
     directory = _network_of(job, workdir)
     if is_network(directory):
-        print(f"run {job.run} is explained: {job.describe()}")
+        print(f"explaining run {job.run}: {job.describe()}")
     else:
         finetune_job(job, workdir)
     return Finetuned(job, Network.load(directory))
@@ -185,7 +185,7 @@ def _of_run(run: str) -> Finetuned:
     job = prepare(freeze(provenance["settings"]))
     if job.run != provenance["run"]:
         raise _changed(f"{run} was fine-tuned as run {provenance['run']}", job.experiment)
-    print(f"run {job.run} is explained: {job.describe()}")
+    print(f"explaining run {job.run}: {job.describe()}")
     return Finetuned(job, network)
 
 

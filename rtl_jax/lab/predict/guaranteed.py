@@ -60,8 +60,8 @@ class Guaranteed:
             return f"outliers' p-values are among {self.kept.images:,} held-out images"
         of = "the pictures of each class" if self.settings.coverage_by_class else "pictures"
         return (
-            f"sets of classes are meant to hold the true one of {100 * self.settings.coverage:g} % "
-            f"of {of} of the training images' kind, by {self.kept.images:,} held-out images"
+            f"prediction sets are calibrated on {self.kept.images:,} held-out images to contain "
+            f"the true class of {100 * self.settings.coverage:g} % of {of} like the training images"
         )
 
     def rows(self, seen: Seen, probabilities: np.ndarray) -> list[dict[str, Any]]:
