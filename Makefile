@@ -31,7 +31,7 @@ SMALL_ADVERSARIAL ?=
 SMALL_ATTACK ?=
 SMALL_INFLUENCE ?=
 
-.PHONY: quickstart study study-smoke accelerator test check lint install wheel clean
+.PHONY: quickstart study study-smoke accelerator test check lint install wheel docs clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/python run.py --config configs/sweep_digits.py --workdir runs/quickstart/sweep
