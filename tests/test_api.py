@@ -242,7 +242,7 @@ def test_what_does_not_fit_is_said(source, images, labels, settings, message) ->
 
 def test_divergence_names_the_seeds(digits, source) -> None:
     few = digits.train.take(np.arange(30))
-    with pytest.raises(rtl.UserError, match=r"diverged, with the seeds \[1, 2\]"):
+    with pytest.raises(rtl.UserError, match=r"diverged for the seeds \[1, 2\]"):
         rtl.finetune(source, few.images, few.labels, seeds=(1, 2), learning_rate=1e30)
 
 

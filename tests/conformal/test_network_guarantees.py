@@ -86,7 +86,7 @@ def test_what_is_kept_is_found_again(network: Network, tmp_path: Path) -> None:
 def test_a_network_that_keeps_nothing_says_so(bare: Network) -> None:
     assert bare.guarantees is None
     for call in (bare.predict_sets, bare.outlier_p_values):
-        with pytest.raises(UserError, match="keeps nothing of held-out images"):
+        with pytest.raises(UserError, match="keeps no scores of held-out images"):
             call(IMAGES[:1])
     with pytest.raises(UserError, match="one of 'lac'"):
         rtl.conformalize(bare, IMAGES, np.array(NAMES)[LABELS], score="thr")

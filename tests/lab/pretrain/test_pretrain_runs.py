@@ -263,13 +263,13 @@ def test_a_stream_is_taken_whole(photos: Path, tmp_path: Path):
     wrong = dataclasses.replace(
         streamed(photos), target=Target(f"folder:{photos}", image_size=8, num_images=5)
     )
-    with pytest.raises(UserError, match="target.num_images: a set that is streamed"):
+    with pytest.raises(UserError, match="target.num_images: a streamed data set"):
         run_pretrain(wrong, tmp_path)
     for given in ({"low_resolution": 4}, {"test_dataset": "digits"}):
         wrong = dataclasses.replace(
             streamed(photos), target=Target(f"folder:{photos}", image_size=8, **given)
         )
-        with pytest.raises(UserError, match="is not to be had of a set that is streamed"):
+        with pytest.raises(UserError, match="is not available for a streamed data set"):
             run_pretrain(wrong, tmp_path)
 
 
