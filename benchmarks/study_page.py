@@ -176,7 +176,7 @@ def _joined(part: study_sources.Part, every: Rows) -> pd.DataFrame:
 
 
 def draw(rows: Rows, directory: Path) -> None:
-    """Draw the page's figures: differences, epochs, robustness and a part's on other sources."""
+    """Draw the figures: differences, epochs, robustness, and those of parts on other sources."""
     plain = finetunings(rows.study[rows.study["variant"].isna()])
     figures = [differences(plain), epochs_figure(finetunings(rows.epochs)),
                robustness_figure(rows.study)]  # fmt: skip

@@ -18,7 +18,7 @@ from rtl_jax.lab.report.runs import blocks_name
 from rtl_jax.lab.results import last_epochs, read_rows
 from rtl_jax.models.bundled import card
 
-NAMES = ("natural", "l2")
+NAMES = {"natural": "natural", "l2": "L2"}  # of the bundled sources, and in tables
 RADIUS = 0.5  # L2, of the attack on the sources themselves
 CELL = ["dataset", "blocks", "num_images"]
 
@@ -38,7 +38,7 @@ class Part:
     bundled: float
     axis: str
     logarithmic: bool
-    kinds: tuple[str, ...] = NAMES
+    kinds: tuple[str, ...] = tuple(NAMES)
 
     def read_sources(self, directory: Path) -> list[pd.DataFrame]:
         """Read the rows of the sources' own training from the part's among the directories."""
@@ -112,7 +112,7 @@ def own_accuracy(part: Part, rows: pd.DataFrame) -> Table:
     cards = [card(name) for name in part.kinds]
     values = [one[key] for key in ("clean_accuracy", "robust_accuracy") for one in cards]
     lines[part.bundled] = list(map(cells.number, values))
-    names = [{"natural": "natural", "l2": "L2"}[kind] for kind in part.kinds]
+    names = [NAMES[kind] for kind in part.kinds]
     heads = [f"{name}, {test}" for test in ("no attack", "PGD(20)") for name in names]
     order = [[TableCell(f"{number:g}", number), *lines[number]] for number in sorted(lines)]
     return Table(f"own_{part.name}", "The sources themselves", [part.setting, *heads], order)

@@ -52,7 +52,7 @@ class SwinLayout(Layout):
         return not architecture.pad_before_shift
 
     def fits(self, shapes: Mapping[str, Shape]) -> bool:
-        """Whether the first stage merges tokens just if stages end, not begin, with merging."""
+        """Whether the first stage merges tokens if and only if stages end with merging."""
         return ("layers.0.downsample.norm.weight" in shapes) != self.merging_first
 
     def infer(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> SwinArchitecture:
