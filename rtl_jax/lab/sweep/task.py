@@ -51,12 +51,12 @@ def _execute(
     experiment: Experiment,
     workdir: epath.Path,
 ) -> set[str]:
-    """Run groups of cells with a progress bar, and return the names of all runs."""
+    """Run groups of cells with one progress bar, and return the names of all runs."""
     runs: set[str] = set()
     works = planned.works()
     each = shares([works[cell] for cell in part] for part in parts)
     execute = EXECUTORS[experiment.executor]
-    with bar(f"{len(parts)} groups of cells", sum(each), leave=True, unit="") as progress:
+    with bar("sweep", sum(each), leave=True, unit="") as progress:
         finished = 0.0
         progress.give(each[0])
         for index, names in execute(parts, experiment, os.fspath(workdir)):

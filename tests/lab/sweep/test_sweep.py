@@ -189,7 +189,7 @@ def test_a_sweep_is_one_bar_of_its_work(tmp_path: Path, capsys, monkeypatch):
     parts = groups(cells(settings))
     assert task._execute(parts, planned, settings, tmp_path) == {"run 0", "run 1"}
     lines = capsys.readouterr().err.splitlines()
-    begin = re.compile(r"2 groups of cells: (\d+) %")
+    begin = re.compile(r"sweep: (\d+) %")
     shares = [int(found[1]) for line in lines if (found := begin.match(line))]
     assert len(shares) == len(lines) > 8
     assert shares == sorted(shares) and shares[-1] == 100 and len({*shares}) >= 8
