@@ -3,7 +3,8 @@
     python -m rtl_jax.lab.pretrain.bundle l2 --config configs/sources/tiny_l2.py \\
       --workdir runs/tiny_l2 --machine "2 cores of a laptop"
 
-replaces rtl_jax/models/bundled/l2.safetensors; --figure FILE draws the input gradients of all
+replaces rtl_jax/models/bundled/l2.safetensors. Settings from the command line of the training have
+to be repeated (--config.pretraining.epochs=24). --figure FILE draws the input gradients of all
 bundled sources. The network is measured as it is stored, in 16 bits.
 """
 
@@ -124,10 +125,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--workdir", help="where it was trained")
     parser.add_argument("--machine", help="what it was trained on, in words")
     parser.add_argument("--figure", help="draw all input gradients to this file")
-    given = parser.parse_args(arguments)
+    given, overrides = parser.parse_known_args(arguments)
+    if overrides and not given.name:
+        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
     try:
         if given.name:
-            _bundle(given)
+            _bundle(given, overrides)
         if given.figure:
             draw_gradients(given.figure, bundled.names())
     except UserError as error:
@@ -136,10 +139,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _bundle(given: argparse.Namespace) -> None:
+def _bundle(given: argparse.Namespace, overrides: list[str]) -> None:
     if not (given.config and given.workdir and given.machine):
         raise UserError("--config, --workdir and --machine are needed to bundle a source")
-    experiment, _ = cli.parse(["--config", given.config])
+    experiment, _ = cli.parse(["--config", given.config, *overrides])
     network = load_source(given.workdir)
     _require_trained_by(experiment, network, given)
     stored = Network(
@@ -148,7 +151,7 @@ def _bundle(given: argparse.Namespace) -> None:
         network.batch_stats,
         network.provenance,
     )
-    command = f"python run.py --config {given.config}"
+    command = " ".join([f"python run.py --config {given.config}", *overrides])
     known = card(experiment, given.workdir, stored, command, given.machine)
     bundled.write(
         bundled.DIRECTORY / f"{given.name}.safetensors", network.replace(provenance=known)
