@@ -1,4 +1,4 @@
-"""Simulations on the frozen features of a source: their images, and their command."""
+"""What simulations on a source's frozen features share: data, features and the command line."""
 
 import argparse
 import json

@@ -36,7 +36,7 @@ def deal(labels: np.ndarray, folds: int, same: np.ndarray | None = None) -> np.n
         members = np.flatnonzero(labels == label).tolist()
         if len(set(first[members].tolist())) < 2:
             raise UserError(
-                "target.folds: expected two images or more of each class that show something else, "
+                "target.folds: expected at least two different images of each class, "
                 f"and the label {label} has one: add images or leave the class out with "
                 "target.classes"
             )

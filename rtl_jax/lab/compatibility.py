@@ -139,7 +139,7 @@ def name_seen(
 
 
 def name_differences(name: str, source: Network, image_size: int, tested: ImageSet) -> None:
-    """Print where a source was trained differently from what training from it assumes.
+    """Print how a source's own training differs from what fine-tuning assumes.
 
     Its classes do not matter, since training gives it a new head.
     """

@@ -1,4 +1,4 @@
-"""Intervals and paired differences: the source of all those in tables and pages."""
+"""Confidence intervals and paired differences, for every table and page."""
 
 import pandas as pd
 

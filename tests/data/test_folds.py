@@ -28,7 +28,7 @@ def test_classes_and_folds_are_even() -> None:
 
 
 def test_a_class_of_one_image_cannot_be_held_out() -> None:
-    with pytest.raises(UserError, match=r"target.folds: expected two images .* label 2"):
+    with pytest.raises(UserError, match=r"expected at least two different images .* label 2"):
         deal(np.array([0, 0, 1, 1, 2]), 2)
 
 
