@@ -120,6 +120,7 @@ class Loop:
             else:
                 each = training.feed.images_per_epoch * training.seeds
                 total, done = each * training.program.epochs, each * self._epochs_done
+                done += self._images_of_epoch
                 with bar(self.what, total, done=done, leave=True) as progress:
                     self._steps(progress, stop)
         return self.state
@@ -128,18 +129,25 @@ class Loop:
     def _epochs_done(self) -> int:
         return self.done // self.training.feed.steps_per_epoch
 
+    @property
+    def _images_of_epoch(self) -> int:
+        """The images of the unfinished epoch that have been trained on, counting each seed."""
+        feed = self.training.feed
+        images = feed.images_per_epoch * self.training.seeds
+        return images * (self.done % feed.steps_per_epoch) // feed.steps_per_epoch
+
     def _steps(self, progress: Any, stop: Callable[[], bool]) -> None:
         training, settings = self.training, self.training.program.settings
         steps, total = training.feed.steps_per_epoch, training.num_steps
         images = training.feed.images_per_epoch * training.seeds
-        shown = images * (self.done % steps) // steps
+        shown = self._images_of_epoch
         if not total and 0 in self.log.evaluations:  # the fitted head is the whole training
             self.log.evaluate(0, self.state, [head.measured for head in training.heads])
         while self.done < total:
             self.state, self.sums, number = training.advance(self.state, self.sums, self.done)
             self.done += number
             ended = self.done % steps == 0
-            now = images if ended else images * (self.done % steps) // steps
+            now = images if ended else self._images_of_epoch
             progress.update(now - shown)
             shown = 0 if ended else now
             if ended:

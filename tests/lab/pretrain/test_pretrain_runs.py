@@ -1,5 +1,6 @@
 """Complete trainings of a tiny source: stopped or not, streamed or not, on one or more devices."""
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -25,6 +26,8 @@ from rtl_jax.lab.config import Attack, Experiment, Pretraining, Source, Target
 from rtl_jax.lab.evaluation import method
 from rtl_jax.lab.pretrain.task import run_pretrain
 from rtl_jax.models.network import Network
+from rtl_jax.runtime import progress
+from rtl_jax.train import loop
 from rtl_jax.train.checkpoints import TrainingCheckpoints
 from tests.processes import on_devices
 
@@ -121,7 +124,18 @@ def test_a_killed_run_ends_with_the_same_weights(undisturbed, tmp_path, monkeypa
         patch.setattr(TrainingCheckpoints, "save", save_and_die)
         with pytest.raises(Killed):
             run_pretrain(experiment(checkpoint_seconds=0.0), tmp_path)
+    bars = []
+
+    @contextlib.contextmanager
+    def recorded(what, total, *, done=0, leave=False, unit="images"):
+        with progress.bar(what, total, done=done, leave=leave, unit=unit) as opened:
+            bars.append((done, opened))
+            yield opened
+
+    monkeypatch.setattr(loop, "bar", recorded)
     rows = run_pretrain(experiment(), tmp_path).drop(columns=["seconds", "time", "config"])
+    ((begun, ended),) = bars
+    assert begun == 32 * step and ended.n == ended.total == 2 * 96  # three steps an epoch
     assert_same_weights(undisturbed, tmp_path)
     expected = results.read_rows(undisturbed).drop(columns=["seconds", "time", "config"])
     pd.testing.assert_frame_equal(rows, expected, check_exact=True)
