@@ -51,9 +51,9 @@ def said_by_parts(
             values = choice.values if isinstance(choice.values, tuple) else ()
             others = " or ".join(value for value in values if value != choice.default)
             raise UserError(
-                f"holds {layout.words} of timm's, and nothing in it shows its {word}: say "
+                f"holds {layout.words} of timm's, and nothing in it shows its {word}: pass "
                 f"--{word} {choice.default} for the usual network, or --{word} {others}; timm's "
-                "config.json beside the file says it too"
+                "config.json, put beside the file, is read too"
             )
         found[option] = value
     return found

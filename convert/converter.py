@@ -167,7 +167,7 @@ def _is_whole(destination: Path, digest: str) -> bool:
     try:
         return Network.load(destination).provenance.get("sha256") == digest
     except UserError as error:
-        print(f"converting anew: {error}")
+        print(f"converting again: {error}")
         return False
 
 

@@ -34,7 +34,7 @@ def read_config(path: Path) -> TimmConfig | None:
         config = parse_json(read_bytes(place, _MAX_BYTES).decode())
     except (OSError, ValueError) as error:
         raise UserError(
-            f"has a {_NAME} beside it that is damaged ({type(error).__name__}): mend or remove it"
+            f"has a damaged {_NAME} beside it ({type(error).__name__}): repair or remove it"
         ) from error
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
         return None

@@ -96,7 +96,7 @@ def copies_by_name(
     whole = not tested.train and not tested.divided
     if others and whole and paired.mean() < _LEAST_PAIRED:
         raise UserError(
-            f"{name}: it cannot be told which pictures of {printable(tested.path)} are copies of "
+            f"{name}: cannot tell which pictures of {printable(tested.path)} are copies of "
             f"training pictures, since {int(paired.sum())} of {len(paired)} have the name of one "
             "(the same class folder, and the same path in it but for the ending). If they are "
             "copies, give them their originals' names; if they are other pictures, move the class "

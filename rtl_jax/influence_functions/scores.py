@@ -176,7 +176,7 @@ def write_scores(
     except OSError as error:
         raise UserError(
             f"cannot write the scores to {directory} ({error}): make room or choose another work "
-            "directory; what is done is kept, the same command goes on"
+            "directory. What is done is kept, and the same command resumes"
         ) from error
     return read_scores(directory)
 

@@ -98,7 +98,7 @@ def join_hosts() -> None:
     except (ValueError, RuntimeError) as error:
         raise UserError(
             f"RTL_JAX_HOSTS={hosts}: the hosts cannot be joined ({error}). Expected 'auto', or "
-            "'RANK/NUMBER' beside JAX_COORDINATOR_ADDRESS=HOST:PORT; alone, leave it empty"
+            "'RANK/NUMBER' with JAX_COORDINATOR_ADDRESS=HOST:PORT; with one host, leave it empty"
         ) from error
 
 

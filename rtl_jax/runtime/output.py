@@ -43,7 +43,7 @@ def run_and_exit(main: Callable[..., int], *arguments: Any) -> NoReturn:
             print(file=sys.stderr)
         print(
             "interrupted; what is finished is kept, nothing is half written, and the same command "
-            "does the rest",
+            "finishes the rest",
             file=sys.stderr,
         )
         code = 143 if isinstance(stop, Terminated) else 130

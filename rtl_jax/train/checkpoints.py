@@ -80,7 +80,7 @@ class TrainingCheckpoints:
         except Exception as error:
             raise UserError(
                 f"the checkpoint {self._directory / str(epoch)} cannot be read "
-                f"({first_line(error)}): remove that directory to go on from the one before it"
+                f"({first_line(error)}): remove that directory to resume from the one before it"
             ) from error
 
     def close(self) -> None:

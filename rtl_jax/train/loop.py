@@ -162,7 +162,7 @@ class Loop:
             if asked and not last:
                 raise Stopped(
                     f"stopped after step {self.done} of {total}, which is saved; the same "
-                    "command goes on"
+                    "command resumes"
                 )
 
     def _end_epoch(self, progress: Any) -> None:
@@ -230,7 +230,7 @@ class Loop:
         self.done = self.saved = step
         steps = self.training.feed.steps_per_epoch
         say(
-            f"run {self.name} goes on after step {step} of {self.training.num_steps}, epoch "
+            f"run {self.name} resumes after step {step} of {self.training.num_steps}, epoch "
             f"{-(-step // steps)} of {self.training.program.epochs}"
         )
 

@@ -63,7 +63,7 @@ def test_a_damaged_entry_and_remains_of_a_kill_are_replaced(tmp_path, capsys):
     shutil.rmtree(place / "variables")
     (remains / "variables").mkdir(parents=True)
     assert ensure_converted(str(path), cache) == place
-    assert "converting anew" in capsys.readouterr().out
+    assert "converting again" in capsys.readouterr().out
     Network.load(place)
     assert not remains.exists()
     shutil.rmtree(place)

@@ -117,7 +117,7 @@ def test_what_cannot_be_told_is_a_question_with_two_answers(tmp_path):
     for path in sorted(other.rglob("*.png"))[:15]:
         path.rename(path.with_name(f"stylized_{path.name}"))
     spec = f"folder:{other}"
-    with pytest.raises(UserError, match="cannot be told which pictures of .*other.* 5 of 20") as e:
+    with pytest.raises(UserError, match="cannot tell which pictures of .*other.* 5 of 20") as e:
         load(f"folder:{root}", test=spec)
     assert "give them their originals' names" in str(e.value)
     # The one answer: they are other pictures.

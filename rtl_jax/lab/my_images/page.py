@@ -246,7 +246,7 @@ def _curve(found: Findings) -> list[Element]:
     sure = curve.half < abs(curve.gain)
     words = (
         f"From {curve.size:,} training pictures to {2 * curve.size:,}, accuracy would rise by "
-        f"{curve.gain:.1f} ± {curve.half:.1f} points, if it goes on as it did"
+        f"{curve.gain:.1f} ± {curve.half:.1f} points, if the trend continues"
     )
     chart = Chart(
         "learning_curve", "Held-out accuracy", "training pictures", "accuracy, %",

@@ -79,7 +79,7 @@ def _result(cluster: Any, finished: Any) -> list[str]:
     except cluster.exceptions.RayError as error:
         raise UserError(
             f"executor: a task was lost {RETRIES + 1} times ({type(error).__name__}): look at "
-            "Ray's own logs, and run the same command again to go on"
+            "Ray's own logs, and run the same command again to resume"
         ) from error
 
 

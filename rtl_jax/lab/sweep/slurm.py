@@ -84,7 +84,7 @@ def _result(job: Any) -> list[str]:
         said = (raised or lines[:1])[-1][:200]
         raise UserError(
             f"executor: job {job.job_id} has failed ({said}): its log is {job.paths.stderr}; run "
-            "the same command again to go on"
+            "the same command again to resume"
         ) from error
     result = job.result()
     if isinstance(result, UserError):

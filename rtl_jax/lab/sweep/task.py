@@ -36,7 +36,9 @@ def run_sweep(
         return member_of(_rows(workdir), experiment)
     parts = groups(planned.present() if experiment.sweep.skip_missing else cells(experiment))
     if not parts:
-        raise UserError(f"nothing of this sweep is there: {', '.join(planned.absent)}")
+        raise UserError(
+            f"nothing in this sweep can run, since these are missing: {', '.join(planned.absent)}"
+        )
     runs = _execute(parts, planned, experiment, workdir)
     rows = _rows(workdir)
     rows = in_order(rows[rows["run"].isin(runs)], experiment.sweep.sources)

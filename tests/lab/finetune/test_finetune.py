@@ -149,7 +149,7 @@ def test_kill_minus_nine_at_an_odd_moment_changes_nothing(
     process.communicate()
     capsys.readouterr()
     run_finetune(settings, tmp_path / "killed")
-    assert "goes on after step" in capsys.readouterr().out
+    assert "resumes after step" in capsys.readouterr().out
     assert_same_end(tmp_path / "whole", tmp_path / "killed")
 
 

@@ -174,11 +174,11 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path: Path):
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 143, output
-    assert "which is saved; the same command goes on" in output
+    assert "which is saved; the same command resumes" in output
     assert list(checkpoints.glob("*/checkpoints/*/arrays"))
     with start(tmp_path, epochs=100_000) as process:
         assert process.stdout is not None
-        assert any("goes on after step" in line for line in process.stdout)
+        assert any("resumes after step" in line for line in process.stdout)
         process.kill()
 
 
