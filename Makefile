@@ -22,6 +22,7 @@ HEADS ?= heads heads_digits
 MODES ?= source adapt batch
 PERTURBATIONS ?= none pgd
 SOURCE_EPOCHS ?= 1 2 12
+LONGER_SOURCES ?= bundled:natural_24,bundled:l2_24
 SOURCE_EPS ?= 0.05 0.1 0.25
 TARGETS ?= tfds:mnist tfds:fashion_mnist tfds:kmnist_partial tfds:cifar10_jpeg
 SEEDS ?= 20000000 20100000 20200000
@@ -67,6 +68,9 @@ study: $(VENV)/.installed
 	  $(BIN)/python run.py --config configs/study/source_epochs.py \
 	    --workdir $(RUNS)/study_source_epochs \
 	    --config.sweep.sources=$(RUNS)/sources/natural_$$epochs,$(RUNS)/sources/l2_$$epochs; done
+	set -e; for sources in $(LONGER_SOURCES); do \
+	  $(BIN)/python run.py --config configs/study/source_epochs.py \
+	    --workdir $(RUNS)/study_source_epochs --config.sweep.sources=$$sources; done
 	set -e; for eps in $(SOURCE_EPS); do \
 	  $(BIN)/python run.py --config configs/sources/tiny_l2.py \
 	    --workdir $(RUNS)/sources/l2_eps$$eps --config.pretraining.eps=$$eps; \
@@ -87,7 +91,7 @@ study: $(VENV)/.installed
 study-smoke:
 	$(MAKE) study RUNS=$(SMOKE) TARGETS=digits PARTS=transfer HEADS=heads MODES=adapt RATES=0.3 \
 	  SEEDS=0 \
-	  SOURCE_EPOCHS= SOURCE_EPS= PERTURBATIONS=pgd SMALL_ADVERSARIAL=--config.transfer.num_attacked=20 \
+	  SOURCE_EPOCHS= LONGER_SOURCES= SOURCE_EPS= PERTURBATIONS=pgd SMALL_ADVERSARIAL=--config.transfer.num_attacked=20 \
 	  SMALL_SWEEP="--config.sweep.targets=digits --config.target.num_test_images=100 \
 	    --config.sweep.sources=bundled:natural,bundled:l2 --config.sweep.blocks=1 \
 	    --config.sweep.num_images=100 --config.sweep.epochs=2 --config.sweep.seeds=2" \

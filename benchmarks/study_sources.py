@@ -7,7 +7,9 @@ import dataclasses
 import itertools
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -27,15 +29,16 @@ CELL = ["dataset", "blocks", "num_images"]
 class Part:
     """A part whose sources differ in one number, told by the end of their directories' names.
 
-    `name` is that of its column in joined rows, `setting` of pretraining. That of the bundled
-    sources is `bundled`. `kinds` are the sources that it is varied for: where natural is not among
+    `name` is that of its column in joined rows, `setting` of pretraining. That of the sources of
+    the study's grid is `grid`; those that are bundled besides, such as bundled:l2_24, tell theirs
+    like directories. `kinds` are the sources that it is varied for: where natural is not among
     them, the bundled natural source is what each is compared with.
     """
 
     name: str
     ends: re.Pattern[str]
     setting: str
-    bundled: float
+    grid: float
     axis: str
     logarithmic: bool
     kinds: tuple[str, ...] = tuple(NAMES)
@@ -54,7 +57,7 @@ PARTS = {part.name: part for part in (EPOCHS, EPS)}
 
 
 def joined(part: Part, study: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Join the last evaluations from a part's sources and from the bundled ones in the same cells.
+    """Join the last evaluations from a part's sources and from the grid's in the same cells.
 
     Adds the column `kind`, natural or l2, and the part's own.
     """
@@ -68,7 +71,7 @@ def joined(part: Part, study: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
         bundled[~bundled["kind"].isin(part.kinds)].assign(**{part.name: number})
         for number in rows[part.name].unique()
     ]
-    return pd.concat([rows, *repeated, bundled.assign(**{part.name: part.bundled})])
+    return pd.concat([rows, *repeated, bundled.assign(**{part.name: part.grid})])
 
 
 def differences(part: Part, rows: pd.DataFrame) -> pd.DataFrame:
@@ -98,8 +101,9 @@ def by_number(part: Part, rows: pd.DataFrame) -> Table:
 def own_accuracy(part: Part, rows: pd.DataFrame) -> Table:
     """Tabulate the sources' accuracy on their own validation images, by the part's number.
 
-    That of the bundled ones is on their cards.
+    That of bundled ones is on their cards.
     """
+    cards = _cards(part, rows)
     rows = rows[(rows["task"] == "pretrain") & (rows["epoch"] == rows["epochs"])]
     rows = rows[(rows["method"] == "pretrain") | (rows["eps"] == RADIUS)]
     numbers = rows["config"].map(lambda settings: json.loads(settings)["pretraining"][part.setting])
@@ -109,13 +113,25 @@ def own_accuracy(part: Part, rows: pd.DataFrame) -> Table:
         found = group.assign(kind=kinds).set_index(["method", "kind"])["accuracy"]
         places = itertools.product(("pretrain", "pgd"), part.kinds)
         lines[number] = [cells.number(found[place]) for place in places]
-    cards = [card(name) for name in part.kinds]
-    values = [one[key] for key in ("clean_accuracy", "robust_accuracy") for one in cards]
-    lines[part.bundled] = list(map(cells.number, values))
+    for number, known in cards.items():
+        values = [one[key] for key in ("clean_accuracy", "robust_accuracy") for one in known]
+        lines[number] = list(map(cells.number, values))
     names = [NAMES[kind] for kind in part.kinds]
     heads = [f"{name}, {test}" for test in ("no attack", "PGD(20)") for name in names]
     order = [[TableCell(f"{number:g}", number), *lines[number]] for number in sorted(lines)]
     return Table(f"own_{part.name}", "The sources themselves", [part.setting, *heads], order)
+
+
+def _cards(part: Part, rows: pd.DataFrame) -> dict[float, list[Mapping[str, Any]]]:
+    """Return the cards of the bundled sources of a part's cells, and of the grid's, by number."""
+    endings = {part.grid: ""}
+    for source in rows[rows["task"] == "sweep"]["source"].unique():
+        if source.startswith("bundled:") and (found := part.ends.search(source)):
+            endings[float(found["number"])] = source[found.end("name") :]
+    return {
+        number: [card(f"{kind}{ending}") for kind in part.kinds]
+        for number, ending in endings.items()
+    }
 
 
 def figure(part: Part, rows: pd.DataFrame) -> Figure:

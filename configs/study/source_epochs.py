@@ -9,7 +9,8 @@ and then
 
     python run.py --config configs/study/source_epochs.py --workdir runs/study_source_epochs
 
-The bundled sources have six epochs, and the cells from them are those of configs/study/transfer.py.
+Those with 24 epochs are bundled. Of the other bundled sources, with six epochs, the cells are those
+of configs/study/transfer.py.
 """
 
 from ml_collections import ConfigDict
@@ -17,6 +18,7 @@ from ml_collections import ConfigDict
 from rtl_jax.configs.study.transfer import get_config as transfer
 
 EPOCHS = (1, 2, 12)
+BUNDLED = ("bundled:natural_24", "bundled:l2_24")
 
 
 def get_config() -> ConfigDict:
@@ -25,6 +27,7 @@ def get_config() -> ConfigDict:
     config.sweep.sources = tuple(
         f"runs/sources/{name}_{epochs}" for epochs in EPOCHS for name in ("natural", "l2")
     )
+    config.sweep.sources += BUNDLED
     config.sweep.targets = ("tfds:cifar10_jpeg", "tfds:fashion_mnist", "tfds:mnist")
     config.sweep.blocks = (0, 1)
     return config

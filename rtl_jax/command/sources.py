@@ -82,14 +82,15 @@ says all that is known of one."""
 
 def _bundled() -> list[Sequence[str]]:
     rows: list[Sequence[str]] = [
-        ("name", "trained against", "clean %", "attacked %", "roughness", "hours", "MB")
+        ("name", "trained against", "epochs", "clean %", "attacked %", "roughness", "hours", "MB")
     ]
     for name in bundled.names():
         card = bundled.card(name)
         size = (bundled.DIRECTORY / f"{name}.safetensors").stat().st_size
         numbers = (card["clean_accuracy"], card["robust_accuracy"])
         rows.append(
-            (f"bundled:{name}", card["perturbation"], *(f"{number:.1f}" for number in numbers),
+            (f"bundled:{name}", card["perturbation"], str(card["epochs"]),
+             *(f"{number:.1f}" for number in numbers),
              f"{card['total_variation']:.2f}", f"{card['hours']:.2f}", f"{size / 1e6:.1f}")
         )  # fmt: skip
     return rows

@@ -1,6 +1,7 @@
 """Bundled sources: round trips, rejection of damage, and completeness of the package."""
 
 import fnmatch
+import re
 import tomllib
 from pathlib import Path
 
@@ -19,12 +20,14 @@ from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
 
+ROOT = Path(__file__).parents[2]
 ARCH = ResNetArchitecture(
     "tiny", "bottleneck", (1, 1), (4, 6), stem_width=6, stem_kernel=3, stem_stride=2,
     stem_pool=False, num_classes=5,
 )  # fmt: skip
 CARD = {
     "perturbation": "nothing",
+    "epochs": 6,
     "clean_accuracy": 50.0,
     "robust_accuracy": 10.0,
     "total_variation": 2.0,
@@ -94,16 +97,23 @@ def test_the_list(network: Network, capsys: pytest.CaptureFixture):
 SHIPPED = bundled.names()
 
 
-def test_all_six_ship_and_differ_in_the_perturbation_alone():
-    assert set(SHIPPED) == {"natural", "gaussian", "l2", "linf4", "linf8", "pgd1"}
+SIX = {"natural", "gaussian", "l2", "linf4", "linf8", "pgd1"}
+LONGER = {"natural_24", "l2_24"}
+
+
+def test_all_ship_and_differ_in_the_perturbation_alone_and_two_in_epochs():
+    assert set(SHIPPED) == SIX | LONGER
     groups = ("source", "target", "augmentation", "pretraining", "seed")
     # Through `freeze`: cards of before some setting was added stand for its default.
     cards = [bundled.card(name)["settings"] for name in SHIPPED]
     settings = [freeze({group: card[group] for group in groups}).to_dict() for card in cards]
+    epochs = [own["pretraining"].pop("epochs") for own in settings]
+    assert epochs == [24 if name in LONGER else 6 for name in SHIPPED]
     perturbing = (
         "perturbation", "norm", "eps", "steps", "relative_step", "random_start", "keep", "sigma",
     )  # fmt: skip
     for own in settings:
+        own["pretraining"].pop("eval_every")  # changes no weight
         for name in perturbing:
             own["pretraining"].pop(name)
     assert all(own[group] == settings[0][group] for own in settings for group in groups)
@@ -118,19 +128,41 @@ def test_each_is_small_whole_and_as_good_as_its_card_must_say(name: str):
     classes = card["num_classes"]
     assert network.architecture.num_classes == classes == len(card["class_names"])
     chance = 100 / classes
-    assert card["clean_accuracy"] >= (20 if name == "natural" else 12) * chance
+    assert card["clean_accuracy"] >= (20 if name.startswith("natural") else 12) * chance
 
 
-@pytest.mark.parametrize("name", ["l2", "pgd1", "linf4", "linf8"])
+@pytest.mark.parametrize("name", sorted(LONGER))
+def test_longer_training_makes_better_sources(name: str):
+    card, shorter = bundled.card(name), bundled.card(name.removesuffix("_24"))
+    assert card["clean_accuracy"] > shorter["clean_accuracy"] + 5
+    if name == "l2_24":
+        assert card["robust_accuracy"] > shorter["robust_accuracy"]
+
+
+@pytest.mark.parametrize("name", ["l2", "pgd1", "linf4", "linf8", "l2_24"])
 def test_robust_ones_are_robust(name: str):
-    card, natural = bundled.card(name), bundled.card("natural")
+    card, natural = bundled.card(name), bundled.card("natural_24" if "_24" in name else "natural")
     assert card["robust_accuracy"] >= 0.4 * card["clean_accuracy"]
     assert card["robust_accuracy"] >= natural["robust_accuracy"] + 8
     assert card["total_variation"] < natural["total_variation"]
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/bundled.md"])
+def test_pages_say_what_cards_say(page: str):
+    text = (ROOT / page).read_text()
+    rows = re.findall(r"^\| `bundled:(\w+)` \|(.*)$", text, re.M)
+    assert len(rows) == (4 if page == "README.md" else len(SHIPPED))
+    for name, row in rows:
+        card = bundled.card(name)
+        _, epochs, *numbers = [cell.strip() for cell in row.strip("|").split("|")]
+        expected = [f"{card[key]:.1f} %" for key in ("clean_accuracy", "robust_accuracy")]
+        if page == "docs/bundled.md":
+            expected += [f"{card[key]:.2f}" for key in ("total_variation", "hours")]
+        assert [epochs, *numbers] == [str(card["epochs"]), *expected], name
+
+
 def test_a_wheel_takes_them_along():
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     patterns = project["tool"]["setuptools"]["package-data"]["rtl_jax"]
     package = Path(rtl_jax.__file__).parent
     files = [path.relative_to(package) for path in package.rglob("*") if path.is_file()]
