@@ -2,7 +2,8 @@
 
     python run.py --config configs/sources/tiny_natural.py --workdir runs/tiny_natural
 
-This run produced `bundled:natural`; its card states its cost and accuracy. The six sources differ
+This run produced `bundled:natural`, and with --config.pretraining.epochs=24 `bundled:natural_24`;
+their cards state cost and accuracy. The six sources differ
 only in the perturbation of their training images (paper, sections 3 and 7): tiny_l2, tiny_linf4,
 tiny_linf8, tiny_pgd1 and tiny_gaussian start from this file.
 

@@ -118,10 +118,8 @@ class Loop:
             if self._progress is not None:
                 self._steps(self._progress, stop)
             else:
-                each = training.feed.images_per_epoch * training.seeds
-                total, done = each * training.program.epochs, each * self._epochs_done
-                done += self._images_of_epoch
-                with bar(self.what, total, done=done, leave=True) as progress:
+                total = training.feed.images_per_epoch * training.seeds * training.program.epochs
+                with bar(self.what, total, done=self._images_done, leave=True) as progress:
                     self._steps(progress, stop)
         return self.state
 
@@ -130,26 +128,23 @@ class Loop:
         return self.done // self.training.feed.steps_per_epoch
 
     @property
-    def _images_of_epoch(self) -> int:
-        """The images of the unfinished epoch that have been trained on, counting each seed."""
+    def _images_done(self) -> int:
+        """The images that have been trained on, counting each seed and epoch."""
         feed = self.training.feed
-        images = feed.images_per_epoch * self.training.seeds
-        return images * (self.done % feed.steps_per_epoch) // feed.steps_per_epoch
+        return feed.images_per_epoch * self.training.seeds * self.done // feed.steps_per_epoch
 
     def _steps(self, progress: Any, stop: Callable[[], bool]) -> None:
         training, settings = self.training, self.training.program.settings
         steps, total = training.feed.steps_per_epoch, training.num_steps
-        images = training.feed.images_per_epoch * training.seeds
-        shown = self._images_of_epoch
+        shown = self._images_done
         if not total and 0 in self.log.evaluations:  # the fitted head is the whole training
             self.log.evaluate(0, self.state, [head.measured for head in training.heads])
         while self.done < total:
             self.state, self.sums, number = training.advance(self.state, self.sums, self.done)
             self.done += number
             ended = self.done % steps == 0
-            now = images if ended else self._images_of_epoch
-            progress.update(now - shown)
-            shown = 0 if ended else now
+            progress.update(self._images_done - shown)
+            shown = self._images_done
             if ended:
                 self._end_epoch(progress)
             if self.checkpoints is None:
