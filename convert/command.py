@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 _EPILOG = """
 SOURCE is a .pt, .pth, .ckpt or .safetensors file, or hf:OWNER/REPO/FILE or
-hf:OWNER/REPO on Hugging Face, or the short name of a robust checkpoint that is published,
-salman/resnet50_l2_eps3, say: {prog} list.
-The way back: {prog} export CHECKPOINT OUT, where OUT ends in .safetensors, .pth, .onnx,
+hf:OWNER/REPO on Hugging Face, or the short name of a published robust checkpoint, such as
+salman/resnet50_l2_eps3 ({prog} list shows all).
+To export: {prog} export CHECKPOINT OUT, where OUT ends in .safetensors, .pth, .onnx,
 .stablehlo or .timm, or is hf:OWNER/NAME
 """
 
@@ -58,21 +58,21 @@ def _convert(arguments: Sequence[str], prog: str) -> int:
     parser.add_argument("--arch", metavar="NAME", help="fail unless the file holds this network")
     for name in ("mean", "std"):
         parser.add_argument(
-            f"--{name}", type=_numbers, metavar="R,G,B", help="overrule the normalisation"
+            f"--{name}", type=_numbers, metavar="R,G,B", help="override the normalisation"
         )
-    parser.add_argument("--key", help="the dictionary in the file, a.b for one within another")
-    parser.add_argument("--prefix", help="what the names of the network's tensors begin with")
+    parser.add_argument("--key", help="dictionary in the file that has the weights; a.b if nested")
+    parser.add_argument("--prefix", help="prefix of the names of the network's tensors")
     parser.add_argument(
         "--ignore",
         action="append",
         default=[],
         metavar="PATTERN",
-        help="tensors that are not part of the network, 'criterion.*', say; repeats",
+        help="tensors that are not part of the network, such as 'criterion.*'; repeatable",
     )
     parser.add_argument(
         "--head",
         metavar="zeros|seed:N",
-        help="what a network without a head gets, for fine-tuning to replace",
+        help="placeholder for a missing head, which fine-tuning replaces",
     )
     for name, option in all_options().items():
         flag = f"--{name.replace('_', '-')}"
@@ -84,23 +84,23 @@ def _convert(arguments: Sequence[str], prog: str) -> int:
         "--reference",
         metavar="FILE.npz",
         type=Path,
-        help="fail unless the network gives these logits of these images: arrays images (in "
-        "[0, 1], before any normalisation) and logits, from your own model",
+        help="fail unless the network reproduces these logits: arrays images (in [0, 1], before "
+        "any normalisation) and logits, from your own model",
     )
     parser.add_argument(
         "--attack",
         action="append",
         metavar="NORM:EPS",
-        help="with --check: compare robust accuracies too, under l2:3 or linf:4/255, say; repeats",
+        help="with --check: also compare robust accuracies, such as l2:3 or linf:4/255; repeatable",
     )
     parser.add_argument(
         "--data",
         metavar="SPEC",
         help="the images to attack: digits (the default), tfds:NAME, folder:PATH or npz:PATH",
     )
-    parser.add_argument("--num-images", type=int, metavar="N", help="how many of them (default 32)")
+    parser.add_argument("--num-images", type=int, metavar="N", help="number of images (default 32)")
     parser.add_argument(
-        "--image-size", type=int, metavar="PX", help="their edge (default 224, small stem: 32)"
+        "--image-size", type=int, metavar="PX", help="their size (default 224; small stem: 32)"
     )
     options = parser.parse_args(arguments)
     from rtl_jax.convert.converter import convert
@@ -175,8 +175,8 @@ def _check(options: argparse.Namespace) -> int:
         )
         if options.reference is None:
             print(
-                "not compared: the network that their author ran, which no tensor shows; "
-                "--reference FILE.npz does that"
+                "not compared: the author's own network, whose settings no tensor shows; "
+                "--reference FILE.npz compares with its logits"
             )
         return 0
     print(
@@ -244,18 +244,20 @@ def _export(arguments: Sequence[str], prog: str) -> int:
         "--image-size",
         type=int,
         metavar="PX",
-        help="the edge of the images that a function takes (default: the network's own)",
+        help="size of the images that a function takes (default: the network's own)",
     )
     parser.add_argument(
-        "--license", metavar="ID", help="for the model card, in the hub's spelling: apache-2.0, ..."
+        "--license",
+        metavar="ID",
+        help="for the model card, in the hub's notation, such as apache-2.0",
     )
     parser.add_argument(
         "--rows",
         metavar="WORKDIR",
         type=Path,
-        help="whose rows have the accuracy for the model card (default: where CHECKPOINT lies)",
+        help="with the accuracies for the model card (default: the one that CHECKPOINT is in)",
     )
-    parser.add_argument("--private", action="store_true", help="of a new repository on the hub")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
     options = parser.parse_args(arguments)
     from rtl_jax.convert.export import export
 

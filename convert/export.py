@@ -21,7 +21,7 @@ FUNCTIONS = (".onnx", ".stablehlo")
 FOLDER = ".timm"
 HUB = "hf:"
 
-_NO_HEAD = "warning: its head is none of its own, only one for fine-tuning to replace"
+_NO_HEAD = "warning: its head is only a placeholder, for fine-tuning to replace"
 
 
 def export(

@@ -139,7 +139,7 @@ def _advice(error: Exception, repo: str, file: str, address: str) -> str:
         )
     if status is not None and status >= 500:
         return (
-            f"the hub has a fault of its own (HTTP {status}): try again later "
+            f"the hub has an internal error (HTTP {status}): try again later "
             f"(https://status.huggingface.co), or {by_hand}"
         )
     if status is not None:

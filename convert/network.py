@@ -231,16 +231,16 @@ def _add_head(
         assert choices.head is not None
         network |= heads.made(choices.head, layout.heads[0], arch.num_features)
         notes.append(
-            f"warning: a network without a head: --head {choices.head} made one, for fine-tuning "
-            "to replace. Until then its predictions, and attacks on them, mean nothing"
+            f"warning: a network without a head: --head {choices.head} added a placeholder, for "
+            "fine-tuning to replace. Until then its predictions, and attacks, are meaningless"
         )
         return f"none of its own: {choices.head}"
     if choices.head is not None:
         raise UserError(f"has a head, and --head {choices.head} is for networks without one")
     if head not in layout.heads:
         notes.append(
-            f"head: {shown(head)}, its only linear layer; what has no weights before it is taken "
-            "for dropout"
+            f"head: {shown(head)}, its only linear layer; layers without weights before it are "
+            "taken for dropout"
         )
     if bias not in network:
         network[bias] = heads.zeros(network[weight].shape[:1])

@@ -70,7 +70,7 @@ def _advice(error: Exception) -> str:
     if status == 429:
         return "the hub limits the rate of requests (HTTP 429): wait some minutes"
     if status is not None and status >= 500:
-        return f"the hub has a fault of its own (HTTP {status}): try again later"
+        return f"the hub has an internal error (HTTP {status}): try again later"
     if status is not None:
         reason = (str(error).splitlines() or [""])[0][:300]
         return f"the hub answers HTTP {status}: {reason}"

@@ -156,8 +156,8 @@ def compare_reference(
         raise UserError(f"{far}\nWhat fits, within {best_off:.1e}: {name}. Nothing was written.")
     if off <= _ROUNDING:
         report(
-            f"reference: equal but for rounding, within {off:.1e} of the largest logit, on "
-            f"{where}; computed on a CPU in float32 it would tell more exactly"
+            f"reference: equal up to rounding, within {off:.1e} of the largest logit, on {where}; "
+            "logits computed on a CPU in float32 would allow a stricter comparison"
         )
         return known
     raise UserError(

@@ -14,8 +14,10 @@ from rtl_jax.models.token_layers import Activation
 
 _STEM = "stem.stem"
 _OPTIONS: Mapping[str, Option] = {
-    "activation": Option("gelu", typing.get_args(Activation), "where it is not the usual"),
-    "norm_eps": Option(1e-6, float, "of layer normalisations, where it is not 1e-6"),
+    "activation": Option(
+        "gelu", typing.get_args(Activation), "default: the usual one of the family"
+    ),
+    "norm_eps": Option(1e-6, float, "epsilon of layer normalisations"),
 }
 
 

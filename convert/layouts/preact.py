@@ -12,10 +12,10 @@ from rtl_jax.convert.layouts.resnet import preactivated
 from rtl_jax.errors import UserError
 from rtl_jax.models.preact import ARCHITECTURES, Activation, PreActArchitecture, Shortcut
 
-_ACTIVATION = Option("relu", typing.get_args(Activation), "where it is not relu")
-_EPS = Option(1e-5, float, "where it is not 1e-5")
+_ACTIVATION = Option("relu", typing.get_args(Activation), "default: the usual one of the family")
+_EPS = Option(1e-5, float, "epsilon of batch normalisations (default 1e-5)")
 _SHORTCUT = Option(
-    None, typing.get_args(Shortcut), "what a pre-activation network's shortcuts see of its blocks"
+    None, typing.get_args(Shortcut), "input of the shortcuts in a pre-activation network"
 )
 
 

@@ -60,18 +60,20 @@ class ResNetLayout(Layout):
     signs = ("layer1.0.",)
     heads = ("fc", "linear")
     options: ClassVar = {
-        "stem": Option(None, ("imagenet", "small"), "overrule the first layers"),
-        "activation": Option("relu", typing.get_args(Activation), "where it is not relu"),
+        "stem": Option(None, ("imagenet", "small"), "override the first layers"),
+        "activation": Option(
+            "relu", typing.get_args(Activation), "default: the usual one of the family"
+        ),
         "stride_in": Option(
             "3x3",
             typing.get_args(StrideIn),
-            "the convolution of a bottleneck with the stride, where it is not the 3x3",
+            "which convolution of a bottleneck has the stride (default 3x3)",
         ),
-        "bn_eps": Option(1e-5, float, "where it is not 1e-5"),
+        "bn_eps": Option(1e-5, float, "epsilon of batch normalisations (default 1e-5)"),
         "anti_aliasing": Option(
             "none",
             typing.get_args(AntiAliasing),
-            "what stands in the place of strides, as in timm's resnetaa50 and resnetblur50",
+            "pooling in place of strides, as in timm's resnetaa50 and resnetblur50",
         ),
     }
     torch_words = "torchvision's ResNet"

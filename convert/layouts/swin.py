@@ -26,8 +26,10 @@ class SwinLayout(Layout):
     signs = ("layers.0.blocks.0.attn.",)
     heads: ClassVar[tuple[str, ...]] = ("head.fc", "head")
     options: ClassVar = {
-        "activation": Option("gelu", typing.get_args(Activation), "where it is not the usual"),
-        "norm_eps": Option(1e-5, float, "of layer normalisations, where it is not the usual"),
+        "activation": Option(
+            "gelu", typing.get_args(Activation), "default: the usual one of the family"
+        ),
+        "norm_eps": Option(1e-5, float, "epsilon of layer normalisations"),
     }
     unused = ("relative_position_index", "attn_mask")
     torch_words = "timm's SwinTransformer"

@@ -31,10 +31,18 @@ class ViTLayout(Layout):
     signs = ("blocks.0.attn.qkv.",)
     heads = ("head",)
     options: ClassVar = {
-        "heads": Option(None, float, "of attention, where width and depth are of no known network"),
-        "pool": Option(None, ("token", "average"), "what the head sees, where it is not the token"),
-        "activation": Option("gelu", typing.get_args(Activation), "where it is not the usual"),
-        "norm_eps": Option(1e-6, float, "of layer normalisations, where it is not 1e-6"),
+        "heads": Option(
+            None, float, "attention heads, if width and depth are not those of a known network"
+        ),
+        "pool": Option(
+            None,
+            ("token", "average"),
+            "input of the head (default: the class token, if there is one)",
+        ),
+        "activation": Option(
+            "gelu", typing.get_args(Activation), "default: the usual one of the family"
+        ),
+        "norm_eps": Option(1e-6, float, "epsilon of layer normalisations"),
     }
     torch_words = "timm's VisionTransformer"
 

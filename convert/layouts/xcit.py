@@ -27,15 +27,17 @@ class XCiTLayout(Layout):
         "patch": Option(
             None,
             ("2", "4", "8", "16"),
-            "pixels of a token's side, where the first convolutions have no stride",
+            "side of a token in pixels, if the first convolutions have no stride",
         ),
         "tokens_norm": Option(
             None,
             tuple(_ANSWERS),
-            "whether class-attention blocks normalise all tokens, where the size is unknown",
+            "whether class-attention blocks normalise all tokens, for unknown sizes",
         ),
-        "activation": Option("gelu", typing.get_args(Activation), "where it is not the usual"),
-        "norm_eps": Option(1e-6, float, "of layer normalisations, where it is not the usual"),
+        "activation": Option(
+            "gelu", typing.get_args(Activation), "default: the usual one of the family"
+        ),
+        "norm_eps": Option(1e-6, float, "epsilon of layer normalisations"),
     }
     unused = (COUNTER,)
     torch_words = "timm's Xcit"

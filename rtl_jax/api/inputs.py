@@ -50,8 +50,8 @@ def warn_of_training_images(network: Network, images: np.ndarray) -> None:
     seen = network.training_images or frozenset()
     if number := sum(one in seen for one in image_digests(images)):
         warnings.warn(
-            f"the network was trained on {number} of these {len(images)} images: accuracy on "
-            "them says nothing about others",
+            f"the network was trained on {number} of these {len(images)} images: its accuracy on "
+            "them is not informative",
             stacklevel=4,
         )
 

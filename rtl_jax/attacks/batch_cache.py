@@ -37,5 +37,6 @@ def read(path: epath.Path) -> dict[str, np.ndarray]:
             return dict(arrays)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{path} is damaged ({error}): remove it, and the same command attacks its images again"
+            f"{path} is damaged ({error}): remove it, and the same command will attack its images "
+            "again"
         ) from error

@@ -41,8 +41,8 @@ def check_network(logits_fn: LogitsFn, images: np.ndarray) -> list[EvaluationWar
         warnings.append(
             EvaluationWarning(
                 "randomised",
-                f"two calls with the same images differ by {change:.1e} of the logits' length: "
-                "write the network as logits_fn(images, key) and take the version 'rand'",
+                f"two calls with the same images differ by {change:.1e} of the logits' norm: "
+                "write the network as logits_fn(images, key) and use the version 'rand'",
             )
         )
     sums = np.abs(first.sum(-1) - 1)
@@ -51,7 +51,7 @@ def check_network(logits_fn: LogitsFn, images: np.ndarray) -> list[EvaluationWar
             EvaluationWarning(
                 "not_logits",
                 "the outputs are probabilities, whose losses have vanishing gradients: return "
-                "what comes before the softmax",
+                "the values before the softmax",
             )
         )
     return warnings
@@ -69,7 +69,7 @@ def check_gradients(attack: str, zero_gradient: np.ndarray) -> list[EvaluationWa
         EvaluationWarning(
             "zero_gradients",
             f"{attack}: {images} of {len(zero_gradient)} images have a gradient that is zero in "
-            "every pixel: attacks that follow it do not find what is there",
+            "every pixel: gradient-based attacks cannot find their adversarial images",
         )
     ]
 
@@ -105,7 +105,7 @@ def check_square(broken_by: Sequence[str], attacks: Sequence[str]) -> list[Evalu
     return [
         EvaluationWarning(
             "square_stronger",
-            f"square, which sees logits alone, broke {alone} images that {', '.join(before)} "
-            "did not: gradients mislead them, and robust accuracy may be lower still",
+            f"square, which uses only logits, broke {alone} images that {', '.join(before)} "
+            "did not: their gradients are misleading, and robust accuracy may be even lower",
         )
     ]

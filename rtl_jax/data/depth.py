@@ -56,11 +56,11 @@ def check_range(tops: Sequence[int], name: str) -> None:
         return
     bits = max(8, top.bit_length())
     raise UserError(
-        f"{name}: pictures of 16 bits a channel ({len(tops)}) use only values up to {top} of "
+        f"{name}: the images with 16 bits per channel ({len(tops)}) use only values up to {top} of "
         f"{WHITE}: they would become {'black' if bits <= 12 else 'dark'}. Which value is white? "
-        "Scale all pictures, those of training and those to be predicted, by the same factor, and "
-        f"save them again (for {bits} bits: value * {WHITE} // {2**bits - 1}); or, if they are "
-        "meant to be that dark, save them with 8 bits (value // 257)"
+        "Scale all images, for training and for prediction, by the same factor, and save them "
+        f"again (for {bits} bits: value * {WHITE} // {2**bits - 1}); or, if they are meant to be "
+        "that dark, save them with 8 bits (value // 257)"
     )
 
 
@@ -86,7 +86,7 @@ def _values(image: Image.Image) -> np.ndarray:
     values = np.asarray(image)
     if not np.issubdtype(values.dtype, np.integer) or values.min() < 0 or values.max() > WHITE:
         raise ValueError(
-            f"pixels of mode {image.mode} have no fixed range: save 8 or 16 bits, all pictures "
-            "scaled alike"
+            f"pixels of mode {image.mode} have no fixed range: save them with 8 or 16 bits, all "
+            "images scaled alike"
         )
     return values

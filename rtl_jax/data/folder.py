@@ -111,7 +111,7 @@ def halves(path: Path) -> tuple[Path, Path | None]:
     if not test_names:
         raise UserError(
             f"{path} has train/ and no test/: add test/ with the same class folders, or move "
-            "the class folders out of train/ to have a fifth of the pictures drawn for testing"
+            "the class folders out of train/ to have a fifth of the images drawn for testing"
         )
     used = inside["train"], inside[test_names[0]]
     if unused := [entry.name for entry in inside.values() if entry not in used]:
@@ -137,7 +137,7 @@ def read_folder(plan: FolderPlan, image_size: int) -> Decoded:
     if broken:
         listed = pictures.list_broken([f"{files[row]}: {reason}" for row, reason in broken])
         raise UserError(
-            f"{len(broken)} of {len(files)} pictures of {plan.path} cannot be decoded: remove or "
+            f"{len(broken)} of {len(files)} images of {plan.path} cannot be decoded: remove or "
             f"replace them\n{listed}"
         )
     labels = np.array([label for _, label in plan.train + plan.test], np.int32)
@@ -157,7 +157,7 @@ def _plan_halves(path: Path, train_dir: Path, test_dir: Path) -> FolderPlan:
     if unknown := [name for name in test if name not in train]:
         raise UserError(
             f"{test_dir} has class folders that {train_dir} lacks: {', '.join(unknown)}; "
-            "each class needs training pictures"
+            "each class needs training images"
         )
     names = tuple(train)
 
@@ -170,7 +170,7 @@ def _plan_halves(path: Path, train_dir: Path, test_dir: Path) -> FolderPlan:
 def _pictures_by_class(path: Path) -> dict[str, list[Path]]:
     if loose := [entry for entry in path.iterdir() if _is_loose(entry)]:
         logger.warning(
-            "%s: pictures in no class's folder, skipped (%d): %s", path, len(loose), min(loose)
+            "%s: images in no class's folder, skipped (%d): %s", path, len(loose), min(loose)
         )
     classes = {printable(folder.name): _pictures(folder) for folder in folders(path)}
     if len(classes) < 2:
@@ -180,7 +180,7 @@ def _pictures_by_class(path: Path) -> dict[str, list[Path]]:
         )
     if empty := [name for name, files in classes.items() if not files]:
         raise UserError(
-            f"{path} has class folders without a picture: {', '.join(empty)}; add pictures "
+            f"{path} has class folders without an image: {', '.join(empty)}; add images "
             f"({', '.join(sorted(PICTURES))}) or remove the folders"
         )
     return classes
@@ -227,9 +227,9 @@ def _pictures(folder: Path) -> list[Path]:
     if found.unreadable:
         first = found.unreadable[0]
         raise UserError(
-            f"{first}: {first.suffix.lower()} pictures cannot be read; convert them "
+            f"{first}: {first.suffix.lower()} images cannot be read; convert them "
             "to JPEG or PNG (or move them away)"
         )
     if others := found.others:
-        logger.warning("%s: %d files are not pictures, skipped: %s", folder, len(others), others[0])
+        logger.warning("%s: %d files are not images, skipped: %s", folder, len(others), others[0])
     return found.pictures

@@ -53,8 +53,8 @@ def drop_training_images(
     if tested is None:
         if same.any():
             logger.warning(
-                "%s: %d of %d test images are training images too, pixel by pixel; they stay, as "
-                "this set was divided by others",
+                "%s: %d of %d test images have the same pixels as a training image; they are kept, "
+                "since the set came with this split",
                 name, int(same.sum()), len(same),
             )  # fmt: skip
         return decoded
@@ -63,8 +63,8 @@ def drop_training_images(
     report(name, tested, {"name": copies, "content": same})
     if not len(kept) and len(same):
         raise UserError(
-            f"{name}: every test picture is a training picture too, or a copy of one: give other "
-            "pictures to test on"
+            f"{name}: every test image is also a training image, or a copy of one: choose other "
+            "test images"
         )
     if len(kept) == len(same):
         return decoded
@@ -96,11 +96,11 @@ def copies_by_name(
     whole = not tested.train and not tested.divided
     if others and whole and paired.mean() < _LEAST_PAIRED:
         raise UserError(
-            f"{name}: cannot tell which pictures of {printable(tested.path)} are copies of "
-            f"training pictures, since {int(paired.sum())} of {len(paired)} have the name of one "
-            "(the same class folder, and the same path in it but for the ending). If they are "
-            "copies, give them their originals' names; if they are other pictures, move the class "
-            f"folders to {printable(tested.path / 'test')}"
+            f"{name}: cannot tell which images of {printable(tested.path)} are copies of "
+            f"training images, since only {int(paired.sum())} of {len(paired)} have the name of "
+            "one (the same class folder, and the same path in it except for the extension). If "
+            "they are copies, give them the names of their originals; if they are different "
+            f"images, move the class folders to {printable(tested.path / 'test')}"
         )
     return copies
 
@@ -109,9 +109,9 @@ def report(name: str, tested: FolderPlan, found: dict[str, np.ndarray]) -> None:
     """Print the number of dropped test pictures, with an example of each kind."""
     for by, where in found.items():
         if where.any():
-            hint = "; if the names mean nothing, divide both into train/ and test/"
+            hint = "; if the names are arbitrary, split both into train/ and test/"
             logger.warning(
-                "%s: %d of %d test pictures are left out, as training pictures have the same %s: "
+                "%s: %d of %d test images are left out, since training images have the same %s: "
                 "%s%s%s",
                 name, int(where.sum()), len(where), by,
                 printable(tested.test[int(np.argmax(where))][0]),

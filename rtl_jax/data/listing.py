@@ -99,8 +99,8 @@ def _read(path: Path) -> list[dict[str, str]]:
         raise UserError(f"{path} is not UTF-8: save the list as UTF-8 ('CSV UTF-8', often)")
     if not rows or not {"file", "label"} <= set(heads):
         raise UserError(
-            f"{path}: expected a first line of {','.join(COLUMNS)} and a line for each picture; "
-            f"received {len(rows)} pictures under {head[:200] or 'nothing'}"
+            f"{path}: expected a first line of {','.join(COLUMNS)} and a line for each image; "
+            f"received {len(rows)} images under {head[:200] or 'nothing'}"
         )
     if strange := [row["label"] for row in rows if printable(row["label"]) != row["label"]]:
         raise UserError(

@@ -150,7 +150,7 @@ def reason(error: BaseException) -> str:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         return f"it has more than {most:,} pixels: make it smaller, or cut it into parts"
     if isinstance(error, UnidentifiedImageError):
-        return "it is not a picture in a known format"
+        return "it is not an image in a known format"
     lines = str(error).splitlines() or [type(error).__name__]
     return printable(lines[0])[:160]
 

@@ -57,13 +57,13 @@ def draw_subset(
         return np.arange(total, dtype=np.int64)
     if num_images < num_classes:
         raise UserError(
-            f"a subset of {num_images} images cannot hold {num_classes} labels: "
-            f"ask for {num_classes} or more"
+            f"a subset of {num_images} images cannot contain {num_classes} labels: "
+            f"choose {num_classes} images or more"
         )
     if num_images > total:
         raise UserError(
-            f"a subset of {num_images} images was asked for and the training set has {total}: "
-            f"ask for {total} or fewer"
+            f"expected a subset of at most the {total} training images there are, "
+            f"received {num_images}"
         )
     order = list(range(total))
     random.Random(seed).shuffle(order)
@@ -108,8 +108,7 @@ def draw_test_subset(
         return np.arange(total, dtype=np.int64)
     if not 1 <= num_images <= total:
         raise UserError(
-            f"{num_images} test images were asked for and the test set has {total}: "
-            f"ask for 1 to {total}"
+            f"expected 1 to {total} test images, as many as the test set has, received {num_images}"
         )
     counts = np.bincount(labels, minlength=num_classes)
     # Integer arithmetic, so that the draw does not depend on rounding.

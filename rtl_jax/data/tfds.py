@@ -162,7 +162,7 @@ def prepare(spec: str, data_dir: Path) -> Path:
             f"tfds:{spec} is not prepared in {data_dir} (there: {', '.join(prepared) or 'nothing'})"
             f". Put a directory that TFDS prepared elsewhere at {place}/VERSION, or name another "
             "data directory in RTL_JAX_DATA_DIR, or install TensorFlow to prepare it here: "
-            f"{PREPARE_EXTRA}. For pictures of your own use folder:PATH"
+            f"{PREPARE_EXTRA}. For images of your own use folder:PATH"
         )
     tfds = _import()
     try:

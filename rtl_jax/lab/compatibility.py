@@ -79,13 +79,13 @@ def with_own_labels(name: str, network: Network, dataset: Dataset, images: Image
         return images
     if unknown := [one for one in asked if one not in known]:
         raise UserError(
-            f"{name} does not know the class{'es' * (len(unknown) > 1)} {', '.join(unknown)} of "
-            f"{dataset.name}: it knows {', '.join(known)}. Name the data set's classes as the "
-            "network does (a folder's by its folders), or choose some with target.classes"
+            f"{name} has no class{'es' * (len(unknown) > 1)} {', '.join(unknown)}, which "
+            f"{dataset.name} has: its classes are {', '.join(known)}. Give the data set's classes "
+            "the same names (for a folder, rename its folders), or select some with target.classes"
         )
     numbers = np.array([known.index(one) for one in asked], np.int32)
     say(
-        f"{name} numbers the classes of {dataset.name} otherwise: they are matched by name",
+        f"{name} numbers the classes of {dataset.name} differently: they are matched by name",
         once=True,
     )
     return ImageSet(images.images, numbers[images.labels])
@@ -110,10 +110,10 @@ def unseen(name: str, network: Network, images: ImageSet) -> np.ndarray:
     inside = _seen(network, images)
     if inside.all():
         raise UserError(
-            f"{name} was trained on all {len(images)} test images: how it does on them says "
-            "nothing about others. Give images that it has not seen (target.dataset with a folder "
-            "test/, or target.test_dataset); my_images measures on held-out images, robustness "
-            "too with my_images.robustness=True"
+            f"{name} was trained on all {len(images)} test images, so its accuracy on them is not "
+            "informative. Choose images that it has not seen (target.dataset with a folder test/, "
+            "or target.test_dataset); my_images evaluates on held-out images, also under attack "
+            "with my_images.robustness=True"
         )
     if inside.any():
         say(
@@ -128,7 +128,7 @@ def name_seen(
     name: str,
     network: Network,
     images: ImageSet,
-    means: str = "how it does there says nothing about others",
+    means: str = "its accuracy on these is not informative",
 ) -> None:
     """Print how many of the test images the network was trained on, if any.
 

@@ -69,13 +69,13 @@ def load_source(checkpoint: str, *, arch: str = "", seed: int = 0, **shape: Any)
     found = network.architecture.name
     if arch and arch != found:
         raise UserError(
-            f"source.arch: expected {arch!r}, and {checkpoint} holds {found!r}; "
-            "set source.arch to that, or to nothing"
+            f"source.arch: expected {arch!r}, but {checkpoint} is a {found!r}; "
+            "set source.arch to that, or leave it empty"
         )
     if "head" in network.provenance:
         logger.warning(
-            "%s has no head of its own, only one for fine-tuning to replace: its predictions, and "
-            "attacks on them, mean nothing",
+            "%s has only a placeholder head, for fine-tuning to replace: its predictions, and "
+            "attacks on them, are meaningless",
             checkpoint,
         )
     return network

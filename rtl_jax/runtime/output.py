@@ -42,8 +42,8 @@ def run_and_exit(main: Callable[..., int], *arguments: Any) -> NoReturn:
         if not errors.at_start:  # after a progress bar that was not closed
             print(file=sys.stderr)
         print(
-            "interrupted; what is finished is kept, nothing is half written, and the same command "
-            "finishes the rest",
+            "interrupted; finished work is kept, no file is half written, and the same command "
+            "resumes",
             file=sys.stderr,
         )
         code = 143 if isinstance(stop, Terminated) else 130

@@ -82,14 +82,14 @@ def test_a_backbone(tmp_path, capsys, caplog, word, prefix):
     error, _ = run(path, tmp_path, capsys, code=2)
     assert "without its head" in error and "--head zeros" in error
     said, network = run(path, tmp_path, capsys, "--head", word, "--check")
-    assert "warning: a network without a head" in said and "mean nothing" in said
+    assert "warning: a network without a head" in said and "are meaningless" in said
     assert network.provenance["head"] == f"none of its own: {word}"
     # Whoever predicts with it reads this in the place of a class, and no data set has such names.
     assert all(name.startswith("(no head") for name in network.class_names)
     assert rtl_jax.load(str(tmp_path / "out")).num_classes == 2
-    assert "no head of its own" in caplog.text and "mean nothing" in caplog.text
+    assert "only a placeholder head" in caplog.text and "are meaningless" in caplog.text
     assert main(["export", str(tmp_path / "out"), str(tmp_path / "back.safetensors")]) == 0
-    assert "none of its own" in capsys.readouterr().out
+    assert "only a placeholder" in capsys.readouterr().out
     assert np.any(network.params["fc/kernel"]) == (word != "zeros")
     again = convert(path, tmp_path / "again", head=word, report=lambda _: None)
     np.testing.assert_array_equal(

@@ -33,7 +33,7 @@ ANSWERS = {
     "nothing": (404, {}, True, "check the names"),
     "rate": (429, {"Retry-After": "290"}, False, "wait 290 s"),
     "rate, no time": (429, {"Retry-After": "soon"}, True, "wait some minutes"),
-    "fault": (503, {}, True, "a fault of its own (HTTP 503)"),
+    "fault": (503, {}, True, "an internal error (HTTP 503)"),
     "odd": (418, {}, True, "HTTP 418"),
 }
 

@@ -126,7 +126,7 @@ def test_rounding_of_lower_precision_is_no_difference(tmp_path, capsys, monkeypa
     noise = np.random.default_rng(1).uniform(-1e-3, 1e-3, truth.shape).astype(np.float32)
     known = reference(tmp_path / "a.npz", truth + noise)
     assert main([str(path), str(tmp_path / "out"), "--reference", str(known)]) == 0
-    assert "equal but for rounding" in capsys.readouterr().out
+    assert "equal up to rounding" in capsys.readouterr().out
 
 
 LOGITS = np.zeros((5, 5), np.float32)

@@ -261,7 +261,7 @@ def refusal(status: int, kind=errors.HfHubHTTPError) -> Exception:
         (refusal(403), "HTTP 403"),
         (errors.LocalTokenNotFoundError("none"), "hf auth login"),
         (refusal(429), "wait some minutes"),
-        (refusal(503), "a fault of its own"),
+        (refusal(503), "an internal error"),
         (refusal(409), "HTTP 409: it says$"),
         (errors.HFValidationError("bad"), "is not a repository name"),
         (errors.OfflineModeIsEnabled("off"), "unset it"),

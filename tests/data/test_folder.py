@@ -106,7 +106,7 @@ def test_grey_keeps_one_channel_and_junk_is_ignored(tmp_path, caplog):
     dataset = load(root)
     assert dataset.train.images.shape == (2, 8, 8, 1)
     assert [level // 10 for level in levels(dataset.train)] == [4, 9]
-    assert "1 files are not pictures" in caplog.text and "notes.txt" in caplog.text
+    assert "1 files are not images" in caplog.text and "notes.txt" in caplog.text
 
 
 def test_broken_pictures_are_listed_and_mending_them_is_enough(tmp_path):
@@ -114,7 +114,7 @@ def test_broken_pictures_are_listed_and_mending_them_is_enough(tmp_path):
     bad = [root / "a" / f"{i:03}.png" for i in range(7)]
     for path in bad:
         path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(UserError, match=r"7 of 40 pictures.*remove or replace") as caught:
+    with pytest.raises(UserError, match=r"7 of 40 images.*remove or replace") as caught:
         load(root)
     listed = [path for path in bad if str(path) in str(caught.value)]
     assert len(listed) == 5 and "and 2 more" in str(caught.value)
@@ -143,7 +143,7 @@ def test_the_second_load_decodes_nothing(tmp_path, monkeypatch):
         (lambda p: None, "no folder"),
         (lambda p: p.mkdir(), "at least two, and holds none"),
         (lambda p: write(p / "a" / "0.png"), "at least two, and holds a"),
-        (lambda p: (write(p / "a" / "0.png"), (p / "b").mkdir()), "without a picture: b"),
+        (lambda p: (write(p / "a" / "0.png"), (p / "b").mkdir()), "without an image: b"),
         (lambda p: photos(p / "train", {"a": 1, "b": 1}), "add test/"),
         (
             lambda p: (photos(p / "train", {"a": 1, "b": 1}), photos(p / "test", {"a": 1, "c": 1})),
@@ -222,8 +222,8 @@ def test_a_folder_of_12_bits_is_a_question(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 4096, (8, 8)).astype(np.uint16)).save(path)
     with pytest.raises(
-        UserError, match=r"p: pictures of 16 bits a channel \(10\) .*\* 65535 // 4095"
+        UserError, match=r"p: the images with 16 bits per channel \(10\) .*\* 65535 // 4095"
     ):
         load(tmp_path / "p")
-    with pytest.raises(UserError, match="pictures of 16 bits a channel"):
+    with pytest.raises(UserError, match="images with 16 bits per channel"):
         open_stream(f"folder:{tmp_path / 'p'}", data_dir=None, image_size=8)

@@ -94,8 +94,8 @@ def test_a_list_in_utf_16_is_named(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("name,label\nx,a\n", r"expected a first line of file,label,split .* under name,label"),
-        ("", "received 0 pictures under nothing"),
-        ("file,label\n", "received 0 pictures under file,label"),
+        ("", "received 0 images under nothing"),
+        ("file,label\n", "received 0 images under file,label"),
         ("file,label,split\nx,a,train\ny,,train\n", r"line 3: expected a file"),
         ("file,label,split\nx,a,later\n", r"line 2: .*train or test"),
     ],

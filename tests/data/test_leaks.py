@@ -68,7 +68,7 @@ def test_of_copies_only_those_of_held_out_pictures_are_tested(tmp_path, caplog, 
     assert levels(found.train) == levels(plain.train)
     assert levels(found.test) == [level + 100 for level in levels(plain.test)]
     assert found.test.labels.tolist() == plain.test.labels.tolist()
-    assert "16 of 20 test pictures are left out" in caplog.text and "same name" in caplog.text
+    assert "16 of 20 test images are left out" in caplog.text and "same name" in caplog.text
 
 
 def test_copies_of_part_of_the_pictures_and_more_besides(tmp_path):
@@ -117,9 +117,9 @@ def test_what_cannot_be_told_is_a_question_with_two_answers(tmp_path):
     for path in sorted(other.rglob("*.png"))[:15]:
         path.rename(path.with_name(f"stylized_{path.name}"))
     spec = f"folder:{other}"
-    with pytest.raises(UserError, match="cannot tell which pictures of .*other.* 5 of 20") as e:
+    with pytest.raises(UserError, match="cannot tell which images of .*other.* 5 of 20") as e:
         load(f"folder:{root}", test=spec)
-    assert "give them their originals' names" in str(e.value)
+    assert "give them the names of their originals" in str(e.value)
     # The one answer: they are other pictures.
     (tmp_path / "moved").mkdir()
     shutil.move(other, tmp_path / "moved/test")
@@ -165,7 +165,7 @@ def test_duplicates_of_training_pictures_are_not_tested(tmp_path, caplog):
     found = load(f"folder:{root}")
     assert len(found.train) == len(plan.train)
     assert levels(found.test) == [int(np.asarray(Image.open(f))[0, 0].flat[0]) for f in alone]
-    assert f"{len(plan.test) - len(alone)} of {len(plan.test)} test pictures" in caplog.text
+    assert f"{len(plan.test) - len(alone)} of {len(plan.test)} test images" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["folder", "list"])
@@ -180,13 +180,13 @@ def test_the_owner_s_division_is_compared_too(tmp_path, caplog, kind):
         write_list(tmp_path / "list.csv", rows)
         spec = f"list:{tmp_path / 'list.csv'}"
     assert levels(load(spec).test) == [50, 51, 52, 53]
-    assert "1 of 5 test pictures are left out" in caplog.text and "b/deeper/x.png" in caplog.text
+    assert "1 of 5 test images are left out" in caplog.text and "b/deeper/x.png" in caplog.text
 
 
 def test_nothing_left_to_test_is_an_error(tmp_path):
     photos(tmp_path / "p/train", number=4)
     shutil.copytree(tmp_path / "p/train", tmp_path / "p/test")
-    with pytest.raises(UserError, match="every test picture is a training picture too"):
+    with pytest.raises(UserError, match="every test image is also a training image"):
         load(f"folder:{tmp_path / 'p'}")
 
 
@@ -195,7 +195,7 @@ def test_arrays_keep_their_test_images_and_say_so(tmp_path, caplog):
     y = np.arange(8) % 2
     np.savez(tmp_path / "a.npz", x_train=images, y_train=y, x_test=images[4:], y_test=y[4:])
     assert len(load(f"npz:{tmp_path / 'a.npz'}").test) == 4
-    assert "4 of 4 test images are training images too" in caplog.text
+    assert "4 of 4 test images have the same pixels as a training image" in caplog.text
 
 
 # ---- Several sets as one -----------------------------------------------------------------------
@@ -228,7 +228,7 @@ def test_copies_that_train_leave_their_originals_untested(tmp_path, caplog):
     assert not {level + 100 for level in levels(whole.test)} & set(levels(whole.train))
     assert levels(whole.test) == levels(stream.test(None))
     assert 0 < len(whole.test) < 4 and caplog.text.count("have the same name") == 2
-    assert "divide both" in caplog.text
+    assert "split both" in caplog.text
 
 
 # ---- Lists and folds ---------------------------------------------------------------------------
@@ -313,5 +313,5 @@ def test_folders_and_pictures_that_are_not_used_are_named(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert len(load(f"folder:{tmp_path / 'p'}").train) == 8
     assert "those in train/, test images those in test/; not used: val" in caplog.text
-    assert "pictures in no class's folder, skipped (1)" in caplog.text
+    assert "images in no class's folder, skipped (1)" in caplog.text
     assert "loose.png" in caplog.text

@@ -168,7 +168,8 @@ def test_a_set_that_uses_few_of_16_bits_is_a_question(kind, bits):
     dark[1][0] = 2**bits - 1
     files = [WIDE[kind](values) for values in dark]
     with pytest.raises(
-        UserError, match=rf"^x: pictures of 16 bits a channel \(3\) .*\* 65535 // {2**bits - 1}"
+        UserError,
+        match=rf"^x: the images with 16 bits per channel \(3\) .*\* 65535 // {2**bits - 1}",
     ):
         pictures.decode_all([*files, solid("RGB", 255)], 4, (3, 4), native=True, name="x")
     bright = WIDE[kind](np.full((3, 4, 3), 65535))
@@ -194,7 +195,7 @@ def test_floats_have_no_range():
     """Each has its own range, so no single file determines the scale."""
     content = encode(Image.fromarray(np.full((3, 4), 200, np.float32)), "TIFF")
     _, broken = pictures.decode_all([content], 1, (3, 4), native=True, name="x")
-    assert "no fixed range: save 8 or 16 bits, all pictures scaled alike" in broken[0][1]
+    assert "no fixed range: save them with 8 or 16 bits, all images scaled alike" in broken[0][1]
 
 
 @pytest.mark.parametrize("shape", [(40, 20), (20, 40), (20, 20), (7, 5), (1, 50)])

@@ -154,7 +154,7 @@ def test_a_training_gives_other_classes_a_new_head(
 def test_a_measurement_refuses_other_classes(
     task: str, network: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match="does not know the classes bear, zebra of"):
+    with pytest.raises(UserError, match="has no classes bear, zebra, which"):
         begin(task, network, photos / "renamed", SIZE, monkeypatch)
 
 
@@ -176,8 +176,8 @@ def test_predict_takes_its_own_size_and_classes_and_counts_training_images(
     }
     tasks.run(freeze(experiment), network.parent / "work")
     said = capsys.readouterr().out
-    assert f"{2 * EACH} pictures at 16 px" in said
-    assert "2 of the pictures are training images of this network" in said
+    assert f"{2 * EACH} images at 16 px" in said
+    assert "2 of the images are training images of this network" in said
     table = pd.read_csv(network.parent / "work" / "predictions.csv")
     assert set(table["class_1"]) <= {"cat", "dog"}
 

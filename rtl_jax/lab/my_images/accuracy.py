@@ -123,8 +123,8 @@ class Measurement:
     def reference(self) -> str:
         """Return what to report alongside accuracy."""
         return (
-            f"balanced accuracy, the mean over classes: {self.balanced}; always naming the largest "
-            f"class, {self.largest}, would score {self.largest_share:.1f} %"
+            f"balanced accuracy, the mean over classes: {self.balanced}; always predicting the "
+            f"largest class, {self.largest}, would score {self.largest_share:.1f} %"
         )
 
     def verdict(self, expected: Accuracy | None = None) -> str | None:
@@ -139,11 +139,12 @@ class Measurement:
         guess = 100 / self.classes
         words = (
             "Nothing better than guessing has been shown: the interval of accuracy does not lie "
-            f"above the {self.largest_share:.1f} % that always naming {self.largest} would score"
+            f"above the {self.largest_share:.1f} % that always predicting {self.largest} would "
+            "score"
         )
         if self.balanced.low > guess:
             return (
-                f"{words}. Balanced accuracy does lie above the {guess:.1f} % of a guess, so the "
-                "network does tell classes apart."
+                f"{words}. That of balanced accuracy does lie above the {guess:.1f} % of guessing, "
+                "so the network does distinguish classes."
             )
-        return f"{words}, and that of balanced accuracy not above the {guess:.1f} % of a guess."
+        return f"{words}, nor that of balanced accuracy above the {guess:.1f} % of guessing."

@@ -31,22 +31,22 @@ _WRONG = 30  # rows in the table
 def compose(found: Findings) -> Report:
     """Compose the whole page."""
     sections = [
-        Section("How good it is", _answer(found)),
-        Section("Your pictures", _survey(found)),
-        Section("What was compared", _comparison(found)),
-        Section("Where it is right and wrong", _classes(found)),
-        Section("The most confidently wrong", _wrong(found)),
-        Section("Labels to look at", describe_labels(found)),
-        Section("What more labels would bring", _curve(found)),
-        Section("What the probabilities are worth", _calibration(found)),
-        Section("Sets that hold the true class", describe_sets(found.sets)),
+        Section("Accuracy", _answer(found)),
+        Section("Your images", _survey(found)),
+        Section("Candidates", _comparison(found)),
+        Section("Accuracy by class", _classes(found)),
+        Section("Most confident errors", _wrong(found)),
+        Section("Suspicious labels", describe_labels(found)),
+        Section("Learning curve", _curve(found)),
+        Section("Calibration", _calibration(found)),
+        Section("Prediction sets", describe_sets(found.sets)),
     ]
     if found.robustness is not None:
-        sections.append(Section("How robust it is", _robustness(found)))
+        sections.append(Section("Robustness", _robustness(found)))
     return Report(
         f"A network for {found.survey.path.name}",
-        f"{found.chosen.name}, fine-tuned on {found.size:,} pictures of {len(found.class_names)} "
-        f"classes at {found.settings.target.image_size} px. Accuracy on pictures it has not seen: "
+        f"{found.chosen.name}, fine-tuned on {found.size:,} images of {len(found.class_names)} "
+        f"classes at {found.settings.target.image_size} px. Accuracy on unseen images: "
         f"{found.accuracy}; {found.held_out.reference()}."
         + (f" {found.verdict}" if found.verdict else ""),
         sections,
@@ -58,35 +58,36 @@ def _answer(found: Findings) -> list[Element]:
     held_out = found.held_out
     words = [found.verdict] if found.verdict else []
     words += [
-        f"Expect {found.accuracy} of new pictures of the same kind, in the same proportions, to be "
-        f"named rightly; always naming the largest class, {held_out.largest}, would score "
+        f"Expect an accuracy of {found.accuracy} on new images of the same kind, in the same "
+        f"proportions; always predicting the largest class, {held_out.largest}, would score "
         f"{held_out.largest_share:.1f} %.",
-        f"Measured were {held_out.accuracy}, and {held_out.balanced} as the mean over classes "
-        f"(balanced accuracy, {100 / held_out.classes:.1f} % by guessing): every picture was held "
-        f"out once, in one of {folds} folds, and the choice among the {len(found.candidates)} "
-        "candidates (of source, blocks, head, rate and epochs) was repeated for each fold without "
-        "it, so that it does not flatter. These "
-        "intervals (Wilson's, and for the mean exact ones of the classes put together) are of the "
-        "number of pictures.",
+        f"The measured accuracy is {held_out.accuracy}, and the balanced accuracy, the mean over "
+        f"classes, {held_out.balanced} ({100 / held_out.classes:.1f} % by guessing). Every image "
+        f"was held out once, in one of {folds} folds, and the selection among the "
+        f"{len(found.candidates)} candidates (of source, blocks, head, rate and epochs) was "
+        "repeated for each fold without that fold, so the selection does not bias it. The "
+        "intervals (Wilson's; for the balanced accuracy, exact ones of the classes combined) "
+        "reflect the number of images.",
     ]
     if found.curve is not None:
         words.append(
-            f"The networks measured were trained on {found.curve.size:,} pictures and the final "
-            f"one on {found.size:,}; what that brings is read off the learning curve below, and "
-            "its uncertainty is in the first interval."
+            f"The measured networks were trained on {found.curve.size:,} images and the final one "
+            f"on {found.size:,}; the gain from that is read off the learning curve below, and its "
+            "uncertainty is part of the first interval."
         )
     tested = found.tested
     if tested is not None:
         words.append(
-            f"On the {tested.accuracy.images:,} pictures of test/, of which none was trained on or "
-            f"compared with, the final network reaches {tested.accuracy}; {tested.reference()}."
+            f"On the {tested.accuracy.images:,} images in test/, which were used neither for "
+            f"training nor for selection, the final network reaches {tested.accuracy}; "
+            f"{tested.reference()}."
         )
         if unseen := tested.verdict():
             words.append(f"On these: {unseen}")
     series = (
-        "New pictures of another camera, place or time are another kind, and pictures in series "
-        "(several of one scene) make the accuracy look better than it is: then divide them into "
-        "train/ and test/ yourself."
+        "Images from another camera, place or time are not of the same kind. Series (several "
+        "images of one scene) make the accuracy look better than it is: split them into train/ "
+        "and test/ yourself."
     )
     use = (
         f"The network is {found.network}. To use it: rtl-jax --config predict "
@@ -103,19 +104,19 @@ def _survey(found: Findings) -> list[Element]:
         + ([cells.count(tested[label])] if survey.divided else [])
         for label, count in survey.counts().items()
     ]
-    columns = ["class", "pictures"] + (["in test/"] if survey.divided else [])
+    columns = ["class", "images"] + (["in test/"] if survey.divided else [])
     elements: list[Element] = [
-        Text(f"{len(survey.pictures):,} pictures were looked at; {'; '.join(survey.remarks())}."),
-        Table("classes", "Pictures used", columns, rows),
+        Text(f"{len(survey.pictures):,} images were checked; {'; '.join(survey.remarks())}."),
+        Table("classes", "Images used", columns, rows),
     ]
     left_out = [
         [cells.text(found.short(one.file)), cells.text(one.problem)] for one in survey.left_out
     ]
     left_out += [
-        [cells.text(found.short(file)), cells.text("no picture")] for file in survey.others
+        [cells.text(found.short(file)), cells.text("not an image")] for file in survey.others
     ]
     if left_out:
-        elements.append(Table("left_out", "Left out", ["file", "why"], left_out))
+        elements.append(Table("left_out", "Left out", ["file", "reason"], left_out))
     return elements
 
 
@@ -124,21 +125,21 @@ def _comparison(found: Findings) -> list[Element]:
     shown = best_of_kinds(found.candidates)
     rows = [_candidate(each, found.chosen, each is best) for each in shown]
     note = (
-        "Held-out accuracy in percent, mean over folds with its 95 % interval by Student's t, and "
-        "balanced accuracy, the mean over classes, with that of the number of pictures; "
-        "differences are of balanced accuracy, paired by fold. Each line is the best of its rates "
-        f"and epochs, {len(found.candidates)} candidates in all, which flatters it; the accuracy "
-        "at the head of the page is free of that. Chosen is the simplest source and number of "
-        "blocks (fewest blocks, then the source named first) with a candidate at most "
-        f"{found.settings.my_images.margin:g} points of balanced accuracy behind the best, and of "
-        "these its best head, rate and epochs. Always "
-        f"naming the largest class, {found.held_out.largest}, would score "
+        "Held-out accuracy in percent, the mean over folds with its 95 % interval by Student's t, "
+        "and balanced accuracy, the mean over classes, with its 95 % interval for the number of "
+        "images; differences are in balanced accuracy, paired by fold. Each line is the best of "
+        f"its rates and epochs, of {len(found.candidates)} candidates in all, and so looks better "
+        "than it is; the accuracy at the top of the page does not. The simplest source and number "
+        "of blocks (fewest blocks, then the source listed first) with a candidate at most "
+        f"{found.settings.my_images.margin:g} points of balanced accuracy behind the best is "
+        "selected, with its best head, rate and epochs. Always "
+        f"predicting the largest class, {found.held_out.largest}, would score "
         f"{found.held_out.largest_share:.1f} % in accuracy and {100 / found.held_out.classes:.1f} "
         "% in balanced accuracy."
     )
     columns = [
-        "source", "blocks trained", "trained by", "accuracy, %", "balanced accuracy, %",
-        "95 % interval", "behind the chosen", "",
+        "source", "blocks trained", "training", "accuracy, %", "balanced accuracy, %",
+        "95 % interval", "minus the selected", "",
     ]  # fmt: skip
     return [
         Text(_choice(found, best)),
@@ -147,18 +148,18 @@ def _comparison(found: Findings) -> list[Element]:
 
 
 def _choice(found: Findings, best: HeldOut) -> str:
-    """Say what was chosen, and why."""
+    """Say what was selected, and why."""
     chosen = found.chosen
     alike = sum(group(each) == group(chosen) for each in found.candidates)
     words = (
-        f"{chosen.name} was chosen, with a balanced accuracy of {chosen.balanced_accuracy:.1f} %: "
-        f"the best of {alike} candidates with this source and number of blocks"
+        f"{chosen.name} was selected, with a balanced accuracy of {chosen.balanced_accuracy:.1f} "
+        f"%: the best of {alike} candidates with this source and number of blocks"
     )
     if best is chosen:
         return f"{words}, and of all {len(found.candidates)}."
     return (
         f"{words}. {best.name} has {best.balanced_accuracy:.1f} %, which is within the margin of "
-        f"{found.settings.my_images.margin:g} points, and is less simple."
+        f"{found.settings.my_images.margin:g} points, but is less simple."
     )
 
 
@@ -175,7 +176,7 @@ def _candidate(each: HeldOut, chosen: HeldOut, best: bool) -> list[TableCell]:
         cells.NOTHING if mine else cells.interval(
             *paired_difference(each.balanced_by_fold, chosen.balanced_by_fold), signed=True
         ),
-        cells.text("chosen" if mine else ""),
+        cells.text("selected" if mine else ""),
     ]  # fmt: skip
 
 
@@ -197,16 +198,16 @@ def _classes(found: Findings) -> list[Element]:
                 cells.text(f"{names[taken]} ({others[taken]})" if others.any() else ""),
             ]
         )
-    columns = ["class", "pictures", "accuracy, %", "95 % interval", "most often taken for"]
-    note = f"Of held-out pictures, by {chosen.name}."
-    elements: list[Element] = [Table("by_class", "Accuracy per class", columns, rows, note)]
+    columns = ["class", "images", "accuracy, %", "95 % interval", "most often confused with"]
+    note = f"Held-out images, {chosen.name}."
+    elements: list[Element] = [Table("by_class", "Accuracy by class", columns, rows, note)]
     if len(names) > _MATRIX:
-        return [*elements, Text("There are too many classes for a confusion matrix.")]
+        return [*elements, Text("Too many classes for a confusion matrix.")]
     matrix = [
         [cells.text(name), *(cells.count(int(count)) for count in counts_CC[label])]
         for label, name in enumerate(names)
     ]
-    note = "Rows: what the folder says; columns: what the network says, of held-out pictures."
+    note = "Rows: labels; columns: predictions on held-out images."
     return [*elements, Table("confusion", "Confusion matrix", ["", *names], matrix, note)]
 
 
@@ -223,12 +224,12 @@ def _wrong(found: Findings) -> list[Element]:
     ]
     picture = found.wrong_picture
     if picture is None:
-        return [Text("No held-out picture is named wrongly.")]
-    columns = ["file", "label", "named", "probability, %"]
-    title = "Held-out pictures named wrongly, the surest first"
+        return [Text("No held-out image is misclassified.")]
+    columns = ["file", "label", "predicted", "probability, %"]
+    title = "Misclassified held-out images, the most confident first"
     return [
         Picture("wrong", title, picture),
-        Table("wrong", "Named wrongly", columns, rows, "Held out; the surest first."),
+        Table("wrong", "Misclassified", columns, rows, "Held out; the most confident first."),
     ]
 
 
@@ -237,25 +238,25 @@ def _curve(found: Findings) -> list[Element]:
     if curve is None:
         return [
             Text(
-                "It cannot be said: a curve takes errors at three sizes of the training set that "
-                "each hold every class."
+                "There are too few images for a learning curve: it takes errors at three sizes of "
+                "the training set, each with every class."
             )
         ]
     measured, beyond = curve.points[:-1], curve.points[-2:]
     sizes = [int(point.x) for point in curve.points]
     sure = curve.half < abs(curve.gain)
     words = (
-        f"From {curve.size:,} training pictures to {2 * curve.size:,}, accuracy would rise by "
-        f"{curve.gain:.1f} ± {curve.half:.1f} points, if the trend continues"
+        f"From {curve.size:,} training images to {2 * curve.size:,}, accuracy would rise by "
+        f"{curve.gain:.1f} ± {curve.half:.1f} points if the trend continues"
     )
     chart = Chart(
-        "learning_curve", "Held-out accuracy", "training pictures", "accuracy, %",
-        [Series("fitted", measured), Series("beyond", beyond, dashed=True)],
+        "learning_curve", "Held-out accuracy", "training images", "accuracy, %",
+        [Series("fitted", measured), Series("extrapolated", beyond, dashed=True)],
         logarithmic=True, ticks=sizes, labels=[f"{size:,}" for size in sizes],
     )  # fmt: skip
     note = "A power law, error = a n^-b, through these sizes, with its 95 % interval."
     return [
-        Text(f"{words}." if sure else f"{words}: too uncertain to count on."),
+        Text(f"{words}." if sure else f"{words}, which is too uncertain to count on."),
         Figure("learning_curve", "Learning curve", [chart], note),
     ]
 
@@ -266,8 +267,8 @@ def _calibration(found: Findings) -> list[Element]:
         Text(
             f"Logits are divided by a temperature of {one.temperature:.3f}, fitted on the held-out "
             "folds. The expected calibration error (ten bins of equal width) is "
-            f"{one.before:.1f} % without it and {one.after:.1f} % with it, each fold at the "
-            "temperature of the others."
+            f"{one.before:.1f} % without it and {one.after:.1f} % with it, each fold with the "
+            "temperature fitted on the others."
         )
     ]
 
@@ -283,9 +284,10 @@ def _robustness(found: Findings) -> list[Element]:
         for eps, accuracy in known.items()
     ]
     note = (
-        f"Held-out pictures, each attacked in {found.settings.attack.norm} with the network that "
-        "trained without its fold; pixels are in [0, 1]. A stronger attack may find more. Always "
-        f"naming the largest class would score {found.held_out.largest_share:.1f} %."
+        f"Held-out images, each attacked in {found.settings.attack.norm} through the network that "
+        "was trained without its fold; eps is for pixels in [0, 1]. A stronger attack may find "
+        "more. Always predicting the largest class would score "
+        f"{found.held_out.largest_share:.1f} %."
     )
     columns = ["eps", "accuracy, %", "95 % interval"]
     curve = Chart(

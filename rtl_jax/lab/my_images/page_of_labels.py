@@ -1,4 +1,4 @@
-"""The page's section about labels that look wrong."""
+"""The page's section about suspicious labels."""
 
 from rtl_jax.lab.my_images.findings import Findings
 from rtl_jax.lab.report import cells
@@ -8,7 +8,7 @@ MOST = 30  # rows in the table; the file has all
 
 
 def describe_labels(found: Findings) -> list[Element]:
-    """The pictures whose labels look wrong, and what leaving them out would bring."""
+    """The images with suspicious labels, and the gain from leaving them out."""
     return [*_suspects(found), *_cleanings(found)]
 
 
@@ -25,29 +25,29 @@ def _suspects(found: Findings) -> list[Element]:
         ]
         for row in first.itertuples()
     ]
-    columns = ["file", "label", "named", "its label's probability, %"]
+    columns = ["file", "label", "predicted", "probability of the label, %"]
     columns += ["self-influence"] if explained else []
     note = (
-        "The first are those whose label is the least probable to the network that was trained "
-        "without them: a wrong label, or a rare sight. "
+        "Images are ranked by the probability that the network trained without them gives to "
+        "their label, lowest first: the label is wrong, or the image unusual. "
     )
     if explained:
         note += (
-            "Where labels were made wrong on purpose, this order found more of them than "
-            "self-influence did, how much a picture's own loss would rise without it, which is "
-            "measured on a network that has learnt the wrong label as well. suspects.csv has all "
-            "pictures in this order, with both."
+            "On labels made wrong on purpose, this ranking found more of them than self-influence "
+            "(how much an image's own loss would rise without it), which comes from a network that "
+            "has learned the wrong label as well. suspects.csv has all images in this order, with "
+            "both."
         )
     else:
         note += (
-            "suspects.csv has all pictures in this order. It has no self-influence, which a ridge "
-            "head does not have: --config.sweep.head_fits=logistic,sgd compares heads that do, and "
-            "whose predictions can be explained by training pictures."
+            "suspects.csv has all images in this order. Self-influence is not defined for a ridge "
+            "head: --config.sweep.head_fits=logistic,sgd compares heads for which it is, and whose "
+            "predictions can be explained by training images."
         )
-    title = "The most suspicious first: label, and what it is named held out"
+    title = "The most suspicious first: label, and prediction when held out"
     return [
         Picture("suspects", title, found.suspects_picture),
-        Table("suspects", "Labels to look at", columns, rows, note),
+        Table("suspects", "Suspicious labels", columns, rows, note),
     ]
 
 
@@ -63,22 +63,21 @@ def _cleanings(found: Findings) -> list[Element]:
         ]
         for one in (*by_size, *others)
     ]
-    columns = ["training pictures", "left out", "accuracy with all, %", "gain without suspects",
-               "gain without as many at random"]  # fmt: skip
+    columns = ["training images", "left out", "accuracy with all, %", "gain without suspects",
+               "gain without as many random ones"]  # fmt: skip
     whole = by_size[-1]
     note = (
-        "Held-out accuracy of ridge heads on the features of the chosen source before it is "
-        "fine-tuned, in the same folds; gains in points with 95 % intervals over "
-        f"{len(whole.every):,} pictures. The suspects of a fold are found among its training "
-        "pictures alone. Held-out pictures keep their labels, wrong ones included."
+        "Held-out accuracy of ridge heads on the features of the selected source before "
+        "fine-tuning, in the same folds; gains in points with 95 % intervals over "
+        f"{len(whole.every):,} images. The suspects of a fold are found among its training images "
+        "alone. Held-out images keep their labels, including wrong ones."
     )
     mean, half = whole.gain
-    words = f"Without the {whole.removed} most suspicious of {whole.num_images:,} training pictures"
+    words = f"Without the {whole.removed} most suspicious of {whole.num_images:,} training images"
     words += (
-        f", a ridge head gains {mean:.1f} ± {half:.1f} points. Look at these pictures, correct the "
-        "labels that are wrong, and run the same command again."
+        f", a ridge head gains {mean:.1f} ± {half:.1f} points. Check these images, correct wrong "
+        "labels, and run the same command again."
         if mean - half > 0
-        else ", a ridge head gains nothing that can be measured. Correct the labels that are "
-        "wrong, and leave the rest."
+        else ", a ridge head does not gain measurably. Correct wrong labels, and keep the rest."
     )
     return [Text(words), Table("cleaning", "Without the suspects", columns, rows, note)]

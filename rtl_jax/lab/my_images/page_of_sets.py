@@ -11,17 +11,17 @@ def describe_sets(measured: Measured) -> list[Element]:
     """Report the measured coverage of prediction sets and the share flagged as outliers."""
     one = next(each for each in measured.held_out if each.asked == 0.9 and not each.by_class)
     words = (
-        f"At a coverage of 90 %, sets of {one.size:.2f} classes on average hold the true class of "
-        f"{one.held} of the {one.held.images:,} held-out pictures. Each fold's sets come from the "
-        "other folds: their choice of a candidate, temperature and scores."
+        f"At a nominal coverage of 90 %, sets of {one.size:.2f} classes on average contain the "
+        f"true class of {one.held} of the {one.held.images:,} held-out images. Each fold's sets "
+        "are computed from the other folds: the selected candidate, its temperature and scores."
     )
     caution = (
-        "What is guaranteed: a network whose held-out scores these were would hold the true class "
-        "of new pictures of the same kind at least as often as asked, on average. The final "
-        "network is another one, trained on all pictures, while the scores are of networks that "
-        "each missed a fold; that it does as well, usually a little better, is an observation. "
-        "Sets always have the most probable class, so where accuracy is above the coverage asked "
-        "for, they hold the true class more often."
+        "The guarantee: sets of the network that the held-out scores come from would contain the "
+        "true class of new images of the same kind at least as often as the nominal coverage, on "
+        "average. But the final network was trained on all images, and the scores come from "
+        "networks that each missed a fold; that its coverage is as high, and usually slightly "
+        "higher, is an empirical observation. A set always includes the most probable class, so "
+        "coverage exceeds the nominal one where accuracy does."
     )
     elements: list[Element] = [Text(words), Text(caution), _table("sets", "Held out",
                                measured.held_out)]  # fmt: skip
@@ -30,20 +30,21 @@ def describe_sets(measured: Measured) -> list[Element]:
         shares = "; ".join(f"by {name}, {share}" for name, share in measured.flagged.items())
         elements.append(
             Text(
-                f"Pictures of test/ that are flagged as outliers at a p-value of {FLAGGED:g}, of "
-                f"which {100 * FLAGGED:g} % are expected where they are of the same kind: {shares}."
+                f"Images in test/ flagged as outliers at a p-value of {FLAGGED:g} "
+                f"({100 * FLAGGED:g} % are expected if they are of the same kind): {shares}."
             )
         )
     return elements
 
 
 def _table(name: str, title: str, rows: Sequence[Coverage]) -> Table:
-    columns = ["asked, %", "of", "held, %", "95 % interval", "classes in a set",
+    columns = ["nominal, %", "for", "coverage, %", "95 % interval", "set size",
                "least covered class, %"]  # fmt: skip
     note = (
-        "How many sets hold the true class, and how many classes they have on average. By class, "
-        "the coverage is asked for each class, and sets are of all classes where one has too few "
-        f"pictures. {rows[0].held.images:,} pictures; Wilson's intervals."
+        "Coverage: the share of sets that contain the true class. Set size: the mean number of "
+        "classes. For each class: the nominal coverage is required for every class, and sets "
+        "contain all classes where one has too few images. "
+        f"{rows[0].held.images:,} images; Wilson's intervals."
     )
     return Table(name, f"Prediction sets: {title.lower()}", columns, [
         [

@@ -54,9 +54,9 @@ class Picture:
         if self.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
             yield "with transparency"
         if self.mode.startswith("I"):
-            yield "of 16 bits"
+            yield "16-bit"
         if self.rotated:
-            yield "turned upright by EXIF"
+            yield "rotated by EXIF"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,14 +95,14 @@ class Survey:
         """Describe the survey, with a line for each file that is left out."""
         counts, tested = self.counts(), sum(self.counts("test").values())
         lines = [
-            f"{self.path}: {len(self.pictures)} pictures, {len(self.used)} of them used"
+            f"{self.path}: {len(self.pictures)} images, {len(self.used)} of them used"
             + (f" ({tested} in test/)" if self.divided else "")
             + f", in {len(counts)} classes"
         ]
         lines += [f"  {label}: {count}" for label, count in counts.items()]
         lines += [f"  {line}" for line in self.remarks()]
         lines += [f"  left out: {one.file} ({one.problem})" for one in self.left_out]
-        lines += [f"  no picture: {file}" for file in self.others]
+        lines += [f"  not an image: {file}" for file in self.others]
         return printable("\n".join(lines))
 
     def remarks(self) -> list[str]:
@@ -117,10 +117,10 @@ class Survey:
         ]
         if kinds:
             found.append("among them: " + _listed(kinds))
-        found += [f"class without a picture, left out: {label}" for label in self.empty]
+        found += [f"class without images, left out: {label}" for label in self.empty]
         if self.tiny:
             found.append(
-                f"fewer than {self.folds} pictures, so the accuracy of these classes is hardly "
+                f"fewer than {self.folds} images, so the accuracy of these classes is poorly "
                 f"known: {', '.join(self.tiny)}"
             )
         return found
@@ -166,9 +166,9 @@ def look_over(path: Path, image_size: int, folds: int) -> Survey:
     survey = Survey(path, tuple(found), tuple(empty), tuple(others), test_dir is not None, folds)
     if len(survey.counts()) < 2:
         raise UserError(
-            f"{path} must hold a folder for each class, two classes or more with two good "
-            f"pictures each; it has {survey.counts() or 'none'}, and {len(survey.left_out)} "
-            f"pictures are left out{_reasons(survey.left_out)}"
+            f"{path} must have a folder for each class, and at least two classes with two valid "
+            f"images each; it has {survey.counts() or 'none'}, and {len(survey.left_out)} "
+            f"images are left out{_reasons(survey.left_out)}"
         )
     return survey
 
@@ -190,7 +190,7 @@ def _examined(waiting: Sequence[Picture], image_size: int) -> tuple[list[Picture
     tops: list[int] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")  # about metadata; set once, as threads share the filters
-        with bar("looking over", len(waiting)) as progress:
+        with bar("checking images", len(waiting)) as progress:
             for one, top in pool.map(lambda picture: _examine(picture, image_size), waiting):
                 found.append(one)
                 tops += () if top is None else (top,)
@@ -225,7 +225,7 @@ def _without_duplicates(found: Sequence[Picture]) -> list[Picture]:
     for first, *copies in groups.values():
         labels = sorted({first.label, *(copy.label for copy in copies)})
         if len(labels) > 1:
-            problem = f"the same picture lies in {' and '.join(labels)}"
+            problem = f"the same image is in {' and '.join(labels)}"
             problems |= {one.file: problem for one in (first, *copies)}
         else:
             problems |= {copy.file: f"duplicate of {first.file}" for copy in copies}
@@ -237,10 +237,7 @@ def _without_lone(found: Sequence[Picture]) -> list[Picture]:
     problems = {}
     for one in found:
         if one.used and counts[one.label] < 2:
-            problems[one.file] = (
-                f"the class {one.label} has {counts[one.label]} good training pictures, and two "
-                "are the least"
-            )
+            problems[one.file] = f"the class {one.label} has fewer than two valid training images"
     return _with_problems(found, problems)
 
 
@@ -252,8 +249,8 @@ def _sizes(shorter: np.ndarray) -> str:
     """Describe the range of the pictures' shorter sides, in pixels."""
     least, most = shorter.min(), shorter.max()
     if least == most:
-        return f"the shorter side of every picture has {least} pixels"
-    return f"shorter sides of {least} to {most} pixels, the median is {np.median(shorter):.0f}"
+        return f"the shorter side of every image has {least} pixels"
+    return f"shorter sides of {least} to {most} pixels, median {np.median(shorter):.0f}"
 
 
 def _listed(counts: Counter) -> str:

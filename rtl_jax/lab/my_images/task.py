@@ -72,7 +72,7 @@ def known_path(workdir: epath.Path, path: Path, experiment: Experiment) -> Path:
     former = sorted(one for one in lists if one.name == path.name and one.is_absolute())
     if path in former or len(former) != 1 or former[0].exists():
         return path
-    print(f"{workdir} was {former[0].parent} when its runs were made: they count, by that name")
+    print(f"{workdir} was {former[0].parent} when its runs were made: they are reused")
     return former[0]
 
 
@@ -89,11 +89,11 @@ def _compare(
     found = _find(grids[0], divided, survey, candidates, workdir)
     write_report(workdir / "report", compose(found))
     minutes = (time.monotonic() - started) / 60
-    print(f"accuracy on pictures it has not seen: {found.accuracy}; {found.held_out.reference()}")
+    print(f"accuracy on unseen images: {found.accuracy}; {found.held_out.reference()}")
     if found.verdict:
         print(found.verdict)
     page = workdir / "report" / "index.html"
-    print(f"the network is {found.network}, the page {page}; {minutes:.1f} minutes in all")
+    print(f"network: {found.network}\nreport: {page}\n{minutes:.1f} minutes in all")
     return with_reference(rows, candidates)
 
 
@@ -118,8 +118,8 @@ def _find(
     margin = settings.my_images.margin
     chosen = choose(candidates, margin)
     print(
-        f"chosen among {len(candidates)} candidates: {chosen.name}, {chosen.accuracy:.1f} % held "
-        f"out, balanced over classes {chosen.balanced_accuracy:.1f} %"
+        f"selected among {len(candidates)} candidates: {chosen.name}, held-out accuracy "
+        f"{chosen.accuracy:.1f} %, balanced accuracy {chosen.balanced_accuracy:.1f} %"
     )
     calibration = calibrate(*chosen.pooled)
     settings = comparison.of_choice(settings, chosen)

@@ -57,8 +57,8 @@ class Guaranteed:
     def describe(self) -> str:
         """Describe the guarantees in a sentence."""
         if self.settings.coverage is None:
-            return f"outliers' p-values are among {self.kept.images:,} held-out images"
-        of = "the pictures of each class" if self.settings.coverage_by_class else "pictures"
+            return f"p-values of outliers are relative to {self.kept.images:,} held-out images"
+        of = "the images of each class" if self.settings.coverage_by_class else "images"
         return (
             f"prediction sets are calibrated on {self.kept.images:,} held-out images to contain "
             f"the true class of {100 * self.settings.coverage:g} % of {of} like the training images"

@@ -72,7 +72,7 @@ def look_through(images: str) -> tuple[int, str]:
             continue  # becomes a row that says so
         digest.update(f"{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     if not number:
-        raise UserError(f"predict.images: expected pictures, and {images!r} has none")
+        raise UserError(f"predict.images: expected images, and {images!r} has none")
     depth.check_files(sample, printable(images))
     return number, digest.hexdigest()
 

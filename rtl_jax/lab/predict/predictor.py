@@ -49,7 +49,7 @@ class Predictor:
         network = load_network(experiment.source, experiment.seed)
         if "head" in network.provenance:
             raise UserError(
-                f"source.checkpoint: {experiment.source.checkpoint} has no head of its own, so no "
+                f"source.checkpoint: {experiment.source.checkpoint} has no trained head, and so no "
                 "classes to predict: fine-tune it first (configs/my_images.py)"
             )
         size = network.image_size or experiment.target.image_size
@@ -63,8 +63,8 @@ class Predictor:
         calibration = self.network.provenance.get("calibration")
         if not calibration:
             return (
-                "no temperature was fitted for this network, so it is 1 and probabilities are as "
-                "sure of themselves as its training left them"
+                "no temperature was fitted for this network, so probabilities are not calibrated "
+                "(temperature 1)"
             )
         return (
             f"probabilities at temperature {self.network.temperature:.3f}, fitted on held-out "

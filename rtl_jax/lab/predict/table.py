@@ -4,8 +4,8 @@ import pandas as pd
 
 
 def counted(pictures: int) -> str:
-    """Return a number of pictures in words."""
-    return "1 picture" if pictures == 1 else f"{pictures:,} pictures"
+    """Return a number of images in words."""
+    return "1 image" if pictures == 1 else f"{pictures:,} images"
 
 
 def summarize(rows: pd.DataFrame) -> str:

@@ -60,13 +60,13 @@ def run_predict(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame
         pieces.write(_rows(predictor, predicted, batches, seen, progress.update))
     if seen["training images"]:
         print(
-            f"{seen['training images']:,} of the pictures are training images of this network: how "
-            "it does on them says nothing about others"
+            f"{seen['training images']:,} of the images are training images of this network: its "
+            "accuracy on them is not informative"
         )
     broken = pieces.join(output)
     if broken:
         raise Incomplete(
-            f"{broken:,} of {number:,} pictures could not be read: their rows in {output} say why; "
+            f"{broken:,} of {number:,} images could not be read: their rows in {output} say why; "
             "all others are predicted"
         )
     seconds = time.monotonic() - started

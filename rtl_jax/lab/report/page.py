@@ -76,5 +76,5 @@ def _data_uri(picture: Picture) -> str:
     try:
         content = picture.path.read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read the picture {picture.path}: {error}") from error
+        raise UserError(f"cannot read the image {picture.path}: {error}") from error
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"

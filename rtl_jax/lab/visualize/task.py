@@ -70,7 +70,7 @@ def run_visualize(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFra
                 }
                 pairs = zip(networks.items(), seen, strict=True)
                 run.finish(_row(experiment, source, one, **known) for source, one in pairs)
-        print(f"pictures are in {run.directory}")
+        print(f"figures are in {run.directory}")
     return run.rows()
 
 
@@ -103,7 +103,7 @@ def _look(
             labelled[name] = images
         else:
             labelled[name] = with_own_labels(name, network, dataset, images)
-        name_seen(name, network, images, "what it sees there it has learnt")
+        name_seen(name, network, images, "their figures show what it has learned from them")
         require_memory(network.architecture, size, _batch(settings, len(images)))
     seen = []
     with bar(settings.show, len(images) * len(networks)) as progress:
@@ -134,8 +134,8 @@ def _features(
     values = np.asarray(saliency.total_variation(jnp.asarray(changes)))
     changed = np.isfinite(values)
     if not changed.all():
-        print(f"{name}: {(~changed).sum()} of {len(values)} pictures are as before, for their "
-              "feature is 0 wherever it is looked for")  # fmt: skip
+        print(f"{name}: {(~changed).sum()} of {len(values)} images are unchanged, since their "
+              "feature is 0 everywhere")  # fmt: skip
     roughness = float(values[changed].mean()) if changed.any() else float("nan")
     return Seen(rows, raised._asdict(), roughness)
 

@@ -175,15 +175,15 @@ def test_the_page_tells_it(root: Path, done) -> None:
     workdir, _ = done
     page = (workdir / "report" / "index.html").read_text()
     for words in (
-        "Expect ", "broken.png", "Confusion matrix", "Labels to look at", "Candidates",
-        "Learning curve", "temperature of", "How robust it is", "chosen",
-        "Sets that hold the true class",
+        "Expect ", "broken.png", "Confusion matrix", "Suspicious labels", "Candidates",
+        "Learning curve", "temperature of", "Robustness", "was selected",
+        "Prediction sets",
     ):  # fmt: skip
         assert words in page, words
     table = pd.read_csv(workdir / "report" / "tables" / "confusion.csv", index_col=0)
     assert table.to_numpy().sum() == 48
     classes = pd.read_csv(workdir / "report" / "tables" / "by_class.csv")
-    assert classes["pictures"].tolist() == [16, 15, 17]
+    assert classes["images"].tolist() == [16, 15, 17]
     suspects = pd.read_csv(workdir / "suspects.csv")
     assert len(suspects) == 48 and suspects["held_out_probability"].is_monotonic_increasing
     assert (
@@ -196,7 +196,7 @@ def test_the_page_tells_what_removing_suspects_brings(done) -> None:
     tables = done[0] / "report" / "tables"
     found = pd.read_csv(tables / "cleaning.csv")
     # The folds train on 24 pictures or more: a quarter, half and all, then other shares of all.
-    sizes = found["training pictures"].to_numpy()
+    sizes = found["training images"].to_numpy()
     assert len(found) == 5 and (sizes[2:] == sizes[2]).all() and sizes[2] >= 24
     np.testing.assert_array_equal(sizes[:2], [sizes[2] // 4, sizes[2] // 2])
     left_out = [max(1, round(share * sizes[2])) for share in (0.05, 0.02, 0.1)]
@@ -212,7 +212,7 @@ def test_a_wrong_label_is_the_first_suspect(root: Path, done) -> None:
     first, shown = suspects.iloc[0], pd.read_csv(page / "suspects.csv").iloc[0]
     assert first["file"] == str(root / "photos/blue/003.png")
     assert (first["label"], first["held_out_prediction"]) == ("blue", "red")
-    assert (shown["label"], shown["named"]) == ("blue", "red")
+    assert (shown["label"], shown["predicted"]) == ("blue", "red")
     assert str(shown["file"]).endswith("blue/003.png")
     image, temperature = first["image"], Network.load(workdir / "network").temperature
     said = []
@@ -279,10 +279,11 @@ def test_a_ridge_head_that_is_chosen_goes_all_the_way(
     rows = run_my_images(dataclasses.replace(settings, sweep=sweep), tmp_path)
     printed = capsys.readouterr().out
     assert rows["head_fit"].eq("ridge").all() and rows["epoch"].eq(0).all()
-    assert f"chosen among 1 candidates: {root / 'one'}, 0 blocks, ridge head" in printed
+    assert f"selected among 1 candidates: {root / 'one'}, 0 blocks, ridge head" in printed
     suspects = pd.read_csv(tmp_path / "suspects.csv")
     assert "influence" not in suspects and suspects["held_out_probability"].is_monotonic_increasing
-    assert "It has no self-influence" in (tmp_path / "report/index.html").read_text()
+    page = (tmp_path / "report/index.html").read_text()
+    assert "Self-influence is not defined for a ridge head" in page
     network = Network.load(tmp_path / "network")
     assert network.provenance["head_fit"]["method"] == "ridge"
 
@@ -353,7 +354,7 @@ def test_nothing_better_than_guessing_is_said_so(
     verdict = "Nothing better than guessing has been shown"
     assert f"\n{verdict}" in printed and page.count(verdict) >= 3  # the headline, folds, test/
     for text in (printed, page):
-        assert "always naming the largest class, healthy, would score 87.5 %" in text
+        assert "always predicting the largest class, healthy, would score 87.5 %" in text
         assert "balanced accuracy, the mean over classes: " in text
     assert "largest class, healthy, would score 75.0 %" in page  # of test/
 
@@ -362,9 +363,9 @@ def test_robustness_is_that_of_held_out_images(done) -> None:
     workdir, rows = done
     table = pd.read_csv(workdir / "report" / "tables" / "robustness.csv").set_index("eps")
     chosen = pd.read_csv(workdir / "report" / "tables" / "candidates.csv")
-    (one,) = chosen[chosen.iloc[:, -1] == "chosen"].to_dict("records")
+    (one,) = chosen[chosen.iloc[:, -1] == "selected"].to_dict("records")
     same = [
-        (each.source, each.training) == (one["source"], one["trained by"])
+        (each.source, each.training) == (one["source"], one["training"])
         for each in candidates_of(rows)
     ]
     first = rows[np.array(same) & (rows["seed"] == rows["seed"].min())]
@@ -389,7 +390,7 @@ def test_the_same_command_finds_it_all_and_a_changed_folder_does_not(
     target = dataclasses.replace(settings.target, dataset=f"folder:{tmp_path / 'photos'}")
     assert run_my_images(dataclasses.replace(settings, target=target), tmp_path / "dry").empty
     out = capsys.readouterr().out
-    assert "50 pictures, 49 of them used" in out and "this takes about 1 minute here" in out
+    assert "50 images, 49 of them used" in out and "this takes about 1 minute here" in out
     assert not (tmp_path / "dry" / "network").exists()
 
 

@@ -49,8 +49,8 @@ def test_every_oddity_is_named(tmp_path: Path) -> None:
     }  # fmt: skip
     assert found["red/again.png"] == f"duplicate of {root / 'red/001.png'}"
     assert found["red/again.bmp"] == f"duplicate of {root / 'red/002.png'}"
-    assert found["red/003.png"] == found["blue/red.png"] == "the same picture lies in blue and red"
-    assert "the class green has 1 good training pictures" in found["green/000.png"]
+    assert found["red/003.png"] == found["blue/red.png"] == "the same image is in blue and red"
+    assert "the class green has fewer than two valid training images" in found["green/000.png"]
     assert len(found) == 9
     assert survey.empty == ("nothing",)
     assert set(survey.others) == {root / "blue/notes.txt", root / "loose.png"}
@@ -58,7 +58,7 @@ def test_every_oddity_is_named(tmp_path: Path) -> None:
     text = survey.describe()
     for name in (*found, "nothing", "loose.png", "notes.txt"):
         assert name in text
-    assert "fewer than 7 pictures" in look_over(root, 8, folds=7).describe()
+    assert "fewer than 7 images" in look_over(root, 8, folds=7).describe()
 
 
 def test_kinds_of_pictures_are_counted(tmp_path: Path) -> None:
@@ -75,11 +75,11 @@ def test_kinds_of_pictures_are_counted(tmp_path: Path) -> None:
     picture("red", 53, (30, 20)).save(root / "red/large.webp")
     survey = look_over(root, 8, folds=2)
     assert Counter(kind for one in survey.used for kind in one.kinds) == {
-        "greyscale": 1, "palette": 1, "with transparency": 1, "of 16 bits": 1,
-        "turned upright by EXIF": 1,
+        "greyscale": 1, "palette": 1, "with transparency": 1, "16-bit": 1,
+        "rotated by EXIF": 1,
     }  # fmt: skip
     (sizes,) = [line for line in survey.remarks() if line.startswith("sizes")]
-    assert sizes.startswith("sizes: shorter sides of 10 to 20 pixels, the median is")
+    assert sizes.startswith("sizes: shorter sides of 10 to 20 pixels, median")
     assert Counter(one.format for one in survey.used) == {"PNG": 10, "JPEG": 1, "WEBP": 1}
 
 
@@ -109,11 +109,13 @@ def test_the_list_it_writes_is_read_as_a_data_set(tmp_path: Path) -> None:
 
 def test_too_little_is_an_error(tmp_path: Path) -> None:
     root = photos(tmp_path / "p", {"red": 4, "blue": 1})
-    with pytest.raises(UserError, match=r"two classes or more with two good pictures each") as why:
+    with pytest.raises(UserError, match=r"at least two classes with two valid images each") as why:
         look_over(root, 8, folds=2)
     (line,) = str(why.value).splitlines()[1:]
-    assert line == f"  1, such as {root / 'blue/000.png'}: the class blue has 1 good training " \
-        "pictures, and two are the least"  # fmt: skip
+    assert line == (
+        f"  1, such as {root / 'blue/000.png'}: the class blue has fewer than two valid training "
+        "images"
+    )
     with pytest.raises(UserError, match=r"there is no folder"):
         look_over(tmp_path / "absent", 8, folds=2)
 
@@ -123,12 +125,12 @@ def test_everything_left_out_says_why(tmp_path: Path) -> None:
     for file in root.rglob("*.png"):
         file.write_bytes(b"" if file.parent.name == "red" else b"text")
     (root / "blue/phone.heic").write_bytes(b"heic")
-    with pytest.raises(UserError, match="and 6 pictures are left out:") as caught:
+    with pytest.raises(UserError, match="and 6 images are left out:") as caught:
         look_over(root, 8, folds=2)
     lines = str(caught.value).splitlines()[1:]
     assert sum(int(line.split(",")[0]) for line in lines) == 6
     assert any("broken: .heic cannot be read" in line for line in lines)
-    assert any("broken: it is not a picture in a known format" in line for line in lines)
+    assert any("broken: it is not an image in a known format" in line for line in lines)
 
 
 def test_odd_metadata_and_names_leave_pictures_in_use(tmp_path: Path, capsys) -> None:
@@ -158,5 +160,5 @@ def test_pictures_of_12_bits_are_a_question(tmp_path: Path) -> None:
     root = photos(tmp_path / "p", {"red": 3, "blue": 3})
     levels = np.random.default_rng(0).integers(0, 4096, (9, 9)).astype(np.uint16)
     Image.fromarray(levels).save(root / "red/thermal.png")
-    with pytest.raises(UserError, match=r"p: pictures of 16 bits a channel \(1\) .*4095"):
+    with pytest.raises(UserError, match=r"p: the images with 16 bits per channel \(1\) .*4095"):
         look_over(root, 8, folds=2)

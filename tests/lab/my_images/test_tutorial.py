@@ -67,7 +67,7 @@ def test_the_tutorial_goes_all_the_way(
     for name in ("survey.csv", "suspects.csv", "report/index.html", "network/manifest.json"):
         assert Path("runs/digits", name).exists()
     page = Path("runs/digits/report/index.html").read_text()
-    assert "broken.png" in page and "How robust it is" in page
+    assert "broken.png" in page and "Robustness" in page
     # The script in PyTorch says what the predictions say.
     table = pd.read_csv("runs/new/predictions.csv")
     images = names["torch"].stack([names["pixels"](path) for path in table["file"]])

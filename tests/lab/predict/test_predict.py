@@ -79,7 +79,7 @@ def expected(root: Path, file: str) -> np.ndarray:
 def check(root: Path, table: pd.DataFrame) -> None:
     for row in table.itertuples():
         if Path(row.file).name == "5_broken.jpg":
-            assert "not a picture" in row.error and pd.isna(row.class_1)
+            assert "not an image" in row.error and pd.isna(row.class_1)
             continue
         assert pd.isna(row.error)
         truth = expected(root, row.file)
@@ -92,7 +92,7 @@ def check(root: Path, table: pd.DataFrame) -> None:
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_rows_are_each_picture_s_own(root: Path, tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"out.{ending}"
-    with pytest.raises(Incomplete, match=r"1 of 11 pictures could not be read.*out\."):
+    with pytest.raises(Incomplete, match=r"1 of 11 images could not be read.*out\."):
         run_predict(experiment(root, str(root / "new"), top=3, output=str(path)), tmp_path)
     table = read(path)
     names = [str(Path(file).relative_to(root / "new")) for file in table["file"]]
@@ -107,7 +107,7 @@ def test_rows_are_each_picture_s_own(root: Path, tmp_path: Path, ending: str) ->
 def test_patterns_lists_and_single_pictures(root: Path, tmp_path: Path) -> None:
     rows = run_predict(experiment(root, str(root / "new/**/[0-9].png"), top=3), tmp_path)
     assert rows["pictures"].tolist() == [10]
-    assert "predicted 10 pictures in " in summarize(rows)
+    assert "predicted 10 images in " in summarize(rows)
     whole = read(tmp_path / "predictions.csv")
     check(root, whole)
     listed = root / "some.txt"
@@ -117,7 +117,7 @@ def test_patterns_lists_and_single_pictures(root: Path, tmp_path: Path) -> None:
     assert [Path(file).name for file in some["file"]] == ["3.png", "0.png"]
     check(root, some)
     rows = run_predict(experiment(root, str(root / "new/2.png"), top=9), tmp_path)
-    assert "predicted 1 picture in " in summarize(rows)
+    assert "predicted 1 image in " in summarize(rows)
     one = read(tmp_path / "predictions.csv")
     assert len(one) == 1 and one["probability_4"].notna().all()  # there are four classes
     assert one.filter(like="probability").sum(axis=1).tolist() == pytest.approx([1.0])
@@ -130,7 +130,7 @@ def test_the_exit_code_says_that_some_were_broken(
              f"--config.source.checkpoint={root / 'network'}"]  # fmt: skip
     assert run.main([*words, f"--config.predict.images={root / 'new'}"]) == 3
     captured = capsys.readouterr()
-    assert "incomplete: 1 of 11 pictures" in captured.err and "Traceback" not in captured.err
+    assert "incomplete: 1 of 11 images" in captured.err and "Traceback" not in captured.err
     assert "temperature 1.700" in captured.out and "is 2.0 %" in captured.out
     assert run.main([*words, f"--config.predict.images={root / 'new/0.png'}"]) == 0
     assert run.main([*words, f"--config.predict.images={root / 'absent'}"]) == 2
@@ -202,7 +202,7 @@ def test_a_network_without_a_head_is_refused(root: Path, tmp_path: Path) -> None
     Network(ARCH, *variables, {"head": "none of its own: zeros"}).save(tmp_path / "backbone")
     settings = experiment(root, str(root / "new/0.png"))
     settings = dataclasses.replace(settings, source=Source(str(tmp_path / "backbone")))
-    with pytest.raises(UserError, match="no head of its own, so no classes to predict"):
+    with pytest.raises(UserError, match="no trained head, and so no classes to predict"):
         run_predict(settings, tmp_path)
 
 
@@ -211,7 +211,7 @@ def test_bad_outputs_and_nothing_to_do(root: Path, tmp_path: Path) -> None:
         run_predict(experiment(root, str(root / "new"), output="x.txt"), tmp_path)
     with pytest.raises(UserError, match=r"predict.images: expected a folder, .* no ''"):
         run_predict(experiment(root, ""), tmp_path)
-    with pytest.raises(UserError, match=r"expected pictures, and .* has none"):
+    with pytest.raises(UserError, match=r"expected images, and .* has none"):
         run_predict(experiment(root, str(root / "new/*.tiff")), tmp_path)
 
 
@@ -219,7 +219,7 @@ def test_names_that_are_not_utf8_have_rows_too(root: Path, tmp_path: Path) -> No
     odd = os.path.join(os.fsencode(tmp_path), b"caf\xe9.png")
     shutil.copy(root / "new/0.png", odd)
     (tmp_path / "list.txt").write_bytes(b"caf\xe9.png\nabsent\xe9.png\n")
-    with pytest.raises(Incomplete, match="1 of 2 pictures"):
+    with pytest.raises(Incomplete, match="1 of 2 images"):
         run_predict(experiment(root, str(tmp_path / "list.txt")), tmp_path)
     row, absent = read(tmp_path / "predictions.csv").itertuples()
     assert row.file == str(tmp_path / r"caf\xe9.png") and row.class_1 in NAMES
@@ -229,7 +229,9 @@ def test_names_that_are_not_utf8_have_rows_too(root: Path, tmp_path: Path) -> No
 def test_pictures_of_12_bits_are_a_question(root: Path, tmp_path: Path) -> None:
     levels = np.random.default_rng(0).integers(0, 4096, (14, 14)).astype(np.uint16)
     Image.fromarray(levels).save(tmp_path / "a.png")
-    with pytest.raises(UserError, match=r"pictures of 16 bits a channel \(1\) .*\* 65535 // 4095"):
+    with pytest.raises(
+        UserError, match=r"the images with 16 bits per channel \(1\) .*\* 65535 // 4095"
+    ):
         run_predict(experiment(root, str(tmp_path / "*.png")), tmp_path)
     levels[0, 0] = 65535
     Image.fromarray(levels).save(tmp_path / "a.png")

@@ -113,7 +113,7 @@ def test_a_feature_that_is_off_everywhere_is_told(workdir: Path, tmp_path: Path,
     network.save(tmp_path / "dead")
     settings = experiment(workdir, sources=(str(tmp_path / "dead"),), units=(7,))
     rows = run_visualize(settings, tmp_path)
-    assert "3 of 3 pictures are as before, for their feature is 0" in capsys.readouterr().out
+    assert "3 of 3 images are unchanged, since their feature is 0" in capsys.readouterr().out
     assert rows["roughness"].isna().all()
     found = archive(tmp_path, rows, "features")
     np.testing.assert_array_equal(found["images"][0, 0], found["originals"])
@@ -125,7 +125,7 @@ def test_a_feature_that_is_off_everywhere_is_told(workdir: Path, tmp_path: Path,
         ({"sources": ("no/such.pt",)}, {}, "source.checkpoint: there is no no/such.pt"),
         ({"units": (16,)}, {}, "visualize.units: expected features from 0 to 15, .*received 16"),
         ({"label": 3}, {}, "visualize.label: expected a class from 0 to 2"),
-        ({"num_shown": 13}, {}, "13 test images were asked for and the test set has 12"),
+        ({"num_shown": 13}, {}, "expected 1 to 12 test images.*received 13"),
         ({"show": "gradients"}, {"classes": (1, 2)}, "natural has 3 classes and digits ha"),
     ],
 )
