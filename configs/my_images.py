@@ -1,4 +1,4 @@
-"""From a folder of photographs to a network in use, and a page that says how good it is.
+"""From a folder of photographs to a trained network and a report on its accuracy.
 
     python run.py --config configs/my_images.py --workdir runs/photos \
         --config.target.dataset=folder:photos
@@ -9,8 +9,8 @@ trained, are compared by five-fold cross-validation, the best is fine-tuned on a
 results are in runs/photos/report/index.html. The estimated time is printed at the start; with
 --config.dry_run, nothing else happens. 300 photographs take minutes on two cores.
 
-To compare other sources as well: --config.sweep.sources=bundled:l2,checkpoints/l2_3. On a GPU, the
-defaults also include three blocks, and three seeds. docs/my_images.md is a complete tutorial.
+To compare other sources as well: --config.sweep.sources=bundled:l2_24,checkpoints/l2_3. On a GPU,
+the defaults also include three blocks and three seeds. docs/my_images.md is a complete tutorial.
 """
 
 from ml_collections import ConfigDict
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.transfer.epochs = 30
     config.transfer.eval_every = 10  # intermediate results are candidates, too
     config.transfer.batch_size = 32  # at most; the nearest value that divides the folds is used
-    config.sweep.sources = ("bundled:natural", "bundled:l2")
+    config.sweep.sources = ("bundled:natural_24", "bundled:l2_24")
     config.attack.norm = "l2"
     config.attack.eps = (0.0, 0.25, 0.5, 1.0)
     return config

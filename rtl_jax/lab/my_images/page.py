@@ -62,8 +62,8 @@ def _answer(found: Findings) -> list[Element]:
         f"proportions; always predicting the largest class, {held_out.largest}, would score "
         f"{held_out.largest_share:.1f} %.",
         f"The measured accuracy is {held_out.accuracy}, and the balanced accuracy, the mean over "
-        f"classes, {held_out.balanced} ({100 / held_out.classes:.1f} % by guessing). Every image "
-        f"was held out once, in one of {folds} folds, and the selection among the "
+        f"classes, {held_out.balanced}; guessing would give {100 / held_out.classes:.1f} %. Every "
+        f"image was held out once, in one of {folds} folds, and the selection among the "
         f"{len(found.candidates)} candidates (of source, blocks, head, rate and epochs) was "
         "repeated for each fold without that fold, so the selection does not bias it. The "
         "intervals (Wilson's; for the balanced accuracy, exact ones of the classes combined) "
@@ -139,7 +139,7 @@ def _comparison(found: Findings) -> list[Element]:
     )
     columns = [
         "source", "blocks trained", "training", "accuracy, %", "balanced accuracy, %",
-        "95 % interval", "minus the selected", "",
+        "95 % interval", "behind the selected", "",
     ]  # fmt: skip
     return [
         Text(_choice(found, best)),

@@ -17,7 +17,7 @@ _BALANCED = ["balanced_accuracy", "balanced_low", "balanced_high"]
 def with_reference(rows: pd.DataFrame, candidates: Sequence[HeldOut]) -> pd.DataFrame:
     """Add each candidate's balanced accuracy, and that of guessing, to a comparison's rows.
 
-    In percent, `largest_share` is the accuracy of always naming the largest class, and
+    In percent, `largest_share` is the accuracy of always predicting the largest class, and
     `balanced_accuracy` the mean over classes, from `balanced_low` to `balanced_high` with 95 %
     confidence.
     """
@@ -51,7 +51,7 @@ def summarize(rows: pd.DataFrame) -> str:
     trained = [candidate.training for candidate, _ in best.values()]
     width, wide = max(8, *map(len, names)), max(8, *map(len, trained))
     lines = [
-        f"{'source':{width}}{'blocks':>8}  {'trained by':{wide}}{'accuracy, %':>18}"
+        f"{'source':{width}}{'blocks':>8}  {'training':{wide}}{'accuracy, %':>18}"
         f"{'balanced accuracy, %':>26}"
     ]
     for (candidate, part), words in zip(best.values(), trained, strict=True):
@@ -67,6 +67,6 @@ def summarize(rows: pd.DataFrame) -> str:
             *lines,
             f"held out, with 95 % intervals, each line the best of its rates and epochs "
             f"({candidates.nunique()} candidates in all); balanced is the mean over classes; "
-            f"always naming the largest class would score {rows[_SHARE].iloc[0]:.1f} %",
+            f"always predicting the largest class would score {rows[_SHARE].iloc[0]:.1f} %",
         ]
     )
