@@ -7,7 +7,8 @@ Compiles the programs of a fine-tuning, a sweep, an attack and a source's traini
 with ResNet-50 on batches of 128 images of 224 px in bfloat16. Prints the compiler's estimates for
 each: operations, bytes moved, memory beyond arguments and results, and the roofline time at the
 accelerator's peak. Nothing is executed. Needs the package libtpu (extra `tpu`), and takes minutes
-on two cores. With --output, each result is added to FILE.json as soon as it is compiled; --read
+on two cores. A program that does not fit into the device's memory is reported, and the others
+follow. With --output, each result is added to FILE.json as soon as it is compiled; --read
 prints the results in that file, with the resulting hours for Table 4's grid.
 """
 
@@ -87,7 +88,13 @@ def main() -> None:
     for case in PROGRAMS.every():
         if not re.search(options.programs, case.name):
             continue
-        found = compile_for(devices, case)
+        try:
+            found = compile_for(devices, case)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            print(f"{case.name} | does not fit: {str(error).splitlines()[0]}", flush=True)
+            continue
         print(" | ".join(found.row(chip)), f"| {found.seconds:.0f} s to compile", flush=True)
         if options.output:
             keep(options.output, found)

@@ -105,7 +105,9 @@ def _write_weights(network: Network, destination: Path, report: Callable[[str], 
                 torch.save({name: torch.from_numpy(v) for name, v in state.items()}, temporary)
             except RuntimeError as error:  # raised if the disk is full
                 reason = str(error).splitlines()[0]
-                raise UserError(f"cannot write {destination}; is there room? ({reason})") from error
+                raise UserError(
+                    f"cannot write {destination}; is there enough space? ({reason})"
+                ) from error
     report(f"wrote {destination}: {arch.name}, {arch.num_classes} classes, names of {words}")
     report(
         f"its input is normalised outside the file: clamp to [0, 1], mean {arch.mean}, "

@@ -185,7 +185,9 @@ def compare_copies(found: Found, report: Callable[[str], Any]) -> None:
 def _chosen(state: State, choices: Choices) -> tuple[str, list[str]]:
     """Return the prefix of the network to read, and those of its copies, which must equal it."""
     if len(state.networks) > _MAX_PREFIXES:
-        raise UserError(f"holds {len(state.networks):,} networks: save one as a file of its own")
+        raise UserError(
+            f"holds {len(state.networks):,} networks: save one of them in a separate file"
+        )
     if choices.prefix is not None:
         if not heads.complete({"": state.networks[choices.prefix]}) and choices.head is None:
             raise heads.without_head(choices.prefix, state.networks[choices.prefix])

@@ -44,4 +44,4 @@ def write_safetensors(network: Network, layout: Layout, path: Path) -> None:
         save_file(state, path, metadata=metadata)
     except SafetensorError as error:  # raised if the disk is full
         reason = str(error).splitlines()[0]
-        raise UserError(f"cannot write {path}; is there room? ({reason})") from error
+        raise UserError(f"cannot write {path}; is there enough space? ({reason})") from error

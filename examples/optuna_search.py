@@ -4,8 +4,8 @@
     python examples/optuna_search.py
 
 Each trial is a 3-fold cross-validation with two seeds, which train side by side in one compiled
-program. Rates and decays are numbers of that program: it is compiled once for each number of blocks
-and images, not once a trial. With several processes or machines give the study a storage
+program. Rates and decays are inputs of that program, so it is compiled once for each number of
+blocks and images, not for each trial. With several processes or machines, give the study a storage
 (`optuna.create_study(storage="sqlite:///study.db", study_name="digits", load_if_exists=True)`) and
 start this file in each.
 """

@@ -59,7 +59,7 @@ class Smoothing:
     def radius(self, hits: np.ndarray) -> np.ndarray:
         """Return the certified radius, float64, given `hits` of `samples` for the chosen class.
 
-        It is 0 or less if the bound on the class's probability is at most 1/2.
+        It is not positive if the lower bound on the class's probability is at most 1/2.
         """
         bound = stats.beta.ppf(self.alpha, hits, self.samples - hits + 1)
         # Without a hit, the distribution above is not defined and the bound is 0.

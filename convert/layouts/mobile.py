@@ -48,8 +48,8 @@ class _MobileLayout(Layout):
         shape = shapes.get(f"{name}.weight", ())
         if len(shape) != 4:
             raise UserError(
-                f"holds {self.words} with {shape or 'nothing'} as {name}.weight, where those that "
-                f"are published have a convolution (expected the blocks of {self.like.name})"
+                f"holds {self.words} with {shape or 'nothing'} as {name}.weight, where published "
+                f"networks have a convolution (expected the blocks of {self.like.name})"
             )
         return shape
 

@@ -32,7 +32,9 @@ def _known(name: str) -> str:
         known = published[name]
         return _entries(known.name, dataclasses.asdict(known) | {"choices": known.flags})
     if "/" in name:
-        raise UserError(f"there is no published source {name}: see the list without a name")
+        raise UserError(
+            f"there is no published source {name}: the command without a name lists all"
+        )
     name = name.removeprefix("bundled:")
     return _entries(f"bundled:{name}", bundled.card(name))
 

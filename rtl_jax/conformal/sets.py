@@ -231,6 +231,6 @@ def _probabilities(values: np.ndarray) -> np.ndarray:
     if found.ndim != 2 or not found.shape[1] or not ((found >= 0) & (found <= 1)).all():
         raise UserError(
             "prediction sets: expected probabilities [N, C] between 0 and 1, received "
-            f"{'others' if found.ndim == 2 else f'an array of shape {found.shape}'}"
+            f"{'other values' if found.ndim == 2 else f'an array of shape {found.shape}'}"
         )
     return found

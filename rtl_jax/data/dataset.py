@@ -93,7 +93,7 @@ class Dataset:
             )
         if twice := sorted(name for name, count in Counter(self.class_names).items() if count > 1):
             raise UserError(
-                f"{self.name}: expected different class names, received {', '.join(twice)} twice"
+                f"{self.name}: class names must be distinct, received {', '.join(twice)} twice"
             )
         for half, name in ((self.train, "training"), (self.test, "test")):
             if not len(half):

@@ -175,8 +175,8 @@ def _pictures_by_class(path: Path) -> dict[str, list[Path]]:
     classes = {printable(folder.name): _pictures(folder) for folder in folders(path)}
     if len(classes) < 2:
         raise UserError(
-            f"{path} must hold a folder per class, at least two, "
-            f"and holds {', '.join(classes) or 'none'}"
+            f"{path} must have one folder per class, at least two, "
+            f"and has {', '.join(classes) or 'none'}"
         )
     if empty := [name for name, files in classes.items() if not files]:
         raise UserError(
@@ -196,7 +196,9 @@ def folders(path: Path) -> list[Path]:
     try:
         entries = sorted(path.iterdir(), key=lambda entry: entry.name)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): check its rights") from error
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}): check its permissions"
+        ) from error
     return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
 
 

@@ -188,6 +188,5 @@ def _check_grain() -> None:
         import grain  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f"a set that is streamed needs a package that is not installed ({error}): "
-            "pip install grain"
+            f"streaming needs a package that is not installed ({error}): pip install grain"
         ) from error

@@ -56,7 +56,7 @@ def test_a_class_without_a_training_image_is_named():
         (image_set([0, 1]), image_set([0, -1]), ("a", "b"), "test labels"),
         (image_set([0, 1]), image_set([0], channels=3), ("a", "b"), "must agree"),
         (image_set([0, 0]), image_set([0]), ("a",), "two classes"),
-        (image_set([0, 1]), image_set([0]), ("a", "a"), "different class names, received a twice"),
+        (image_set([0, 1]), image_set([0]), ("a", "a"), "must be distinct, received a twice"),
         (image_set([0, 1]), image_set([]), ("a", "b"), "no test images"),
     ],
 )

@@ -141,8 +141,8 @@ def test_the_second_load_decodes_nothing(tmp_path, monkeypatch):
     ("make", "match"),
     [
         (lambda p: None, "no folder"),
-        (lambda p: p.mkdir(), "at least two, and holds none"),
-        (lambda p: write(p / "a" / "0.png"), "at least two, and holds a"),
+        (lambda p: p.mkdir(), "at least two, and has none"),
+        (lambda p: write(p / "a" / "0.png"), "at least two, and has a"),
         (lambda p: (write(p / "a" / "0.png"), (p / "b").mkdir()), "without an image: b"),
         (lambda p: photos(p / "train", {"a": 1, "b": 1}), "add test/"),
         (

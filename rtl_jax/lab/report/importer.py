@@ -80,9 +80,9 @@ def _read(log: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise UserError(f"{log} is not a readable CSV file ({error}): expected one") from error
     if not isinstance(table.index, pd.RangeIndex):
-        raise UserError(f"{log}: expected as many values in each line as its heading has names")
+        raise UserError(f"{log}: expected as many values in each line as the header has columns")
     if table.empty:
-        raise UserError(f"{log} has no lines below its heading: expected one per evaluation")
+        raise UserError(f"{log} has no lines below its header: expected one per evaluation")
     return table
 
 
