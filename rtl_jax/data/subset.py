@@ -57,12 +57,12 @@ def draw_subset(
         return np.arange(total, dtype=np.int64)
     if num_images < num_classes:
         raise UserError(
-            f"a subset of {num_images} images cannot contain {num_classes} labels: "
-            f"choose {num_classes} images or more"
+            f"num_images: expected {num_classes} or more, one image for each label, "
+            f"received {num_images}"
         )
     if num_images > total:
         raise UserError(
-            f"expected a subset of at most the {total} training images there are, "
+            f"num_images: expected at most {total}, the number of training images, "
             f"received {num_images}"
         )
     order = list(range(total))

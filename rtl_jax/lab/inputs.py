@@ -12,6 +12,7 @@ from rtl_jax.data.leaks import same_images
 from rtl_jax.data.sources import load_dataset
 from rtl_jax.data.subset import draw_subset, draw_test_subset
 from rtl_jax.data.variants import at_size, corrupted, vary
+from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Source, Target
 from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
@@ -65,12 +66,15 @@ def draw_rows(target: Target, dataset: Dataset, seed: int) -> tuple[np.ndarray, 
     """
     labels, classes = dataset.train.labels, dataset.num_classes
     every = np.arange(len(labels))
-    if target.fold is None:
-        test = draw_test_subset(dataset.test.labels, target.num_test_images, classes)
-        return draw_subset(labels, target.num_images, seed, classes), test
-    inside = in_fold(target, dataset.train)
-    outside = every[~inside]
-    return outside[draw_subset(labels[outside], target.num_images, seed, classes)], every[inside]
+    inside = None if target.fold is None else in_fold(target, dataset.train)
+    outside = every if inside is None else every[~inside]
+    try:
+        train = outside[draw_subset(labels[outside], target.num_images, seed, classes)]
+        if inside is not None:
+            return train, every[inside]
+        return train, draw_test_subset(dataset.test.labels, target.num_test_images, classes)
+    except UserError as error:
+        raise UserError(f"{dataset.name}: {error}") from error
 
 
 def in_fold(target: Target, images: ImageSet) -> np.ndarray:

@@ -71,8 +71,8 @@ def test_none_is_everything_in_order():
 @pytest.mark.parametrize(
     ("count", "classes", "match"),
     [
-        (2, 3, "cannot contain 3 labels"),
-        (7, 3, "at most the 6 training images.* received 7"),
+        (2, 3, "expected 3 or more, one image for each label.* received 2"),
+        (7, 3, "expected at most 6, the number of training images, received 7"),
         (5, 4, r"labels \[3\]"),
         (None, 4, r"\[3\]"),
     ],

@@ -1,5 +1,6 @@
 """Learning curves of closed-form heads: each point equals the result of the subset alone."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -108,3 +109,24 @@ def test_the_task_writes_and_draws_them(
     assert (tmp_path / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
     said = capsys.readouterr().out
     assert "20 images" in said and "on random subsets, with 95 % intervals" in said
+
+
+def test_more_images_than_there_are_means_all(
+    sources: dict[str, Network], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in the packaged config with a folder of fewer images than it asks for."""
+    sources["one"].save(tmp_path / "one")
+    target = Target("digits", image_size=8, classes=(0, 1))
+    every = Experiment(
+        task="choose",
+        source=Source(str(tmp_path / "one")),
+        target=target,
+        sweep=Sweep(blocks=(0,)),
+    )
+    (expected,) = run_choose(every, tmp_path / "all").itertuples()
+    many = dataclasses.replace(every, target=dataclasses.replace(target, num_images=1000))
+    capsys.readouterr()
+    (found,) = run_choose(many, tmp_path / "many").itertuples()
+    said = capsys.readouterr().out
+    assert f"has {found.num_images} training images, not 1000: all are used" in said
+    assert (found.num_images, found.loss) == (expected.num_images, expected.loss)

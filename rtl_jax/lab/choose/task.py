@@ -19,7 +19,7 @@ from rtl_jax.lab.choose.table import (
     ranking_text,
 )
 from rtl_jax.lab.compatibility import name_differences
-from rtl_jax.lab.config import Experiment
+from rtl_jax.lab.config import Experiment, Target
 from rtl_jax.lab.inputs import draw_rows, load_network, load_target
 from rtl_jax.lab.memory import Batch, require_memory
 from rtl_jax.lab.run import open_run
@@ -34,13 +34,15 @@ from rtl_jax.transferability.choose import BATCH, DRAWS, Candidate, choose
 def run_choose(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     """Rank `sweep.sources` with each of `sweep.blocks` for the target's training images.
 
-    The ranking is printed and, with every score, written to WORKDIR/ranking.csv; each candidate has
-    a row. `sweep.num_images` adds learning curves, from `sweep.seeds` random subsets of every size,
-    in learning_curves.csv and .png. This takes seconds and is computed anew each time. Raises
-    UserError for user-fixable errors.
+    The images are `target.num_images`, or all if there are fewer. The ranking is printed and, with
+    every score, written to WORKDIR/ranking.csv; each candidate has a row. `sweep.num_images` adds
+    learning curves, from `sweep.seeds` random subsets of every size, in learning_curves.csv and
+    .png. This takes seconds and is computed anew each time. Raises UserError for user-fixable
+    errors.
     """
     started = time.monotonic()
-    target, dataset = experiment.target, load_target(experiment.target)
+    dataset = load_target(experiment.target)
+    target = _at_most_all(experiment.target, dataset)
     images = _different(dataset, draw_rows(target, dataset, experiment.seed)[0])
     networks = {
         name: load_network(dataclasses.replace(experiment.source, checkpoint=name), experiment.seed)
@@ -90,6 +92,15 @@ def run_choose(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
             )
     table = results.read_rows(workdir)
     return table[table["run"].isin(runs)].reset_index(drop=True)
+
+
+def _at_most_all(target: Target, dataset: Dataset) -> Target:
+    """Return settings for all training images if there are fewer than `target.num_images`."""
+    number, total = target.num_images, len(dataset.train)
+    if number is None or number <= total:
+        return target
+    print(f"{dataset.name} has {total} training images, not {number}: all are used")
+    return dataclasses.replace(target, num_images=None)
 
 
 def _different(dataset: Dataset, rows: np.ndarray) -> ImageSet:
