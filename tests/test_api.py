@@ -228,7 +228,22 @@ def test_floats_words_and_grey_images(digits, source) -> None:
         (np.full((4, 8, 8, 3), np.nan), [0, 1] * 2, {}, r"pixels in \[0, 1\]"),
         (np.zeros((4, 8, 8, 3), np.int64), [0, 1] * 2, {}, "expected uint8, or floats"),
         (np.zeros((4, 8, 8, 3)), [0] * 4, {}, "two classes or more"),
-        (np.zeros((4, 8, 8, 3)), [0, 1, 0], {}, r"labels must be int32 \[4\]"),
+        (np.zeros((4, 8, 8, 3)), [0, 1, 0], {}, r"labels: expected \[4\]"),
+        (np.zeros((4, 8, 8, 4)), [0, 1] * 2, {}, "transparency is not supported"),
+        (
+            np.zeros((4, 8, 3), np.uint8),
+            [0, 1] * 2,
+            {},
+            r"single image \[4, 8, 3\]: pass images\[None\]",
+        ),
+        ([np.zeros((8, 8 + i, 3)) for i in range(4)], [0, 1] * 2, {}, "different shapes: resize"),
+        (["a.png"] * 4, [0, 1] * 2, {}, r"received \[4\]; files are read by"),
+        (np.zeros((4, 8, 8, 3)), [0, np.nan] * 2, {}, "2 are missing, the first at index 1"),
+        (np.zeros((4, 8, 8, 3)), ["a", None] * 2, {}, "2 are missing, the first at index 1"),
+        (np.zeros((4, 8, 8, 3)), np.array(["a", 1] * 2, object), {}, "received int and str"),
+        (np.zeros((4, 8, 8, 3)), np.eye(2)[[0, 1] * 2], {}, r"one-hot rows .* \.argmax"),
+        (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"blocks": "all"}, "blocks: expected a whole number"),
+        (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"epochs": 2.5}, "epochs: expected a whole number"),
         (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"lr": 1}, "there is no setting lr"),
         (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"blocks": 9}, "has 2 blocks, received 9"),
         (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"seeds": []}, "seeds: expected one or more"),
@@ -238,6 +253,36 @@ def test_floats_words_and_grey_images(digits, source) -> None:
 def test_what_does_not_fit_is_said(source, images, labels, settings, message) -> None:
     with pytest.raises(rtl.UserError, match=message):
         rtl.finetune(source, images, labels, **settings)
+
+
+def test_pixels_are_checked_in_every_use(source) -> None:
+    """Floats of 0 to 255 and NaN would be clipped, or spread, in silence."""
+    images = np.full((2, 8, 8, 3), 200.0)
+    for use in (
+        lambda pixels: source.predict_proba(pixels),
+        lambda pixels: source.features(pixels),
+        lambda pixels: rtl.attack(source, pixels, [0, 1], 0.5, rtl.PGD("l2", steps=1)),
+        lambda pixels: rtl.corrupt(pixels, "fog", severity=1),
+    ):
+        with pytest.raises(rtl.UserError, match=r"images: expected pixels in \[0, 1\], found 200"):
+            use(images)
+        with pytest.raises(rtl.UserError, match=r"expected pixels in \[0, 1\], .*\(NaN\)"):
+            use(np.where(np.arange(3) == 1, np.nan, images / 255))
+        with pytest.raises(rtl.UserError, match="images: expected one or more"):
+            use(images[:0])
+
+
+def test_a_source_is_a_network() -> None:
+    with pytest.raises(rtl.UserError, match=r"such as rtl\.load\('bundled:l2_24'\), received str"):
+        rtl.finetune("bundled:l2", np.zeros((4, 8, 8, 3)), [0, 1] * 2)
+
+
+def test_numpy_numbers_are_settings(digits, source) -> None:
+    few = digits.train.take(np.arange(20))
+    settings = dict(recipe=RECIPE, epochs=np.int64(1), learning_rate=np.float32(0.5))
+    one = rtl.finetune(source, few.images, few.labels, **settings)
+    other = rtl.finetune(source, few.images, few.labels, recipe=RECIPE, epochs=1, learning_rate=0.5)
+    assert one.digest == other.digest
 
 
 def test_divergence_names_the_seeds(digits, source) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rtl_jax.data.arrays import as_uint8, encode_labels
+from rtl_jax.data.arrays import as_uint8, checked_images, encode_labels
 from rtl_jax.data.transforms import prepare
 from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, LogitsFn, Network
 from rtl_jax.runtime.digest import image_digests
@@ -28,14 +28,14 @@ def prepared(
         return model, np.asarray(images), np.asarray(labels)
     names = model.class_names or class_numbers(model)
     classes = encode_labels(labels, names)
-    warn_of_training_images(model, as_uint8(np.asarray(images)))
+    warn_of_training_images(model, as_uint8(images))
     return model.logits_fn(), resized(model, images), classes
 
 
 def resized(network: Network, images: Any) -> np.ndarray:
     """Float images [N, S, S, 3] in [0, 1] of the network's size."""
-    array = np.asarray(images)
-    whole = as_uint8(array)  # checks shape and range; floats stay as they are
+    array = checked_images(images)
+    whole = as_uint8(array)
     pixels = whole if array.dtype == np.uint8 else np.clip(array, 0, 1).reshape(whole.shape)
     size = network.image_size or DEFAULT_IMAGE_SIZE
     parts = [

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
+import numpy as np
+
 from rtl_jax import transferability
 from rtl_jax.data.arrays import as_uint8, class_names_of, encode_labels
 from rtl_jax.data.augmentation import Augmentation, augmentation
@@ -11,6 +13,7 @@ from rtl_jax.data.dataset import ImageSet
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, Network
 from rtl_jax.models.sources import load_source
+from rtl_jax.runtime.hints import checked, type_hints
 from rtl_jax.runtime.switches import pinned
 from rtl_jax.train.finetuning import FineTuning, start
 from rtl_jax.train.loop import fit
@@ -114,12 +117,14 @@ def finetune(
         >>> len(networks)
         3
     """
-    fields = {field.name for field in dataclasses.fields(Recipe)}
-    if unknown := sorted(changes.keys() - fields):
-        raise UserError(f"finetune: there is no setting {', '.join(unknown)}: see rtl.Recipe")
+    if not isinstance(source, Network):
+        raise UserError(
+            f"source: expected a network, such as rtl.load('bundled:l2_24'), received "
+            f"{type(source).__name__}"
+        )
+    chosen = _changed(recipe, changes)
     names = class_names_of(labels) if class_names is None else tuple(map(str, class_names))
     train = ImageSet(as_uint8(images), encode_labels(labels, names))
-    chosen = dataclasses.replace(recipe, **changes)
     tunings = [
         FineTuning(
             **start(
@@ -139,6 +144,18 @@ def finetune(
         raise UserError("finetune: seeds: expected one or more, received none")
     networks = fit(tunings)
     return networks if isinstance(seeds, Iterable) else networks[0]
+
+
+def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with some fields changed; raise UserError for unknown or invalid ones."""
+    hints, fields = type_hints(Recipe), {field.name for field in dataclasses.fields(Recipe)}
+    if unknown := sorted(changes.keys() - fields):
+        raise UserError(f"finetune: there is no setting {', '.join(unknown)}: see rtl.Recipe")
+    values = {}
+    for name, value in changes.items():
+        plain = value.item() if isinstance(value, np.generic) else value  # Python's number
+        values[name] = checked(plain, hints[name], name)
+    return dataclasses.replace(recipe, **values)
 
 
 @pinned()

@@ -22,11 +22,32 @@ def as_uint8(images: Any) -> np.ndarray:
     Floats are rounded to grey levels, as in an 8-bit file. Raises UserError for other shapes, types
     and pixel values.
     """
-    array = np.asarray(images)
+    return grey_levels(checked_images(images), "images")
+
+
+def checked_images(images: Any) -> np.ndarray:
+    """Return images [N, H, W] or [N, H, W, 1 or 3], uint8 or float in [0, 1], as an array.
+
+    Raises UserError for other shapes, types and pixel values, and if there are none.
+    """
+    try:
+        array = np.asarray(images)
+    except ValueError as error:  # NumPy's, for a list of arrays that cannot be stacked
+        raise UserError(
+            "images: expected an array, or a list of images of one size; received images of "
+            "different shapes: resize them first, or load them with "
+            "rtl_jax.data.load_dataset('folder:PATH', ...)"
+        ) from error
+    if array.ndim == 3 and array.shape[-1] in (3, 4):  # else read as many images of W x 3 pixels
+        raise UserError(
+            f"images: expected [N, height, width, 3], received a single image {list(array.shape)}: "
+            "pass images[None]"
+        )
     check_images(array, "images")
     if not len(array):
         raise UserError("images: expected one or more, received none")
-    return grey_levels(array, "images")
+    _check_pixels(array, "images")
+    return array
 
 
 class Shaped(Protocol):
@@ -45,7 +66,11 @@ def check_images(array: Shaped, name: str) -> None:
     channels_last = len(shape) == 3 or (len(shape) == 4 and shape[-1] in (1, 3))
     if not channels_last or 0 in shape[1:]:
         hint = ""
-        if len(shape) == 4 and shape[1] in (1, 3):
+        if dtype.kind in "US":
+            hint = "; files are read by rtl_jax.data.load_dataset('folder:PATH', ...)"
+        elif len(shape) == 4 and shape[-1] == 4:
+            hint = "; transparency is not supported: keep three channels, images[..., :3]"
+        elif len(shape) == 4 and shape[1] in (1, 3):
             hint = "; channels come last: transpose with numpy.moveaxis(images, 1, -1)"
         raise UserError(
             f"{name}: expected [N, height, width] or [N, height, width, 1 or 3], received "
@@ -68,6 +93,19 @@ def grey_levels(array: np.ndarray, name: str) -> np.ndarray:
         array = array[..., None]
     if array.dtype == np.uint8 or not len(array):
         return array.astype(np.uint8, copy=False)
+    _check_pixels(array, name)
+    levels = np.empty(array.shape, np.uint8)
+    step = max(1, _BLOCK // math.prod(array.shape[1:]))
+    for start in range(0, len(array), step):  # so that few floats are copied at a time
+        block = array[start : start + step]
+        levels[start : start + step] = np.rint(np.clip(block, 0, 1) * 255)
+    return levels
+
+
+def _check_pixels(array: np.ndarray, name: str) -> None:
+    """Raise UserError for floats that are not finite or outside [0, 1] by more than rounding."""
+    if array.dtype == np.uint8:
+        return
     rounding = max(_ROUNDING, _ROUNDING_STEPS * float(np.finfo(array.dtype).eps))
     low, high = float(array.min()), float(array.max())
     if math.isnan(low):  # then both are
@@ -77,12 +115,6 @@ def grey_levels(array: np.ndarray, name: str) -> np.ndarray:
             f"{name}: expected pixels in [0, 1], found {low:g} to {high:g}: divide them by their "
             "largest possible value, and leave normalisation to the network"
         )
-    levels = np.empty(array.shape, np.uint8)
-    step = max(1, _BLOCK // math.prod(array.shape[1:]))
-    for start in range(0, len(array), step):  # so that few floats are copied at a time
-        block = array[start : start + step]
-        levels[start : start + step] = np.rint(np.clip(block, 0, 1) * 255)
-    return levels
 
 
 def encode_labels(labels: Any, class_names: Sequence[str]) -> np.ndarray:
@@ -91,9 +123,7 @@ def encode_labels(labels: Any, class_names: Sequence[str]) -> np.ndarray:
     A label is the name of a class, or a value whose text is; if no label is, labels are the indices
     themselves. Raises UserError for a label that is neither, and for other shapes.
     """
-    array = np.asarray(labels)
-    if array.ndim != 1:
-        raise UserError(f"labels: expected [N], one for each image; received {list(array.shape)}")
+    array = _label_array(labels)
     numbers = {name: number for number, name in enumerate(class_names)}
     if len(numbers) < len(class_names):
         raise UserError(f"class_names: expected different names, received {', '.join(class_names)}")
@@ -112,11 +142,35 @@ def encode_labels(labels: Any, class_names: Sequence[str]) -> np.ndarray:
 
 def class_names_of(labels: Any) -> tuple[str, ...]:
     """Return the distinct labels as text, sorted by value. Raises UserError for fewer than two."""
-    array = np.asarray(labels)
-    names = tuple(str(label) for label in np.unique(array).tolist())
-    if array.ndim != 1 or len(names) < 2:
+    array = _label_array(labels)
+    try:
+        names = tuple(str(label) for label in np.unique(array).tolist())
+    except TypeError as error:  # values of several types have no order
+        kinds = sorted({type(label).__name__ for label in array.tolist()})
+        raise UserError(
+            f"labels: expected values of one type, received {' and '.join(kinds)}"
+        ) from error
+    if len(names) < 2:
         raise UserError(
             f"labels: expected [N] with two classes or more, received {list(array.shape)} with "
             f"{', '.join(names) or 'none'}"
         )
     return names
+
+
+def _label_array(labels: Any) -> np.ndarray:
+    """Return labels [N] of any type as an array. Raises UserError for other shapes and gaps."""
+    array = np.asarray(labels)
+    if array.ndim != 1:
+        hint = "; turn one-hot rows into labels with .argmax(1)" if array.ndim == 2 else ""
+        raise UserError(
+            f"labels: expected [N], one for each image; received {list(array.shape)}{hint}"
+        )
+    # A value that differs from itself is NaN, or pandas' missing time.
+    missing = [at for at, label in enumerate(array.tolist()) if label is None or label != label]
+    if missing:
+        raise UserError(
+            f"labels: expected one for each image, and {len(missing)} are missing, the first at "
+            f"index {missing[0]}: leave these images out"
+        )
+    return array

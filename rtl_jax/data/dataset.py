@@ -37,11 +37,13 @@ class ImageSet:
                 "images must be uint8 [N, height, width, 1 or 3 channels], "
                 f"received {self.images.dtype} {list(shape)}"
             )
-        if self.labels.dtype != np.int32 or self.labels.shape != shape[:1]:
+        if self.labels.shape != shape[:1]:
             raise UserError(
-                f"labels must be int32 [{shape[0]}], one per image, "
-                f"received {self.labels.dtype} {list(self.labels.shape)}"
+                f"labels: expected [{shape[0]}], one for each image; "
+                f"received {list(self.labels.shape)}"
             )
+        if self.labels.dtype != np.int32:
+            raise UserError(f"labels must be int32, received {self.labels.dtype}")
         for field in ("images", "labels"):
             # A view, so that the caller's array remains writable.
             view = np.asarray(getattr(self, field)).view()

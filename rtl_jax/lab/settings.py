@@ -6,13 +6,12 @@
 import dataclasses
 import difflib
 import functools
-import types
 import typing
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Optional
+from typing import TYPE_CHECKING, Any, Literal
 
 from rtl_jax.errors import UserError, require
-from rtl_jax.runtime.hints import type_hints
+from rtl_jax.runtime.hints import checked, item_types, plain_type, type_hints, words
 from rtl_jax.runtime.program import typed
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def editable(settings: Any) -> "ConfigDict":
         if dataclasses.is_dataclass(value):
             value = editable(value)
         elif value is None:
-            value = config_dict.placeholder(_plain_type(hints[field.name]))
+            value = config_dict.placeholder(plain_type(hints[field.name]))
         config[field.name] = value
     return config.lock()
 
@@ -51,7 +50,7 @@ def expected(root: Any, key: str) -> str:
 
 def takes_names(root: Any, key: str) -> bool:
     """Whether a setting is a list of names. Raises UserError if there is no such setting."""
-    return str in _item_types(_hint(root, key))
+    return str in item_types(_hint(root, key))
 
 
 def choices(root: Any, key: str) -> tuple[Any, ...]:
@@ -78,19 +77,6 @@ def merge(base: Any, values: Mapping[str, Any]) -> Any:
     return _merge(type(base), base, values, "")
 
 
-_WORDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    tuple: "whole numbers such as 1,2,3",
-}
-
-
-# Types of a tuple's items, by the type in its hint; for any other, whole numbers.
-_ITEMS: dict[type, tuple[type, ...]] = {float: (int, float), str: (str,)}
-
-
 @functools.cache
 def _words(hint: Any) -> str:
     if dataclasses.is_dataclass(hint):
@@ -98,13 +84,7 @@ def _words(hint: Any) -> str:
         own = [name for name in _hints(hint) if name in vars(hint)["__annotations__"]]
         names = [*dict.fromkeys([*own, *_hints(hint)])]
         return f"a group of settings ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
-    if typing.get_origin(hint) is Literal:
-        return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
-    if float in _item_types(hint):
-        return "numbers such as 0.1,0.2"
-    if str in _item_types(hint):
-        return "names such as a,b"
-    return _WORDS[_plain_type(hint)] + (" or none" if type(None) in typing.get_args(hint) else "")
+    return words(hint)
 
 
 def _unknown(root: Any, keys: Iterable[str]) -> UserError:
@@ -126,22 +106,6 @@ def _leaves(cls: Any, prefix: str = "") -> Iterable[str]:
             yield prefix + name
 
 
-def _plain_type(hint: Any) -> type:
-    """Return the type of a value: int for `int | None`, tuple for `tuple[int, ...]`."""
-    if typing.get_origin(hint) in (types.UnionType, Optional, typing.Union):
-        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
-    if typing.get_origin(hint) is Literal:
-        return str
-    return typing.get_origin(hint) or hint
-
-
-def _item_types(hint: Any) -> set[Any]:
-    """Return the item types of a tuple's hint: float for `tuple[float, ...]`; else none."""
-    arguments = typing.get_args(hint)
-    inside = {item for argument in arguments for item in typing.get_args(argument)}
-    return inside.union(arguments) if _plain_type(hint) is tuple else set()
-
-
 def _merge(root: Any, base: Any, values: Mapping[str, Any], prefix: str) -> Any:
     """Return `base` with the settings in `values`, checked."""
     hints = _hints(type(base))
@@ -150,26 +114,9 @@ def _merge(root: Any, base: Any, values: Mapping[str, Any], prefix: str) -> Any:
     arguments = {}
     for name, value in values.items():
         hint = hints[name]
-        words = _words(hint)
         if dataclasses.is_dataclass(hint):
-            require(isinstance(value, Mapping), prefix + name, words, value)
+            require(isinstance(value, Mapping), prefix + name, _words(hints[name]), value)
             arguments[name] = _merge(root, getattr(base, name), value, f"{prefix}{name}.")
         else:
-            arguments[name] = _checked(value, hint, prefix + name)
+            arguments[name] = checked(value, hint, prefix + name)
     return dataclasses.replace(base, **arguments)
-
-
-def _checked(value: Any, hint: Any, key: str) -> Any:
-    kind = _plain_type(hint)
-    if value is None:
-        require(type(None) in typing.get_args(hint), key, _words(hint), value)
-        return None
-    if kind is tuple:
-        items = tuple(value) if isinstance(value, list | tuple) else (value,)
-        kinds = next((_ITEMS[kind] for kind in _item_types(hint) if kind in _ITEMS), (int,))
-        require(all(type(item) in kinds for item in items), key, _words(hint), value)
-        return tuple(map(float, items)) if float in kinds else items
-    if kind is float and type(value) is int:
-        value = float(value)
-    require(type(value) is kind, key, _words(hint), value)
-    return value

@@ -16,7 +16,7 @@ from scipy.special import softmax
 
 from rtl_jax.conformal import Guarantees, energy
 from rtl_jax.conformal.draws import uniforms_of
-from rtl_jax.data.arrays import as_uint8
+from rtl_jax.data.arrays import as_uint8, checked_images
 from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
@@ -347,7 +347,7 @@ class Network:
         batch_size: int,
     ) -> Any:
         """Compute a pytree of features, [N, ...] each, batch by batch."""
-        images, size = np.asarray(images), image_size or self.image_size or DEFAULT_IMAGE_SIZE
+        images, size = checked_images(images), image_size or self.image_size or DEFAULT_IMAGE_SIZE
         if images.ndim == 3:
             images = images[..., None]
         parts = []

@@ -126,7 +126,7 @@ def test_what_cannot_be_told_is_a_question_with_two_answers(tmp_path):
     assert f"to {other / 'test'}" in str(e.value)
     found = load(f"folder:{root}", test=f"folder:{tmp_path / 'moved'}")
     assert sorted(levels(found.test)) == list(range(100, 120)) and len(found.train) == 16
-    with pytest.raises(UserError, match="at least two, and holds test"):
+    with pytest.raises(UserError, match="at least two, and has test"):
         load(f"folder:{tmp_path / 'moved'}")  # which has nothing to train on
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from rtl_jax.errors import UserError
-from rtl_jax.lab import settings
 from rtl_jax.lab.config import (
     Sweep,
     freeze,
 )
+from rtl_jax.runtime.hints import item_types, plain_type
 from tests.lab.settings_values import KEYS, VALUES, frozen, nested
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ ABSURD = [2**53, 10**26, 10**400]
 def numbers(key: str) -> bool:
     """Whether a setting, or each item of it, is an integer without a natural bound."""
     _, hint = KEYS[key]
-    return settings._plain_type(hint) is int or int in settings._item_types(hint)
+    return plain_type(hint) is int or int in item_types(hint)
 
 
 @pytest.mark.parametrize("value", ABSURD, ids=["2**53", "1e26", "1e400"])
@@ -31,7 +31,7 @@ def numbers(key: str) -> bool:
 def test_absurd_numbers_are_refused_by_name(key: str, value: int) -> None:
     if key in ("source.stage_sizes", "source.stage_widths"):
         pytest.skip("the architecture is what bounds them")
-    several = (0, value) if settings._plain_type(KEYS[key][1]) is tuple else value
+    several = (0, value) if plain_type(KEYS[key][1]) is tuple else value
     with pytest.raises(UserError) as caught:
         freeze(nested(key, several))
     assert str(caught.value).startswith(f"{key}: expected ")
@@ -72,10 +72,10 @@ def test_every_setting_has_values_here() -> None:
 def wrong_types(key: str) -> list[Any]:
     _, hint = KEYS[key]
     optional = type(None) in typing.get_args(hint)
-    wrong = WRONG_TYPE[settings._plain_type(hint)]
-    if float in settings._item_types(hint):
+    wrong = WRONG_TYPE[plain_type(hint)]
+    if float in item_types(hint):
         wrong = ["1,2", (True, False), ("1", "2"), "x"]
-    if str in settings._item_types(hint):
+    if str in item_types(hint):
         wrong = [(1, 2), (True, False), ("a", 1), 1]
     return wrong if optional else [*wrong, None]
 

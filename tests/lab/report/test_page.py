@@ -118,7 +118,7 @@ def test_pictures_are_inside(nasty: Path) -> None:
 
 def test_a_picture_that_is_gone(tmp_path: Path) -> None:
     report = Report("t", "s", [Section("p", [Picture("p", "p", tmp_path / "gone.png")])])
-    with pytest.raises(UserError, match=r"cannot read the picture .*gone\.png"):
+    with pytest.raises(UserError, match=r"cannot read the image .*gone\.png"):
         render(report)
 
 
