@@ -244,6 +244,7 @@ def test_floats_words_and_grey_images(digits, source) -> None:
         (np.zeros((4, 8, 8, 3)), np.eye(2)[[0, 1] * 2], {}, r"one-hot rows .* \.argmax"),
         (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"blocks": "all"}, "blocks: expected a whole number"),
         (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"epochs": 2.5}, "epochs: expected a whole number"),
+        (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"image_size": "32"}, "image_size: expected a pos"),
         (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"lr": 1}, "there is no setting lr"),
         (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"blocks": 9}, "has 2 blocks, received 9"),
         (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"seeds": []}, "seeds: expected one or more"),
@@ -270,6 +271,36 @@ def test_pixels_are_checked_in_every_use(source) -> None:
             use(np.where(np.arange(3) == 1, np.nan, images / 255))
         with pytest.raises(rtl.UserError, match="images: expected one or more"):
             use(images[:0])
+
+
+def test_whole_numbers_are_no_pixels_of_logits(source) -> None:
+    """Clipped to [0, 1] they would be black and white, and a mean of whole numbers is 0."""
+    images = np.full((2, 8, 8, 3), 200, np.uint8)
+    with pytest.raises(rtl.UserError, match=r"expected floats in \[0, 1\], received uint8: divide"):
+        source.logits_fn()(images)
+    expected = source.logits(source.features(images))
+    found = source.logits_fn()(images.astype(np.float64) / 255)  # float64 makes no warning
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_radius_in_grey_levels_is_refused(source) -> None:
+    images, labels = np.zeros((1, 8, 8, 3)), [0]
+    with pytest.raises(rtl.UserError, match=r"eps: expected at most 1 in linf.* \(8/255 for 8-bit"):
+        rtl.attack(source, images, labels, 8, rtl.PGD("linf", steps=1))
+    assert rtl.attack(source, images, labels, 8, rtl.PGD("l2", steps=1)).norms.max() <= 8
+    images, labels = np.zeros((4, 8, 8, 3)), [0, 1] * 2
+    with pytest.raises(rtl.UserError, match="eps: expected at most 1 in linf"):  # 3 is for L2
+        rtl.finetune(source, images, labels, perturb=rtl.PGD("linf", steps=1))
+
+
+def test_influence_takes_pairs_of_images_and_labels(source) -> None:
+    images, labels = np.zeros((4, 8, 8, 3)), [0, 1] * 2
+    with pytest.raises(
+        rtl.UserError, match=r"train: expected \(images, labels\), received ndarray"
+    ):
+        rtl.influence(source, images, labels)
+    with pytest.raises(rtl.UserError, match=r"test: expected \(images, labels\)"):
+        rtl.perturb_training(source, (images, labels), images, [[0, 0]], 0.5)
 
 
 def test_a_source_is_a_network() -> None:

@@ -15,6 +15,7 @@ from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.corruptions.corrupt import corrupt as corrupt_images
 from rtl_jax.data.corruptions.severities import SEVERITIES, Corruption
 from rtl_jax.models.network import LogitsFn, Network
+from rtl_jax.runtime.limits import require_pixel_units
 from rtl_jax.smoothing import Certified, Smoothing
 
 
@@ -55,6 +56,8 @@ def attack(
         >>> found.images.shape, bool((found.norms <= 0.5).all())
         ((4, 32, 32, 3), True)
     """
+    if np.ndim(eps) == 0 and eps is not None:
+        require_pixel_units(settings.threat, float(eps), "eps")
     with numbers_of(model):
         logits_fn, pixels, classes = prepared(model, images, labels)
         key, parts = jax.random.key(seed), []
@@ -112,6 +115,7 @@ def autoattack(
         >>> rtl.autoattack(logits_fn, images, np.array([0, 1]), 0.01, settings).robust_accuracy
         1.0
     """
+    require_pixel_units(settings.norm, eps, "eps")
     with numbers_of(model):
         inputs, key = prepared(model, images, labels), jax.random.key(seed)
         return attacks.autoattack(*inputs, eps, settings, key, batch_size=batch_size)

@@ -10,10 +10,11 @@ from rtl_jax import transferability
 from rtl_jax.data.arrays import as_uint8, class_names_of, encode_labels
 from rtl_jax.data.augmentation import Augmentation, augmentation
 from rtl_jax.data.dataset import ImageSet
-from rtl_jax.errors import UserError
+from rtl_jax.errors import UserError, require
 from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, Network
 from rtl_jax.models.sources import load_source
 from rtl_jax.runtime.hints import checked, type_hints
+from rtl_jax.runtime.limits import require_pixel_units
 from rtl_jax.runtime.switches import pinned
 from rtl_jax.train.finetuning import FineTuning, start
 from rtl_jax.train.loop import fit
@@ -123,6 +124,10 @@ def finetune(
             f"{type(source).__name__}"
         )
     chosen = _changed(recipe, changes)
+    good = image_size is None or (isinstance(image_size, int | np.integer) and image_size > 0)
+    require(good, "image_size", "a positive whole number or none", image_size)
+    if perturb is not None:
+        require_pixel_units(perturb.threat, chosen.eps, "eps")
     names = class_names_of(labels) if class_names is None else tuple(map(str, class_names))
     train = ImageSet(as_uint8(images), encode_labels(labels, names))
     tunings = [

@@ -56,6 +56,12 @@ class BlockNetwork(nnx.Module):
 
     def normalize(self, images: jax.Array) -> jax.Array:
         """Clip pixels to [0, 1], subtract the mean and divide by the standard deviation."""
+        images = jnp.asarray(images)
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise UserError(
+                f"images: expected floats in [0, 1], received {images.dtype}: divide by 255, or "
+                "use the methods of Network, which take uint8"
+            )
         mean = jnp.asarray(self.architecture.mean, images.dtype)
         std = jnp.asarray(self.architecture.std, images.dtype)
         # With comparisons, like torch's clamp: `jnp.clip` halves the gradient at a bound, where

@@ -41,6 +41,15 @@ PLACES = 240  # sources times targets of one report, each a chart that takes a s
 RADIUS = 1e6  # of an attack, for pixels in [0, 1]
 
 
+def require_pixel_units(norm: object, eps: float, key: str) -> None:
+    """Raise UserError for a radius in Linf above 1, the range of pixels: one of grey levels.
+
+    `norm` is a name or a threat model.
+    """
+    words = f"at most 1 in linf, the range of pixels ({eps:g}/255 for 8-bit grey levels)"
+    require(str(norm) != "linf" or eps <= 1, key, words, eps)
+
+
 def require_within(settings: object, group: str, **most: float) -> None:
     """Raise UserError if a setting, or an item of one, exceeds its bound.
 

@@ -136,6 +136,8 @@ class TrainingSettings:
         in_l2 = self.perturbation != "fourier" or self.norm == "l2"
         self._require(in_l2, "norm", "'l2' with the perturbation 'fourier'")
         require_frequencies(self, f"{self.GROUP}.")
+        if self.perturbs:
+            limits.require_pixel_units(self.norm, self.eps, f"{self.GROUP}.eps")
         searched = self.beta is None or self.perturbation == "pgd"
         self._require(searched, "beta", "none but with the perturbation 'pgd'")
         # An attack needs a single label per image.

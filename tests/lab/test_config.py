@@ -234,3 +234,15 @@ def test_importing_needs_neither_jax_nor_ml_collections(module: str) -> None:
 def test_settings_of_a_source_are_its_own() -> None:
     assert Source() == Experiment().source
     assert Source().checkpoint == "random"
+
+
+def test_radii_of_grey_levels_are_refused() -> None:
+    """In linf, pixels of [0, 1] have no radius above 1; in l2 they do."""
+    with pytest.raises(UserError, match=r"attack.eps: expected at most 1 in linf.*\(8/255 for"):
+        freeze({"attack": {"norm": "linf", "eps": (4, 8)}})
+    assert freeze({"attack": {"norm": "l2", "eps": (8,)}}).attack.eps == (8.0,)
+    for group in ("transfer", "pretraining"):
+        trained = {"norm": "linf", "perturbation": "pgd"}  # eps keeps its default of 3, for l2
+        with pytest.raises(UserError, match=rf"{group}.eps: expected at most 1 in linf"):
+            freeze({group: trained})
+        freeze({group: {**trained, "eps": 8 / 255}})

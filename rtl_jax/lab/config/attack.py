@@ -73,6 +73,7 @@ class Attack:
         require_frequencies(self, "attack.")
         radii = len(self.eps) > 0 and all(0 <= eps < float("inf") for eps in self.eps)
         require(radii, "attack.eps", "one radius or more, each 0 or more", self.eps)
+        limits.require_pixel_units(self.norm, max(self.eps), "attack.eps")
         unique = len(set(self.eps)) == len(self.eps)
         require(unique, "attack.eps", "different radii", self.eps)
         names = self.corruptions
