@@ -41,6 +41,7 @@ from benchmarks.chips import CHIPS, Chip
 from benchmarks.grid import MODES, hours
 from benchmarks.programs import Case, Programs
 from rtl_jax.models.architecture import architecture
+from rtl_jax.runtime.devices import mapped_over_devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +172,13 @@ def lower(devices: Sequence[jax.Device], case: Case) -> Any:
     if case.divided:
         keywords[case.divided] = jax.tree.map(part, case.keywords[case.divided])
     # Code that depends on the platform must choose the form for this one.
-    with jax.default_device(devices[0]), jax.default_matmul_precision("default"):
+    with (
+        jax.default_device(devices[0]),
+        jax.default_matmul_precision("default"),
+        jax.enable_x64(case.float64),
+    ):
+        if case.mapped:
+            return mapped_over_devices(case.function, devices).lower(*case.arguments)
         return case.function.lower(*arguments, **keywords)
 
 

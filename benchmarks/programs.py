@@ -12,6 +12,7 @@ from rtl_jax.attacks.apgd import APGD
 from rtl_jax.attacks.base import Attack, Problem
 from rtl_jax.attacks.pgd import PGD
 from rtl_jax.data.augmentation import PRESETS, Augmentation
+from rtl_jax.influence_functions import hessian
 from rtl_jax.models.model import Weights, variable_shapes
 from rtl_jax.models.registry import Architecture
 from rtl_jax.train import features
@@ -35,6 +36,9 @@ class Case:
     body, extra: a program that it runs in a loop, which compilers count once, and the number of
     further iterations.
     divided: the keyword argument whose last axis is divided over all devices; None: it runs on one.
+    mapped: the second argument has a part for each device, and the function's results are summed
+    over them (`runtime.devices.mapped_over_devices`).
+    float64: whether it computes in float64.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Case:
     body: "Case | None" = None
     extra: int = 0
     divided: str | None = None
+    mapped: bool = False
+    float64: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +80,7 @@ class Programs:
         yield self.evaluation(0, 1, mode="batch")
         yield self.attack(PGD("l2", steps=20))
         yield self.attack(APGD("l2", steps=100))
+        yield self.hessian()
 
     # ---- Training ---------------------------------------------------------------------------
 
@@ -222,6 +229,39 @@ class Programs:
         images = _shape(self.batch, self.pixels, self.pixels, 3)
         arguments = (*variable_shapes(self.architecture), images, self._labels(self.batch))
         return Case("gradient to the images", gradient, arguments, images=self.batch)
+
+    # ---- Influence --------------------------------------------------------------------------
+
+    def hessian(self, images: int = 3200, batch: int = 5, num_devices: int = 8) -> Case:
+        """Return the head's Hessian by autodiff, its batches distributed over devices."""
+        inputs, classes = self.architecture.num_features + 1, self.architecture.num_classes
+        batches = images // (batch * num_devices)
+        double = jnp.dtype(jnp.float64)
+
+        def examples(*shape: int) -> tuple[jax.ShapeDtypeStruct, ...]:
+            counted = _shape(*shape, dtype=double)
+            return _shape(*shape, inputs, dtype=double), _shape(*shape, dtype=jnp.int32), counted
+
+        weights = _shape(classes, inputs, dtype=double)
+        total = _shape(classes * inputs, classes * inputs, dtype=double)
+        one = Case(
+            "Hessian of a batch",
+            jax.jit(hessian.add_hessian, donate_argnums=1),
+            (weights, total, examples(batch)),
+            images=batch,
+            carried=(1,),
+            float64=True,
+        )
+        return Case(
+            f"Hessian of {images:,} images, divided over {num_devices} chips",
+            hessian.sum_of_hessians,
+            (weights, examples(num_devices, batches, batch)),
+            images=images,
+            body=one,
+            extra=batches - 1,
+            mapped=True,
+            float64=True,
+        )
 
     def _logits_fn(self) -> Callable[..., jax.Array]:
         network = self._split(Recipe(blocks=0, frozen_batch_norm="source"))

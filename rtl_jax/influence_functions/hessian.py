@@ -40,25 +40,31 @@ def autodiff_hessian(
     require_memory(examples.num_parameters, autodiff_bytes(examples.num_parameters), memory_gib)
     with jax.enable_x64(True):
         shards = _shards(examples, batch_size, jax.local_device_count())
-        total = devices.sum_over_devices(_sum_of_hessians, jnp.asarray(head.weights), shards)
+        total = devices.sum_over_devices(sum_of_hessians, jnp.asarray(head.weights), shards)
         hessian = np.array(total, order="F") / examples.num_examples
     hessian[np.diag_indices_from(hessian)] += l2
     return hessian
 
 
-def _sum_of_hessians(weights: jax.Array, batches: tuple[jax.Array, ...]) -> jax.Array:
+def sum_of_hessians(weights: jax.Array, batches: tuple[jax.Array, ...]) -> jax.Array:
     """Sum the batches' Hessians, [CD, CD]; each array of `batches` is [M, batch, ...]."""
-    shape, flat = weights.shape, weights.reshape(-1)
+    total = jnp.zeros((weights.size,) * 2, weights.dtype)
+    return lax.scan(lambda *each: (add_hessian(weights, *each), None), total, batches)[0]
 
-    def loss(flat: jax.Array, inputs: jax.Array, labels: jax.Array, inside: jax.Array) -> jax.Array:
-        log_probabilities = jax.nn.log_softmax(inputs @ flat.reshape(shape).T)
+
+def add_hessian(weights: jax.Array, total: jax.Array, batch: tuple[jax.Array, ...]) -> jax.Array:
+    """Add a batch's Hessian of the summed cross-entropy to `total`, [CD, CD].
+
+    The batch is inputs [B, D], labels [B], and whether a row counts, [B].
+    """
+    inputs, labels, inside = batch
+
+    def loss(flat: jax.Array) -> jax.Array:
+        log_probabilities = jax.nn.log_softmax(inputs @ flat.reshape(weights.shape).T)
         picked = jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
         return -(inside * picked).sum()
 
-    def add(total: jax.Array, batch: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-        return total + jax.hessian(loss)(flat, *batch), None
-
-    return lax.scan(add, jnp.zeros((flat.size,) * 2, flat.dtype), batches)[0]
+    return total + jax.hessian(loss)(weights.reshape(-1))
 
 
 def _shards(examples: Examples, batch_size: int, num_devices: int) -> tuple[np.ndarray, ...]:

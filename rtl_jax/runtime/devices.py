@@ -1,7 +1,7 @@
 """Devices, precision, multiple hosts, and the cache of compiled programs."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -70,12 +70,43 @@ def sum_over_devices(function: Callable[..., Any], shared: Any, parts: Any) -> A
     outside: differentiating through the sum over devices gives wrong results (a Hessian was off by
     more than its own size).
     """
+    results = mapped_over_devices(function)(shared, parts)
+    if not _sums_on_devices():
+        return jax.tree.map(_sum_of_shards, results)
+    return jax.tree.map(lambda leaf: leaf[0], results)
+
+
+def mapped_over_devices(
+    function: Callable[..., Any], on: Sequence[jax.Device] | None = None
+) -> Any:
+    """Return the program of `sum_over_devices`, by default for the local devices.
+
+    Its results have a leading axis of devices. Each device has the sum or, on TPUs, its own part.
+    """
 
     def summed(shared: Any, part: Any) -> Any:
-        return jax.lax.psum(function(shared, part), "devices")
+        found = function(shared, part)
+        return jax.lax.psum(found, "devices") if _sums_on_devices() else found
 
-    sums = jax.pmap(summed, axis_name="devices", in_axes=(None, 0))(shared, parts)
-    return jax.tree.map(lambda leaf: leaf[0], sums)
+    return jax.pmap(summed, axis_name="devices", in_axes=(None, 0), devices=on)
+
+
+def _sums_on_devices() -> bool:
+    """Whether devices exchange their parts of a sum; otherwise, the host adds them.
+
+    TPUs emulate float64, whose sums over devices become all-gathers: with eight chips, the memory
+    of each would hold the parts of all eight.
+    """
+    return platform() != "tpu"
+
+
+def _sum_of_shards(leaf: jax.Array) -> np.ndarray:
+    """Add the devices' parts, [1, ...] each, holding two at a time."""
+    first, *others = (shard.data for shard in leaf.addressable_shards)
+    total = np.array(first[0])
+    for part in others:
+        total += np.asarray(part[0])
+    return total
 
 
 def join_hosts() -> None:
