@@ -1,4 +1,4 @@
-"""Predictions of a fine-tuned network for pictures: a row for each, as CSV or Parquet.
+"""Predictions of a fine-tuned network: one row per image, as CSV or Parquet.
 
     python run.py --config configs/predict.py --workdir runs/new \
         --config.source.checkpoint=runs/photos/network --config.predict.images=new_photos

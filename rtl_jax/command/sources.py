@@ -9,11 +9,13 @@ from typing import Any
 from rtl_jax.errors import UserError
 from rtl_jax.models import bundled
 
+_ITEMS = 5  # of a list shown
+
 
 def main(arguments: Sequence[str], prog: str = "rtl-jax sources") -> int:
     """Print all sources, or the details of some; return 0, or 2 for an unknown name."""
     parser = argparse.ArgumentParser(prog, description="List the networks to start from.")
-    parser.add_argument("names", metavar="NAME", nargs="*", help="say all that is known of these")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="show the details of these")
     names = parser.parse_args(arguments).names
     try:
         print("\n\n".join(map(_known, names)) if names else _everything(prog))
@@ -36,12 +38,21 @@ def _known(name: str) -> str:
             f"there is no published source {name}: the command without a name lists all"
         )
     name = name.removeprefix("bundled:")
-    return _entries(f"bundled:{name}", bundled.card(name))
+    card = dict(bundled.card(name))
+    card.pop("settings", None)  # a page of them; `command` gives those that matter
+    return _entries(f"bundled:{name}", card)
 
 
 def _entries(title: str, entries: Mapping[str, Any]) -> str:
     said = {key: value for key, value in entries.items() if value not in (None, "", {})}
-    return "\n".join([title, *(f"  {key}: {value}" for key, value in said.items())])
+    return "\n".join([title, *(f"  {key}: {_short(value)}" for key, value in said.items())])
+
+
+def _short(value: Any) -> str:
+    """Return an entry's text: the first of many items, or without quotation marks."""
+    if isinstance(value, list) and len(value) > _ITEMS:
+        return f"{', '.join(map(str, value[:_ITEMS]))}, ... ({len(value):,} in all)"
+    return str(value)
 
 
 def _everything(prog: str) -> str:
@@ -61,14 +72,14 @@ def _everything(prog: str) -> str:
 
     convert = prog.replace("sources", "convert")
     return f"""\
-Bundled, small, trained on images of 32 px: --config.source.checkpoint=bundled:NAME
+Bundled small networks for 32 px: --config.source.checkpoint=bundled:NAME
 
 {_table(_bundled())}
 
-attacked: top-1 accuracy under PGD(20), L2 0.5, the best iterate; roughness: total variation of
-the input gradients; hours: of training, on the machine that its card names.
+attacked: top-1 accuracy under PGD(20), L2 0.5, best iterate; roughness: total variation of the
+input gradients; hours: training time on the machine that the card names.
 
-Published, downloaded and converted where they are named: --config.source.checkpoint=hf:...
+Published, downloaded and converted on first use: --config.source.checkpoint=hf:...
 
 {_table(lines("source", ready))}
 
@@ -77,9 +88,9 @@ Published, to be converted first: {convert} NAME DIRECTORY, and then
 
 {_table(lines("name", others))}
 
-robust %: under AutoAttack at the radius of training, as RobustBench measures it; accuracies are
-the publishers' and RobustBench's, and empty where they are not known. {prog} NAME
-says all that is known of one."""
+robust %: under AutoAttack at the radius of training, as measured by RobustBench. Accuracies are
+the publishers' and RobustBench's, and empty where unknown. {prog} NAME shows the
+details of one."""
 
 
 def _bundled() -> list[Sequence[str]]:

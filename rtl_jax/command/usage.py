@@ -13,9 +13,9 @@ usage: {program} --config NAME [--config.GROUP.SETTING=VALUE ...] [--workdir DIR
 
   --config NAME    a config of the package, such as svhn_l2 or paper/table7, or a Python file
                    with get_config(); NAME:ARGUMENT gives get_config() an argument
-  --config.X=V     another value for a setting, for example
+  --config.X=V     override a setting, for example
                      --config.target.dataset=folder:photos --config.transfer.blocks=1
-                   'none' where a setting may be empty
+                   'none' leaves a setting empty, if it may be
   --workdir DIR    where rows, checkpoints and networks go (default: runs/NAME);
                    the same command resumes an interrupted run
   --version        print the versions of rtl_jax and of what it builds on

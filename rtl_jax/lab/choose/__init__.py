@@ -1,1 +1,1 @@
-"""The task `choose`: a ranking of sources and numbers of blocks, without fine-tuning any."""
+"""The task `choose`: a ranking of sources and numbers of blocks without fine-tuning."""

@@ -9,7 +9,7 @@ from rtl_jax.runtime import limits
 
 @dataclasses.dataclass(frozen=True)
 class MyImages:
-    """From a folder of photographs to a network in use. What is compared is `sweep`'s."""
+    """From a folder of photographs to a trained network. `sweep` sets what is compared."""
 
     # Points of balanced accuracy by which a simpler candidate (fewer blocks, an earlier source) may
     # be behind the best one and still be taken.

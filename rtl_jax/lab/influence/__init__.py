@@ -1,1 +1,1 @@
-"""The task `influence`: which training images made a prediction, and which labels look wrong."""
+"""The task `influence`: the training images behind predictions, and likely label errors."""

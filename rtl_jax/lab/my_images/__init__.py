@@ -1,1 +1,1 @@
-"""The task `my_images`: from a folder of photographs to a network in use."""
+"""The task `my_images`: from a folder of photographs to a trained network and a report."""

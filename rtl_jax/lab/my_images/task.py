@@ -1,4 +1,4 @@
-"""The task `my_images`: from a folder of photographs to a network in use, and a page about it.
+"""The task `my_images`: from a folder of photographs to a trained network and a report on it.
 
 It surveys the folder, forecasts the time, compares candidates by cross-validation, chooses one,
 fine-tunes it on everything, measures it and writes the page. Runs are identified by their content,

@@ -1,1 +1,1 @@
-"""The task `predict`: classes and calibrated probabilities of new pictures."""
+"""The task `predict`: classes and calibrated probabilities of new images."""

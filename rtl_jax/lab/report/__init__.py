@@ -1,1 +1,1 @@
-"""Reports: what a work directory's rows say, as tables, charts and one page; without JAX."""
+"""Reports: the results of a work directory as tables, charts and one page; without JAX."""

@@ -1,1 +1,1 @@
-"""The task `visualize`: images that raise a feature, and gradients of the loss by the pixels."""
+"""The task `visualize`: feature visualisation, and gradients of the loss with respect to pixels."""
