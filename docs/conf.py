@@ -40,6 +40,7 @@ suppress_warnings = ["myst.header", "myst-nb.lexer"]
 # The tutorials run when the site is built, and once for every change of theirs.
 nb_execution_mode = os.environ.get("RTL_JAX_DOCS_EXECUTION", "cache")
 nb_execution_cache_path = str(HERE / "_build" / ".notebooks")
+nb_execution_in_temp = True  # tutorials write images and networks
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True

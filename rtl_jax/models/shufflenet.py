@@ -56,7 +56,7 @@ class ShuffleNetArchitecture(Description):
         ):
             raise UserError(
                 f"stage_sizes {shown(self.stage_sizes)} and stage_widths "
-                f"{shown(self.stage_widths)} must be of the same stages, the widths even"
+                f"{shown(self.stage_widths)} must have the same length, with even widths"
             )
         require_size(self)
 
