@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from rtl_jax.api.inputs import Labelled, class_numbers, resized
+from rtl_jax.api.inputs import Labelled, class_numbers, pair, resized
 from rtl_jax.attacks import PGD
 from rtl_jax.data.arrays import as_uint8, encode_labels
-from rtl_jax.errors import UserError, require
+from rtl_jax.errors import require
 from rtl_jax.influence_functions import (
     Examples,
     Perturbed,
@@ -112,7 +112,7 @@ def perturb_training(
         ((1, 32, 32, 3), True)
     """
     rows = np.asarray(pairs)
-    sizes = [len(_pair(each, name)[1]) for each, name in ((train, "train"), (test, "test"))]
+    sizes = [len(pair(each, name)[1]) for each, name in ((train, "train"), (test, "test"))]
     good = rows.ndim == 2 and rows.shape[1] == 2 and len(rows) > 0
     good = good and np.issubdtype(rows.dtype, np.integer)
     good = good and bool(((rows >= 0) & (rows < sizes)).all())
@@ -131,14 +131,6 @@ def perturb_training(
     )
 
 
-def _pair(data: Labelled, name: str) -> Labelled:
-    """Return images and labels. Raises UserError, naming the argument, for anything else."""
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise UserError(f"{name}: expected (images, labels), received {type(data).__name__}")
-    images, labels = data
-    return images, labels
-
-
 def _explained(
     network: Network,
     train: Labelled,
@@ -151,7 +143,7 @@ def _explained(
     names = network.class_names or class_numbers(network)
     seen_train, seen_test = (
         head.examples(network.features(as_uint8(images)), encode_labels(labels, names))
-        for images, labels in (_pair(train, "train"), _pair(test, "test"))
+        for images, labels in (pair(train, "train"), pair(test, "test"))
     )
     chosen = damping_of(network) if damping is None else damping
     return solver_for(head, seen_train, damping=chosen, **settings), seen_test, seen_train

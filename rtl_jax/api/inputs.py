@@ -8,11 +8,20 @@ import numpy as np
 
 from rtl_jax.data.arrays import as_uint8, checked_images, encode_labels
 from rtl_jax.data.transforms import prepare
+from rtl_jax.errors import UserError
 from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, LogitsFn, Network
 from rtl_jax.runtime.digest import image_digests
 from rtl_jax.runtime.switches import pinned
 
 Labelled = tuple[Any, Any]  # images and labels
+
+
+def pair(data: Labelled, name: str) -> Labelled:
+    """Return images and labels. Raises UserError, naming the argument, for anything else."""
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise UserError(f"{name}: expected (images, labels), received {type(data).__name__}")
+    images, labels = data
+    return images, labels
 
 
 def numbers_of(model: Network | LogitsFn) -> contextlib.AbstractContextManager[None]:

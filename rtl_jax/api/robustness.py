@@ -10,7 +10,7 @@ from rtl_jax import attacks, common_corruptions, smoothing
 from rtl_jax.api.inputs import numbers_of, prepared
 from rtl_jax.attacks import Adversarial, AutoAttack, Evaluation
 from rtl_jax.common_corruptions import CorruptionAccuracy
-from rtl_jax.data.arrays import as_uint8
+from rtl_jax.data.arrays import as_uint8, checked_images
 from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.corruptions.corrupt import corrupt as corrupt_images
 from rtl_jax.data.corruptions.severities import SEVERITIES, Corruption
@@ -56,8 +56,7 @@ def attack(
         >>> found.images.shape, bool((found.norms <= 0.5).all())
         ((4, 32, 32, 3), True)
     """
-    if np.ndim(eps) == 0 and eps is not None:
-        require_pixel_units(settings.threat, float(eps), "eps")
+    _check_units(settings.threat, eps)
     with numbers_of(model):
         logits_fn, pixels, classes = prepared(model, images, labels)
         key, parts = jax.random.key(seed), []
@@ -115,7 +114,7 @@ def autoattack(
         >>> rtl.autoattack(logits_fn, images, np.array([0, 1]), 0.01, settings).robust_accuracy
         1.0
     """
-    require_pixel_units(settings.norm, eps, "eps")
+    _check_units(settings.threat, eps)
     with numbers_of(model):
         inputs, key = prepared(model, images, labels), jax.random.key(seed)
         return attacks.autoattack(*inputs, eps, settings, key, batch_size=batch_size)
@@ -189,8 +188,7 @@ def corrupt(images: Any, name: str, severity: int = 3, *, seed: int = 0) -> np.n
         >>> rtl.corrupt(images, "fog", severity=3).shape
         (2, 32, 32, 3)
     """
-    as_uint8(images)  # checks shape and range; floats stay as they are
-    return corrupt_images(np.asarray(images), Corruption.of(name, severity), seed)
+    return corrupt_images(checked_images(images), Corruption.of(name, severity), seed)
 
 
 def corruption_accuracy(
@@ -245,3 +243,9 @@ def corruption_accuracy(
             seed=seed,
             batch_size=batch_size,
         )
+
+
+def _check_units(threat: Any, eps: Any) -> None:
+    """Raise UserError for a radius of grey levels; what else may be wrong, the attack says."""
+    if eps is not None:
+        require_pixel_units(threat, float(np.max(eps)), "eps")

@@ -22,7 +22,7 @@ def as_uint8(images: Any) -> np.ndarray:
     Floats are rounded to grey levels, as in an 8-bit file. Raises UserError for other shapes, types
     and pixel values.
     """
-    return grey_levels(checked_images(images), "images")
+    return _rounded(checked_images(images))
 
 
 def checked_images(images: Any) -> np.ndarray:
@@ -89,11 +89,16 @@ def grey_levels(array: np.ndarray, name: str) -> np.ndarray:
     Raises UserError, naming the array `name`, for floats that are not finite or outside [0, 1] by
     more than rounding.
     """
+    _check_pixels(array, name)
+    return _rounded(array)
+
+
+def _rounded(array: np.ndarray) -> np.ndarray:
+    """Convert checked images to uint8 NHWC."""
     if array.ndim == 3:
         array = array[..., None]
-    if array.dtype == np.uint8 or not len(array):
-        return array.astype(np.uint8, copy=False)
-    _check_pixels(array, name)
+    if array.dtype == np.uint8:
+        return array
     levels = np.empty(array.shape, np.uint8)
     step = max(1, _BLOCK // math.prod(array.shape[1:]))
     for start in range(0, len(array), step):  # so that few floats are copied at a time
@@ -104,7 +109,7 @@ def grey_levels(array: np.ndarray, name: str) -> np.ndarray:
 
 def _check_pixels(array: np.ndarray, name: str) -> None:
     """Raise UserError for floats that are not finite or outside [0, 1] by more than rounding."""
-    if array.dtype == np.uint8:
+    if array.dtype == np.uint8 or not len(array):
         return
     rounding = max(_ROUNDING, _ROUNDING_STEPS * float(np.finfo(array.dtype).eps))
     low, high = float(array.min()), float(array.max())
