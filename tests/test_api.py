@@ -288,6 +288,10 @@ def test_a_radius_in_grey_levels_is_refused(source) -> None:
     with pytest.raises(rtl.UserError, match=r"eps: expected at most 1 in linf.* \(8/255 for 8-bit"):
         rtl.attack(source, images, labels, 8, rtl.PGD("linf", steps=1))
     assert rtl.attack(source, images, labels, 8, rtl.PGD("l2", steps=1)).norms.max() <= 8
+    with pytest.raises(rtl.UserError, match="eps: expected at most 1 in linf"):
+        rtl.autoattack(source, images, labels, 8, rtl.AutoAttack("linf"))
+    with pytest.raises(rtl.UserError, match="eps: expected a radius of 0 or more, received None"):
+        rtl.autoattack(source, images, labels, None, rtl.AutoAttack("linf"))
     images, labels = np.zeros((4, 8, 8, 3)), [0, 1] * 2
     with pytest.raises(rtl.UserError, match="eps: expected at most 1 in linf"):  # 3 is for L2
         rtl.finetune(source, images, labels, perturb=rtl.PGD("linf", steps=1))

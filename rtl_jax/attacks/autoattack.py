@@ -258,7 +258,8 @@ def _batches(
             "autoattack: expected images [N, ...] and labels [N], at least one; "
             f"got {images.shape} and {labels.shape}"
         )
-    require(0 <= eps < float("inf"), "autoattack: eps", "a radius of 0 or more", eps)
+    good = eps is not None and 0 <= eps < float("inf")
+    require(good, "autoattack: eps", "a radius of 0 or more", eps)
     judge = APGD(settings.norm, passes=settings.passes)
     return AttackBatches(logits_fn, images, labels, eps, key, judge=judge)
 
