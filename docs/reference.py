@@ -17,7 +17,7 @@ from rtl_jax.lab.results import SCHEMA
 from rtl_jax.lab.settings_reference import Group, groups
 
 RESULTS = Path(__file__).parent / "results.md"
-TABLE = re.compile(r"(?<=\n)\| Column \|.*?\n(?=\n)", re.DOTALL)
+TABLE = re.compile(r"(?<=\n)\| column \|.*?\n(?=\n)", re.DOTALL)
 
 # Each door, what a reader finds behind it, and the names to show: all that it exports unless given.
 DOORS = {
@@ -70,12 +70,13 @@ def settings_page(found: list[Group]) -> str:
         "separated by commas. The defaults are the paper's.",
     ]
     for group in found:
-        parts += [f"## {group.name or 'Top level'}", plain(group.words)]
+        title, words = group.name or "Top level", group.words if group.name else "In no group."
+        parts += [f"## {title}", plain(words)]
         rows = [
             [f"`{each.key}`", plain(each.takes), literal(each.default), plain(each.words)]
             for each in group.settings
         ]
-        lines = ["| setting | takes | default | |", "|---|---|---|---|"]
+        lines = ["| setting | takes | default | meaning |", "|---|---|---|---|"]
         parts.append("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]))
     return "\n\n".join(parts) + "\n"
 
@@ -85,6 +86,9 @@ def door_page(module: str, words: str, names: str) -> str:
     door = importlib.import_module(module)
     shown = names.split() or sorted(set(door.__all__) - ELSEWHERE.get(module, set()))
     parts = [f"# {module}", words, "```{eval-rst}", f".. currentmodule:: {module}"]
+    if len(shown) > 2:
+        listed = [name for name in shown if callable(getattr(door, name))]
+        parts.append("\n   ".join([".. autosummary::", ":nosignatures:", "", *listed]))
     for name in shown:
         value = getattr(door, name)
         if inspect.isclass(value):
@@ -125,4 +129,7 @@ def literal(value: str) -> str:
 
 
 if __name__ == "__main__":
-    RESULTS.write_text(TABLE.sub(lambda match: schema_table(), RESULTS.read_text()))
+    text, tables = TABLE.subn(lambda match: schema_table(), RESULTS.read_text())
+    if tables != 1:
+        raise SystemExit(f"{RESULTS}: expected one table of columns, found {tables}")
+    RESULTS.write_text(text)

@@ -41,7 +41,7 @@ PIXEL_BASELINES = {
 # Column -> (pandas dtype, meaning). Adding a column keeps the version (its dtype must be nullable,
 # since older files lack it); changing a column's meaning increments it.
 SCHEMA: dict[str, tuple[str, str]] = {
-    "schema_version": ("int64", "of this table"),
+    "schema_version": ("int64", "version of this table"),
     "run": ("string", "identifies settings, source network and data; 16 hex digits"),
     "task": ("string", "finetune, attack, pretrain, influence, visualize or choose"),
     "method": (
@@ -52,68 +52,92 @@ SCHEMA: dict[str, tuple[str, str]] = {
         "features, gradients or choose",
     ),
     "source": ("string", "source.checkpoint as given"),
-    "source_sha256": ("string", "of the source's original file, where known"),
-    "architecture": ("string", "of the network, such as resnet50"),
+    "source_sha256": ("string", "hash of the source's original file, if known"),
+    "architecture": ("string", "architecture of the network, such as resnet50"),
     "dataset": ("string", "target.dataset as given"),
-    "test_dataset": ("string", "of other test images than dataset's: target.test_dataset"),
+    "test_dataset": ("string", "target.test_dataset, if the test images are of another data set"),
     "variant": (
         "string",
-        "of all images: low_resolution=PIXELS, low_pass=FREQUENCIES; of the test images alone: "
-        "corruption=NAME:SEVERITY; or missing",
+        "low_resolution=PIXELS or low_pass=FREQUENCIES for all images, corruption=NAME:SEVERITY"
+        " for test images only; otherwise missing",
     ),
-    "data_order": ("string", "original: the source files' order; tfds: a prepared set's"),
-    "num_classes": ("int64", "of the target"),
-    "num_images": ("Int64", "training images, of a fine-tuning"),
-    "num_test_images": ("int64", "test images evaluated"),
-    "image_size": ("int64", "pixels that the network sees"),
-    "blocks": ("Int64", "residual blocks trained beside the head; missing: everything"),
-    "frozen_batch_norm": ("string", "batch, source or adapt"),
-    "seed": ("int64", "of subset, head, batches and augmentation; of an attack's random starts"),
-    "fold": ("Int64", "of cross-validation: the part of the training images tested on, from 0"),
-    "epoch": (
+    "data_order": (
+        "string",
+        "original: order of the source files; tfds: order of a prepared data set",
+    ),
+    "num_classes": ("int64", "number of classes of the target"),
+    "num_images": ("Int64", "number of training images of a fine-tuning"),
+    "num_test_images": ("int64", "number of test images evaluated"),
+    "image_size": ("int64", "size in pixels at which the network sees images"),
+    "blocks": (
         "Int64",
-        "of a fine-tuning, after which this was measured, from 1; 0: a fitted head alone",
+        "number of residual blocks trained together with the head; missing: all layers",
     ),
-    "epochs": ("Int64", "of the whole fine-tuning"),
+    "frozen_batch_norm": (
+        "string",
+        "BatchNorm statistics of frozen blocks: batch, source or adapt",
+    ),
+    "seed": (
+        "int64",
+        "seed of the subset, the head, the batches and the augmentation, or of an attack's "
+        "random starts",
+    ),
+    "fold": ("Int64", "cross-validation: the fold that was tested on, from 0"),
+    "epoch": ("Int64", "number of epochs trained before this evaluation; 0: a solved head alone"),
+    "epochs": ("Int64", "number of epochs of the whole training"),
     "head_fit": ("string", "how the new head was fitted: sgd, ridge or logistic"),
-    "optimizer": ("string", "of a training: sgd, or optax's of that name"),
-    "learning_rate": ("float64", "of a training: the highest of its schedule"),
-    "weight_decay": ("float64", "of a training"),
-    "perturbation": ("string", "of a training's images: none, pgd, fourier or gaussian"),
-    "train_eps": ("float64", "of the perturbation: its radius; missing without one"),
-    "beta": ("float64", "of TRADES; missing without it"),
-    "accuracy": ("float64", "top-1 on the test images, percent; attacked: robust accuracy"),
-    "loss": ("float64", "mean test cross-entropy (attacked: in the attack's loss), nats"),
-    "train_accuracy": ("float64", "during that epoch, on augmented images, percent"),
-    "train_loss": ("float64", "mean during that epoch, nats"),
-    "norm": ("string", "of an attack: linf, l2, l1 or unconstrained"),
-    "eps": ("float64", "of an attack: its radius in that norm, for pixels in [0, 1]"),
-    "warnings": ("string", "AutoAttack's checks that failed, comma-separated"),
+    "optimizer": ("string", "training: sgd, or the name of an optax optimizer"),
+    "learning_rate": ("float64", "training: learning rate, the peak of its schedule"),
+    "weight_decay": ("float64", "training: weight decay"),
+    "perturbation": (
+        "string",
+        "training: perturbation of the images, none, pgd, fourier or gaussian",
+    ),
+    "train_eps": ("float64", "training: radius of the perturbation; missing without one"),
+    "beta": ("float64", "training: beta of TRADES; missing without it"),
+    "accuracy": (
+        "float64",
+        "top-1 accuracy on the test images, percent; under an attack: robust accuracy",
+    ),
+    "loss": (
+        "float64",
+        "mean test cross-entropy, nats; under an attack: mean of the attack's loss",
+    ),
+    "train_accuracy": ("float64", "accuracy during that epoch, on augmented images, percent"),
+    "train_loss": ("float64", "mean loss during that epoch, nats"),
+    "norm": ("string", "attack: norm of the ball, linf, l2, l1 or unconstrained"),
+    "eps": ("float64", "attack: radius in that norm, for pixels in [0, 1]"),
+    "warnings": ("string", "checks of AutoAttack that failed, comma-separated"),
     "top1_match": (
         "float64",
-        "of influence: test images whose most influential training image has their label, percent",
+        "influence: test images whose most influential training image has their label, percent",
     ),
     "top5_match": (
         "float64",
-        "of influence: test images whose label at least three of the top five have, percent",
+        "influence: test images that share their label with at least three of their five most "
+        "influential training images, percent",
     ),
-    "inspected": ("float64", "of flipped labels: training images looked at, percent"),
-    "recall": ("float64", "of flipped labels: found among those inspected, percent"),
+    "inspected": ("float64", "flipped labels: training images inspected, percent"),
+    "recall": (
+        "float64",
+        "flipped labels: those among the images inspected, percent",
+    ),
     "roughness": (
         "float64",
-        "of visualize: mean total variation per unit of absolute value, of input gradients or of "
-        "the changes that raise a feature",
+        "visualize: total variation divided by absolute value, of input gradients or of the "
+        "changes that raise a feature, averaged over images",
     ),
     "seconds": (
         "float64",
-        "since the run started, all its sessions, compilation included; of a sweep, its share",
+        "time since the run started, over all sessions, including compilation; for a sweep, the"
+        " run's share of its program",
     ),
-    "config": ("string", "every setting, as JSON"),
+    "config": ("string", "all settings, as JSON"),
     "platform": ("string", "cpu, gpu or tpu"),
-    "device_kind": ("string", "of the accelerator"),
-    "num_devices": ("int64", "local devices"),
-    "versions": ("string", "of Python and the packages that matter, as JSON"),
-    "time": ("string", "when the row was made, UTC, ISO 8601"),
+    "device_kind": ("string", "kind of accelerator"),
+    "num_devices": ("int64", "number of local devices"),
+    "versions": ("string", "versions of Python and of the main packages, as JSON"),
+    "time": ("string", "time when the row was made, UTC, ISO 8601"),
 }
 
 # Valid ranges of a row's numbers, by column, since files from elsewhere may contain anything.
