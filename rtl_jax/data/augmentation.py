@@ -8,16 +8,19 @@ from rtl_jax.runtime import limits
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What may be done to a training image; without arguments, nothing (see `PRESETS`)."""
+    """Random changes of training images; by default none (see `PRESETS`)."""
 
-    crop_padding: int = 0  # pixels of zeros on every side before a random crop of the old size
-    flip: bool = False  # mirror left and right with probability 1/2
-    brightness: float = 0.0  # v in [0, 1]: the factor is uniform in [1 - v, 1 + v]
-    contrast: float = 0.0  # likewise
-    saturation: float = 0.0  # likewise
-    rotation: float = 0.0  # degrees d in [0, 180]: the angle is uniform in [-d, d]
-    # The smallest share of the area of a random part, in [0, 1], that is resized to the whole
-    # before all else (torchvision's RandomResizedCrop); 0: none.
+    # Pixels of zero padding on every side before a random crop to the original size
+    crop_padding: int = 0
+    flip: bool = False  # Mirror horizontally with probability 1/2
+    # Strength v in [0, 1]: the factor is drawn uniformly from [1 - v, 1 + v]
+    brightness: float = 0.0
+    contrast: float = 0.0  # Strength, as for brightness
+    saturation: float = 0.0  # Strength, as for brightness
+    # Maximum angle d in degrees, up to 180: the angle is drawn uniformly from [-d, d]
+    rotation: float = 0.0
+    # Before everything else, crop a random part with at least this fraction of the area and resize
+    # it to the full size (torchvision's RandomResizedCrop); 0: no crop
     resized_crop: float = 0.0
 
     def __post_init__(self) -> None:

@@ -22,34 +22,39 @@ class Recipe(TrainingSettings):
 
     GROUP: ClassVar[str] = "transfer"
 
-    blocks: int | None = 3  # the last residual blocks to train beside the head; none: everything
-    # Statistics of the frozen blocks: 'batch' as the paper's code (train mode: batch statistics,
-    # running ones drift), 'source' keeps the source's, 'adapt' re-estimates them once on the
-    # training images and keeps those.
+    # Number of last residual blocks to train together with the head; none: all layers
+    blocks: int | None = 3
+    # BatchNorm statistics of frozen blocks: 'batch' as in the paper's code (train mode: batch
+    # statistics, and running statistics drift), 'source' keeps those of the source, 'adapt'
+    # re-estimates them once from the training images
     frozen_batch_norm: FrozenBatchNorm = "batch"
-    epochs: int | None = None  # none: 100 for up to 1,600 images, 150 above
-    # The new head: 'normal' is the authors' (weights N(0, 1), bias 0), 'uniform' torch's own.
+    epochs: int | None = None  # Number of epochs; none: 100 for up to 1,600 images, 150 for more
+    # Initialisation of the new head: 'normal' as in the authors' code (weights from N(0, 1), bias
+    # 0), or 'uniform', PyTorch's default
     head: Literal["normal", "uniform"] = "normal"
-    # How the new head is fitted. 'sgd' trains it from where it was drawn, as the paper does.
-    # 'ridge' (least squares on one-hot labels, its penalty chosen by leave-one-out) and 'logistic'
-    # (multinomial regression, its penalty chosen by cross-validation) solve for it before the first
-    # step, on features of the training images as they are, without augmentation. Without blocks
-    # that is the whole training and there are no epochs; with blocks, these start from there.
+    # How to fit the new head. 'sgd' trains it from its initialisation, as in the paper. 'ridge'
+    # (least squares on one-hot labels, penalty chosen by leave-one-out) and 'logistic' (multinomial
+    # regression, penalty chosen by cross-validation) solve for it on features of the unaugmented
+    # training images. With zero blocks nothing else is trained and there are no epochs; otherwise
+    # training starts from the solved head.
     head_fit: HeadFit = "sgd"
-    eval_every: int | None = None  # epochs 1, 1 + n, ... and the last; none: 20, above 100 10
-    # Features of frozen blocks whose statistics stay are computed once and kept: on the device
-    # while they take no more than this, else in host memory, else on disk (RTL_JAX_CACHE_DIR).
+    # Evaluate after epochs 1, 1 + n, 1 + 2n, ... and the last; none: every 20 epochs, or every 10
+    # if there are more than 100
+    eval_every: int | None = None
+    # Size up to which features of frozen blocks with fixed statistics are kept on the device;
+    # larger ones are kept in host memory or on disk (RTL_JAX_CACHE_DIR)
     feature_cache_mib: int = 2048
-    # Where these features are kept, however many they are; 'auto' is as said there, and 'none'
-    # computes them every time.
+    # Where to keep these features regardless of their size; 'auto': by size; 'none': compute them
+    # every time
     feature_store: FeatureStore = "auto"
-    feature_bits: int = 32  # 16 halves what they take
-    # With augmentation: this many views of each image are drawn and kept, all seeds alike, and an
-    # epoch takes one of them. None: a new view in every epoch, through the frozen blocks.
+    feature_bits: int = 32  # Bits per feature; 16 halves the memory
+    # With augmentation: draw this many views of each image, keep their features, and use one of
+    # them in each epoch, the same for all seeds; none: a new view in every epoch
     views: int | None = None
-    # 'balanced': every class weighs alike in the cross-entropy, however many images it has.
+    # 'balanced': all classes have the same weight in the cross-entropy, whatever their number of
+    # images
     class_weights: Literal["none", "balanced"] = "none"
-    # Also 1-nearest-neighbour, ridge and logistic regression on the raw pixels.
+    # Also fit 1-nearest-neighbour, ridge and logistic regression on raw pixels
     baseline: bool = False
 
     def __post_init__(self) -> None:

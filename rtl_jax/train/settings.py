@@ -18,74 +18,84 @@ PerturbationName = Literal["none", "pgd", "fourier", "gaussian"]
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings:
-    """How weights are changed: on which images, along which gradient, by which optimizer."""
+    """Settings of the optimizer, the perturbation of training images, and the training loop."""
 
     # The settings' group, as messages call them.
     GROUP: ClassVar[str] = "training"
 
-    # ---- Descent ----
-    # 'sgd' is torch's, with momentum and weight decay in the gradient; any other is optax's of that
-    # name, such as 'adamw', with its own defaults but for `optimizer_options`.
+    # ---- Optimization ----
+    # 'sgd' is torch's SGD, with momentum and weight decay added to the gradient. Any other name is
+    # an optimizer of optax, such as 'adamw', with optax's defaults unless `optimizer_options`
+    # changes them.
     optimizer: str = "sgd"
-    optimizer_options: tuple[str, ...] = ()  # of one of optax's: b1=0.8,b2=0.9
-    learning_rate: float = 0.1  # of a schedule, the highest
-    momentum: float = 0.9  # of 'sgd'
-    weight_decay: float = 5e-4  # on all that is trained
-    # The rate over all steps. 'step' drops it as the paper does, 'one_cycle' raises it from a 25th
-    # during the share `warm_up` of all steps and then lowers it to nothing, both along a cosine;
-    # 'cosine' and 'linear' lower it to nothing, 'constant' leaves it. Any other is optax's of that
-    # name, such as 'exponential_decay', with `schedule_options`.
+    # Arguments of an optax optimizer, such as b1=0.8,b2=0.9
+    optimizer_options: tuple[str, ...] = ()
+    learning_rate: float = 0.1  # Learning rate; with a schedule, its peak
+    momentum: float = 0.9  # Momentum of 'sgd'
+    weight_decay: float = 5e-4  # Weight decay of all trained parameters
+    # Learning-rate schedule. 'step' drops the rate as in the paper; 'one_cycle' warms up from 1/25
+    # of it over the fraction `warm_up` of all steps, then anneals to zero, both along a cosine;
+    # 'cosine' and 'linear' decay to zero; 'constant' keeps it. Any other name is a schedule of
+    # optax, such as 'exponential_decay', with `schedule_options`.
     schedule: str = "step"
-    schedule_options: tuple[str, ...] = ()  # of one of optax's: decay_rate=0.5
-    # The epochs that the schedule spans, where training ends before it does. None: all that train.
+    schedule_options: tuple[str, ...] = ()  # Arguments of an optax schedule, such as decay_rate=0.5
+    # Number of epochs that the schedule covers, if training stops before its end; none: all of them
     schedule_epochs: int | None = None
-    learning_rate_drop: float = 0.1  # of 'step': the factor of each drop
-    drop_every: int | None = None  # of 'step': epochs between drops; none: epochs // 3
-    warm_up: float = 0.3  # of 'one_cycle'
-    warm_up_epochs: float = 0.0  # of all others: the rate rises linearly in these
-    clip_norm: float | None = None  # the most that the whole gradient's L2 norm may be
-    layer_decay: float = 1.0  # the rate's factor from each block to the one before it
-    label_smoothing: float = 0.0  # the share of a label's probability that all classes divide
-    # Mixup (Zhang et al., 2018): each batch is mixed with itself in another order, and the loss of
-    # its labels, too, in shares that are drawn from Beta(mixup, mixup). None: it is not.
+    learning_rate_drop: float = 0.1  # Factor of each drop of 'step'
+    drop_every: int | None = None  # Epochs between drops of 'step'; none: a third of all epochs
+    warm_up: float = 0.3  # Fraction of steps in which 'one_cycle' raises the rate
+    warm_up_epochs: float = 0.0  # Epochs of linear warm-up, with every schedule except 'one_cycle'
+    # Maximum L2 norm of the gradient of all parameters together; none: no clipping
+    clip_norm: float | None = None
+    layer_decay: float = 1.0  # Factor of the learning rate from each block to the one before it
+    # Fraction of the label's probability that is spread over all classes
+    label_smoothing: float = 0.0
+    # Parameter of Mixup (Zhang et al., 2018): images and losses of a batch are mixed with those of
+    # the same batch in another order, with weights drawn from Beta(mixup, mixup); none: no Mixup
     mixup: float | None = None
-    # RandAugment (Cubuk et al., 2020): this many of its operations change each image, after the
-    # group `augmentation`. See data.randaugment.
+    # Number of RandAugment operations applied to each image after `augmentation` (Cubuk et al.,
+    # 2020); 0: none
     randaugment: int = 0
-    randaugment_magnitude: int = 9  # of RandAugment's operations, 0 to 30
-    # The network that is measured and kept is an exponential average of the weights with this decay
-    # per step. None: the last one.
+    randaugment_magnitude: int = 9  # Magnitude of RandAugment operations, 0 to 30
+    # Evaluate and keep an exponential moving average of the weights, with this decay per step;
+    # none: the last weights
     average_decay: float | None = None
-    # It is their mean over all steps from this epoch on (SWA). None: the last one.
+    # Evaluate and keep the mean of the weights over all steps from this epoch on (SWA); none: the
+    # last weights
     average_from: int | None = None
 
-    # ---- What training images are changed by ----
-    # Nothing, an attack's search (in frequencies: 'fourier'), or noise.
+    # ---- Perturbation of training images ----
+    # What perturbs training images: nothing, PGD, PGD limited in frequency ('fourier'), or Gaussian
+    # noise
     perturbation: PerturbationName = "none"
-    norm: Literal["linf", "l2"] = "l2"  # of the ball that training images stay in
-    eps: float = 3.0  # the radius, for pixels in [0, 1]
-    steps: int = 20  # of 'pgd' and 'fourier'
-    relative_step: float = 2.5  # c: a step of 'pgd' or 'fourier' is c * eps / steps
-    random_start: bool = False  # of the search, in the ball, where it would start from the image
-    # Which iterate is trained on: that of the highest loss (as the paper's sources), or the last.
+    norm: Literal["linf", "l2"] = "l2"  # Norm of the ball that perturbed images stay in
+    eps: float = 3.0  # Radius of the ball, for pixels in [0, 1]
+    steps: int = 20  # Number of steps of 'pgd' and 'fourier'
+    # Step size c of 'pgd' and 'fourier': a step has length c * eps / steps
+    relative_step: float = 2.5
+    random_start: bool = False  # Start from a random point of the ball instead of the image
+    # Which iterate to train on: the one with the highest loss, as for the paper's sources, or the
+    # last
     keep: Keep = "loss"
-    sigma: float = 1.0  # of Gaussian noise, before it is brought into the ball
-    low_frequency: float = 0.0  # of 'fourier', as attack.low_frequency
-    high_frequency: float = 0.25  # of 'fourier', as attack.high_frequency
-    budget: Budget = "flat"  # of 'fourier', as attack.budget
-    budget_weights: tuple[float, ...] = ()  # of 'fourier', as attack.budget_weights
-    # With TRADES (Zhang et al., 2019) the loss is the cross-entropy of the images as they are, and
-    # beta times the divergence from their prediction to that of the perturbed ones. None: the
-    # cross-entropy of the perturbed ones (Madry et al., 2018; the paper's equation 1).
+    sigma: float = 1.0  # Standard deviation of Gaussian noise, before projection onto the ball
+    low_frequency: float = 0.0  # Of 'fourier', as attack.low_frequency
+    high_frequency: float = 0.25  # Of 'fourier', as attack.high_frequency
+    budget: Budget = "flat"  # Of 'fourier', as attack.budget
+    budget_weights: tuple[float, ...] = ()  # Of 'fourier', as attack.budget_weights
+    # Weight of the divergence between predictions for clean and perturbed images in TRADES (Zhang
+    # et al., 2019); none: the cross-entropy of perturbed images (Madry et al., 2018; the paper's
+    # equation 1)
     beta: float | None = None
 
-    # ---- Course ----
-    batch_size: int = 128  # images in a step
-    eval_batch_size: int = 128  # images evaluated at once
-    # Test images attacked at each evaluation, as the group `attack` says; 0: none.
+    # ---- Loop ----
+    batch_size: int = 128  # Images per training step
+    eval_batch_size: int = 128  # Images per evaluation step
+    # Number of test images attacked at each evaluation, with the settings of `attack`; 0: none
     num_attacked: int = 0
-    precision: Precision = "float32"  # tf32 and bfloat16 are for accelerators
-    checkpoint_seconds: float = 60.0  # of work that a kill may cost
+    # Precision of matrix products; tf32 and bfloat16 are for accelerators
+    precision: Precision = "float32"
+    # Seconds between checkpoints, and so the most work that is lost when a run is killed
+    checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         require_choices(self, self.GROUP, "perturbation", "norm", "keep", "precision")

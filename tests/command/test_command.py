@@ -195,11 +195,11 @@ def test_defaults_are_shown_as_they_are_typed(config: str) -> None:
 
 def test_words_are_those_at_the_field() -> None:
     words = {setting.key: setting.words for setting in SETTINGS}
-    assert words["transfer.momentum"] == "of 'sgd'"  # behind it
-    assert words["source.checkpoint"].endswith("bundled:NAME, or random.")  # above it, three lines
+    assert words["transfer.momentum"] == "Momentum of 'sgd'"  # behind it
+    assert words["source.checkpoint"].endswith("bundled:NAME, or random")  # above it, three lines
     # An inherited field that is declared again has its own words.
     assert words["pretraining.num_attacked"] != words["transfer.num_attacked"]
-    assert words["transfer.baseline"].startswith("Also 1-nearest-neighbour")
+    assert words["transfer.baseline"].startswith("Also fit 1-nearest-neighbour")
 
 
 def test_settings_of_a_group(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,49 +16,56 @@ AttackName = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
-    """How robustness is measured: PGD, Gaussian noise (paper, sections 3 and 7), AutoAttack,
+    """How to measure robustness: with PGD or Gaussian noise (paper, sections 3 and 7), AutoAttack,
     certificates by randomised smoothing, or common corruptions."""
 
-    # A work directory whose fine-tuned networks are attacked, each on its own target and in rows
-    # with the settings of its fine-tuning; none: the one network of `source`, on `target`.
+    # Work directory whose fine-tuned networks are attacked, each on the test images of its own
+    # target; their rows carry the settings of the fine-tuning. none: attack the network of `source`
+    # on `target`.
     runs: str | None = None
-    # Projected gradient descent, the same in a band of frequencies, Gaussian noise, the ensemble
-    # AutoAttack, certificates by randomised smoothing, or common corruptions.
+    # PGD, PGD limited in frequency ('fourier'), Gaussian noise, AutoAttack, certificates by
+    # randomised smoothing, or common corruptions
     method: Literal["pgd", "fourier", "gaussian", "autoattack", "smoothing", "corruptions"] = "pgd"
-    norm: Literal["linf", "l2", "l1"] = "linf"  # of the ball; l1 is for AutoAttack
-    # Radii, for pixels in [0, 1]; 0 is accuracy without an attack.
+    norm: Literal["linf", "l2", "l1"] = "linf"  # Norm of the ball; 'l1' only for AutoAttack
+    # Radii, for pixels in [0, 1]; 0 gives the accuracy without an attack
     eps: tuple[float, ...] = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
-    steps: int = 20  # of PGD
-    relative_step: float = 2.5  # c: a step is c * eps / steps
-    random_start: bool = False  # of PGD, in the ball, where it would start from the image
-    restarts: int = 1  # from random starts; an image must withstand all of them
-    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"  # that PGD raises
-    # Which iterate counts: each image's best, or the last, as in most published figures.
+    steps: int = 20  # Number of PGD steps
+    relative_step: float = 2.5  # Step size c: a step of PGD has length c * eps / steps
+    random_start: bool = False  # Start PGD from a random point of the ball instead of the image
+    # Number of restarts, all of which an image must withstand; more than 1 needs `random_start`
+    restarts: int = 1
+    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"  # Loss that PGD maximises
+    # Which iterate of PGD counts: the best one of each image, or the last, as in most published
+    # results
     keep: Literal["best", "last"] = "best"
-    # Of 'fourier': the band's lower end, itself inside, as a share of the highest frequency.
+    # Lower end of the frequency band of 'fourier', inclusive, as a fraction of the highest
+    # frequency
     low_frequency: float = 0.0
-    high_frequency: float = 0.25  # of 'fourier': the band's upper end, itself inside
-    # Of 'fourier': how much each frequency f of the band may have: all alike, '1/f' as in natural
-    # images, or 'f'.
+    high_frequency: float = 0.25  # Upper end of the frequency band of 'fourier', inclusive
+    # Budget of 'fourier' by frequency f: the same for all, '1/f' as in natural images, or 'f'
     budget: Budget = "flat"
-    # In place of the budget: two or more weights, from frequency 0 to the highest.
+    # Weights to use instead of the budget: two or more, equally spaced from frequency 0 to the
+    # highest
     budget_weights: tuple[float, ...] = ()
-    # Of Gaussian noise, before it is brought into the ball; of smoothing, as it is.
+    # Standard deviation of Gaussian noise, before projection onto the ball; for smoothing, without
+    # a projection
     sigma: float = 1.0
-    batch_size: int = 64  # images attacked at once
-    precision: Precision = "float32"  # tf32 and bfloat16 are for accelerators
-    num_shown: int = 8  # images in the figure; 0 draws none
-    # AutoAttack's version; AutoAttack reads none of the settings from `steps` to `sigma`.
+    batch_size: int = 64  # Images attacked at once
+    # Precision of matrix products; tf32 and bfloat16 are for accelerators
+    precision: Precision = "float32"
+    num_shown: int = 8  # Images in the figure; 0: no figure
+    # Version of AutoAttack. AutoAttack ignores the settings from `steps` to `sigma`.
     version: Literal["standard", "plus"] = "standard"
-    # The attacks of AutoAttack to run, in place of its version's: apgd-ce, apgd-dlr, apgd-t, fab,
-    # fab-t, square.
+    # Attacks to run instead of those of the version: apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square
     attacks: tuple[str, ...] = ()
-    save_images: bool = False  # keep the adversarial images that AutoAttack finds
-    selection_samples: int = 100  # of smoothing: noisy copies that choose an image's class
-    samples: int = 10_000  # of smoothing: noisy copies that bound the probability of that class
-    alpha: float = 0.001  # of smoothing: how probable a wrong certificate of an image may be
-    corruptions: tuple[str, ...] = ()  # of 'corruptions': such as fog and snow; none: all but frost
-    severities: tuple[int, ...] = SEVERITIES  # of 'corruptions'
+    save_images: bool = False  # Keep the adversarial images that AutoAttack finds
+    selection_samples: int = 100  # Smoothing: noisy copies used to select the class of an image
+    samples: int = 10_000  # Smoothing: noisy copies used to bound the probability of that class
+    # Smoothing: probability that the certificate of an image is wrong, at most
+    alpha: float = 0.001
+    # Corruptions to apply, such as fog,snow; empty: all except frost
+    corruptions: tuple[str, ...] = ()
+    severities: tuple[int, ...] = SEVERITIES  # Severities of the corruptions
 
     def __post_init__(self) -> None:
         require_choices(self, "attack", "method", "norm", "loss", "keep", "precision", "version")

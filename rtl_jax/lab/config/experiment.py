@@ -106,9 +106,9 @@ Executor = Literal["local", "ray", "slurm"]
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One run."""
+    """All settings of an experiment."""
 
-    # finetune, sweep, attack, influence, pretrain, visualize, my_images, predict or report
+    # finetune, sweep, attack, influence, pretrain, visualize, choose, my_images, predict or report
     task: str = "finetune"
     source: Source = dataclasses.field(default_factory=Source)
     target: Target = dataclasses.field(default_factory=Target)
@@ -121,14 +121,14 @@ class Experiment:
     visualize: Visualize = dataclasses.field(default_factory=Visualize)
     my_images: MyImages = dataclasses.field(default_factory=MyImages)
     predict: Predict = dataclasses.field(default_factory=Predict)
-    seed: int = FIRST_SEED  # of the subset, the head, the batches and the augmentation
-    dry_run: bool = False  # of a sweep or my_images: say what it would do, and do nothing
-    # Of a sweep: who runs its cells, this process, the workers of a Ray cluster (at
-    # RAY_ADDRESS; a local one otherwise), or jobs of a Slurm cluster.
+    seed: int = FIRST_SEED  # Seed of the subset, the head, the batches and the augmentation
+    dry_run: bool = False  # Only say what a sweep or my_images would do
+    # What runs the cells of a sweep: this process, the workers of a Ray cluster (the one at
+    # RAY_ADDRESS, or else a local one), or jobs of a Slurm cluster
     executor: Executor = "local"
     slurm: Slurm = dataclasses.field(default_factory=Slurm)
-    # Where the rows of finished runs go besides: tensorboard, wandb, mlflow, or what an installed
-    # package adds.
+    # Where to send the rows of finished runs as well: tensorboard, wandb, mlflow, or the name of an
+    # installed plugin
     trackers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -161,7 +161,7 @@ class Experiment:
             require(not self.sweep.betas or trades, "sweep.betas", expected, self.sweep.betas)
 
     def _check_corruption(self) -> None:
-        """Of test images: only where a network is tested, and not with all corruptions anyway."""
+        """Require a task that tests images, and that does not apply every corruption anyway."""
         given = self.target.corruption
         tested = self.task in ("finetune", "sweep", "attack", "influence")
         expected = f"none with task {self.task!r}, which tests no images"
@@ -171,11 +171,11 @@ class Experiment:
         require(given is None or not every, "target.corruption", expected, given)
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain dictionaries of every setting."""
+        """Return all settings as nested dictionaries."""
         return dataclasses.asdict(self)
 
     def fingerprint(self, **extra: Any) -> str:
-        """16 hex digits of sha256 over the settings that can change a result, and `extra`.
+        """Return 16 hex digits of a sha256 of the settings that can change a result, and `extra`.
 
         Settings WITHOUT_EFFECT cannot, nor can the groups that the task does not read. What is
         None, False or empty is left out: a setting that later versions add, and that does nothing
@@ -221,7 +221,7 @@ def _without_nothing(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def defaults() -> "ConfigDict":
-    """All settings with their defaults, to be edited in a config file.
+    """Return all settings with their defaults, to be edited in a config file.
 
     An unknown name or a value of another type fails where it is written.
     """
@@ -229,7 +229,7 @@ def defaults() -> "ConfigDict":
 
 
 def preset(name: str) -> "ConfigDict":
-    """The augmentation settings of that name ('paper' or 'none'), for a config file."""
+    """Return the augmentation settings of that name ('paper' or 'none'), for a config file."""
     return settings.editable(augmentation(name))
 
 
@@ -245,12 +245,12 @@ def freeze(config: Mapping[str, Any] | Experiment) -> Experiment:
 
 
 def expected(key: str) -> str:
-    """What a setting such as 'transfer.blocks' takes, in words; UserError if there is none."""
+    """Describe what a setting such as 'transfer.blocks' takes; UserError if there is none."""
     return settings.expected(Experiment, key)
 
 
 def choices(key: str) -> tuple[str, ...]:
-    """The values that a setting may have, where they are listed; UserError if there is none."""
+    """Return the values that a setting may have, if enumerated; UserError if it is unknown."""
     return settings.choices(Experiment, key)
 
 

@@ -1,4 +1,4 @@
-"""Settings of the way from a folder of photographs to predictions."""
+"""Settings of the tasks `my_images` and `predict`."""
 
 import dataclasses
 
@@ -9,15 +9,15 @@ from rtl_jax.runtime import limits
 
 @dataclasses.dataclass(frozen=True)
 class MyImages:
-    """From a folder of photographs to a trained network. `sweep` sets what is compared."""
+    """From a folder of labelled images to a trained network. `sweep` sets what is compared."""
 
-    # Points of balanced accuracy by which a simpler candidate (fewer blocks, an earlier source) may
-    # be behind the best one and still be taken.
+    # Points of balanced accuracy that a simpler candidate (fewer blocks, an earlier source) may be
+    # behind the best one and still be selected
     margin: float = 1.0
-    robustness: bool = False  # also attack held-out images, as the group `attack` says
-    num_shown: int = 24  # images in a picture of the page
-    # How prediction sets are made: 'lac', the smallest on average; 'aps', larger for difficult
-    # images; 'raps', the same with a penalty for long tails.
+    robustness: bool = False  # Also attack held-out images, with the settings of `attack`
+    num_shown: int = 24  # Images in a figure of the page
+    # Score of prediction sets: 'lac' gives the smallest sets on average, 'aps' larger ones for
+    # difficult images, 'raps' the same with a penalty on long tails
     set_score: Kind = "lac"
 
     def __post_init__(self) -> None:
@@ -31,18 +31,19 @@ class MyImages:
 
 @dataclasses.dataclass(frozen=True)
 class Predict:
-    """What `source.checkpoint` says of pictures without labels."""
+    """Predict the classes of unlabelled images with `source.checkpoint`."""
 
-    # A folder, a pattern such as 'photos/*.jpg', or a .txt file with a path on each line.
+    # A folder, a pattern such as 'photos/*.jpg', a .txt file with one path per line, or an image
     images: str = ""
-    output: str = ""  # a .csv or .parquet file; empty: WORKDIR/predictions.csv
-    top: int = 5  # classes named for each picture, the most probable first
-    batch_size: int = 64  # pictures predicted at once
-    explain: int = 0  # training images named that speak most for each prediction
-    # The probability that the set of classes named for a picture holds the true one; none: no sets.
+    output: str = ""  # The .csv or .parquet file to write; empty: WORKDIR/predictions.csv
+    top: int = 5  # Number of classes to name for each image, the most probable first
+    batch_size: int = 64  # Images predicted at once
+    explain: int = 0  # Number of training images to name that most support each prediction
+    # Probability that the prediction set of an image contains the true class; none: no sets
     coverage: float | None = 0.9
-    coverage_by_class: bool = False  # cover the pictures of each class, not on average over all
-    outliers: bool = True  # p-values of pictures being of the training data's kind
+    coverage_by_class: bool = False  # Guarantee the coverage for each class instead of on average
+    # Compute p-values of the hypothesis that an image is like the training images
+    outliers: bool = True
 
     def __post_init__(self) -> None:
         for name in ("top", "batch_size"):

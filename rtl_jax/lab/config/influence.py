@@ -10,41 +10,49 @@ from rtl_jax.runtime.hints import require_choices
 
 @dataclasses.dataclass(frozen=True)
 class Influence:
-    """Which training images made a prediction (paper, section 6 and appendix A.9)."""
+    """Which training images are behind a prediction (paper, section 6 and appendix A.9)."""
 
-    # 'predictions': scores of every training image on every test image, and the paper's figures;
-    # 'wrong_labels': training images ranked by their influence on themselves.
+    # 'predictions': score every training image for every test image, and draw the paper's figures;
+    # 'wrong_labels': rank training images by their influence on themselves
     question: Literal["predictions", "wrong_labels"] = "predictions"
-    # A finished fine-tuning (its work directory) whose settings are taken instead of those here;
-    # none: the one that source, target, augmentation and transfer describe.
+    # Work directory of a finished fine-tuning whose settings to use; none: the fine-tuning that
+    # source, target, augmentation and transfer describe
     run: str | None = None
-    compare: str | None = None  # another source, fine-tuned alike and shown beside the first
-    # Of the head alone, as in the paper, or also of all that was trained, by a low-rank Hessian.
+    # Another source to fine-tune in the same way and show beside the first
+    compare: str | None = None
+    # Influence through the head alone, as in the paper, or through all trained parameters, with a
+    # low-rank Hessian
     parameters: Literal["head", "trainable"] = "head"
-    rank: int = 50  # eigenvectors of that one; twice as many products are made
-    # 'hessian' is the expected Fisher too; 'empirical_fisher' the gradients' outer products.
+    # Number of eigenvectors of the low-rank Hessian, which takes twice as many Hessian-vector
+    # products
+    rank: int = 50
+    # 'hessian', which is also the expected Fisher, or 'empirical_fisher', the sum of outer products
+    # of gradients
     curvature: Literal["hessian", "empirical_fisher"] = "hessian"
-    # How the head's Hessian is formed: by its formula, or by differentiating twice.
+    # How to compute the Hessian of the head: by its formula, or by automatic differentiation
     hessian: Literal["closed_form", "autodiff"] = "closed_form"
-    batch_size: int = 5  # of autodiff
-    # How the Hessian is inverted; a pseudo-inverse is the paper's way.
+    batch_size: int = 5  # Images per step of automatic differentiation
+    # How to invert the Hessian; the paper uses a pseudo-inverse
     solver: Literal["cholesky", "pseudo_inverse", "conjugate_gradient"] = "cholesky"
-    # Added to the mean loss's Hessian, as an L2 term of the loss adds its own; a pseudo-inverse
-    # does without. none: the penalty with which a head was solved for, 0.001 for a trained one.
+    # Added to the diagonal of the Hessian of the mean loss, like an L2 penalty; the pseudo-inverse
+    # does not need it. none: the penalty of a solved head, 0.001 for a trained one.
     damping: float | None = None
-    # A pseudo-inverse drops singular values up to this one (the paper's: 1e-20).
+    # Singular values up to this one are dropped by the pseudo-inverse (the paper's is 1e-20)
     cutoff: float = 1e-20
-    # Whether the cut-off is a singular value, or a share of the largest.
+    # Whether the cut-off is a singular value, or a fraction of the largest one
     cutoff_kind: Literal["absolute", "relative"] = "absolute"
-    tolerance: float = 1e-7  # of conjugate gradients' relative residuals
-    flip_labels: float = 0.0  # a share of training labels to make wrong, and then to look for
-    num_shown: int = 3  # training images for a test image in the figure
-    # The number of test images in the figure whose most influential training image is changed so
-    # that retraining the head on it raises the test image's loss most; 0: none.
+    tolerance: float = 1e-7  # Relative residual at which conjugate gradients stop
+    # Fraction of training labels to make wrong, to test whether they are found
+    flip_labels: float = 0.0
+    num_shown: int = 3  # Training images shown for each test image in the figure
+    # Number of test images in the figure whose most influential training image is changed so that
+    # retraining the head on it raises their loss most; 0: none
     perturb: int = 0
-    perturb_eps: float = 0.05  # the L2 radius of these changes, for pixels in [0, 1]
-    perturb_steps: int = 10  # of PGD along the influence of pixels; 1: the gradient, of that length
-    memory_gib: int | None = None  # that a Hessian and its solver may take; none: what is free
+    perturb_eps: float = 0.05  # L2 radius of these changes, for pixels in [0, 1]
+    # Steps of PGD for these changes; 1: a single step of that length along the gradient
+    perturb_steps: int = 10
+    # Memory that the Hessian and its solver may use; none: what is free
+    memory_gib: int | None = None
 
     def __post_init__(self) -> None:
         require_choices(self, "influence", "question", "parameters", "curvature", "hessian",

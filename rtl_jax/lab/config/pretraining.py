@@ -18,14 +18,15 @@ class Pretraining(TrainingSettings):
 
     GROUP: ClassVar[str] = "pretraining"
 
-    epochs: int = 90  # of training
-    weight_decay: float = 1e-4  # on all that is trained
-    eval_every: int = 1  # epochs between evaluations; the last one is always evaluated
-    num_attacked: int = 512  # validation images, at each evaluation; 0: none
-    # Sets that take more than this when decoded are streamed from their files, not kept.
+    epochs: int = 90  # Number of epochs
+    weight_decay: float = 1e-4  # Weight decay of all parameters
+    eval_every: int = 1  # Epochs between evaluations; the last epoch is always evaluated
+    num_attacked: int = 512  # Number of validation images attacked at each evaluation; 0: none
+    # Decoded size above which a data set is streamed from its files instead of kept in memory
     memory_mib: int = 8192
-    decoding_threads: int = 16  # of a streamed set, on each host
-    checkpoint_seconds: float = 300.0  # between checkpoints, the most work that a kill costs
+    decoding_threads: int = 16  # Threads that decode a streamed data set, on each host
+    # Seconds between checkpoints, and so the most work that is lost when a run is killed
+    checkpoint_seconds: float = 300.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,5 +44,5 @@ class Pretraining(TrainingSettings):
         )
 
     def eval_epochs(self) -> list[int]:
-        """The epochs, counted from 1, after which the validation images are looked at."""
+        """Return the epochs, counted from 1, after which to evaluate the validation images."""
         return sorted({*range(self.eval_every, self.epochs + 1, self.eval_every), self.epochs})

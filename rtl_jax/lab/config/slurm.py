@@ -1,4 +1,4 @@
-"""What a job of a sweep asks Slurm for."""
+"""Settings of the Slurm jobs of a sweep."""
 
 import dataclasses
 from typing import Literal
@@ -11,17 +11,18 @@ Cluster = Literal["slurm", "local"]
 
 @dataclasses.dataclass(frozen=True)
 class Slurm:
-    """Resources of each job with `executor=slurm`; sbatch's own variables apply too."""
+    """Resources of each job with `executor=slurm`; sbatch's environment variables also apply."""
 
-    # Where jobs run; local: all at once, each a process here, to try a sweep without Slurm.
+    # Where jobs run; 'local': all at once as processes of this machine, to try a sweep without
+    # Slurm
     cluster: Cluster = "slurm"
-    partition: str | None = None  # none: the cluster's default
-    account: str | None = None  # that is charged; none: the user's default
-    minutes: int = 1440  # after which Slurm ends the job
-    gpus: int = 1  # of a job
-    cpus: int = 8  # cores of a job
-    memory_gib: int = 32  # of the host, for a job
-    at_once: int = 64  # jobs of the sweep that run at the same time
+    partition: str | None = None  # Partition; none: the cluster's default
+    account: str | None = None  # Account to charge; none: the user's default
+    minutes: int = 1440  # Time limit of a job
+    gpus: int = 1  # GPUs per job
+    cpus: int = 8  # Cores per job
+    memory_gib: int = 32  # Host memory per job
+    at_once: int = 64  # Number of jobs that run at the same time
 
     def __post_init__(self) -> None:
         require_choice(self.cluster, Cluster, "slurm.cluster")

@@ -9,20 +9,20 @@ from rtl_jax.runtime.hints import require_choices
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """The network that transfer starts from."""
+    """The pre-trained network to transfer from."""
 
-    # A converted directory, a work directory with one finished network, a torch file
-    # (.pt .pth .ckpt .safetensors), hf:REPO/FILE, bundled:NAME, or random.
+    # The network: a converted directory, a work directory with one finished network, a torch file
+    # (.pt .pth .ckpt .safetensors), hf:REPO/FILE, bundled:NAME, or random
     checkpoint: str = "random"
-    # The name of an architecture. With random it says what to build; with a checkpoint it
-    # is a check, and empty means whatever the checkpoint holds.
+    # Name of the architecture: what to build if the checkpoint is random, otherwise a check of what
+    # the checkpoint holds; empty: no check
     arch: str = ""
-    # For random only: 'imagenet' (7x7, stride 2, pool), or for images of about 32 px 'small'
-    # (3x3, stride 1) or 'small_stride2' (3x3, stride 2).
+    # Only for random: 'imagenet' (7x7, stride 2, pooling), or for images of about 32 px 'small'
+    # (3x3, stride 1) or 'small_stride2' (3x3, stride 2)
     stem: Literal["imagenet", "small", "small_stride2"] = "imagenet"
-    # For random only: blocks in each stage; none: the architecture's own.
+    # Only for random: number of blocks in each stage; none: the architecture's default
     stage_sizes: tuple[int, ...] | None = None
-    # For random only: the width of each stage; none: the architecture's own.
+    # Only for random: width of each stage; none: the architecture's default
     stage_widths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:

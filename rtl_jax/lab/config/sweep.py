@@ -27,31 +27,34 @@ class Sweep:
     What is empty has one value, that of `source`, `target` or `transfer`.
     """
 
-    sources: tuple[str, ...] = ()  # values of source.checkpoint
-    targets: tuple[str, ...] = ()  # values of target.dataset
-    blocks: tuple[int, ...] = ()  # values of transfer.blocks
-    num_images: tuple[int, ...] = ()  # values of target.num_images; 0: all
-    epochs: tuple[int, ...] = ()  # transfer.epochs for each of num_images in turn
-    folds: tuple[int, ...] = ()  # values of target.fold
-    # Values of transfer.learning_rate; like seeds, they train side by side in one program.
+    sources: tuple[str, ...] = ()  # Values of source.checkpoint
+    targets: tuple[str, ...] = ()  # Values of target.dataset
+    blocks: tuple[int, ...] = ()  # Values of transfer.blocks
+    num_images: tuple[int, ...] = ()  # Values of target.num_images; 0: all images
+    epochs: tuple[int, ...] = ()  # Values of transfer.epochs, one for each of num_images
+    folds: tuple[int, ...] = ()  # Values of target.fold
+    # Values of transfer.learning_rate, which train side by side in one program, like seeds
     learning_rates: tuple[float, ...] = ()
-    weight_decays: tuple[float, ...] = ()  # values of transfer.weight_decay, side by side too
-    eps: tuple[float, ...] = ()  # values of transfer.eps, side by side too
-    betas: tuple[float, ...] = ()  # values of transfer.beta, side by side too
-    head_fits: tuple[str, ...] = ()  # values of transfer.head_fit
-    # Seeds of each cell: `seed`, `seed` + 100000, and so on. None: the paper's numbers by size.
+    weight_decays: tuple[float, ...] = ()  # Values of transfer.weight_decay, side by side
+    eps: tuple[float, ...] = ()  # Values of transfer.eps, side by side
+    betas: tuple[float, ...] = ()  # Values of transfer.beta, side by side
+    head_fits: tuple[str, ...] = ()  # Values of transfer.head_fit
+    # Number of seeds of each cell: `seed`, `seed` + 100000, and so on; none: the paper's number for
+    # the size
     seeds: int | None = None
-    # The paper's numbers of seeds: those of its text (20 up to 1,600 images, 10 above) or of its
-    # Table 4 (20, 10, 5 and 1).
+    # Where the paper's number comes from: its text (20 up to 1,600 images, 10 above) or its Table 4
+    # (20, 10, 5 and 1)
     seeds_by: Literal["text", "table4"] = "text"
-    seeds_at_once: int | None = None  # in one program; none: as many as memory is estimated to take
-    # Go on without the sources and targets that are not there, naming them, where the sweep would
-    # end with an error.
+    # Seeds that train in one program; none: as many as are estimated to fit in memory
+    seeds_at_once: int | None = None
+    # Continue without missing sources and targets, naming them, instead of stopping with an error
     skip_missing: bool = False
-    measure: bool = False  # a dry run times a step of every shape
-    keep_networks: bool = False  # the fine-tuned ones: at 3 blocks the paper's grid has 0.9 TB
-    keep_logits: bool = False  # of the test images after the last epoch, WORKDIR/runs/RUN
-    keep_every_logits: bool = False  # there too, those after every evaluation
+    measure: bool = False  # In a dry run, time a step of every shape
+    # Keep the fine-tuned networks (0.9 TB for the paper's grid at 3 blocks)
+    keep_networks: bool = False
+    keep_logits: bool = False  # Keep the test logits after the last epoch, in WORKDIR/runs/RUN
+    # Keep the test logits after every evaluation, in the same place
+    keep_every_logits: bool = False
 
     def __post_init__(self) -> None:
         require_choice(self.seeds_by, Literal["text", "table4"], "sweep.seeds_by")

@@ -1,4 +1,4 @@
-"""Settings of the images."""
+"""Settings of the target: its images, and how they are changed."""
 
 import dataclasses
 
@@ -11,30 +11,32 @@ from rtl_jax.runtime import limits
 class Target:
     """The images to transfer to."""
 
-    # tfds:NAME, folder:PATH, list:PATH, npz:PATH or digits, or several with +
+    # tfds:NAME, folder:PATH, list:PATH, npz:PATH or digits; join several with +
     dataset: str = "digits"
-    data_dir: str | None = None  # none: RTL_JAX_DATA_DIR, or ~/.cache/rtl_jax/data
-    image_size: int = 224  # pixels, what the network sees
-    num_images: int | None = None  # training images drawn by the seed; none: all
-    num_test_images: int | None = None  # a fixed draw of the test set; none: all
-    classes: tuple[int, ...] | None = None  # labels to keep, renumbered; none: all
-    # Another set of the same classes, whose test images take the place of these; of a folder that
-    # is not divided, every picture is one.
+    # Where tfds data sets are; none: RTL_JAX_DATA_DIR, or ~/.cache/rtl_jax/data
+    data_dir: str | None = None
+    image_size: int = 224  # Size in pixels at which the network sees images
+    num_images: int | None = None  # Number of training images, drawn by the seed; none: all
+    # Number of test images, the same draw for every seed; none: all
+    num_test_images: int | None = None
+    # Labels to keep, which are then renumbered from 0; none: all
+    classes: tuple[int, ...] | None = None
+    # Another data set with the same classes, whose test images are used instead. If it is a folder
+    # without a test split, all of its images are.
     test_dataset: str | None = None
-    # Cross-validation: the training images are dealt into this many folds, every class evenly;
-    # none: no cross-validation.
+    # Number of folds for cross-validation, stratified by class; none: no cross-validation
     folds: int | None = None
-    # The fold, counted from 0, that is tested on while the others train; none: all train, and are
-    # tested on too.
+    # Fold to test on, counted from 0, while the others train; none: train on all folds and test on
+    # the same images
     fold: int | None = None
-    # All images, training and test, are resized to this many pixels and back (paper, Table 2).
+    # Downscale all images, training and test, to this many pixels and back up (paper, Table 2)
     low_resolution: int | None = None
-    # This many of the image_size x image_size frequencies of each channel of all images are set to
-    # zero, from the highest down (paper, Table 2).
+    # Low-pass filter all images: of the image_size x image_size frequencies of each channel, set
+    # this many to zero, starting with the highest (paper, Table 2)
     low_pass: int | None = None
-    low_pass_share: float | None = None  # the same as a share of the frequencies
-    # A common corruption of the test images alone and its severity, 1 to 5, such as fog:3; none:
-    # they are tested as they are.
+    low_pass_share: float | None = None  # The same as a fraction of the frequencies
+    # Common corruption of the test images and its severity from 1 to 5, such as fog:3; none: no
+    # corruption
     corruption: str | None = None
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Settings of what is drawn of networks."""
+"""Settings of the task `visualize`."""
 
 import dataclasses
 from typing import Literal
@@ -10,23 +10,25 @@ from rtl_jax.runtime.hints import require_choices
 
 @dataclasses.dataclass(frozen=True)
 class Visualize:
-    """What networks see: images that raise one of their features (paper, Figure 1b and appendix
-    A.1), or the gradients of the loss with respect to the pixels. The images are the target's."""
+    """What networks see in images of the target: images that maximise a feature (paper, Figure 1b
+    and appendix A.1), or the gradient of the loss with respect to the pixels."""
 
-    show: Literal["features", "gradients"] = "features"  # what is drawn
-    sources: tuple[str, ...] = ()  # values of source.checkpoint, side by side; empty: that one
-    num_shown: int = 6  # images in the figure
-    # Features by their number in what the head sees. Empty: for each source as many as have the
-    # largest weights for a class of its head, or with none, as are most active at each image.
+    show: Literal["features", "gradients"] = "features"  # What to draw
+    # Values of source.checkpoint to show side by side; empty: source.checkpoint
+    sources: tuple[str, ...] = ()
+    num_shown: int = 6  # Images in the figure
+    # Indices of features among the inputs of the head. Empty: for each source, those with the
+    # largest weights for a class of its head, or, without a head, those most active for each image.
     units: tuple[int, ...] = ()
-    num_units: int = 2  # features drawn where `units` is empty
-    label: int | None = None  # the class of the head whose features are drawn; none: of each image
-    # The radius of the L2 ball that is searched for an image. The defaults of the search are those
-    # of Engstrom et al. (2019), for images of 224 px: 200 steps of length 1.
+    num_units: int = 2  # Number of features to draw if `units` is empty
+    # Class of the head whose features are drawn; none: the class of each image
+    label: int | None = None
+    # Radius of the L2 ball to search. The defaults of the search are those of Engstrom et al.
+    # (2019) for images of 224 px: 200 steps of length 1.
     eps: float = 1000.0
-    steps: int = 200  # of the search
-    relative_step: float = 0.2  # c: a step is c * eps / steps
-    loss: Literal["cross_entropy", "logit"] = "cross_entropy"  # whose gradients are shown
+    steps: int = 200  # Number of steps of the search
+    relative_step: float = 0.2  # Step size c: a step has length c * eps / steps
+    loss: Literal["cross_entropy", "logit"] = "cross_entropy"  # Loss whose gradient is shown
 
     def __post_init__(self) -> None:
         require_choices(self, "visualize", "show", "loss")
