@@ -52,8 +52,8 @@ def said_by_parts(
             others = " or ".join(value for value in values if value != choice.default)
             raise UserError(
                 f"holds {layout.words} of timm's, and nothing in it shows its {word}: pass "
-                f"--{word} {choice.default} for the usual network, or --{word} {others}; timm's "
-                "config.json, put beside the file, is read too"
+                f"--{word} {choice.default} for the usual network, or --{word} {others}, or put "
+                "timm's config.json beside the file"
             )
         found[option] = value
     return found

@@ -54,7 +54,7 @@ def read_zip(file: IO[bytes]) -> Contents:
     root = roots[0]
     pickle = members[root + "data.pkl"]
     if pickle.size > pickles.MAX_BYTES:
-        raise UserError(f"its data.pkl of {pickle.size:,} bytes is too large to be a checkpoint's")
+        raise UserError(f"its data.pkl has {pickle.size:,} bytes, too many for a checkpoint")
     big_endian = False
     if f"{root}byteorder" in members:
         big_endian = _read(file, members[f"{root}byteorder"], 0, 3) == b"big"
@@ -82,9 +82,7 @@ def read_zip(file: IO[bytes]) -> Contents:
     placeholders: set[str] = set()
     value = _unpickle(data, persistent, placeholders)
     if data.read(1):
-        raise UserError(
-            "has bytes behind the end of its pickle: it is damaged or was tampered with"
-        )
+        raise UserError("has bytes after the end of its pickle: it is damaged or was tampered with")
     return Contents(value, placeholders, "torch zip")
 
 
@@ -135,7 +133,7 @@ def read_legacy(file: IO[bytes]) -> Contents:
     place = file.tell()
     for key in keys:
         if key not in storages or key in places:
-            raise UserError(f"lists the storage {pickles.shown(key)}, unknown to its pickle")
+            raise UserError(f"lists the storage {pickles.shown(key)}, which its pickle lacks")
         dtype, count = storages[key]
         (found,) = struct.unpack(">q" if big_endian else "<q", _exactly(file, place, 8))
         if found != count:
@@ -172,7 +170,7 @@ def _no_storage(pid: Any) -> Any:
 
 def _storage_id(pid: Any, length: int) -> tuple:
     if not isinstance(pid, tuple) or len(pid) != length or pid[0] != "storage":
-        raise UserError("has a persistent id that is no storage's")
+        raise UserError("has a persistent id that names no storage")
     if type(pid[2]) is not str or type(pid[4]) is not int or not 0 <= pid[4] < 1 << 48:
         raise UserError("has a storage without a key or a size")
     return pid
@@ -275,9 +273,7 @@ def _checked_reader(file: IO[bytes], name: str, member: _Member) -> Callable[[in
             whole = len(data) == member.size
             crc = zlib.crc32(data) if whole else _checksum(file, member)
             if member.crc not in (0, crc):  # 0: torch was told not to write it
-                raise UserError(
-                    f"has other bytes in {pickles.shown(name)} than were written: {DOWNLOAD_AGAIN}"
-                )
+                raise UserError(f"has a wrong checksum for {pickles.shown(name)}: {DOWNLOAD_AGAIN}")
             checked = True
         return data
 

@@ -47,7 +47,7 @@ class Choices:
         known = all_options()
         if unknown := choices.keys() - fields - known.keys():
             raise UserError(
-                f"there is no choice {sorted(unknown)}: choose of "
+                f"unknown choices {sorted(unknown)}: expected some of "
                 f"{', '.join(sorted(fields | known.keys()))}"
             )
         options = {name: v for name, v in choices.items() if name in known and v is not None}

@@ -113,7 +113,7 @@ def _convert(arguments: Sequence[str], prog: str) -> int:
     # Problems with the images to attack are reported before anything is written.
     attack = _attack(options) if options.attack else _no_attack(options)
     if options.head and (options.reference or options.attack):
-        raise UserError("--reference and --attack are for networks with a head of their own")
+        raise UserError("--reference and --attack need a network with a head of its own")
     reference = None if options.reference is None else load_reference(options.reference)
     _look_up(options)
     convert(
@@ -190,7 +190,7 @@ def _check(options: argparse.Namespace) -> int:
 def _no_attack(options: argparse.Namespace) -> Callable[[], int]:
     for name in ("data", "num_images", "image_size"):
         if getattr(options, name) is not None:
-            raise UserError(f"--{name.replace('_', '-')} is for --attack NORM:EPS: add that")
+            raise UserError(f"--{name.replace('_', '-')} needs --attack NORM:EPS")
     return lambda: 0
 
 

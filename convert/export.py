@@ -44,10 +44,10 @@ def export(
     for_card = hub or os.fspath(destination).endswith(FOLDER)
     if not for_card and (license is not None or rows is not None):
         raise UserError(
-            f"{destination}: license and rows are for {FOLDER} and {HUB}OWNER/NAME alone"
+            f"{destination}: license and rows only apply to {FOLDER} and {HUB}OWNER/NAME"
         )
     if private and not hub:
-        raise UserError(f"{destination}: private is for {HUB}OWNER/NAME alone")
+        raise UserError(f"{destination}: private only applies to {HUB}OWNER/NAME")
     destination = destination if hub else _free(destination)
     place = expanded(checkpoint).absolute()
     network = Network.load(place)
@@ -87,7 +87,7 @@ def export_network(
     if destination.suffix == FOLDER:
         return _write_folder(network, destination, _image_size(network, image_size), report=report)
     if image_size is not None:
-        raise UserError(f"{destination}: it holds weights alone, which have no image size")
+        raise UserError(f"{destination}: it holds only weights, which have no image size")
     return _write_weights(network, destination, report)
 
 
@@ -187,7 +187,7 @@ def _free(destination: str | os.PathLike) -> Path:
     endings = (*STATE_DICTS, *FUNCTIONS, FOLDER)
     if place.suffix not in endings:
         raise UserError(
-            f"{place}: expected an ending {', '.join(endings[:-1])} or {endings[-1]}, or "
+            f"{place}: expected an extension {', '.join(endings[:-1])} or {endings[-1]}, or "
             f"{HUB}OWNER/NAME"
         )
     if place.exists() or place.is_symlink():

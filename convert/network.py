@@ -302,6 +302,6 @@ def file_size_check(found: Found, path: Path) -> None:
     size = path.stat().st_size
     if claimed > size:
         raise UserError(
-            f"has tensors of {claimed:,} bytes in a file of {size:,}: they share their values, as "
-            "a network's do not"
+            f"has tensors of {claimed:,} bytes in a file of {size:,}: they share their values, "
+            "unlike those of a network"
         )

@@ -134,8 +134,8 @@ class ResNetLayout(Layout):
         conv1 = shapes["conv1.weight"] if "conv1.weight" in shapes else shapes["conv1.0.weight"]
         if len(conv1) != 4 or conv1[1] != 3 or conv1[2] != conv1[3]:
             raise UserError(
-                f"has a first convolution of shape {conv1}, expected (width, 3, k, k): every "
-                "network here sees three colours"
+                f"has a first convolution of shape {conv1}, expected (width, 3, k, k), for "
+                "three colour channels"
             )
         stem_votes = Counter(shape[0] for name, shape in shapes.items()
                              if name.startswith("bn1.") and shape)  # fmt: skip
@@ -266,8 +266,8 @@ def _stem(kernel: int, stem: str | None) -> dict[str, Any]:
     known = {7: "imagenet", 3: "small"}
     if stem is None and kernel not in known:
         raise UserError(
-            f"has a first convolution of {kernel}x{kernel}, whose stride and pooling are in no "
-            "shape: pass --stem imagenet (stride 2, max-pool) or --stem small (neither)"
+            f"has a first convolution of {kernel}x{kernel}, whose stride and pooling no shape "
+            "shows: pass --stem imagenet (stride 2, max-pool) or --stem small (neither)"
         )
     stem = stem or known[kernel]
     if stem not in known.values():

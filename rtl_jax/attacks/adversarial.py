@@ -120,7 +120,7 @@ def attack(
     radius = _radius(eps, settings)
     if radius.ndim > 0 and radius.shape != np.shape(labels):
         raise UserError(
-            f"eps: expected one, or one per image {np.shape(labels)}; got {radius.shape}"
+            f"eps: expected one, or one per image {np.shape(labels)}; received {radius.shape}"
         )
     if restart_indices is not None and not isinstance(settings, RestartedAttack):
         raise UserError(f"restart_indices: {settings.display_name} has no restarts to choose from")
@@ -145,7 +145,7 @@ def reevaluate(
     """
     model, inputs = _prepare(logits_fn, images, labels, settings, key=key, indices=indices)
     if np.shape(found) != np.shape(images):
-        raise UserError(f"found: expected {np.shape(images)}, as images; got {np.shape(found)}")
+        raise UserError(f"found: expected the shape of images; received {np.shape(found)}")
     program = _Program(settings, model, None)
     result = _run_reevaluation(program, inputs, _radius(eps, settings), jnp.asarray(found))
     return _checked(result, program, inputs)
@@ -323,12 +323,12 @@ def _prepare(
 ) -> tuple[ModelStructure, _Inputs]:
     """Check the shapes and types of the arguments, and split the model from its arrays."""
     if not callable(logits_fn):
-        raise UserError(f"logits_fn: expected a callable; got {type(logits_fn).__name__}")
+        raise UserError(f"logits_fn: expected a callable; received {type(logits_fn).__name__}")
     images, labels = jnp.asarray(images), jnp.asarray(labels)
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise UserError(f"images: expected floats in [0, 1]; got {images.dtype}")
+        raise UserError(f"images: expected floats in [0, 1]; received {images.dtype}")
     if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise UserError(f"labels: expected integers; got {labels.dtype}")
+        raise UserError(f"labels: expected integers; received {labels.dtype}")
     if labels.ndim > 1 or images.ndim <= labels.ndim or images.shape[: labels.ndim] != labels.shape:
         raise UserError(
             "expected images [N, ...] and labels [N], or one image and its label []; "
@@ -341,7 +341,7 @@ def _prepare(
     if indices is not None:
         indices = jnp.asarray(indices)
         if indices.shape != labels.shape:
-            raise UserError(f"indices: expected {labels.shape}, as labels; got {indices.shape}")
+            raise UserError(f"indices: expected the shape of labels; received {indices.shape}")
     model, arrays = ModelStructure.split(logits_fn)
     try:
         hash(model)
@@ -352,7 +352,7 @@ def _prepare(
 
 def _require_parallel(number: int | None) -> int | None:
     if number is not None and number < 1:
-        raise UserError(f"num_parallel: expected 1 or more; got {number}")
+        raise UserError(f"num_parallel: expected 1 or more; received {number}")
     return number
 
 
@@ -368,7 +368,7 @@ def _radius(eps: Any, settings: Attack) -> jax.Array:
     if not isinstance(eps, jax.core.Tracer):
         values = np.asarray(eps, float)
         if not (np.isfinite(values).all() and (values >= 0).all()):
-            raise UserError(f"eps: expected numbers of 0 or more; got {eps}")
+            raise UserError(f"eps: expected numbers of 0 or more; received {eps}")
     return jnp.asarray(eps, float)
 
 

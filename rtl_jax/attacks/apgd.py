@@ -87,7 +87,7 @@ class APGD(RestartedAttack):
         require_choice(self.loss, AscentLoss, "APGD: loss")
         self._require_counts("steps", "restarts", *(("passes",) if self.passes is not None else ()))
         if self.targets and self.loss != "dlr":
-            raise UserError("APGD: targets: expected loss='dlr', which alone has a targeted form")
+            raise UserError("APGD: targets: expected loss='dlr', the only one with a targeted form")
 
     @classmethod
     def supports(cls, threat: Threat) -> bool:

@@ -103,7 +103,9 @@ def halves(path: Path) -> tuple[Path, Path | None]:
     Raises UserError for a missing folder, and for train/ without test/.
     """
     if not path.is_dir():
-        raise UserError(f"there is no folder {path}: give folder: a folder with one per class")
+        raise UserError(
+            f"there is no folder {path}: folder: takes a folder with one subfolder per class"
+        )
     inside = {entry.name.lower(): entry for entry in folders(path)}
     test_names = [name for name in TEST_NAMES if name in inside]
     if "train" not in inside:

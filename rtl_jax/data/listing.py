@@ -86,7 +86,7 @@ def _check_labels(path: Path, labels: set[str]) -> None:
 
 def _read(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
-        raise UserError(f"there is no file {path}: give list: the path of a CSV file")
+        raise UserError(f"there is no file {path}: list: takes the path of a CSV file")
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.DictReader(file)
@@ -96,7 +96,7 @@ def _read(path: Path) -> list[dict[str, str]]:
         raise UserError(f"{path} cannot be read as CSV: {error}") from error
     head = ",".join(heads)
     if printable(head) != head or "\0" in head:  # of UTF-16, every other byte is 0
-        raise UserError(f"{path} is not UTF-8: save the list as UTF-8 ('CSV UTF-8', often)")
+        raise UserError(f"{path} is not UTF-8: save the list as UTF-8 ('CSV UTF-8' in Excel)")
     if not rows or not {"file", "label"} <= set(heads):
         raise UserError(
             f"{path}: expected a first line of {','.join(COLUMNS)} and a line for each image; "
@@ -110,7 +110,7 @@ def _read(path: Path) -> list[dict[str, str]]:
         good = row.get("file") and row.get("label") and row.get("split") in ("train", "test")
         if not good:
             raise UserError(
-                f"{path}, line {number}: expected a file, a label and, if at all, a split of train "
-                f"or test under the heads {','.join(COLUMNS)}; received {row}"
+                f"{path}, line {number}: expected a file, a label and optionally a split, train or "
+                f"test, in the columns {','.join(COLUMNS)}; received {row}"
             )
     return rows

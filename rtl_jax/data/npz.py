@@ -62,7 +62,7 @@ def read_headers(path: Path) -> dict[str, Header]:
     not fit images or labels.
     """
     if not path.is_file():
-        raise UserError(f"there is no file {path}: give npz: the path of a .npz file")
+        raise UserError(f"there is no file {path}: npz: takes the path of a .npz file")
     try:
         with zipfile.ZipFile(path) as archive:
             members = {name.removesuffix(".npy"): name for name in archive.namelist()}

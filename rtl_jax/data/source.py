@@ -105,8 +105,8 @@ def parse(spec: str) -> tuple[str, str]:
     """Split a single spec into kind and name or path. Raises UserError if it is invalid."""
     if printable(spec) != spec:
         raise UserError(
-            f"the data set {printable(spec)!r} has a name that is not UTF-8, and results are "
-            "written with it: rename the file or folder"
+            f"the data set {printable(spec)!r} has a name that is not UTF-8, which results "
+            "cannot record: rename the file or folder"
         )
     kind, colon, rest = spec.partition(":")
     if kind not in KINDS or bool(KINDS[kind].takes) != bool(rest) or bool(colon) != bool(rest):

@@ -114,7 +114,7 @@ def open_prepared(path: Path) -> Prepared:
     image, label = _keys(builder.info, path)
     dtype = np.dtype(builder.info.features[image].np_dtype)
     if dtype != np.uint8:
-        raise UserError(f"{path}: images of {dtype} are not supported: uint8 is")
+        raise UserError(f"{path}: expected uint8 images, received {dtype}")
     labelled = []
     for split in ("train", "test", "validation"):
         with reading(path, split):
@@ -168,7 +168,7 @@ def prepare(spec: str, data_dir: Path) -> Path:
     try:
         builder = tfds.builder(spec, data_dir=data_dir, file_format="array_record")
     except (ValueError, AssertionError, ImportError) as error:
-        raise UserError(f"TFDS knows no set {spec}: {_first_line(error)}") from error
+        raise UserError(f"TFDS has no data set {spec}: {_first_line(error)}") from error
     # Without a network, TFDS itself waits for minutes, and it tries Google's storage first.
     check_reachable(_first_url(builder), what=f"preparing tfds:{spec}")
     config = tfds.download.DownloadConfig(try_download_gcs=False)

@@ -42,12 +42,12 @@ def _scale(images: jax.Array) -> jax.Array:
     """Apply `to_float` without its broadcast, so that grey images are resized as one channel."""
     images = jnp.asarray(images)
     if images.ndim < 3 or images.shape[-1] not in (1, 3):
-        raise UserError(f"images: expected [..., height, width, 1 or 3]; got {images.shape}")
+        raise UserError(f"images: expected [..., height, width, 1 or 3]; received {images.shape}")
     if images.dtype == jnp.uint8:
         return images.astype(jnp.float32) / 255
     if jnp.issubdtype(images.dtype, jnp.floating):
         return images.astype(jnp.float32)
-    raise UserError(f"images: expected uint8, or floats in [0, 1]; got {images.dtype}")
+    raise UserError(f"images: expected uint8, or floats in [0, 1]; received {images.dtype}")
 
 
 def resize(images: jax.Array, size: int | tuple[int, int]) -> jax.Array:
@@ -59,7 +59,7 @@ def resize(images: jax.Array, size: int | tuple[int, int]) -> jax.Array:
     """
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
-        raise UserError(f"size: expected 1 pixel or more; got {size}")
+        raise UserError(f"size: expected 1 pixel or more; received {size}")
     _, old_height, old_width, _ = images.shape
     rows = _triangle_weights(old_height, height)
     columns = _triangle_weights(old_width, width)
@@ -104,9 +104,9 @@ def prepare(images: jax.Array, size: int) -> jax.Array:
     """
     images = _scale(images)
     if images.ndim != 4:
-        raise UserError(f"images: expected [N, height, width, channels]; got {images.shape}")
+        raise UserError(f"images: expected [N, height, width, channels]; received {images.shape}")
     if size < 1:
-        raise UserError(f"size: expected 1 pixel or more; got {size}")
+        raise UserError(f"size: expected 1 pixel or more; received {size}")
     _, height, width, _ = images.shape
     return to_float(_weigh(images, *resize_weights(height, width, size)))
 

@@ -62,8 +62,8 @@ class ConjugateGradient:
         """
         if damping <= 0:
             raise UserError(
-                "influence.damping: expected a positive number with conjugate gradients, whose "
-                f"steps a singular Hessian would make endless; received {damping:g}"
+                "influence.damping: expected a positive number with conjugate gradients, "
+                f"which do not converge for a singular Hessian; received {damping:g}"
             )
         (number, inputs), classes = curvature.inputs.shape, curvature.num_classes
         with jax.enable_x64(True):

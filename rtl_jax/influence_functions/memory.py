@@ -12,8 +12,8 @@ def require_memory(num_parameters: int, needed: int, limit_gib: int | None = Non
     limit = host_free() if limit_gib is None else limit_gib * 2**30
     if needed > limit:
         raise UserError(
-            f"the Hessian of {num_parameters:,} parameters and what solves it need "
-            f"{needed / 2**30:.1f} GiB, and the limit is {limit / 2**30:.1f} GiB: set "
+            f"the Hessian of {num_parameters:,} parameters and its solver need "
+            f"{needed / 2**30:.1f} GiB, but the limit is {limit / 2**30:.1f} GiB: set "
             "influence.solver=conjugate_gradient, which never forms it, or raise "
             "influence.memory_gib"
         )

@@ -19,7 +19,7 @@ def head_of(network: Network) -> Head:
     """
     if _solved(network).get("method") == "ridge":
         raise UserError(
-            "influence: expected a head that was trained on the cross-entropy, and this one is a "
+            "influence: expected a head that was trained on the cross-entropy, but this one is a "
             "ridge regression: fine-tune with transfer.head_fit=logistic, which is at an optimum "
             "of the cross-entropy, or with sgd"
         )

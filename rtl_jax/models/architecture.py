@@ -102,7 +102,7 @@ class ResNetArchitecture(Description):
         if min(counts) < 1:
             raise UserError(f"sizes and widths must be positive: {shown(self)}")
         if (self.inner_factor, self.groups) != (1, 1) and self.block == "basic":
-            raise UserError("inner_factor and groups are of bottleneck blocks only")
+            raise UserError("inner_factor and groups apply only to bottleneck blocks")
         if any(width * self.inner_factor % self.groups for width in self.stage_widths):
             raise UserError(f"groups {self.groups} do not divide the widths {self.stage_widths}")
         require(len(self.deep_stem) < limits.BLOCKS, "deep_stem", "a few widths", self.deep_stem)
@@ -114,7 +114,7 @@ class ResNetArchitecture(Description):
         require_choice(self.stride_in, StrideIn, "stride_in")
         require_choice(self.anti_aliasing, AntiAliasing, "anti_aliasing")
         if self.stride_in != "3x3" and self.block == "basic":
-            raise UserError("stride_in chooses a convolution of bottleneck blocks: basic have 3x3s")
+            raise UserError("stride_in applies only to bottleneck blocks")
         require(0 < self.bn_eps < 1, "bn_eps", "a number between 0 and 1", self.bn_eps)
         self._require_bounds()
 

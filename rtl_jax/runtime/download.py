@@ -222,7 +222,7 @@ class _Transfer:
             return
         part.unlink()
         raise UserError(
-            f"{self.url} sent other bytes than expected (sha256 {actual}, expected {self.sha256}): "
+            f"{self.url} sent a different file (sha256 {actual}, expected {self.sha256}): "
             f"try again later, or {self.by_hand}"
         )
 

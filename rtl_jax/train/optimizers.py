@@ -259,10 +259,10 @@ def _require_usable(optimizer: Hashable, key: str) -> None:
         slow, fast = (_create(optimizer, rate, 0.0).init(params) for rate in (0.1, 0.2))
         alike = jax.tree.map(lambda one, other: bool((one == other).all()), slow, fast)
         if not all(jax.tree.leaves(alike)):
-            raise ValueError("it takes one rate, for its beginning, and no schedule")
+            raise ValueError("it takes a constant rate, not a schedule")
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         options = ", ".join(f"{name}={value}" for name, value in optimizer.options)
         raise UserError(
-            f"{key}: optax's {optimizer.name}({options}) does not go from a gradient to a step "
+            f"{key}: optax's {optimizer.name}({options}) cannot make a step from a gradient alone "
             f"({str(error).splitlines()[0]}): choose another, or other options"
         ) from error

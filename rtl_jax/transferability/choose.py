@@ -98,7 +98,9 @@ def choose(
             f"most {MOST_IMAGES:,} of them at random"
         )
     if (np.bincount(labels, minlength=num_classes) < 2).any():
-        raise UserError("choose: leaving an image out takes two or more of every class")
+        raise UserError(
+            "choose: expected two or more images of every class, since each is left out once"
+        )
     subsets = {
         size: draw_subsets(labels, num_classes, size, draws, seed) for size in sorted({*num_images})
     }

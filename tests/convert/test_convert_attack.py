@@ -126,8 +126,8 @@ def test_torch_pgd_stays_in_the_pixels_and_leaves_no_gradient():
     ("arguments", "message"),
     [
         (["--attack", "l2:1"], "add --check"),
-        (["--check", "--data", "digits"], "--data is for --attack"),
-        (["--check", "--num-images", "3"], "--num-images is for --attack"),
+        (["--check", "--data", "digits"], "--data needs --attack"),
+        (["--check", "--num-images", "3"], "--num-images needs --attack"),
         (["--check", "--attack", "l1:1"], "the norm 'l1' is neither"),
         (["--check", "--attack", "linf"], "'' is not a number"),
         (["--check", "--attack", "l2:much"], "'much' is not a number"),

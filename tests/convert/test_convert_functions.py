@@ -101,7 +101,7 @@ def test_refusals(tmp_path: Path, capsys, ending):
     assert main([*command[:2], str(tmp_path / "out.pb")]) == 2
     assert ".stablehlo or .timm" in capsys.readouterr().err
     assert main([*command[:2], str(tmp_path / "out.pth"), "--image-size", "24"]) == 2
-    assert "weights alone, which have no image size" in capsys.readouterr().err
+    assert "only weights, which have no image size" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])

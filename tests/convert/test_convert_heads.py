@@ -113,7 +113,7 @@ def test_words_for_a_head_that_do_not_fit(tmp_path, capsys):
     error, _ = run(path, tmp_path, capsys, "--head", "random", code=2)
     assert "zeros or seed:N" in error
     error, _ = run(path, tmp_path, capsys, "--head", "zeros", "--reference", "x.npz", code=2)
-    assert "of their own" in error
+    assert "of its own" in error
 
 
 @pytest.mark.parametrize("key", ["state_dict_ema", "deep.er.ema"])

@@ -280,7 +280,7 @@ def test_what_the_hub_refuses_is_one_sentence(tmp_path, hub, monkeypatch, error,
 
 
 def test_options_that_a_destination_does_not_take(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"license and rows are for \.timm and hf:OWNER/NAME"):
+    with pytest.raises(UserError, match=r"license and rows only apply to \.timm and hf:OWNER/NAME"):
         export(tmp_path, tmp_path / "a.onnx", license="mit")
-    with pytest.raises(UserError, match="private is for hf:OWNER/NAME alone"):
+    with pytest.raises(UserError, match="private only applies to hf:OWNER/NAME"):
         export(tmp_path, tmp_path / "a.timm", private=True)

@@ -229,7 +229,7 @@ def test_failures_of_tfds_are_passed_on(data_dir, monkeypatch):
     with pytest.raises(UserError, match=r"could not prepare toy.*Manual directory"):
         load()
     with_tensorflow(monkeypatch, ValueError("Dataset toy not found.\nlong list"))
-    with pytest.raises(UserError, match=r"knows no set toy: Dataset toy not found\.$"):
+    with pytest.raises(UserError, match=r"has no data set toy: Dataset toy not found\.$"):
         load()
 
 

@@ -84,7 +84,7 @@ def test_a_part_that_is_whole_or_too_long(server, target, held):
 
 def test_other_content_is_refused_and_the_next_run_starts_afresh(server, target):
     server.files["file.gz"] = bytes(len(CONTENT))
-    with pytest.raises(UserError, match="other bytes than expected.*" + SHA256) as caught:
+    with pytest.raises(UserError, match="a different file.*" + SHA256) as caught:
         get(server, target)
     assert str(target) in str(caught.value)
     assert list(target.parent.iterdir()) == []

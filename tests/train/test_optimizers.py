@@ -155,8 +155,8 @@ def test_options_reach_the_optimizer():
     [
         ({"optimizer": "adamq"}, r"transfer.optimizer: expected sgd, .* received 'adamq'"),
         ({"optimizer": "scale_by_learning_rate"}, "expected sgd"),
-        ({"optimizer": "rprop"}, "one rate, for its beginning"),
-        ({"optimizer": "lbfgs"}, "does not go from a gradient to a step"),
+        ({"optimizer": "rprop"}, "a constant rate, not a schedule"),
+        ({"optimizer": "lbfgs"}, "cannot make a step from a gradient alone"),
         ({"optimizer": "adamw", "optimizer_options": ("beta=1",)}, r"adamw\(beta=1\)"),
         ({"optimizer": "adamw", "optimizer_options": ("b1=x",)}, "NAME=NUMBER"),
     ],

@@ -83,7 +83,7 @@ def test_the_door(digits: ImageSet) -> None:
 
 def test_what_cannot_be_ranked_is_said(digits: ImageSet, sources: dict[str, Network]) -> None:
     once = digits.take(np.flatnonzero(digits.labels < 9)[:100])
-    with pytest.raises(UserError, match="two or more of every class"):
+    with pytest.raises(UserError, match="two or more images of every class"):
         choose(sources, once, 10, (0,), image_size=32)
     with pytest.raises(UserError, match="has 8 blocks, received 9"):
         choose(sources, digits, 10, (9,), image_size=32)

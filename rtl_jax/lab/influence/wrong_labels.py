@@ -83,8 +83,8 @@ def _with_label_noise(experiment: Experiment, workdir: epath.Path) -> tuple[Fine
     """Fine-tune with some labels flipped; return the fine-tuning and which ones, bool [N]."""
     if experiment.influence.run is not None:
         raise UserError(
-            "influence.run: expected none with influence.flip_labels, for labels are flipped "
-            "before a fine-tuning: set source.checkpoint and target instead"
+            "influence.run: expected none with influence.flip_labels, since labels are "
+            "flipped before fine-tuning: set source.checkpoint and target instead"
         )
     job = prepare(dataclasses.replace(experiment, task="finetune"))
     labels, flipped = flip_labels(

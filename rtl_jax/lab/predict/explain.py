@@ -46,8 +46,8 @@ class Explainer:
             (one,) = explained(dataclasses.replace(experiment, influence=run), workdir)
         except UserError as error:
             raise UserError(
-                "predict.explain: expected a network whose training images are here (0 explains "
-                f"nothing): {error}"
+                "predict.explain: the network's training images are needed and cannot be loaded; "
+                f"0 explains nothing: {error}"
             ) from error
         train = one.examples(one.job.training_images, "training images")
         files = image_files(one.job) or [f"row {row}" for row in one.job.train_indices]

@@ -78,7 +78,7 @@ def _read(log: Path) -> pd.DataFrame:
         content = io.BytesIO(read_bytes(log, limits.TABLE_BYTES))
         table = pd.read_csv(content, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{log} is not a readable CSV file ({error}): expected one") from error
+        raise UserError(f"{log} is not a readable CSV file ({error})") from error
     if not isinstance(table.index, pd.RangeIndex):
         raise UserError(f"{log}: expected as many values in each line as the header has columns")
     if table.empty:

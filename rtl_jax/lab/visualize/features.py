@@ -73,8 +73,8 @@ def require_units(architecture: Architecture, settings: Visualize, name: str) ->
     width, classes = architecture.num_features, architecture.num_classes
     if max(settings.units, default=0) >= width:
         raise UserError(
-            f"visualize.units: expected features from 0 to {width - 1}, of which {name} has "
-            f"{width}, received {max(settings.units)}"
+            f"visualize.units: expected features from 0 to {width - 1}, since {name} has "
+            f"{width}; received {max(settings.units)}"
         )
     if settings.num_units > width:
         raise UserError(

@@ -46,7 +46,7 @@ def fit_heads(
     if number < 2:
         raise UserError(
             f"transfer.head_fit: {method!r} chooses its penalty on images that are left out, and "
-            f"needs two or more to train on; received {number}: take 'sgd', or more images"
+            f"needs two or more to train on; received {number}: use 'sgd', or more images"
         )
     if not all(np.isfinite(one).all() for one in features):
         raise UserError(
