@@ -1,6 +1,7 @@
 """The cost of influence functions at the paper's size and beyond, and their accuracy.
 
     python -m benchmarks.influence dense        # 10 classes: every score by the exact damped path
+    python -m benchmarks.influence autodiff     # the Hessian by slices, against jax.hessian
     python -m benchmarks.influence torch        # the paper's way in torch, extrapolated from parts
     python -m benchmarks.influence iterative    # 100 classes: conjugate gradients
     python -m benchmarks.influence retraining   # leave-one-out retraining on the digits
@@ -10,6 +11,7 @@ Features are random (rectified normal, since a ResNet's are non-negative), excep
 """
 
 import argparse
+import functools
 import json
 import resource
 import tempfile
@@ -30,22 +32,25 @@ from rtl_jax.influence_functions import (
     influence_kernel,
     score,
 )
+from rtl_jax.influence_functions.hessian import autodiff_hessian
 
 FEATURES, TRAIN, TEST = 2048, 3200, 10_000
 DAMPING = 1e-3
 
 
-def problem(classes: int, tests: int) -> tuple[Head, Examples, Examples]:
-    """Make a head with the paper's number of features, and the paper's number of images."""
+def problem(
+    classes: int, tests: int, *, features: int = FEATURES, images: int = TRAIN
+) -> tuple[Head, Examples, Examples]:
+    """Make a head and examples, by default of the paper's number of features and images."""
     draw = np.random.default_rng(0)
-    kernel = 0.05 * draw.normal(size=(FEATURES, classes))
+    kernel = 0.05 * draw.normal(size=(features, classes))
     head = Head(kernel, np.zeros(classes))
 
     def examples(number: int) -> Examples:
-        features = np.maximum(draw.normal(size=(number, FEATURES)), 0)
-        return head.examples(features, draw.integers(0, classes, number))
+        values = np.maximum(draw.normal(size=(number, features)), 0)
+        return head.examples(values, draw.integers(0, classes, number))
 
-    return head, examples(TRAIN), examples(tests)
+    return head, examples(images), examples(tests)
 
 
 def timed(seconds: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
@@ -67,6 +72,57 @@ def dense() -> dict[str, Any]:
         scores = timed(seconds, "scores", lambda: score(directory, solver, test, train, {}))
         size = list(scores.values.shape)
     return {"scores": size, "parameters": train.num_parameters, "seconds": seconds}
+
+
+def autodiff(features: int = 512, images: int = 100, repetitions: int = 3) -> dict[str, Any]:
+    """Compare the Hessian by autodiff, a slice of rows at a time, with `jax.hessian` of batches."""
+    head, train, _ = problem(10, 1, features=features, images=images)
+    exact = hessian_curvature(train).assemble()
+    ways = {"slices": autodiff_hessian, "jax.hessian": whole_batches}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    errors = {}
+    for name, way in ways.items():
+        errors[name] = float(abs(way(head, train) - exact).max())  # compiles, too
+    for _ in range(repetitions):
+        for name, way in ways.items():
+            began = time.monotonic()
+            way(head, train)
+            seconds[name].append(round(time.monotonic() - began, 2))
+    return {"parameters": train.num_parameters, "seconds": seconds, "largest errors": errors}
+
+
+def whole_batches(head: Head, examples: Examples) -> np.ndarray:
+    """Compute the Hessian of the mean cross-entropy by `jax.hessian` of batches of five."""
+    import jax
+
+    with jax.enable_x64(True):
+        batches = (
+            jax.numpy.asarray(examples.inputs).reshape(-1, 5, examples.inputs.shape[1]),
+            jax.numpy.asarray(examples.labels).reshape(-1, 5),
+        )
+        total = _summing()(jax.numpy.asarray(head.weights), batches)
+        return np.asarray(total) / examples.num_examples
+
+
+@functools.cache
+def _summing() -> Any:
+    import jax
+    import optax
+
+    def summed(weights: jax.Array, batches: tuple[jax.Array, jax.Array]) -> jax.Array:
+        def add(total: jax.Array, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+            inputs, labels = batch
+
+            def loss(flat: jax.Array) -> jax.Array:
+                logits = inputs @ flat.reshape(weights.shape).T
+                return optax.softmax_cross_entropy_with_integer_labels(logits, labels).sum()
+
+            return total + jax.hessian(loss)(weights.reshape(-1)), None
+
+        start = jax.numpy.zeros((weights.size,) * 2, weights.dtype)
+        return jax.lax.scan(add, start, batches)[0]
+
+    return jax.jit(summed)
 
 
 def iterative(tests: int = 100) -> dict[str, Any]:
@@ -222,6 +278,7 @@ def pixels(pairs: int = 20, images: int = 100) -> dict[str, Any]:
 
 PARTS = {
     "dense": dense,
+    "autodiff": autodiff,
     "torch": torch_parts,
     "iterative": iterative,
     "retraining": retraining,

@@ -243,13 +243,14 @@ class Programs:
             return _shape(*shape, inputs, dtype=double), _shape(*shape, dtype=jnp.int32), counted
 
         weights = _shape(classes, inputs, dtype=double)
-        total = _shape(classes * inputs, classes * inputs, dtype=double)
+        size = classes * inputs
+        total = _shape(hessian.SLICE, size, dtype=double)
         one = Case(
-            "Hessian of a batch",
-            jax.jit(hessian.add_hessian, donate_argnums=1),
-            (weights, total, examples(batch)),
+            "rows of a batch's Hessian",
+            jax.jit(hessian.add_rows, donate_argnums=2),
+            (weights, _shape(dtype=jnp.int32), total, examples(batch)),
             images=batch,
-            carried=(1,),
+            carried=(2,),
             float64=True,
         )
         return Case(
@@ -258,7 +259,7 @@ class Programs:
             (weights, examples(num_devices, batches, batch)),
             images=images,
             body=one,
-            extra=batches - 1,
+            extra=batches * hessian.padded_size(size) // hessian.SLICE - 1,
             mapped=True,
             float64=True,
         )

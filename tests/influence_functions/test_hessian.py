@@ -4,13 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
+import optax
 import pytest
 
 from rtl_jax.errors import UserError
 from rtl_jax.influence_functions.curvature import empirical_fisher_curvature, hessian_curvature
 from rtl_jax.influence_functions.head import contrasts
-from rtl_jax.influence_functions.hessian import autodiff_bytes, autodiff_hessian
+from rtl_jax.influence_functions.hessian import SLICE, autodiff_bytes, autodiff_hessian
 from tests.influence_functions import fisher
 from tests.influence_functions.problems import gradients, hessian, problem
 from tests.processes import on_devices
@@ -26,6 +28,23 @@ def test_autodiff_and_the_closed_form_are_the_hessian(bias: bool, l2: float):
     # 43 examples in batches of 5: the last one is partial.
     np.testing.assert_allclose(autodiff_hessian(head, train, l2=l2), closed, atol=1e-10, rtol=0)
     assert closed.flags.f_contiguous  # else LAPACK would copy 3 GB
+
+
+def test_slices_of_rows_are_the_hessian_that_jax_computes():
+    head, train, _ = problem(
+        features=60, classes=5, train=20
+    )  # 305 parameters: two slices and more
+    assert train.num_parameters % SLICE != 0 < train.num_parameters // SLICE
+
+    def loss(weights: jax.Array) -> jax.Array:
+        logits = train.inputs @ weights.reshape(head.weights.shape).T
+        return optax.softmax_cross_entropy_with_integer_labels(logits, train.labels).mean()
+
+    with jax.enable_x64(True):
+        expected = jax.hessian(loss)(head.weights.reshape(-1))
+    found = autodiff_hessian(head, train)
+    np.testing.assert_allclose(found, expected, atol=1e-15, rtol=0)
+    assert found.flags.f_contiguous
 
 
 def test_contrasts_hold_all_of_it():
