@@ -1,5 +1,6 @@
 """Streaming of datasets that are too large to hold decoded."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from rtl_jax.data.subset import draw_test_subset
 from rtl_jax.errors import UserError
 from rtl_jax.runtime.paths import data_path
 
-THREADS = 16
+# More threads than cores are slower; a single one would not read while it decodes.
+LEAST_THREADS, MOST_THREADS = 2, 16
 
 
 class Stream:
@@ -43,7 +45,7 @@ class Stream:
         host: int = 0,
         hosts: int = 1,
         resized_crop: float = 0.0,
-        threads: int = THREADS,
+        threads: int | None = None,
         workers: int = 0,
     ) -> "Batches":
         """Iterate endlessly over batches of the training split.
@@ -55,7 +57,8 @@ class Stream:
             hosts: the number of shares.
             resized_crop: the smallest fraction of the area in a random resized crop (see
                 `crop.crop_box`); 0 resizes the shorter side and crops the centre.
-            threads: the number of threads that read and decode, in each process.
+            threads: the number of threads that read and decode, in each process; None: one per
+                core, from 2 to 16.
             workers: the number of additional processes that decode whole batches; 0: this process
                 decodes.
 
@@ -76,6 +79,8 @@ class Stream:
                 f"batch_size: expected a multiple of the number of hosts, and a host of 0.."
                 f"{hosts - 1}; received {batch_size} for host {host} of {hosts}"
             )
+        if threads is None:
+            threads = min(max(os.cpu_count() or 1, LEAST_THREADS), MOST_THREADS)
         if not 0 <= resized_crop <= 1 or threads < 1 or workers < 0:
             raise UserError(
                 "expected resized_crop in [0, 1], 1 thread or more and 0 workers or more; "

@@ -54,6 +54,7 @@ WITHOUT_EFFECT = (
     "pretraining.checkpoint_seconds",
     "pretraining.memory_mib",
     "pretraining.decoding_threads",
+    "pretraining.decoding_processes",
     "influence.memory_gib",
 )
 

@@ -24,7 +24,10 @@ class Pretraining(TrainingSettings):
     num_attacked: int = 512  # Number of validation images attacked at each evaluation; 0: none
     # Decoded size above which a data set is streamed from its files instead of kept in memory
     memory_mib: int = 8192
-    decoding_threads: int = 16  # Threads that decode a streamed data set, on each host
+    # Threads that decode a streamed data set, in each process; none: one per core, 2 to 16
+    decoding_threads: int | None = None
+    # Further processes on each host that decode it; 0: only the threads of the main one
+    decoding_processes: int = 0
     # Seconds between checkpoints, and so the most work that is lost when a run is killed
     checkpoint_seconds: float = 300.0
 
@@ -32,8 +35,11 @@ class Pretraining(TrainingSettings):
         super().__post_init__()
         for field in ("epochs", "eval_every", "decoding_threads"):
             value = getattr(self, field)
-            require(value > 0, f"pretraining.{field}", "a positive number", value)
-        require(self.memory_mib >= 0, "pretraining.memory_mib", "0 or more", self.memory_mib)
+            good = value is None or value > 0
+            require(good, f"pretraining.{field}", "a positive number", value)
+        for field in ("memory_mib", "decoding_processes"):
+            value = getattr(self, field)
+            require(value >= 0, f"pretraining.{field}", "0 or more", value)
         limits.require_within(
             self,
             "pretraining",
@@ -41,6 +47,7 @@ class Pretraining(TrainingSettings):
             eval_every=limits.EPOCHS,
             memory_mib=limits.MEBIBYTES,
             decoding_threads=limits.THREADS,
+            decoding_processes=limits.THREADS,
         )
 
     def eval_epochs(self) -> list[int]:

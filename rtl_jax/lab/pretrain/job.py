@@ -131,6 +131,7 @@ class SourceTraining:
             hosts=jax.process_count(),
             resized_crop=self.experiment.augmentation.resized_crop,
             threads=settings.decoding_threads,
+            workers=settings.decoding_processes,
         )
         return Streamed(batches, keys, settings.batch_size, self.steps_per_epoch, placement)
 
