@@ -1,4 +1,4 @@
-"""Which source, and how many blocks, for your images: a ranking in seconds, without fine-tuning.
+"""A ranking of sources and numbers of blocks for your images, in seconds and without fine-tuning.
 
     python run.py --config configs/choose_source.py --workdir runs/choose \
       --config.target.dataset=folder:photos

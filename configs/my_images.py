@@ -7,7 +7,7 @@
 checked first, and anything unusual is listed. Then the bundled sources, with no block or one block
 trained, are compared by five-fold cross-validation, the best is fine-tuned on all images, and the
 results are in runs/photos/report/index.html. The estimated time is printed at the start; with
---config.dry_run, nothing else happens. 300 photographs take minutes on two cores.
+--config.dry_run, nothing else happens. 300 photographs take a few minutes on two cores.
 
 To compare other sources as well: --config.sweep.sources=bundled:l2_24,checkpoints/l2_3. On a GPU,
 the defaults also include three blocks and three seeds. docs/my_images.md is a complete tutorial.

@@ -4,9 +4,9 @@
         --config.source.checkpoint=runs/photos/network --config.predict.images=new_photos
 
 `predict.images` is a folder, a quoted glob pattern, or a .txt file with one path per line;
-`predict.output` defaults to runs/new/predictions.csv. The row of a broken picture contains the
+`predict.output` defaults to runs/new/predictions.csv. The row of a broken image contains the
 error, and the exit code is then 3. With --config.predict.explain=3, each row also names the
-training images with the largest influence in its favour. About 100 pictures a second on two cores.
+training images with the largest influence in its favour. About 100 images per second on two cores.
 See docs/predict.md.
 """
 

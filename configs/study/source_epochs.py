@@ -1,4 +1,4 @@
-"""Does the robust source's place depend on how long sources were trained?
+"""Does the comparison of sources depend on how long they were trained?
 
 For E in 1, 2 and 12, and for SOURCE natural and l2:
 
@@ -9,8 +9,8 @@ and then
 
     python run.py --config configs/study/source_epochs.py --workdir runs/study_source_epochs
 
-Those with 24 epochs are bundled. Of the other bundled sources, with six epochs, the cells are those
-of configs/study/transfer.py.
+The sources with 24 epochs are bundled, as are those with six, whose cells are in
+configs/study/transfer.py.
 """
 
 from ml_collections import ConfigDict

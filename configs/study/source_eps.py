@@ -9,8 +9,8 @@ and then
 
     python run.py --config configs/study/source_eps.py --workdir runs/study_source_eps
 
-The bundled L2 source was trained with 0.5, and the cells from it and from the natural one are those
-of configs/study/transfer.py.
+The bundled L2 source was trained with 0.5; its cells and those of the natural one are in
+configs/study/transfer.py.
 """
 
 from ml_collections import ConfigDict

@@ -42,10 +42,11 @@ def prepared(
 
 
 def resized(network: Network, images: Any) -> np.ndarray:
-    """Float images [N, S, S, 3] in [0, 1] of the network's size."""
+    """Resize images to the network's size: float [N, S, S, 3] in [0, 1]."""
     array = checked_images(images)
-    whole = as_uint8(array)
-    pixels = whole if array.dtype == np.uint8 else np.clip(array, 0, 1).reshape(whole.shape)
+    pixels = array.reshape(*array.shape[:3], -1)  # with channels
+    if pixels.dtype != np.uint8:
+        pixels = np.clip(pixels, 0, 1)
     size = network.image_size or DEFAULT_IMAGE_SIZE
     parts = [
         np.asarray(prepare(pixels[start : start + 256], size))
