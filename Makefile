@@ -1,4 +1,4 @@
-# make quickstart: set up .venv, compare two bundled sources on embedded data, explain predictions.
+# make quickstart: set up .venv, compare two bundled sources on digits, explain predictions.
 # make study: docs/study.md's runs (hours; RTL_JAX_DATA_DIR has the data), or what is left of them.
 # make study-smoke: most of it, small, on the digits, in two minutes.
 # make test: set up .venv with the tests' packages, lint, check types, run the tests.

@@ -3,9 +3,9 @@
     python run.py --config configs/find_wrong_labels.py --workdir runs/wrong_labels
 
 To measure how many wrong labels are found, 10 % of the handwritten digits first get a wrong one. A
-network is fine-tuned on all 1,197 training images, which are then ranked. Prints the fraction of
-wrong labels found by the fraction of images inspected, and the same for rankings by gradient and by
-loss. For a folder of your own photographs, without label noise:
+network is trained from scratch on all 1,197 training images, which are then ranked. Prints the
+fraction of wrong labels found by the fraction of images inspected, and the same for rankings by
+gradient and by loss. For a folder of your own photographs, without label noise:
 
     python run.py --config configs/find_wrong_labels.py --workdir runs/photos_labels \
       --config.influence.flip_labels=0 --config.target.dataset=folder:photos \

@@ -4,7 +4,7 @@
         --config.target.dataset=folder:photos
 
 `photos` contains a folder for each class, or such folders under train/ and test/. The folder is
-checked first, and anything unusual is listed. Then the bundled sources, with no block or one block
+checked first, and anything unusual is listed. Then two bundled sources, with no block or one block
 trained, are compared by five-fold cross-validation, the best is fine-tuned on all images, and the
 results are in runs/photos/report/index.html. The estimated time is printed at the start; with
 --config.dry_run, nothing else happens. 300 photographs take a few minutes on two cores.

@@ -4,11 +4,11 @@
     python run.py --config configs/visualize.py --workdir runs/visualize \
       --config.visualize.show=gradients --config.target.dataset=SPEC
 
-Compares the two bundled sources. The first command changes six handwritten digits, which neither
-network has seen, to raise their most active features, within an L2 ball of radius 4; it took 81 s
-on two cores with other load. The second plots the gradients of the loss with respect to the pixels.
-It needs images of the network's own classes, or networks that were fine-tuned on the target:
---config.visualize.sources=WORKDIR,WORKDIR.
+Compares `bundled:natural` and `bundled:l2`. The first command changes six handwritten digits, which
+neither network has seen, to raise their most active features, within an L2 ball of radius 4; it
+took 81 s on two cores with other load. The second plots the gradients of the loss with respect to
+the pixels. It needs images of the network's own classes, or networks that were fine-tuned on the
+target: --config.visualize.sources=WORKDIR,WORKDIR.
 
 Expected: smooth strokes from the robust network, noise from the natural one. `roughness`
 quantifies it.

@@ -2,7 +2,7 @@
 
     python run.py --config configs/study/deep.py --workdir runs/study
 
-The counterpart of the paper's nine of sixteen blocks (Figure 5), with three seeds, since a run
+The counterpart of the paper's nine of sixteen blocks (Figure 4), with three seeds, since a run
 takes as long as training the whole network.
 """
 

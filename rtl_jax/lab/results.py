@@ -43,7 +43,7 @@ PIXEL_BASELINES = {
 SCHEMA: dict[str, tuple[str, str]] = {
     "schema_version": ("int64", "version of this table"),
     "run": ("string", "identifies settings, source network and data; 16 hex digits"),
-    "task": ("string", "finetune, attack, pretrain, influence, visualize or choose"),
+    "task": ("string", "finetune, sweep, attack, pretrain, influence, visualize or choose"),
     "method": (
         "string",
         "transfer, linear_pixels, ridge_pixels and nearest_pixels (logistic regression, ridge "
