@@ -27,6 +27,8 @@ from rtl_jax.convert.tensors import Tensor
 from rtl_jax.convert.timm_config import read_config
 from rtl_jax.errors import UserError
 from rtl_jax.models.registry import Architecture
+from rtl_jax.runtime import limits
+from rtl_jax.runtime.documents import is_whole
 
 METADATA_KEY = "rtl_jax"
 
@@ -47,7 +49,7 @@ class Found:
 
     `tensors` have the names of the layout's entries. `copies` maps the prefix of each further copy
     to its tensors. `notes` are lines for the user. `made_head` describes the placeholder for a
-    missing head. `image_size` is what a config beside the file says.
+    missing head. `image_size` is what the file or a config beside it says.
     """
 
     layout: Layout
@@ -81,6 +83,9 @@ def find(checkpoint: Checkpoint, choices: Choices = DEFAULT) -> Found:
         others = unused
     config = read_config(checkpoint.path)
     metadata = metadata_fields(checkpoint, METADATA_KEY)
+    size = metadata.pop("image_size", None)
+    if not is_whole(size, 1, limits.IMAGE_SIZE):
+        size = None if config is None else config.image_size
     if config is not None:
         said = layout.options_of_name(config.architecture)
         metadata = said | config.fields | {"origin": "file: config.json"} | metadata
@@ -131,7 +136,7 @@ def find(checkpoint: Checkpoint, choices: Choices = DEFAULT) -> Found:
         prefix,
         notes,
         made,
-        None if config is None else config.image_size,
+        size,
     )
 
 

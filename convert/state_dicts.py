@@ -38,7 +38,9 @@ def write_safetensors(network: Network, layout: Layout, path: Path) -> None:
     """
     arch = network.architecture
     state = state_dict(layout, arch, network.params, network.batch_stats)
-    fields = {"mean": arch.mean, "std": arch.std, **layout.stated(arch)}
+    fields: dict[str, Any] = {"mean": arch.mean, "std": arch.std, **layout.stated(arch)}
+    if network.image_size is not None:
+        fields["image_size"] = network.image_size
     metadata = {"format": "pt", METADATA_KEY: json.dumps(fields)}
     try:
         save_file(state, path, metadata=metadata)

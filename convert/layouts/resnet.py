@@ -50,6 +50,10 @@ def preactivated(shapes: Mapping[str, Shape]) -> bool:
     return votes[True] > votes[False] if votes else seen and not bare
 
 
+# Stride of the first convolution, and whether max-pooling follows.
+_STEMS = {"imagenet": (2, True), "small": (1, False), "small_stride2": (2, False)}
+
+
 class ResNetLayout(Layout):
     """conv1, bn1, layer1.0.conv1, ..., fc; shortcuts are downsample.0 and downsample.1."""
 
@@ -60,7 +64,7 @@ class ResNetLayout(Layout):
     signs = ("layer1.0.",)
     heads = ("fc", "linear")
     options: ClassVar = {
-        "stem": Option(None, ("imagenet", "small"), "override the first layers"),
+        "stem": Option(None, tuple(_STEMS), "override the first layers"),
         "activation": Option(
             "relu", typing.get_args(Activation), "default: the usual one of the family"
         ),
@@ -225,12 +229,16 @@ class ResNetLayout(Layout):
         arch = architecture
         stride = f", stride in the {arch.stride_in}" if arch.block == "bottleneck" else ""
         aliasing = f"anti-aliasing {arch.anti_aliasing}"
-        return f"{arch.activation}{stride}, BatchNorm eps {arch.bn_eps:g}, {aliasing}"
+        stem = "" if _stem_of(arch) == "imagenet" else f", stem {_stem_of(arch)}"
+        return f"{arch.activation}{stride}, BatchNorm eps {arch.bn_eps:g}, {aliasing}{stem}"
 
     def stated(self, architecture: ResNetArchitecture) -> dict[str, Any]:
         """Return the stem as one word, and the other options that are not the default."""
-        stem = "imagenet" if architecture.stem_pool else "small"
-        return {"stem": stem, **super().stated(architecture)}
+        return {"stem": _stem_of(architecture), **super().stated(architecture)}
+
+    def unusual(self, architecture: ResNetArchitecture) -> bool:
+        """Whether torchvision's ResNet has other options or another stem by default."""
+        return super().unusual(architecture) or _stem_of(architecture) != "imagenet"
 
     def changes(self, architecture: ResNetArchitecture) -> Iterator[Change]:
         """Yield changes of activation, stride, anti-aliasing, eps and stem."""
@@ -241,9 +249,8 @@ class ResNetLayout(Layout):
             yield change
         for eps in (1e-5, 1e-4, 1e-3):
             yield Change("bn_eps", f"--bn-eps {eps:g}", {"bn_eps": eps})
-        for stem, imagenet in (("imagenet", True), ("small", False)):
-            fields = {"stem_stride": 2 if imagenet else 1, "stem_pool": imagenet}
-            yield Change("stem", f"--stem {stem}", fields)
+        for stem, (stride, pool) in _STEMS.items():
+            yield Change("stem", f"--stem {stem}", {"stem_stride": stride, "stem_pool": pool})
 
     def hints(self, architecture: ResNetArchitecture, problems: Sequence[str]) -> list[str]:
         """Recognise other normalisations if only running statistics are missing."""
@@ -267,13 +274,25 @@ def _stem(kernel: int, stem: str | None) -> dict[str, Any]:
     if stem is None and kernel not in known:
         raise UserError(
             f"has a first convolution of {kernel}x{kernel}, whose stride and pooling no shape "
-            "shows: pass --stem imagenet (stride 2, max-pool) or --stem small (neither)"
+            "shows: pass --stem imagenet (stride 2, max-pool), --stem small (neither) or --stem "
+            "small_stride2"
         )
     stem = stem or known[kernel]
-    if stem not in known.values():
-        raise UserError(f"has no stem {stem!r}: choose imagenet or small")
-    imagenet = stem == "imagenet"
-    return {"stem_kernel": kernel, "stem_stride": 2 if imagenet else 1, "stem_pool": imagenet}
+    if stem not in _STEMS:
+        raise UserError(f"has no stem {stem!r}: choose one of {', '.join(_STEMS)}")
+    stride, pool = _STEMS[stem]
+    return {"stem_kernel": kernel, "stem_stride": stride, "stem_pool": pool}
+
+
+def _stem_of(architecture: ResNetArchitecture) -> str:
+    found = architecture.stem_stride, architecture.stem_pool
+    for stem, fields in _STEMS.items():
+        if found == fields:
+            return stem
+    raise UserError(
+        f"{architecture.name} has a stem of stride 1 with max-pooling, which files cannot state: "
+        f"expected one of {', '.join(_STEMS)}"
+    )
 
 
 _NAMED = (

@@ -65,6 +65,13 @@ class ResNetArchitecture(Description):
         "average_shortcut": False,
         "anti_aliasing": "none",
     }
+    UNSEEN: ClassVar = {
+        "activation": "relu",
+        "stride_in": "3x3",
+        "bn_eps": 1e-5,
+        "anti_aliasing": "none",
+        "stem_stride": 2,
+    }
     STEM: ClassVar = ("conv1", "bn1")
 
     name: str
@@ -134,6 +141,13 @@ class ResNetArchitecture(Description):
         number, most = self.num_parameters, limits.PARAMETERS
         expected = f"a network of at most {most:,} parameters"
         require(number <= most, "stem_width and stage_widths", expected, f"{number:,}")
+
+    @property
+    def unseen(self) -> dict[str, Any]:
+        """What variables do not show of the network, where it is not as usual: for digests."""
+        pools = self.stem_kernel != 3 or bool(self.deep_stem)
+        other = {} if self.stem_pool == pools else {"stem_pool": self.stem_pool}
+        return super().unseen | other
 
     @property
     def num_parameters(self) -> int:

@@ -47,6 +47,7 @@ class ConvNeXtArchitecture(CheckedDescription):
     norm_eps: float = 1e-6
 
     STEM: ClassVar = ("patch_embed",)
+    UNSEEN: ClassVar = {"activation": "gelu", "norm_eps": 1e-6, "norm_before_pool": False}
     initial_gamma: ClassVar = 1e-6
 
     def require_sizes(self) -> None:

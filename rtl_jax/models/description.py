@@ -31,6 +31,8 @@ class Description:
     # Options and their defaults, which `to_dict` omits so that manifests and digests are the same
     # as before an option was introduced.
     OPTIONS: ClassVar[Mapping[str, Any]] = {}
+    # What no name or shape of a variable shows, with the values that digests leave out.
+    UNSEEN: ClassVar[Mapping[str, Any]] = {}
     STEM: ClassVar[tuple[str, ...]] = ()
     TAIL: ClassVar[tuple[str, ...]] = ()
 
@@ -86,6 +88,14 @@ class Description:
             if number is not None:
                 return number
         raise UserError(f"no freezing rule covers {path!r} of {self.name}")
+
+    @property
+    def unseen(self) -> dict[str, Any]:
+        """What variables do not show of the network, where it is not as usual: for digests."""
+        usual = {field.name: field.default for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        usual = {"mean": usual["mean"], "std": usual["std"], **self.UNSEEN}
+        found = {name: getattr(self, name) for name in usual}
+        return {name: value for name, value in found.items() if value != usual[name]}
 
     def replace(self, **changes: Any) -> Self:
         """Return the same architecture with some fields changed."""

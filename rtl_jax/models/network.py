@@ -64,6 +64,11 @@ class Network:
     batch_stats: Mapping[str, Any]
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Describe the network without its weights."""
+        size = "" if self.image_size is None else f", {self.image_size} px"
+        return f"<Network {self.architecture.name}, {self.num_classes} classes{size}>"
+
     # ---- Properties -------------------------------------------------------------------------
 
     @property
@@ -105,8 +110,11 @@ class Network:
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 of all variables, in hex, which identifies the network in run names."""
-        return digest((dict(self.params), dict(self.batch_stats)))
+        """The sha256, in hex, of the variables and what they do not show, such as the activation.
+
+        It identifies the network in the names of runs.
+        """
+        return digest((dict(self.params), dict(self.batch_stats)), self.architecture.unseen or None)
 
     def columns(self) -> dict[str, Any]:
         """Return the columns of a result row that describe the network."""
@@ -199,7 +207,7 @@ class Network:
 
         Args:
           images: [N, H, W, 1 or 3] or [N, H, W], uint8 or float in [0, 1]; resized to the network's
-            size.
+            size, or to 224 if its `image_size` is None.
           batch_size: images per batch.
 
         Example:

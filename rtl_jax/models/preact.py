@@ -45,6 +45,7 @@ class PreActArchitecture(Description):
     """
 
     OPTIONS: ClassVar = {"activation": "relu", "bn_eps": 1e-5}
+    UNSEEN: ClassVar = {**OPTIONS, "shortcut": "raw", "padding": "both"}
     STEM: ClassVar = ("conv1",)
     TAIL: ClassVar = ("bn",)
 

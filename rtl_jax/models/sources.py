@@ -141,7 +141,9 @@ def _absent(path: epath.Path) -> str:
             f"{message} It is torchvision's natural ResNet-50: download it from PyTorch's model "
             "hub (ResNet50_Weights.IMAGENET1K_V1) and put it there."
         )
+    if path.name in bundled.names():
+        return f"{message} Did you mean bundled:{path.name}?"
     return (
         f"{message} Expected a converted directory, the work directory of a finished run, a torch "
-        f"file ({' '.join(TORCH_SUFFIXES)}), hf:REPO/FILE, or random"
+        f"file ({' '.join(TORCH_SUFFIXES)}), hf:REPO/FILE, bundled:NAME, or random"
     )

@@ -44,6 +44,7 @@ class SwinArchitecture(CheckedDescription):
     norm_eps: float = 1e-5
 
     STEM: ClassVar = ("patch_embed",)
+    UNSEEN: ClassVar = {"activation": "gelu", "norm_eps": 1e-5, "pad_before_shift": False}
 
     def require_sizes(self) -> None:
         """Raise UserError for sizes that define no valid network."""

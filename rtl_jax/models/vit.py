@@ -8,7 +8,7 @@ block. Between blocks, features are tokens [N, T, width].
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +63,19 @@ class ViTArchitecture(CheckedDescription):
     norm_eps: float = 1e-6
 
     STEM: ClassVar = ("patch_embed", "pos_embed", "cls_token")
+    UNSEEN: ClassVar = {
+        "activation": "gelu",
+        "norm_eps": 1e-6,
+        "pool": "token",
+        "norm_after_pool": False,
+    }
     initial_gamma: ClassVar = 1e-6  # of layer scales, as in DeiT III
+
+    @property
+    def unseen(self) -> dict[str, Any]:
+        """What variables do not show of the network, where it is not as usual: for digests."""
+        other = {} if 64 * self.heads == self.width else {"heads": self.heads}
+        return super().unseen | other
 
     def require_sizes(self) -> None:
         """Raise UserError for sizes that define no valid network."""

@@ -57,6 +57,13 @@ class XCiTArchitecture(CheckedDescription):
     bn_eps: float = 1e-5
 
     STEM: ClassVar = ("patch_embed", "pos_embed")
+    UNSEEN: ClassVar = {
+        "activation": "gelu",
+        "norm_eps": 1e-6,
+        "bn_eps": 1e-5,
+        "patch": 16,
+        "tokens_norm": True,
+    }
 
     def require_sizes(self) -> None:
         """Raise UserError for sizes that define no valid network."""
