@@ -5,8 +5,10 @@ import doctest
 import importlib
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -144,10 +146,10 @@ def test_many_seeds_are_networks_of_their_own(digits, source) -> None:
 def test_adversarial_fine_tuning_by_an_attack_or_by_settings(digits, source) -> None:
     """Both give the same network, which differs from that trained on clean images."""
     images, labels = digits.train.images[:24], digits.train.labels[:24]
-    usual = {"blocks": 0, "epochs": 2, "eps": 0.5, "seeds": 3}
+    usual = {"blocks": 0, "epochs": 2, "seeds": 3}
     attack = rtl.PGD("l2", steps=2, keep="loss")
-    found = rtl.finetune(source, images, labels, perturb=attack, **usual)
-    named = rtl.finetune(source, images, labels, perturbation="pgd", steps=2, **usual)
+    found = rtl.finetune(source, images, labels, perturb=attack, eps=0.5, **usual)
+    named = rtl.finetune(source, images, labels, perturbation="pgd", eps=0.5, steps=2, **usual)
     plain = rtl.finetune(source, images, labels, **usual)
     for path in found.architecture.head:
         np.testing.assert_array_equal(found.params[path], named.params[path])
@@ -246,6 +248,13 @@ def test_floats_words_and_grey_images(digits, source) -> None:
         (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"epochs": 2.5}, "epochs: expected a whole number"),
         (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"image_size": "32"}, "image_size: expected a pos"),
         (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"lr": 1}, "there is no setting lr"),
+        (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"eps": 0.5}, "eps: expected perturb= or"),
+        (
+            np.zeros((4, 8, 8, 3)),
+            [0, 1] * 2,
+            {"perturb": rtl.PGD("l2"), "eps": 0.5, "blocks": 0, "head_fit": "ridge"},
+            "perturb: expected none with head_fit='ridge' and blocks=0",
+        ),
         (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"blocks": 9}, "has 2 blocks, received 9"),
         (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"seeds": []}, "seeds: expected one or more"),
         (np.zeros((4, 8, 8, 3)), [0, 1] * 2, {"augment": "strong"}, "augmentation: expected one"),
@@ -336,3 +345,114 @@ def test_a_network_goes_to_a_file_and_to_torch(tmp_path: Path, digits, source) -
         again.predict_proba(few.images), network.predict_proba(few.images)
     )
     assert network.export(tmp_path / "mine.safetensors").exists()
+
+
+def test_labels_that_are_numbers_are_compared_by_value(digits, source) -> None:
+    """They were names or indices, depending on which others were among them."""
+    few = digits.train.take(np.arange(30))
+    network = rtl.finetune(source, few.images, few.labels + 1.0, blocks=0, epochs=1)
+    assert network.class_names[:2] == ("1.0", "2.0")
+    for subset in (few.labels < 9, few.labels < 10):
+        images, labels = few.images[subset], few.labels[subset] + 1
+        with pytest.warns(UserWarning, match="was trained on"):
+            found, other = (
+                rtl.attack(network, images, each, 0.0, rtl.PGD("l2", steps=1))
+                for each in (labels, labels.astype(float))
+            )
+        np.testing.assert_array_equal(found.success, other.success)
+        right = network.predict_proba(images).argmax(1) == few.labels[subset]
+        np.testing.assert_array_equal(found.success, ~right)
+    with pytest.raises(rtl.UserError, match="labels: 0 is not among .*, not numbers from 0"):
+        rtl.attack(network, few.images, few.labels, 0.0, rtl.PGD("l2", steps=1))
+
+
+def test_influence_on_other_training_images_says_so(digits, source) -> None:
+    few, other = digits.train.take(np.arange(30)), digits.train.take(np.arange(20, 40))
+    network = rtl.finetune(source, few.images, few.labels, blocks=0, head_fit="logistic")
+    test = few.images[:1], few.labels[:1]
+    with pytest.warns(UserWarning, match="10 of the 20 .* not among these, and 20 of these are mi"):
+        rtl.influence(network, (other.images, other.labels), test)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rtl.influence(network, (few.images[::-1], few.labels[::-1]), test)
+
+
+def test_an_attack_without_a_gradient_says_so() -> None:
+    images, labels = np.full((4, 8, 8, 3), 0.5, np.float32), np.zeros(4, int)
+
+    def rounded(images: jax.Array) -> jax.Array:
+        mean = images.mean((1, 2, 3))[:, None].round(1)
+        return np.array([1.0, -1.0]) * (1 - mean)
+
+    with pytest.warns(UserWarning, match="the attack changed no image"):
+        found = rtl.attack(rounded, images, labels, 0.5, rtl.PGD("l2", steps=2))
+    assert found.robust_accuracy == 1.0
+
+
+def test_settings_of_another_kind_are_refused(source) -> None:
+    images, labels = np.zeros((1, 8, 8, 3)), [0]
+    for settings, said in (
+        ("l2", "received a str"),
+        (rtl.PGD, "received the class PGD"),
+        (rtl.AutoAttack("l2"), "received a AutoAttack; rtl.autoattack takes"),
+    ):
+        with pytest.raises(rtl.UserError, match=rf'settings: expected .*PGD\("l2"\), {said}'):
+            rtl.attack(source, images, labels, 0.5, settings)
+    with pytest.raises(rtl.UserError, match="settings: expected .*AutoAttack.* received a PGD"):
+        rtl.autoattack(source, images, labels, 0.5, rtl.PGD("l2"))
+    with pytest.raises(rtl.UserError, match="settings: expected .*Smoothing.* received a float"):
+        rtl.certify(source, images, labels, 0.25)
+    with pytest.raises(rtl.UserError, match="eps: expected a number such as 8 / 255"):
+        rtl.attack(source, images, labels, "8/255", rtl.PGD("linf"))
+    with pytest.raises(rtl.UserError, match="model: expected a network.* list: pass one of its"):
+        rtl.attack([source], images, labels, 0.5, rtl.PGD("l2"))
+    with pytest.raises(rtl.UserError, match="labels: expected whole numbers with a function"):
+        rtl.attack(lambda images: images, images, ["a"], 0.5, rtl.PGD("l2"))
+
+
+def test_sources_are_named_in_a_list_or_a_mapping(source) -> None:
+    images, labels = np.zeros((4, 8, 8, 3)), [0, 1] * 2
+    with pytest.raises(rtl.UserError, match="sources: expected a list of names.* received str"):
+        rtl.choose("bundled:l2", images, labels)
+    with pytest.raises(rtl.UserError, match="sources: expected a list.* received a Network"):
+        rtl.choose([source], images, labels)
+    with pytest.raises(rtl.UserError, match="blocks: expected a list of whole numbers"):
+        rtl.choose(["bundled:l2"], images, labels, blocks=0)
+    with pytest.raises(rtl.UserError, match="Did you mean bundled:l2_24"):
+        rtl.load("l2_24")
+
+
+def test_a_network_is_shown_without_its_weights(tmp_path: Path, source) -> None:
+    assert repr(source) == "<Network resnet18, 1000 classes, 8 px>"
+    source.save(tmp_path / "mine")
+    assert rtl.load(tmp_path / "mine").digest == source.digest  # a path that is no text
+
+
+def test_a_digest_tells_what_variables_do_not_show(source) -> None:
+    """Of two conversions of the same weights, only one is right: they are not the same run."""
+    arch = source.architecture
+    others = [
+        arch.replace(**change)
+        for change in (
+            {"activation": "silu"},
+            {"bn_eps": 1e-3},
+            {"stem_stride": 2},
+            {"stem_pool": True},
+            {"mean": (0.0, 0.0, 0.0)},
+        )
+    ]
+    digests = {source.replace(architecture=other).digest for other in (arch, *others)}
+    assert len(digests) == 6
+    # Names of runs from the bundled sources stay as they are published.
+    assert rtl.load("bundled:l2").digest.startswith("10bb7c232019")
+
+
+def test_a_file_keeps_stem_and_image_size(tmp_path: Path, monkeypatch) -> None:
+    """A stride of 2 in a small stem was read as 1, and the size was ImageNet's."""
+    monkeypatch.setenv("RTL_JAX_CACHE_DIR", str(tmp_path))
+    source = rtl.load("bundled:l2")
+    again = rtl.load(source.export(tmp_path / "l2.safetensors"))
+    assert again.architecture.stem_stride == 2 and again.image_size == 32
+    assert again.digest == source.digest
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    np.testing.assert_allclose(again.predict_proba(images), source.predict_proba(images), atol=1e-6)

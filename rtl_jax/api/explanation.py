@@ -5,7 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from rtl_jax.api.inputs import Labelled, class_numbers, pair, resized
+from rtl_jax.api.inputs import (
+    Labelled,
+    class_numbers,
+    pair,
+    resized,
+    warn_of_other_images,
+)
 from rtl_jax.attacks import PGD
 from rtl_jax.data.arrays import as_uint8, encode_labels
 from rtl_jax.errors import require
@@ -48,6 +54,9 @@ def influence(
       float64 [test, train]: g_test^T H^-1 g_train. If positive, the training image lowers the loss
       of the test image; without it, that loss is predicted to rise by the score divided by the
       number of training images.
+
+    Warns:
+      UserWarning: if the training images are not those of the network.
 
     Raises:
       UserError: for labels unknown to the network, a singular Hessian, too little memory, or a
@@ -140,6 +149,7 @@ def _explained(
 ) -> tuple[Solver, Examples, Examples]:
     """A solver at the training images, and test and training images as the head sees them."""
     head = head_of(network)
+    warn_of_other_images(network, as_uint8(pair(train, "train")[0]))
     names = network.class_names or class_numbers(network)
     seen_train, seen_test = (
         head.examples(network.features(as_uint8(images)), encode_labels(labels, names))

@@ -34,11 +34,28 @@ def prepared(
 ) -> tuple[LogitsFn, np.ndarray, np.ndarray]:
     """Convert to the inputs of attacks: a function, float images and int labels."""
     if not isinstance(model, Network):
-        return model, np.asarray(images), np.asarray(labels)
+        if not callable(model):
+            raise UserError(
+                "model: expected a network, or a function from images to logits, received "
+                f"{type(model).__name__}{_HINTS.get(type(model).__name__, '')}"
+            )
+        classes = np.asarray(labels)
+        if classes.dtype.kind not in "iu":
+            raise UserError(
+                "labels: expected whole numbers with a function, whose classes have no names; "
+                f"received {classes.dtype}"
+            )
+        return model, np.asarray(images), classes
     names = model.class_names or class_numbers(model)
     classes = encode_labels(labels, names)
     warn_of_training_images(model, as_uint8(images))
     return model.logits_fn(), resized(model, images), classes
+
+
+_HINTS = {
+    "TransferClassifier": ": pass its network_",
+    "list": ": pass one of its networks",
+}
 
 
 def resized(network: Network, images: Any) -> np.ndarray:
@@ -63,6 +80,21 @@ def warn_of_training_images(network: Network, images: np.ndarray) -> None:
             f"the network was trained on {number} of these {len(images)} images: its accuracy on "
             "them is not informative",
             stacklevel=4,
+        )
+
+
+def warn_of_other_images(network: Network, images: np.ndarray) -> None:
+    """Warn if these are not the network's training images, as influence supposes."""
+    if network.training_images is None:
+        return
+    given = set(image_digests(images))
+    other, missing = len(given - network.training_images), len(network.training_images - given)
+    if other or missing:
+        warnings.warn(
+            f"influence supposes the images that the network was trained on: {other} of the "
+            f"{len(given)} different ones given are not among these, and {missing} of these are "
+            "missing",
+            stacklevel=5,
         )
 
 

@@ -1,5 +1,6 @@
 """Measure robustness: attacks, certificates and common corruptions."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,12 +9,13 @@ import numpy as np
 
 from rtl_jax import attacks, common_corruptions, smoothing
 from rtl_jax.api.inputs import numbers_of, prepared
-from rtl_jax.attacks import Adversarial, AutoAttack, Evaluation
+from rtl_jax.attacks import Adversarial, Attack, AutoAttack, Evaluation
 from rtl_jax.common_corruptions import CorruptionAccuracy
 from rtl_jax.data.arrays import as_uint8, checked_images
 from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.corruptions.corrupt import corrupt as corrupt_images
 from rtl_jax.data.corruptions.severities import SEVERITIES, Corruption
+from rtl_jax.errors import UserError
 from rtl_jax.models.network import LogitsFn, Network
 from rtl_jax.runtime.limits import require_pixel_units
 from rtl_jax.smoothing import Certified, Smoothing
@@ -33,7 +35,8 @@ def attack(
 
     Args:
       model: a network, or any function from images in [0, 1] to logits.
-      images: as for `finetune`; a network resizes them to its own size.
+      images: as for `finetune` with a network, which resizes them to its own size; floats in [0, 1]
+        with a function.
       labels: the true classes: names or numbers for a network, numbers for a function.
       eps: the radius, for pixels in [0, 1].
       settings: such as `rtl.PGD("l2")`.
@@ -44,7 +47,7 @@ def attack(
       NumPy arrays with the images found, their success, norms and losses; and `robust_accuracy`.
 
     Warns:
-      UserWarning: if some images are training images of the network.
+      UserWarning: if some images are training images of the network, or the attack changes none.
 
     Raises:
       UserError: if the arguments are inconsistent or logits are not finite.
@@ -56,6 +59,7 @@ def attack(
         >>> found.images.shape, bool((found.norms <= 0.5).all())
         ((4, 32, 32, 3), True)
     """
+    _require_kind(settings, Attack, 'rtl.PGD("l2")')
     _check_units(settings.threat, eps)
     with numbers_of(model):
         logits_fn, pixels, classes = prepared(model, images, labels)
@@ -71,7 +75,14 @@ def attack(
                 indices=jax.device_put(rows),
             )
             parts.append(jax.tree.map(lambda leaf, n=number: np.asarray(leaf)[:n], found))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    found = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    if np.any(eps) and not found.norms.any() and not found.success.all():
+        warnings.warn(
+            "the attack changed no image, as if no pixel had a gradient: the robust accuracy says "
+            "nothing. Does the function return logits that depend smoothly on the pixels?",
+            stacklevel=2,
+        )
+    return found
 
 
 def autoattack(
@@ -114,6 +125,7 @@ def autoattack(
         >>> rtl.autoattack(logits_fn, images, np.array([0, 1]), 0.01, settings).robust_accuracy
         1.0
     """
+    _require_kind(settings, AutoAttack, 'rtl.AutoAttack("linf")')
     _check_units(settings.threat, eps)
     with numbers_of(model):
         inputs, key = prepared(model, images, labels), jax.random.key(seed)
@@ -159,6 +171,7 @@ def certify(
         >>> found.certified_accuracy(0.25)
         1.0
     """
+    _require_kind(settings, Smoothing, "rtl.Smoothing(sigma=0.25)")
     with numbers_of(model):
         inputs, key = prepared(model, images, labels), jax.random.key(seed)
         return smoothing.certify(*inputs, settings, key, batch_size=batch_size)
@@ -232,6 +245,8 @@ def corruption_accuracy(
         >>> found.by_corruption.keys(), found.mean_error(found)
         (dict_keys(['contrast']), 100.0)
     """
+    if isinstance(names, str):
+        raise UserError(f"names: expected a list such as ['fog'], received {names!r}")
     with numbers_of(model):
         logits_fn, pixels, classes = prepared(model, images, labels)
         return common_corruptions.corruption_accuracy(
@@ -245,7 +260,18 @@ def corruption_accuracy(
         )
 
 
+def _require_kind(settings: Any, kind: type, example: str) -> None:
+    """Raise UserError for settings of another kind, such as a name or a class."""
+    if not isinstance(settings, kind):
+        given = settings.__name__ if isinstance(settings, type) else type(settings).__name__
+        other = "; rtl.autoattack takes those of AutoAttack" if given == "AutoAttack" else ""
+        what = "the class" if isinstance(settings, type) else "a"
+        raise UserError(f"settings: expected one such as {example}, received {what} {given}{other}")
+
+
 def _check_units(threat: Any, eps: Any) -> None:
-    """Raise UserError for a radius of grey levels; what else may be wrong, the attack says."""
+    """Raise UserError for a radius that is no number or in grey levels; the attack checks more."""
     if eps is not None:
+        if np.asarray(eps).dtype.kind not in "iuf":
+            raise UserError(f"eps: expected a number such as 8 / 255, received {eps!r}")
         require_pixel_units(threat, float(np.max(eps)), "eps")

@@ -1,6 +1,7 @@
 """Load and fine-tune networks, and choose what to fine-tune."""
 
 import dataclasses
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
@@ -35,7 +36,7 @@ FEW_LABELS = Recipe(
 
 
 @pinned()
-def load(checkpoint: str, *, arch: str = "", seed: int = 0, **shape: Any) -> Network:
+def load(checkpoint: str | os.PathLike, *, arch: str = "", seed: int = 0, **shape: Any) -> Network:
     """Load a network.
 
     Args:
@@ -55,7 +56,7 @@ def load(checkpoint: str, *, arch: str = "", seed: int = 0, **shape: Any) -> Net
         >>> rtl.load("bundled:l2").architecture.num_blocks
         8
     """
-    return load_source(checkpoint, arch=arch, seed=seed, **shape)
+    return load_source(os.fspath(checkpoint), arch=arch, seed=seed, **shape)
 
 
 @overload
@@ -85,7 +86,8 @@ def finetune(
     Args:
       source: the network to start from.
       images: uint8, or float in [0, 1], [N, H, W, 3], [N, H, W, 1] or [N, H, W].
-      labels: [N], of any type; each distinct label is a class.
+      labels: [N], of any type; each distinct label is a class. With `class_names`, names or, if no
+        name is a number, indices.
       seeds: seeds of the head and the batch order. Several seeds train in one compiled program and
         yield a list of networks.
       class_names: the classes in the order of their indices; by default the sorted labels.
@@ -97,6 +99,8 @@ def finetune(
         `beta=6.0` gives TRADES.
       recipe: all other settings; by default `FEW_LABELS`. `rtl.Recipe()` has the paper's.
       changes: fields of the recipe to change: `blocks`, `epochs`, `learning_rate`, `batch_size`...
+        With `blocks=0` and a solved head (`head_fit`) nothing trains by steps, and those of the
+        training have no effect.
 
     Returns:
       The fine-tuned network, with its classes, its image size and its training images; or a list
@@ -124,6 +128,7 @@ def finetune(
             f"{type(source).__name__}"
         )
     chosen = _changed(recipe, changes)
+    _require_effect(chosen, changes, perturb)
     good = image_size is None or (isinstance(image_size, int | np.integer) and image_size > 0)
     require(good, "image_size", "a positive whole number or none", image_size)
     if perturb is not None:
@@ -151,6 +156,36 @@ def finetune(
     return networks if isinstance(seeds, Iterable) else networks[0]
 
 
+def _require_effect(chosen: Recipe, changes: Mapping[str, Any], perturb: Any) -> None:
+    """Raise UserError for arguments that look like adversarial training and would do nothing."""
+    if perturb is not None and chosen.solves_all:
+        raise UserError(
+            f"finetune: perturb: expected none with head_fit={chosen.head_fit!r} and blocks=0, "
+            "which train on no batches"
+        )
+    given = [name for name in _OF_PERTURBATION if name in changes]
+    if given and perturb is None and not chosen.perturbs:
+        raise UserError(
+            f"finetune: {', '.join(given)}: expected perturb= or perturbation= beside "
+            f"{'it' if len(given) == 1 else 'them'}, without which no image is perturbed"
+        )
+
+
+_OF_PERTURBATION = (
+    "norm",
+    "eps",
+    "steps",
+    "relative_step",
+    "random_start",
+    "keep",
+    "sigma",
+    "low_frequency",
+    "high_frequency",
+    "budget",
+    "budget_weights",
+)
+
+
 def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """Return the recipe with some fields changed; raise UserError for unknown or invalid ones."""
     hints, fields = type_hints(Recipe), {field.name for field in dataclasses.fields(Recipe)}
@@ -165,7 +200,7 @@ def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 @pinned()
 def choose(
-    sources: Mapping[str, Network] | Iterable[str],
+    sources: Mapping[str, Network] | Iterable[str | os.PathLike],
     images: Any,
     labels: Any,
     *,
@@ -204,7 +239,9 @@ def choose(
         >>> len(ranked), ranked[0].behind
         (6, 0.0)
     """
-    named = sources if isinstance(sources, Mapping) else {one: load(one) for one in sources}
+    named = sources if isinstance(sources, Mapping) else _loaded(sources)
+    for name, values in (("blocks", blocks), ("num_images", num_images)):
+        require(isinstance(values, Iterable), name, "a list of whole numbers", values)
     names = class_names_of(labels)
     train = ImageSet(as_uint8(images), encode_labels(labels, names))
     return transferability.choose(
@@ -217,3 +254,15 @@ def choose(
         draws=draws,
         seed=seed,
     )
+
+
+def _loaded(sources: Iterable[str | os.PathLike]) -> dict[str, Network]:
+    """Load sources by name. Raises UserError for anything but a list of names."""
+    given = [] if isinstance(sources, str) else list(sources)
+    if not given or not all(isinstance(one, str | os.PathLike) for one in given):
+        kinds = type(sources).__name__ if not given else f"a {type(given[0]).__name__}"
+        raise UserError(
+            "choose: sources: expected a list of names, such as ['bundled:l2_24'], or a mapping "
+            f"from names to networks, such as {{'mine': network}}; received {kinds}"
+        )
+    return {os.fspath(one): load(one) for one in given}

@@ -50,8 +50,11 @@ class Adversarial(NamedTuple):
 
     @property
     def robust_accuracy(self) -> jax.Array:
-        """The fraction of images that the attack did not break; 0 or 1 for a single image."""
-        return 1 - self.success.mean(-1 if self.success.ndim else None)
+        """The fraction of images that the attack did not break; 0 or 1 for a single image.
+
+        NaN inside `jit` if an image is not `valid`.
+        """
+        return _accuracy(self.success, self.valid, -1 if self.success.ndim else None)
 
 
 class RobustnessCurve(Adversarial):
@@ -61,8 +64,14 @@ class RobustnessCurve(Adversarial):
 
     @property
     def robust_accuracy(self) -> jax.Array:
-        """The fraction of images that the attack did not break at each radius, [E]."""
-        return 1 - self.success.mean(-1 if self.success.ndim > 1 else ())
+        """The fraction of images that the attack did not break at each radius, [E]; or NaN."""
+        return _accuracy(self.success, self.valid, -1 if self.success.ndim > 1 else ())
+
+
+def _accuracy(success: Any, valid: Any, axis: Any) -> Any:
+    """Average over images. An invalid one, which never counts as a success, makes it NaN."""
+    numpy = np if isinstance(success, np.ndarray | np.generic) else jnp
+    return numpy.where(valid.all(axis), 1 - success.mean(axis), numpy.nan)[()]
 
 
 def attack(

@@ -125,24 +125,41 @@ def _check_pixels(array: np.ndarray, name: str) -> None:
 def encode_labels(labels: Any, class_names: Sequence[str]) -> np.ndarray:
     """Encode labels [N] as int32 class indices.
 
-    A label is the name of a class, or a value whose text is; if no label is, labels are the indices
-    themselves. Raises UserError for a label that is neither, and for other shapes.
+    A label is the name of a class, or a value whose text is. Where names are numbers, numeric
+    labels are compared by value (1 is the class '1.0'). Only if no name is a number, integers are
+    the indices themselves. Raises UserError for a label that is none of these, and for other
+    shapes.
     """
     array = _label_array(labels)
-    numbers = {name: number for number, name in enumerate(class_names)}
+    numbers: dict[Any, int] = {name: number for number, name in enumerate(class_names)}
     if len(numbers) < len(class_names):
         raise UserError(f"class_names: expected different names, received {', '.join(class_names)}")
-    unknown = sorted({str(label) for label in array.tolist()} - numbers.keys())
+    values: list[Any] = array.tolist()
+    named = [number for name in class_names if (number := _number(name)) is not None]
+    if array.dtype.kind in "iuf" and len(set(named)) == len(class_names):
+        numbers, values = dict(zip(named, numbers.values(), strict=True)), [*map(float, values)]
+    else:
+        values = [str(label) for label in values]
+    unknown = sorted(set(values) - numbers.keys())
     if not unknown:
-        return np.array([numbers[str(label)] for label in array.tolist()], np.int32)
-    whole = np.issubdtype(array.dtype, np.integer)
-    if whole and len(array) and array.min() >= 0 and array.max() < len(class_names):
+        return np.array([numbers[label] for label in values], np.int32)
+    indices = array.dtype.kind in "iu" and not named
+    if indices and array.min() >= 0 and array.max() < len(class_names):
         return array.astype(np.int32)
+    listed = ", ".join(f"{label:g}" if isinstance(label, float) else label for label in unknown[:5])
     raise UserError(
-        f"labels: {', '.join(unknown[:5])} {'is' if len(unknown) == 1 else 'are'} not among the "
+        f"labels: {listed} {'is' if len(unknown) == 1 else 'are'} not among the "
         f"{len(class_names)} classes {', '.join(class_names[:5])}"
-        f"{', ...' if len(class_names) > 5 else ''}; expected their names, or numbers from 0"
+        f"{', ...' if len(class_names) > 5 else ''}; expected their names"
+        f"{', not numbers from 0' if named else ', or numbers from 0'}"
     )
+
+
+def _number(name: str) -> float | None:
+    try:
+        return float(name)
+    except ValueError:
+        return None
 
 
 def class_names_of(labels: Any) -> tuple[str, ...]:

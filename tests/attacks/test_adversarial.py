@@ -227,6 +227,7 @@ def test_nan_logits_are_an_error_and_no_success() -> None:
         # Inside another program nothing can be raised: it is in the result.
         inside = jax.jit(lambda x, s=settings: attack(model, x, labels, 0.1, s, KEY))(images)
         np.testing.assert_array_equal(inside.valid, [True, True, False, True])
+        assert np.isnan(inside.robust_accuracy)  # an image that is not judged was not withstood
         assert not inside.success[2]
     with pytest.raises(UserError, match="1 of 8 images"):
         robustness_curve(model, images, labels, [0.01, 0.1], settings, KEY)
