@@ -6,13 +6,21 @@ import os
 import re
 import runpy
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtl_jax.errors import UserError
 from rtl_jax.lab import config_files
-from rtl_jax.lab.config import Experiment, choices, expected, freeze, takes_names
+from rtl_jax.lab.config import (
+    NAMES,
+    NUMBERS,
+    Experiment,
+    choices,
+    expected,
+    freeze,
+    takes_names,
+)
 from rtl_jax.lab.settings import editable
 from rtl_jax.runtime.program import typed
 
@@ -37,7 +45,38 @@ def parse(argv: Sequence[str]) -> tuple[Experiment, str]:
     config = editable(_load(place, argument))
     for name, text in given.items():
         _override(config, name.removeprefix("config."), text)
-    return freeze(config), os.path.expanduser(workdir or _usual_workdir(place, argument))
+    experiment = freeze(config)
+    _require_effect(experiment, {name.removeprefix("config.") for name in given})
+    return experiment, os.path.expanduser(workdir or _usual_workdir(place, argument))
+
+
+# The setting whose place each axis of a sweep takes, besides those of a training.
+_REPLACED = {
+    "sources": "source.checkpoint",
+    "targets": "target.dataset",
+    "blocks": "transfer.blocks",
+    "num_images": "target.num_images",
+    "epochs": "transfer.epochs",
+    "folds": "target.fold",
+    **{axis: f"transfer.{name}" for axis, name in {**NUMBERS, **NAMES}.items()},
+}
+
+
+def _require_effect(experiment: Experiment, given: Collection[str]) -> None:
+    """Raise UserError for a setting on the command line that another one makes ineffective."""
+    if experiment.task in ("sweep", "my_images"):
+        for axis, key in _REPLACED.items():
+            if key in given and (values := getattr(experiment.sweep, axis)):
+                listed = ",".join(map(str, values))
+                raise UserError(
+                    f"{key}: has no effect, since the config sets sweep.{axis}={listed}: set "
+                    f"--config.sweep.{axis} instead"
+                )
+    if experiment.task == "predict" and "target.image_size" in given:
+        raise UserError(
+            "target.image_size: has no effect with task 'predict', which uses the network's own "
+            "image size: leave it out"
+        )
 
 
 def _help() -> str:

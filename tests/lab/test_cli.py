@@ -1,6 +1,7 @@
 """The command line: its parsing, and messages about mistakes."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -202,6 +203,23 @@ def test_wrong_values(config: str, override: str) -> None:
     received = text.rpartition("received ")[2]
     plain = received.strip("'").replace("'", "").replace(", ", ",")
     assert plain.lower().strip("(,)") == value.strip("(,)")
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "expected"),
+    [
+        ("sweep_digits", "transfer.blocks=1", "sweep.blocks=0,2: set --config.sweep.blocks"),
+        ("sweep_digits", "target.num_images=7", "sweep.num_images=50,100"),
+        ("my_images", "source.checkpoint=bundled:linf4", "sweep.sources=bundled:natural_24,"),
+        ("my_images", "target.num_images=20", "none with my_images, which uses the whole folder"),
+        ("my_images", "target.classes=0,1", "none with my_images, which uses the whole folder"),
+        ("predict", "target.image_size=64", "which uses the network's own image size"),
+    ],
+)
+def test_a_setting_that_another_one_replaces(name: str, override: str, expected: str) -> None:
+    key = override.partition("=")[0]
+    with pytest.raises(UserError, match=rf"^{key}: .*{re.escape(expected)}"):
+        cli.parse(["--config", name, f"--config.{override}"])
 
 
 def test_a_setting_without_a_value(config: str) -> None:

@@ -154,6 +154,10 @@ class Experiment:
             for name in ("targets", "num_images", "epochs", "weight_decays", "eps", "betas"):
                 values = getattr(self.sweep, name)
                 require(not values, f"sweep.{name}", "none with my_images", values)
+            expected = "none with my_images, which uses the whole folder"
+            for name in ("num_images", "classes"):
+                value = getattr(self.target, name)
+                require(value is None, f"target.{name}", expected, value)
         if self.task == "sweep":
             perturbs, trades = self.transfer.perturbs, self.transfer.beta is not None
             expected = "none without transfer.perturbation"
