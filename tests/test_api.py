@@ -389,6 +389,14 @@ def test_an_attack_without_a_gradient_says_so() -> None:
     assert found.robust_accuracy == 1.0
 
 
+def test_images_of_another_range_are_named(digits, source) -> None:
+    """Raw digits have 0 to 16, and would be nearly black."""
+    few = digits.train.take(np.arange(20))
+    raw = (few.images // 16).astype(np.uint8)
+    with pytest.warns(UserWarning, match="no pixel .* is brighter than 15 of 255"):
+        rtl.finetune(source, raw, few.labels, blocks=0, epochs=1)
+
+
 def test_settings_of_another_kind_are_refused(source) -> None:
     images, labels = np.zeros((1, 8, 8, 3)), [0]
     for settings, said in (

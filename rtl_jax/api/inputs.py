@@ -73,12 +73,14 @@ def resized(network: Network, images: Any) -> np.ndarray:
     return np.clip(np.concatenate(parts), 0, 1)
 
 
-def warn_of_training_images(network: Network, images: np.ndarray) -> None:
+def warn_of_training_images(
+    network: Network, images: np.ndarray, consequence: str = "its accuracy on them says little"
+) -> None:
+    """Warn if the network was trained on some of these images."""
     seen = network.training_images or frozenset()
     if number := sum(one in seen for one in image_digests(images)):
         warnings.warn(
-            f"the network was trained on {number} of these {len(images)} images: its accuracy on "
-            "them is not informative",
+            f"the network was trained on {number} of these {len(images)} images: {consequence}",
             stacklevel=4,
         )
 

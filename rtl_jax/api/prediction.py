@@ -45,7 +45,8 @@ def conformalize(
     """
     pixels = as_uint8(images)
     classes = encode_labels(labels, network.class_names or class_numbers(network))
-    warn_of_training_images(network, pixels)
+    lost = "sets will hold the true class less often than asked for"
+    warn_of_training_images(network, pixels, lost)
     features = network.features(images)
     chosen = Score(score) if isinstance(score, str) else score  # type: ignore[arg-type]
     kept = Guarantees(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
@@ -106,6 +107,9 @@ def finetune(
       The fine-tuned network, with its classes, its image size and its training images; or a list
       with one network per seed.
 
+    Warns:
+      UserWarning: if all images are very dark, as if their values had another range.
+
     Raises:
       UserError: if images, labels or settings are not as above, or training diverges.
 
@@ -135,6 +139,7 @@ def finetune(
         require_pixel_units(perturb.threat, chosen.eps, "eps")
     names = class_names_of(labels) if class_names is None else tuple(map(str, class_names))
     train = ImageSet(as_uint8(images), encode_labels(labels, names))
+    _warn_of_dark(train.images)
     tunings = [
         FineTuning(
             **start(
@@ -170,6 +175,18 @@ def _require_effect(chosen: Recipe, changes: Mapping[str, Any], perturb: Any) ->
             f"{'it' if len(given) == 1 else 'them'}, without which no image is perturbed"
         )
 
+
+def _warn_of_dark(images: np.ndarray) -> None:
+    top = int(images.max())
+    if 0 < top < _DARK:
+        warnings.warn(
+            f"no pixel of the training images is brighter than {top} of 255: if the values have "
+            "another range, scale them to 0..255, or to floats in [0, 1]",
+            stacklevel=4,
+        )
+
+
+_DARK = 64
 
 _OF_PERTURBATION = (
     "norm",

@@ -174,8 +174,8 @@ def class_names_of(labels: Any) -> tuple[str, ...]:
         ) from error
     if len(names) < 2:
         raise UserError(
-            f"labels: expected [N] with two classes or more, received {list(array.shape)} with "
-            f"{', '.join(names) or 'none'}"
+            f"labels: expected [N] with two classes or more, received {len(array)} labels"
+            f"{f', all {names[0]!r}' if names else ''}"
         )
     return names
 

@@ -102,7 +102,7 @@ class Survey:
         lines += [f"  {label}: {count}" for label, count in counts.items()]
         lines += [f"  {line}" for line in self.remarks()]
         lines += [f"  left out: {one.file} ({one.problem})" for one in self.left_out]
-        lines += [f"  not an image: {file}" for file in self.others]
+        lines += [f"  not an image in a class folder: {file}" for file in self.others]
         return printable("\n".join(lines))
 
     def remarks(self) -> list[str]:

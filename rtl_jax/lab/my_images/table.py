@@ -37,7 +37,9 @@ def summarize(rows: pd.DataFrame) -> str:
 
     The score of guessing is stated below. Rows without `with_reference` have a sweep's table.
     """
-    if rows.empty or _SHARE not in rows:
+    if rows.empty:
+        return "nothing was compared: this was a dry run"
+    if _SHARE not in rows:
         return table.summarize(rows)
     candidates = pd.Series(candidates_of(rows), index=rows.index)
     best: dict[tuple, tuple[Candidate, pd.DataFrame]] = {}

@@ -448,7 +448,7 @@ def test_predictions_are_explained_by_training_images(root: Path, done, tmp_path
         assert row.influence_1 == pytest.approx(scores[best[0]], rel=1e-3)
         assert row.training_label_1 == Path(row.training_image_1).parent.name
     elsewhere = dataclasses.replace(asked, source=Source(str(root / "one")))
-    with pytest.raises(UserError, match=r"predict.explain: expected a network whose training"):
+    with pytest.raises(UserError, match=r"predict.explain: the network's training images are"):
         run_predict(elsewhere, tmp_path)
 
 
