@@ -23,6 +23,9 @@ MODES ?= source adapt batch
 PERTURBATIONS ?= none pgd
 SOURCE_EPOCHS ?= 1 2 12
 LONGER_SOURCES ?= bundled:natural_24,bundled:l2_24
+LONGER_PARTS ?= transfer digits
+LONGER_HEADS ?= heads heads_digits
+LONGER_NETWORKS ?= networks
 SOURCE_EPS ?= 0.05 0.1 0.25
 TARGETS ?= tfds:mnist tfds:fashion_mnist tfds:kmnist_partial tfds:cifar10_jpeg
 SEEDS ?= 20000000 20100000 20200000
@@ -68,9 +71,17 @@ study: $(VENV)/.installed
 	  $(BIN)/python run.py --config configs/study/source_epochs.py \
 	    --workdir $(RUNS)/study_source_epochs \
 	    --config.sweep.sources=$(RUNS)/sources/natural_$$epochs,$(RUNS)/sources/l2_$$epochs; done
-	set -e; for sources in $(LONGER_SOURCES); do \
-	  $(BIN)/python run.py --config configs/study/source_epochs.py \
-	    --workdir $(RUNS)/study_source_epochs --config.sweep.sources=$$sources; done
+	set -e; for part in $(LONGER_PARTS); do \
+	  $(BIN)/python run.py --config configs/study/$$part.py --workdir $(RUNS)/study_longer \
+	    --config.sweep.sources=$(LONGER_SOURCES); done
+	set -e; for part in $(LONGER_HEADS); do \
+	  $(BIN)/python run.py --config configs/study/$$part.py --workdir $(RUNS)/study_longer_heads \
+	    --config.sweep.sources=$(LONGER_SOURCES); done
+	set -e; for part in $(LONGER_NETWORKS); do \
+	  $(BIN)/python run.py --config configs/study/$$part.py --workdir $(RUNS)/study_longer_networks \
+	    --config.sweep.sources=$(LONGER_SOURCES); \
+	  $(BIN)/python run.py --config configs/study/robustness.py --workdir $(RUNS)/study_longer \
+	    --config.attack.runs=$(RUNS)/study_longer_networks; done
 	set -e; for eps in $(SOURCE_EPS); do \
 	  $(BIN)/python run.py --config configs/sources/tiny_l2.py \
 	    --workdir $(RUNS)/sources/l2_eps$$eps --config.pretraining.eps=$$eps; \
@@ -91,7 +102,8 @@ study: $(VENV)/.installed
 study-smoke:
 	$(MAKE) study RUNS=$(SMOKE) TARGETS=digits PARTS=transfer HEADS=heads MODES=adapt RATES=0.3 \
 	  SEEDS=0 \
-	  SOURCE_EPOCHS= LONGER_SOURCES= SOURCE_EPS= PERTURBATIONS=pgd SMALL_ADVERSARIAL=--config.transfer.num_attacked=20 \
+	  SOURCE_EPOCHS= LONGER_PARTS= LONGER_HEADS= LONGER_NETWORKS= SOURCE_EPS= PERTURBATIONS=pgd \
+	  SMALL_ADVERSARIAL=--config.transfer.num_attacked=20 \
 	  SMALL_SWEEP="--config.sweep.targets=digits --config.target.num_test_images=100 \
 	    --config.sweep.sources=bundled:natural,bundled:l2 --config.sweep.blocks=1 \
 	    --config.sweep.num_images=100 --config.sweep.epochs=2 --config.sweep.seeds=2" \

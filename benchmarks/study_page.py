@@ -1,10 +1,9 @@
 """The page of the study: `python -m benchmarks.study_page [--runs runs]`.
 
-Gathers the results of `make study` in RUNS/study and in RUNS/study_modes, _epochs, _rates, _heads,
-_adversarial, _source_epochs and _source_eps as rows of docs/study and its parts, for cells whose
-seeds have all finished; --rebuild keeps the published rows. Then rewrites every table of
-docs/study.md and docs/study_tables.md, from its line `<!-- NAME -->` to the next empty one, and
-draws the figures of docs/study. Trains nothing.
+Gathers the results of `make study` in RUNS/study and in RUNS/study_PART, for every part of `Rows`,
+as rows of docs/study and its parts, for cells whose seeds have all finished; --rebuild keeps the
+published rows. Then rewrites every table of docs/study.md and docs/study_tables.md, from its line
+`<!-- NAME -->` to the next empty one, and draws the figures of docs/study. Trains nothing.
 """
 
 import argparse
@@ -33,6 +32,7 @@ from benchmarks.study_tables import (
     by_blocks,
     by_epochs,
     by_rates,
+    by_shallow_blocks,
     epochs_saved,
     influence_ahead,
     modes,
@@ -66,6 +66,8 @@ class Rows(NamedTuple):
     adversarial: pd.DataFrame  # on perturbed images, and attacked
     source_epochs: pd.DataFrame  # from sources trained for other epochs, and those sources
     source_eps: pd.DataFrame  # from sources trained with other eps, and those sources
+    longer: pd.DataFrame  # the grid's natural and L2 source, trained longer; and under attack
+    longer_heads: pd.DataFrame  # heads alone on these
 
     @classmethod
     def read(cls, directory: Path = ROWS) -> Self:
@@ -138,18 +140,24 @@ def made(every: Rows) -> dict[str, list[Table]]:
     rows = every.study
     plain, variants = rows[rows["variant"].isna()], rows[rows["variant"].notna()]
     found = finetunings(plain)
+    longer, longer_heads = map(named_like_the_grid, (every.longer, every.longer_heads))
+    found_longer = finetunings(longer)
     by_size = dict(zip(map(blocks_name, found.blocks), accuracy(plain), strict=True))
     return {
         **{name: [table] for name, table in by_size.items()},
         "adversarial": [adversarial(every.adversarial)],
-        "advantage": [advantage(found)],
+        "advantage": [advantage({6: found, 24: found_longer})],
         "ahead": [ahead(found, [(name, NATURAL) for name in found.sources if name != NATURAL])],
         "against others": [against_others(found)],
         "each against others": [ahead(found, AGAINST)],
         "converged heads": [study_heads.accuracy(every.heads)],
-        "converged heads, L2 - natural": [study_heads.advantage(every.heads)],
+        "converged heads, longer": [study_heads.accuracy(longer_heads)],
+        "converged heads, L2 - natural": [
+            study_heads.advantage({6: every.heads, 24: longer_heads})
+        ],
         "blocks gained": [blocks_gained(found)],
         "by blocks": [by_blocks(found)],
+        "by blocks, longer": [by_shallow_blocks(found_longer)],
         "by epochs": [by_epochs(finetunings(every.epochs))],
         "epochs saved": [epochs_saved(finetunings(every.epochs))],
         "by rates": [by_rates(every.rates)],
@@ -157,9 +165,15 @@ def made(every: Rows) -> dict[str, list[Table]]:
         "variants": accuracy(variants),
         **{f"modes of {source}": modes(every.modes, source) for source in reversed(PAIR)},
         "robustness": [robustness(rows)],
+        "robustness, longer": [robustness(longer)],
         "influence": [table for table in influence.tables(rows) if isinstance(table, Table)],
         "influence, L2 - natural": [influence_ahead(rows)],
     }
+
+
+def named_like_the_grid(rows: pd.DataFrame) -> pd.DataFrame:
+    """Give sources that were trained longer the names of those of the grid."""
+    return rows.assign(source=rows["source"].str.removesuffix(study_sources.LONGER))
 
 
 def by_sources(every: Rows) -> dict[str, list[Table]]:
@@ -167,12 +181,20 @@ def by_sources(every: Rows) -> dict[str, list[Table]]:
     found = {}
     for name, part in study_sources.PARTS.items():
         found[f"by {name}"] = [study_sources.by_number(part, _joined(part, every))]
-        found[f"own {name}"] = [study_sources.own_accuracy(part, getattr(every, name))]
+        found[f"own {name}"] = [study_sources.own_accuracy(part, _rows_of(part, every))]
     return found
 
 
 def _joined(part: study_sources.Part, every: Rows) -> pd.DataFrame:
-    return study_sources.joined(part, every.study, getattr(every, part.name))
+    return study_sources.joined(part, every.study, _rows_of(part, every))
+
+
+def _rows_of(part: study_sources.Part, every: Rows) -> pd.DataFrame:
+    """Return a part's rows, with those of the sources trained longer in its cells."""
+    rows: pd.DataFrame = getattr(every, part.name)
+    if part is not study_sources.EPOCHS:
+        return rows
+    return pd.concat([rows, study_sources.in_cells_of(rows, every.longer)])
 
 
 def draw(rows: Rows, directory: Path) -> None:

@@ -23,6 +23,7 @@ from rtl_jax.models.bundled import card
 NAMES = {"natural": "natural", "l2": "L2"}  # of the bundled sources, and in tables
 RADIUS = 0.5  # L2, of the attack on the sources themselves
 CELL = ["dataset", "blocks", "num_images"]
+LONGER = "_24"  # the end of the names of the bundled sources trained longer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +67,18 @@ def joined(part: Part, study: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(kind=ends["name"], **{part.name: ends["number"].astype(float)})
     bundled = last_epochs(study[(study["task"] == "sweep") & study["variant"].isna()])
     bundled = bundled.assign(kind=bundled["source"].str.removeprefix("bundled:"))
-    bundled = bundled[bundled["kind"].isin(NAMES)].merge(rows[CELL].drop_duplicates(), on=CELL)
+    bundled = in_cells_of(rows, bundled[bundled["kind"].isin(NAMES)])
     repeated = [
         bundled[~bundled["kind"].isin(part.kinds)].assign(**{part.name: number})
         for number in rows[part.name].unique()
     ]
     return pd.concat([rows, *repeated, bundled.assign(**{part.name: part.grid})])
+
+
+def in_cells_of(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """Return the fine-tunings among other rows in the cells (target, blocks and size) of rows."""
+    cells_of = rows[rows["task"] == "sweep"][CELL].drop_duplicates()
+    return others[others["task"] == "sweep"].merge(cells_of, on=CELL)
 
 
 def differences(part: Part, rows: pd.DataFrame) -> pd.DataFrame:

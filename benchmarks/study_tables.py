@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ PAIR = (NATURAL, "bundled:l2")
 _ROBUST = "bundled:linf4", "bundled:linf8", "bundled:pgd1", "bundled:gaussian"
 AGAINST = [*((PAIR[1], name) for name in _ROBUST), ("bundled:pgd1", "bundled:gaussian")]
 SHALLOW, NEARLY_ALL = (0, 1, 3), 7
+SIZES = (100, 400, 800, 1600)
 EPOCHS = (1, 5, 13, 21, 41, 60)
 NEAR = 1  # point below the natural source's own last epoch that counts as nearly converged
 
@@ -97,19 +98,21 @@ def _ends(values: np.ndarray) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def advantage(found: Finetunings) -> Table:
-    """Tabulate L2 - natural for each target and number of images, by number of blocks."""
+def advantage(by_epochs: Mapping[int, Finetunings]) -> Table:
+    """Tabulate L2 - natural for each target and size, by blocks and by epochs of the sources."""
+    columns = list(itertools.product(SHALLOW, by_epochs))
     lines = []
-    for target, size in itertools.product(found.targets, (100, 400, 800, 1600)):
+    for target, size in itertools.product(next(iter(by_epochs.values())).targets, SIZES):
         each = [
-            [found.at(Condition(target, name, blocks, size)) for name in PAIR] for blocks in SHALLOW
+            [by_epochs[epochs].at(Condition(target, name, blocks, size)) for name in PAIR]
+            for blocks, epochs in columns
         ]
         if not any(values.empty for pair in each for values in pair):
             less = [(robust - natural).dropna() for natural, robust in each]
             means = [cells.mean(values, signed=True) for values in less]
             lines.append([cells.text(target), cells.count(size), *means])
-    heads = ["target", "images", *map(blocks_name, SHALLOW)]
-    return Table("advantage", "L2 - natural", heads, lines)
+    heads = [f"{blocks_name(blocks)}, {epochs} epochs" for blocks, epochs in columns]
+    return Table("advantage", "L2 - natural", ["target", "images", *heads], lines)
 
 
 def blocks_gained(found: Finetunings) -> Table:
@@ -123,6 +126,18 @@ def blocks_gained(found: Finetunings) -> Table:
                       *(cells.mean(each, signed=True) for each in less)])  # fmt: skip
     heads = ["target", "images", *(f"from {fewer} to {more}" for more, fewer in pairs)]
     return Table("blocks_gained", "More blocks", heads, lines)
+
+
+def by_shallow_blocks(found: Finetunings) -> Table:
+    """Tabulate accuracy by number of blocks for the natural and L2 sources."""
+    lines = [
+        [cells.text(target), cells.count(size), cells.text(source),
+         *(cells.mean(found.at(Condition(target, source, blocks, size))) for blocks in SHALLOW)]
+        for target, size, source in itertools.product(found.targets, SIZES, PAIR)
+        if len(found.at(Condition(target, source, 0, size)))
+    ]  # fmt: skip
+    heads = ["target", "images", "source", *map(blocks_name, SHALLOW)]
+    return Table("by_shallow_blocks", "Accuracy by blocks", heads, lines)
 
 
 def by_blocks(found: Finetunings) -> Table:

@@ -18,7 +18,6 @@ from ml_collections import ConfigDict
 from rtl_jax.configs.study.transfer import get_config as transfer
 
 EPOCHS = (1, 2, 12)
-BUNDLED = ("bundled:natural_24", "bundled:l2_24")
 
 
 def get_config() -> ConfigDict:
@@ -27,7 +26,6 @@ def get_config() -> ConfigDict:
     config.sweep.sources = tuple(
         f"runs/sources/{name}_{epochs}" for epochs in EPOCHS for name in ("natural", "l2")
     )
-    config.sweep.sources += BUNDLED
     config.sweep.targets = ("tfds:cifar10_jpeg", "tfds:fashion_mnist", "tfds:mnist")
     config.sweep.blocks = (0, 1)
     return config
