@@ -197,6 +197,7 @@ def test_a_short_name_is_a_source(published, tmp_path, capsys):
 def test_a_published_file_that_does_not_come(published, tmp_path, capsys, changes, said):
     published |= changes
     assert main(["pub/net", str(tmp_path / "out")]) == 2
-    error = capsys.readouterr().err
-    assert said in error and "with a browser" in error and error.count("\n") == 1
+    # A busy machine has time for a line of progress before the message.
+    lines = [line for line in capsys.readouterr().err.splitlines() if " left" not in line]
+    assert len(lines) == 1 and said in lines[0] and "with a browser" in lines[0]
     assert not list((tmp_path / "cache").rglob("net.pth*")) and not (tmp_path / "out").exists()
