@@ -314,6 +314,8 @@ def test_influence_takes_pairs_of_images_and_labels(source) -> None:
         rtl.influence(source, images, labels)
     with pytest.raises(rtl.UserError, match=r"test: expected \(images, labels\)"):
         rtl.perturb_training(source, (images, labels), images, [[0, 0]], 0.5)
+    with pytest.raises(rtl.UserError, match="damping: expected a number of 0 or more"):
+        rtl.influence(source, (images, labels), (images, labels), damping=-1.0)
 
 
 def test_a_source_is_a_network() -> None:
@@ -400,16 +402,18 @@ def test_images_of_another_range_are_named(digits, source) -> None:
 def test_settings_of_another_kind_are_refused(source) -> None:
     images, labels = np.zeros((1, 8, 8, 3)), [0]
     for settings, said in (
-        ("l2", "received a str"),
+        ("l2", "received str"),
         (rtl.PGD, "received the class PGD"),
-        (rtl.AutoAttack("l2"), "received a AutoAttack; rtl.autoattack takes"),
+        (rtl.AutoAttack("l2"), "received AutoAttack; rtl.autoattack takes"),
     ):
-        with pytest.raises(rtl.UserError, match=rf'settings: expected .*PGD\("l2"\), {said}'):
+        with pytest.raises(rtl.UserError, match=rf'settings: expected.*PGD\("l2"\), {said}'):
             rtl.attack(source, images, labels, 0.5, settings)
-    with pytest.raises(rtl.UserError, match="settings: expected .*AutoAttack.* received a PGD"):
+    with pytest.raises(rtl.UserError, match="settings: expected.*AutoAttack.* received PGD"):
         rtl.autoattack(source, images, labels, 0.5, rtl.PGD("l2"))
-    with pytest.raises(rtl.UserError, match="settings: expected .*Smoothing.* received a float"):
+    with pytest.raises(rtl.UserError, match="settings: expected.*Smoothing.* received float"):
         rtl.certify(source, images, labels, 0.25)
+    with pytest.raises(rtl.UserError, match="batch_size: expected a positive number, received 0"):
+        rtl.attack(source, images, labels, 0.5, rtl.PGD("l2"), batch_size=0)
     with pytest.raises(rtl.UserError, match="eps: expected a number such as 8 / 255"):
         rtl.attack(source, images, labels, "8/255", rtl.PGD("linf"))
     with pytest.raises(rtl.UserError, match="model: expected a network.* list: pass one of its"):

@@ -148,6 +148,8 @@ def _explained(
     settings: Mapping[str, Any],
 ) -> tuple[Solver, Examples, Examples]:
     """A solver at the training images, and test and training images as the head sees them."""
+    good = damping is None or damping >= 0
+    require(good, "damping", "a number of 0 or more, or none", damping)
     head = head_of(network)
     warn_of_other_images(network, as_uint8(pair(train, "train")[0]))
     names = network.class_names or class_numbers(network)

@@ -15,7 +15,7 @@ from rtl_jax.data.arrays import as_uint8, checked_images
 from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.corruptions.corrupt import corrupt as corrupt_images
 from rtl_jax.data.corruptions.severities import SEVERITIES, Corruption
-from rtl_jax.errors import UserError
+from rtl_jax.errors import UserError, require
 from rtl_jax.models.network import LogitsFn, Network
 from rtl_jax.runtime.limits import require_pixel_units
 from rtl_jax.smoothing import Certified, Smoothing
@@ -60,6 +60,7 @@ def attack(
         ((4, 32, 32, 3), True)
     """
     _require_kind(settings, Attack, 'rtl.PGD("l2")')
+    require(batch_size > 0, "batch_size", "a positive number", batch_size)
     _check_units(settings.threat, eps)
     with numbers_of(model):
         logits_fn, pixels, classes = prepared(model, images, labels)
@@ -264,9 +265,9 @@ def _require_kind(settings: Any, kind: type, example: str) -> None:
     """Raise UserError for settings of another kind, such as a name or a class."""
     if not isinstance(settings, kind):
         given = settings.__name__ if isinstance(settings, type) else type(settings).__name__
-        other = "; rtl.autoattack takes those of AutoAttack" if given == "AutoAttack" else ""
-        what = "the class" if isinstance(settings, type) else "a"
-        raise UserError(f"settings: expected one such as {example}, received {what} {given}{other}")
+        hint = "the class " if isinstance(settings, type) else ""
+        other = "; rtl.autoattack takes these" if given == "AutoAttack" else ""
+        raise UserError(f"settings: expected, say, {example}, received {hint}{given}{other}")
 
 
 def _check_units(threat: Any, eps: Any) -> None:

@@ -8,6 +8,7 @@ affects.
 
 import contextlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -34,7 +35,7 @@ from rtl_jax.lab.my_images.table import with_reference
 from rtl_jax.lab.predict.calibration import calibrate
 from rtl_jax.lab.report.task import write_report
 from rtl_jax.lab.results import last_epochs
-from rtl_jax.lab.sweep.grid import cells
+from rtl_jax.lab.sweep.grid import Cell, cells
 from rtl_jax.models.network import Network
 from rtl_jax.runtime.paths import absolute
 
@@ -81,6 +82,7 @@ def _compare(
 ) -> pd.DataFrame:
     grids, divided = comparison.grids(experiment, survey, dataset)
     every = [cell for settings in grids for cell in cells(settings)]
+    print(_candidates(every))
     print(forecast(every, divided.smaller).describe())
     if experiment.dry_run:
         return results.frame([])
@@ -95,6 +97,15 @@ def _compare(
     page = workdir / "report" / "index.html"
     print(f"network: {found.network}\nreport: {page}\n{minutes:.1f} minutes in all")
     return with_reference(rows, candidates)
+
+
+def _candidates(every: Sequence[Cell]) -> str:
+    """Name the sources and numbers of blocks that are compared."""
+    settings = [cell.experiment for cell in every]
+    sources = ", ".join(dict.fromkeys(one.source.checkpoint for one in settings))
+    blocks = dict.fromkeys(one.transfer.blocks for one in settings)
+    listed = ", ".join("all" if one is None else str(one) for one in blocks)
+    return f"candidates: {sources}; trained blocks: {listed}"
 
 
 def _survey(experiment: Experiment) -> Survey:
