@@ -278,5 +278,5 @@ def _numbers(text: str) -> tuple[float, ...]:
     except ValueError:
         numbers = ()
     if len(numbers) != 3:
-        raise argparse.ArgumentTypeError(f"expected three numbers as R,G,B, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected three numbers as R,G,B, received {text!r}")
     return numbers
