@@ -21,6 +21,7 @@ from rtl_jax.runtime.switches import pinned
 from rtl_jax.train.finetuning import FineTuning, start
 from rtl_jax.train.loop import fit
 from rtl_jax.train.recipe import Recipe
+from rtl_jax.train.settings import PERTURBATION_FIELDS
 from rtl_jax.transferability import Candidate
 from rtl_jax.transferability.choose import DRAWS
 
@@ -168,7 +169,7 @@ def _require_effect(chosen: Recipe, changes: Mapping[str, Any], perturb: Any) ->
             f"finetune: perturb: expected none with head_fit={chosen.head_fit!r} and blocks=0, "
             "which train on no batches"
         )
-    given = [name for name in _OF_PERTURBATION if name in changes]
+    given = [name for name in PERTURBATION_FIELDS if name in changes]
     if given and perturb is None and not chosen.perturbs:
         raise UserError(
             f"finetune: {', '.join(given)}: expected perturb= or perturbation= beside "
@@ -187,20 +188,6 @@ def _warn_of_dark(images: np.ndarray) -> None:
 
 
 _DARK = 64
-
-_OF_PERTURBATION = (
-    "norm",
-    "eps",
-    "steps",
-    "relative_step",
-    "random_start",
-    "keep",
-    "sigma",
-    "low_frequency",
-    "high_frequency",
-    "budget",
-    "budget_weights",
-)
 
 
 def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:

@@ -9,7 +9,7 @@ from rtl_jax.attacks.base import Attack, Iterate, LogitsFn, Problem, require_key
 from rtl_jax.attacks.fourier import FourierPGD
 from rtl_jax.attacks.gaussian import Gaussian
 from rtl_jax.attacks.pgd import PGD
-from rtl_jax.train.settings import TrainingSettings
+from rtl_jax.train.settings import FREQUENCY_FIELDS, TrainingSettings
 
 
 def perturbation_of(settings: TrainingSettings) -> Attack | None:
@@ -22,7 +22,7 @@ def perturbation_of(settings: TrainingSettings) -> Attack | None:
     names = ["norm", "steps", "relative_step", "random_start", "keep"]
     if settings.perturbation == "fourier":
         search = FourierPGD
-        names += ["low_frequency", "high_frequency", "budget", "budget_weights"]
+        names += FREQUENCY_FIELDS
     return search(**{name: getattr(settings, name) for name in names})
 
 

@@ -15,6 +15,19 @@ from rtl_jax.runtime.precision import Precision
 Keep = Literal["loss", "last"]
 PerturbationName = Literal["none", "pgd", "fourier", "gaussian"]
 
+# The settings that only matter with a perturbation, and those of them that are for 'fourier'.
+FREQUENCY_FIELDS = ("low_frequency", "high_frequency", "budget", "budget_weights")
+PERTURBATION_FIELDS = (
+    "norm",
+    "eps",
+    "steps",
+    "relative_step",
+    "random_start",
+    "keep",
+    "sigma",
+    *FREQUENCY_FIELDS,
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings:

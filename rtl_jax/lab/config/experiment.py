@@ -20,6 +20,7 @@ from rtl_jax.lab.config.sweep import Sweep
 from rtl_jax.lab.config.target import Target
 from rtl_jax.lab.config.visualize import Visualize
 from rtl_jax.train.recipe import Recipe
+from rtl_jax.train.settings import FREQUENCY_FIELDS, PERTURBATION_FIELDS
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -82,21 +83,14 @@ _LATER_IN_TRANSFER = (
     "class_weights",
     "average_decay",
     "perturbation",
-    "norm",
-    "eps",
-    "steps",
-    "relative_step",
-    "random_start",
-    "keep",
-    "sigma",
+    *PERTURBATION_FIELDS,
     "num_attacked",
 )
-_LATER_OF_FREQUENCIES = ("low_frequency", "high_frequency", "budget", "budget_weights")
-_LATER_IN_ATTACK = ("samples", "selection_samples", "alpha", "severities", *_LATER_OF_FREQUENCIES)
+_LATER_IN_ATTACK = ("samples", "selection_samples", "alpha", "severities", *FREQUENCY_FIELDS)
 _LATER_IN_INFLUENCE = ("perturb", "perturb_eps", "perturb_steps")
 LATER = (
     *(f"{group}.{name}" for group in ("transfer", "pretraining") for name in _LATER),
-    *(f"{group}.{name}" for group in ("transfer", "pretraining") for name in _LATER_OF_FREQUENCIES),
+    *(f"pretraining.{name}" for name in FREQUENCY_FIELDS),
     *(f"transfer.{name}" for name in _LATER_IN_TRANSFER),
     *(f"attack.{name}" for name in _LATER_IN_ATTACK),
     *(f"influence.{name}" for name in _LATER_IN_INFLUENCE),
