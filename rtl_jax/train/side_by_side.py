@@ -17,6 +17,7 @@ from rtl_jax.models.model import Weights
 from rtl_jax.train.metrics import Metrics, measure
 from rtl_jax.train.split import SplitNetwork
 from rtl_jax.train.step import Hyper, Keys, Step, TrainState
+from rtl_jax.train.stored import gather
 
 
 def _side_by_side(function: Callable, axes: tuple, arguments: tuple, seeds: int) -> Any:
@@ -63,7 +64,7 @@ class Images:
     def batch(self, rows: Rows, dtype: Any) -> Batch:
         """Gather the images at `rows`, [N] each, and their labels."""
         labels = self.labels[rows.places % len(self.labels)]
-        images = self.data[rows.places].reshape(-1, *self.shape)
+        images = gather(self.data, rows.places).reshape(-1, *self.shape)
         return Batch(images.astype(dtype), labels, rows.indices)
 
 
