@@ -34,26 +34,36 @@ class BatchNorm(nnx.Module):
         narrow = inputs.dtype == jnp.bfloat16
         inputs = inputs.astype(jnp.promote_types(inputs.dtype, scale.dtype))
         if train:
-            count = inputs.size // inputs.shape[-1]
-            if count < 2:
-                raise UserError(
-                    "batch normalisation needs more than one value per channel, and a batch "
-                    "of one image has only one here: use larger images, another batch size "
-                    "or another number of images"
-                )
-            running_mean, running_var = self.mean[...], self.var[...]
+            count = number_of_values(inputs)
             if narrow:
-                mean, var = _moments_in_one_pass(inputs, running_mean)
+                mean, var = _moments_in_one_pass(inputs, self.mean[...])
             else:
                 mean = inputs.mean((0, 1, 2))
                 var = jnp.square(inputs - mean).mean((0, 1, 2))
-            unbiased = var * (count / (count - 1))
-            self.mean[...] = running_mean + self.momentum * (mean - running_mean)
-            self.var[...] = running_var + self.momentum * (unbiased - running_var)
+            self.update(mean, var, count)
         else:
             mean, var = self.mean[...], self.var[...]
         factor = scale * lax.rsqrt(var + self.eps)
         return ((inputs - mean) * factor + bias).astype(self.dtype)
+
+    def update(self, mean: jax.Array, var: jax.Array, count: int) -> None:
+        """Update the running statistics by the mean and biased variance of `count` values."""
+        running_mean, running_var = self.mean[...], self.var[...]
+        unbiased = var * (count / (count - 1))
+        self.mean[...] = running_mean + self.momentum * (mean - running_mean)
+        self.var[...] = running_var + self.momentum * (unbiased - running_var)
+
+
+def number_of_values(inputs: jax.Array) -> int:
+    """Return the number of values per channel of a batch. Raises UserError if it is one."""
+    count = inputs.size // inputs.shape[-1]
+    if count < 2:
+        raise UserError(
+            "batch normalisation needs more than one value per channel, and a batch "
+            "of one image has only one here: use larger images, another batch size "
+            "or another number of images"
+        )
+    return count
 
 
 def _moments_in_one_pass(inputs: jax.Array, near: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -7,6 +7,7 @@ from flax import nnx
 from rtl_jax.models.activations import ACTIVATIONS
 from rtl_jax.models.batch_norm import BN_MOMENTUM, BatchNorm
 from rtl_jax.models.convolution import Conv, ConvMethod
+from rtl_jax.models.expansion import normalised
 
 
 class ConvNorm(nnx.Module):
@@ -41,4 +42,4 @@ class ConvNorm(nnx.Module):
         self.activation = activation
 
     def __call__(self, features: jax.Array, train: bool) -> jax.Array:
-        return ACTIVATIONS[self.activation](self.norm(self.conv(features), train))
+        return ACTIVATIONS[self.activation](normalised(self.conv, self.norm, features, train))

@@ -12,6 +12,7 @@ from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.batch_norm import BatchNorm
 from rtl_jax.models.blocks import BlockNetwork, ClassificationHead
 from rtl_jax.models.convolution import Conv, ConvMethod
+from rtl_jax.models.expansion import normalised
 from rtl_jax.models.pooling import blur_pool, max_pool, mean_pool
 
 
@@ -62,14 +63,14 @@ class Block(nnx.Module):
         shortcut, activation = features, ACTIVATIONS[self.activation]
         if self.has_downsample:
             shortcut = mean_pool(features) if self.average else features
-            shortcut = self.downsample_bn(self.downsample_conv(shortcut), train)
+            shortcut = normalised(self.downsample_conv, self.downsample_bn, shortcut, train)
         features = activation(self.bn1(self.conv1(features), train))
         if self.depth == 2:
             features = downsampled(features, self.anti_aliasing)
         features = self.bn2(self.conv2(features), train)
         if self.depth == 3:
             features = downsampled(activation(features), self.anti_aliasing)
-            features = self.bn3(self.conv3(features), train)
+            features = normalised(self.conv3, self.bn3, features, train)
         return activation(features + shortcut)
 
 
