@@ -17,8 +17,9 @@ _EPILOG = """
 SOURCE is a .pt, .pth, .ckpt or .safetensors file, or hf:OWNER/REPO/FILE or
 hf:OWNER/REPO on Hugging Face, or the short name of a published robust checkpoint, such as
 salman/resnet50_l2_eps3 ({prog} list shows all).
-To export: {prog} export CHECKPOINT OUT, where OUT ends in .safetensors, .pth, .onnx,
-.stablehlo or .timm, or is hf:OWNER/NAME
+To export: {prog} export CHECKPOINT OUT, where CHECKPOINT is a network's directory or
+bundled:NAME, and OUT ends in .safetensors, .pth, .onnx, .stablehlo or .timm, or is
+hf:OWNER/NAME
 """
 
 
@@ -234,7 +235,9 @@ def _export(arguments: Sequence[str], prog: str) -> int:
         description="Write a network for PyTorch or timm, or as a function in ONNX or StableHLO, "
         "or upload it to the Hugging Face hub.",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path)
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="a network's directory, or bundled:NAME"
+    )
     parser.add_argument(
         "out",
         metavar="OUT",

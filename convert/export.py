@@ -10,6 +10,7 @@ from rtl_jax.convert.layouts import layout_of
 from rtl_jax.convert.state_dicts import state_dict, write_safetensors
 from rtl_jax.convert.torch_needed import import_torch
 from rtl_jax.errors import UserError
+from rtl_jax.models import bundled
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import limits
 from rtl_jax.runtime.documents import is_whole
@@ -34,7 +35,7 @@ def export(
     private: bool = False,
     report: Callable[[str], Any] = print,
 ) -> str | Path:
-    """Export a network's directory as `export_network`, or as `push` to hf:OWNER/NAME.
+    """Export a network, bundled:NAME or its directory, as `export_network` or `push` (hf:OWNER/NAME).
 
     `license` and `rows`, the work directory whose rows have its accuracy, are for the model card of
     OUT.timm or on the hub. By default, `rows` is the work directory that contains the network.
@@ -50,7 +51,9 @@ def export(
         raise UserError(f"{destination}: private only applies to {HUB}OWNER/NAME")
     destination = destination if hub else _free(destination)
     place = expanded(checkpoint).absolute()
-    network = Network.load(place)
+    name = os.fspath(checkpoint)
+    stored = name.startswith("bundled:")
+    network = bundled.load(name.removeprefix("bundled:")) if stored else Network.load(place)
     if not for_card:
         return export_network(network, destination, image_size=image_size, report=report)
     size = _image_size(network, image_size)

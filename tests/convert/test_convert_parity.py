@@ -6,6 +6,7 @@ import torch
 from safetensors.numpy import load_file
 from torch_files import BASIC, BOTTLENECK, robustness, save, state
 
+import rtl_jax as rtl
 from rtl_jax.convert import convert, parity
 from rtl_jax.convert.command import main
 from rtl_jax.convert.torch_resnet import torch_resnet
@@ -77,6 +78,14 @@ def test_export_refuses(tmp_path, capsys):
     assert main(["export", str(tmp_path / "nothing"), str(tmp_path / "x.pth")]) == 2
     assert sorted(tmp_path.iterdir()) == before
     assert len(capsys.readouterr().err.strip().splitlines()) == 3
+
+
+def test_a_bundled_network_is_exported_by_its_name(tmp_path, capsys):
+    assert main(["export", "bundled:l2", str(tmp_path / "l2.safetensors")]) == 0
+    exported, network = load_file(tmp_path / "l2.safetensors"), rtl.load("bundled:l2")
+    np.testing.assert_array_equal(exported["fc.weight"].T, network.params["fc/kernel"])
+    assert main(["export", "bundled:l3", str(tmp_path / "l3.safetensors")]) == 2
+    assert "there is no bundled:l3: expected one of" in capsys.readouterr().err
 
 
 def test_torch_resnet_has_torchvisions_parameters():
