@@ -67,9 +67,12 @@ _exactly = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 def _affine(inputs: jax.Array, weights: jax.Array, shift: jax.Array) -> jax.Array:
     """Map bfloat16 [N, H, W, I] by weights [I, O] and shift [O], both float32, to bfloat16.
 
-    Outputs are rounded after the shift, for which JAX has no gradient of a convolution.
+    JAX has no gradient of a convolution with float32 results of bfloat16 arrays, as a TPU computes
+    it: it adds the shift before it writes and rounds them. A GPU's library writes products first,
+    which would be twice the bytes in float32.
     """
-    return (_pointwise(inputs, weights, jnp.float32) + shift).astype(inputs.dtype)
+    products = jnp.float32 if devices.platform() == "tpu" else inputs.dtype
+    return (_pointwise(inputs, weights, products) + shift).astype(inputs.dtype)
 
 
 def _affine_forward(
