@@ -6,6 +6,7 @@ They compare L2 with natural, in cells whose bundled sources are in the study it
 import dataclasses
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -106,9 +107,10 @@ def by_number(part: Part, rows: pd.DataFrame) -> Table:
 
 
 def own_accuracy(part: Part, rows: pd.DataFrame) -> Table:
-    """Tabulate the sources' accuracy on their own validation images, by the part's number.
+    """Tabulate the sources' accuracy on their own images, by the part's number.
 
-    That of bundled ones is on their cards.
+    That of bundled ones on validation images is on their cards. On training images it is that of
+    the last epoch while it trained, cropped, mirrored and perturbed as they were.
     """
     cards = _cards(part, rows)
     rows = rows[(rows["task"] == "pretrain") & (rows["epoch"] == rows["epochs"])]
@@ -123,8 +125,13 @@ def own_accuracy(part: Part, rows: pd.DataFrame) -> Table:
     for number, known in cards.items():
         values = [one[key] for key in ("clean_accuracy", "robust_accuracy") for one in known]
         lines[number] = list(map(cells.number, values))
+    fitted = rows[rows["method"] == "pretrain"].assign(kind=kinds, number=numbers)
+    fitted = fitted.set_index(["number", "kind"])["train_accuracy"]
+    for number, line in lines.items():
+        line += [cells.number(fitted.get((number, kind), math.nan)) for kind in part.kinds]
     names = [NAMES[kind] for kind in part.kinds]
-    heads = [f"{name}, {test}" for test in ("no attack", "PGD(20)") for name in names]
+    tests = ("no attack", "PGD(20)", "training images")
+    heads = [f"{name}, {test}" for test in tests for name in names]
     order = [[TableCell(f"{number:g}", number), *lines[number]] for number in sorted(lines)]
     return Table(f"own_{part.name}", "The sources themselves", [part.setting, *heads], order)
 
