@@ -35,8 +35,9 @@ def export(
     private: bool = False,
     report: Callable[[str], Any] = print,
 ) -> str | Path:
-    """Export a network, bundled:NAME or its directory, as `export_network` or `push` (hf:OWNER/NAME).
+    """Export a network as `export_network`, or as `push` to hf:OWNER/NAME.
 
+    `checkpoint` is its directory, or bundled:NAME.
     `license` and `rows`, the work directory whose rows have its accuracy, are for the model card of
     OUT.timm or on the hub. By default, `rows` is the work directory that contains the network.
     `private` applies to a new repository.
