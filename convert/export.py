@@ -21,6 +21,7 @@ STATE_DICTS = (".safetensors", ".pth", ".pt")
 FUNCTIONS = (".onnx", ".stablehlo")
 FOLDER = ".timm"
 HUB = "hf:"
+BUNDLED = "bundled:"
 
 _NO_HEAD = "warning: its head is only a placeholder, for fine-tuning to replace"
 
@@ -51,10 +52,12 @@ def export(
     if private and not hub:
         raise UserError(f"{destination}: private only applies to {HUB}OWNER/NAME")
     destination = destination if hub else _free(destination)
-    place = expanded(checkpoint).absolute()
     name = os.fspath(checkpoint)
-    stored = name.startswith("bundled:")
-    network = bundled.load(name.removeprefix("bundled:")) if stored else Network.load(place)
+    if name.startswith(BUNDLED):
+        place, network = None, bundled.load(name.removeprefix(BUNDLED))
+    else:
+        place = expanded(checkpoint).absolute()
+        network = Network.load(place)
     if not for_card:
         return export_network(network, destination, image_size=image_size, report=report)
     size = _image_size(network, image_size)
@@ -176,10 +179,12 @@ def _image_size(network: Network, asked: int | None) -> int:
     return size
 
 
-def _rows(place: Path, asked: str | os.PathLike | None) -> Path | None:
+def _rows(place: Path | None, asked: str | os.PathLike | None) -> Path | None:
     """Return the work directory asked for, or that of a network in WORKDIR/runs/RUN/network."""
     if asked is not None:
         return expanded(asked)
+    if place is None:
+        return None
     workdir = place.parent.parent.parent
     known = place.parent.parent.name == "runs" and any((workdir / "rows").glob("*.parquet"))
     return workdir if known else None
