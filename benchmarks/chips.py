@@ -7,13 +7,15 @@ import dataclasses
 class Chip:
     """An accelerator's peak dense bfloat16 operations and memory traffic in bytes, per second.
 
-    kind: a part of JAX's device name. topology: the compiler's name for eight of them.
+    kind: a part of JAX's device name. topology: the compiler's name for eight of them. memory: the
+    bytes that programs may take.
     """
 
     kind: str
     operations: float
     bytes: float
     topology: str | None = None
+    memory: int | None = None
 
     def seconds(self, operations: float, moved: float) -> float:
         """Return the minimum time of a program: the larger of its compute and memory times."""
@@ -21,7 +23,7 @@ class Chip:
 
 
 CHIPS = {
-    "v5e": Chip("TPU v5 lite", 197e12, 0.82e12, "v5e:2x4"),
+    "v5e": Chip("TPU v5 lite", 197e12, 0.82e12, "v5e:2x4", int(15.75 * 2**30)),
     "h100": Chip("H100", 989e12, 3.35e12),
     "h200": Chip("H200", 989e12, 4.8e12),
     "a100": Chip("A100", 312e12, 2.04e12),

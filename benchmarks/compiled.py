@@ -2,6 +2,7 @@
 
     python -m benchmarks.compiled [--programs 'step' ...] [--output FILE.json]
     python -m benchmarks.compiled --read FILE.json
+    python -m benchmarks.compiled --seeds 20
 
 Compiles the programs of a fine-tuning, a sweep, an attack and a source's training for a TPU v5e,
 with ResNet-50 on batches of 128 images of 224 px in bfloat16. Prints for each what the compiler
@@ -10,7 +11,8 @@ beyond arguments and results, and the roofline time at the accelerator's peak. N
 Needs the package libtpu (extra `tpu`), and takes minutes on two cores. A program that does not fit
 into the device's memory is reported, and the others follow. With --output, each result is added to
 FILE.json as soon as it is compiled; --read prints the results in that file, with the resulting
-hours for Table 4's grid.
+hours for Table 4's grid. --seeds compiles training steps and a test batch for as many of so many
+seeds as fit, and prints how many they are by number of trained blocks.
 """
 
 import argparse
@@ -43,6 +45,8 @@ from benchmarks.grid import MODES, hours
 from benchmarks.programs import Case, Programs
 from rtl_jax.models.architecture import architecture
 from rtl_jax.runtime.devices import mapped_over_devices
+from rtl_jax.train.abstract import Stored
+from rtl_jax.train.parallel import Needs, most_seeds, needed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +92,7 @@ def main() -> None:
     parser.add_argument("--programs", default="", help="a regular expression of their names")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON that results join")
     parser.add_argument("--read", type=Path, metavar="FILE", help="print what such a file has")
+    parser.add_argument("--seeds", type=int, metavar="N", help="how many of N run in one program")
     options = parser.parse_args()
     chip = CHIPS["v5e"]
     if options.read:
@@ -96,6 +101,10 @@ def main() -> None:
         return
     devices = devices_of(chip)
     print(devices[0].device_kind, machine.describe())
+    if options.seeds:
+        for line in seeds_by_blocks(devices[0], chip, options.seeds):
+            print(line, flush=True)
+        return
     print(" | ".join(HEADER))
     for case in PROGRAMS.every():
         if not re.search(options.programs, case.name):
@@ -110,6 +119,29 @@ def main() -> None:
         print(" | ".join(found.row(chip)), f"| {found.seconds:.0f} s to compile", flush=True)
         if options.output:
             keep(options.output, found)
+
+
+def seeds_by_blocks(device: jax.Device, chip: Chip, seeds: int) -> Iterator[str]:
+    """Yield lines of Markdown: how many seeds of a sweep run in one program, and what they take."""
+    yield "| blocks | seeds in one program | programs | memory | programs compiled to find them |"
+    yield "|---|---|---|---|---|"
+    for blocks in (0, 1, 3, 9, None):
+        program = PROGRAMS.finetuning(blocks)
+        stored = Stored.expected(program, PROGRAMS.stored)
+        taken: dict[int, float] = {}
+
+        def needs(*arguments: Any, taken: dict[int, float] = taken) -> Needs:
+            found = needed(*arguments, device)
+            taken[arguments[1]] = found.total
+            return found
+
+        with jax.default_matmul_precision("default"):
+            number = most_seeds(program, seeds, stored, free=lambda: chip.memory or 0, needs=needs)
+        name = "all" if blocks is None else blocks
+        yield (
+            f"| {name} | {number} | {-(-seeds // number)} | {taken[number] / 2**30:.1f} GiB | "
+            f"{2 * len(taken)} (seeds: {', '.join(map(str, taken))}) |"
+        )
 
 
 def read(path: Path) -> dict[str, Compiled]:

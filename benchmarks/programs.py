@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +16,11 @@ from rtl_jax.influence_functions import hessian
 from rtl_jax.models.model import Weights, variable_shapes
 from rtl_jax.models.registry import Architecture
 from rtl_jax.train import features
-from rtl_jax.train.metrics import Metrics
+from rtl_jax.train.abstract import Abstract, Stored, evaluation, training_steps
 from rtl_jax.train.program import Program
 from rtl_jax.train.recipe import FrozenBatchNorm, Recipe
 from rtl_jax.train.settings import PerturbationName
-from rtl_jax.train.side_by_side import Images, Rows, evaluate_batch, train_steps
 from rtl_jax.train.split import SplitNetwork
-from rtl_jax.train.step import Hyper, Keys
-from rtl_jax.train.stored import stored_shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +50,11 @@ class Case:
     divided: str | None = None
     mapped: bool = False
     float64: bool = False
+
+    @classmethod
+    def of(cls, name: str, program: Abstract, **others: Any) -> Self:
+        """Name a training's program."""
+        return cls(name, program.function, program.arguments, program.keywords, static=2, **others)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,50 +100,38 @@ class Programs:
         perturbation: PerturbationName = "none",
     ) -> Case:
         """Return a fine-tuning step on images or features stored on the device."""
-        recipe = Recipe(blocks=blocks, frozen_batch_norm=mode, perturbation=perturbation)
-        network = self._split(recipe).replace(many=seeds > 1)
-        program = Program(network, recipe, augmentation, epochs=1)
-        kept = program.trains_on_features
-        shape, stored = (self.pixels, self.pixels, 3), jnp.dtype(jnp.uint8)
-        if kept:
-            shape, stored = features.feature_shape(network).shape, self.dtype
-        step = program.replace(network=network.replace(features=kept)).step()
-        trained, frozen = step.divide(*variable_shapes(network.architecture))
-        state = _side_by_side(seeds, jax.eval_shape(step.start, *trained))
-        number, count = _shape(seeds), _shape(seeds, dtype=jnp.int32)
-        rows, keys = _shape(seeds, 1, self.batch, dtype=jnp.int32), _keys(seeds)
-        what = "features" if kept else "images"
-        what += f", PGD({recipe.steps})" if perturbation != "none" else ""
-        what += "" if kept else f", {mode}"
+        program = self.finetuning(blocks, mode, augmentation, perturbation)
+        stored, steps = Stored.expected(program, self.stored), program.settings.steps
+        what = "features" if stored.features else "images"
+        what += f", PGD({steps})" if perturbation != "none" else ""
+        what += "" if stored.features else f", {mode}"
         what += "" if augmentation.is_identity else ", augmented"
         depth = "all blocks" if blocks is None else _count(blocks, "block")
-        return Case(
+        return Case.of(
             f"step on {what}, {depth}, {_count(seeds, 'seed')}",
-            train_steps,
-            (
-                step,
-                self.dtype if kept else stored,
-                state,
-                Metrics(number, count, count),
-                frozen,
-                Images(
-                    _shape(self.stored, *stored_shape(shape), dtype=stored),
-                    self._labels(self.stored),
-                    shape,
-                ),
-            ),
-            {
-                "rows": Rows(rows, rows),
-                "keys": Keys(keys, keys, keys),
-                "epoch": _shape(dtype=jnp.int32),
-                "hyper": Hyper(_shape(seeds, 1), number, number, number),
-            },
+            training_steps(program, seeds, stored),
             images=seeds * self.batch,
-            static=2,
             carried=(2, 3),
             body=None if perturbation != "pgd" else self.gradient(),
-            extra=recipe.steps - 1 if perturbation == "pgd" else 0,
+            extra=steps - 1 if perturbation == "pgd" else 0,
         )
+
+    def finetuning(
+        self,
+        blocks: int | None,
+        mode: FrozenBatchNorm = "source",
+        augmentation: Augmentation = PRESETS["none"],
+        perturbation: PerturbationName = "none",
+    ) -> Program:
+        """Return a fine-tuning, by default on cached features."""
+        recipe = Recipe(
+            blocks=blocks,
+            frozen_batch_norm=mode,
+            perturbation=perturbation,
+            batch_size=self.batch,
+            eval_batch_size=self.batch,
+        )
+        return Program(self._split(recipe), recipe, augmentation, epochs=1)
 
     def source(self) -> Case:
         """Return a step of a source's training, with its batch divided over all devices."""
@@ -167,29 +157,12 @@ class Programs:
 
     def evaluation(self, blocks: int, seeds: int, mode: FrozenBatchNorm = "source") -> Case:
         """Return the evaluation of a test batch, on features where they stay valid."""
-        recipe = Recipe(blocks=blocks, frozen_batch_norm=mode)
-        network = self._split(recipe).replace(many=seeds > 1)
-        step = Program(network, recipe, PRESETS["none"], epochs=1).step()
-        kept = network.constant_prefix
-        inputs = _shape(self.batch, self.pixels, self.pixels, 3, dtype=jnp.uint8)
-        if kept:
-            inputs = _shape(self.batch, *features.feature_shape(network).shape, dtype=self.dtype)
-        trained, frozen = step.divide(*variable_shapes(self.architecture))
-        what = "features" if kept else "images"
-        return Case(
+        program = self.finetuning(blocks, mode)
+        what = "features" if program.network.constant_prefix else "images"
+        return Case.of(
             f"test on {what}, {_count(blocks, 'block')}, {_count(seeds, 'seed')}",
-            evaluate_batch,
-            (
-                network.replace(features=kept),
-                True,
-                _side_by_side(seeds, Weights(*trained)),
-                frozen,
-                inputs,
-                self._labels(self.batch),
-            ),
-            {"weights": _shape(self.batch)},
+            evaluation(program, seeds),
             images=seeds * self.batch,
-            static=2,
         )
 
     # ---- Attacks ----------------------------------------------------------------------------
@@ -289,8 +262,3 @@ def _shape(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
 
 def _keys(number: int) -> jax.ShapeDtypeStruct:
     return jax.eval_shape(lambda: jax.random.split(jax.random.key(0), number))
-
-
-def _side_by_side(seeds: int, tree: Any) -> Any:
-    """Add a leading seed axis to the shapes of a pytree."""
-    return jax.tree.map(lambda leaf: _shape(seeds, *leaf.shape, dtype=leaf.dtype), tree)

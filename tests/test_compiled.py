@@ -5,6 +5,7 @@ For a TPU, its own compiler is used; for CUDA, programs are lowered, which needs
 
 import dataclasses
 import importlib.util
+import math
 import os
 import re
 import sys
@@ -27,6 +28,8 @@ from rtl_jax.models.batch_norm import BatchNorm
 from rtl_jax.models.convolution import Conv
 from rtl_jax.models.expansion import normalised
 from rtl_jax.runtime import devices
+from rtl_jax.train.abstract import Stored
+from rtl_jax.train.parallel import needed
 
 pytestmark = pytest.mark.slow
 
@@ -121,6 +124,20 @@ def test_eight_chips_compute_a_hessian_without_exchanging_it() -> None:
     assert "num_partitions=8" in text or "replica_count=8" in text
     exchanged = r" (?:all-reduce|all-gather|all-to-all|collective-permute)(?:-start)?\("
     assert not re.findall(exchanged, text)
+
+
+@needs_libtpu
+def test_seeds_are_as_many_as_a_tpu_has_room_for() -> None:
+    """Its own compiler refuses what does not fit into its memory."""
+    device = devices_of(CHIPS["v5e"])[0]
+    images = 2**12
+    program = dataclasses.replace(PROGRAMS, batch=images).finetuning(1)
+    stored = Stored.expected(program, 64)
+    takes = {seeds: needed(program, seeds, stored, 1, device).total for seeds in (1, 2, 512)}
+    # Features of 32 x 32 x 32 in bfloat16, and what a block keeps of them.
+    assert 1 < takes[1] / (images * 32**3 * 2) < 5
+    assert 1.4 < takes[2] / takes[1] < 2.1
+    assert math.isinf(takes[512])
 
 
 @pytest.mark.parametrize(

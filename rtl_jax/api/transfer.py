@@ -90,8 +90,8 @@ def finetune(
       images: uint8, or float in [0, 1], [N, H, W, 3], [N, H, W, 1] or [N, H, W].
       labels: [N], of any type; each distinct label is a class. With `class_names`, names or, if no
         name is a number, indices.
-      seeds: seeds of the head and the batch order. Several seeds train in one compiled program and
-        yield a list of networks.
+      seeds: seeds of the head and the batch order. Several seeds train in one compiled program (on
+        an accelerator in as many as its memory requires) and yield a list of networks.
       class_names: the classes in the order of their indices; by default the sorted labels.
       image_size: the size to which images are resized; by default that of the source.
       augment: 'none', 'paper', or an `Augmentation`.

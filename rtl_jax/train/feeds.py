@@ -60,6 +60,17 @@ class Feed(Protocol):
         """Stop reading ahead."""
 
 
+def steps_together(left: int) -> int:
+    """Return how many of the `left` full batches to take in one program, 1 or more.
+
+    On a CPU, one: convolutions in a loop are no faster, or much slower. Elsewhere a power of four,
+    so that sets of all sizes need few programs, which are slow to compile.
+    """
+    if left < 1 or devices.platform() == "cpu":
+        return 1
+    return min(4 ** ((left.bit_length() - 1) // 2), _MOST_STEPS)
+
+
 class InMemory:
     """Batches from a cache, in an order drawn from each seed's key and the epoch.
 
@@ -170,18 +181,10 @@ class InMemory:
         return self._numbers[1]
 
     def _together(self, step: Step, left: int) -> int:
-        """Return how many of the `left` full batches to take in one program.
-
-        On a CPU, one: convolutions in a loop are no faster, or much slower. Elsewhere a power of
-        four, so that sets of all sizes need few programs, which are slow to compile.
-        """
+        """Return how many of the `left` full batches to take in one program."""
         if left < 1 or self._images is None:
             return 1
-        if self._is_short(step):
-            return min(left, _MOST_STEPS)
-        if devices.platform() == "cpu":
-            return 1
-        return min(4 ** ((left.bit_length() - 1) // 2), _MOST_STEPS)
+        return min(left, _MOST_STEPS) if self._is_short(step) else steps_together(left)
 
     def _drawn_for(self, epoch: int, *, on_device: bool) -> int:
         """Return the index of an epoch in `_orders`; draw it and the next epochs if missing."""

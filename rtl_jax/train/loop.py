@@ -20,9 +20,10 @@ from rtl_jax.runtime.progress import bar, say
 from rtl_jax.train.checkpoints import TrainingCheckpoints, named, unnamed
 from rtl_jax.train.finetuning import FineTuning
 from rtl_jax.train.metrics import Metrics
+from rtl_jax.train.parallel import in_groups, seeds_at_once
 from rtl_jax.train.side_by_side import all_finite
 from rtl_jax.train.step import TrainState
-from rtl_jax.train.trainer import Training, begin
+from rtl_jax.train.trainer import FeatureCaches, Training, begin, caches_for
 
 # Seconds between reads of the losses, each of which waits for the device.
 _LOOK_SECONDS = 1.0
@@ -235,13 +236,24 @@ def _never() -> bool:
 
 
 def fit(tunings: Sequence[FineTuning]) -> list[Network]:
-    """Train fine-tunings that differ only by seed in one program; return their networks in order.
+    """Train fine-tunings that differ only by seed; return their networks in order.
 
-    Raises UserError if one diverges.
+    They train in one program, or on an accelerator in as many as its memory needs. Raises UserError
+    if one diverges.
     """
+    networks: list[Network] = []
     with devices.matmul_precision(tunings[0].program.settings.precision):
-        training, state = begin(tunings)
-        state = Loop(training, state, NoLog(), what="fine-tuning", ends=False).run()
+        if len(tunings) == 1 or devices.platform() == "cpu":
+            return _fit(tunings)
+        caches = None if tunings[0].program.network.own_statistics else caches_for(tunings)
+        for group in in_groups(tunings, seeds_at_once(tunings, caches)):
+            networks += _fit(group, caches)
+    return networks
+
+
+def _fit(tunings: Sequence[FineTuning], caches: FeatureCaches | None = None) -> list[Network]:
+    training, state = begin(tunings, caches)
+    state = Loop(training, state, NoLog(), what="fine-tuning", ends=False).run()
     finite = all_finite(state)
     if not finite.all():
         diverged = [tuning.seed for tuning, good in zip(tunings, finite, strict=True) if not good]

@@ -201,7 +201,7 @@ def begin(
 
     `caches` hold the images of these fine-tunings and possibly of others; None: made here.
     """
-    program, placement = _lockstep(tunings), SeedsApart(len(tunings))
+    program, placement = lockstep(tunings), SeedsApart(len(tunings))
     variables = _variables(tunings, program)
     own = program.network.own_statistics
     if caches is None or own:
@@ -263,7 +263,7 @@ def _keys(own: Sequence[jax.Array]) -> Keys:
     return Keys(two[:, 0], two[:, 1], jax.vmap(lambda key: jax.random.fold_in(key, 2))(every))
 
 
-def _lockstep(tunings: Sequence[FineTuning]) -> Program:
+def lockstep(tunings: Sequence[FineTuning]) -> Program:
     """Return the shared program of fine-tunings that differ only by seed and hyperparameters."""
     program = tunings[0].program
     assert all(tuning.program.step() == program.step() for tuning in tunings)

@@ -45,7 +45,8 @@ class Sweep:
     # Where the paper's number comes from: its text (20 up to 1,600 images, 10 above) or its Table 4
     # (20, 10, 5 and 1)
     seeds_by: Literal["text", "table4"] = "text"
-    # Seeds that train in one program; none: as many as are estimated to fit in memory
+    # Seeds that train in one program; none: as many as fit in an accelerator's memory; on a CPU one
+    # for each device, or with the head only as many as are estimated to fit
     seeds_at_once: int | None = None
     # Continue without missing sources and targets, naming them, instead of stopping with an error
     skip_missing: bool = False

@@ -7,6 +7,7 @@ run is found again by its name, and an unfinished one leaves nothing.
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from rtl_jax.lab.config import Experiment, Sweep
 from rtl_jax.lab.finetune.job import Inputs, Job, assemble, load_inputs, tell_differences
 from rtl_jax.lab.finetune.rows import attacked_rows, baseline_rows, evaluation_row
 from rtl_jax.lab.inputs import load_network
-from rtl_jax.lab.sweep.estimate import seeds_at_once
 from rtl_jax.lab.sweep.grid import Cell
 from rtl_jax.lab.trackers import track
 from rtl_jax.models.network import Network
@@ -26,6 +26,7 @@ from rtl_jax.runtime import devices
 from rtl_jax.runtime.paths import complete_or_absent
 from rtl_jax.runtime.progress import bar, say
 from rtl_jax.train.loop import Loop, NoLog
+from rtl_jax.train.parallel import in_groups, seeds_at_once
 from rtl_jax.train.side_by_side import all_finite
 from rtl_jax.train.step import TrainState
 from rtl_jax.train.trainer import FeatureCaches, Training, begin, caches_for
@@ -97,7 +98,7 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
     target = shown(experiment.target.dataset)
     what = f"{experiment.source.checkpoint} -> {target}, {trained}"
     with bar(what, images, leave=True) as progress:
-        for group in in_one_program(jobs, sweep):
+        for group in in_one_program(jobs, sweep, caches):
             training, state, log = _train(group, caches, sweep, progress)
             rows = log.rows
             if experiment.transfer.baseline:
@@ -108,16 +109,21 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
                 _save_logits(group, training.logits(state), log.logits, workdir)
             results.write_rows(workdir, f"{group[0].run}-{len(group)}", rows)
             track(workdir, rows)
+            del training, state, log  # the next seeds need their memory
 
 
-def in_one_program(jobs: Sequence[Job], sweep: Sweep) -> Iterator[Sequence[Job]]:
-    """Yield jobs to run in one program: of one size, fold and `head_fit`, as many as fit."""
+def in_one_program(
+    jobs: Sequence[Job], sweep: Sweep, caches: FeatureCaches | None = None
+) -> Iterator[Sequence[Job]]:
+    """Yield jobs to run in one program: of one size, fold and `head_fit`, as many as fit.
+
+    `caches` hold their images; None: each makes its own.
+    """
     kinds = dict.fromkeys(map(_kind, jobs))
     for kind in kinds:
         same = [job for job in jobs if _kind(job) == kind]
-        number = sweep.seeds_at_once or seeds_at_once(same[0].program, len(same))
-        for start in range(0, len(same), number):
-            yield same[start : start + number]
+        asked = sweep.seeds_at_once
+        yield from in_groups(same, repeat(asked) if asked else seeds_at_once(same, caches))
 
 
 def _kind(job: Job) -> tuple[int, int | None, str]:

@@ -18,12 +18,14 @@ from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment, Source, Target, freeze
 from rtl_jax.lab.finetune.job import require_memory_for
 from rtl_jax.lab.inputs import load_network
-from rtl_jax.lab.sweep.estimate import Costs, operations, seed_bytes, seeds_at_once
+from rtl_jax.lab.sweep.estimate import Costs, operations
 from rtl_jax.lab.sweep.grid import Cell, cells
 from rtl_jax.lab.sweep.measure import measure
 from rtl_jax.models.registry import Architecture
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.paths import data_path
+from rtl_jax.train.abstract import Stored
+from rtl_jax.train.parallel import memory, planned_at_once
 from rtl_jax.train.program import Program
 from rtl_jax.train.split import SplitNetwork
 
@@ -227,11 +229,17 @@ def _priced(one: Planned, architecture: Architecture, experiment: Experiment) ->
     )
     if not experiment.dry_run:
         return one
-    parallel = experiment.sweep.seeds_at_once or seeds_at_once(program, len(one.cell.seeds))
-    priced = dataclasses.replace(one, parallel=parallel, memory=parallel * seed_bytes(program))
-    if not experiment.sweep.measure:
-        return priced
+    own = one.cell.experiment.source.checkpoint == "random"  # each seed starts from another one
+    planned = program.replace(network=network.replace(own_params=own))
+    seeds, stored = len(one.cell.seeds), Stored.expected(planned, number)
     with devices.matmul_precision(settings.transfer.precision):
+        parallel = experiment.sweep.seeds_at_once
+        parallel = parallel or next(planned_at_once(planned, seeds, number, stored))
+        priced = dataclasses.replace(
+            one, parallel=parallel, memory=memory(planned, parallel, number, stored)
+        )
+        if not experiment.sweep.measure:
+            return priced
         step = measure(program.replace(network=network.replace(many=parallel > 1)), parallel)
     return dataclasses.replace(priced, seconds=_extrapolate(step, priced, program, number, tested))
 

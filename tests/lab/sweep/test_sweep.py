@@ -29,8 +29,9 @@ from rtl_jax.lab.sweep.plan import plan
 from rtl_jax.lab.sweep.table import summarize
 from rtl_jax.lab.sweep.task import in_order, run_sweep
 from rtl_jax.lab.tasks import run
-from rtl_jax.runtime import progress
+from rtl_jax.runtime import devices, progress, resources
 from rtl_jax.runtime.paths import short_names
+from rtl_jax.train import parallel
 from rtl_jax.train.recipe import Recipe
 
 pytestmark = pytest.mark.slow
@@ -239,6 +240,43 @@ def test_more_seeds_run_only_what_is_missing(whole, tmp_path: Path, monkeypatch)
     alike = side_by_side[side_by_side["num_images"] == 20].sort_values(["run", "epoch"])
     assert rows["run"].tolist() == alike["run"].tolist()
     np.testing.assert_allclose(rows["train_loss"], alike["train_loss"], rtol=1e-4)
+
+
+def test_an_accelerator_gets_as_many_seeds_as_it_has_room_for(tmp_path: Path, monkeypatch, capsys):
+    """In the plan and in the run, by what the compiled program takes; without room, an error."""
+    grid = experiment(seeds=5, num_images=(20,), seeds_at_once=None)
+    alone = run_sweep(dataclasses.replace(grid, sweep=Sweep(num_images=(20,), seeds=5)), tmp_path)
+    capsys.readouterr()
+    monkeypatch.setattr(devices, "platform", lambda: "gpu")
+    free = [2**34]
+    monkeypatch.setattr(resources, "device_free", lambda: free[0])
+    calls, needed = [], parallel.needed
+
+    def recorded(*arguments) -> parallel.Needs:
+        calls.append(arguments)
+        return needed(*arguments)
+
+    monkeypatch.setattr(parallel, "needed", recorded)
+    run_sweep(dataclasses.replace(grid, dry_run=True), tmp_path / "planned")
+    *_, at_once, memory, unit, hours = capsys.readouterr().out.splitlines()[1].split()
+    program, seeds, stored, steps = calls[0]
+    takes = {n: needed(program, n, stored, steps).total for n in (1, 2, 3, 5)}
+    assert (int(at_once), seeds, unit, hours) == (5, 5, "GiB", "?")
+    assert float(memory) == pytest.approx(takes[5] / 2**30, abs=0.006)
+
+    # The features, before, take more than these steps.
+    monkeypatch.setattr("rtl_jax.lab.finetune.job.require_memory", lambda *_, **__: None)
+    sizes, real = [], cells_module._train
+    monkeypatch.setattr(
+        cells_module, "_train", lambda jobs, *rest: (sizes.append(len(jobs)), real(jobs, *rest))[1]
+    )
+    free[0] = int((takes[2] + takes[3]) / 2 / 0.9)
+    rows = run_sweep(grid, tmp_path / "narrow")
+    assert sizes == [2, 2, 1]
+    assert rows["accuracy"].tolist() == pytest.approx(alone["accuracy"].tolist(), abs=4)
+    free[0] = int(takes[1]) - 1
+    with pytest.raises(UserError, match=r"the compiled program for one seed takes .* lower"):
+        run_sweep(grid, tmp_path / "none")
 
 
 class Killed(BaseException):
