@@ -66,6 +66,12 @@ def test_an_unknown_name_lists_those_there_are(network: Network):
         load_source("bundled:l2")
 
 
+def test_a_source_trained_anew_replaces_the_earlier_one(network: Network, tmp_path: Path):
+    card = {**CARD, "epochs": 24}
+    bundled.write(tmp_path / "tiny.safetensors", network.replace(provenance=card))
+    assert bundled.card("tiny") == card and bundled.names() == ["tiny"]
+
+
 @pytest.mark.parametrize("place", [20, -20])  # in the header, in a tensor
 def test_a_changed_byte_is_noticed(network: Network, tmp_path: Path, place: int):
     path = tmp_path / "tiny.safetensors"

@@ -61,7 +61,7 @@ def write(path: Path, network: Network) -> None:
         "card": json.dumps(network.provenance),
         "digest": digest(tensors),
     }
-    with complete_or_absent(path) as temporary:
+    with complete_or_absent(path, replace=True) as temporary:
         save_file(tensors, str(temporary), metadata)
         os.chmod(temporary, 0o644)  # safetensors creates files that only their owner can read
 
