@@ -22,10 +22,11 @@ HEADS ?= heads heads_digits
 MODES ?= source adapt batch
 PERTURBATIONS ?= none pgd
 SOURCE_EPOCHS ?= 1 2 12
-LONGER_SOURCES ?= bundled:natural_24,bundled:l2_24
+LONGER_SOURCES ?= bundled:natural_24,bundled:l2_24,bundled:gaussian_24
 LONGER_PARTS ?= transfer digits
 LONGER_HEADS ?= heads heads_digits
 LONGER_NETWORKS ?= networks
+LONGER_ATTACKED ?= bundled:natural_24,bundled:l2_24
 SOURCE_EPS ?= 0.05 0.1 0.25
 TARGETS ?= tfds:mnist tfds:fashion_mnist tfds:kmnist_partial tfds:cifar10_jpeg
 SEEDS ?= 20000000 20100000 20200000
@@ -79,7 +80,7 @@ study: $(VENV)/.installed
 	    --config.sweep.sources=$(LONGER_SOURCES); done
 	set -e; for part in $(LONGER_NETWORKS); do \
 	  $(BIN)/python run.py --config configs/study/$$part.py --workdir $(RUNS)/study_longer_networks \
-	    --config.sweep.sources=$(LONGER_SOURCES); \
+	    --config.sweep.sources=$(LONGER_ATTACKED); \
 	  $(BIN)/python run.py --config configs/study/robustness.py --workdir $(RUNS)/study_longer \
 	    --config.attack.runs=$(RUNS)/study_longer_networks; done
 	set -e; for eps in $(SOURCE_EPS); do \

@@ -37,6 +37,7 @@ from benchmarks.study_tables import (
     influence_ahead,
     modes,
     robustness,
+    with_noise,
 )
 from rtl_jax.lab.report import cells, curves, influence
 from rtl_jax.lab.report.drawings import draw_figure
@@ -66,7 +67,7 @@ class Rows(NamedTuple):
     adversarial: pd.DataFrame  # on perturbed images, and attacked
     source_epochs: pd.DataFrame  # from sources trained for other epochs, and those sources
     source_eps: pd.DataFrame  # from sources trained with other eps, and those sources
-    longer: pd.DataFrame  # the grid's natural and L2 source, trained longer; and under attack
+    longer: pd.DataFrame  # the grid's sources that were trained longer, and two under attack
     longer_heads: pd.DataFrame  # heads alone on these
 
     @classmethod
@@ -149,6 +150,7 @@ def made(every: Rows) -> dict[str, list[Table]]:
         "advantage": [advantage({6: found, 24: found_longer})],
         "ahead": [ahead(found, [(name, NATURAL) for name in found.sources if name != NATURAL])],
         "against others": [against_others(found)],
+        "with noise": [with_noise({6: found, 24: found_longer})],
         "each against others": [ahead(found, AGAINST)],
         "converged heads": [study_heads.accuracy(every.heads)],
         "converged heads, longer": [study_heads.accuracy(longer_heads)],

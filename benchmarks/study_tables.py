@@ -9,7 +9,7 @@ import pandas as pd
 
 from rtl_jax.lab.report import cells, published
 from rtl_jax.lab.report.accuracy import tables
-from rtl_jax.lab.report.elements import Table
+from rtl_jax.lab.report.elements import Table, TableCell
 from rtl_jax.lab.report.names import target_name
 from rtl_jax.lab.report.runs import EVERY, Condition, Finetunings, blocks_name, finetunings
 from rtl_jax.lab.statistics import mean_interval
@@ -18,8 +18,9 @@ NATURAL = "bundled:natural"
 PAIR = (NATURAL, "bundled:l2")
 # The paper's Figures 5 and 8: L2 against Linf, and against noise of the same size, with which a
 # source trained on single-step attacks is compared, too.
-_ROBUST = "bundled:linf4", "bundled:linf8", "bundled:pgd1", "bundled:gaussian"
-AGAINST = [*((PAIR[1], name) for name in _ROBUST), ("bundled:pgd1", "bundled:gaussian")]
+NOISE = "bundled:gaussian"
+_ROBUST = "bundled:linf4", "bundled:linf8", "bundled:pgd1", NOISE
+AGAINST = [*((PAIR[1], name) for name in _ROBUST), ("bundled:pgd1", NOISE)]
 SHALLOW, NEARLY_ALL = (0, 1, 3), 7
 SIZES = (100, 400, 800, 1600)
 EPOCHS = (1, 5, 13, 21, 41, 60)
@@ -45,19 +46,40 @@ def accuracy(rows: pd.DataFrame) -> list[Table]:
 
 def against_others(found: Finetunings) -> Table:
     """Tabulate mean differences over cells, and how many of them are significant, by target."""
-    lines = []
-    for target in found.targets:
-        line = [cells.text(target)]
-        for pair in AGAINST:
-            every = _differences(found, target, *pair)
-            means, halves = np.transpose([mean_interval(each) for each in every])
-            better, worse = (means > halves).sum(), (means < -halves).sum()
-            centre = cells.number(means.mean(), signed=True)
-            line.append(cells.text(f"{centre.text} ({better}, {worse})", centre.value))
-        lines.append(line)
-    short = [[name.removeprefix("bundled:") for name in pair] for pair in AGAINST]
-    heads = ["target", *(f"{source} - {other}" for source, other in short)]
+    lines = [
+        [cells.text(target), *(_mean_and_counts(found, target, pair) for pair in AGAINST)]
+        for target in found.targets
+    ]
+    heads = ["target", *map(_less, AGAINST)]
     return Table("against_others", "Perturbation types", heads, lines)
+
+
+def with_noise(by_epochs: Mapping[int, Finetunings]) -> Table:
+    """Tabulate the Gaussian source against natural and L2 ones, by epochs of the sources."""
+    columns = list(itertools.product(((PAIR[1], NOISE), (NOISE, NATURAL)), by_epochs))
+    lines = [
+        [
+            cells.text(target),
+            *(_mean_and_counts(by_epochs[epochs], target, pair) for pair, epochs in columns),
+        ]
+        for target in next(iter(by_epochs.values())).targets
+    ]
+    heads = ["target", *(f"{_less(pair)}, {epochs} epochs" for pair, epochs in columns)]
+    return Table("with_noise", "Noise in place of attacks", heads, lines)
+
+
+def _mean_and_counts(found: Finetunings, target: str, pair: tuple[str, str]) -> TableCell:
+    """Return the mean difference over cells, and how many are significantly better and worse."""
+    every = _differences(found, target, *pair)
+    means, halves = np.transpose([mean_interval(each) for each in every])
+    better, worse = (means > halves).sum(), (means < -halves).sum()
+    centre = cells.number(means.mean(), signed=True)
+    return cells.text(f"{centre.text} ({better}, {worse})", centre.value)
+
+
+def _less(pair: tuple[str, str]) -> str:
+    source, other = (name.removeprefix("bundled:") for name in pair)
+    return f"{source} - {other}"
 
 
 def ahead(found: Finetunings, pairs: Iterable[tuple[str, str]]) -> Table:

@@ -104,10 +104,10 @@ SHIPPED = bundled.names()
 
 
 SIX = {"natural", "gaussian", "l2", "linf4", "linf8", "pgd1"}
-LONGER = {"natural_24", "l2_24"}
+LONGER = {"natural_24", "gaussian_24", "l2_24"}
 
 
-def test_all_ship_and_differ_in_the_perturbation_alone_and_two_in_epochs():
+def test_all_ship_and_differ_in_the_perturbation_alone_and_three_in_epochs():
     assert set(SHIPPED) == SIX | LONGER
     groups = ("source", "target", "augmentation", "pretraining", "seed")
     # Through `freeze`: cards of before some setting was added stand for its default.
@@ -119,8 +119,8 @@ def test_all_ship_and_differ_in_the_perturbation_alone_and_two_in_epochs():
         "perturbation", "norm", "eps", "steps", "relative_step", "random_start", "keep", "sigma",
     )  # fmt: skip
     for own in settings:
-        own["pretraining"].pop("eval_every")  # changes no weight
-        for name in perturbing:
+        # The last two change no weight.
+        for name in (*perturbing, "eval_every", "decoding_threads"):
             own["pretraining"].pop(name)
     assert all(own[group] == settings[0][group] for own in settings for group in groups)
 
