@@ -248,4 +248,4 @@ def test_unknown_files_say_what_is_expected(tmp_path: Path) -> None:
 
 def test_bundled_networks() -> None:
     message = error_of("bundled:cifar")
-    assert message.startswith("there is no bundled:cifar: expected one of natural, gaussian, l2, ")
+    assert message.startswith("there is no bundled:cifar: expected one of natural, gaussian, ")
