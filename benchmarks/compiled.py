@@ -11,8 +11,8 @@ beyond arguments and results, and the roofline time at the accelerator's peak. N
 Needs the package libtpu (extra `tpu`), and takes minutes on two cores. A program that does not fit
 into the device's memory is reported, and the others follow. With --output, each result is added to
 FILE.json as soon as it is compiled; --read prints the results in that file, with the resulting
-hours for Table 4's grid. --seeds compiles training steps and a test batch for as many of so many
-seeds as fit, and prints how many they are by number of trained blocks.
+hours for Table 4's grid. --seeds prints, for each number of trained blocks, how many of N seeds fit
+into one program; to find out, it compiles training steps and a test batch.
 """
 
 import argparse

@@ -193,11 +193,11 @@ def _largest(number: int, taken: float, known: Mapping[int, float], room: float)
 def _require_room(program: Program, taken: Needs, there: int) -> None:
     if taken.total <= there:
         return
-    group, amount = program.settings.GROUP, "more"
+    group, amount = program.settings.GROUP, "more memory than the compiler allows"
     if math.isfinite(taken.total):
-        amount = f"{taken.total / 2**30:,.1f} GiB"
+        amount = f"{taken.total / 2**30:,.1f} GiB of memory"
     raise UserError(
-        f"{group}.{taken.setting}: the compiled program for one seed takes {amount} of memory, and "
+        f"{group}.{taken.setting}: the compiled program for one seed takes {amount}, and "
         f"{there / 2**30:,.1f} GiB are free on the device: lower {group}.{taken.setting} or the "
         "image size"
     )

@@ -130,7 +130,7 @@ def test_what_a_compiler_refuses_counts_as_too_many() -> None:
             "transfer.batch_size: the compiled program for one seed takes 3.0",
         ),
         (Needs(0, 0, 2**32), "transfer.eval_batch_size: .* takes 4.0 GiB of memory, and 1.0 GiB"),
-        (Needs(0, math.inf, 0), "transfer.batch_size: .* takes more of memory"),
+        (Needs(0, math.inf, 0), "transfer.batch_size: .* takes more memory than the compiler"),
     ],
 )
 def test_no_room_for_one_seed_is_an_error(needs: Needs, message: str) -> None:
