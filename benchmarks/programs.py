@@ -16,7 +16,14 @@ from rtl_jax.influence_functions import hessian
 from rtl_jax.models.model import Weights, variable_shapes
 from rtl_jax.models.registry import Architecture
 from rtl_jax.train import features
-from rtl_jax.train.abstract import Abstract, Stored, evaluation, training_steps
+from rtl_jax.train.abstract import (
+    Abstract,
+    Stored,
+    array,
+    evaluation,
+    random_keys,
+    training_steps,
+)
 from rtl_jax.train.program import Program
 from rtl_jax.train.recipe import FrozenBatchNorm, Recipe
 from rtl_jax.train.settings import PerturbationName
@@ -144,13 +151,13 @@ class Programs:
     def features(self, blocks: int) -> Case:
         """Return the computation of a batch's features by the frozen layers."""
         network = self._split(Recipe(blocks=blocks, frozen_batch_norm="source"))
-        images = _shape(self.batch, self.pixels, self.pixels, 3, dtype=jnp.uint8)
+        images = array(self.batch, self.pixels, self.pixels, 3, dtype=jnp.uint8)
         arguments = (*variable_shapes(self.architecture), images)
         return Case(
             f"features in front of {_count(blocks, 'block')}",
             features.batch_features,
             (network, PRESETS["none"], *arguments),
-            {"rows": self._labels(self.batch), "view": _shape(dtype=jnp.int32)},
+            {"rows": self._labels(self.batch), "view": array(dtype=jnp.int32)},
             images=self.batch,
             static=2,
         )
@@ -176,8 +183,8 @@ class Programs:
         def search(params: Any, batch_stats: Any, *problem: Any) -> Any:
             return attack.search(Problem(partial(logits, params, batch_stats), *problem))
 
-        images = _shape(self.batch, self.pixels, self.pixels, 3)
-        problem = (images, self._labels(self.batch), _shape(self.batch), _keys(self.batch))
+        images = array(self.batch, self.pixels, self.pixels, 3)
+        problem = (images, self._labels(self.batch), array(self.batch), random_keys(self.batch))
         return Case(
             f"{type(attack).__name__}({steps}), {attack.threat.name}",
             search,
@@ -199,7 +206,7 @@ class Programs:
 
             return jax.grad(total)(images)
 
-        images = _shape(self.batch, self.pixels, self.pixels, 3)
+        images = array(self.batch, self.pixels, self.pixels, 3)
         arguments = (*variable_shapes(self.architecture), images, self._labels(self.batch))
         return Case("gradient to the images", gradient, arguments, images=self.batch)
 
@@ -212,16 +219,16 @@ class Programs:
         double = jnp.dtype(jnp.float64)
 
         def examples(*shape: int) -> tuple[jax.ShapeDtypeStruct, ...]:
-            counted = _shape(*shape, dtype=double)
-            return _shape(*shape, inputs, dtype=double), _shape(*shape, dtype=jnp.int32), counted
+            counted = array(*shape, dtype=double)
+            return array(*shape, inputs, dtype=double), array(*shape, dtype=jnp.int32), counted
 
-        weights = _shape(classes, inputs, dtype=double)
+        weights = array(classes, inputs, dtype=double)
         size = classes * inputs
-        total = _shape(hessian.SLICE, size, dtype=double)
+        total = array(hessian.SLICE, size, dtype=double)
         one = Case(
             "rows of a batch's Hessian",
             jax.jit(hessian.add_rows, donate_argnums=2),
-            (weights, _shape(dtype=jnp.int32), total, examples(batch)),
+            (weights, array(dtype=jnp.int32), total, examples(batch)),
             images=batch,
             carried=(2,),
             float64=True,
@@ -249,16 +256,8 @@ class Programs:
         return SplitNetwork.of(self.architecture, recipe, self.pixels).replace(dtype=self.dtype)
 
     def _labels(self, number: int) -> jax.ShapeDtypeStruct:
-        return _shape(number, dtype=jnp.int32)
+        return array(number, dtype=jnp.int32)
 
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _shape(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, dtype)
-
-
-def _keys(number: int) -> jax.ShapeDtypeStruct:
-    return jax.eval_shape(lambda: jax.random.split(jax.random.key(0), number))

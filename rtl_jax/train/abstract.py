@@ -100,12 +100,12 @@ def training_steps(program: Program, seeds: int, stored: Stored, number: int = 1
     step = program.replace(network=network).step()
     trained, frozen = step.divide(*variable_shapes(network.architecture))
     state = _with_axis(seeds, jax.eval_shape(step.start, *trained))
-    data = _shape(stored.views * stored.images, *stored_shape(stored.shape), dtype=stored.dtype)
-    rows = _shape(seeds, number, program.settings.batch_size, dtype=jnp.int32)
-    each, counts, keys = _shape(seeds), _shape(seeds, dtype=jnp.int32), _keys(seeds)
+    data = array(stored.views * stored.images, *stored_shape(stored.shape), dtype=stored.dtype)
+    rows = array(seeds, number, program.settings.batch_size, dtype=jnp.int32)
+    each, counts, keys = array(seeds), array(seeds, dtype=jnp.int32), random_keys(seeds)
     classes = None
     if getattr(program.settings, "class_weights", "none") != "none":
-        classes = _shape(seeds, network.architecture.num_classes)
+        classes = array(seeds, network.architecture.num_classes)
     return Abstract(
         train_steps,
         (
@@ -114,13 +114,13 @@ def training_steps(program: Program, seeds: int, stored: Stored, number: int = 1
             state,
             Metrics(each, counts, counts),
             _frozen(program, seeds, frozen),
-            Images(data, _shape(stored.images, dtype=jnp.int32), stored.shape),
+            Images(data, array(stored.images, dtype=jnp.int32), stored.shape),
         ),
         {
             "rows": Rows(rows, rows),
             "keys": Keys(keys, keys, keys),
-            "epoch": _shape(dtype=jnp.int32),
-            "hyper": Hyper(_shape(seeds, number), each, each, each, classes),
+            "epoch": array(dtype=jnp.int32),
+            "hyper": Hyper(array(seeds, number), each, each, each, classes),
         },
     )
 
@@ -130,10 +130,10 @@ def evaluation(program: Program, seeds: int) -> Abstract:
     network = program.network.replace(many=seeds > 1)
     number = program.settings.eval_batch_size
     size, kept = network.image_size, network.constant_prefix
-    inputs = _shape(number, size, size, 3, dtype=jnp.uint8)
+    inputs = array(number, size, size, 3, dtype=jnp.uint8)
     if kept:
         one = feature_shape(network)
-        inputs = _shape(number, *one.shape, dtype=one.dtype)
+        inputs = array(number, *one.shape, dtype=one.dtype)
     trained, frozen = program.step().divide(*variable_shapes(network.architecture))
     shared = not (kept and network.own_statistics)
     return Abstract(
@@ -144,9 +144,9 @@ def evaluation(program: Program, seeds: int) -> Abstract:
             _with_axis(seeds, Weights(*trained)),
             _frozen(program, seeds, frozen),
             inputs if shared else _with_axis(seeds, inputs),
-            _shape(number, dtype=jnp.int32),
+            array(number, dtype=jnp.int32),
         ),
-        {"weights": _shape(number, dtype=jnp.bool_)},
+        {"weights": array(number, dtype=jnp.bool_)},
     )
 
 
@@ -161,14 +161,16 @@ def _frozen(program: Program, seeds: int, frozen: Weights) -> Weights:
     )
 
 
-def _shape(*shape: int, dtype: Any = jnp.float32) -> Any:
+def array(*shape: int, dtype: Any = jnp.float32) -> Any:
+    """Return an array's shape and dtype in its place."""
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
 def _with_axis(seeds: int, tree: Any) -> Any:
     """Add a leading seed axis to the shapes of a pytree."""
-    return jax.tree.map(lambda leaf: _shape(seeds, *leaf.shape, dtype=leaf.dtype), tree)
+    return jax.tree.map(lambda leaf: array(seeds, *leaf.shape, dtype=leaf.dtype), tree)
 
 
-def _keys(number: int) -> Any:
+def random_keys(number: int) -> Any:
+    """Return the shape and dtype of an array of random keys in its place."""
     return jax.eval_shape(lambda: jax.random.split(jax.random.key(0), number))
