@@ -33,6 +33,7 @@ from rtl_jax.convert.torch_resnet import TorchResNet
 from rtl_jax.models.architecture import architecture
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import devices
+from rtl_jax.runtime.resources import cores
 from tests.torch_networks import nchw, random_torch, variables_of
 
 EPS = 0.5
@@ -248,7 +249,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write JSON here")
     parser.add_argument("--repetitions", type=int, default=11, metavar="N")
     options = parser.parse_args()
-    torch.set_num_threads(machine.cores())
+    torch.set_num_threads(cores())
     described = machine.describe()
     print(", ".join(f"{name} {value}" for name, value in described.items()), flush=True)
     found = rows(options.repetitions)

@@ -29,6 +29,7 @@ from rtl_jax.data import draw_test_subset, load_dataset
 from rtl_jax.data.transforms import prepare
 from rtl_jax.models import bundled
 from rtl_jax.models.network import Network
+from rtl_jax.runtime.resources import cores
 from tests.torch_networks import nchw
 
 Row = dict[str, Any]
@@ -147,7 +148,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1000, metavar="N", help="of Square, in both")
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write JSON here")
     options = parser.parse_args()
-    torch.set_num_threads(machine.cores())
+    torch.set_num_threads(cores())
     described = machine.describe()
     print(", ".join(f"{name} {value}" for name, value in described.items()), flush=True)
     ours, theirs, images, labels = load(options.source, options.dataset, options.images)

@@ -24,6 +24,7 @@ from rtl_jax.convert.layouts import entries
 from rtl_jax.convert.torch_pgd import pgd
 from rtl_jax.models import registry
 from rtl_jax.models.network import Network
+from rtl_jax.runtime.resources import cores
 from tests.reference_networks import reference
 from tests.torch_networks import nchw
 
@@ -116,7 +117,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, metavar="N")
     parser.add_argument("--network", choices=NETWORKS, action="append", help="default: all")
     options = parser.parse_args()
-    torch.set_num_threads(machine.cores())
+    torch.set_num_threads(cores())
     described = machine.describe()
     print(", ".join(f"{name} {value}" for name, value in described.items()), flush=True)
     rows: list[Row] = []

@@ -10,12 +10,9 @@ from typing import Any
 
 import jax
 
+from rtl_jax.runtime.resources import cores
+
 PACKAGES = ("jax", "flax", "torch")
-
-
-def cores() -> int:
-    """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe() -> dict[str, Any]:

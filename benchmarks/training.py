@@ -22,6 +22,7 @@ from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.data.dataset import ImageSet
 from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
+from rtl_jax.runtime import devices
 from rtl_jax.train.feeds import InMemory
 from rtl_jax.train.finetuning import FineTuning, start
 from rtl_jax.train.loop import Loop, NoLog
@@ -137,7 +138,11 @@ def compare(pairs: dict[str, Callable[[], object]], rounds: int) -> None:
 
 
 def adversarial(rounds: int) -> None:
-    """Time 8 seeds with one block, PGD(5) on 200 images of 32 px, and the bundled architecture."""
+    """Time 8 seeds with one block, PGD(5) on 200 images of 32 px, and the bundled architecture.
+
+    As in a sweep, seeds in parallel are divided over the processor's cores.
+    """
+    devices.divide_cpu()
     source = load_source("bundled:l2")
     group = tunings(source, [ADVERSARIAL], 8)
     compare(

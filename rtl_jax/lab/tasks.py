@@ -17,7 +17,7 @@ from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.trackers import require_trackers
 from rtl_jax.runtime.locks import exclusive
 
-DRY = ("sweep", "my_images")  # tasks with a dry run
+SWEEPS = ("sweep", "my_images")  # tasks of many trainings, which have a dry run
 
 
 def run(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
@@ -27,17 +27,17 @@ def run(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     errors.
     """
     require_trackers(experiment.trackers)  # before hours of computing
-    if experiment.dry_run and experiment.task not in DRY:
+    if experiment.dry_run and experiment.task not in SWEEPS:
         raise UserError(
-            f"dry_run: expected false with task {experiment.task!r}: only {' and '.join(DRY)} say "
-            "what they would do"
+            f"dry_run: expected false with task {experiment.task!r}: only {' and '.join(SWEEPS)} "
+            "say what they would do"
         )
     folder = f"rtl_jax.lab.{experiment.task}"
     task = getattr(import_module(f"{folder}.task"), f"run_{experiment.task}")
     reads = experiment.task == "report" or experiment.dry_run
     with contextlib.ExitStack() as stack:
         if experiment.task != "report":
-            stack.enter_context(_prepared_jax())
+            stack.enter_context(_prepared_jax(experiment))
         if not reads and _writes():
             stack.enter_context(exclusive(workdir))
         stack.enter_context(_memory())
@@ -69,11 +69,13 @@ def _memory() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _prepared_jax() -> Iterator[None]:
+def _prepared_jax(experiment: Experiment) -> Iterator[None]:
     """Set up JAX on all hosts, with a compilation cache and the same results in every shell."""
     from rtl_jax.runtime import devices, switches
 
     devices.join_hosts()
+    if experiment.task in SWEEPS and experiment.transfer.perturbs:
+        devices.divide_cpu()
     devices.require_devices()
     devices.enable_compilation_cache()
     with switches.pinned():

@@ -1,5 +1,6 @@
 """Devices, precision, multiple hosts, and the cache of compiled programs."""
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from rtl_jax.errors import UserError
+from rtl_jax.runtime import resources
 from rtl_jax.runtime.paths import cache_path
 from rtl_jax.runtime.precision import Precision
 
@@ -131,6 +133,19 @@ def join_hosts() -> None:
             f"RTL_JAX_HOSTS={hosts}: the hosts cannot be joined ({error}). Expected 'auto', or "
             "'RANK/NUMBER' with JAX_COORDINATOR_ADDRESS=HOST:PORT; with one host, leave it empty"
         ) from error
+
+
+def divide_cpu() -> None:
+    """Let JAX see a device in each core of a CPU, so that seeds are divided over cores.
+
+    Of attacks, XLA leaves every sixth second of a core unused otherwise (docs/benchmarks.md).
+    JAX_NUM_CPU_DEVICES or XLA_FLAGS take precedence, and nothing changes once JAX has started.
+    """
+    asked = jax.config.jax_num_cpu_devices >= 0  # type: ignore[attr-defined]
+    if asked or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    with contextlib.suppress(RuntimeError):  # JAX has started
+        jax.config.update("jax_num_cpu_devices", resources.cores())
 
 
 def require_devices() -> None:

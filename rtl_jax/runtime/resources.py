@@ -1,4 +1,4 @@
-"""Available memory and disk space."""
+"""Available memory, disk space and processor cores."""
 
 import os
 import shutil
@@ -24,6 +24,11 @@ def device_free() -> int:
     if "bytes_limit" not in statistics:
         return host_free()
     return statistics["bytes_limit"] - statistics["bytes_in_use"]
+
+
+def cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def disk_free(directory: Path) -> int:

@@ -103,18 +103,19 @@ def planned_at_once(program: Program, seeds: int, images: int, stored: Stored) -
     """Yield the numbers of seeds of consecutive programs, whose seeds local devices share.
 
     On an accelerator, as many as `most_seeds` on each device. On a CPU, where parallel seeds gain
-    nothing, attacked or not (measured in docs/benchmarks.md), one per device, unless only the head
-    trains: its steps are so short that dispatching them dominates.
+    nothing on one device, attacked or not (measured in docs/benchmarks.md), one per device if all
+    fit, unless only the head trains: its steps are so short that dispatching them dominates.
 
     Raises UserError if there is no room for a single seed.
     """
     number = jax.local_device_count()
     if devices.platform() != "cpu":
         each = most_seeds(program, -(-seeds // number), stored, _steps(program, images))
-    elif program.network.blocks == 0 and not program.settings.perturbs:
-        each = max(1, int(_ESTIMATED_SHARE * resources.device_free() / seed_bytes(program)))
     else:
-        each = 1
+        fitting = int(_ESTIMATED_SHARE * resources.device_free() / seed_bytes(program))
+        alone = program.network.blocks == 0 and not program.settings.perturbs
+        each = max(1, fitting) if alone else 1
+        number = number if fitting >= number else 1
     return divided(seeds, each, number)
 
 
