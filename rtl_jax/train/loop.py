@@ -5,7 +5,7 @@ The loop decides when to measure and save; a `Log` decides what.
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -238,27 +238,34 @@ def _never() -> bool:
 def fit(tunings: Sequence[FineTuning]) -> list[Network]:
     """Train fine-tunings that differ only by seed; return their networks in order.
 
-    They train in one program, or on an accelerator in as many as its memory needs. Raises UserError
-    if one diverges.
+    They train in one program or several, as `seeds_at_once` says. Raises UserError if one diverges.
     """
     networks: list[Network] = []
+    diverged: list[int] = []
     with devices.matmul_precision(tunings[0].program.settings.precision):
-        if len(tunings) == 1 or devices.platform() == "cpu":
-            return _fit(tunings)
-        caches = None if tunings[0].program.network.own_statistics else caches_for(tunings)
-        for group in in_groups(tunings, seeds_at_once(tunings, caches)):
-            networks += _fit(group, caches)
-    return networks
-
-
-def _fit(tunings: Sequence[FineTuning], caches: FeatureCaches | None = None) -> list[Network]:
-    training, state = begin(tunings, caches)
-    state = Loop(training, state, NoLog(), what="fine-tuning", ends=False).run()
-    finite = all_finite(state)
-    if not finite.all():
-        diverged = [tuning.seed for tuning, good in zip(tunings, finite, strict=True) if not good]
+        for group, caches in _groups(tunings):
+            training, state = begin(group, caches)
+            state = Loop(training, state, NoLog(), what="fine-tuning", ends=False).run()
+            for index, (tuning, good) in enumerate(zip(group, all_finite(state), strict=True)):
+                if good:
+                    networks.append(training.network(state, tuning, index))
+                else:
+                    diverged.append(tuning.seed)
+    if diverged:
         raise UserError(
             f"fine-tuning diverged for the seeds {diverged}: a parameter is not a finite number. "
             "Lower the learning rate"
         )
-    return [training.network(state, tuning, index) for index, tuning in enumerate(tunings)]
+    return networks
+
+
+def _groups(
+    tunings: Sequence[FineTuning],
+) -> Iterator[tuple[Sequence[FineTuning], FeatureCaches | None]]:
+    """Yield the fine-tunings of each program, with the images that programs share."""
+    if len(tunings) == 1:
+        yield tunings, None
+        return
+    caches = None if tunings[0].program.network.own_statistics else caches_for(tunings)
+    for group in in_groups(tunings, seeds_at_once(tunings, caches)):
+        yield group, caches

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -248,22 +249,18 @@ def test_networks_are_the_same_however_they_are_grouped(
     images: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = {**CHOSEN, "blocks": 1, "epochs": 2, "seeds": range(5), "image_size": 32}
-    together = rtl.finetune(network(), *images, **changes)
+    one_by_one = rtl.finetune(network(), *images, **changes)  # as on a CPU
     monkeypatch.setattr(devices, "platform", lambda: "gpu")
-    sizes = []
-
-    def two_fit(program: Program, seeds: int, *others: Any) -> int:
-        sizes.append(seeds)
-        return 2
-
-    monkeypatch.setattr(parallel, "most_seeds", two_fit)
+    for most in (5, 2):
+        fitting = Mock(return_value=most)
+        monkeypatch.setattr(parallel, "most_seeds", fitting)
+        jax.clear_caches()
+        grouped = rtl.finetune(network(), *images, **changes)
+        assert fitting.call_args.args[1] == len(grouped) == 5
+        for one, other in zip(one_by_one, grouped, strict=True):
+            for path, leaf in one.params.items():
+                np.testing.assert_allclose(leaf, other.params[path], rtol=1e-3, atol=1e-5)
     jax.clear_caches()
-    grouped = rtl.finetune(network(), *images, **changes)
-    jax.clear_caches()
-    assert sizes == [5] and len(grouped) == 5
-    for one, other in zip(together, grouped, strict=True):
-        for path, leaf in one.params.items():
-            np.testing.assert_allclose(leaf, other.params[path], rtol=1e-3, atol=1e-5)
 
 
 def test_a_head_that_is_solved_compiles_no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
