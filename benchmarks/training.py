@@ -142,7 +142,7 @@ def adversarial(rounds: int) -> None:
 
     As in a sweep, seeds in parallel are divided over the processor's cores.
     """
-    devices.divide_cpu()
+    devices.divide_cpu(8)
     source = load_source("bundled:l2")
     group = tunings(source, [ADVERSARIAL], 8)
     compare(

@@ -17,7 +17,7 @@ from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.trackers import require_trackers
 from rtl_jax.runtime.locks import exclusive
 
-SWEEPS = ("sweep", "my_images")  # tasks of many trainings, which have a dry run
+DRY = ("sweep", "my_images")  # tasks with a dry run
 
 
 def run(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
@@ -27,10 +27,10 @@ def run(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
     errors.
     """
     require_trackers(experiment.trackers)  # before hours of computing
-    if experiment.dry_run and experiment.task not in SWEEPS:
+    if experiment.dry_run and experiment.task not in DRY:
         raise UserError(
-            f"dry_run: expected false with task {experiment.task!r}: only {' and '.join(SWEEPS)} "
-            "say what they would do"
+            f"dry_run: expected false with task {experiment.task!r}: only {' and '.join(DRY)} say "
+            "what they would do"
         )
     folder = f"rtl_jax.lab.{experiment.task}"
     task = getattr(import_module(f"{folder}.task"), f"run_{experiment.task}")
@@ -74,8 +74,8 @@ def _prepared_jax(experiment: Experiment) -> Iterator[None]:
     from rtl_jax.runtime import devices, switches
 
     devices.join_hosts()
-    if experiment.task in SWEEPS and experiment.transfer.perturbs:
-        devices.divide_cpu()
+    if experiment.task == "sweep" and experiment.transfer.perturbs:
+        devices.divide_cpu(experiment.sweep.side_by_side(experiment.target.num_images))
     devices.require_devices()
     devices.enable_compilation_cache()
     with switches.pinned():

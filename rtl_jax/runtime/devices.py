@@ -135,17 +135,25 @@ def join_hosts() -> None:
         ) from error
 
 
-def divide_cpu() -> None:
-    """Let JAX see a device in each core of a CPU, so that seeds are divided over cores.
+def divide_cpu(seeds: int) -> None:
+    """Let JAX see several devices in a CPU, at most one in each core, to divide seeds over them.
 
-    Of attacks, XLA leaves every sixth second of a core unused otherwise (docs/benchmarks.md).
+    Otherwise XLA leaves a sixth of the cores' time unused in attacks (docs/benchmarks.md).
     JAX_NUM_CPU_DEVICES or XLA_FLAGS take precedence, and nothing changes once JAX has started.
     """
     asked = jax.config.jax_num_cpu_devices >= 0  # type: ignore[attr-defined]
     if asked or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     with contextlib.suppress(RuntimeError):  # JAX has started
-        jax.config.update("jax_num_cpu_devices", resources.cores())
+        jax.config.update("jax_num_cpu_devices", fewest_rounds(seeds, resources.cores()))
+
+
+def fewest_rounds(seeds: int, most: int) -> int:
+    """Return on how many devices, at most `most`, seeds train in the fewest programs.
+
+    A program has a seed for each device, or a single one if not enough are left.
+    """
+    return min(range(1, most + 1), key=lambda number: seeds // number + seeds % number)
 
 
 def require_devices() -> None:

@@ -5,14 +5,16 @@ import sys
 
 import pytest
 
+from rtl_jax.runtime import devices
 from rtl_jax.runtime.resources import cores
+from rtl_jax.train.parallel import divided
 from tests.processes import on_devices
 
 COUNT = """
 import jax
 from rtl_jax.runtime import devices
 {before}
-devices.divide_cpu()
+devices.divide_cpu(12)
 print(jax.local_device_count())
 """
 
@@ -31,8 +33,17 @@ def counted(before: str = "", **environment: str) -> int:
     return int(found.stdout)
 
 
-def test_a_cpu_is_divided_into_its_cores() -> None:
-    assert counted() == cores()
+def test_a_cpu_is_divided_into_cores() -> None:
+    assert counted() == devices.fewest_rounds(12, cores()) <= cores()
+
+
+@pytest.mark.parametrize(
+    "seeds, most, number", [(1, 8, 1), (5, 2, 2), (5, 8, 5), (20, 2, 2), (20, 8, 5), (10, 4, 3)]
+)
+def test_seeds_take_the_fewest_rounds(seeds: int, most: int, number: int) -> None:
+    assert devices.fewest_rounds(seeds, most) == number
+    rounds = [len([*divided(seeds, 1, each)]) for each in range(1, most + 1)]
+    assert rounds[number - 1] == min(rounds)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
-from rtl_jax.runtime import devices
+from rtl_jax.runtime import devices, resources
 from rtl_jax.train import feeds, parallel, trainer
 from rtl_jax.train.abstract import Stored, evaluation, training_steps
 from rtl_jax.train.finetuning import FineTuning, start
@@ -26,6 +26,7 @@ from rtl_jax.train.parallel import (
     in_groups,
     most_seeds,
     needed,
+    planned_at_once,
     seed_bytes,
 )
 from rtl_jax.train.program import Program
@@ -240,6 +241,16 @@ def test_what_is_measured_is_what_runs(
     # Some numbers are float64 on the host, and float32 in the program.
     assert found.arguments == pytest.approx(taken + labels_too, abs=64)
     assert found.steps > 0 and found.tests > 0
+
+
+@pytest.mark.parametrize("room, numbers", [(4, [2, 2, 1]), (3, [1] * 5)])
+def test_cores_share_seeds_if_there_is_memory_for_all(
+    room: int, numbers: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = program(perturbation="pgd", steps=2, eps=0.5)
+    monkeypatch.setattr(jax, "local_device_count", lambda: 2)
+    monkeypatch.setattr(resources, "device_free", lambda: room * seed_bytes(one))
+    assert list(planned_at_once(one, 5, 24, STORED)) == numbers
 
 
 # ---- In a program --------------------------------------------------------------------------------

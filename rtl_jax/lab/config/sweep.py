@@ -100,6 +100,12 @@ class Sweep:
         expected = f"a grid of at most {limits.RUNS:,} runs"
         require(runs <= limits.RUNS, "sweep.seeds", expected, runs)
 
+    def side_by_side(self, num_images: int | None) -> int:
+        """Runs of one size that can train in one program: all seeds at all rates, radii, ..."""
+        size = self.num_images[0] or None if self.num_images else num_images
+        values = (len(getattr(self, axis)) for axis in NUMBERS)
+        return self.seeds_for(size) * math.prod(max(1, number) for number in values)
+
     def seeds_for(self, num_images: int | None) -> int:
         """Seeds of a cell with this many training images; None: all of a data set."""
         if self.seeds is not None:
