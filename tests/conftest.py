@@ -1,7 +1,6 @@
 """Tests run on the CPU, except those marked `gpu`, whose platform JAX chooses itself."""
 
 import gc
-import importlib.util
 import mmap
 import os
 import shutil
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import known_flags
+
 # A quarter less of the processor's time than with optimization_level alone (attacks' tests), and
 # LLVM in one part another tenth (tests of training).
 QUICK = (
@@ -20,21 +21,6 @@ QUICK = (
     "xla_cpu_use_fusion_emitters=false",
     "xla_cpu_parallel_codegen_split_count=1",
 )
-
-
-def known(flag: str) -> bool:
-    """Whether this jaxlib has a flag; XLA aborts the process at an unknown one."""
-    spec = importlib.util.find_spec("jaxlib")
-    assert spec is not None and spec.origin is not None
-    name = flag.partition("=")[0].encode()
-    for library in Path(spec.origin).parent.glob("*.so"):
-        with (
-            library.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        ):
-            if content.find(name) >= 0:
-                return True
-    return False
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,7 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("-m") != "gpu":
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
         # Most of what tests take is LLVM's time, for programs that run once or twice.
-        os.environ.setdefault("XLA_FLAGS", " ".join(f"--{flag}" for flag in QUICK if known(flag)))
+        if "XLA_FLAGS" not in os.environ:
+            os.environ["XLA_FLAGS"] = known_flags(QUICK)
     # Programs are kept for all modules and for the processes that tests start: many are the same.
     # Each process of tests has its own, for what another one is still writing cannot be read.
     compiled = tempfile.mkdtemp(prefix="rtl_jax_compiled_")

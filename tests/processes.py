@@ -3,6 +3,20 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+
+
+def known_flags(flags: Sequence[str]) -> str:
+    """Return those flags that this jaxlib has. XLA aborts the process at an unknown one."""
+    written = " ".join(f"--{flag}" for flag in flags)
+    started = subprocess.run(
+        [sys.executable, "-c", "import jax; jax.devices()"],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": written},
+        capture_output=True,
+    )
+    if started.returncode == 0:
+        return written
+    return " ".join(filter(None, (known_flags([flag]) for flag in flags))) if len(flags) > 1 else ""
 
 
 def on_devices(number: int, **others: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.resources import cores
 from rtl_jax.train.parallel import divided
-from tests.processes import on_devices
+from tests.processes import known_flags, on_devices
 
 COUNT = """
 import jax
@@ -56,3 +56,9 @@ def test_what_the_user_asks_for_takes_precedence(environment: dict[str, str]) ->
 
 def test_nothing_changes_once_jax_has_started() -> None:
     assert counted("jax.devices()") == 1
+
+
+def test_the_tests_take_only_flags_that_xla_knows() -> None:
+    flags = ["xla_of_another_version=1", "xla_backend_optimization_level=0"]
+    assert known_flags(flags) == "--xla_backend_optimization_level=0"
+    assert known_flags(flags[:1]) == ""
