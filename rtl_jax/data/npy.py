@@ -4,6 +4,7 @@ import io
 import lzma
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from typing import IO, NamedTuple
@@ -11,10 +12,11 @@ from typing import IO, NamedTuple
 import numpy as np
 
 # Exceptions of zipfile, its decompressors and NumPy for files that are damaged, encrypted
-# (RuntimeError), compressed by an unknown method (NotImplementedError) or not archives.
+# (RuntimeError), compressed by an unknown method (NotImplementedError) or not archives. From Python
+# 3.12 on, NumPy's reader of headers raises TokenError for some of those that are not Python.
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, IndexError, SyntaxError,
               OverflowError, RecursionError, MemoryError, RuntimeError, struct.error,
-              zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # fmt: skip
+              tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # fmt: skip
 
 # NumPy's headers take 128 bytes for arrays like these.
 _LONGEST_HEADER = 4096

@@ -161,9 +161,9 @@ class Recorded:
 
 
 def _shape_of(leaf: Any) -> Any:
-    if not isinstance(leaf, jax.Array | np.ndarray):
-        return leaf
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    if isinstance(leaf, np.ndarray):
+        return jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if isinstance(leaf, jax.Array) else leaf
 
 
 def text(function: Any, call: tuple) -> str:
