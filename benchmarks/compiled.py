@@ -1,6 +1,6 @@
 """Cross-compilation for accelerators that are not present: operations, bytes and memory.
 
-    python -m benchmarks.compiled [--programs 'step' ...] [--output FILE.json]
+    python -m benchmarks.compiled [--programs REGEX] [--output FILE.json]
     python -m benchmarks.compiled --read FILE.json
     python -m benchmarks.compiled --seeds 20
 
