@@ -112,10 +112,11 @@ def planned_at_once(program: Program, seeds: int, images: int, stored: Stored) -
     if devices.platform() != "cpu":
         each = most_seeds(program, -(-seeds // number), stored, _steps(program, images))
     else:
-        fitting = int(_ESTIMATED_SHARE * resources.device_free() / seed_bytes(program))
-        alone = program.network.blocks == 0 and not program.settings.perturbs
-        each = max(1, fitting) if alone else 1
-        number = number if fitting >= number else 1
+        alone, fitting = program.network.blocks == 0 and not program.settings.perturbs, 1
+        if alone or number > 1:  # the estimate traces the program
+            fitting = int(_ESTIMATED_SHARE * resources.device_free() / seed_bytes(program))
+        number = number if fitting >= number else 1  # devices of a CPU share its memory
+        each = max(1, fitting // number) if alone else 1
     return divided(seeds, each, number)
 
 

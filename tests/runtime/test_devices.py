@@ -1,5 +1,6 @@
 """Devices of a CPU, in new processes, since JAX counts them once."""
 
+import os
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.resources import cores
 from rtl_jax.train.parallel import divided
-from tests.processes import known_flags, on_devices
+from tests.processes import known_flags
 
 COUNT = """
 import jax
@@ -21,7 +22,8 @@ print(jax.local_device_count())
 
 def counted(before: str = "", **environment: str) -> int:
     """Divide the CPU after `before`; return the number of devices."""
-    clean = {name: value for name, value in on_devices(1).items() if name != "XLA_FLAGS"}
+    asked = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
+    clean = {name: value for name, value in os.environ.items() if name not in asked}
     script = COUNT.format(before=before)
     found = subprocess.run(
         [sys.executable, "-c", script],

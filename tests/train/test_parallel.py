@@ -253,6 +253,13 @@ def test_cores_share_seeds_if_there_is_memory_for_all(
     assert list(planned_at_once(one, 5, 24, STORED)) == numbers
 
 
+def test_devices_of_a_cpu_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = program(blocks=0)
+    monkeypatch.setattr(jax, "local_device_count", lambda: 2)
+    monkeypatch.setattr(resources, "device_free", lambda: 7 * seed_bytes(one))
+    assert list(planned_at_once(one, 8, 24, STORED)) == [4, 4]  # 0.6 of 7: two on each
+
+
 # ---- In a program --------------------------------------------------------------------------------
 
 
