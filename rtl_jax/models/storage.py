@@ -5,12 +5,13 @@ flat dictionaries `params` and `batch_stats`). `Network.save` and `Network.load`
 any path that `etils.epath` opens works.
 """
 
+import contextlib
 import errno
 import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -87,6 +88,19 @@ def require_absent(directory: epath.Path) -> None:
         raise UserError(f"{directory} exists already: remove it or choose another destination")
 
 
+def read_manifest(directory: epath.PathLike) -> dict[str, Any]:
+    """Read the manifest of a network. Raises UserError if it is missing or damaged."""
+    directory = absolute(directory)
+    path = directory / _MANIFEST
+    if not path.exists():
+        raise UserError(
+            f"{directory} holds no network: expected {_MANIFEST} in it. "
+            f"Convert a torch checkpoint with: {typed('convert')} SOURCE DESTINATION"
+        )
+    with _damage_is_named(path):
+        return _checked(read_bytes(path, limits.MANIFEST_BYTES).decode())
+
+
 def read_network(
     directory: epath.PathLike, shapes: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 ) -> tuple[dict[str, Any], Trees]:
@@ -95,23 +109,10 @@ def read_network(
     `shapes` maps the manifest to the variables' names and shapes, {'params': {...}, 'batch_stats':
     {...}}. Raises UserError if the network is missing, damaged or has changed since it was written.
     """
+    manifest = read_manifest(directory)
     directory = absolute(directory)
-    path = directory / _MANIFEST
-    if not path.exists():
-        raise UserError(
-            f"{directory} holds no network: expected {_MANIFEST} in it. "
-            f"Convert a torch checkpoint with: {typed('convert')} SOURCE DESTINATION"
-        )
-    try:
-        manifest = _checked(read_bytes(path, limits.MANIFEST_BYTES).decode())
+    with _damage_is_named(directory / _MANIFEST):
         wanted = shapes(manifest)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} is damaged ({type(error).__name__}: {first_line(error)}): "
-            "convert or train it again"
-        ) from error
     try:
         _require_files(directory / "variables")
         verify(directory / "variables", _elements(wanted))
@@ -128,6 +129,20 @@ def read_network(
             "(the digest differs). Convert or train it again"
         )
     return manifest, variables
+
+
+@contextlib.contextmanager
+def _damage_is_named(path: epath.Path) -> Iterator[None]:
+    """Turn errors about what a manifest contains into UserErrors that name it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}: {first_line(error)}): "
+            "convert or train it again"
+        ) from error
 
 
 def _checked(text: str) -> dict[str, Any]:

@@ -129,6 +129,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "transfer.class_weights": (["none", "balanced"], ["heavy"]),
     "transfer.baseline": ([True, False], []),
     "attack.runs": ([None, "runs/x"], [""]),
+    "attack.seeds": ([()], [(0,), (-1,), (2**32,)]),  # a seed needs attack.runs
     "attack.method": (["pgd", "gaussian", "autoattack"], ["fgsm", "corruptions"]),  # a task's
     "attack.low_frequency": ([0.0, 0.2], [-0.1, 1.1]),
     "attack.high_frequency": ([0.25, 1.0], [-0.1, 1.1]),

@@ -1,7 +1,7 @@
 """The networks under attack: that of the settings, or all those in a work directory."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -11,7 +11,7 @@ from rtl_jax.lab.compatibility import at_own_size
 from rtl_jax.lab.config import Experiment, freeze
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.models.network import Network
-from rtl_jax.models.storage import networks_in
+from rtl_jax.models.storage import networks_in, read_manifest
 
 
 class NetworkUnderAttack(NamedTuple):
@@ -28,7 +28,8 @@ class NetworkUnderAttack(NamedTuple):
 
 
 def networks_under_attack(experiment: Experiment) -> Iterator[NetworkUnderAttack]:
-    """Yield the network of `source` or, with `attack.runs`, each fine-tuned one of that directory.
+    """Yield the network of `source` or, with `attack.runs`, each fine-tuned one of that directory,
+    or of those the ones with a seed in `attack.seeds`.
 
     The latter keep the settings of their fine-tuning, including target and seed, except for
     `target.num_test_images` and `target.data_dir`, which the experiment may override, and
@@ -50,8 +51,24 @@ def networks_under_attack(experiment: Experiment) -> Iterator[NetworkUnderAttack
             f"attack.runs: {workdir} holds no networks: name the work directory of fine-tunings "
             "that have finished (of a sweep, one with sweep.keep_networks=True)"
         )
-    for place in found:
+    for place in _with_seeds(found, experiment.attack.seeds):
         yield _fine_tuned(place, experiment)
+
+
+def _with_seeds(found: Sequence[epath.Path], seeds: Sequence[int]) -> Sequence[epath.Path]:
+    """Choose networks by the seed of their fine-tuning; UserError if there is none of a seed."""
+    if not seeds:
+        return found
+    trained = [read_manifest(place)["provenance"].get("settings") for place in found]
+    own = [settings.get("seed") if settings else None for settings in trained]
+    missing = set(seeds) - set(own)
+    if missing:
+        there = ", ".join(map(str, sorted({seed for seed in own if seed is not None})))
+        raise UserError(
+            f"attack.seeds: no network of seed {min(missing)} in attack.runs, "
+            f"only of {there or 'none'}"
+        )
+    return [place for place, seed in zip(found, own, strict=True) if seed in seeds]
 
 
 def _fine_tuned(place: epath.Path, experiment: Experiment) -> NetworkUnderAttack:
@@ -77,7 +94,8 @@ def _fine_tuned(place: epath.Path, experiment: Experiment) -> NetworkUnderAttack
         target=target,
         augmentation=tuned.augmentation,
         transfer=tuned.transfer,
-        attack=dataclasses.replace(experiment.attack, runs=None),  # a row describes one network
+        # A row describes one network.
+        attack=dataclasses.replace(experiment.attack, runs=None, seeds=()),
         seed=tuned.seed,
     )
     columns = {

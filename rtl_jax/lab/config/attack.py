@@ -23,6 +23,8 @@ class Attack:
     # target; their rows carry the settings of the fine-tuning. none: attack the network of `source`
     # on `target`.
     runs: str | None = None
+    # With `runs`: seeds of the networks to attack, 20000000 being a sweep's first; empty: all
+    seeds: tuple[int, ...] = ()
     # PGD, PGD limited in frequency ('fourier'), Gaussian noise, AutoAttack, certificates by
     # randomised smoothing, or common corruptions
     method: Literal["pgd", "fourier", "gaussian", "autoattack", "smoothing", "corruptions"] = "pgd"
@@ -70,6 +72,11 @@ class Attack:
     def __post_init__(self) -> None:
         require_choices(self, "attack", "method", "norm", "loss", "keep", "precision", "version")
         require(self.runs != "", "attack.runs", "a work directory, or none", self.runs)
+        unique = len(set(self.seeds)) == len(self.seeds)
+        known = unique and all(0 <= seed < 2**32 for seed in self.seeds)
+        require(known, "attack.seeds", "different numbers from 0 to 2**32 - 1", self.seeds)
+        expected = "none without attack.runs"
+        require(not self.seeds or self.runs is not None, "attack.seeds", expected, self.seeds)
         names = typing.get_args(AttackName)
         known = len(set(self.attacks)) == len(self.attacks) and set(self.attacks) <= set(names)
         require(known, "attack.attacks", f"different ones of {', '.join(names)}", self.attacks)

@@ -52,6 +52,7 @@ WITHOUT_EFFECT = (
     "transfer.eval_batch_size",
     "transfer.baseline",
     "attack.runs",
+    "attack.seeds",
     "pretraining.checkpoint_seconds",
     "pretraining.memory_mib",
     "pretraining.decoding_threads",

@@ -222,6 +222,16 @@ def test_every_network_of_a_work_directory_is_attacked_as_by_itself(tmp_path: Pa
     assert rows[rows["eps"] == 0.1]["accuracy"].mean() < rows[rows["eps"] == 0]["accuracy"].mean()
     fewer = dataclasses.replace(every, target=Target(num_test_images=20))
     assert set(run_attack(fewer, tmp_path / "fewer")["num_test_images"]) == {20}
+    first, second = sorted(rows["seed"].unique())
+    one = dataclasses.replace(every, attack=dataclasses.replace(chosen, seeds=(int(second),)))
+    again = run_attack(one, tmp_path / "attacked")  # finished before, with every seed
+    assert set(again["run"]) == set(rows[rows["seed"] == second]["run"])
+    one = dataclasses.replace(every, attack=dataclasses.replace(chosen, seeds=(int(first), 5)))
+    with pytest.raises(
+        UserError, match=rf"attack\.seeds: no .* 5 in .*, only of {first}, {second}"
+    ):
+        run_attack(one, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_work_directory_without_fine_tuned_networks_is_named(tmp_path: Path):
