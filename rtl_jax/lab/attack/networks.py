@@ -9,6 +9,7 @@ from etils import epath
 from rtl_jax.errors import UserError
 from rtl_jax.lab.compatibility import at_own_size
 from rtl_jax.lab.config import Experiment, freeze
+from rtl_jax.lab.finetune.rows import training_columns
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.models.network import Network
 from rtl_jax.models.storage import networks_in, read_manifest
@@ -102,6 +103,8 @@ def _fine_tuned(place: epath.Path, experiment: Experiment) -> NetworkUnderAttack
         "blocks": tuned.transfer.blocks,
         "num_images": tuned.target.num_images,
         "frozen_batch_norm": tuned.transfer.frozen_batch_norm,
+        "head_fit": tuned.transfer.head_fit,
+        **training_columns(tuned.transfer),
     }
     blocks = "every block" if tuned.transfer.blocks is None else f"{tuned.transfer.blocks} blocks"
     name = f"{tuned.source.checkpoint}, {blocks}, seed {tuned.seed}"

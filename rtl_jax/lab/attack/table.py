@@ -18,7 +18,9 @@ def summarize(rows: pd.DataFrame) -> str:
         one = group.iloc[0]
         blocks = "every block" if pd.isna(one.blocks) else f"{one.blocks} blocks"
         images = "all" if pd.isna(one.num_images) else f"{one.num_images}"
-        head = f"{one.source} -> {one.dataset}, {blocks}, {images} images, seed {one.seed}"
+        perturbed = pd.notna(one.perturbation) and one.perturbation != "none"
+        how = f", trained with {one.perturbation}, eps {one.train_eps:.4g}" if perturbed else ""
+        head = f"{one.source} -> {one.dataset}, {blocks}, {images} images{how}, seed {one.seed}"
         parts.append(f"{head}\n{_table(group)}")
     return "\n".join(parts)
 

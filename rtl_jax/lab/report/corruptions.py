@@ -6,7 +6,7 @@ import pandas as pd
 from rtl_jax.data.corruptions.errors import mean_corruption_error
 from rtl_jax.lab.report import cells, names
 from rtl_jax.lab.report.elements import Element, Table
-from rtl_jax.lab.report.robustness import network_name
+from rtl_jax.lab.report.robustness import trainings
 from rtl_jax.lab.results import corruption_of
 
 KINDS = {
@@ -20,7 +20,7 @@ NOTE = (
     "measured. mCE: the sum of errors over severities as a share of the reference's, in "
     "percent, averaged over corruptions; below 100 is better than {}. "
 )
-_PLACE = ["target", "blocks", "num_images", "frozen_batch_norm", "perturbation", "seed"]
+_PLACE = ["target", "training", "seed", "fold"]
 
 
 def tables(rows: pd.DataFrame) -> list[Element]:
@@ -35,7 +35,7 @@ def tables(rows: pd.DataFrame) -> list[Element]:
     errors = {run: _errors(group) for run, group in runs.items()}
     # If a network was measured twice, such as on more images, the later run counts.
     firsts = rows.drop_duplicates("run").sort_values("time", kind="stable")
-    firsts = firsts.drop_duplicates(["target", "network", "seed"], keep="last").set_index("run")
+    firsts = firsts.drop_duplicates(["network", *_PLACE], keep="last").set_index("run")
     against = {
         tuple(first[_PLACE]): run
         for run, first in firsts.iterrows()
@@ -94,18 +94,15 @@ def _described(rows: pd.DataFrame, sources: dict[str, str]) -> pd.DataFrame:
     found = [corruption_of(variant) for variant in rows["variant"]]
     alone = rows["variant"].fillna("").str.replace(r",?corruption=.*", "", regex=True)
     places = rows[["dataset", "test_dataset"]].fillna("").assign(variant=alone)
-    trained = ["frozen_batch_norm", "blocks", "num_images", "perturbation", "train_eps", "beta"]
-    return rows.assign(
+    rows = rows.assign(
         target=[names.target_name(*map(str, each)) for each in places.to_numpy()],
         source_name=[sources[source] for source in rows["source"]],
-        network=[
-            network_name(sources[source], *each)
-            for source, *each in rows[["source", *trained]].itertuples(index=False)
-        ],
         corruption=[one.name if one else "" for one in found],
         severity=[one.severity if one else 0 for one in found],
-        **{name: rows[name].astype("string").fillna("") for name in _PLACE[1:5]},
+        fold=rows["fold"].fillna(-1),
     )
+    rows = rows.assign(training=trainings(rows, "target"))
+    return rows.assign(network=rows["source_name"] + rows["training"])
 
 
 def _errors(run: pd.DataFrame) -> dict[str, list[float]]:

@@ -9,7 +9,7 @@ import pandas as pd
 from rtl_jax.lab.report import cells
 from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table
 from rtl_jax.lab.report.names import source_names, target_name
-from rtl_jax.lab.report.runs import EVERY, blocks_name, settings
+from rtl_jax.lab.report.runs import EVERY, blocks_name, settings, told_apart
 from rtl_jax.runtime.frequencies import frequencies_name
 
 NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1", "unconstrained": "any norm"}
@@ -37,14 +37,13 @@ def curves(rows: pd.DataFrame) -> list[Element]:
             target_name(*(str(part) for part in each))
             for each in rows[["dataset", "test_dataset", "variant"]].fillna("").to_numpy()
         ],
-        network=[
-            network_name(names[source, False], *trained)
-            for source, *trained in rows[
-                ["source", "frozen_batch_norm", "blocks", "num_images", *_PERTURBED]
-            ].itertuples(index=False)
-        ],
         attack=kinds,
-    ).drop_duplicates(["dataset", "attack", "network", "eps", "seed"], keep="last")
+    )
+    trained = trainings(rows, "dataset")
+    rows = rows.assign(network=[names[source, False] for source in rows["source"]] + trained)
+    # Of a network that was attacked twice, such as on more images, the later row counts.
+    place = ["dataset", "attack", "network", "eps", "seed", "fold"]
+    rows = rows.sort_values("time", kind="stable").drop_duplicates(place, keep="last").sort_index()
     charts = [
         _chart(f"robustness_{number}", f"{dataset}, {attack}", group)
         for number, ((dataset, attack), group) in enumerate(
@@ -58,12 +57,22 @@ def curves(rows: pd.DataFrame) -> list[Element]:
     ]
 
 
-def network_name(source: str, statistics: Any, blocks: Any, images: Any, *perturbed: Any) -> str:
-    """Name a network: its source and, if it was fine-tuned, how and on how many images."""
+def trainings(rows: pd.DataFrame, target: str) -> pd.Series:
+    """Describe how each row's network was fine-tuned: ', 1 block, 400 images'; empty if it was not.
+
+    Any other settings that differ among networks of one value of the column `target` are appended.
+    """
+    columns = ["frozen_batch_norm", "blocks", "num_images", *_PERTURBED]
+    found = [_training(*each) for each in rows[columns].itertuples(index=False)]
+    named = pd.Series(found, rows.index, dtype=object)
+    return named + told_apart(rows.assign(training=named), [target, "training"])
+
+
+def _training(statistics: Any, blocks: Any, images: Any, *perturbed: Any) -> str:
     if pd.isna(statistics):
-        return source
+        return ""
     trained = blocks_name(EVERY if pd.isna(blocks) else int(blocks))
-    found = f"{source}, {trained}, {'all' if pd.isna(images) else f'{images:,}'} images"
+    found = f", {trained}, {'all' if pd.isna(images) else f'{images:,}'} images"
     perturbation, eps, beta = perturbed
     if pd.isna(perturbation) or perturbation == "none":
         return found

@@ -36,6 +36,9 @@ _ELSEWHERE = {
 }
 
 
+_TESTED = "target.num_test_images"
+
+
 # Settings that older rows lack, where they had today's defaults.
 _USUAL = Experiment().to_dict()
 _LATER = {
@@ -290,11 +293,36 @@ def _varying(rows: pd.DataFrame, flat: Mapping[str, Mapping[str, Any]]) -> dict[
     found: dict[str, set[str]] = {}
     place = [*_TARGET, "source", "blocks", "num_images"]
     for (dataset, *_), configs in rows.groupby(place, sort=False)["config"]:
-        each = [flat[text] for text in configs.unique()]
-        for key in {key for one in each for key in one}:
-            if any(one.get(key) != each[0].get(key) for one in each):
-                found.setdefault(dataset, set()).add(key)
+        found.setdefault(dataset, set()).update(_unlike([flat[text] for text in configs.unique()]))
     return {dataset: sorted(keys) for dataset, keys in found.items()}
+
+
+def _unlike(each: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the settings that are not the same in all."""
+    keys = {key for one in each for key in one}
+    return {key for key in keys if any(one.get(key) != each[0].get(key) for one in each)}
+
+
+def told_apart(rows: pd.DataFrame, place: Sequence[str]) -> pd.Series:
+    """Return for each fine-tuned network's row the settings that differ within its `place`.
+
+    They read ', learning_rate=0.1', or are empty, as for other networks. The number of test images
+    is not among them, nor is anything of rows without a config. Raises UserError if a row's
+    settings are not JSON.
+    """
+    configs = rows["config"].where(rows["frozen_batch_norm"].notna()).fillna("")
+    flat = {text: _flat(text) for text in configs.unique() if text}
+    said = pd.Series("", rows.index, dtype=object)
+    for _, group in configs[configs != ""].groupby([rows[name] for name in place], sort=False):
+        unlike = sorted(_unlike([flat[text] for text in group.unique()]) - {_TESTED})
+        words = {
+            text: "".join(
+                f", {AXES.get(key, key)}={_number(flat[text].get(key))}" for key in unlike
+            )
+            for text in group.unique()
+        }
+        said[group.index] = group.map(words)
+    return said
 
 
 def _flat(config: str) -> dict[str, Any]:

@@ -211,6 +211,8 @@ def test_every_network_of_a_work_directory_is_attacked_as_by_itself(tmp_path: Pa
     for (blocks, seed), group in rows.groupby(["blocks", "seed"]):
         own = tuned.loc[(blocks, seed)]
         assert set(group["source"]) == {"random"} and set(group["num_images"]) == {100}
+        for column in ("head_fit", "optimizer", "learning_rate", "weight_decay", "perturbation"):
+            assert set(group[column]) == {own[column]}
         assert group["accuracy"].iloc[0] == pytest.approx(own.accuracy)
         network = tmp_path / "tuned" / "runs" / str(own.run)
         settings = dataclasses.replace(chosen, runs=None)

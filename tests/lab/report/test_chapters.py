@@ -1,5 +1,6 @@
 """Tables and charts of the report, made from rows."""
 
+import json
 import subprocess
 import sys
 
@@ -275,6 +276,41 @@ def test_attacked_fine_tunings_are_told_apart_by_what_was_trained():
         "bundled:l2, 1 block, 400 images", "bundled:l2, every block, 400 images",
     }  # fmt: skip
     assert found["bundled:l2, 1 block, 400 images"].startswith("25.00")
+
+
+def test_attacked_networks_are_told_apart_by_every_setting_of_their_training():
+    """Of networks with one name, all but one would be dropped as earlier attacks on the same."""
+    place = {"dataset": "digits", "method": "pgd", "norm": "l2", "eps": 0.5}
+    tuned = {"num_images": 400, "blocks": 1, "frozen_batch_norm": "source"}
+
+    def attacked(accuracy, settings, **columns):
+        known = {**place, **tuned, "source": "bundled:l2", "seed": 1, **columns}
+        return other("attack", accuracy=accuracy, config=settings, **known)
+
+    slow, fast = (json.dumps({"transfer": {"learning_rate": rate}}) for rate in (0.1, 0.3))
+    perturbed = {"perturbation": "pgd", "train_eps": 0.5}
+    report = compose(
+        frame(
+            [
+                attacked(20.0, slow),
+                attacked(30.0, fast),
+                attacked(40.0, slow, **perturbed),
+                attacked(50.0, slow, fold=0, **perturbed),
+                # On more images, later, but read before the next.
+                attacked(25.0, slow, seed=2, num_test_images=900, time="2026-01-02"),
+                attacked(10.0, slow, seed=2, num_test_images=100, time="2026-01-01"),
+                attacked(35.0, slow, source="bundled:natural"),
+            ]
+        )
+    )
+    found = table(report, "robustness").set_index("network")[["robust accuracy, %", "seeds"]]
+    means = {name: (float(text.split()[0]), seeds) for name, text, seeds in found.itertuples()}
+    assert means == {
+        "bundled:l2, 1 block, 400 images, learning_rate=0.1": (22.5, "2"),
+        "bundled:l2, 1 block, 400 images, learning_rate=0.3": (30.0, "1"),
+        "bundled:l2, 1 block, 400 images, trained with pgd, eps 0.5": (45.0, "2"),
+        "bundled:natural, 1 block, 400 images, learning_rate=0.1": (35.0, "1"),
+    }
 
 
 def test_attacks_of_other_kinds_have_their_own_charts():
