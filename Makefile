@@ -22,7 +22,7 @@ HEADS ?= heads heads_digits
 MODES ?= source adapt batch
 PERTURBATIONS ?= none pgd
 SOURCE_EPOCHS ?= 1 2 12
-LONGER_SOURCES ?= bundled:natural_24,bundled:l2_24,bundled:gaussian_24
+LONGER_SOURCES ?= bundled:natural_24,bundled:l2_24,bundled:gaussian_24,bundled:linf4_24
 LONGER_PARTS ?= transfer digits
 LONGER_HEADS ?= heads heads_digits
 LONGER_NETWORKS ?= networks
@@ -112,7 +112,7 @@ study-smoke:
 	  SMALL_INFLUENCE="--config.target.num_images=100 --config.target.num_test_images=100 \
 	    --config.transfer.blocks=0 --config.transfer.epochs=2"
 
-# Without .venv: a lent machine has its own Python, and may reach no package index.
+# Without .venv: a rented machine has its own Python, and may reach no package index.
 accelerator:
 	$(ACCELERATOR_PYTHON) -m benchmarks.accelerator $(ACCELERATOR)
 

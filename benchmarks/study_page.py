@@ -27,6 +27,7 @@ from benchmarks.study_tables import (
     advantage,
     adversarial,
     against_others,
+    against_others_by_epochs,
     ahead,
     blocks_gained,
     by_blocks,
@@ -37,7 +38,6 @@ from benchmarks.study_tables import (
     influence_ahead,
     modes,
     robustness,
-    with_noise,
 )
 from rtl_jax.lab.report import cells, curves, influence
 from rtl_jax.lab.report.drawings import draw_figure
@@ -150,7 +150,7 @@ def made(every: Rows) -> dict[str, list[Table]]:
         "advantage": [advantage({6: found, 24: found_longer})],
         "ahead": [ahead(found, [(name, NATURAL) for name in found.sources if name != NATURAL])],
         "against others": [against_others(found)],
-        "with noise": [with_noise({6: found, 24: found_longer})],
+        "against others, by epochs": [against_others_by_epochs({6: found, 24: found_longer})],
         "each against others": [ahead(found, AGAINST)],
         "converged heads": [study_heads.accuracy(every.heads)],
         "converged heads, longer": [study_heads.accuracy(longer_heads)],

@@ -21,6 +21,8 @@ PAIR = (NATURAL, "bundled:l2")
 NOISE = "bundled:gaussian"
 _ROBUST = "bundled:linf4", "bundled:linf8", "bundled:pgd1", NOISE
 AGAINST = [*((PAIR[1], name) for name in _ROBUST), ("bundled:pgd1", NOISE)]
+# Those of which both were also trained for 24 epochs, and noise against no perturbation.
+AGAINST_BY_EPOCHS = ((PAIR[1], "bundled:linf4"), (PAIR[1], NOISE), (NOISE, NATURAL))
 SHALLOW, NEARLY_ALL = (0, 1, 3), 7
 SIZES = (100, 400, 800, 1600)
 EPOCHS = (1, 5, 13, 21, 41, 60)
@@ -54,9 +56,9 @@ def against_others(found: Finetunings) -> Table:
     return Table("against_others", "Perturbation types", heads, lines)
 
 
-def with_noise(by_epochs: Mapping[int, Finetunings]) -> Table:
-    """Tabulate the Gaussian source against natural and L2 ones, by epochs of the sources."""
-    columns = list(itertools.product(((PAIR[1], NOISE), (NOISE, NATURAL)), by_epochs))
+def against_others_by_epochs(by_epochs: Mapping[int, Finetunings]) -> Table:
+    """Tabulate the same for pairs of sources that were trained longer, by their epochs."""
+    columns = list(itertools.product(AGAINST_BY_EPOCHS, by_epochs))
     lines = [
         [
             cells.text(target),
@@ -65,7 +67,7 @@ def with_noise(by_epochs: Mapping[int, Finetunings]) -> Table:
         for target in next(iter(by_epochs.values())).targets
     ]
     heads = ["target", *(f"{_less(pair)}, {epochs} epochs" for pair, epochs in columns)]
-    return Table("with_noise", "Noise in place of attacks", heads, lines)
+    return Table("against_others_by_epochs", "Perturbation types", heads, lines)
 
 
 def _mean_and_counts(found: Finetunings, target: str, pair: tuple[str, str]) -> TableCell:
