@@ -396,6 +396,13 @@ def as_json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
+def blocks_name(blocks: int | None) -> str:
+    """Return '3 blocks', '1 block' or, for a missing number of trained blocks, 'every block'."""
+    if pd.isna(blocks):
+        return "every block"
+    return f"{blocks} block{'' if blocks == 1 else 's'}"
+
+
 def corruption_of(variant: str | None) -> Corruption | None:
     """Return the corruption that a row's `variant` names, or None."""
     if pd.isna(variant):

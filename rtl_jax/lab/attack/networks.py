@@ -11,6 +11,7 @@ from rtl_jax.lab.compatibility import at_own_size
 from rtl_jax.lab.config import Experiment, freeze
 from rtl_jax.lab.finetune.rows import training_columns
 from rtl_jax.lab.inputs import load_network
+from rtl_jax.lab.results import blocks_name
 from rtl_jax.models.network import Network
 from rtl_jax.models.storage import networks_in, read_manifest
 
@@ -106,6 +107,6 @@ def _fine_tuned(place: epath.Path, experiment: Experiment) -> NetworkUnderAttack
         "head_fit": tuned.transfer.head_fit,
         **training_columns(tuned.transfer),
     }
-    blocks = "every block" if tuned.transfer.blocks is None else f"{tuned.transfer.blocks} blocks"
-    name = f"{tuned.source.checkpoint}, {blocks}, seed {tuned.seed}"
+    trained = blocks_name(tuned.transfer.blocks)
+    name = f"{tuned.source.checkpoint}, {trained}, seed {tuned.seed}"
     return NetworkUnderAttack(name, network, settings, columns)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from rtl_jax.lab.results import corruption_of
+from rtl_jax.lab.results import blocks_name, corruption_of
 from rtl_jax.lab.statistics import wilson_interval
 
 
@@ -16,7 +16,7 @@ def summarize(rows: pd.DataFrame) -> str:
     parts = []
     for _, group in rows.groupby("run", sort=False):
         one = group.iloc[0]
-        blocks = "every block" if pd.isna(one.blocks) else f"{one.blocks} blocks"
+        blocks = blocks_name(one.blocks)
         images = "all" if pd.isna(one.num_images) else f"{one.num_images}"
         perturbed = pd.notna(one.perturbation) and one.perturbation != "none"
         how = f", trained with {one.perturbation}, eps {one.train_eps:.4g}" if perturbed else ""

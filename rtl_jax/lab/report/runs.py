@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from rtl_jax.errors import UserError
+from rtl_jax.lab import results
 from rtl_jax.lab.config import LATER, NAMES, NUMBERS, WITHOUT_EFFECT, Experiment
 from rtl_jax.lab.report import names, published
 from rtl_jax.lab.report.names import paper_source, paper_target, target_name
@@ -195,9 +196,7 @@ def settings(config: str) -> dict[str, Any]:
 
 def blocks_name(blocks: int) -> str:
     """Return a name such as '3 blocks', '1 block' or 'every block'."""
-    if blocks == EVERY:
-        return "every block"
-    return f"{blocks} block" if blocks == 1 else f"{blocks} blocks"
+    return results.blocks_name(None if blocks == EVERY else blocks)
 
 
 def _fewer(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:

@@ -93,8 +93,7 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
     own = experiment.source.checkpoint == "random" or jobs[0].program.network.own_statistics
     caches = None if own else caches_for(jobs)
     images = sum(len(job.train_indices) * job.program.epochs for job in jobs)
-    blocks = experiment.transfer.blocks
-    trained = "every block" if blocks is None else f"{blocks} block{'' if blocks == 1 else 's'}"
+    trained = results.blocks_name(experiment.transfer.blocks)
     target = shown(experiment.target.dataset)
     what = f"{experiment.source.checkpoint} -> {target}, {trained}"
     with bar(what, images, leave=True) as progress:

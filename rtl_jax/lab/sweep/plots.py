@@ -5,7 +5,7 @@ import pandas as pd
 from etils import epath
 
 from rtl_jax.lab.plotting import save, subplots
-from rtl_jax.lab.results import last_epochs
+from rtl_jax.lab.results import blocks_name, last_epochs
 from rtl_jax.lab.statistics import mean_interval
 from rtl_jax.runtime.paths import short_names
 
@@ -30,7 +30,7 @@ def draw_sweep(path: epath.Path, rows: pd.DataFrame) -> bool:
         axes.set_xticks(sorted(set(cell["num_images"])))
         axes.set_xticklabels([str(size) for size in sorted(set(cell["num_images"]))])
         axes.minorticks_off()
-        axes.set_title(f"{dataset}, {'every' if pd.isna(blocks) else blocks} blocks")
+        axes.set_title(f"{dataset}, {blocks_name(blocks)}")
         axes.set_xlabel("training images")
         axes.grid(alpha=0.3)
     grid[0, 0].set_ylabel("test accuracy, %")
