@@ -21,6 +21,7 @@ RATES ?= 0.03 0.1 0.3 1
 HEADS ?= heads heads_digits
 MODES ?= source adapt batch
 PERTURBATIONS ?= none pgd
+AUTOATTACKED ?= none pgd
 SOURCE_EPOCHS ?= 1 2 12
 LONGER_SOURCES ?= bundled:natural_24,bundled:l2_24,bundled:gaussian_24,bundled:linf4_24
 LONGER_PARTS ?= transfer digits
@@ -64,6 +65,14 @@ study: $(VENV)/.installed
 	  $(BIN)/python run.py --config configs/study/adversarial.py \
 	    --workdir $(RUNS)/study_adversarial --config.transfer.perturbation=$$perturbation \
 	    $(SMALL_SWEEP) $(SMALL_ADVERSARIAL); done
+	set -e; for perturbation in $(AUTOATTACKED); do \
+	  $(BIN)/python run.py --config configs/study/adversarial.py \
+	    --workdir $(RUNS)/study_adversarial_longer --config.sweep.seeds=1 \
+	    --config.sweep.sources=$(LONGER_ATTACKED) --config.transfer.perturbation=$$perturbation; \
+	  for attack in pgd autoattack; do \
+	    $(BIN)/python run.py --config configs/study/adversarial_autoattack.py \
+	      --workdir $(RUNS)/study_autoattack --config.attack.method=$$attack \
+	      --config.attack.runs=$(RUNS)/study_adversarial_longer; done; done
 	set -e; for epochs in $(SOURCE_EPOCHS); do \
 	  for source in natural l2; do \
 	    $(BIN)/python run.py --config configs/sources/tiny_$$source.py \
@@ -104,6 +113,7 @@ study-smoke:
 	$(MAKE) study RUNS=$(SMOKE) TARGETS=digits PARTS=transfer HEADS=heads MODES=adapt RATES=0.3 \
 	  SEEDS=0 \
 	  SOURCE_EPOCHS= LONGER_PARTS= LONGER_HEADS= LONGER_NETWORKS= SOURCE_EPS= PERTURBATIONS=pgd \
+	  AUTOATTACKED= \
 	  SMALL_ADVERSARIAL=--config.transfer.num_attacked=20 \
 	  SMALL_SWEEP="--config.sweep.targets=digits --config.target.num_test_images=100 \
 	    --config.sweep.sources=bundled:natural,bundled:l2 --config.sweep.blocks=1 \

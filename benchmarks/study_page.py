@@ -29,6 +29,7 @@ from benchmarks.study_tables import (
     against_others,
     against_others_by_epochs,
     ahead,
+    autoattack,
     blocks_gained,
     by_blocks,
     by_epochs,
@@ -65,6 +66,7 @@ class Rows(NamedTuple):
     rates: pd.DataFrame  # at other learning rates
     heads: pd.DataFrame  # heads alone, fitted in several ways, and classifiers on pixels
     adversarial: pd.DataFrame  # on perturbed images, and attacked
+    autoattack: pd.DataFrame  # the first seed's networks of these, under stronger attacks
     source_epochs: pd.DataFrame  # from sources trained for other epochs, and those sources
     source_eps: pd.DataFrame  # from sources trained with other eps, and those sources
     longer: pd.DataFrame  # the grid's sources that were trained longer, and two under attack
@@ -147,6 +149,7 @@ def made(every: Rows) -> dict[str, list[Table]]:
     return {
         **{name: [table] for name, table in by_size.items()},
         "adversarial": [adversarial(every.adversarial)],
+        "autoattack": [autoattack(every.autoattack)],
         "advantage": [advantage({6: found, 24: found_longer})],
         "ahead": [ahead(found, [(name, NATURAL) for name in found.sources if name != NATURAL])],
         "against others": [against_others(found)],

@@ -292,6 +292,25 @@ def adversarial(rows: pd.DataFrame) -> Table:
     )
 
 
+def autoattack(rows: pd.DataFrame) -> Table:
+    """Tabulate accuracy under PGD(20) and under AutoAttack on the same images, by training images.
+
+    One network for each line and each kind of training images.
+    """
+    lines, columns = [], list(itertools.product(("none", "pgd"), ("pgd", "autoattack")))
+    for (dataset, blocks, source), group in rows.groupby(["dataset", "blocks", "source"]):
+        found = group.set_index(["perturbation", "method"])["accuracy"]
+        each = [cells.number(accuracy, 0) for accuracy in found.reindex(columns)]
+        trained = cells.text(blocks_name(blocks))
+        lines.append([cells.text(target_name(dataset)), trained, cells.text(source), *each])
+    heads = [
+        f"{trained}: {attack}"
+        for trained in ("trained on clean", "on perturbed")
+        for attack in ("PGD(20)", "AutoAttack")
+    ]
+    return Table("autoattack", "AutoAttack", ["target", "trained", "source", *heads], lines)
+
+
 def influence_ahead(rows: pd.DataFrame) -> Table:
     """Tabulate how many more of the L2 source's most influential images have the right label."""
     rows = rows[rows["task"] == "influence"]
