@@ -1,6 +1,6 @@
 """AutoAttack, or PGD(20), on networks of configs/study/adversarial.py: L2 0.5, 50 test images.
 
-It has the command that trains them, from sources of 24 epochs.
+That file names the command that trains them, from sources of 24 epochs.
 
     python run.py --config configs/study/adversarial_autoattack.py --workdir runs/autoattack
     python run.py --config configs/study/adversarial_autoattack.py --workdir runs/autoattack \\

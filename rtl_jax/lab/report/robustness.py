@@ -9,7 +9,8 @@ import pandas as pd
 from rtl_jax.lab.report import cells
 from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table
 from rtl_jax.lab.report.names import source_names, target_name
-from rtl_jax.lab.report.runs import EVERY, blocks_name, settings, told_apart
+from rtl_jax.lab.report.runs import settings, told_apart
+from rtl_jax.lab.results import blocks_name
 from rtl_jax.runtime.frequencies import frequencies_name
 
 NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1", "unconstrained": "any norm"}
@@ -71,7 +72,7 @@ def trainings(rows: pd.DataFrame, target: str) -> pd.Series:
 def _training(statistics: Any, blocks: Any, images: Any, *perturbed: Any) -> str:
     if pd.isna(statistics):
         return ""
-    trained = blocks_name(EVERY if pd.isna(blocks) else int(blocks))
+    trained = blocks_name(blocks)
     found = f", {trained}, {'all' if pd.isna(images) else f'{images:,}'} images"
     perturbation, eps, beta = perturbed
     if pd.isna(perturbation) or perturbation == "none":

@@ -37,9 +37,6 @@ _ELSEWHERE = {
 }
 
 
-_TESTED = "target.num_test_images"
-
-
 # Settings that older rows lack, where they had today's defaults.
 _USUAL = Experiment().to_dict()
 _LATER = {
@@ -305,15 +302,20 @@ def _unlike(each: Sequence[Mapping[str, Any]]) -> set[str]:
 def told_apart(rows: pd.DataFrame, place: Sequence[str]) -> pd.Series:
     """Return for each fine-tuned network's row the settings that differ within its `place`.
 
-    They read ', learning_rate=0.1', or are empty, as for other networks. The number of test images
-    is not among them, nor is anything of rows without a config. Raises UserError if a row's
-    settings are not JSON.
+    They read ', learning_rate=0.1', or are empty, as for other networks. Neither the number of test
+    images is among them nor how a source is read, so that networks from several sources that were
+    trained alike are described alike; nor is anything of rows without a config. Raises UserError if
+    a row's settings are not JSON.
     """
     configs = rows["config"].where(rows["frozen_batch_norm"].notna()).fillna("")
     flat = {text: _flat(text) for text in configs.unique() if text}
     said = pd.Series("", rows.index, dtype=object)
     for _, group in configs[configs != ""].groupby([rows[name] for name in place], sort=False):
-        unlike = sorted(_unlike([flat[text] for text in group.unique()]) - {_TESTED})
+        unlike = [
+            key
+            for key in sorted(_unlike([flat[text] for text in group.unique()]))
+            if key != "target.num_test_images" and not key.startswith("source.")
+        ]
         words = {
             text: "".join(
                 f", {AXES.get(key, key)}={_number(flat[text].get(key))}" for key in unlike

@@ -288,6 +288,7 @@ def test_attacked_networks_are_told_apart_by_every_setting_of_their_training():
         return other("attack", accuracy=accuracy, config=settings, **known)
 
     slow, fast = (json.dumps({"transfer": {"learning_rate": rate}}) for rate in (0.1, 0.3))
+    other_file = json.dumps({"source": {"stem": "small"}, "transfer": {"learning_rate": 0.1}})
     perturbed = {"perturbation": "pgd", "train_eps": 0.5}
     report = compose(
         frame(
@@ -299,7 +300,7 @@ def test_attacked_networks_are_told_apart_by_every_setting_of_their_training():
                 # On more images, later, but read before the next.
                 attacked(25.0, slow, seed=2, num_test_images=900, time="2026-01-02"),
                 attacked(10.0, slow, seed=2, num_test_images=100, time="2026-01-01"),
-                attacked(35.0, slow, source="bundled:natural"),
+                attacked(35.0, other_file, source="bundled:natural"),
             ]
         )
     )
