@@ -28,9 +28,9 @@ class CurvePoint(NamedTuple):
 
     Each subset has its own penalty.
 
-    loss, accuracy: means over the draws (nats, percent).
-    low, high: a 95 % interval of the accuracy (percent): the wider of Wilson's, over the distinct
-    images left out, and Student's t over the draws, which share images.
+    loss, accuracy: means over the draws (nats; in [0, 1]).
+    low, high: a 95 % interval of the accuracy: the wider of Wilson's, over the distinct images left
+    out, and Student's t over the draws, which share images.
     """
 
     num_images: int
@@ -49,8 +49,8 @@ class Candidate:
       boundaries from the split point on, by which candidates are ranked.
     behind, behind_margin: the difference from the best candidate's loss, and the half-width of its
       95 % interval, paired over images.
-    accuracy: leave-one-out accuracy of the same head (percent).
-    path: the same (percent) at each of `rtl_jax.train.heads.ridge.PENALTIES`.
+    accuracy: leave-one-out accuracy of the same head, in [0, 1].
+    path: the same at each of `rtl_jax.train.heads.ridge.PENALTIES`.
     curve: a `CurvePoint` for each requested subset size.
     scores: other scores by name; higher is better. `split_ridge` and `kernel_ridge` are minus the
       leave-one-out losses of the ridge head on the features of the split point alone, and of one
@@ -196,15 +196,16 @@ def _point(
         )
         for rows in subsets
     ]
-    accuracy, margin = mean_interval([100 * one.hits.mean() for one in left])
-    low, high = wilson_interval(accuracy, len(np.unique(np.concatenate(subsets))))
+    accuracy, margin = mean_interval([one.hits.mean() for one in left])
+    distinct = len(np.unique(np.concatenate(subsets)))
+    low, high = (one / 100 for one in wilson_interval(100 * accuracy, distinct))
     return CurvePoint(
         num_images=len(subsets[0]),
         draws=len(subsets),
         loss=float(np.mean([one.losses.mean() for one in left])),
         accuracy=accuracy,
-        low=float(np.clip(np.fmin(low, accuracy - margin), 0, 100)),  # one draw: nan, so Wilson's
-        high=float(np.clip(np.fmax(high, accuracy + margin), 0, 100)),
+        low=float(np.clip(np.fmin(low, accuracy - margin), 0, 1)),  # one draw: nan, so Wilson's
+        high=float(np.clip(np.fmax(high, accuracy + margin), 0, 1)),
     )
 
 
@@ -217,8 +218,8 @@ def _candidate(source: str, blocks: int, measured: _Measured, best: LeftOut) -> 
         loss=float(left.losses.mean()),
         behind=float(behind.mean()),
         behind_margin=float(_DEVIATIONS * behind.std(ddof=1) / np.sqrt(len(behind))),
-        accuracy=100 * float(left.hits.mean()),
-        path=tuple(100 * float(share) for share in left.path),
+        accuracy=float(left.hits.mean()),
+        path=tuple(map(float, left.path)),
         scores=others,
         curve=curve,
     )

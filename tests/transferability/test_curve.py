@@ -56,10 +56,10 @@ def test_a_point_is_the_mean_over_its_subsets(sources: dict[str, Network]) -> No
     assert few.loss == pytest.approx(np.mean([one.loss for one in alone]), rel=1e-4)
     seen = len(np.unique(draw_subsets(LABELS, 3, 21, 3, seed=5)))
     half = t.ppf(0.975, 2) * np.std(accuracies, ddof=1) / np.sqrt(3)
-    wilson = wilson_interval(few.accuracy, seen)
+    wilson = np.divide(wilson_interval(100 * few.accuracy, seen), 100)
     assert few.low == pytest.approx(max(0, min(few.accuracy - half, wilson[0])))
-    assert few.high == pytest.approx(min(100, max(few.accuracy + half, wilson[1])))
-    whole = wilson_interval(found.accuracy, 60)
+    assert few.high == pytest.approx(min(1, max(few.accuracy + half, wilson[1])))
+    whole = np.divide(wilson_interval(100 * found.accuracy, 60), 100)
     wanted = CurvePoint(60, 1, found.loss, found.accuracy, *whole)
     np.testing.assert_allclose(all_of_them, wanted, rtol=1e-6)
 
@@ -105,6 +105,9 @@ def test_the_task_writes_and_draws_them(
     assert list(table["num_images"]) == [20, 60] * 2 and list(table["draws"]) == [2, 1] * 2
     whole = table[table["num_images"] == 60].set_index("blocks")["accuracy"]
     np.testing.assert_allclose(whole.loc[rows["blocks"]], rows["accuracy"], rtol=1e-5)
+    hits = rows["accuracy"] / 100 * 60  # files are in percent
+    assert hits.max() > 1
+    np.testing.assert_allclose(hits, hits.round(), atol=1e-9)
     assert (table["low"] <= table["accuracy"]).all() and (table["accuracy"] <= table["high"]).all()
     assert (tmp_path / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
     said = capsys.readouterr().out

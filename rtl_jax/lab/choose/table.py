@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def ranking_frame(ranked: "Sequence[Candidate]") -> pd.DataFrame:
-    """Return a frame with a line per candidate and every score, without `path` and `curve`."""
+    """Return a frame with a line per candidate: accuracy in percent, and every score."""
     lines = []
     for one in ranked:
         known = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
         scores = known.pop("scores")
         known.pop("path")
         known.pop("curve")
-        lines.append(known | dict(scores))
+        lines.append(known | {"accuracy": 100 * one.accuracy} | dict(scores))
     return pd.DataFrame(lines)
 
 
@@ -37,23 +37,26 @@ def ranking_text(ranked: "Sequence[Candidate]", images: int) -> str:
         f"{'accuracy':>10}{'95 % interval':>18}{'nearest mean':>14}"
     ]
     for one in ranked:
-        low, high = wilson_interval(one.accuracy, images)
+        percent = 100 * one.accuracy
+        low, high = wilson_interval(percent, images)
         behind = f"{one.behind:.3f} +- {one.behind_margin:.3f}" if one is not ranked[0] else ""
         lines.append(
             f"{by_source[one.source]:{width}}{one.blocks:6}{one.loss:12.3f}{behind:>20}"
-            f"{one.accuracy:9.1f}%{f'{low:.1f} to {high:.1f}':>18}"
+            f"{percent:9.1f}%{f'{low:.1f} to {high:.1f}':>18}"
             f"{100 * one.scores['nearest_mean']:13.1f}%"
         )
     return "\n".join(lines)
 
 
 def curves_frame(ranked: "Sequence[Candidate]") -> pd.DataFrame:
-    """Return a frame with a line per candidate and subset size."""
-    return pd.DataFrame(
+    """Return a frame with a line per candidate and subset size, accuracies in percent."""
+    frame = pd.DataFrame(
         {"source": one.source, "blocks": one.blocks, **point._asdict()}
         for one in ranked
         for point in one.curve
     )
+    frame[["accuracy", "low", "high"]] *= 100
+    return frame
 
 
 def curves_text(curves: pd.DataFrame) -> str:

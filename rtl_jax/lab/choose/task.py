@@ -81,7 +81,7 @@ def run_choose(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame:
                     num_images=len(images),
                     num_test_images=len(images),
                     blocks=one.blocks,
-                    accuracy=one.accuracy,
+                    accuracy=100 * one.accuracy,
                     loss=one.loss,
                     seconds=time.monotonic() - started,
                     **networks[one.source].columns() | {"num_classes": dataset.num_classes},
