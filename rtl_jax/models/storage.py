@@ -11,7 +11,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -80,6 +80,20 @@ def write_network(directory: epath.PathLike, known: Mapping[str, Any], variables
                 checkpointer.save(temporary / "variables", variables)
         except ValueError as error:  # tensorstore's error for a full disk
             raise UserError(f"cannot write {directory}: {error}") from error
+
+
+def rename_classes(directory: epath.PathLike, class_names: Sequence[str]) -> None:
+    """Write class names to a network's manifest, unless these are there already.
+
+    A finished run is found again by images and label numbers: its folders may have new names since.
+    Raises UserError as `read_manifest`, or if the disk cannot be written.
+    """
+    manifest, names = read_manifest(directory), list(class_names)
+    if manifest["provenance"].get("class_names") == names or jax.process_index() != 0:
+        return
+    manifest["provenance"]["class_names"] = names
+    with complete_or_absent(absolute(directory) / _MANIFEST, replace=True) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def require_absent(directory: epath.Path) -> None:

@@ -11,6 +11,7 @@ from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.finetune.job import Job, prepare, tell_differences
 from rtl_jax.lab.finetune.rows import attacked_rows, baseline_rows, evaluation_row
 from rtl_jax.lab.run import open_run
+from rtl_jax.models.storage import rename_classes
 from rtl_jax.runtime import devices
 from rtl_jax.train.checkpoints import TrainingCheckpoints
 from rtl_jax.train.loop import Loop
@@ -45,6 +46,7 @@ def finetune_job(job: Job, workdir: epath.PathLike) -> pd.DataFrame:
                 rows += baseline_rows(job)
             # The network and the rows are all that is needed of a finished run.
             run.finish(rows)
+    rename_classes(run.directory / "network", job.dataset.class_names)
     return run.rows()
 
 

@@ -16,6 +16,7 @@ from rtl_jax.lab.finetune.rows import training_columns
 from rtl_jax.lab.pretrain.job import SourceTraining, prepare
 from rtl_jax.lab.run import Run, open_run
 from rtl_jax.models.model import Weights
+from rtl_jax.models.storage import rename_classes
 from rtl_jax.runtime import devices
 from rtl_jax.train.checkpoints import TrainingCheckpoints
 from rtl_jax.train.loop import Loop
@@ -38,6 +39,7 @@ def run_pretrain(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFram
             if run.pending:
                 _train(job, run)
                 devices.wait_for_hosts("rows are written")
+            rename_classes(run.directory / "network", job.class_names)
     return run.rows()
 
 

@@ -22,6 +22,7 @@ from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.sweep.grid import Cell
 from rtl_jax.lab.trackers import track
 from rtl_jax.models.network import Network
+from rtl_jax.models.storage import rename_classes
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.paths import complete_or_absent
 from rtl_jax.runtime.progress import bar, say
@@ -60,18 +61,24 @@ def run_cells(
             jobs = [assemble(member, pairs.of(member)) for member in wanted]
             tell_differences(jobs)
             _run(jobs, sweep, workdir)
+        if sweep.keep_networks:
+            for run in runs:
+                rename_classes(_network_path(workdir, run), pairs.first.dataset.class_names)
     return list(runs)
 
 
 def _kept(run: str, sweep: Sweep, workdir: epath.PathLike) -> bool:
     """Whether a run with rows has also left the network and logits that this sweep keeps."""
-    network = epath.Path(workdir) / "runs" / run / "network"
-    if sweep.keep_networks and not network.exists():
+    if sweep.keep_networks and not _network_path(workdir, run).exists():
         return False
     path = logits_path(workdir, run)
     if sweep.keep_every_logits:
         return path.exists() and has_every_evaluation(path)
     return path.exists() or not sweep.keep_logits
+
+
+def _network_path(workdir: epath.PathLike, run: str) -> epath.Path:
+    return epath.Path(workdir) / "runs" / run / "network"
 
 
 @dataclasses.dataclass
@@ -182,7 +189,7 @@ def _save_networks(
 ) -> None:
     """Write each seed's network to WORKDIR/runs/RUN/network."""
     for index, job in enumerate(jobs):
-        directory = epath.Path(workdir) / "runs" / job.run / "network"
+        directory = _network_path(workdir, job.run)
         if not directory.exists():
             variables = training.variables(state, index)
             provenance = training.provenance(job, index)
