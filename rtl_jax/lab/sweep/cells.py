@@ -24,6 +24,7 @@ from rtl_jax.lab.trackers import track
 from rtl_jax.models.network import Network
 from rtl_jax.models.storage import rename_classes
 from rtl_jax.runtime import devices
+from rtl_jax.runtime.digest import digest
 from rtl_jax.runtime.paths import complete_or_absent
 from rtl_jax.runtime.progress import bar, say
 from rtl_jax.train.loop import Loop, NoLog
@@ -113,9 +114,17 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
                 _save_networks(group, training, state, workdir)
             if sweep.keep_logits or sweep.keep_every_logits:
                 _save_logits(group, training.logits(state), log.logits, workdir)
-            results.write_rows(workdir, f"{group[0].run}-{len(group)}", rows)
+            results.write_rows(workdir, _file_name([job.run for job in group]), rows)
             track(workdir, rows)
             del training, state, log  # the next seeds need their memory
+
+
+def _file_name(runs: Sequence[str]) -> str:
+    """Name a group's rows by all its runs: they must not replace those of a group that shares one.
+
+    A finished run is in a second group if its network or logits are asked for later.
+    """
+    return f"{runs[0]}-{digest((), {'runs': list(runs)})[:8]}"
 
 
 def in_one_program(

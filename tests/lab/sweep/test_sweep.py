@@ -343,6 +343,14 @@ def test_networks_are_kept_if_asked_for(tmp_path: Path):
     assert network.parent.name == rows["run"].iloc[0]
 
 
+def test_networks_that_are_asked_for_later_leave_the_other_runs_rows(tmp_path: Path):
+    once = experiment(seeds=1, num_images=(20,), learning_rates=(0.1, 0.3), seeds_at_once=2)
+    both = run_sweep(once, tmp_path)
+    grid = {"num_images": (20,), "learning_rates": (0.1,), "seeds_at_once": 2}
+    run_sweep(experiment(seeds=2, keep_networks=True, **grid), tmp_path)
+    assert set(both["run"]) < set(results.read_rows(tmp_path)["run"])
+
+
 def test_what_is_missing_is_the_users_to_mend(tmp_path: Path):
     with pytest.raises(UserError, match="source.checkpoint: there is no"):
         run_sweep(experiment(sources=("nothing.pt",)), tmp_path)
