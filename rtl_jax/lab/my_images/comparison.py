@@ -14,6 +14,7 @@ from rtl_jax.lab.my_images.held_out import HeldOut
 from rtl_jax.lab.my_images.survey import Survey
 from rtl_jax.lab.report import learning_curve
 from rtl_jax.lab.report.learning_curve import LearningCurve
+from rtl_jax.lab.statistics import independent
 from rtl_jax.lab.sweep.plan import plan, shares
 from rtl_jax.lab.sweep.task import run_sweep
 from rtl_jax.runtime import devices
@@ -165,8 +166,5 @@ def curve(
 
 
 def _by_size(rows: pd.DataFrame) -> dict[int, pd.Series]:
-    """Return accuracies by number of images, then by seed and fold."""
-    return {
-        int(size): part.set_index(["seed", "fold"])["accuracy"]
-        for size, part in rows.groupby("num_images")
-    }
+    """Return accuracies by number of images, then by fold."""
+    return {int(size): independent(part) for size, part in rows.groupby("num_images")}

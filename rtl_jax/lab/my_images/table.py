@@ -7,7 +7,7 @@ import pandas as pd
 
 from rtl_jax.lab.my_images.accuracy import Accuracy
 from rtl_jax.lab.my_images.held_out import Candidate, HeldOut, candidates_of
-from rtl_jax.lab.statistics import mean_interval
+from rtl_jax.lab.statistics import independent, mean_interval
 from rtl_jax.lab.sweep import table
 
 _SHARE = "largest_share"
@@ -57,7 +57,7 @@ def summarize(rows: pd.DataFrame) -> str:
         f"{'balanced accuracy, %':>26}"
     ]
     for (candidate, part), words in zip(best.values(), trained, strict=True):
-        mean, half = mean_interval(part["accuracy"])
+        mean, half = mean_interval(independent(part))
         percent, low, high = (float(part[name].iloc[0]) for name in _BALANCED)
         accuracy = f"{mean:.2f}" if np.isnan(half) else f"{mean:.2f} +- {half:.2f}"
         lines.append(

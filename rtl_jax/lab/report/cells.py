@@ -9,7 +9,10 @@ from rtl_jax.lab.report.elements import MISSING, Point, TableCell
 from rtl_jax.lab.statistics import mean_interval
 
 NOTHING = TableCell("")
-INTERVALS = "Means over seeds with 95 % intervals by Student's t; one seed gives none."
+INTERVALS = (
+    "Means over seeds with 95 % intervals by Student's t; one seed gives none. In cross-validation "
+    "the folds count as seeds, each with the mean over its own."
+)
 
 
 def text(words: object, order: float | None = None) -> TableCell:

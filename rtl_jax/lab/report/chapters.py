@@ -48,10 +48,8 @@ def compose(rows: pd.DataFrame, pictures: Sequence[Path] = ()) -> Report:
 
 def _summary(rows: pd.DataFrame, found: Finetunings) -> str:
     """Say what the report was made from."""
-    evaluations = found.evaluations
-    runs = len(evaluations.drop_duplicates(["target", "source", "blocks", "num_images", "seed"]))
     words = [
-        f"Rows: {len(rows):,}, of runs: {rows['run'].nunique():,}. Fine-tunings: {runs:,}; "
+        f"Rows: {len(rows):,}, of runs: {rows['run'].nunique():,}. Fine-tunings: {found.number:,}; "
         f"sources: {len(found.sources)}; targets: {len(found.targets)}.",
         *found.notes,
     ]

@@ -1,5 +1,7 @@
 """Accuracy under common corruptions, and the mean corruption error relative to a reference."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -8,6 +10,7 @@ from rtl_jax.lab.report import cells, names
 from rtl_jax.lab.report.elements import Element, Table
 from rtl_jax.lab.report.robustness import trainings
 from rtl_jax.lab.results import corruption_of
+from rtl_jax.lab.statistics import units
 
 KINDS = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -43,22 +46,26 @@ def tables(rows: pd.DataFrame) -> list[Element]:
     }
     kinds, each = [], []
     for (target, network), group in firsts.groupby(["target", "network"], sort=False):
-        measured = [_by_name(runs[run]) for run in group.index]
-        common = [
-            mean_corruption_error(errors[run], errors[other])
-            for run, first in group.iterrows()
-            if (other := against.get(tuple(first[_PLACE]))) is not None
-            and _shape(errors[run]) == _shape(errors[other])
-        ]
+        measured = pd.DataFrame([_by_name(runs[run]) for run in group.index], group.index)
+        measured = measured.groupby(group["unit"], sort=False).mean()
+        common = pd.Series(
+            {
+                run: mean_corruption_error(_lists(errors[run]), _lists(errors[other]))
+                for run, first in group.iterrows()
+                if (other := against.get(tuple(first[_PLACE]))) is not None
+                and _severities(errors[run]) == _severities(errors[other])
+            },
+            dtype=float,
+        )
         head = [cells.text(target), cells.text(network)]
-        ending = [cells.count(len(group)), cells.count(int(group["num_test_images"].max()))]
+        ending = [cells.count(len(measured)), cells.count(int(group["num_test_images"].max()))]
         kinds.append(
             [
                 *head,
-                cells.mean([one["clean"] for one in measured]),
+                cells.mean(measured["clean"]),
                 *(cells.mean(_means(measured, own)) for own in KINDS.values()),
                 cells.mean(_means(measured, [name for own in KINDS.values() for name in own])),
-                cells.mean(common),
+                cells.mean(common.groupby(group["unit"], sort=False).mean()),
                 *ending,
             ]
         )
@@ -99,23 +106,32 @@ def _described(rows: pd.DataFrame, sources: dict[str, str]) -> pd.DataFrame:
         source_name=[sources[source] for source in rows["source"]],
         corruption=[one.name if one else "" for one in found],
         severity=[one.severity if one else 0 for one in found],
+        unit=units(rows),
         fold=rows["fold"].fillna(-1),
     )
     rows = rows.assign(training=trainings(rows, "target"))
     return rows.assign(network=rows["source_name"] + rows["training"])
 
 
-def _errors(run: pd.DataFrame) -> dict[str, list[float]]:
+_Errors = dict[str, dict[int, float]]  # by corruption and severity, in percent
+
+
+def _errors(run: pd.DataFrame) -> _Errors:
     """Return the errors of each corruption by severity, in percent."""
     corrupted = run[run["corruption"] != ""].sort_values("severity")
     return {
-        str(name): (100 - group["accuracy"]).tolist()
+        str(name): dict(zip(group["severity"], 100 - group["accuracy"], strict=True))
         for name, group in corrupted.groupby("corruption")
     }
 
 
-def _shape(errors: dict[str, list[float]]) -> dict[str, int]:
-    return {name: len(values) for name, values in errors.items()}
+def _lists(errors: _Errors) -> dict[str, list[float]]:
+    return {name: list(by_severity.values()) for name, by_severity in errors.items()}
+
+
+def _severities(errors: _Errors) -> dict[str, tuple[int, ...]]:
+    """Return the severities of each corruption: errors at others are no reference."""
+    return {name: tuple(values) for name, values in errors.items()}
 
 
 def _by_name(run: pd.DataFrame) -> dict[str, float]:
@@ -124,7 +140,6 @@ def _by_name(run: pd.DataFrame) -> dict[str, float]:
     return {str(name) or "clean": float(mean) for name, mean in means.items()}
 
 
-def _means(measured: list[dict[str, float]], own: "list[str] | tuple[str, ...]") -> list[float]:
+def _means(measured: pd.DataFrame, own: Sequence[str]) -> pd.Series:
     """Return, for each seed, the mean over the corruptions in `own` that were measured."""
-    found = ([one[name] for name in own if name in one] for one in measured)
-    return [float(np.mean(values)) for values in found if values]
+    return measured[measured.columns.intersection(list(own))].mean(axis=1).dropna()

@@ -11,6 +11,7 @@ from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table
 from rtl_jax.lab.report.names import source_names, target_name
 from rtl_jax.lab.report.runs import settings, told_apart
 from rtl_jax.lab.results import blocks_name
+from rtl_jax.lab.statistics import independent
 from rtl_jax.runtime.frequencies import frequencies_name
 
 NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1", "unconstrained": "any norm"}
@@ -117,7 +118,7 @@ def _chart(name: str, title: str, rows: pd.DataFrame) -> Chart:
     series = [
         Series(
             str(network),
-            [cells.point(float(eps), values) for eps, values in group.groupby("eps")["accuracy"]],
+            [cells.point(float(eps), independent(own)) for eps, own in group.groupby("eps")],
         )
         for network, group in rows.groupby("network", sort=False)
     ]
@@ -134,8 +135,8 @@ def _table(rows: pd.DataFrame, note: str) -> Table:
             cells.text(attack),
             cells.text(network),
             cells.number(eps, 4),
-            cells.mean(group["accuracy"]),
-            cells.count(len(group)),
+            cells.mean(values := independent(group)),
+            cells.count(len(values)),
             cells.count(int(group["num_test_images"].max())),
             cells.text(", ".join(dict.fromkeys(group["warnings"].dropna()))),
         ]

@@ -78,7 +78,8 @@ class Condition(NamedTuple):
 class Finetunings:
     """Accuracies in percent by cell, each a series over seeds, and notes on what was left out.
 
-    A seed is text, such as '20000000'; in cross-validation each fold counts as one, '20000000/0'.
+    A seed is text, such as '20000000'; in cross-validation a fold counts as one, 'fold 0', with the
+    mean over its seeds, which share its test images.
     """
 
     evaluations: pd.DataFrame  # target, source, blocks, num_images, seed, epoch, epochs, accuracy
@@ -89,6 +90,7 @@ class Finetunings:
     reference: str | None  # the source that others are compared with: the natural one
     notes: tuple[str, ...]  # what was left out, and runs that differ in epochs
     settings: Mapping[str, Setting]  # of each target's name
+    number: int  # of fine-tunings
 
     @functools.cached_property
     def last(self) -> Mapping[Condition, pd.Series]:
@@ -172,7 +174,7 @@ def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
     columns = [*Condition._fields, "seed", "epoch", "epochs", "accuracy"]
     evaluations = latest[columns].astype({"num_images": int, "epoch": int, "epochs": int})
     return Finetunings(
-        evaluations.reset_index(drop=True),
+        _by_fold(evaluations).reset_index(drop=True),
         _in_order(targets.values(), paper_targets, list(published.targets().values())),
         tuple(sorted(ordered, key=lambda name: name != reference)),
         paper_targets,
@@ -180,6 +182,7 @@ def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
         reference,
         tuple([*notes, *_unequal(evaluations)]),
         {name: varied[given] for given, name in targets.items()},
+        len(evaluations.drop_duplicates([*Condition._fields, "seed"])),
     )
 
 
@@ -234,6 +237,16 @@ def _latest(rows: pd.DataFrame) -> pd.DataFrame:
     kept = ends.drop_duplicates([*Condition._fields, "seed"], keep="last").index
     rows = rows[rows["run"].isin(kept)]
     return rows.drop_duplicates(["run", "epoch"], keep="last")
+
+
+def _by_fold(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Replace the seeds of each fold, '20000000/0', by their mean, 'fold 0'."""
+    if evaluations.empty:
+        return evaluations
+    folds = evaluations["seed"].str.partition("/")[2]
+    named = evaluations.assign(seed=evaluations["seed"].where(folds == "", "fold " + folds))
+    keys = [name for name in named if name != "accuracy"]
+    return named.groupby(keys, sort=False, as_index=False)["accuracy"].mean()
 
 
 def _origins(rows: pd.DataFrame) -> list[tuple[str, bool]]:

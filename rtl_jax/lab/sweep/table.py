@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from rtl_jax.lab.results import PIXEL_BASELINES, last_epochs
-from rtl_jax.lab.statistics import mean_interval, paired_difference
+from rtl_jax.lab.statistics import independent, mean_interval, paired_difference
 from rtl_jax.runtime.paths import short_names
 
 _CELL = ["dataset", "blocks", "num_images"]
@@ -44,22 +44,21 @@ def summarize(rows: pd.DataFrame) -> str:
         )
         found = "".join(f"{_shown(*value):>{width}}" for value in shown)
         lines.append(f"{where}{cell['seed'].nunique():7d}{found}")
-    lines.append("test accuracy after the last epoch, %, mean over seeds and its 95 % interval")
+    unit = "seeds" if last["fold"].isna().all() else "folds, each averaged over its seeds,"
+    lines.append(f"test accuracy after the last epoch, %, mean over {unit} and its 95 % interval")
     diverged = int((~np.isfinite(last["train_loss"])).sum())
     return "\n".join([*lines, f"{diverged} runs diverged"] if diverged else lines)
 
 
 def _pixels(rows: pd.DataFrame, method: str, dataset: str, size: int) -> pd.Series:
-    """Return a raw-pixel baseline's accuracies by seed and fold; they are equal for all sources."""
+    """Return a raw-pixel baseline's accuracies by seed or fold; they are equal for all sources."""
     same = (rows["method"] == method) & (rows["dataset"] == dataset) & (rows["num_images"] == size)
-    own = rows[same].assign(fold=rows["fold"].fillna(-1))
-    return own.drop_duplicates(["seed", "fold"]).set_index(["seed", "fold"])["accuracy"]
+    return independent(rows[same].drop_duplicates(["seed", "fold"]))
 
 
 def _by_seed(cell: pd.DataFrame, source: str) -> pd.Series:
-    """Return a source's accuracies by seed and fold."""
-    own = cell[cell["source"] == source].assign(fold=cell["fold"].fillna(-1))
-    return own.drop_duplicates(["seed", "fold"]).set_index(["seed", "fold"])["accuracy"]
+    """Return a source's accuracies by seed or fold."""
+    return independent(cell[cell["source"] == source].drop_duplicates(["seed", "fold"]))
 
 
 def _shown(mean: float, half: float) -> str:

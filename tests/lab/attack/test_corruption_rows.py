@@ -21,6 +21,7 @@ from rtl_jax.lab.config import Attack, Experiment, Source, Target, freeze
 from rtl_jax.lab.finetune.job import prepare
 from rtl_jax.lab.finetune.task import run_finetune
 from rtl_jax.lab.report.chapters import compose
+from rtl_jax.lab.report.elements import Table
 from rtl_jax.lab.tasks import run
 from rtl_jax.models.network import Network
 from rtl_jax.train.recipe import Recipe
@@ -131,12 +132,11 @@ def test_what_is_measured_is_not_measured_again(
     assert len(rows) == 5 and not list(tmp_path.glob("runs/*/batches"))
 
 
-def test_a_report_has_the_mean_corruption_error() -> None:
-    """Errors of 20 and 40 against 40 and 40, and 10 and 30 against 20 and 20: 75 and 100 %."""
-    shares = {
-        "bundled:natural": {"": 99, "fog:1": 60, "fog:2": 60, "snow:1": 80, "snow:2": 80},
-        "bundled:l2": {"": 98, "fog:1": 80, "fog:2": 60, "snow:1": 90, "snow:2": 70},
-    }
+NATURAL = {"": 99, "fog:1": 60, "fog:2": 60, "snow:1": 80, "snow:2": 80}
+
+
+def corruption_tables(shares: dict[str, dict[str, int]]) -> list[Table]:
+    """Return a report's tables on corruptions, given accuracies by source and corruption."""
     known = {"method": "corruptions", "num_classes": 10, "num_test_images": 50, "num_devices": 1}
     rows = [
         results.row(
@@ -152,7 +152,13 @@ def test_a_report_has_the_mean_corruption_error() -> None:
     (chapter,) = (
         one for one in compose(results.frame(rows)).sections if one.title == "Corruptions"
     )
-    table, each = chapter.elements
+    return [one for one in chapter.elements if isinstance(one, Table)]
+
+
+def test_a_report_has_the_mean_corruption_error() -> None:
+    """Errors of 20 and 40 against 40 and 40, and 10 and 30 against 20 and 20: 75 and 100 %."""
+    l2 = {"": 98, "fog:1": 80, "fog:2": 60, "snow:1": 90, "snow:2": 70}
+    table, each = corruption_tables({"bundled:natural": NATURAL, "bundled:l2": l2})
     lines = {line[1].text: [cell.text for cell in line] for line in table.rows}
     columns = table.columns
     assert [lines["bundled:natural"][columns.index(name)] for name in ("clean, %", "mCE, %")] == [
@@ -162,6 +168,13 @@ def test_a_report_has_the_mean_corruption_error() -> None:
     assert lines["bundled:l2"][columns.index("mCE, %")] == "87.50"
     assert lines["bundled:l2"][columns.index("mean, %")] == "75.00"
     assert [cell.text for cell in each.rows[0]][2:4] == ["snow", "80.00"]
+
+
+def test_errors_at_other_severities_are_no_reference() -> None:
+    l2 = {"": 98, "fog:4": 80, "fog:5": 60, "snow:4": 90, "snow:5": 70}
+    table, _ = corruption_tables({"bundled:natural": NATURAL, "bundled:l2": l2})
+    lines = {line[1].text: [cell.text for cell in line] for line in table.rows}
+    assert lines["bundled:l2"][table.columns.index("mCE, %")] == ""
 
 
 def test_corruption_errors_are_the_papers() -> None:

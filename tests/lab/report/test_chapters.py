@@ -80,13 +80,18 @@ def test_variants_of_the_images_are_other_targets():
     assert list(found.paper_targets) == ["SVHN"]
 
 
-def test_folds_count_like_seeds():
-    rows = frame(*(finetuning({1: 50.0 + fold}, fold=fold, run=f"fold {fold}") for fold in (0, 1)))
+def test_folds_count_like_seeds_however_many_seeds_they_have():
+    accuracies = {(0, 0): 50.0, (0, 1): 54.0, (1, 0): 51.0, (1, 1): 56.0}
+    rows = frame(
+        *(
+            finetuning({1: accuracy}, fold=fold, seed=seed(number), run=f"fold {fold}, {number}")
+            for (fold, number), accuracy in accuracies.items()
+        )
+    )
     found = finetunings(rows)
-    assert found.at(Condition("SVHN", "natural", 3, 100)).to_dict() == {
-        f"{seed(0)}/0": 50,
-        f"{seed(0)}/1": 51,
-    }
+    by_fold = {"fold 0": 52, "fold 1": 53.5}
+    assert found.at(Condition("SVHN", "natural", 3, 100)).to_dict() == by_fold
+    assert found.number == 4
 
 
 def test_a_repeated_run_counts_once():

@@ -408,6 +408,8 @@ def test_sources_are_compared_seed_by_seed():
     assert f"2.00 +- {(high - low) / 2:.2f}" in table and "b/x - a/x" in table
     folds = rows.assign(seed=1, fold=pd.array([1, 2, 2, 1], "Int64"))
     assert summarize(folds).splitlines()[1].split()[4:] == table.splitlines()[1].split()[4:]
+    twice = summarize(pd.concat([folds, folds.assign(seed=2)]))
+    assert twice.splitlines()[1].split()[4:] == table.splitlines()[1].split()[4:]
     assert summarize(rows.iloc[:0]) == "no run of this sweep has finished"
     assert short_names(["runs/a/net", "runs/b/net"]) == ["a/net", "b/net"]
 
