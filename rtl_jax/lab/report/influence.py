@@ -6,6 +6,8 @@ import pandas as pd
 from rtl_jax.lab.report import cells, published
 from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table
 from rtl_jax.lab.report.names import paper_source, source_names
+from rtl_jax.lab.report.robustness import trainings
+from rtl_jax.lab.report.runs import told_apart
 
 NOTE = (
     "Test images, in percent, whose most influential training image has their label, and of which "
@@ -20,6 +22,9 @@ def tables(rows: pd.DataFrame) -> list[Element]:
         return []
     names = source_names([(source, False) for source in rows["source"].unique()])
     rows = rows.assign(network=[names[source, False] for source in rows["source"]])
+    rows = rows.assign(network=rows["network"] + trainings(rows, "dataset"))
+    different = told_apart(rows, ["dataset", "network", "method"], ["influence"])
+    rows = rows.assign(network=rows["network"] + different)
     return [*_matches(rows[np.isfinite(rows["top1_match"])]), *_found(rows)]
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 from rtl_jax.lab.report import cells, published
 from rtl_jax.lab.report.elements import Element, Table
 from rtl_jax.lab.report.names import paper_source
+from rtl_jax.lab.report.runs import settings
 
 NOTE = (
     "Published: Utrera et al., ICLR 2021, in percent. Measured: attacks and fine-tunings whose "
@@ -57,10 +58,20 @@ def _measured(rows: pd.DataFrame, wanted: pd.Series) -> pd.Series:
     )
     if wanted["task"] == "attack":
         chosen &= np.isclose(rows["eps"], wanted["eps"], rtol=1e-3)
-        chosen &= (wanted["eps"] == 0) | (rows["norm"] == wanted["norm"])
-        found = rows[chosen]
+        # Of the source itself, by the paper's attack: PGD with the table's number of steps.
+        chosen &= rows["frozen_batch_norm"].isna() & rows["blocks"].isna()
+        if wanted["eps"] == 0:
+            found = rows[chosen & ~rows["method"].isin(["smoothing", "corruptions"])]
+        else:
+            chosen &= (rows["method"] == "pgd") & (rows["norm"] == wanted["norm"])
+            asked = [_steps(one) == wanted["steps"] for one in rows["config"].fillna("")]
+            found = rows[chosen & np.array(asked, bool)]
     else:
         chosen &= (rows["blocks"] == wanted["blocks"]).fillna(False)
         found = rows[chosen & (rows["epoch"] == rows["epochs"]).fillna(False)]
         found = found[found["num_images"] == found["num_images"].max()]
     return found.drop_duplicates("seed", keep="last").set_index("seed")["accuracy"]
+
+
+def _steps(config: str) -> int | None:
+    return settings(config).get("attack", {}).get("steps")

@@ -6,6 +6,7 @@ import pandas as pd
 from rtl_jax.lab.report import cells
 from rtl_jax.lab.report.elements import Element, Table
 from rtl_jax.lab.report.names import source_names
+from rtl_jax.lab.report.runs import told_apart
 
 ROUGHNESS = (
     "Mean total variation per unit of absolute value: of input gradients (gradients), or of the "
@@ -53,6 +54,8 @@ def _seen(rows: pd.DataFrame) -> list[Element]:
     if rows.empty:
         return []
     names = source_names([(source, False) for source in rows["source"].unique()])
+    different = told_apart(rows, ["source", "dataset", "method"], ["visualize"])
+    rows = rows.assign(method=rows["method"] + different)
     lines = [
         [
             cells.text(names[source, False]),

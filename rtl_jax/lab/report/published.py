@@ -34,8 +34,8 @@ def small_table(name: str) -> pd.DataFrame:
     """Return a table of `SMALL_TABLES`: row, column, accuracy, and what measures it.
 
     The latter are `task`, `datasets` (the last parts of their names), `variants` ("" for unmodified
-    images) and `source`, with `blocks` for a fine-tuning, or `norm` and `eps` (for pixels in
-    [0, 1]; 0: no attack) for an attack. Those that do not matter are missing.
+    images) and `source`, with `blocks` for a fine-tuning, or `norm`, `eps` (for pixels in
+    [0, 1]; 0: no attack) and `steps` of PGD for an attack. Those that do not matter are missing.
     """
     table = _read(name)
     variants = table["variants"].fillna("").map(lambda text: text.split() or [""])

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rtl_jax.lab.config import Attack
 from rtl_jax.lab.report import cells
 from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table
 from rtl_jax.lab.report.names import source_names, target_name
@@ -19,6 +20,15 @@ NOTE = "Accuracy on the attacked test images, in percent; eps is for pixels in [
 
 
 _PERTURBED = ("perturbation", "train_eps", "beta")
+# Settings that change what an attack finds, and that are named unless they have their defaults.
+_USUAL = Attack()
+_PGD = ("loss", "keep", "restarts", "random_start", "relative_step")
+_SPECIAL = {
+    "pgd": _PGD,
+    "fourier": _PGD,
+    "gaussian": ("sigma",),
+    "smoothing": ("samples", "selection_samples", "alpha"),
+}
 
 
 def curves(rows: pd.DataFrame) -> list[Element]:
@@ -67,7 +77,8 @@ def trainings(rows: pd.DataFrame, target: str) -> pd.Series:
     columns = ["frozen_batch_norm", "blocks", "num_images", *_PERTURBED]
     found = [_training(*each) for each in rows[columns].itertuples(index=False)]
     named = pd.Series(found, rows.index, dtype=object)
-    return named + told_apart(rows.assign(training=named), [target, "training"])
+    config = rows["config"].where(rows["frozen_batch_norm"].notna())
+    return named + told_apart(rows.assign(training=named, config=config), [target, "training"])
 
 
 def _training(statistics: Any, blocks: Any, images: Any, *perturbed: Any) -> str:
@@ -93,11 +104,10 @@ def _kind(method: str, norm: str, config: Mapping[str, Any]) -> str:
         "autoattack": f"AutoAttack ({ensemble})",
         "smoothing": f"certified by smoothing, sigma {attack.get('sigma', '?')}",
     }
-    usual = {"loss": "cross_entropy", "keep": "best", "restarts": 1, "random_start": False}
     special = [
         f"{key}={attack[key]}"
-        for key, value in usual.items()
-        if method == "pgd" and attack.get(key, value) != value
+        for key in _SPECIAL.get(method, ())
+        if key in attack and attack[key] != getattr(_USUAL, key)
     ]
     return ", ".join(
         [

@@ -28,11 +28,16 @@ EVERY = 1_000_000
 
 _NOTHING = pd.Series(dtype=float)
 _TARGET = ["dataset", "test_dataset", "variant"]
+# The groups of settings that a fine-tuning reads.
+TRAINING = ("source", "target", "augmentation", "transfer")
 # Settings that define a cell, or that do not affect results.
 _ELSEWHERE = {
     *("source.checkpoint", "target.dataset", "target.num_images", "transfer.blocks"),
     *("target.test_dataset", "target.low_resolution", "target.low_pass", "target.low_pass_share"),
     *("target.fold", "target.corruption"),
+    *("influence.question", "influence.run", "influence.compare", "influence.num_shown"),
+    *("influence.perturb", "influence.perturb_eps", "influence.perturb_steps"),
+    *("influence.batch_size", "visualize.sources", "visualize.num_shown"),
     *WITHOUT_EFFECT,
 }
 
@@ -151,6 +156,10 @@ def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
         notes.append(f"Evaluations omitted for lack of an accuracy: {len(rows) - len(known):,}.")
     texts = {column: known[column].fillna("") for column in (*_TARGET, "config")}
     known = known.assign(blocks=known["blocks"].fillna(EVERY).astype(int), **texts)
+    wrong = known["config"].isin([one for one in known["config"].unique() if _with_flips(one)])
+    if wrong.any():
+        known = known[~wrong]
+        notes.append(f"Evaluations omitted for labels that were made wrong: {int(wrong.sum()):,}.")
     known = _fewer(known, notes)
     varied, sources = _targets(known), _sources(known)
     targets = {given: _name(one) for given, one in varied.items()}
@@ -312,16 +321,17 @@ def _unlike(each: Sequence[Mapping[str, Any]]) -> set[str]:
     return {key for key in keys if any(one.get(key) != each[0].get(key) for one in each)}
 
 
-def told_apart(rows: pd.DataFrame, place: Sequence[str]) -> pd.Series:
-    """Return for each fine-tuned network's row the settings that differ within its `place`.
+def told_apart(
+    rows: pd.DataFrame, place: Sequence[str], groups: Sequence[str] = TRAINING
+) -> pd.Series:
+    """Return for each row the settings, among these groups, that differ within its `place`.
 
-    They read ', learning_rate=0.1', or are empty, as for other networks. Neither the number of test
-    images is among them nor how a source is read, so that networks from several sources that were
-    trained alike are described alike; nor is anything of rows without a config. Raises UserError if
-    a row's settings are not JSON.
+    They read ', learning_rate=0.1', or are empty, as for rows without a config. Neither the number
+    of test images is among them nor how a source is read, so that networks from several sources
+    that were trained alike are described alike. Raises UserError if a row's settings are not JSON.
     """
-    configs = rows["config"].where(rows["frozen_batch_norm"].notna()).fillna("")
-    flat = {text: _flat(text) for text in configs.unique() if text}
+    configs = rows["config"].fillna("")
+    flat = {text: _flat(text, groups) for text in configs.unique() if text}
     said = pd.Series("", rows.index, dtype=object)
     for _, group in configs[configs != ""].groupby([rows[name] for name in place], sort=False):
         unlike = [
@@ -339,15 +349,21 @@ def told_apart(rows: pd.DataFrame, place: Sequence[str]) -> pd.Series:
     return said
 
 
-def _flat(config: str) -> dict[str, Any]:
-    """Return a fine-tuning's settings by dotted name, except those that define a cell."""
-    groups = settings(config)
-    return _LATER | {
+def _flat(config: str, groups: Sequence[str] = TRAINING) -> dict[str, Any]:
+    """Return the settings of these groups by dotted name, except those that define a cell."""
+    known = settings(config)
+    later = {key: value for key, value in _LATER.items() if key.partition(".")[0] in groups}
+    return later | {
         f"{group}.{name}": value
-        for group in ("source", "target", "augmentation", "transfer")
-        for name, value in groups.get(group, {}).items()
+        for group in groups
+        for name, value in known.get(group, {}).items()
         if f"{group}.{name}" not in _ELSEWHERE
     }
+
+
+def _with_flips(config: str) -> bool:
+    """Whether a fine-tuning was on labels some of which were made wrong."""
+    return bool(settings(config).get("influence", {}).get("flip_labels"))
 
 
 def _unequal(evaluations: pd.DataFrame) -> list[str]:

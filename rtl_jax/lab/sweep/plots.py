@@ -6,7 +6,8 @@ from etils import epath
 
 from rtl_jax.lab.plotting import save, subplots
 from rtl_jax.lab.results import blocks_name, last_epochs
-from rtl_jax.lab.statistics import mean_interval
+from rtl_jax.lab.statistics import independent, mean_interval
+from rtl_jax.lab.sweep.table import named, varied
 from rtl_jax.runtime.paths import short_names
 
 
@@ -19,13 +20,15 @@ def draw_sweep(path: epath.Path, rows: pd.DataFrame) -> bool:
     if last.empty or last["num_images"].nunique() < 2:
         return False
     sources = list(dict.fromkeys(last["source"]))
+    known, varying = dict(zip(sources, short_names(sources), strict=True)), varied(last)
     panels = list(last.groupby(["dataset", "blocks"], dropna=False))
     figure, grid = subplots(4 * len(panels), 3.2, 1, len(panels))
     for axes, ((dataset, blocks), cell) in zip(grid[0], panels, strict=True):
-        for source, name in zip(sources, short_names(sources), strict=True):
-            own = cell[cell["source"] == source].groupby("num_images")["accuracy"]
-            means = np.array([mean_interval(values.tolist()) for _, values in own])
-            axes.errorbar(list(own.groups), *means.T, marker="o", capsize=3, label=name)
+        for (source, *values), own in cell.groupby(["source", *varying], sort=False, dropna=False):
+            sizes = own.groupby("num_images")
+            means = np.array([mean_interval(independent(each)) for _, each in sizes])
+            label = ", ".join([known[source], *map(named, varying, values)])
+            axes.errorbar(list(sizes.groups), *means.T, marker="o", capsize=3, label=label)
         axes.set_xscale("log")
         axes.set_xticks(sorted(set(cell["num_images"])))
         axes.set_xticklabels([str(size) for size in sorted(set(cell["num_images"]))])

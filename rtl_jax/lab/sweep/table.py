@@ -27,11 +27,11 @@ def summarize(rows: pd.DataFrame) -> str:
     pixels = [method for method in PIXEL_BASELINES if (rows["method"] == method).any()]
     titles += [PIXEL_BASELINES[method] for method in pixels]
     width = max(16, *(len(title) + 2 for title in titles))
-    varied = [name for name in _VARIED if name in last and last[name].nunique(dropna=False) > 1]
+    varying = varied(last)
     head = f"{'target':20}{'blocks':>7}{'images':>8}"
-    head += "".join(f"{name:>{len(name) + 2}}" for name in varied) + f"{'seeds':>7}"
+    head += "".join(f"{name:>{len(name) + 2}}" for name in varying) + f"{'seeds':>7}"
     lines = [head + "".join(f"{title:>{width}}" for title in titles)]
-    for (dataset, blocks, size, *numbers), cell in last.groupby([*_CELL, *varied], dropna=False):
+    for (dataset, blocks, size, *numbers), cell in last.groupby([*_CELL, *varying], dropna=False):
         accuracy = {source: _by_seed(cell, source) for source in sources}
         shown = [mean_interval(values) for values in accuracy.values()]
         first = accuracy[sources[0]]
@@ -39,8 +39,7 @@ def summarize(rows: pd.DataFrame) -> str:
         shown += [mean_interval(_pixels(rows, method, dataset, size)) for method in pixels]
         where = f"{dataset:20}{'every' if pd.isna(blocks) else blocks:>7}{size:8d}"
         where += "".join(
-            f"{value if isinstance(value, str) else format(value, '.4g'):>{len(name) + 2}}"
-            for name, value in zip(varied, numbers, strict=True)
+            f"{_text(value):>{len(name) + 2}}" for name, value in zip(varying, numbers, strict=True)
         )
         found = "".join(f"{_shown(*value):>{width}}" for value in shown)
         lines.append(f"{where}{cell['seed'].nunique():7d}{found}")
@@ -48,6 +47,20 @@ def summarize(rows: pd.DataFrame) -> str:
     lines.append(f"test accuracy after the last epoch, %, mean over {unit} and its 95 % interval")
     diverged = int((~np.isfinite(last["train_loss"])).sum())
     return "\n".join([*lines, f"{diverged} runs diverged"] if diverged else lines)
+
+
+def varied(rows: pd.DataFrame) -> list[str]:
+    """Return the columns of settings that differ among fine-tunings, besides those of a cell."""
+    return [name for name in _VARIED if name in rows and rows[name].nunique(dropna=False) > 1]
+
+
+def named(name: str, value: object) -> str:
+    """Return a setting with its value, such as 'learning_rate=0.1'."""
+    return f"{name}={_text(value)}"
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else format(value, ".4g")
 
 
 def _pixels(rows: pd.DataFrame, method: str, dataset: str, size: int) -> pd.Series:

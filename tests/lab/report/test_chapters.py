@@ -390,6 +390,89 @@ def test_trained_sources_and_roughness():
     assert table(report, "roughness")["roughness"].tolist() == ["2.50"]
 
 
+def test_other_attacks_are_no_published_numbers():
+    """Of fine-tuned networks, by other attacks, or of certificates at radius 0."""
+    known = {"dataset": "imagenet", "norm": "l2", "source": NATURAL, "accuracy": 70.0}
+    three, ten = (json.dumps({"attack": {"steps": steps}}) for steps in (3, 10))
+    rows = frame(
+        [
+            other("attack", method="pgd", eps=3 / 32, config=ten, **known),
+            other("attack", method="gaussian", eps=3 / 32, config=three, **known),
+            other("attack", method="smoothing", eps=0.0, config=three, **known),
+            other(
+                "attack", method="pgd", eps=0.0, config=three, blocks=3, num_images=100,
+                frozen_batch_norm="source", **known,
+            ),
+        ]
+    )  # fmt: skip
+    report = compose(rows)
+    assert table(report, "table1b")["IN"].tolist() == ["", ""]
+    assert table(report, "table5")["ImageNet test accuracy"].tolist() == ["", "", "", ""]
+
+
+def test_attacks_are_told_apart_by_their_own_settings():
+    place = {"dataset": "digits", "eps": 0.1, "norm": "l2"}
+    settings = [
+        ("pgd", {"steps": 20, "relative_step": 0.1}),
+        ("pgd", {"steps": 20, "relative_step": 2.5}),
+        ("gaussian", {"sigma": 0.02}),
+        ("gaussian", {"sigma": 1.0}),
+        ("fourier", {"steps": 20, "restarts": 5, "random_start": True}),
+        ("smoothing", {"sigma": 0.5, "samples": 100}),
+    ]
+    rows = [
+        other("attack", method=method, accuracy=number, config=json.dumps({"attack": one}), **place)
+        for number, (method, one) in enumerate(settings)
+    ]
+    found = table(compose(frame(rows)), "robustness")
+    assert found["attack"].tolist() == [
+        "PGD(20), L2, relative_step=0.1",
+        "PGD(20), L2",
+        "Gaussian noise, L2, sigma=0.02",
+        "Gaussian noise, L2",
+        "PGD(20), frequencies ? to ?, L2, restarts=5, random_start=True",
+        "certified by smoothing, sigma 0.5, L2, samples=100",
+    ]
+
+
+def test_fine_tunings_on_wrong_labels_are_left_out_and_said():
+    noisy = json.dumps({"influence": {"flip_labels": 0.5}})
+    rows = frame(cell([50, 52]), finetuning({1: 10.0}, run="noisy", config=noisy))
+    found = finetunings(rows)
+    assert found.at(Condition("SVHN", "natural", 3, 100)).tolist() == [50, 52]
+    assert "omitted for labels that were made wrong: 1" in " ".join(found.notes)
+
+
+def test_influence_and_roughness_are_of_networks_and_searches_alike():
+    tuned = {"dataset": "digits", "method": "influence", "frozen_batch_norm": "source"}
+    configs = [json.dumps({"influence": {"damping": damping}}) for damping in (0.1, 0.2)]
+    gradients = {"dataset": "digits", "method": "features"}
+    rows = frame(
+        [
+            other("influence", blocks=blocks, num_images=100, top1_match=match, top5_match=match,
+                  config=config, **tuned)
+            for blocks, match, config in (
+                (0, 40.0, configs[0]), (3, 80.0, configs[0]), (3, 90.0, configs[1]))
+        ],
+        [
+            other("visualize", roughness=eps, config=json.dumps({"visualize": {"eps": eps}}),
+                  **gradients)
+            for eps in (4.0, 1000.0)
+        ],
+    )  # fmt: skip
+    report = compose(rows)
+    found = table(report, "influence").set_index("source")["top-1 match"]
+    assert found.to_dict() == {
+        "natural, 0 blocks, 100 images": "40.00",
+        "natural, 3 blocks, 100 images, influence.damping=0.1": "80.00",
+        "natural, 3 blocks, 100 images, influence.damping=0.2": "90.00",
+    }
+    assert table(report, "roughness").set_index("what")["roughness"].to_dict() == {
+        "features, visualize.eps=4": "4.00",
+        "features, visualize.eps=1000": "1000.00",
+    }
+
+
 # ---- Whatever comes ------------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ from rtl_jax.lab.config import FIRST_SEED, Experiment, Source, Sweep, Target
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.statistics import mean_interval
 from rtl_jax.lab.sweep import cells as cells_module
-from rtl_jax.lab.sweep import task
+from rtl_jax.lab.sweep import plots, task
 from rtl_jax.lab.sweep.estimate import flops
 from rtl_jax.lab.sweep.grid import cells, groups
 from rtl_jax.lab.sweep.plan import plan
@@ -412,6 +412,22 @@ def test_sources_are_compared_seed_by_seed():
     assert twice.splitlines()[1].split()[4:] == table.splitlines()[1].split()[4:]
     assert summarize(rows.iloc[:0]) == "no run of this sweep has finished"
     assert short_names(["runs/a/net", "runs/b/net"]) == ["a/net", "b/net"]
+
+
+def test_the_figure_has_a_line_for_each_setting_that_varies(monkeypatch: pytest.MonkeyPatch):
+    known = {"method": "transfer", "source": "a", "dataset": "digits", "blocks": 1, "seed": 1}
+    known |= {"fold": pd.NA, "epoch": 3, "epochs": 3}
+    accuracies = {(0.1, 20): 50.0, (0.1, 40): 60.0, (0.3, 20): 10.0, (0.3, 40): 20.0}
+    rows = pd.DataFrame(
+        {**known, "learning_rate": rate, "num_images": size, "accuracy": accuracy}
+        for (rate, size), accuracy in accuracies.items()
+    )
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(figure))
+    assert plots.draw_sweep(Path("sweep.png"), rows)
+    (axes,) = drawn[0].axes
+    lines = {bars.get_label(): list(bars[0].get_ydata()) for bars in axes.containers}
+    assert lines == {"a, learning_rate=0.1": [50, 60], "a, learning_rate=0.3": [10, 20]}
 
 
 def test_sources_come_in_the_order_of_the_config():
