@@ -1,10 +1,13 @@
 """Ridge and logistic heads compared with refits, NumPy and scikit-learn."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import log_loss
 
 from rtl_jax.errors import UserError
 from rtl_jax.train.heads import logistic, ridge
@@ -121,6 +124,31 @@ def test_held_out_losses_are_those_of_fits_without_the_fold():
             tolerance=1e-6,
         )
     assert float(found[0]) == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+@pytest.mark.parametrize("signal", [0.3, 0.5])
+def test_the_chosen_penalty_is_the_best_of_fits_to_the_optimum(signal: float):
+    """A path of penalties, each from the solution for the last, must not stop along the way."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(CLASSES), 12).astype(np.int32)
+    features = one_hot(labels) @ random.normal(size=(CLASSES, 40)) * signal
+    features = features + random.normal(size=features.shape)
+    folds = deal_evenly(labels, 4)
+    parts = spectrum(features)
+    penalties = float(parts.scale) * np.array(logistic.PENALTIES)
+    losses = np.zeros(len(penalties))
+    for (index, l2), fold in itertools.product(enumerate(penalties), range(4)):
+        inside = folds != fold
+        model = LogisticRegression(C=1 / (inside.sum() * l2), tol=1e-8, max_iter=10_000)
+        model.fit(features[inside], labels[inside])
+        losses[index] += log_loss(labels[~inside], model.predict_proba(features[~inside])) / 4
+    with jax.enable_x64(True):
+        found = jax.device_get(logistic.logistic(features, labels, folds, CLASSES, 4))
+        path = logistic.held_out_losses(
+            spectrum(features), labels, folds, penalties, num_classes=CLASSES, num_folds=4
+        )
+    np.testing.assert_allclose(path, losses, rtol=5e-3)
+    assert float(found.l2) == pytest.approx(penalties[losses.argmin()], rel=1e-6)
 
 
 @pytest.mark.parametrize("method", ["ridge", "logistic"])

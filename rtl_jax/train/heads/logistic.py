@@ -21,7 +21,7 @@ from rtl_jax.train.heads.spectrum import Spectrum, spectrum
 
 # In units of the mean squared norm of centred feature vectors, largest first.
 PENALTIES = tuple(10.0 ** np.arange(-1, -7.25, -0.5))
-# Tolerances on the gradient norm, relative to that at zero weights.
+# Tolerances on the gradient norm, relative to that at the start.
 EXACT, ROUGH = 1e-11, 1e-3
 
 _STEPS, _PRODUCTS, _HALVINGS = 100, 200, 30  # maximum numbers
@@ -154,10 +154,18 @@ class _Search(NamedTuple):
 
 
 def minimise(problem: _Problem, start: Weights, tolerance: float) -> Weights:
-    """Minimise from `start` to a gradient norm of `tolerance` times that at zero weights."""
+    """Minimise from `start` to a gradient norm of `tolerance` times that at `start`.
+
+    Relative to zero weights, the solution for one penalty would pass as that for the next: their
+    gradients differ by the small penalty alone.
+    """
     value_and_slope = jax.value_and_grad(_Problem.value, argnums=1)
-    at_zero = value_and_slope(problem, jax.tree.map(jnp.zeros_like, start))[1]
-    enough = tolerance * _length(at_zero)
+    begun = _Search(
+        start, *value_and_slope(problem, start), jnp.zeros((), int), jnp.zeros((), bool)
+    )
+    first = _length(begun.slope)
+    at_zero = _length(value_and_slope(problem, jax.tree.map(jnp.zeros_like, start))[1])
+    enough = jnp.maximum(tolerance * first, EXACT * at_zero)  # the latter is above rounding
 
     def unfinished(search: _Search) -> jax.Array:
         return (_length(search.slope) > enough) & (search.steps < _STEPS) & ~search.stuck
@@ -166,7 +174,7 @@ def minimise(problem: _Problem, start: Weights, tolerance: float) -> Weights:
         probabilities = jax.nn.softmax(problem.logits(search.at))
         length = _length(search.slope)
         # Solve more and more accurately, for superlinear convergence.
-        rest = jnp.minimum(0.1, jnp.sqrt(length / jnp.maximum(_length(at_zero), enough)))
+        rest = jnp.minimum(0.1, jnp.sqrt(length / jnp.maximum(first, enough)))
         step = cg(
             partial(problem.product, probabilities),
             jax.tree.map(jnp.negative, search.slope),
@@ -193,9 +201,6 @@ def minimise(problem: _Problem, start: Weights, tolerance: float) -> Weights:
         at = _add(search.at, jnp.where(stuck, 0, share), step)
         return _Search(at, *value_and_slope(problem, at), search.steps + 1, stuck)
 
-    begun = _Search(
-        start, *value_and_slope(problem, start), jnp.zeros((), int), jnp.zeros((), bool)
-    )
     return lax.while_loop(unfinished, newton, begun).at
 
 
