@@ -23,7 +23,7 @@ from rtl_jax.influence_functions import (
     influence_scores,
     solver_for,
 )
-from rtl_jax.influence_functions.of_network import damping_of, head_of
+from rtl_jax.influence_functions.of_network import bias_is_damped, damping_of, head_of
 from rtl_jax.influence_functions.pixels import SEARCH
 from rtl_jax.models.network import Network
 from rtl_jax.runtime.switches import pinned
@@ -47,7 +47,8 @@ def influence(
       train: the training images and their labels.
       test: images and labels to explain.
       damping: added to the Hessian of the mean loss; None: the penalty of a fitted head
-        (`head_fit='logistic'`, `blocks=0`), otherwise 0.001.
+        (`head_fit='logistic'`, `blocks=0`), otherwise 0.001. Like that penalty, it leaves out the
+        bias of a fitted head.
       settings: of `rtl_jax.influence_functions.solver_for`: `solver`, `curvature`, `cutoff`, ...
 
     Returns:
@@ -158,4 +159,5 @@ def _explained(
         for images, labels in (pair(train, "train"), pair(test, "test"))
     )
     chosen = damping_of(network) if damping is None else damping
-    return solver_for(head, seen_train, damping=chosen, **settings), seen_test, seen_train
+    known = {"damp_bias": bias_is_damped(network), **settings}
+    return solver_for(head, seen_train, damping=chosen, **known), seen_test, seen_train

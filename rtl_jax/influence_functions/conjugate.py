@@ -22,7 +22,7 @@ class _System(NamedTuple):
     """The system on the device: curvature, damping and preconditioner."""
 
     curvature: Curvature
-    damping: jax.Array
+    damping: jax.Array  # [D]
     preconditioner: Classwise | Kronecker
 
 
@@ -47,7 +47,7 @@ class ConjugateGradient:
     def of(
         cls,
         curvature: Curvature,
-        damping: float,
+        damping: float | np.ndarray,
         *,
         tolerance: float = 1e-8,
         max_iterations: int = 1000,
@@ -56,21 +56,23 @@ class ConjugateGradient:
     ) -> "ConjugateGradient":
         """Prepare H + damping I; `tolerance` applies to each relative residual.
 
+        Damping [D], one value for each input, may leave out the bias.
         `chunk` examples are solved in parallel, by default as many as fit in about 1 GiB. The
         default preconditioner is the best that fits in memory. Raises UserError unless the damping
         is positive.
         """
-        if damping <= 0:
+        largest = float(np.max(damping))
+        if largest <= 0:
             raise UserError(
                 "influence.damping: expected a positive number with conjugate gradients, "
-                f"which do not converge for a singular Hessian; received {damping:g}"
+                f"which do not converge for a singular Hessian; received {largest:g}"
             )
         (number, inputs), classes = curvature.inputs.shape, curvature.num_classes
         with jax.enable_x64(True):
             system = _System(
                 jax.tree.map(lambda array: jnp.asarray(array, jnp.float64), curvature),
-                jnp.asarray(damping, jnp.float64),
-                preconditioner or preconditioner_for(curvature, damping),
+                jnp.broadcast_to(jnp.asarray(damping, jnp.float64), inputs),
+                preconditioner or preconditioner_for(curvature, largest),
             )
         chunk = chunk or max(1, min(128, 2**27 // (classes * (5 * inputs + 3 * number))))
         return cls(system, np.eye(classes), tolerance, max_iterations, chunk)
@@ -113,7 +115,7 @@ def hessian_product(system: _System, directions: jax.Array) -> jax.Array:
     along = (factor[:, None, :] * changes).sum(-1, keepdims=True)
     bent = diagonal[:, None, :] * changes + sign * factor[:, None, :] * along
     products = jnp.tensordot(inputs.T, bent, 1) / len(inputs)
-    return products + system.damping * directions
+    return products + system.damping[:, None, None] * directions
 
 
 class _State(NamedTuple):

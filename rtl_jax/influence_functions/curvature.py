@@ -42,8 +42,10 @@ class Curvature(NamedTuple):
         """Compute the trace of every A_i, [N]."""
         return self.diagonal.sum(1) + self.sign * (self.factor**2).sum(1)
 
-    def assemble(self, basis: np.ndarray | None = None, l2: float = 0.0) -> np.ndarray:
+    def assemble(self, basis: np.ndarray | None = None, l2: float | np.ndarray = 0.0) -> np.ndarray:
         """Compute H [KD, KD] in an orthonormal basis [C, K] of class space, by default all of it.
+
+        l2 is as for `add_damping`.
 
         H is assembled for pairs of basis vectors, from products X^T diag(w) X, without autodiff and
         without another array of H's size. Only the lower triangle is computed, and mirrored to the
@@ -63,8 +65,24 @@ class Curvature(NamedTuple):
                 result[rows, columns] = block
                 if a != b:  # the block is symmetric, so it is its own mirror image
                     result[columns, rows] = block
-        result[np.diag_indices_from(result)] += l2
+        add_damping(result, l2, basis)
         return result
+
+
+def add_damping(matrix: np.ndarray, damping: float | np.ndarray, basis: np.ndarray) -> None:
+    """Add damping to a matrix [KD, KD] in a basis [C, K], in place.
+
+    It is one number, or one for each input [D]. Where it is 0 while others are not, as for a bias
+    that a penalty leaves out, the direction that is the same for all classes is damped still: it
+    changes no probability and no gradient has it, but without damping the matrix is singular.
+    """
+    classes, vectors = basis.shape
+    damping = np.broadcast_to(damping, len(matrix) // vectors)
+    matrix[np.diag_indices_from(matrix)] += np.tile(damping, vectors)
+    alike = basis.sum(0) / np.sqrt(classes)
+    for free in np.flatnonzero(damping == 0):
+        rows = np.arange(vectors) * len(damping) + free
+        matrix[np.ix_(rows, rows)] += damping.max() * np.outer(alike, alike)
 
 
 def hessian_curvature(examples: Examples) -> Curvature:

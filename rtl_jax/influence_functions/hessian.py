@@ -6,6 +6,7 @@ import numpy as np
 from jax import lax
 
 from rtl_jax.data.batching import padded_rows
+from rtl_jax.influence_functions.curvature import add_damping
 from rtl_jax.influence_functions.head import Examples, Head
 from rtl_jax.influence_functions.memory import require_memory
 from rtl_jax.runtime import devices
@@ -34,11 +35,13 @@ def autodiff_hessian(
     head: Head,
     examples: Examples,
     *,
-    l2: float = 0.0,
+    l2: float | np.ndarray = 0.0,
     batch_size: int = 5,
     memory_gib: int | None = None,
 ) -> np.ndarray:
     """Compute the Hessian [CD, CD] of mean cross-entropy + l2/2 |W|^2 by autodiff, float64.
+
+    l2 is as for `curvature.add_damping`.
 
     This is `jax.hessian`, forward over reverse, a slice of rows at a time. Batches of `batch_size`
     are distributed to the local devices (`jax.pmap`), and their Hessians are summed on each device
@@ -55,7 +58,7 @@ def autodiff_hessian(
         # Symmetric: the transpose of rows in C order has the Fortran order that LAPACK wants.
         hessian = np.array(np.asarray(total)[: examples.num_parameters]).T
     hessian /= examples.num_examples
-    hessian[np.diag_indices_from(hessian)] += l2
+    add_damping(hessian, l2, np.eye(examples.num_classes))
     return hessian
 
 

@@ -1,16 +1,19 @@
 """From the name of a method to a solver prepared with the training examples."""
 
+import typing
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from rtl_jax.errors import require_choice
+from rtl_jax.errors import require, require_choice
 from rtl_jax.influence_functions.conjugate import ConjugateGradient
 from rtl_jax.influence_functions.curvature import CURVATURES
 from rtl_jax.influence_functions.head import Examples, Head
 from rtl_jax.influence_functions.hessian import autodiff_hessian
 from rtl_jax.influence_functions.solve import Cholesky, Cutoff, PseudoInverse, Solver
+
+Form = Literal["closed_form", "autodiff"]
 
 # Called with a curvature and the settings of `solver_for` that apply to the solver.
 SOLVERS: Mapping[str, Callable[..., Solver]] = {
@@ -32,8 +35,9 @@ def solver_for(
     *,
     solver: str = "cholesky",
     curvature: str = "hessian",
-    hessian: str = "closed_form",
+    hessian: Form = "closed_form",
     damping: float = 1e-3,
+    damp_bias: bool = True,
     cutoff: float = 1e-20,
     cutoff_kind: Cutoff = "absolute",
     tolerance: float = 1e-7,
@@ -41,6 +45,8 @@ def solver_for(
     memory_gib: int | None = None,
 ) -> Solver:
     """Prepare a solver of (H + damping I) s = g with the training examples.
+
+    With the penalty of a head's objective as damping, H is that objective's Hessian.
 
     Args:
       head: the last layer, at whose weights the loss is expanded.
@@ -50,6 +56,7 @@ def solver_for(
       curvature: 'hessian', which is also the expected Fisher, or 'empirical_fisher'.
       hessian: 'closed_form', or 'autodiff' in batches of `batch_size`, as in the paper.
       damping: added to the Hessian of the mean loss.
+      damp_bias: whether the bias is damped, too; False for a penalty that leaves it out.
       cutoff: 'pseudo_inverse' drops smaller singular values.
       cutoff_kind: 'absolute', or 'relative' to the largest singular value.
       tolerance: the relative residual at which conjugate gradients stop.
@@ -60,16 +67,23 @@ def solver_for(
       A solver, for `influence_scores`, `score` and `self_influence`.
 
     Raises:
-      UserError: an unknown name, too little memory, or a singular Hessian.
+      UserError: an unknown name, 'autodiff' with conjugate gradients or the empirical Fisher, too
+        little memory, or a singular Hessian.
     """
     require_choice(curvature, CURVATURES, "curvature")
     require_choice(solver, SOLVERS, "solver")
+    require_choice(hessian, typing.get_args(Form), "hessian")
+    require_choice(cutoff_kind, typing.get_args(Cutoff), "cutoff_kind")
+    added = damping if damp_bias or head.bias is None else _without_bias(head, damping)
     if hessian == "autodiff":
+        known = solver != "conjugate_gradient" and curvature == "hessian"
+        expected = "'closed_form' with conjugate gradients or the empirical Fisher"
+        require(known, "hessian", expected, hessian)
         damped = solver == "cholesky"
         matrix = autodiff_hessian(
             head,
             train,
-            l2=damping if damped else 0.0,
+            l2=added if damped else 0.0,
             batch_size=batch_size,
             memory_gib=memory_gib,
         )
@@ -78,10 +92,14 @@ def solver_for(
             return Cholesky.of_matrix(matrix, basis)
         return PseudoInverse.of_matrix(matrix, basis, cutoff, cutoff_kind)
     settings: dict[str, Any] = {
-        "damping": damping,
+        "damping": added,
         "cutoff": cutoff,
         "cutoff_kind": cutoff_kind,
         "tolerance": tolerance,
         "memory_gib": memory_gib,
     }
     return SOLVERS[solver](CURVATURES[curvature](train), **settings)
+
+
+def _without_bias(head: Head, damping: float) -> np.ndarray:
+    return np.append(np.full(len(head.kernel), damping), 0.0)

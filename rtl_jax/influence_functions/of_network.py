@@ -34,6 +34,11 @@ def damping_of(network: Network) -> float:
     return _solved(network).get("l2", DAMPING)
 
 
+def bias_is_damped(network: Network) -> bool:
+    """Whether the damping applies to the bias: the penalty of a fitted head leaves it out."""
+    return not _solved(network)
+
+
 def _solved(network: Network) -> Mapping[str, Any]:
     """Return how a head was fitted, or nothing if it was trained afterwards."""
     fitted = network.provenance.get("head_fit") or {}

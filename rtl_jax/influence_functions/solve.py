@@ -54,14 +54,15 @@ class Cholesky:
     def of(
         cls,
         curvature: Curvature,
-        damping: float,
+        damping: float | np.ndarray,
         *,
         basis: np.ndarray | None = None,
         memory_gib: int | None = None,
     ) -> "Cholesky":
         """Factorise H + damping I in the basis of class contrasts, or in another.
 
-        An L2 penalty on the weights W, l2/2 ||W||^2, is a damping of l2.
+        An L2 penalty on the weights W, l2/2 ||W||^2, is a damping of l2; damping [D], one value for
+        each input, may leave out the bias.
 
         Raises:
           UserError: there is too little memory, or the matrix is singular, as it is without damping
@@ -150,7 +151,7 @@ class PseudoInverse:
         cutoff: float = 1e-20,
         kind: Cutoff = "absolute",
         *,
-        l2: float = 0.0,
+        l2: float | np.ndarray = 0.0,
         basis: np.ndarray | None = None,
         memory_gib: int | None = None,
     ) -> "PseudoInverse":

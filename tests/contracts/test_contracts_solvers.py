@@ -43,6 +43,10 @@ def test_the_settings_name_all_of_them() -> None:
     assert set(typing.get_args(hints["solver"])) == set(SOLVERS)
     assert set(typing.get_args(hints["curvature"])) == set(CURVATURES)
     head, train, _ = problem()
-    for wrong in ({"solver": "lu"}, {"curvature": "gauss"}):
+    names = ("solver", "curvature", "hessian", "cutoff_kind")
+    for wrong in ({name: "other"} for name in names):
         with pytest.raises(UserError, match=r"expected one of '.*received"):
             solver_for(head, train, **wrong)
+    for unfit in ({"solver": "conjugate_gradient"}, {"curvature": "empirical_fisher"}):
+        with pytest.raises(UserError, match="hessian: expected 'closed_form'"):
+            solver_for(head, train, hessian="autodiff", **unfit)

@@ -103,7 +103,7 @@ def _rank(
     count = min(TOP, train.num_examples)
     chosen = method(settings, one.network)
     solver = solver_for(one.head, train, **chosen)
-    record = {name: chosen[name] for name in METHOD}
+    record = {name: chosen[name] for name in (*METHOD, "damp_bias")}
     with bar(f"{one.name}: scores", min(train.num_examples, test.num_examples)) as progress:
         scores = score(directory / "head", solver, test, train, record, progress.update)
     found, perturbed = top_k(scores.values, count), None

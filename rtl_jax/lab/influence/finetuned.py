@@ -13,7 +13,7 @@ from etils import epath
 from rtl_jax.data import ImageSet
 from rtl_jax.errors import UserError
 from rtl_jax.influence_functions.head import Examples, Head
-from rtl_jax.influence_functions.of_network import damping_of, head_of
+from rtl_jax.influence_functions.of_network import bias_is_damped, damping_of, head_of
 from rtl_jax.lab import config, results
 from rtl_jax.lab.config import Experiment, freeze
 from rtl_jax.lab.finetune.job import Job, prepare
@@ -96,7 +96,8 @@ METHOD = ("curvature", "hessian", "solver", "damping", "cutoff", "cutoff_kind", 
 def method(settings: config.Influence, network: Network) -> dict[str, Any]:
     """Return the arguments of `solver_for` for the head of a network."""
     found = {name: getattr(settings, name) for name in (*METHOD, "batch_size", "memory_gib")}
-    return {**found, "damping": damping(settings, network)}
+    more = {"damping": damping(settings, network), "damp_bias": bias_is_damped(network)}
+    return {**found, **more}
 
 
 def damping(settings: config.Influence, network: Network) -> float:
