@@ -1,7 +1,7 @@
 """Values of training images for the predictions on held-out images, from features.
 
-n training images and T held-out images, with features [n, d] and [T, d] and int labels of C
-classes; all in float64. A value is positive if the image helps.
+n training images and T held-out images, with features [n, d] and [T, d] and labels of any type, of
+C classes in all; computed in float64. A value is positive if the image helps.
 """
 
 from typing import Literal, NamedTuple
@@ -40,7 +40,7 @@ def knn_shapley(
         >>> knn_shapley(np.array([[0.0], [1.0]]), np.array([0, 1]), np.zeros((1, 1)), [0], k=1)
         array([1., 0.])
     """
-    _check(features, labels, test_features, test_labels)
+    labels, test_labels, _ = _checked(features, labels, test_features, test_labels)
     number = len(labels)
     require(1 <= k <= number, "knn_shapley: k", f"a number from 1 to {number}", k)
     total, ranks = np.zeros(number), np.arange(1, number)
@@ -50,7 +50,7 @@ def knn_shapley(
         rows = slice(start, start + size)
         distances = cdist(np.asarray(test_features)[rows], features)
         order = np.argsort(distances, axis=1, kind="stable")
-        hits = (np.asarray(labels)[order] == np.asarray(test_labels)[rows, None]).astype(float)
+        hits = (labels[order] == test_labels[rows, None]).astype(float)
         steps = (hits[:, :-1] - hits[:, 1:]) / k * np.minimum(k, ranks) / ranks
         last = hits[:, -1:] / number
         values = np.concatenate([np.cumsum(steps[:, ::-1], 1)[:, ::-1] + last, last], axis=1)
@@ -73,11 +73,12 @@ def ridge_values(
     images at once, from one factorisation.
 
     Raises:
-      UserError: if the arrays do not match, or l2 is not positive.
+      UserError: if the arrays do not match, there is a single training image, or l2 is not
+        positive.
     """
-    _check(features, labels, test_features, test_labels)
+    labels, test_labels, classes = _checked(features, labels, test_features, test_labels)
+    require(len(labels) > 1, "ridge_values: labels", "two training images or more", len(labels))
     require(0 < l2 < np.inf, "ridge_values: l2", "a positive number", l2)
-    classes = 1 + int(max(np.max(labels), np.max(test_labels)))
     targets, wanted = np.eye(classes)[labels], np.eye(classes)[test_labels]
     # Centring keeps the numbers small; the last column is the unpenalised bias.
     mean = np.mean(features, 0, dtype=np.float64)
@@ -138,12 +139,11 @@ def ridge_semivalues(
     Raises:
       UserError: the arrays do not fit, l2 is not positive, or there is no such kind.
     """
-    _check(features, labels, test_features, test_labels)
+    labels, test_labels, classes = _checked(features, labels, test_features, test_labels)
     require(0 < l2 < np.inf, "ridge_semivalues: l2", "a positive number", l2)
     require(kind in ("shapley", "banzhaf"), "ridge_semivalues: kind", "shapley or banzhaf", kind)
     require(num_subsets >= 2, "ridge_semivalues: num_subsets", "2 or more", num_subsets)
     number, draw = len(labels), np.random.default_rng(seed)
-    classes = 1 + int(max(np.max(labels), np.max(test_labels)))
     targets, wanted = (np.eye(classes)[one] - 1 / classes for one in (labels, test_labels))
     inputs = np.asarray(features, np.float64)
     mean = inputs.mean(0)
@@ -190,9 +190,10 @@ def _gains(
     return -signs * changes
 
 
-def _check(
+def _checked(
     features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, test_labels: np.ndarray
-) -> None:
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return both labels as 0 .. C - 1 and C, the number of different ones, given any labels."""
     shapes = [np.shape(one) for one in (features, test_features)]
     numbers = [len(one) for one in (labels, test_labels)]
     good = all(len(shape) == 2 for shape in shapes) and shapes[0][1:] == shapes[1][1:]
@@ -203,3 +204,8 @@ def _check(
         )
     if not all(np.isfinite(one).all() for one in (features, test_features)):
         raise UserError("data values: expected finite features, received some that are not")
+    known, test = np.asarray(labels), np.asarray(test_labels)
+    expected = "labels [n] and [T], one for each image"
+    require(known.ndim == test.ndim == 1, "data values", expected, (known.shape, test.shape))
+    names, places = np.unique(np.concatenate([known, test]), return_inverse=True)
+    return places[: len(known)], places[len(known) :], len(names)

@@ -32,6 +32,7 @@ from rtl_jax.errors import UserError, require
 from rtl_jax.influence_functions.head import Examples, Head, require_finite
 from rtl_jax.influence_functions.solve import Solver
 from rtl_jax.runtime import devices
+from rtl_jax.runtime.limits import require_pixel_units
 
 # Ascends I_pert,loss for pixels in [0, 1] and keeps the iterate of the highest test loss.
 SEARCH = PGD("l2", steps=10, keep="loss")
@@ -128,10 +129,13 @@ class PixelInfluence:
           The images found and the predicted changes of the losses.
 
         Raises:
-          UserError: images, labels and test do not match, or another kind of attack.
+          UserError: images, labels and test do not match, an invalid radius, or another kind of
+            attack.
         """
         good = isinstance(search, PGD) and search.threat.has_radius
         require(good, "influence: search", "a PGD with a norm", search)
+        require(0 <= eps < np.inf, "influence: eps", "a radius of 0 or more", eps)
+        require_pixel_units(search.threat, eps, "influence: eps")
         search = search.replace(loss="logit", targeted=False)
         keys = jax.random.split(jax.random.key(seed), len(images))
         parts, changes = [], []

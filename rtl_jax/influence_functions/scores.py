@@ -98,14 +98,16 @@ def score(
       solver: from `solver_for`.
       test: T examples to explain.
       train: n training examples.
-      record: what the scores depend on besides the examples; part of the manifest.
+      record: what the scores depend on besides the examples and the kind of solver, such as the
+        damping; part of the manifest.
       progress: called with the number of examples of the smaller set done since the last call.
 
     Returns:
       The scores, memory-mapped.
 
     Raises:
-      UserError: the directory cannot be written or holds damaged scores.
+      UserError: the directory cannot be written, or holds damaged scores or those of other
+        examples or another record.
     """
     block, axis = _blocks(solver, test, train)
     return write_scores(
@@ -114,7 +116,7 @@ def score(
         (test.num_examples, train.num_examples),
         axis=axis,
         chunk=solver.chunk,
-        identity=digest((*test, *train), dict(record)),
+        identity=digest((*test, *train), {**record, "kind of solver": type(solver).__name__}),
         record=lambda: {**record, **solver.record},
         progress=progress,
     )
@@ -154,22 +156,30 @@ def write_scores(
 
     `block` computes the scores of some test images (axis 0) or training images (axis 1), `chunk` of
     them at a time. Until all are done, they are in a directory beside it, from which a second call
-    with the same `identity` resumes. `record` is called at the end for the content of the manifest.
-    Raises UserError if writing fails.
+    with the same `identity` resumes. `record` returns the content of the manifest. Raises UserError
+    if writing fails or the directory holds scores of another identity.
     """
     directory = local(directory)
     if directory.exists():
-        return read_scores(directory)
+        known = read_scores(directory)
+        if known.record.get("identity") != identity:
+            raise UserError(
+                f"{directory} holds the scores of other examples or settings: remove it or choose "
+                "another directory"
+            )
+        return known
     partial = directory.with_name(f".{directory.name}.partial")
     try:
-        values, done = _open_partial(partial, identity, shape)
+        values, done, earlier = _open_partial(partial, identity, shape)
         progress(done)
         for rows in _chunks(shape[axis], chunk, done):
             values[(slice(None),) * axis + (rows,)] = block(rows)
             values.flush()
-            _write_json(partial / "progress.json", {"identity": identity, "done": rows.stop})
+            state = {"identity": identity, "done": rows.stop, "record": _worst(record(), earlier)}
+            _write_json(partial / "progress.json", state)
             progress(rows.stop - rows.start)
-        manifest = {"format": FORMAT, "convention": CONVENTION, "shape": shape, **record()}
+        manifest = {"format": FORMAT, "convention": CONVENTION, "shape": shape}
+        manifest |= {"identity": identity, **_worst(record(), earlier)}
         _write_json(partial / "manifest.json", {**manifest, "digest": digest(values)})
         (partial / "progress.json").unlink(missing_ok=True)
         partial.rename(directory)
@@ -225,16 +235,28 @@ def top_k(values: np.ndarray, k: int) -> np.ndarray:
     return found
 
 
-def _open_partial(partial: Path, identity: str, shape: tuple[int, int]) -> tuple[np.memmap, int]:
-    """Open the array that an interrupted call left and its progress, or create a new one."""
+def _worst(record: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record with the accuracy of solutions also in an interrupted call."""
+    known = {name: earlier[name] for name in _ACCURACY if name in earlier}
+    return {**record, **{name: max(record[name], value) for name, value in known.items()}}
+
+
+_ACCURACY = ("relative_residual", "iterations")
+
+
+def _open_partial(
+    partial: Path, identity: str, shape: tuple[int, int]
+) -> tuple[np.memmap, int, dict[str, Any]]:
+    """Open what an interrupted call left, its progress and record, or create a new array."""
     scores, progress = partial / "scores.npy", partial / "progress.json"
     if progress.exists():
         record = json.loads(progress.read_text())
         if record["identity"] == identity:
-            return np.lib.format.open_memmap(scores, mode="r+"), record["done"]
+            found = np.lib.format.open_memmap(scores, mode="r+")
+            return found, record["done"], record["record"]
     partial.mkdir(parents=True, exist_ok=True)
     progress.unlink(missing_ok=True)
-    return np.lib.format.open_memmap(scores, mode="w+", dtype=np.float64, shape=shape), 0
+    return np.lib.format.open_memmap(scores, mode="w+", dtype=np.float64, shape=shape), 0, {}
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -56,6 +56,18 @@ def test_ridge_values_by_refitting(width: int) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("value", [knn_shapley, ridge_values, ridge_semivalues])
+def test_labels_may_be_of_any_type(value) -> None:
+    settings = {} if value is knn_shapley else {"l2": 0.7}
+    wanted = value(FEATURES, LABELS, TEST, WANTED, **settings)
+    for names in ([-1, 1, 7], ["ant", "bee", "cat"], [0.5, 1.5, 2.5]):
+        known = np.array(names)
+        found = value(FEATURES, known[LABELS], TEST, list(known[WANTED]), **settings)
+        np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(UserError, match=r"labels \[n\] and \[T\], one for each image"):
+        value(FEATURES, LABELS[:, None], TEST, WANTED, **settings)
+
+
 def held_out_error(rows: list[int], l2: float) -> float:
     """Squared error after ridge regression on `rows` alone, by augmented least squares."""
     mean = FEATURES.mean(0)

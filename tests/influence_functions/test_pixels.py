@@ -140,3 +140,6 @@ def test_what_does_not_match_is_said(problem: Problem) -> None:
     with pytest.raises(UserError, match="search: expected a PGD with a norm"):
         arguments = IMAGES[:1], LABELS[:1], problem.test.take(slice(0, 1)), 0.1
         problem.pixels.perturb(*arguments, Gaussian("l2"))
+    for eps, words in ((-0.1, "eps: expected a radius"), (np.nan, "a radius"), (8, "at most 1")):
+        with pytest.raises(UserError, match=words):
+            problem.pixels.perturb(*arguments[:3], eps, PGD("linf"))

@@ -8,6 +8,7 @@ import pytest
 
 from rtl_jax.errors import UserError
 from rtl_jax.influence_functions import scores as module
+from rtl_jax.influence_functions.conjugate import ConjugateGradient
 from rtl_jax.influence_functions.curvature import hessian_curvature
 from rtl_jax.influence_functions.scores import (
     gradient_kernel,
@@ -79,6 +80,41 @@ def test_other_examples_or_settings_begin_anew(tmp_path: Path, monkeypatch: pyte
     solved = killed_after(3, tmp_path, monkeypatch)
     score(tmp_path / "scores", solver(), TEST, TRAIN, {"damping": 1e-2})
     assert solved == [4, 4, 4, -1, 4, 4, 4, 4, 1]
+
+
+def test_scores_of_other_examples_or_settings_are_not_returned(tmp_path: Path):
+    score(tmp_path / "scores", solver(), TEST, TRAIN, {"damping": 1e-3})
+    fewer = TEST.take(slice(0, 5))
+    by_gradients = ConjugateGradient.of(hessian_curvature(TRAIN), 1e-3)
+    for wanted in (
+        (solver(), fewer, TRAIN, {"damping": 1e-3}),
+        (solver(), TEST, TRAIN, {"damping": 1.0}),
+        (by_gradients, TEST, TRAIN, {"damping": 1e-3}),
+    ):
+        with pytest.raises(UserError, match=r"scores of other examples or settings: remove it"):
+            score(tmp_path / "scores", *wanted)
+
+
+def test_a_resumed_call_records_the_accuracy_of_all_solutions(tmp_path: Path, monkeypatch):
+    def by_gradients():
+        found = ConjugateGradient.of(hessian_curvature(TRAIN), 1e-3)
+        found.chunk = 4
+        return found
+
+    whole = score(tmp_path / "whole", by_gradients(), TEST, TRAIN, {}).record
+    write = module._write_json
+
+    def die_before_the_manifest(path, value):
+        if path.name == "manifest.json":
+            raise Killed
+        write(path, value)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(module, "_write_json", die_before_the_manifest)
+        score(tmp_path / "scores", by_gradients(), TEST, TRAIN, {})
+    found = score(tmp_path / "scores", by_gradients(), TEST, TRAIN, {}).record
+    assert found["iterations"] == whole["iterations"] > 0
+    assert found["relative_residual"] == whole["relative_residual"] > 0
 
 
 def test_a_full_disk_is_named_and_keeps_what_is_done(tmp_path: Path, monkeypatch):
