@@ -51,10 +51,10 @@ def log_me(features: np.ndarray, labels: np.ndarray) -> float:
 
 
 def h_score(features: np.ndarray, labels: np.ndarray) -> float:
-    """Compute tr(cov(f)^-1 cov(E[f | y])), the H-score (Bao et al., 2019).
+    """Compute tr(cov(f)^-1 cov(E[f | y])), the H-score (Bao et al., 2019), at most C - 1.
 
-    The covariance is shrunk as by Ledoit and Wolf, as proposed by Ibrahim et al. (2021): with fewer
-    images than features, the sample covariance is singular.
+    With fewer images than features the sample covariance is singular: it is shrunk as by Ledoit and
+    Wolf, by a share of which cov(E[f | y]) is reduced, too (Ibrahim et al., 2021).
     """
     # Here, because importing it takes a second.
     from sklearn.covariance import ledoit_wolf
@@ -64,8 +64,9 @@ def h_score(features: np.ndarray, labels: np.ndarray) -> float:
     sums = np.zeros((places.max() + 1, features.shape[1]))
     np.add.at(sums, places, centred)
     means = (sums / np.bincount(places)[:, None])[places]
-    covariance, _ = ledoit_wolf(centred, assume_centered=True)
-    return float(np.trace(np.linalg.solve(covariance, means.T @ means / len(labels))))
+    covariance, share = ledoit_wolf(centred, assume_centered=True)
+    between = (1 - share) * means.T @ means / len(labels)
+    return float(np.trace(np.linalg.solve(covariance, between)))
 
 
 def leep(probabilities: np.ndarray, labels: np.ndarray) -> float:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 from scipy.spatial.distance import cdist
+from sklearn.covariance import ledoit_wolf
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
 from rtl_jax.train.heads.ridge import PENALTIES
@@ -51,6 +52,18 @@ def test_h_score_without_shrinkage_is_the_papers() -> None:
     means = np.stack([inputs[labels == label].mean(0) for label in range(3)])[labels]
     expected = np.trace(np.linalg.pinv(np.cov(inputs.T)) @ np.cov(means.T))
     assert scores.h_score(inputs, labels) == pytest.approx(expected, rel=0.01)
+
+
+def test_h_score_of_noise_is_small_however_few_images() -> None:
+    """It is at most C - 1: of features that need shrinking, the covariance of means is shrunk."""
+    draw = np.random.default_rng(1)
+    labels, inputs = np.arange(100) % 3, draw.normal(size=(100, 768))
+    covariance, share = ledoit_wolf(inputs)
+    means = np.stack([inputs[labels == label].mean(0) for label in range(3)])[labels]
+    between = np.cov(means.T, bias=True)
+    expected = (1 - share) * np.trace(np.linalg.inv(covariance) @ between)
+    assert scores.h_score(inputs, labels) == pytest.approx(expected, rel=1e-9)
+    assert 0 < expected < 2
 
 
 def test_leep_by_sums() -> None:
