@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from rtl_jax import api
 from rtl_jax.models.network import Network
+from rtl_jax.runtime.limits import require_seed
 
 
 class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -70,7 +71,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             source,
             X,
             labels,
-            seeds=self.seed,
+            seeds=require_seed(self.seed, "seed"),
             image_size=self.image_size,
             augment=self.augment,
             blocks=self.blocks,

@@ -265,6 +265,34 @@ def test_what_does_not_fit_is_said(source, images, labels, settings, message) ->
         rtl.finetune(source, images, labels, **settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        # Taken modulo 2**32, these would be another seed's networks.
+        ({"seeds": 2**32}, r"seeds: expected a whole number from 0 to 2\*\*32 - 1"),
+        ({"seeds": [0, -1]}, "seeds: expected a whole number"),
+        ({"seeds": 1.9}, "seeds: expected a whole number"),
+        ({"seeds": "3"}, "seeds: expected a whole number"),
+        ({"seeds": None}, "seeds: expected a whole number"),
+        ({"recipe": "paper"}, r"recipe: expected a recipe, such as rtl.Recipe\(\)"),
+        ({"recipe": rtl.Recipe(epochs=2.5)}, "epochs: expected a whole number"),
+        ({"augment": None}, "augment: expected 'none', 'paper' or"),
+        ({"perturb": "pgd"}, r"perturb: expected an attack such as rtl\.PGD"),
+        ({"perturb": rtl.PGD("l2"), "mixup": 0.2}, "mixup: expected none with perturb="),
+        ({"perturb": rtl.PGD("l2", steps=1), "steps": 3}, "steps: expected none beside perturb="),
+        ({"perturb": rtl.PGD("l2"), "perturbation": "pgd"}, "perturbation: expected none beside"),
+    ],
+)
+def test_settings_without_sense_are_refused(source, settings, message) -> None:
+    with pytest.raises(rtl.UserError, match=message):
+        rtl.finetune(source, np.zeros((4, 8, 8, 3)), [0, 1] * 2, **settings)
+
+
+def test_random_sources_have_seeds_of_their_own() -> None:
+    with pytest.raises(rtl.UserError, match="seed: expected a whole number"):
+        rtl.load("random", arch="resnet18", seed=2**32)
+
+
 def test_pixels_are_checked_in_every_use(source) -> None:
     """Floats of 0 to 255 and NaN would be clipped, or spread, in silence."""
     images = np.full((2, 8, 8, 3), 200.0)

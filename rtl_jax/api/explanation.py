@@ -26,6 +26,7 @@ from rtl_jax.influence_functions import (
 from rtl_jax.influence_functions.of_network import bias_is_damped, damping_of, head_of
 from rtl_jax.influence_functions.pixels import SEARCH
 from rtl_jax.models.network import Network
+from rtl_jax.runtime.limits import require_seed
 from rtl_jax.runtime.switches import pinned
 
 
@@ -137,7 +138,7 @@ def perturb_training(
         seen_test.take(rows[:, 1]),
         eps,
         search,
-        seed=seed,
+        seed=require_seed(seed, "seed"),
     )
 
 

@@ -6,6 +6,7 @@ from rtl_jax.api.inputs import class_numbers, warn_of_training_images
 from rtl_jax.conformal import Conformal, Guarantees, Neighbours, Score, energy
 from rtl_jax.conformal.draws import uniforms_of
 from rtl_jax.data.arrays import as_uint8, encode_labels
+from rtl_jax.errors import require
 from rtl_jax.models.network import Network
 from rtl_jax.runtime.switches import pinned
 
@@ -49,6 +50,8 @@ def conformalize(
     warn_of_training_images(network, pixels, lost)
     features = network.features(images)
     chosen = Score(score) if isinstance(score, str) else score  # type: ignore[arg-type]
+    expected = "'lac', 'aps', 'raps' or an rtl_jax.conformal.Score"
+    require(isinstance(chosen, Score), "conformalize: score", expected, score)
     kept = Guarantees(
         Conformal.fit(network.probabilities(features), classes, chosen, uniforms_of(pixels)),
         energy(network.logits(features)),

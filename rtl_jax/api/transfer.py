@@ -9,14 +9,16 @@ from typing import Any, overload
 import numpy as np
 
 from rtl_jax import transferability
+from rtl_jax.attacks.base import Attack
 from rtl_jax.data.arrays import as_uint8, class_names_of, encode_labels
 from rtl_jax.data.augmentation import Augmentation, augmentation
 from rtl_jax.data.dataset import ImageSet
+from rtl_jax.data.leaks import without_copies
 from rtl_jax.errors import UserError, require
 from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, Network
 from rtl_jax.models.sources import load_source
 from rtl_jax.runtime.hints import checked, type_hints
-from rtl_jax.runtime.limits import require_pixel_units
+from rtl_jax.runtime.limits import require_pixel_units, require_seed
 from rtl_jax.runtime.switches import pinned
 from rtl_jax.train.finetuning import FineTuning, start
 from rtl_jax.train.loop import fit
@@ -58,6 +60,7 @@ def load(checkpoint: str | os.PathLike, *, arch: str = "", seed: int = 0, **shap
         >>> rtl.load("bundled:l2").architecture.num_blocks
         8
     """
+    seed = require_seed(seed, "load: seed")
     return load_source(os.fspath(checkpoint), arch=arch, seed=seed, **shape)
 
 
@@ -132,6 +135,9 @@ def finetune(
             f"source: expected a network, such as rtl.load('bundled:l2_24'), received "
             f"{type(source).__name__}"
         )
+    _require_kinds(recipe, augment, perturb)
+    several = isinstance(seeds, Iterable) and not isinstance(seeds, str)
+    each = [require_seed(one, "seeds") for one in (seeds if several else [seeds])]  # type: ignore[union-attr]
     chosen = _changed(recipe, changes)
     _require_effect(chosen, changes, perturb)
     good = image_size is None or (isinstance(image_size, int | np.integer) and image_size > 0)
@@ -150,26 +156,42 @@ def finetune(
                 image_size=image_size or source.image_size or DEFAULT_IMAGE_SIZE,
                 recipe=chosen,
                 augmentation=augmentation(augment) if isinstance(augment, str) else augment,
-                seed=int(seed),
+                seed=seed,
                 perturb=perturb,
             )
         )
-        for seed in (seeds if isinstance(seeds, Iterable) else [seeds])
+        for seed in each
     ]
     if not tunings:
         raise UserError("finetune: seeds: expected one or more, received none")
     networks = fit(tunings)
-    return networks if isinstance(seeds, Iterable) else networks[0]
+    return networks if several else networks[0]
+
+
+def _require_kinds(recipe: Any, augment: Any, perturb: Any) -> None:
+    """Raise UserError for arguments of other kinds, such as names or classes of what is meant."""
+    for name, value, kinds, example in (
+        ("recipe", recipe, Recipe, "a recipe, such as rtl.Recipe()"),
+        ("augment", augment, str | Augmentation, "'none', 'paper' or an rtl.Augmentation"),
+        ("perturb", perturb, Attack | None, 'an attack such as rtl.PGD("l2", steps=5), or none'),
+    ):
+        require(isinstance(value, kinds), f"finetune: {name}", example, value)
 
 
 def _require_effect(chosen: Recipe, changes: Mapping[str, Any], perturb: Any) -> None:
-    """Raise UserError for arguments that look like adversarial training and would do nothing."""
+    """Raise UserError for arguments on adversarial training that would do nothing or contradict."""
     if perturb is not None and chosen.solves_all:
         raise UserError(
             f"finetune: perturb: expected none with head_fit={chosen.head_fit!r} and blocks=0, "
             "which train on no batches"
         )
-    given = [name for name in PERTURBATION_FIELDS if name in changes]
+    given = [name for name in ("perturbation", *PERTURBATION_FIELDS) if name in changes]
+    if perturb is not None:
+        require(chosen.mixup is None, "mixup", "none with perturb=", chosen.mixup)
+        for name in given:
+            own = getattr(perturb, name, None)
+            same = name == "eps" or str(own) == str(changes[name])
+            require(same, name, f"none beside perturb=, whose own is {own}", changes[name])
     if given and perturb is None and not chosen.perturbs:
         raise UserError(
             f"finetune: {', '.join(given)}: expected perturb= or perturbation= beside "
@@ -192,11 +214,12 @@ _DARK = 64
 
 def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """Return the recipe with some fields changed; raise UserError for unknown or invalid ones."""
-    hints, fields = type_hints(Recipe), {field.name for field in dataclasses.fields(Recipe)}
-    if unknown := sorted(changes.keys() - fields):
+    hints = type_hints(Recipe)
+    known = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(Recipe)}
+    if unknown := sorted(changes.keys() - known.keys()):
         raise UserError(f"finetune: there is no setting {', '.join(unknown)}: see rtl.Recipe")
     values = {}
-    for name, value in changes.items():
+    for name, value in {**known, **changes}.items():
         plain = value.item() if isinstance(value, np.generic) else value  # Python's number
         values[name] = checked(plain, hints[name], name)
     return dataclasses.replace(recipe, **values)
@@ -216,7 +239,8 @@ def choose(
 ) -> list[Candidate]:
     """Rank sources and numbers of blocks for labelled images, without fine-tuning any network.
 
-    The criterion is the leave-one-out loss of closed-form heads on frozen features.
+    The criterion is the leave-one-out loss of closed-form heads on frozen features. Copies of
+    images are left out.
     docs/choosing.md reports how well this predicts which source fine-tunes best.
 
     Args:
@@ -233,6 +257,9 @@ def choose(
     Returns:
       A `Candidate` for each source and number of blocks, the most promising first.
 
+    Warns:
+      UserWarning: if some images are copies of others.
+
     Raises:
       UserError: if images, labels or sizes are not as above, or a network has fewer blocks.
 
@@ -244,20 +271,37 @@ def choose(
         (6, 0.0)
     """
     named = sources if isinstance(sources, Mapping) else _loaded(sources)
-    for name, values in (("blocks", blocks), ("num_images", num_images)):
-        require(isinstance(values, Iterable), name, "a list of whole numbers", values)
+    known = len(named) > 0 and all(isinstance(one, Network) for one in named.values())
+    require(known, "choose: sources", "networks by name, one or more", sources)
+    require(len(_whole("blocks", blocks)) > 0, "choose: blocks", "one number or more", blocks)
+    _whole("num_images", num_images)
     names = class_names_of(labels)
     train = ImageSet(as_uint8(images), encode_labels(labels, names))
+    different = without_copies(train)
+    if copies := len(train) - len(different):
+        warnings.warn(
+            f"{copies} of {len(train)} images repeat others, which would predict them: left out",
+            stacklevel=3,
+        )
     return transferability.choose(
         named,
-        train,
+        different,
         len(names),
         blocks,
         image_size=image_size,
         num_images=num_images,
         draws=draws,
-        seed=seed,
+        seed=require_seed(seed, "choose: seed"),
     )
+
+
+def _whole(name: str, values: Any) -> Sequence[int]:
+    """Return a list of whole numbers. Raises UserError for anything else."""
+    listed = list(values) if isinstance(values, Iterable) else []
+    whole = all(isinstance(one, int | np.integer) for one in listed)
+    good = isinstance(values, Iterable) and whole
+    require(good, f"choose: {name}", "a list of whole numbers", values)
+    return listed
 
 
 def _loaded(sources: Iterable[str | os.PathLike]) -> dict[str, Network]:

@@ -54,6 +54,7 @@ class Score:
 
     def __post_init__(self) -> None:
         require_choice(self.kind, Kind, "Score: kind")
+        object.__setattr__(self, "penalty", float(self.penalty))  # of NumPy's types, for JSON
         good = 0 <= self.penalty < math.inf
         require(good, "Score: penalty", "0 or more", self.penalty)
         require(self.free >= 0, "Score: free", "0 or more", self.free)
@@ -122,10 +123,16 @@ class Conformal:
           UserError: shapes do not match, or `uniforms` are missing.
         """
         every, labels = score.of(probabilities, uniforms), np.asarray(labels)
-        if labels.shape != (len(every),) or not ((labels >= 0) & (labels < every.shape[1])).all():
+        whole = np.issubdtype(labels.dtype, np.integer)
+        if (
+            not whole
+            or labels.shape != (len(every),)
+            or not ((labels >= 0) & (labels < every.shape[1])).all()
+        ):
             raise UserError(
                 f"prediction sets: expected a class from 0 to {every.shape[1] - 1} for each of "
-                f"{len(every):,} images, received labels of shape {labels.shape}"
+                f"{len(every):,} images, received labels of shape {labels.shape}, "
+                f"{labels.dtype}"
             )
         return cls(score, every[np.arange(len(labels)), labels], labels)
 

@@ -129,6 +129,12 @@ def same_images(images: ImageSet) -> np.ndarray:
     return _GROUPS[images]
 
 
+def without_copies(images: ImageSet) -> ImageSet:
+    """Return the first of all equal images, in their order."""
+    first = np.unique(same_images(images), return_index=True)[1]
+    return images if len(first) == len(images) else images.take(np.sort(first))
+
+
 def _tested_again(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Return which test images, bool [N], equal a training image."""
     if train.shape[1:] != test.shape[1:] or not len(train) or not len(test):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from rtl_jax.errors import UserError
+from rtl_jax.errors import UserError, require
 from rtl_jax.influence_functions.head import Examples
 from rtl_jax.influence_functions.solve import Solver
 from rtl_jax.runtime.digest import digest
@@ -229,6 +229,7 @@ def top_k(values: np.ndarray, k: int) -> np.ndarray:
         >>> top_k(np.array([[0.1, 0.3, 0.2]]), 2).tolist()
         [[1, 2]]
     """
+    require(0 <= k <= values.shape[1], "top_k: k", f"at most {values.shape[1]} images", k)
     found = np.empty((len(values), k), np.int64)
     for rows in _chunks(len(values), 1024):
         found[rows] = np.argsort(-values[rows], axis=1, kind="stable")[:, :k]

@@ -81,6 +81,33 @@ def test_the_door(digits: ImageSet) -> None:
     assert 0.7 < ranked[0].accuracy <= 1
 
 
+def test_copies_are_left_out_and_said(digits: ImageSet) -> None:
+    few = digits.take(np.flatnonzero(digits.labels < 2)[:20])
+    once = rtl.choose(["bundled:l2"], few.images, few.labels, blocks=(0,))
+    with pytest.warns(UserWarning, match="20 of 40 images repeat others"):
+        twice = rtl.choose(
+            ["bundled:l2"], np.tile(few.images, (2, 1, 1, 1)), np.tile(few.labels, 2), blocks=(0,)
+        )
+    assert twice[0].loss == once[0].loss and twice[0].scores == once[0].scores
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"sources": {"mine": "bundled:l2"}}, "sources: expected networks by name"),
+        ({"sources": {}}, "sources: expected networks by name, one or more"),
+        ({"blocks": ()}, "blocks: expected one number or more"),
+        ({"blocks": (1.0,)}, "blocks: expected a list of whole numbers"),
+        ({"num_images": (30.5,)}, "num_images: expected a list of whole numbers"),
+        ({"seed": -1}, "seed: expected a whole number"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_said(digits: ImageSet, arguments: dict, words: str) -> None:
+    known = {"sources": ["bundled:l2"], "images": digits.images, "labels": digits.labels}
+    with pytest.raises(UserError, match=words):
+        rtl.choose(**known | arguments)
+
+
 def test_what_cannot_be_ranked_is_said(digits: ImageSet, sources: dict[str, Network]) -> None:
     once = digits.take(np.flatnonzero(digits.labels < 9)[:100])
     with pytest.raises(UserError, match="two or more images of every class"):

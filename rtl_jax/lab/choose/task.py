@@ -8,7 +8,7 @@ import pandas as pd
 from etils import epath
 
 from rtl_jax.data.dataset import Dataset, ImageSet
-from rtl_jax.data.leaks import same_images
+from rtl_jax.data.leaks import without_copies
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
 from rtl_jax.lab.choose.table import (
@@ -106,10 +106,10 @@ def _at_most_all(target: Target, dataset: Dataset) -> Target:
 def _different(dataset: Dataset, rows: np.ndarray) -> ImageSet:
     """Return the images at `rows` without copies, which their originals would predict."""
     images = dataset.train.take(np.sort(rows))
-    first = np.unique(same_images(images), return_index=True)[1]
-    if len(first) < len(images):
-        print(f"{len(images) - len(first)} of {len(images)} images repeat others: left out")
-    return images.take(np.sort(first))
+    different = without_copies(images)
+    if copies := len(images) - len(different):
+        print(f"{copies} of {len(images)} images repeat others: left out")
+    return different
 
 
 def _rank(
