@@ -187,7 +187,9 @@ def _require_effect(chosen: Recipe, changes: Mapping[str, Any], perturb: Any) ->
         )
     given = [name for name in ("perturbation", *PERTURBATION_FIELDS) if name in changes]
     if perturb is not None:
-        require(chosen.mixup is None, "mixup", "none with perturb=", chosen.mixup)
+        for name in ("mixup", "views"):
+            value = getattr(chosen, name)
+            require(value is None, name, "none with perturb=", value)
         for name in given:
             own = getattr(perturb, name, None)
             same = name == "eps" or str(own) == str(changes[name])

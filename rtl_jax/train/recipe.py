@@ -92,6 +92,15 @@ class Recipe(TrainingSettings):
         for name in ("epochs", "eval_every", "views"):
             value = getattr(self, name)
             require(value is None or value > 0, f"transfer.{name}", "a positive number", value)
+        for name, kept in (
+            ("blocks", self.blocks is not None),
+            ("frozen_batch_norm", self.frozen_batch_norm != "batch"),
+            ("feature_store", self.feature_store != "none"),
+            ("perturbation", not self.perturbs),
+        ):
+            value = getattr(self, name)
+            expected = f"none with transfer.{name}={value}, which stores no features of views"
+            require(self.views is None or kept, "transfer.views", expected, self.views)
         size = self.feature_cache_mib
         require(size >= 0, "transfer.feature_cache_mib", "0 or more", size)
         limits.require_within(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax.data.batching import padded_batches
+from rtl_jax.errors import UserError
 from rtl_jax.models.model import Weights
 from rtl_jax.models.network import Network
 from rtl_jax.models.registry import Variables
@@ -339,6 +340,13 @@ def _stores(
         if tuning.program.trains_on_features:
             arguments = (network, variables, tuning.train, train_rows, room, augmentation)
             train = cache_features(*arguments)
+            views = tuning.program.settings.views
+            if train is None and augmentation is not None and views is not None:
+                raise UserError(
+                    f"transfer.views: there is no room for the features of {views} views of "
+                    f"{len(every_train):,} images: choose fewer, transfer.feature_bits=16, or "
+                    "none, which augments images anew in every epoch"
+                )
     return FeatureCaches(
         train or cache_images(tuning.train, every_train),
         test or (None if test_set is None else cache_images(test_set, every_test)),

@@ -95,7 +95,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "transfer.feature_cache_mib": ([0, 1], [-1]),
     "transfer.feature_store": (["auto", "device", "host", "disk", "none"], ["tape"]),
     "transfer.feature_bits": ([16, 32], [8, 64]),
-    "transfer.views": ([None, 1, 8], [0, -1]),
+    "transfer.views": ([None], [0, -1, 8]),  # which needs cached features
     "transfer.optimizer": (["sgd", "adamw"], [""]),
     "transfer.optimizer_options": ([(), ("b1=0.9", "eps=1e-8")], [("b1",)]),
     "transfer.schedule_options": ([(), ("decay_rate=0.5",)], [("decay_rate",)]),

@@ -170,6 +170,23 @@ def test_views_are_drawn_once_and_shared_by_seeds():
     np.testing.assert_allclose(together[0], losses(jobs[:1])[0], rtol=1e-4)
 
 
+def test_views_are_refused_where_images_would_be_augmented_anew(monkeypatch: pytest.MonkeyPatch):
+    stored = {"frozen_batch_norm": "source", "views": 3}
+    for name, value in (
+        ("feature_store", "none"),
+        ("frozen_batch_norm", "batch"),
+        ("blocks", None),
+        ("perturbation", "gaussian"),
+    ):
+        with pytest.raises(UserError, match=f"transfer.views: expected none with transfer.{name}="):
+            Recipe(**{**stored, name: value})
+    jobs = jobs_of(experiment("paper", feature_cache_mib=0, **stored))
+    monkeypatch.setattr(resources, "host_free", lambda: 0)
+    monkeypatch.setattr(resources, "disk_free", lambda directory: 0)
+    with pytest.raises(UserError, match="no room for the features of 3 views of .* images"):
+        caches_for(jobs)
+
+
 def test_features_go_to_the_nearest_place_with_room(monkeypatch: pytest.MonkeyPatch):
     room = Room.of(Recipe(feature_cache_mib=1))
     monkeypatch.setattr(resources, "host_free", lambda: 4 << 20)
