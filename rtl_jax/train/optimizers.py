@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rtl_jax.errors import UserError
+from rtl_jax.errors import UserError, require
 from rtl_jax.models.registry import Architecture
 from rtl_jax.runtime.caching import cached
 from rtl_jax.train.freeze import mask
@@ -44,6 +44,10 @@ def schedule_of(settings: TrainingSettings, epochs: int, steps_per_epoch: int) -
     Raises UserError if the settings name an unknown schedule or option.
     """
     total, rate = epochs * steps_per_epoch, settings.learning_rate
+    if settings.schedule.endswith(("one_cycle", "onecycle_schedule")):
+        expected = f"0 with {settings.schedule}, which warms up itself"
+        warmed = settings.warm_up_epochs
+        require(warmed == 0, f"{settings.GROUP}.warm_up_epochs", expected, warmed)
     if settings.schedule == "one_cycle":
         return optax.cosine_onecycle_schedule(total, rate, pct_start=settings.warm_up)
     warm = round(settings.warm_up_epochs * steps_per_epoch)
@@ -59,9 +63,12 @@ def schedule_of(settings: TrainingSettings, epochs: int, steps_per_epoch: int) -
         "cosine": lambda: optax.cosine_decay_schedule(rate, rest),
         "linear": lambda: optax.linear_schedule(rate, 0.0, rest),
     }
-    if settings.schedule not in schedules:
-        return _named_schedule(settings, total, warm)
-    schedule = schedules[settings.schedule]()
+    if settings.schedule in schedules:
+        schedule = schedules[settings.schedule]()
+    else:
+        schedule, warms_up = _named_schedule(settings, total, rest, warm)
+        if warms_up:
+            return schedule
     # 'step' counts its epochs from the beginning, including the warm-up.
     if warm and settings.schedule == "step":
         return lambda step: jnp.minimum((step + 1) / warm, 1) * schedule(step)
@@ -87,12 +94,17 @@ def rates(settings: TrainingSettings, epochs: int, steps_per_epoch: int) -> np.n
 
 
 # The parameters of optax's schedules for the learning rate and the number of steps.
-_PEAKS = ("init_value", "peak_value", "value")
+_PEAKS = ("peak_value", "init_value", "value")
 _LENGTHS = ("decay_steps", "transition_steps")
 
 
-def _named_schedule(settings: TrainingSettings, total: int, warm_up: int) -> optax.Schedule:
-    """Make the optax schedule named in the settings from the rate, the steps and the options."""
+def _named_schedule(
+    settings: TrainingSettings, total: int, rest: int, warm_up: int
+) -> tuple[optax.Schedule, bool]:
+    """Make the optax schedule named in the settings from the rate, the steps and the options.
+
+    Returns it, and whether it includes the warm-up: else it is for the `rest` of the steps.
+    """
     name, group = settings.schedule, settings.GROUP
     factory = getattr(optax, name, None)
     known = [other for other in dir(optax) if other.endswith(("_schedule", "_decay"))]
@@ -104,15 +116,13 @@ def _named_schedule(settings: TrainingSettings, total: int, warm_up: int) -> opt
         )
     options = _options(settings.schedule_options, f"{group}.schedule_options")
     parameters = inspect.signature(factory).parameters
-    warm = "peak_value" in parameters  # if so, the initial value is where the warm-up starts
-    peak = "peak_value" if warm else next((one for one in _PEAKS if one in parameters), None)
-    filled = {"init_value": 0.0} if warm else {}
-    if peak is not None:
-        filled[peak] = settings.learning_rate
-    filled |= {one: total for one in _LENGTHS if one in parameters}
-    if "warmup_steps" in parameters:
-        filled["warmup_steps"] = warm_up
-    return _called(factory, {**filled, **options}, f"{group}.schedule")
+    warm = "warmup_steps" in parameters  # if so, the initial value is where the warm-up starts
+    peak = next((one for one in _PEAKS if one in parameters), None)
+    filled: dict[str, float] = {} if peak is None else {peak: settings.learning_rate}
+    filled |= {one: total if warm else rest for one in _LENGTHS if one in parameters}
+    if warm:
+        filled |= {"init_value": 0.0, "warmup_steps": warm_up}
+    return _called(factory, {**filled, **options}, f"{group}.schedule"), warm
 
 
 # ---- Optimizers -----------------------------------------------------------------------------

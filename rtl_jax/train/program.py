@@ -36,6 +36,14 @@ class Program:
         good = spanned is None or spanned >= self.epochs
         expected = f"{self.epochs} or more, the epochs that train, or none"
         require(good, f"{settings.GROUP}.schedule_epochs", expected, spanned)
+        if self.epochs:
+            for name, most in (
+                ("average_from", self.epochs),
+                ("warm_up_epochs", spanned or self.epochs),
+            ):
+                value = getattr(settings, name) or 0
+                expected = f"at most {most}, the number of epochs"
+                require(value <= most, f"{settings.GROUP}.{name}", expected, value)
         schedule_of(settings, max(self.epochs, 1), 1)
 
     @property

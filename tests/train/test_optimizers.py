@@ -53,6 +53,9 @@ def test_a_schedule_may_span_more_epochs_than_train():
     assert set(np.unique(first.round(4))) == {np.float32(0.2), np.float32(0.02)}  # dropped at 10
     with pytest.raises(UserError, match="transfer.schedule_epochs: expected 11 or more"):
         programs[1].replace(settings=early.replace(schedule_epochs=10)).check()
+    for name, words in (("average_from", "at most 11"), ("warm_up_epochs", "at most 30")):
+        with pytest.raises(UserError, match=f"transfer.{name}: expected {words}, the number of"):
+            programs[1].replace(settings=early.replace(**{name: 31})).check()
 
 
 ARCH = architecture("resnet18")
@@ -193,6 +196,18 @@ def test_named_schedules():
     np.testing.assert_allclose(of("step", warm_up_epochs=0.5)[:4], [0.1, 0.2, 0.2, 0.2], rtol=1e-5)
     decayed = of("exponential_decay", schedule_options=("decay_rate=0.5",))
     np.testing.assert_allclose(decayed, 0.2 * 0.5 ** (np.arange(20) / 20), rtol=1e-5)
+    # Those without a warm-up of their own get one, and then the rest of the steps.
+    half = of("exponential_decay", schedule_options=("decay_rate=0.5",), warm_up_epochs=1)
+    expected = np.append(0.2 * np.arange(1, 5) / 4, 0.2 * 0.5 ** (np.arange(16) / 16))
+    np.testing.assert_allclose(half, expected, rtol=1e-6)
+    flat = of("constant_schedule", warm_up_epochs=1)
+    np.testing.assert_allclose(flat, np.append(0.2 * np.arange(1, 5) / 4, [0.2] * 16), rtol=1e-6)
+    cycle = optax.linear_onecycle_schedule(20, 0.2)
+    alone = [float(cycle(jnp.asarray(step))) for step in range(20)]
+    np.testing.assert_allclose(of("linear_onecycle_schedule"), alone, rtol=1e-5)
+    for itself in ("one_cycle", "linear_onecycle_schedule"):
+        with pytest.raises(UserError, match=f"warm_up_epochs: expected 0 with {itself}"):
+            of(itself, warm_up_epochs=1)
     risen = of("warmup_cosine_decay_schedule", warm_up_epochs=2.5)
     assert risen[0] == 0 and risen.argmax() == 10
     with pytest.raises(UserError, match=r"transfer.schedule: expected step, .*'cosin'"):
