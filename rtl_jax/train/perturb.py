@@ -78,7 +78,10 @@ class DivergenceSearch(PGD):
             return image + self.noise * jax.random.normal(key, image.shape, image.dtype)
 
         start = jax.vmap(beside)(keys, problem.images)
-        return self.replace(loss="logit")._search_from(start, alike, None)
+        found = self.replace(loss="logit")._search_from(start, alike, None)
+        # The start, which may lie outside a small ball and outside [0, 1], can be the best iterate.
+        inside = jax.vmap(self.threat.project)(found.images, problem.images, problem.eps)
+        return found._replace(images=inside)
 
 
 def divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:

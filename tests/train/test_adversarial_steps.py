@@ -13,6 +13,7 @@ from rtl_jax.data.transforms import example_keys
 from rtl_jax.lab.config import Pretraining
 from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import Weights
+from rtl_jax.models.network import Network
 from rtl_jax.train.freeze import combine
 from rtl_jax.train.metrics import smoothed_cross_entropy, weighted_mean
 from rtl_jax.train.optimizers import rates
@@ -247,6 +248,19 @@ def test_steps_of_trades_equal_its_authors():
         np.testing.assert_allclose(losses, expected, rtol=1e-5)
         params = combine(state.params, frozen.params)
         assert_same(Weights(params, state.batch_stats), Weights(*variables_of(network)))
+
+
+def test_what_trades_trains_on_is_in_the_ball_however_small():
+    """Its start is not: at eps 0 it would be the image with noise."""
+    logits_fn = Network(ARCH, *variables_of(torch_network())).logits_fn()
+    (batch,) = batches(1)
+    images, labels = jnp.asarray(batch.images / np.float32(255)), jnp.asarray(batch.labels)
+    keys = jax.random.split(KEY, len(labels))
+    for norm, eps in (("l2", 0.0), ("l2", 1e-3), ("linf", 1e-4)):
+        search = DivergenceSearch(norm, steps=2, keep="loss")
+        found = perturb(search, logits_fn, images, labels, jnp.asarray(eps), keys)
+        norms = jax.vmap(search.threat.norm)(found - images)
+        assert norms.max() <= eps + 1e-6 and 0 <= found.min() <= found.max() <= 1
 
 
 def test_one_cycle_rises_and_falls_along_cosines():
