@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from rtl_jax.data.variants import at_size
 from rtl_jax.lab import evaluation, results
 from rtl_jax.lab.finetune.baseline import pixel_baselines
 from rtl_jax.lab.finetune.job import Job
@@ -92,8 +93,10 @@ def attacked_rows(
 
 def baseline_rows(job: Job) -> list[dict[str, Any]]:
     """Return the rows of classifiers on the raw pixels of a job's images."""
-    started = time.monotonic()
-    found = pixel_baselines(job.training_images, job.test_images)
+    started, train = time.monotonic(), job.training_images
+    if job.inputs.corrupted is not None:  # the test images then have the network's size
+        train = at_size(train, job.experiment.target.image_size)
+    found = pixel_baselines(train, job.test_images)
     seconds = time.monotonic() - started
     return [
         evaluation_row(

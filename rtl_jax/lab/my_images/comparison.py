@@ -130,7 +130,8 @@ def of_choice(settings: Experiment, chosen: HeldOut) -> Experiment:
     if candidate.learning_rate is not None:
         changes["learning_rate"] = candidate.learning_rate
     if candidate.epochs < chosen.spanned:
-        changes |= {"epochs": candidate.epochs, "schedule_epochs": chosen.spanned}
+        spanned = transfer.schedule_epochs or chosen.spanned
+        changes |= {"epochs": candidate.epochs, "schedule_epochs": spanned}
     return dataclasses.replace(
         settings,
         source=dataclasses.replace(settings.source, checkpoint=candidate.source),
@@ -157,12 +158,15 @@ def curve(
     if len(sizes) < learning_curve.LEAST:
         return None
     whole = settings.transfer
-    if whole.schedule_epochs is not None:
-        whole = whole.replace(epochs=whole.schedule_epochs, schedule_epochs=None)
+    if chosen.candidate.epochs < chosen.spanned:
+        schedule = whole.schedule_epochs
+        schedule = None if schedule == chosen.spanned else schedule  # see `of_choice`
+        whole = whole.replace(epochs=chosen.spanned, schedule_epochs=schedule)
     sizes_grid = dataclasses.replace(settings.sweep, num_images=sizes)
     every = dataclasses.replace(settings, transfer=whole, sweep=sizes_grid)
     rows = run_sweep(every, workdir, says=False)
-    return learning_curve.fit(_by_size(rows[rows["epoch"] == chosen.candidate.epochs]))
+    measured = (rows["method"] == "transfer") & (rows["epoch"] == chosen.candidate.epochs)
+    return learning_curve.fit(_by_size(rows[measured]))
 
 
 def _by_size(rows: pd.DataFrame) -> dict[int, pd.Series]:

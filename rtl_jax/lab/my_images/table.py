@@ -41,6 +41,7 @@ def summarize(rows: pd.DataFrame) -> str:
         return "nothing was compared: this was a dry run"
     if _SHARE not in rows:
         return table.summarize(rows)
+    rows = rows[rows["method"] == "transfer"]
     candidates = pd.Series(candidates_of(rows), index=rows.index)
     best: dict[tuple, tuple[Candidate, pd.DataFrame]] = {}
     for candidate in dict.fromkeys(candidates):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from rtl_jax.data.augmentation import PRESETS
+from rtl_jax.data.variants import at_size
 from rtl_jax.errors import UserError
 from rtl_jax.lab import cli, results
 from rtl_jax.lab.config import Experiment, Source, Target
@@ -350,6 +351,19 @@ def test_classifiers_on_raw_pixels_have_rows_of_their_own(tmp_path: Path):
         assert 50 < line.accuracy < 95
     assert (rows["method"] == "transfer").sum() == 3
     assert "1-NN on pixels" in summarize(rows)
+
+
+def test_pixel_baselines_see_corrupted_test_images_at_one_size(tmp_path: Path):
+    settings = experiment(baseline=True)
+    target = dataclasses.replace(settings.target, image_size=16, corruption="contrast:3")
+    settings = dataclasses.replace(settings, target=target)
+    rows = run_finetune(settings, tmp_path).set_index("method")
+    job = prepare(settings)
+    train = at_size(job.training_images, 16)
+    ours, theirs = (half.images.reshape(len(half), -1) / 255 for half in (train, job.test_images))
+    nearest = ((theirs[:, None] - ours[None]) ** 2).sum(-1).argmin(1)
+    expected = 100 * (train.labels[nearest] == job.test_images.labels).mean()
+    assert rows.loc["nearest_pixels", "accuracy"] == pytest.approx(expected)
 
 
 def test_too_many_blocks_is_the_users_mistake(tmp_path: Path):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from etils import epath
 from PIL import Image
+from scipy import stats
 from scipy.special import softmax
 
 from rtl_jax.data.augmentation import PRESETS
@@ -32,8 +33,10 @@ from rtl_jax.lab.my_images.held_out import candidates_of, gather
 from rtl_jax.lab.my_images.survey import look_over
 from rtl_jax.lab.my_images.table import summarize
 from rtl_jax.lab.my_images.task import run_my_images
+from rtl_jax.lab.predict.explain import Explainer
 from rtl_jax.lab.predict.output import read
-from rtl_jax.lab.predict.task import run_predict
+from rtl_jax.lab.predict.predictor import Predictor
+from rtl_jax.lab.predict.task import _identity, run_predict
 from rtl_jax.lab.results import SCHEMA, last_epochs
 from rtl_jax.lab.sweep.cells import logits_path
 from rtl_jax.lab.sweep.estimate import Costs
@@ -245,6 +248,18 @@ def test_the_table_has_what_accuracy_is_judged_by(done) -> None:
         sorted(expected for expected, _ in best.values()), abs=0.006
     )
     assert summarize(rows[list(SCHEMA)]).startswith("target")  # rows as they are read from files
+    pixels = rows.assign(method="nearest_pixels", accuracy=0.0)
+    assert summarize(pd.concat([rows, pixels])).splitlines() == lines  # of transfer.baseline
+
+
+def test_the_table_s_intervals_count_folds_and_not_their_seeds(done) -> None:
+    _, rows = done
+    solved = rows[(rows["head_fit"] == "logistic") & (rows["source"] == rows["source"].iloc[0])]
+    by_fold = solved.groupby("fold")["accuracy"].mean()
+    assert len(solved) == 6 and len(by_fold) == 3
+    half = stats.t.ppf(0.975, 2) * by_fold.std() / np.sqrt(3)
+    (line,) = [one for one in summarize(solved).splitlines() if "logistic head" in one]
+    assert f"{by_fold.mean():.2f} +- {half:.2f}" in line
 
 
 def test_fewer_epochs_are_the_same_training_stopped(root: Path, done, tmp_path: Path) -> None:
@@ -266,6 +281,13 @@ def test_fewer_epochs_are_the_same_training_stopped(root: Path, done, tmp_path: 
     )
     whole = next(each for each in early if each.candidate.epochs == 5)
     assert of_choice(settings[-1], whole).transfer.schedule_epochs is None
+    # A schedule that is longer than the comparison's training stays as long.
+    longer = dataclasses.replace(
+        settings[-1], transfer=settings[-1].transfer.replace(schedule_epochs=60)
+    )
+    for each in (one, whole):
+        transfer = of_choice(longer, each).transfer
+        assert (transfer.epochs, transfer.schedule_epochs) == (each.candidate.epochs, 60)
 
 
 def test_a_ridge_head_that_is_chosen_goes_all_the_way(
@@ -417,7 +439,10 @@ def test_a_work_directory_that_was_moved_is_the_same(
 
 
 def test_predictions_are_explained_by_training_images(root: Path, done, tmp_path: Path) -> None:
-    """Compared with the inverse of the whole Hessian: g_test^T (H + damping)^-1 g_train."""
+    """Compared with the inverse of the whole Hessian: g_test^T (H + damping)^-1 g_train.
+
+    The head is a logistic one, whose bias is not damped.
+    """
     workdir, _ = done
     source, damping = Source(str(workdir / "network")), 0.01
     asked = Experiment(
@@ -434,7 +459,8 @@ def test_predictions_are_explained_by_training_images(root: Path, done, tmp_path
     (one,) = explained(Experiment(task="influence", influence=run), epath.Path(tmp_path))
     train = one.examples(one.job.training_images, "training images")
     files = list(pd.read_csv(workdir / "images.csv")["file"])
-    inverse = np.linalg.inv(hessian(train) + damping * np.eye(train.num_parameters))
+    added = np.append(np.full(train.inputs.shape[1] - 1, damping), 0)
+    inverse = np.linalg.pinv(hessian(train) + np.diag(np.tile(added, 3)), rcond=1e-12)
     for row in found.itertuples():
         image = files.index(row.file)
         predicted = one.job.dataset.class_names.index(row.class_1)
@@ -447,6 +473,13 @@ def test_predictions_are_explained_by_training_images(root: Path, done, tmp_path
         ]
         assert row.influence_1 == pytest.approx(scores[best[0]], rel=1e-3)
         assert row.training_label_1 == Path(row.training_image_1).parent.name
+    # An interrupted prediction goes on only with the same solver.
+    predictor = Predictor.load(asked)
+    names = {
+        _identity(predictor, "files", 3, Explainer.load(one, predictor, epath.Path(tmp_path)), None)
+        for one in (asked, dataclasses.replace(asked, influence=Influence(damping=1.0)))
+    }
+    assert len(names) == 2
     elsewhere = dataclasses.replace(asked, source=Source(str(root / "one")))
     with pytest.raises(UserError, match=r"predict.explain: the network's training images are"):
         run_predict(elsewhere, tmp_path)
