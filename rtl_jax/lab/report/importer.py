@@ -50,7 +50,8 @@ def import_log(log: Path, mapping: LogMapping, workdir: Path) -> list[str]:
     if "epochs" not in table:
         table["epochs"] = groups["epoch"].transform("max")
     runs = _identifiers(groups.ngroup(), table[[*identity, "epoch", "accuracy"]])
-    results.write_rows(workdir, _identifier("".join(runs)), _rows(table.assign(run=runs)))
+    rows = _rows(table.assign(run=runs), identity)
+    results.write_rows(workdir, _identifier("".join(runs)), rows)
     return runs
 
 
@@ -186,7 +187,7 @@ def _identifier(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _rows(table: pd.DataFrame, identity: Sequence[str]) -> list[dict[str, Any]]:
     known: dict[Hashable, Any] = {
         **dict.fromkeys(results.SCHEMA),
         **_UNKNOWN,
@@ -198,17 +199,40 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     }
     records = table.astype(object).where(table.notna(), None).to_dict("records")
     return [
-        {str(name): value for name, value in {**known, **record, "config": _config(record)}.items()}
+        {
+            str(name): value
+            for name, value in {**known, **record, "config": _config(record, identity)}.items()
+        }
         for record in records
     ]
 
 
-def _config(record: dict[Hashable, Any]) -> str:
-    """Return the known settings of a run, under their names in `rtl_jax.lab.config`."""
+# Columns that hold settings of the group `transfer`, by the settings' names.
+_TRAINING = {
+    "eps": "train_eps",
+    **{
+        name: name
+        for name in (
+            "epochs", "optimizer", "learning_rate", "weight_decay", "perturbation", "beta",
+            "head_fit",
+        )
+    },
+}  # fmt: skip
+
+
+def _config(record: dict[Hashable, Any], identity: Sequence[str]) -> str:
+    """Return the known settings of a run, under their names in `rtl_jax.lab.config`.
+
+    Those of the training are only in it if the log has them, in columns of the runs' `identity`.
+    """
+    known = {name: column for name, column in _TRAINING.items() if column in identity}
     groups = {
         "source": {"checkpoint": record["source"]},
         "target": {name: record.get(name) for name in ("dataset", "num_images", "image_size")},
-        "transfer": {name: record.get(name) for name in ("blocks", "frozen_batch_norm")},
+        "transfer": {
+            **{name: record.get(name) for name in ("blocks", "frozen_batch_norm")},
+            **{name: record[column] for name, column in known.items()},
+        },
     }
     return results.as_json({"task": "finetune", "seed": record["seed"], **groups})
 

@@ -96,6 +96,24 @@ def test_the_same_log_again_changes_nothing(tmp_path: Path):
     assert len(list((tmp_path / "rows").iterdir())) == 1
 
 
+def test_runs_that_were_trained_differently_are_told_apart(tmp_path: Path):
+    """Or one of them would count as a repetition of the other."""
+    log = "id,net,set,labels,s,ep,top1,layers,lr\n" + "".join(
+        f"{rate},robust,a,100,{seed},5,{0.5 if rate == '0.1' else 0.9},3,{rate}\n"
+        for seed in (1, 2)
+        for rate in ("0.1", "0.001")
+    )
+    mapping = MAPPING.replace("[constants]", 'learning_rate = "lr"\n[constants]')
+    log_file, mapping_file = write(tmp_path, log, mapping)
+    import_log(log_file, read_mapping(mapping_file), tmp_path / "work")
+    found = finetunings(results.read_rows(tmp_path / "work"))
+    assert found.notes == () and found.targets == ("a, learning_rate=0.001", "a, learning_rate=0.1")
+    assert [values.tolist() for values in found.last.values()] in (
+        [[90, 90], [50, 50]],
+        [[50, 50], [90, 90]],
+    )
+
+
 def test_another_result_is_another_run(tmp_path: Path):
     first = set(imported(tmp_path)["run"])
     both = set(imported(tmp_path, LOG.replace("0.50", "0.51"))["run"])
