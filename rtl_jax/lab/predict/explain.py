@@ -12,7 +12,7 @@ from rtl_jax.influence_functions.method import solver_for
 from rtl_jax.influence_functions.scores import influence_kernel, top_k
 from rtl_jax.influence_functions.solve import Solver
 from rtl_jax.lab.config import Experiment
-from rtl_jax.lab.influence.finetuned import explained, method
+from rtl_jax.lab.influence.finetuned import METHOD, explained, method
 from rtl_jax.lab.influence.wrong_labels import image_files
 from rtl_jax.lab.predict.predictor import Predictor
 
@@ -27,6 +27,7 @@ class Explainer:
     files: list[str]  # of the training images, or their rows if they are not files
     labels: list[str]
     number: int
+    method: dict[str, Any]  # the solver's settings that change scores
 
     @classmethod
     def load(
@@ -53,8 +54,10 @@ class Explainer:
         files = image_files(one.job) or [f"row {row}" for row in one.job.train_indices]
         labels = [predictor.class_names[label] for label in one.job.training_images.labels]
         number = min(experiment.predict.explain, len(labels))
-        solver = solver_for(one.head, train, **method(experiment.influence, one.network))
-        return cls(predictor, train, solver, files, labels, number)
+        chosen = method(experiment.influence, one.network)
+        solver = solver_for(one.head, train, **chosen)
+        known = {name: chosen[name] for name in (*METHOD, "damp_bias")}
+        return cls(predictor, train, solver, files, labels, number, known)
 
     def rows(self, features: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
         """Return the columns of images, given features [N, d] and predicted classes, int [N]."""

@@ -9,7 +9,7 @@ import numpy as np
 from rtl_jax.data.batching import padded_rows
 from rtl_jax.errors import UserError
 from rtl_jax.influence_functions.head import Head
-from rtl_jax.lab.config import Experiment
+from rtl_jax.lab.config import Experiment, freeze
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.memory import Batch, require_memory
 from rtl_jax.models.network import Network
@@ -59,18 +59,34 @@ class Predictor:
         return cls(network, size, names, number)
 
     def describe(self) -> str:
-        """Describe the calibration of its probabilities in a sentence."""
+        """Describe the calibration of its probabilities, and how its images were made different."""
         calibration = self.network.provenance.get("calibration")
         if not calibration:
-            return (
+            words = (
                 "no temperature was fitted for this network, so probabilities are not calibrated "
                 "(temperature 1)"
             )
-        return (
-            f"probabilities at temperature {self.network.temperature:.3f}, fitted on held-out "
-            "folds; their expected calibration error there is "
-            f"{calibration['after']:.1f} %"
-        )
+        else:
+            words = (
+                f"probabilities at temperature {self.network.temperature:.3f}, fitted on held-out "
+                "folds; their expected calibration error there is "
+                f"{calibration['after']:.1f} %"
+            )
+        if variant := self.variant:
+            words += (
+                f". It was trained on images with {variant}; these are taken as they are, for "
+                "which it may be wrong more often"
+            )
+        return words
+
+    @property
+    def variant(self) -> str | None:
+        """The variant of images that the network was fine-tuned on, such as 'low_pass=1024'."""
+        try:
+            target = freeze(self.network.provenance["settings"]).target
+        except (KeyError, UserError):  # of another version, or not fine-tuned here
+            return None
+        return dataclasses.replace(target, corruption=None).variant
 
     @cached_property
     def head(self) -> Head:

@@ -50,7 +50,7 @@ def run_predict(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame
     top = min(settings.top, len(predictor.class_names))
     shown = explainer.number if explainer else 0
     pieces = Pieces(
-        Path(workdir) / "predicting" / _identity(predictor, listing, top, shown, guaranteed),
+        Path(workdir) / "predicting" / _identity(predictor, listing, top, explainer, guaranteed),
         schema(top, shown, guaranteed),
     )
     with bar("predicting", number, done=min(pieces.done, number), leave=True) as progress:
@@ -74,16 +74,26 @@ def run_predict(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame
 
 
 def _identity(
-    predictor: Predictor, listing: str, top: int, shown: int, guaranteed: Guaranteed | None
+    predictor: Predictor,
+    listing: str,
+    top: int,
+    explainer: Explainer | None,
+    guaranteed: Guaranteed | None,
 ) -> str:
     """Return 16 hex digits of all that rows depend on: any changed picture starts over."""
     network = predictor.network
-    return digest(
-        (network.params, network.batch_stats),
-        {"files": listing, "top": top, "explain": shown, "size": predictor.image_size,
-         "temperature": network.temperature, "names": list(predictor.class_names),
-         "guarantees": guaranteed.asked if guaranteed else None},
-    )[:16]  # fmt: skip
+    known = {
+        "files": listing,
+        "top": top,
+        "explain": explainer.number if explainer else 0,
+        "size": predictor.image_size,
+        "temperature": network.temperature,
+        "names": list(predictor.class_names),
+        "guarantees": guaranteed.asked if guaranteed else None,
+    }
+    if explainer:
+        known["method"] = explainer.method
+    return digest((network.params, network.batch_stats), known)[:16]
 
 
 def _rows(

@@ -197,6 +197,22 @@ def test_a_network_without_a_temperature_says_so(
     assert row.probability_1 == pytest.approx((truth / truth.sum()).max(), abs=1e-5)
 
 
+def test_images_that_the_network_saw_changed_are_said(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = Network.load(root / "network")
+    target = {"image_size": 12, "low_resolution": 4}
+    provenance = {**network.provenance, "settings": {"target": target}}
+    network.replace(provenance=provenance).save(tmp_path / "small")
+    settings = experiment(root, str(root / "new/0.png"))
+    run_predict(settings, tmp_path / "work")
+    assert "trained on images with" not in capsys.readouterr().out
+    run_predict(
+        dataclasses.replace(settings, source=Source(str(tmp_path / "small"))), tmp_path / "work"
+    )
+    assert "trained on images with low_resolution=4; these are" in capsys.readouterr().out
+
+
 def test_a_network_without_a_head_is_refused(root: Path, tmp_path: Path) -> None:
     variables = jax.tree.map(np.asarray, initialize(ARCH, jax.random.key(0)))
     Network(ARCH, *variables, {"head": "none of its own: zeros"}).save(tmp_path / "backbone")
