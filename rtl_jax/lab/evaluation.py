@@ -32,7 +32,7 @@ def method(settings: config.Attack) -> Attack:
     if settings.method in ("autoattack", "smoothing", "corruptions"):
         raise UserError(
             f"attack.method: {settings.method!r} is not a single attack, and only the task "
-            "'attack' runs it: expected 'pgd' or 'gaussian' here"
+            "'attack' runs it: expected 'pgd', 'fourier' or 'gaussian' here"
         )
     return make_attack(settings.method, **vars(settings))
 

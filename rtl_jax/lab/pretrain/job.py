@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from rtl_jax.data import ImageSet, draw_subset, draw_test_subset
 from rtl_jax.data.stream import Stream, decoded_bytes, open_stream
 from rtl_jax.errors import UserError
-from rtl_jax.lab import config
+from rtl_jax.lab import config, evaluation
 from rtl_jax.lab.compatibility import name_differences, other_classes
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.inputs import load_network, load_target
@@ -139,6 +139,8 @@ class SourceTraining:
 def prepare(experiment: Experiment) -> SourceTraining:
     """Load the initial network and the data, or open a stream if these are too large."""
     target, settings = experiment.target, experiment.pretraining
+    if settings.num_attacked:
+        evaluation.method(experiment.attack)  # raises if it cannot be used
     source = load_network(experiment.source, experiment.seed)
     size = decoded_bytes(target.dataset, data_dir=target.data_dir, image_size=target.image_size)
     streamed = size > settings.memory_mib * 2**20

@@ -130,7 +130,7 @@ def _file_name(runs: Sequence[str]) -> str:
 def in_one_program(
     jobs: Sequence[Job], sweep: Sweep, caches: FeatureCaches | None = None
 ) -> Iterator[Sequence[Job]]:
-    """Yield jobs to run in one program: of one size, fold and `head_fit`, as many as fit.
+    """Yield jobs to run in one program: of one size, length, fold and `head_fit`, as many as fit.
 
     `caches` hold their images; None: each makes its own.
     """
@@ -141,9 +141,9 @@ def in_one_program(
         yield from in_groups(same, repeat(asked) if asked else seeds_at_once(same, caches))
 
 
-def _kind(job: Job) -> tuple[int, int | None, str]:
-    transfer = job.experiment.transfer
-    return len(job.train_indices), job.experiment.target.fold, transfer.head_fit
+def _kind(job: Job) -> tuple[int, int, int | None, str]:
+    fold, head_fit = job.experiment.target.fold, job.experiment.transfer.head_fit
+    return len(job.train_indices), job.program.epochs, fold, head_fit
 
 
 def _train(

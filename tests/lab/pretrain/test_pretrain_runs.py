@@ -274,6 +274,13 @@ def test_what_the_user_can_mend(tmp_path: Path, changes: dict, message: str):
         run_pretrain(experiment(**changes), tmp_path)
 
 
+def test_an_attack_that_validation_cannot_use_is_refused_before_any_training(tmp_path: Path):
+    settings = dataclasses.replace(experiment(), attack=Attack(method="autoattack"))
+    with pytest.raises(UserError, match="expected 'pgd', 'fourier' or 'gaussian' here"):
+        run_pretrain(settings, tmp_path)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_stream_is_taken_whole(photos: Path, tmp_path: Path):
     wrong = dataclasses.replace(
         streamed(photos), target=Target(f"folder:{photos}", image_size=8, num_images=5)

@@ -19,6 +19,7 @@ from rtl_jax.data.augmentation import PRESETS
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
 from rtl_jax.lab.config import FIRST_SEED, Experiment, Source, Sweep, Target
+from rtl_jax.lab.finetune.job import prepare
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.statistics import mean_interval
 from rtl_jax.lab.sweep import cells as cells_module
@@ -112,6 +113,17 @@ def test_sizes_can_have_epochs_of_their_own():
 def test_epochs_that_do_not_fit_the_sizes_are_refused(epochs: tuple[int, ...]):
     with pytest.raises(UserError, match=r"sweep\.epochs: expected (one for each|positive)"):
         Sweep(num_images=(20, 40, 0), epochs=epochs)
+
+
+def test_equal_sizes_may_have_epochs_of_their_own(tmp_path: Path):
+    """All images by 0 and by their number: they cannot train in one program."""
+    whole = {"num_images": None, "num_test_images": None, "classes": (0, 1)}
+    base = experiment()
+    base = dataclasses.replace(base, target=dataclasses.replace(base.target, **whole))
+    number = len(prepare(dataclasses.replace(base, task="finetune", sweep=Sweep())).train_indices)
+    sweep = Sweep(num_images=(0, number), epochs=(1, 2), seeds=1, seeds_at_once=2)
+    rows = run_sweep(dataclasses.replace(base, sweep=sweep), tmp_path)
+    assert set(rows["num_images"]) == {number} and sorted(set(rows["epochs"])) == [1, 2]
 
 
 def test_what_is_empty_has_the_settings_own_value():
