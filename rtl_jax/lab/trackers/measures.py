@@ -23,10 +23,11 @@ def measures(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str,
     `rows` are as `results.row` makes them, with None for what was not measured. Names are the
     columns', prefixed by what distinguishes rows of one epoch: 'pgd/eps_0.5/accuracy'.
     """
-    sources = {row["source"] for row in rows}
+    sources, variants = ({row[name] for row in rows} for name in ("source", "variant"))
     for row in rows:
         parts = [] if row["method"] in _PLAIN else [row["method"]]
         parts += [row["source"]] if len(sources) > 1 else []
+        parts += [row["variant"]] if len(variants) > 1 and row["variant"] else []
         parts += [f"{name}_{row[name]:g}" for name in ("eps", "inspected") if row[name] is not None]
         found = {
             "/".join([*parts, name]): float(row[name]) for name in MEASURES if row[name] is not None

@@ -51,6 +51,15 @@ def test_measures_have_names_that_tell_rows_apart():
         (0, "pgd/eps_0.25/accuracy"),
         (0, "pgd/eps_2/accuracy"),
     ]
+    corrupted = [
+        dict(rows()[0], method="corruptions", variant=name)
+        for name in (None, "corruption=fog:1", "corruption=fog:2")
+    ]
+    assert [next(iter(found)) for _, found in measures(corrupted)] == [
+        "corruptions/accuracy",
+        "corruptions/corruption=fog:1/accuracy",
+        "corruptions/corruption=fog:2/accuracy",
+    ]
     several = [dict(rows()[0], method="gradient", source=name) for name in ("a", "b")]
     assert list(measures(several))[1][1]["gradient/b/accuracy"] == 50.125
 
