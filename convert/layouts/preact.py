@@ -10,7 +10,13 @@ from rtl_jax.convert.layouts.entry import Entry, Shape, Table
 from rtl_jax.convert.layouts.layout import Change, Layout, Option
 from rtl_jax.convert.layouts.resnet import preactivated
 from rtl_jax.errors import UserError
-from rtl_jax.models.preact import ARCHITECTURES, Activation, PreActArchitecture, Shortcut
+from rtl_jax.models.preact import (
+    ARCHITECTURES,
+    Activation,
+    Padding,
+    PreActArchitecture,
+    Shortcut,
+)
 
 _ACTIVATION = Option("relu", typing.get_args(Activation), "default: the usual one of the family")
 _EPS = Option(1e-5, float, "epsilon of batch normalisations (default 1e-5)")
@@ -22,6 +28,7 @@ _SHORTCUT = Option(
 class _PreActLayout(Layout):
     """A naming scheme: the first convolution, a block's layers, and the last normalisation.
 
+    padding, shortcuts: those of networks with these names, which no tensor shows.
     block: the prefix of a block's names, formatted with its stage, from `first_stage`, and index.
     parts: names of norm, convolution, norm, convolution and shortcut.
     """
@@ -30,6 +37,8 @@ class _PreActLayout(Layout):
     words = "a pre-activation ResNet"
     options: ClassVar = {"activation": _ACTIVATION, "bn_eps": _EPS}
     torch_words = "RobustBench's network"
+    padding: ClassVar[Padding] = "both"
+    shortcuts: ClassVar[tuple[Shortcut, ...]] = ("activated",)
     stem: ClassVar[str]
     block: ClassVar[str]
     parts: ClassVar[tuple[str, str, str, str, str]]
@@ -81,7 +90,12 @@ class _PreActLayout(Layout):
 
     def fixed(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields that names of this scheme imply."""
-        return {"shortcut": "activated", "padding": "both"}
+        return {"shortcut": self.shortcuts[0], "padding": self.padding}
+
+    def describes(self, architecture: PreActArchitecture) -> bool:
+        """Whether networks with these names have this padding and such shortcuts."""
+        arch = architecture
+        return arch.padding == self.padding and arch.shortcut in self.shortcuts
 
     def entries(self, architecture: PreActArchitecture) -> Sequence[Entry]:
         """Return every array of a network, from input to output."""
@@ -108,10 +122,12 @@ class _PreActLayout(Layout):
         return "stem 3x3, stride 1, no pooling"
 
     def described(self, architecture: PreActArchitecture) -> str:
-        """Describe activation, shortcuts and eps."""
+        """Describe activation, shortcuts, padding and eps."""
         arch = architecture
+        padded = "at the end" if arch.padding == "end" else "on both sides"
         return (
-            f"{arch.activation}, shortcuts see the {arch.shortcut}, BatchNorm eps {arch.bn_eps:g}"
+            f"{arch.activation}, {arch.shortcut} shortcuts, strided convolutions padded {padded}, "
+            f"BatchNorm eps {arch.bn_eps:g}"
         )
 
     def changes(self, architecture: PreActArchitecture) -> Iterator[Change]:
@@ -143,6 +159,7 @@ class PreActResNetLayout(_PreActLayout):
     words = "a PreActResNet"
     first = ("conv1.weight",)
     signs = ("layer1.0.",)
+    shortcuts = typing.get_args(Shortcut)
     heads = ("linear", "fc")
     options: ClassVar = {"activation": _ACTIVATION, "bn_eps": _EPS, "shortcut": _SHORTCUT}
     stem, block, tail = "conv1", "layer{}.{}", "bn"
@@ -168,7 +185,7 @@ class PreActResNetLayout(_PreActLayout):
                 "(RobustBench's PreActBlock) or --shortcut activated (its PreActBlockV2, and "
                 "kuangliu's); --reference FILE.npz tells whether it fits"
             )
-        return {"shortcut": options["shortcut"]}
+        return {"shortcut": options["shortcut"], "padding": self.padding}
 
 
 class WideResNetLayout(_PreActLayout):
@@ -191,6 +208,7 @@ class _DeepMindLayout(_PreActLayout):
 
     first = ("init_conv.weight",)
     heads = ("logits",)
+    padding = "end"
     tail = "batchnorm"
     first_stage = 0
     options: ClassVar = {
@@ -209,7 +227,11 @@ class _DeepMindLayout(_PreActLayout):
                 "(Swish, which most of RobustBench's have) or --activation relu; --reference "
                 "FILE.npz tells whether it fits"
             )
-        return {"padding": "end", "shortcut": "activated"}
+        return super().fixed(shapes, options)
+
+    def stated(self, architecture: PreActArchitecture) -> dict[str, Any]:
+        """Return the options, always with the activation, which these names do not imply."""
+        return {**super().stated(architecture), "activation": architecture.activation}
 
 
 class DeepMindWideResNetLayout(_DeepMindLayout):
@@ -230,11 +252,8 @@ class DeepMindPreActLayout(_DeepMindLayout):
     first = ("conv_2d.weight",)
     signs = ("layer_0.0.",)
     stem, block = "conv_2d", "layer_{}.{}"
+    shortcuts = ("raw",)
     parts = ("batchnorm_0", "conv_2d_1", "batchnorm_1", "conv_2d_2", "shortcut")
-
-    def fixed(self, shapes: Mapping[str, Shape], options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of this scheme; its shortcuts see a block's input."""
-        return {**super().fixed(shapes, options), "shortcut": "raw"}
 
 
 def _name(found: PreActArchitecture) -> str:

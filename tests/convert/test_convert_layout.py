@@ -1,18 +1,25 @@
 """Architectures are recognised by shapes; mismatches are reported with both shapes."""
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from torch_files import BASIC, BOTTLENECK, SMALL, prefixed, save, state
 
 from rtl_jax.convert import convert
 from rtl_jax.convert.command import main
+from rtl_jax.convert.export import export_network
 from rtl_jax.convert.layouts import entries, layout_of
 from rtl_jax.convert.layouts.entry import COUNTER
+from rtl_jax.convert.layouts.preact import PreActResNetLayout
 from rtl_jax.convert.torch_resnet import torch_resnet
+from rtl_jax.convert.torch_weights import in_torch
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import ARCHITECTURES, ResNetArchitecture, architecture
 from rtl_jax.models.model import variable_shapes
 from rtl_jax.models.network import Network
+from rtl_jax.models.preact import PreActArchitecture
+from tests.drawn_variables import drawn_variables
 
 OTHERS = [
     BASIC,
@@ -141,3 +148,28 @@ def test_normalisations_that_cannot_be_used(tmp_path, capsys):
     convert(path, tmp_path / "out", mean=(0, 0, 0), std=(1, 1, 1), report=lambda _: None)
     with pytest.raises(UserError, match="three numbers"):
         convert(path, tmp_path / "other", mean=(0, 0), std=(1, 1, 1), report=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("shortcut", "padding", "first"),
+    [
+        ("activated", "end", "init_conv.weight"),
+        ("raw", "end", "conv_2d.weight"),
+        ("activated", "both", "conv1.weight"),
+        ("raw", "both", "conv1.weight"),
+    ],
+)
+def test_a_fine_tuned_preact_network_is_exported_as_itself(shortcut, padding, first, tmp_path):
+    """It does not record its source's layout; logits are compared with torch's."""
+    kernel = 3 if shortcut == "raw" else 1
+    arch = PreActArchitecture("a", (1, 1), (6, 8), 4, shortcut, kernel, True, padding, 5)
+    tuned = Network(arch, *drawn_variables(arch), {"kind": "fine-tuned", "source": {}})
+    path = export_network(tuned, tmp_path / "a.safetensors", report=lambda _: None)
+    assert first in load_file(path)
+    back = Network.load(convert(path, tmp_path / "back", report=lambda _: None))
+    assert (back.architecture.shortcut, back.architecture.padding) == (shortcut, padding)
+    images = np.random.default_rng(0).random((3, 8, 8, 3), np.float32)
+    with torch.no_grad():
+        module = in_torch(tuned, PreActResNetLayout(), "the test")
+        expected = module(torch.from_numpy(images.transpose(0, 3, 1, 2))).numpy()
+    np.testing.assert_allclose(back.logits_fn()(images), expected, atol=1e-4)
