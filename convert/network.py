@@ -87,7 +87,7 @@ def find(checkpoint: Checkpoint, choices: Choices = DEFAULT) -> Found:
     if not is_whole(size, 1, limits.IMAGE_SIZE):
         size = None if config is None else config.image_size
     if config is not None:
-        said = layout.options_of_name(config.architecture)
+        said = layout.options_of_name(config.architecture) | config.options(layout)
         metadata = said | config.fields | {"origin": "file: config.json"} | metadata
         notes.append(f"read: config.json beside it, of timm's {shown(config.architecture)}")
     said = said_by_parts(layout, state, prefix, {**metadata, **choices.options}, checkpoint)

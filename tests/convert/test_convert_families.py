@@ -8,6 +8,7 @@ import functools
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -20,7 +21,14 @@ from rtl_jax.convert.export import export
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 from tests.last_block import require_the_same_training
-from tests.reference_networks import definitions, jax_logits, moved, reference, torch_logits
+from tests.reference_networks import (
+    definitions,
+    jax_logits,
+    moved,
+    reference,
+    shaken,
+    torch_logits,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +70,8 @@ def robustbench_preact(block: str, **options: Any) -> torch.nn.Module:
     module = robustbench("resnet")
     return module.PreActResNet(getattr(module, block), (1, 1, 1, 1), 7, **options)
 
+
+FOUR = (1, 1, 1, 1)
 
 # timm's networks with and without anti-aliasing have the same parts, and tensors.
 PLAIN = {"anti_aliasing": "none"}
@@ -165,6 +175,59 @@ def test_a_config_or_a_name_tells_what_no_tensor_shows(tmp_path, capsys):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         convert(path, tmp_path / "other")
+
+
+SHALLOW = {"layers": FOUR, "channels": (8, 16, 16, 16)}
+TINY_VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 6}
+TINY_CONVNEXT = {"depths": FOUR, "dims": (8, 8, 16, 16)}
+TINY_XCIT = {"img_size": 32, "embed_dim": 16, "depth": 1, "num_heads": 2}
+TINY_SWIN = {"depths": (1, 1), "embed_dim": 8, "num_heads": (1, 2), "window_size": 4}
+
+
+def saved_by_timm(name: str, arguments: dict[str, Any], folder: Path) -> torch.nn.Module:
+    """Return a network that timm has written, with a config, and whose weights are moved."""
+    timm = reference("timm")
+    network = shaken(timm.create_model(name, num_classes=7, **arguments))
+    timm.models.save_for_hf(network, folder, model_args=arguments, safe_serialization=True)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("resnet18", {**SHALLOW, "act_layer": "swish"}),
+        ("vit_tiny_patch16_224", TINY_VIT),
+        ("vit_tiny_patch16_224", {**TINY_VIT, "global_pool": "avg", "fc_norm": False}),
+        ("convnext_atto", {**TINY_CONVNEXT, "norm_eps": 1e-2, "drop_rate": 0.5}),
+        ("xcit_tiny_12_p16_224", {**TINY_XCIT, "tokens_norm": False}),
+        ("swin_tiny_patch4_window7_224", {**TINY_SWIN, "img_size": 32}),
+    ],
+)
+def test_what_timms_arguments_say_is_computed(name, arguments, tmp_path):
+    module = saved_by_timm(name, arguments, tmp_path / "saved")
+    path = tmp_path / "saved" / "model.safetensors"
+    arch = (network := Network.load(convert(path, tmp_path / "a", report=str))).architecture
+    images = np.random.default_rng(0).random((3, 32, 32, 3), np.float32)
+    theirs = torch_logits(module, arch, images)
+    variables = {"params": network.params, "batch_stats": network.batch_stats}
+    ours = jax_logits(arch, variables, images)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("resnet18", {**SHALLOW, "act_layer": "mish"}, "act_layer mish, which a ResNet here"),
+        ("resnet18", {**SHALLOW, "global_pool": "max"}, "global_pool max"),
+        ("resnet18", {**SHALLOW, "output_stride": 8}, "output_stride 8"),
+        ("vit_tiny_patch16_224", {**TINY_VIT, "global_pool": "max"}, "global_pool max"),
+        ("xcit_tiny_12_p16_224", {**TINY_XCIT, "global_pool": "avg"}, "global_pool avg"),
+    ],
+)
+def test_arguments_that_no_network_here_has_are_refused(name, arguments, said, tmp_path):
+    saved_by_timm(name, arguments, tmp_path)
+    with pytest.raises(UserError, match=rf"config\.json .* timm's {name} has {said}"):
+        convert(tmp_path / "model.safetensors", tmp_path / "a", report=str)
 
 
 def test_what_the_parts_of_a_network_show_is_asked_for_or_read(tmp_path, capsys):
