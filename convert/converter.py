@@ -20,6 +20,7 @@ from rtl_jax.convert.choices import Choices
 from rtl_jax.convert.inert import shown
 from rtl_jax.convert.layouts import layout_of
 from rtl_jax.convert.reference import Reference, compare_reference
+from rtl_jax.convert.timm_config import config_beside
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import Network
 from rtl_jax.models.storage import is_network
@@ -106,9 +107,10 @@ def free_destination(destination: str | os.PathLike) -> Path:
 def ensure_converted(source: str, cache_dir: str | os.PathLike) -> Path:
     """Return the converted network of a source, converting it into the cache if needed.
 
-    The cache is keyed by the sha256 of the file and the converter's version; a file with unchanged
-    path, size and times is not hashed again. Concurrent processes convert a source only once, and a
-    damaged entry is converted anew. Raises as `convert` does.
+    The cache is keyed by the sha256 of the file, that of any config.json beside it, and the
+    converter's version; a file with unchanged path, size and times is not hashed again. Concurrent
+    processes convert a source only once, and a damaged entry is converted anew. Raises as `convert`
+    does.
     """
     cache = hub.expanded(cache_dir)
     path = hub.locate(source, print)
@@ -143,7 +145,9 @@ def _from_cache(path: Path, cache: Path) -> Path:
             temporary = index.with_suffix(f".{os.getpid()}.tmp")
             temporary.write_text(json.dumps(known, indent=1))
             temporary.replace(index)
-    destination = cache / f"{path.stem[:40]}-{digest[:16]}-v{VERSION}"
+    config = config_beside(path)
+    said = "" if config is None else f"-{file_sha256(config)[:16]}"
+    destination = cache / f"{path.stem[:40]}-{digest[:16]}{said}-v{VERSION}"
     with _locked(cache / f".{digest[:16]}.lock"):
         if not _is_whole(destination, digest):
             # It is damaged, or was left by a killed process, since we hold the lock.

@@ -74,13 +74,19 @@ class TimmConfig(NamedTuple):
         return found
 
 
+def config_beside(path: Path) -> Path | None:
+    """Return the path of the config beside a checkpoint, which another program may have written."""
+    place = path.parent / _NAME
+    return place if place.is_file() else None
+
+
 def read_config(path: Path) -> TimmConfig | None:
     """Read the config beside a checkpoint; None if there is none, or another program's.
 
     Raises UserError if it is damaged.
     """
-    place = path.parent / _NAME
-    if not place.is_file():
+    place = config_beside(path)
+    if place is None:
         return None
     try:
         config = parse_json(read_bytes(place, _MAX_BYTES).decode())

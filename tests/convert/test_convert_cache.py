@@ -1,5 +1,7 @@
 """`ensure_converted` converts a file once, and no failure leaves a destination."""
 
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -40,6 +42,19 @@ def test_a_file_is_converted_once(tmp_path, monkeypatch):
     assert ensure_converted(str(path), cache) != first
     (cache / "index.json").write_text("broken")
     assert ensure_converted(str(path), cache) != first
+
+
+def test_a_config_beside_the_file_is_part_of_its_identity(tmp_path):
+    path, cache = save(state(BASIC), tmp_path / "a.pt"), tmp_path / "cache"
+    bare = ensure_converted(str(path), cache)
+    assert bare.name == f"a-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}-v1"
+    for mean in (0.5, 0.25):
+        config = {"architecture": "resnet18", "mean": [mean] * 3, "std": [mean] * 3}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        network = Network.load(ensure_converted(str(path), cache))
+        assert network.architecture.mean == (mean,) * 3
+    (tmp_path / "config.json").unlink()
+    assert ensure_converted(str(path), cache) == bare
 
 
 def test_what_needs_an_option_names_the_command(tmp_path):
