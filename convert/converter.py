@@ -22,7 +22,7 @@ from rtl_jax.convert.layouts import layout_of
 from rtl_jax.convert.reference import Reference, compare_reference
 from rtl_jax.convert.timm_config import config_beside
 from rtl_jax.errors import UserError
-from rtl_jax.models.network import Network
+from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, Network
 from rtl_jax.models.storage import is_network
 from rtl_jax.runtime.program import typed
 from rtl_jax.runtime.progress import each
@@ -82,8 +82,8 @@ def convert(
     }
     if found.layout is not layout_of(arch_found):
         provenance["layout"] = found.layout.name
-    if found.image_size is not None:
-        provenance["image_size"] = found.image_size
+    if (size := _image_size(found, report)) is not None:
+        provenance["image_size"] = size
     if found.made_head is not None:
         # Names that no data set has, seen by anyone who predicts with this network.
         names = [f"(no head: {label})" for label in range(arch_found.num_classes)]
@@ -221,6 +221,17 @@ def _report(found: network.Found, report: Callable[[str], Any]) -> None:
     dtypes = {found.tensors[entry.torch_name].dtype.name for entry in layout.entries(arch)}
     if dtypes != {"float32"}:
         report(f"values of {', '.join(sorted(dtypes))} are written as float32")
+
+
+def _image_size(found: network.Found, report: Callable[[str], Any]) -> int | None:
+    """Return the image size that the file states, or else that of the layout, unless ImageNet's."""
+    if found.image_size is not None:
+        return found.image_size
+    size = found.layout.image_size(found.architecture)
+    if size == DEFAULT_IMAGE_SIZE:  # networks of any size look like these
+        return None
+    report(f"images are resized to {size} px, as such networks take them: the file states no size")
+    return size
 
 
 def _check_room(destination: Path, num_bytes: int) -> None:

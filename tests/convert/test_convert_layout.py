@@ -19,7 +19,9 @@ from rtl_jax.models.architecture import ARCHITECTURES, ResNetArchitecture, archi
 from rtl_jax.models.model import variable_shapes
 from rtl_jax.models.network import Network
 from rtl_jax.models.preact import PreActArchitecture
+from rtl_jax.models.vit import ViTArchitecture
 from tests.drawn_variables import drawn_variables
+from tests.reference_networks import reference
 
 OTHERS = [
     BASIC,
@@ -173,3 +175,34 @@ def test_a_fine_tuned_preact_network_is_exported_as_itself(shortcut, padding, fi
         module = in_torch(tuned, PreActResNetLayout(), "the test")
         expected = module(torch.from_numpy(images.transpose(0, 3, 1, 2))).numpy()
     np.testing.assert_allclose(back.logits_fn()(images), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arch", "size"),
+    [
+        (BASIC, 32),
+        (BASIC.replace(stem_kernel=7, stem_stride=2, stem_pool=True), None),
+        (ViTArchitecture("a", 12, 1, 2, 4, (5, 5), 24, num_classes=3), 20),
+    ],
+    ids=["small stem", "ImageNet's stem", "positions"],
+)
+def test_images_have_the_size_that_the_network_takes(arch, size, tmp_path):
+    """So that predictions are torch's of the images as they are."""
+    network, said = Network(arch, *drawn_variables(arch)), []
+    path = export_network(network, tmp_path / "a.safetensors", report=lambda _: None)
+    options = {}
+    if isinstance(arch, ViTArchitecture):
+        reference("timm")
+        options["heads"] = 2
+    back = Network.load(convert(path, tmp_path / "back", report=said.append, **options))
+    assert back.image_size == size
+    assert any(f"images are resized to {size} px" in line for line in said) == (size is not None)
+    stated = network.replace(provenance={"image_size": 40})
+    path = export_network(stated, tmp_path / "b.safetensors", report=lambda _: None)
+    other = Network.load(convert(path, tmp_path / "other", report=lambda _: None, **options))
+    assert other.image_size == 40
+    images = np.random.default_rng(0).random((3, size or 224, size or 224, 3), np.float32)
+    with torch.no_grad():
+        module = in_torch(network, layout_of(arch), "the test")
+        logits = module(torch.from_numpy(images.transpose(0, 3, 1, 2)))
+    np.testing.assert_allclose(back.predict_proba(images), logits.softmax(1).numpy(), atol=1e-4)
