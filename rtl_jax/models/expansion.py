@@ -42,10 +42,11 @@ def normalised(conv: Conv, norm: BatchNorm, inputs: jax.Array, train: bool) -> j
     height, width, channels, outputs = conv.kernel.shape
     pointwise = (height, width, conv.groups, conv.padding) == (1, 1, 1, 0)
     narrow = inputs.dtype == norm.dtype == jnp.bfloat16
+    wider = outputs >= _WIDER * channels
+    possible = train and pointwise and narrow and wider and not conv.has_bias
     # With fewer pixels than inputs, a square matrix of the inputs would be larger than the outputs.
-    pixels = inputs.size // channels // conv.stride**2
-    worthwhile = outputs >= _WIDER * channels and pixels >= channels
-    if not (train and pointwise and narrow and worthwhile) or conv.has_bias:
+    # This is asked only in training: an exported network takes any number of images.
+    if not possible or inputs.size // channels // conv.stride**2 < channels:
         return norm(conv(inputs), train)
     inputs = inputs[:, :: conv.stride, :: conv.stride]
     count = number_of_values(inputs)

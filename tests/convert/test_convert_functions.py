@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jax import export
 
 from rtl_jax.convert import onnx_file
 from rtl_jax.convert.command import main
 from rtl_jax.convert.export import export_network
 from rtl_jax.errors import UserError
+from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.network import Network
 from tests.contracts.test_contracts_models import SMALL
 from tests.drawn_variables import drawn_variables
@@ -59,6 +61,25 @@ def test_stablehlo_needs_jax_alone(tmp_path: Path):
         received = np.load(tmp_path / f"{name}.npy")
         np.testing.assert_allclose(received, network.predict_proba(IMAGES), atol=1e-5)
         assert np.ptp(received) > 1e-3, name
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        ResNetArchitecture("bottleneck", "bottleneck", (1, 1), (16, 32), num_classes=5),
+        SMALL["mobile"][0].replace(stem_width=32),
+    ],
+    ids=lambda member: member.name,
+)
+def test_stablehlo_takes_any_number_of_images(member, tmp_path: Path):
+    """Also where one image has fewer pixels than channels, as in a network of usual width."""
+    network = small(member, image_size=8)
+    path = export_network(network, tmp_path / "a.stablehlo", report=lambda _: None)
+    exported = export.deserialize(bytearray(path.read_bytes()))
+    for number in (1, 3):
+        images = np.random.default_rng(number).random((number, 8, 8, 3), np.float32)
+        received = exported.call(images)
+        np.testing.assert_allclose(received, network.predict_proba(images), atol=1e-5)
 
 
 @pytest.mark.slow
