@@ -71,7 +71,7 @@ def _config(network: Network, described: TimmDescription, image_size: int) -> di
             "std": list(arch.std),
             "interpolation": "bilinear",
             "crop_pct": 1.0,
-            "crop_mode": "squash",
+            "crop_mode": "center",  # as `data.pictures.decode` fits pictures to a square
             "num_classes": arch.num_classes,
             "first_conv": described.first,
             "classifier": described.head,

@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 import torch
 from huggingface_hub import errors
+from PIL import Image
 
 from rtl_jax.convert.command import main
 from rtl_jax.convert.export import export, export_network
 from rtl_jax.convert.timm_description import timm_description
+from rtl_jax.data.pictures import decode
 from rtl_jax.errors import UserError
 from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.convnext import ConvNeXtArchitecture
@@ -102,6 +104,24 @@ def test_timm_loads_the_folder(name: str, tmp_path: Path) -> None:
     assert back.digest == one.digest
     same = {"name": "", "mean": (0, 0, 0), "std": (1, 1, 1)}
     assert back.architecture.replace(**same) == one.architecture.replace(**same)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(96, 64), (64, 96)], ids=["wide", "high"])
+def test_timm_crops_pictures_as_they_are_read_here(size: tuple[int, int], tmp_path: Path) -> None:
+    """By the transform of the card's example."""
+    timm, one = reference("timm"), network()
+    folder = export_network(one, tmp_path / "net.timm", report=lambda _: None)
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    config = timm.data.resolve_model_data_config(model)
+    coarse = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
+    picture = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+    picture.save(tmp_path / "a.png")
+    pixels = timm.data.create_transform(**config, is_training=False)(picture)
+    with torch.no_grad():
+        theirs = model(pixels[None]).softmax(1).numpy()
+    ours = one.predict_proba(decode(tmp_path / "a.png", SIZE)[None])
+    np.testing.assert_allclose(theirs, ours, atol=1e-4)
 
 
 @pytest.mark.parametrize(
