@@ -10,9 +10,12 @@ from rtl_jax.models.network import Network
 
 _UNKNOWN = "not known"
 _COLUMNS = [
-    *("run", "task", "method", "source", "dataset", "blocks", "num_images", "seed", "epoch"),
-    *("accuracy", "num_test_images", "norm", "eps"),
+    *("run", "task", "method", "test_dataset", "variant", "optimizer", "epoch", "accuracy"),
+    *("num_test_images", "norm", "eps", "config"),
 ]
+# The settings that make a fine-tuned network, beside the seed, but for those of its test images.
+_TRAINING = ("source", "target", "augmentation", "transfer")
+_TESTING = ("num_test_images", "data_dir")
 
 
 class Measured(NamedTuple):
@@ -38,8 +41,9 @@ class Measured(NamedTuple):
 def measured(network: Network, rows: Path | None) -> list[Measured]:
     """Return a network's accuracies from the rows of a work directory, the clean one first.
 
-    A network trained on all images, in folds, has no test accuracy there. Raises UserError if the
-    directory has no rows or one of their files is damaged.
+    They are those on its data set's own, unchanged test images; rows of attacks are its own if
+    their settings are those of its training. A network trained on all images, in folds, has no test
+    accuracy there. Raises UserError if the directory has no rows or one of their files is damaged.
     """
     if rows is None:
         return []
@@ -55,32 +59,37 @@ def measured(network: Network, rows: Path | None) -> list[Measured]:
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{file} is damaged ({error}): remove it") from error
     table = pd.concat(tables, ignore_index=True)
+    table = table[(table[["test_dataset", "variant"]].fillna("") == "").all(axis=1)]
     own = table[table["run"] == network.provenance.get("run")]
     own = own[own["method"].isin(["transfer", "pretrain"])].sort_values("epoch")
     settings: Mapping[str, Any] = network.provenance.get("settings") or {}
-    target, transfer = settings.get("target", {}), settings.get("transfer", {})
+    target = settings.get("target", {})
     tested = target.get("folds") is None or target.get("fold") is not None
     found = [
         Measured(float(row.accuracy), int(row.num_test_images))
         for row in own.tail(1).itertuples()
         if tested
     ]
-    same = {
-        "source": settings.get("source", {}).get("checkpoint"),
-        "dataset": target.get("dataset"),
-        "blocks": transfer.get("blocks"),
-        "num_images": target.get("num_images"),
-        "seed": settings.get("seed"),
-    }
-    attacked = table[table["task"] == "attack"]
-    for name, value in same.items():
-        column = attacked[name]
-        attacked = attacked[column.isna() if value is None else column == value]
+    attacked = table[(table["task"] == "attack") & table["optimizer"].notna()]
     for row in attacked.itertuples():
-        if tested and same["source"] is not None and row.eps > 0:
+        if tested and row.eps > 0 and _trained_by(row.config, settings):
             attack = f"{row.method} in {row.norm}, eps {row.eps:.4g}"
             found.append(Measured(float(row.accuracy), int(row.num_test_images), attack))
     return found
+
+
+def _trained_by(config: object, settings: Mapping[str, Any]) -> bool:
+    """Whether a row's settings, as JSON, have a network's training; they may have further fields.
+
+    A later version adds fields, with the values that the network's had.
+    """
+    try:
+        given, own = json.loads(str(config)), json.loads(json.dumps(dict(settings)))
+        own["target"] = {k: v for k, v in own["target"].items() if k not in _TESTING}
+        same = all(own[group].items() <= given[group].items() for group in _TRAINING)
+        return same and own["seed"] == given["seed"]
+    except (ValueError, KeyError, TypeError, AttributeError):  # of another program, or not trained
+        return False
 
 
 def model_card(
