@@ -20,7 +20,11 @@ from rtl_jax.data.dataset import Decoded, ImageSet
 from rtl_jax.errors import UserError
 from rtl_jax.runtime.paths import printable
 
-TEST_NAMES = ("test", "val", "valid", "validation")
+# Names of the folders of a split, in any case; the first that exists is used.
+TRAIN_NAMES = ("train", "training")
+TEST_NAMES = ("test", "testing", "tests", "val", "valid", "validation")
+# Folders of which all have such names are hardly classes.
+_SPLIT_NAMES = {*TRAIN_NAMES, *TEST_NAMES, "dev", "eval"}
 TEST_SHARE = 0.2
 
 PICTURES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm",
@@ -100,22 +104,32 @@ def _plan_tests(path: Path) -> FolderPlan:
 def halves(path: Path) -> tuple[Path, Path | None]:
     """Return the folders that contain the training and the test classes; None: not divided.
 
-    Raises UserError for a missing folder, and for train/ without test/.
+    Raises UserError for a missing folder, for train/ without test/, and for test/ and others of a
+    split without train/.
     """
     if not path.is_dir():
         raise UserError(
             f"there is no folder {path}: folder: takes a folder with one subfolder per class"
         )
     inside = {entry.name.lower(): entry for entry in folders(path)}
-    test_names = [name for name in TEST_NAMES if name in inside]
-    if "train" not in inside:
+    train_names, test_names = (
+        [name for name in names if name in inside] for names in (TRAIN_NAMES, TEST_NAMES)
+    )
+    if not train_names:
+        if len(inside) > 1 and inside.keys() <= _SPLIT_NAMES:
+            names = ", ".join(entry.name for entry in inside.values())
+            raise UserError(
+                f"{path} has the folders {names}, which are named as parts of a split, not as "
+                "classes: name that of training images train and that of test images test, or "
+                "rename the classes"
+            )
         return path, None
     if not test_names:
         raise UserError(
             f"{path} has train/ and no test/: add test/ with the same class folders, or move "
             "the class folders out of train/ to have a fifth of the images drawn for testing"
         )
-    used = inside["train"], inside[test_names[0]]
+    used = inside[train_names[0]], inside[test_names[0]]
     if unused := [entry.name for entry in inside.values() if entry not in used]:
         logger.warning(
             "%s: training images are those in %s/, test images those in %s/; not used: %s",

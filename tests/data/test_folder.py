@@ -73,10 +73,13 @@ def test_a_class_with_one_picture_trains_on_it(tmp_path):
     assert dataset.train_counts.tolist() == [4, 1]
 
 
-@pytest.mark.parametrize("test_name", ["test", "val", "Validation"])
-def test_folders_for_train_and_test(tmp_path, test_name):
+@pytest.mark.parametrize(
+    ("train_name", "test_name"),
+    [("train", "test"), ("Train", "val"), ("TRAIN", "Validation"), ("Training", "Testing")],
+)
+def test_folders_for_train_and_test(tmp_path, train_name, test_name):
     root = tmp_path / "p"
-    photos(root / "Train", {"a": 2, "b": 3, "c": 1})
+    photos(root / train_name, {"a": 2, "b": 3, "c": 1})
     photos(root / test_name, {"c": 2, "a": 1}, level=100)
     dataset = load(root)
     assert levels(dataset.train) == list(range(6))
@@ -154,6 +157,8 @@ def test_the_second_load_decodes_nothing(tmp_path, monkeypatch):
             "convert them to JPEG",
         ),
         (lambda p: photos(p, {"a": 1, "b": 1}), "no test images"),
+        (lambda p: photos(p, {"Test": 2, "val": 2}), "Test, val, which .* training images train"),
+        (lambda p: photos(p, {"dev": 2, "Eval": 2}), "Eval, dev, which .* rename the classes"),
     ],
 )
 def test_wrong_folders_are_explained(tmp_path, make, match):
