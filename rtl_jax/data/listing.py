@@ -102,10 +102,6 @@ def _read(path: Path) -> list[dict[str, str]]:
             f"{path}: expected a first line of {','.join(COLUMNS)} and a line for each image; "
             f"received {len(rows)} images under {head[:200] or 'nothing'}"
         )
-    if strange := [row["label"] for row in rows if printable(row["label"]) != row["label"]]:
-        raise UserError(
-            f"{path}: the label {printable(strange[0])} is not UTF-8: save the list as UTF-8"
-        )
     for number, row in enumerate(rows, start=2):
         good = row.get("file") and row.get("label") and row.get("split") in ("train", "test")
         if not good:
@@ -113,4 +109,8 @@ def _read(path: Path) -> list[dict[str, str]]:
                 f"{path}, line {number}: expected a file, a label and optionally a split, train or "
                 f"test, in the columns {','.join(COLUMNS)}; received {row}"
             )
+    if strange := [row["label"] for row in rows if printable(row["label"]) != row["label"]]:
+        raise UserError(
+            f"{path}: the label {printable(strange[0])} is not UTF-8: save the list as UTF-8"
+        )
     return rows

@@ -97,6 +97,8 @@ def test_a_list_in_utf_16_is_named(tmp_path: Path) -> None:
         ("", "received 0 images under nothing"),
         ("file,label\n", "received 0 images under file,label"),
         ("file,label,split\nx,a,train\ny,,train\n", r"line 3: expected a file"),
+        ("file,label,split\nx,a,train\ny\n", r"line 3: expected a file"),
+        ("file,label\nx,a\ny\n", r"line 3: expected a file"),
         ("file,label,split\nx,a,later\n", r"line 2: .*train or test"),
     ],
 )
