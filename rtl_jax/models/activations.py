@@ -13,6 +13,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "silu": nnx.silu,
     "gelu": gelu,
     # With comparisons: `minimum` and `maximum` halve the gradient at a bound, where torch's is 0.
-    "relu6": lambda x: jnp.where(x > 0, jnp.where(x < 6, x, 6), 0),
+    # As there, NaN is below and above nothing, and so stays.
+    "relu6": lambda x: jnp.where(x <= 0, 0, jnp.where(x >= 6, 6, x)),
     "none": lambda x: x,
 }
