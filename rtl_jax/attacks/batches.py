@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -150,7 +151,7 @@ class AttackBatches:
         rows = left[start : start + self.size]
         path = self.directory and self.directory / f"{name}-{restarts[0]:03d}-{start:08d}.npz"
         part = batch_cache.read(path) if path and path.exists() else None
-        if part is None or not np.array_equal(part["rows"], rows):  # of another batch size
+        if part is None or not _holds(part, rows, restarts):
             part = self._attacked(settings, restarts, rows)
             if path:
                 batch_cache.keep(path, part)
@@ -183,6 +184,7 @@ class AttackBatches:
         zero, worse = (np.asarray(counts)[:number] for counts in diagnostics)
         return {
             "rows": rows,
+            "restarts": restarts,
             "success": success,
             "images": np.asarray(found.images)[:number][success],
             "zero_gradient": zero,
@@ -196,3 +198,13 @@ class AttackBatches:
         if not self.divided:
             return jax.device_put(parts)
         return devices.divide(devices.batch_mesh(), parts)
+
+
+def _holds(part: Mapping[str, np.ndarray], rows: np.ndarray, restarts: np.ndarray) -> bool:
+    """Return whether a saved batch is of these rows and these restarts.
+
+    Otherwise it is of another batch size, or of another number of parallel restarts. One that does
+    not name its restarts has only the first.
+    """
+    same = np.array_equal(part["rows"], rows)
+    return same and np.array_equal(part.get("restarts", restarts[:1]), restarts)

@@ -188,6 +188,31 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(
         short(every, 7, directory=tmp_path)
 
 
+def test_saved_batches_are_used_by_their_own_restarts_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of one restart must not stand for nine that run in parallel, nor the other way."""
+    settings = AutoAttack("linf", attacks=("apgd-t",), steps=10)
+
+    def found(num_parallel: int, directory: Path | None = None) -> tuple[str, ...]:
+        again = {"num_parallel": num_parallel, "directory": directory, "batch_size": 64}
+        return autoattack(MODEL, IMAGES, LABELS, 0.05, settings, KEY, **again).broken_by
+
+    nine = found(9)
+    one = found(1, tmp_path)
+    first = np.load(next(tmp_path.glob("*/apgd-t-000-*.npz")))
+    assert first["success"].sum() < sum(map(bool, nine))  # or the test could not fail
+    assert found(9, tmp_path) == nine
+    assert found(1, tmp_path) == one
+
+    # Files written before the restarts were named have one restart each, and are still used.
+    for path in tmp_path.glob("*/*.npz"):
+        kept = dict(np.load(path))
+        np.savez(path, **{name: kept[name] for name in kept.keys() - {"restarts"}})
+    monkeypatch.setattr(batches, "attack", None)  # nothing is attacked again
+    assert found(1, tmp_path) == one
+
+
 def test_devices_share_a_batch() -> None:
     """Three devices in a separate process; 16 images are rounded up to 18."""
     script = """
