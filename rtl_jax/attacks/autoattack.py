@@ -6,13 +6,16 @@ independently of the others, so results depend neither on the division into batc
 number of devices.
 """
 
+import contextlib
 import dataclasses
 import typing
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 from etils import epath
+from jax.tree_util import Partial
 
 from rtl_jax.attacks import checks
 from rtl_jax.attacks.adversarial import Adversarial
@@ -23,6 +26,7 @@ from rtl_jax.attacks.checks import EvaluationWarning
 from rtl_jax.attacks.randomised import RandomLogitsFn
 from rtl_jax.attacks.registry import attack_names, make_attack, register
 from rtl_jax.attacks.restarts import RestartedAttack
+from rtl_jax.attacks.structure import lowered
 from rtl_jax.attacks.threats import L1, Threat, as_threat
 from rtl_jax.errors import UserError, require, require_choice
 from rtl_jax.runtime import devices
@@ -291,7 +295,27 @@ def _content(batches: AttackBatches, settings: AutoAttack) -> str:
     require(bool(weights), "autoattack: directory", expected, batches.logits_fn)
     content = batches.images, batches.labels, jax.random.key_data(batches.key), weights
     chosen = {one.name: getattr(settings, one.name) for one in dataclasses.fields(settings)}
+    # A network of this package is recognised by its weights, so that another version of the package
+    # or of JAX, whose program differs, resumes too.
+    module = getattr(getattr(batches.logits_fn, "func", None), "__module__", "")
+    if not module.startswith("rtl_jax."):
+        chosen["program"] = _programs(batches)
     return digest(content, {"eps": batches.eps, **chosen, "norm": str(settings.threat)})[:16]
+
+
+def _programs(batches: AttackBatches) -> list[str]:
+    """Return the programs of the model's logits and, if it has one, of their gradient."""
+    keys = () if batches.judge.passes is None else (batches.key,)
+    inputs = batches.images[:1], *keys
+    programs = [lowered(batches.logits_fn, *inputs)]
+    # Functions without a gradient can still be attacked by Square.
+    with contextlib.suppress(TypeError, ValueError, NotImplementedError):
+        programs.append(lowered(Partial(_gradient, batches.logits_fn), *inputs))
+    return [program.as_text() for program in programs]
+
+
+def _gradient(logits_fn: Callable, images: jax.Array, *keys: jax.Array) -> jax.Array:
+    return jax.grad(lambda images: logits_fn(images, *keys).sum())(images)
 
 
 def _share(broken: np.ndarray) -> float:

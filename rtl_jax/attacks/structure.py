@@ -1,6 +1,6 @@
-"""Models of any kind as arguments of compiled programs."""
+"""Models of any kind as arguments of compiled programs, and the programs that they make."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -32,3 +32,18 @@ class ModelStructure(NamedTuple):
         pairs = zip(arrays, self.rest, strict=True)
         leaves = [leaf if array is None else array for array, leaf in pairs]
         return jax.tree.unflatten(self.structure, leaves)
+
+
+def lowered(model: Callable, *inputs: Any) -> jax.stages.Lowered:
+    """Lower `model(*inputs)`, without compiling it, for the shapes and dtypes of the inputs.
+
+    Its text is the same in every process, and its constants include all arrays that are not leaves
+    of the model, such as those in a closure.
+    """
+    structure, arrays = ModelStructure.split(model)
+
+    # A new function, because JAX does not trace a known one again.
+    def called(arrays: list, *inputs: Any) -> Any:
+        return structure.join(arrays)(*inputs)
+
+    return jax.jit(called).lower(arrays, *inputs)

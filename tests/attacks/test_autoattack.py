@@ -213,6 +213,52 @@ def test_saved_batches_are_used_by_their_own_restarts_only(
     assert found(1, tmp_path) == one
 
 
+def _masked(params: dict, images: jax.Array) -> jax.Array:
+    return _mlp(params, jax.lax.stop_gradient(images))
+
+
+def test_saved_batches_are_used_by_their_own_function_only(tmp_path: Path) -> None:
+    """A defence with the same weights must not lend its failed attacks to the bare network."""
+    settings = AutoAttack("linf", attacks=("apgd-ce",), steps=10)
+
+    def found(model, **keywords) -> float:
+        return autoattack(model, IMAGES, LABELS, 0.05, settings, KEY, **keywords).robust_accuracy
+
+    fresh = found(MODEL)
+    assert found(Partial(_masked, *MODEL.args), directory=tmp_path) == 1 > fresh
+    assert found(MODEL, directory=tmp_path) == fresh
+
+
+def directories(workdir: Path) -> list[str]:
+    """Attack three images of two models; return the names of the directories that this makes."""
+    settings = AutoAttack("linf", attacks=("apgd-ce",), steps=1)
+    network = Network(NETWORK, *initialize(NETWORK, jax.random.key(1)), {}).logits_fn()
+    for number, model in enumerate((MODEL, network)):
+        labels = np.asarray(model(IMAGES[:3]).argmax(1))
+        place = workdir / f"{number}"
+        autoattack(model, IMAGES[:3], labels, 0.05, settings, KEY, directory=place)
+    return [path.name for path in sorted(workdir.glob("*/*"))]
+
+
+def test_another_process_resumes(tmp_path: Path) -> None:
+    """A model's name must not contain an address or an order that hashes decide."""
+    script = """
+import sys
+from pathlib import Path
+from tests.attacks.test_autoattack import directories
+print(",".join(directories(Path(sys.argv[1]))))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "theirs")],
+        env=on_devices(1, PYTHONHASHSEED="5"),
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    ours = directories(tmp_path / "ours")
+    assert len(ours) == 2 and done.stdout.strip().split(",") == ours, done.stderr
+
+
 def test_devices_share_a_batch() -> None:
     """Three devices in a separate process; 16 images are rounded up to 18."""
     script = """
