@@ -320,6 +320,33 @@ def test_whole_numbers_are_no_pixels_of_logits(source) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda *pair: rtl.attack(*pair, 0.1, rtl.PGD("l2", steps=1)),
+        lambda *pair: rtl.autoattack(*pair, 0.1, rtl.AutoAttack("l2", attacks=("apgd-ce",))),
+        lambda *pair: rtl.certify(*pair, rtl.Smoothing(samples=10)),
+        lambda *pair: rtl.corruption_accuracy(*pair, names=["contrast"], severities=[1]),
+    ],
+)
+def test_every_image_has_a_label_that_is_a_class(source, use) -> None:
+    """More images or more labels would be left out, and a label of -1 would be a wrong class."""
+    images, two = np.full((3, 16, 16, 3), 0.5, np.float32), np.array([1.0, -1.0], np.float32)
+
+    def dark(pixels: jax.Array) -> jax.Array:
+        return (0.6 - pixels.mean((1, 2, 3)))[:, None] * two
+
+    for model in (dark, source):
+        for number, labels in ((3, [0, 1]), (2, [0, 1, 0]), (0, []), (1, 0)):
+            with pytest.raises(rtl.UserError, match=r"^(images|labels).*: expected"):
+                use(model, images[:number], np.array(labels, int))
+    for labels in ([-1, 0, 1], [1, 2, 1]):
+        with pytest.raises(rtl.UserError, match=r"labels: expected 0 to 1, .* found "):
+            use(dark, images, labels)
+    with pytest.raises(rtl.UserError, match=r"model: expected logits \[N, classes\]"):
+        use(lambda pixels: pixels, images, [0, 1, 0])
+
+
 def test_a_radius_in_grey_levels_is_refused(source) -> None:
     images, labels = np.zeros((1, 8, 8, 3)), [0]
     with pytest.raises(rtl.UserError, match=r"eps: expected at most 1 in linf.* \(8/255 for 8-bit"):

@@ -4,6 +4,8 @@ import contextlib
 import warnings
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax.data.arrays import as_uint8, checked_images, encode_labels
@@ -30,26 +32,52 @@ def numbers_of(model: Network | LogitsFn) -> contextlib.AbstractContextManager[N
 
 
 def prepared(
-    model: Network | LogitsFn, images: Any, labels: Any
+    model: Network | LogitsFn, images: Any, labels: Any, *keys: jax.Array
 ) -> tuple[LogitsFn, np.ndarray, np.ndarray]:
-    """Convert to the inputs of attacks: a function, float images and int labels."""
-    if not isinstance(model, Network):
-        if not callable(model):
-            raise UserError(
-                "model: expected a network, or a function from images to logits, received "
-                f"{type(model).__name__}{_HINTS.get(type(model).__name__, '')}"
-            )
-        classes = np.asarray(labels)
-        if classes.dtype.kind not in "iu":
-            raise UserError(
-                "labels: expected whole numbers with a function, whose classes have no names; "
-                f"received {classes.dtype}"
-            )
-        return model, np.asarray(images), classes
-    names = model.class_names or class_numbers(model)
-    classes = encode_labels(labels, names)
-    warn_of_training_images(model, as_uint8(images))
-    return model.logits_fn(), resized(model, images), classes
+    """Convert to the inputs of attacks: a function, float images and int labels.
+
+    `keys` are what a randomised function takes besides images. Raises UserError unless there are
+    images with a label each, which is a class of the model.
+    """
+    if isinstance(model, Network):
+        classes = encode_labels(labels, model.class_names or class_numbers(model))
+        whole = as_uint8(images)
+        _require_pairs(whole, classes)
+        warn_of_training_images(model, whole)
+        return model.logits_fn(), resized(model, images), classes
+    if not callable(model):
+        raise UserError(
+            "model: expected a network, or a function from images to logits, received "
+            f"{type(model).__name__}{_HINTS.get(type(model).__name__, '')}"
+        )
+    pixels, classes = np.asarray(images), np.asarray(labels)
+    if classes.dtype.kind not in "iu":
+        raise UserError(
+            "labels: expected whole numbers with a function, whose classes have no names; "
+            f"received {classes.dtype}"
+        )
+    _require_pairs(pixels, classes)
+    some = jnp.asarray(pixels[:1])
+    some = some.astype(jnp.promote_types(some.dtype, jnp.float32))
+    logits = jax.eval_shape(model, some, *keys)
+    if logits.ndim != 2:
+        raise UserError(f"model: expected logits [N, classes], received {list(logits.shape)}")
+    last = logits.shape[1] - 1
+    if classes.min() < 0 or classes.max() > last:
+        raise UserError(
+            f"labels: expected 0 to {last}, the function's classes, found {classes.min()} to "
+            f"{classes.max()}"
+        )
+    return model, pixels, classes
+
+
+def _require_pairs(images: np.ndarray, labels: np.ndarray) -> None:
+    """Raise UserError unless there is a label for each of one or more images."""
+    if images.ndim < 2 or labels.ndim != 1 or not 0 < len(images) == len(labels):
+        raise UserError(
+            "images and labels: expected [N, ...] and [N], a label for each of one or more images; "
+            f"received {list(images.shape)} and {list(labels.shape)}"
+        )
 
 
 _HINTS = {

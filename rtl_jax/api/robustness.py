@@ -63,8 +63,9 @@ def attack(
     require(batch_size > 0, "batch_size", "a positive number", batch_size)
     _check_units(settings.threat, eps)
     with numbers_of(model):
-        logits_fn, pixels, classes = prepared(model, images, labels)
         key, parts = jax.random.key(seed), []
+        keys = () if settings.passes is None else (key,)
+        logits_fn, pixels, classes = prepared(model, images, labels, *keys)
         for rows, number, _ in padded_batches(len(classes), batch_size):
             found = attacks.attack(
                 logits_fn,
@@ -129,7 +130,9 @@ def autoattack(
     _require_kind(settings, AutoAttack, 'rtl.AutoAttack("linf")')
     _check_units(settings.threat, eps)
     with numbers_of(model):
-        inputs, key = prepared(model, images, labels), jax.random.key(seed)
+        key = jax.random.key(seed)
+        keys = () if settings.passes is None else (key,)
+        inputs = prepared(model, images, labels, *keys)
         return attacks.autoattack(*inputs, eps, settings, key, batch_size=batch_size)
 
 
