@@ -1,6 +1,7 @@
 """User-fixable errors, and checks of settings that raise them."""
 
 import typing
+from numbers import Integral
 from typing import Any
 
 _LONGEST = 200  # characters of a value in a message
@@ -23,6 +24,13 @@ def require(condition: bool, key: str, expected: str, value: object) -> None:
     """Raise UserError, with the setting and its expected and actual value, unless `condition`."""
     if not condition:
         raise UserError(f"{key}: expected {expected}, received {shown(value)}")
+
+
+def require_whole(value: Any, key: str, least: int = 1) -> int:
+    """Return an integer, NumPy's too, as an int. Raises UserError for others, or below `least`."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    require(whole and value >= least, key, f"a whole number, {least} or more", value)
+    return int(value)
 
 
 def require_choice(value: object, choices: Any, key: str) -> None:

@@ -21,8 +21,9 @@ from scipy import stats
 from rtl_jax.attacks.adversarial import example_keys
 from rtl_jax.attacks.base import LogitsFn
 from rtl_jax.attacks.structure import ModelStructure
+from rtl_jax.data.arrays import check_pixels
 from rtl_jax.data.batching import padded_batches
-from rtl_jax.errors import UserError, require
+from rtl_jax.errors import UserError, require, require_whole
 from rtl_jax.runtime.progress import Progress
 
 ABSTAINED = -1
@@ -46,9 +47,11 @@ class Smoothing:
     alpha: float = 0.001
 
     def __post_init__(self) -> None:
-        for name in ("sigma", "samples", "selection_samples"):
-            value = getattr(self, name)
-            require(0 < value < float("inf"), f"Smoothing: {name}", "a positive number", value)
+        positive = 0 < self.sigma < float("inf")
+        require(positive, "Smoothing: sigma", "a positive number", self.sigma)
+        for name in ("samples", "selection_samples"):
+            value = require_whole(getattr(self, name), f"Smoothing: {name}")
+            object.__setattr__(self, name, value)
         require(0 < self.alpha < 1, "Smoothing: alpha", "a number between 0 and 1", self.alpha)
 
     @property
@@ -104,7 +107,7 @@ def certify(
 
     Args:
       logits_fn: images [N, ...] to logits [N, C], each image independently.
-      images: float [N, ...] in [0, 1].
+      images: float [N, ...] in [0, 1]; noise is drawn and added in at least float32.
       labels: int [N], the true classes.
       smoothing: noise, draws and confidence.
       key: the key of the noise; an image's draws depend only on the key and its index.
@@ -113,7 +116,7 @@ def certify(
       progress: called with the number of images done.
 
     Raises:
-      UserError: if logits are not finite or arguments are inconsistent.
+      UserError: if logits are not finite, or arguments are inconsistent or not as described above.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if not 0 < len(images) == len(labels):
@@ -121,6 +124,13 @@ def certify(
             "certify: expected a label for each of one or more images, received "
             f"{len(images)} images and {len(labels)} labels"
         )
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise UserError(f"images: expected floats in [0, 1], received {images.dtype}")
+    # In half precision, JAX's normal numbers have no tails and a mean other than 0: certificates
+    # would be wrong.
+    images = images.astype(jnp.promote_types(images.dtype, jnp.float32))
+    check_pixels(images, "images")
+    batch_size = require_whole(batch_size, "batch_size")
     indices = np.arange(len(images)) if indices is None else np.asarray(indices)
     number = min(batch_size, len(images))
     draws = max(1, batch_size // number)
@@ -142,7 +152,8 @@ def certify(
     chosen, hits = (np.concatenate(parts) for parts in zip(*counted, strict=True))
     radii = np.maximum(smoothing.radius(hits), 0)
     classes = np.where(radii > 0, chosen, ABSTAINED)
-    return Certified(classes, radii, classes == labels, hits)
+    # An abstention is never correct, not even for a label of -1.
+    return Certified(classes, radii, (radii > 0) & (classes == labels), hits)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

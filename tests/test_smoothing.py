@@ -121,13 +121,42 @@ def test_coverage_is_as_promised() -> None:
     ("settings", "message"),
     [
         ({"sigma": 0.0}, "Smoothing: sigma: expected a positive number"),
-        ({"samples": 0}, "Smoothing: samples"),
+        ({"samples": 0}, "Smoothing: samples: expected a whole number, 1 or more, received 0"),
+        ({"samples": 1e3}, "Smoothing: samples: expected a whole number, .* received 1000.0"),
+        ({"selection_samples": True}, "Smoothing: selection_samples: expected a whole number"),
         ({"alpha": 1.0}, "Smoothing: alpha: expected a number between 0 and 1"),
     ],
 )
 def test_settings_that_mean_nothing(settings: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Smoothing(**settings)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16])
+def test_images_in_half_precision_have_noise_in_single(dtype: np.dtype) -> None:
+    """The grey image is the same in all; in half precision, noise has another mean and no tails."""
+    images, labels = np.full((2, *SHAPE), 0.5, np.float32), np.ones(2, int)
+    run = partial(certify, logits_fn, smoothing=Smoothing(samples=1000), key=_key(0))
+    single, half = run(images, labels), run(images.astype(dtype), labels)
+    np.testing.assert_array_equal(half.hits, single.hits)
+
+
+def test_an_abstention_is_correct_for_no_label() -> None:
+    images = at_distance(np.array([0.0]))
+    found = certify(logits_fn, images, np.array([ABSTAINED]), Smoothing(samples=200), _key(0))
+    assert found.classes == ABSTAINED and not found.correct.any()
+
+
+def test_pixels_are_floats_from_0_to_1() -> None:
+    """A radius of grey levels would be read as one 255 times as large."""
+    images = at_distance(np.array([0.4]))
+    run = partial(certify, logits_fn, smoothing=Smoothing(samples=10), key=_key(0))
+    with pytest.raises(UserError, match=r"images: expected pixels in \[0, 1\], found .* divide"):
+        run(images * 255, np.ones(1, int))
+    with pytest.raises(UserError, match=r"images: expected floats in \[0, 1\], received uint8"):
+        run(np.uint8(images * 255), np.ones(1, int))
+    with pytest.raises(UserError, match="batch_size: expected a whole number, 1 or more"):
+        run(images, np.ones(1, int), batch_size=0)
 
 
 def test_logits_that_are_not_finite() -> None:

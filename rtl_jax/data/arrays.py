@@ -46,7 +46,7 @@ def checked_images(images: Any) -> np.ndarray:
     check_images(array, "images")
     if not len(array):
         raise UserError("images: expected one or more, received none")
-    _check_pixels(array, "images")
+    check_pixels(array, "images")
     return array
 
 
@@ -89,7 +89,7 @@ def grey_levels(array: np.ndarray, name: str) -> np.ndarray:
     Raises UserError, naming the array `name`, for floats that are not finite or outside [0, 1] by
     more than rounding.
     """
-    _check_pixels(array, name)
+    check_pixels(array, name)
     return _rounded(array)
 
 
@@ -107,7 +107,7 @@ def _rounded(array: np.ndarray) -> np.ndarray:
     return levels
 
 
-def _check_pixels(array: np.ndarray, name: str) -> None:
+def check_pixels(array: np.ndarray, name: str) -> None:
     """Raise UserError for floats that are not finite or outside [0, 1] by more than rounding."""
     if array.dtype == np.uint8 or not len(array):
         return
