@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax.data.arrays import as_uint8, checked_images, encode_labels
-from rtl_jax.data.transforms import prepare
+from rtl_jax.data.transforms import prepare_to_attack
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, LogitsFn, Network
 from rtl_jax.runtime.digest import image_digests
@@ -94,11 +94,10 @@ def resized(network: Network, images: Any) -> np.ndarray:
         pixels = np.clip(pixels, 0, 1)
     size = network.image_size or DEFAULT_IMAGE_SIZE
     parts = [
-        np.asarray(prepare(pixels[start : start + 256], size))
+        np.asarray(prepare_to_attack(pixels[start : start + 256], size))
         for start in range(0, len(pixels), 256)
     ]
-    # Resizing may leave [0, 1] by a rounding error.
-    return np.clip(np.concatenate(parts), 0, 1)
+    return np.concatenate(parts)
 
 
 def warn_of_training_images(

@@ -111,6 +111,15 @@ def prepare(images: jax.Array, size: int) -> jax.Array:
     return to_float(_weigh(images, *resize_weights(height, width, size)))
 
 
+@partial(jax.jit, static_argnames="size")
+def prepare_to_attack(images: jax.Array, size: int) -> jax.Array:
+    """Apply `prepare` and clip to [0, 1], which attacks require.
+
+    Resizing can leave it by a rounding error. Training does not mind, and does not clip.
+    """
+    return jnp.clip(prepare(images, size), 0, 1)
+
+
 def resize_weights(height: int, width: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return `prepare`'s weights of rows and columns, float32 [size, height], [size, width]."""
     short = min(height, width)

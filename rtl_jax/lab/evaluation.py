@@ -16,7 +16,7 @@ from rtl_jax.attacks.registry import make_attack
 from rtl_jax.data import ImageSet
 from rtl_jax.data.batches import Batch
 from rtl_jax.data.batching import padded_batches
-from rtl_jax.data.transforms import prepare
+from rtl_jax.data.transforms import prepare, prepare_to_attack
 from rtl_jax.errors import UserError
 from rtl_jax.lab import config
 from rtl_jax.models.model import Weights
@@ -63,7 +63,7 @@ def _attack(
 ) -> Attacked:
     found = robustness_curve(
         Network(network.architecture, *weights).logits_fn(dtype=network.dtype),
-        prepare(batch.images, network.image_size),
+        prepare_to_attack(batch.images, network.image_size),
         batch.labels,
         jnp.asarray(settings.eps),
         method(settings),
@@ -122,7 +122,7 @@ def ensemble(
 ) -> list[dict[str, float]]:
     """Like `attacked`, but with AutoAttack, whose losses are cross-entropies."""
     logits_fn = Network(network.architecture, *weights).logits_fn(dtype=network.dtype)
-    pixels = np.asarray(prepare(images.images, network.image_size))
+    pixels = np.asarray(prepare_to_attack(images.images, network.image_size))
     members, found = make_attack("autoattack", **vars(settings)), []
     for eps in settings.eps:
         one = autoattack(

@@ -14,7 +14,7 @@ from rtl_jax.data import transforms
 from rtl_jax.data.augmentation import Augmentation, augmentation
 from rtl_jax.data.crop import DRAWS, crop_box
 from rtl_jax.data.rotation import farthest, rotate_by_gather, rotate_by_shifts
-from rtl_jax.data.transforms import augment_batch, example_keys, prepare
+from rtl_jax.data.transforms import augment_batch, example_keys, prepare, prepare_to_attack
 from rtl_jax.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -84,6 +84,16 @@ def test_prepare_is_torchvisions_resize_then_centre_crop(old, size, longer):
     prepared = prepare(image[None], size)
     assert prepared.shape == (1, size, size, 3) and prepared.dtype == jnp.float32
     np.testing.assert_allclose(prepared[0], expected, rtol=0, atol=PIL_ROUNDING)
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_images_to_attack_are_exactly_within_0_and_1(level):
+    """From 28 to 16 px, the weights of white pixels sum to 1 + 2e-7."""
+    images = np.full((2, 28, 28, 3), level, np.uint8)
+    images[:, :9] = np.random.default_rng(0).integers(0, 256, (2, 9, 28, 3))
+    usual, found = prepare(images, 16), prepare_to_attack(images, 16)
+    assert level == 0 or usual.max() > 1
+    np.testing.assert_array_equal(found, np.clip(usual, 0, 1))
 
 
 def test_prepare_broadcasts_grey_to_three_channels():

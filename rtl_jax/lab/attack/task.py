@@ -14,7 +14,7 @@ from rtl_jax.attacks.base import LogitsFn
 from rtl_jax.attacks.registry import make_attack
 from rtl_jax.data import ImageSet
 from rtl_jax.data.batching import padded_batches
-from rtl_jax.data.transforms import prepare
+from rtl_jax.data.transforms import prepare_to_attack
 from rtl_jax.lab import config, results
 from rtl_jax.lab.attack.corruptions import corruption_rows
 from rtl_jax.lab.attack.networks import NetworkUnderAttack, networks_under_attack
@@ -173,6 +173,7 @@ def _certify(
 ) -> tuple[Measured, float]:
     """Certify all images; an attack succeeds if the class is wrong or the radius too small."""
     settings, parts, seconds = experiment.attack, [], 0.0
+    size = experiment.target.image_size
     smoothing = Smoothing(
         settings.sigma, settings.samples, settings.selection_samples, settings.alpha
     )
@@ -182,7 +183,7 @@ def _certify(
             def found(rows: np.ndarray = rows, number: int = number) -> dict[str, np.ndarray]:
                 one = certify(
                     logits_fn,
-                    np.asarray(prepare(images.images[rows], experiment.target.image_size)),
+                    np.asarray(prepare_to_attack(images.images[rows], size)),
                     images.labels[rows],
                     smoothing,
                     key,
@@ -214,7 +215,7 @@ def _autoattack(
     """Run AutoAttack at every radius, printing each step's accuracy and the warnings."""
     settings, found = experiment.attack, []
     ensemble = make_attack("autoattack", **vars(settings))
-    pixels = np.asarray(prepare(images.images, experiment.target.image_size))
+    pixels = np.asarray(prepare_to_attack(images.images, experiment.target.image_size))
     for eps in settings.eps:
         one = autoattack(
             logits_fn,
@@ -260,7 +261,7 @@ def _attack(
             def found(rows: np.ndarray = rows, number: int = number) -> dict[str, np.ndarray]:
                 one = robustness_curve(
                     logits_fn,
-                    prepare(images.images[rows], experiment.target.image_size),
+                    prepare_to_attack(images.images[rows], experiment.target.image_size),
                     jax.device_put(images.labels[rows]),
                     settings.eps,
                     method(settings),

@@ -9,7 +9,7 @@ import pandas as pd
 from etils import epath
 
 from rtl_jax.attacks.pgd import PGD
-from rtl_jax.data.transforms import prepare
+from rtl_jax.data.transforms import prepare_to_attack
 from rtl_jax.influence_functions.head import Examples
 from rtl_jax.influence_functions.pixels import PixelInfluence
 from rtl_jax.influence_functions.solve import Solver
@@ -45,9 +45,7 @@ def perturb_best(
     rows, tests = pairs
     chosen = one.job.training_images.take(rows)
     size = one.job.experiment.target.image_size
-    originals = np.asarray(prepare(jnp.asarray(chosen.images), size))
-    # Resizing may leave [0, 1] by a rounding error.
-    originals = np.clip(originals, 0, 1)
+    originals = np.asarray(prepare_to_attack(jnp.asarray(chosen.images), size))
     number = len(one.job.train_indices)
     pixels = PixelInfluence(one.network.features_fn(), one.head, solver, number)
     search = PGD("l2", steps=settings.perturb_steps, keep="loss")

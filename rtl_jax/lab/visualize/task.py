@@ -12,7 +12,7 @@ import pandas as pd
 from etils import epath
 
 from rtl_jax.data import Dataset, ImageSet, draw_test_subset
-from rtl_jax.data.transforms import prepare
+from rtl_jax.data.transforms import prepare, prepare_to_attack
 from rtl_jax.lab import results
 from rtl_jax.lab.compatibility import at_own_size, draw_test_images, name_seen, with_own_labels
 from rtl_jax.lab.config import Experiment, Visualize
@@ -127,7 +127,7 @@ def _features(
     settings: Visualize, size: int, network: Network, images: ImageSet, name: str
 ) -> Seen:
     """Find images that raise the network's features, and the roughness of the changes."""
-    originals = prepare(images.images, size)
+    originals = prepare_to_attack(images.images, size)
     raised = raise_features(network, originals, settings, name)
     rows = [Row(name, pictures, raised.titles(rank)) for rank, pictures in enumerate(raised.images)]
     changes = (raised.images - np.asarray(originals)).reshape(-1, *originals.shape[1:])

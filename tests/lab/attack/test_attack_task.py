@@ -113,6 +113,28 @@ def test_certificates_are_the_library_s(
     assert [path.name for path in tmp_path.glob("runs/*/*")] == ["curve.png"]
 
 
+@pytest.mark.parametrize("changes", [{}, {"method": "autoattack", "attacks": ("apgd-ce",)}])
+def test_white_pixels_may_be_shrunk(tmp_path: Path, changes: dict):
+    """From 28 to 16 px, the weights of white pixels sum to 1 + 2e-7."""
+    assert float(prepare(np.full((1, 28, 28, 3), 255, np.uint8), 16).max()) > 1
+    images = np.full((20, 28, 28, 3), 255, np.uint8)
+    images[:, 9:18, 9:18] = np.random.default_rng(0).integers(0, 200, (20, 1, 1, 3))
+    pixels = {"x_train": images, "x_test": 255 - (255 - images) // 2}
+    labels = {"y_train": np.arange(20) % 2, "y_test": np.arange(20) % 2}
+    np.savez(tmp_path / "white.npz", **pixels, **labels)
+    tuning = Experiment(
+        source=Source("random", "resnet18", "small", (1, 1), (8, 16)),
+        target=Target(f"npz:{tmp_path / 'white.npz'}", image_size=16),
+        augmentation=PRESETS["none"],
+        transfer=Recipe(blocks=0, head="uniform", epochs=1, batch_size=10, num_attacked=5),
+        attack=Attack(eps=(0.1,), steps=2, batch_size=10, **changes),
+    )
+    run_finetune(tuning, tmp_path / "tuned")
+    assert len(results.read_rows(tmp_path / "tuned").dropna(subset="eps")) == 1
+    asked = dataclasses.replace(tuning, task="attack", source=Source(str(tmp_path / "tuned")))
+    assert run_attack(asked, tmp_path / "attacked")["loss"].notna().all()
+
+
 def test_figures_are_left_and_batches_are_not(trained: Path, tmp_path: Path):
     run_attack(experiment(trained), tmp_path)
     (directory,) = tmp_path.glob("runs/*")
