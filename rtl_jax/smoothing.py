@@ -182,7 +182,7 @@ def _count(
         logits = logits_fn(copies.reshape(-1, *images.shape[1:]))
         votes = jax.nn.one_hot(logits.argmax(1), logits.shape[1], dtype=jnp.int32)
         counts = votes.reshape(draws, len(images), -1) * (numbers < total)[:, None, None]
-        return counts.sum(0), jnp.isfinite(logits).all()
+        return counts.sum(0, dtype=jnp.int32), jnp.isfinite(logits).all()
 
     def tally(total: int, begin: int) -> tuple[jax.Array, jax.Array]:
         """Count the votes [N, C] of the draws from `begin` up to `total`."""

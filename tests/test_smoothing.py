@@ -141,6 +141,16 @@ def test_images_in_half_precision_have_noise_in_single(dtype: np.dtype) -> None:
     np.testing.assert_array_equal(half.hits, single.hits)
 
 
+def test_64_bits_are_the_callers_choice() -> None:
+    """With float64 enabled in JAX, float32 images have the same noise; float64 ones work too."""
+    images, labels = at_distance(np.linspace(-0.3, 0.3, 5)), np.ones(5, int)
+    run = partial(certify, logits_fn, smoothing=Smoothing(samples=200), key=_key(0))
+    expected = run(images, labels)
+    with jax.enable_x64(True):
+        np.testing.assert_array_equal(run(images, labels).hits, expected.hits)
+        assert run(images.astype(float), labels).hits.shape == (5,)
+
+
 def test_an_abstention_is_correct_for_no_label() -> None:
     images = at_distance(np.array([0.0]))
     found = certify(logits_fn, images, np.array([ABSTAINED]), Smoothing(samples=200), _key(0))

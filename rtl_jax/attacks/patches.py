@@ -65,7 +65,7 @@ class Patches(abc.ABC):
         rows, columns = jnp.arange(height), jnp.arange(width)
         down = (rows >= corner[0]) & (rows < corner[0] + side)
         across = (columns >= corner[1]) & (columns < corner[1] + side)
-        return Patch((down[:, None] & across)[..., None].astype(float), corner)
+        return Patch((down[:, None] & across)[..., None].astype(jnp.float32), corner)
 
 
 class LinfPatches(Patches):

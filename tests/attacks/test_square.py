@@ -85,6 +85,24 @@ def test_no_gradient_is_needed() -> None:
     assert found.success[worst < -7.4].all() and (worst < -7.4).sum() > 10
 
 
+@pytest.mark.parametrize("norm, eps", [("linf", 0.05), ("l2", 0.5), ("l1", 4.0)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_64_bits_are_the_callers_choice(norm: str, eps: float, dtype: type) -> None:
+    """With float64 enabled in JAX, images keep their dtype, and successes are real ones."""
+    with jax.enable_x64(True):
+        w = np.random.default_rng(0).normal(size=(8, 8, 3))
+        w -= w.mean()
+        images = pictures(8, 8, 0.3, 0.7).astype(dtype)
+        score = images.reshape(8, -1) @ w.ravel()
+        model = linear(w, -float(np.median(score)))
+        labels = (score > np.median(score)).astype(int)
+        found = attack(model, images, labels, eps, Square(norm, queries=50), jax.random.key(0))
+        assert found.images.dtype == dtype and found.success.any()
+        assert found.norms.max() <= eps + 1e-6
+        logits = np.asarray(found.images, float).reshape(8, -1) @ w.ravel() - np.median(score)
+        np.testing.assert_array_equal(found.success, (logits > 0) != labels)
+
+
 def test_it_is_for_images() -> None:
     with pytest.raises(UserError, match=r"\[N, H, W, C\]"):
         attack(linear(np.ones(4), 0.0), np.ones((2, 4)) / 2, np.zeros(2, int), 0.1,
