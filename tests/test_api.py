@@ -320,6 +320,56 @@ def test_whole_numbers_are_no_pixels_of_logits(source) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+class Scorer:
+    """A model of other libraries: an object with weights and a method."""
+
+    def __init__(self) -> None:
+        self.weights, self.scale = np.array([1.0, -1.0], np.float32), 1.0
+
+    def logits(self, images: jax.Array) -> jax.Array:
+        mean = images.mean((1, 2, 3))[:, None]
+        return self.scale * jax.numpy.asarray(self.weights) * (0.5 - mean)
+
+
+@pytest.mark.parametrize(
+    "accuracy",
+    [
+        lambda *pair: rtl.attack(*pair, 0.01, rtl.PGD("l2", steps=1)).robust_accuracy,
+        lambda *pair: (
+            rtl.autoattack(
+                *pair, 0.01, rtl.AutoAttack("l2", attacks=("apgd-ce",), steps=2)
+            ).robust_accuracy
+        ),
+        lambda *pair: rtl.certify(*pair, rtl.Smoothing(samples=50)).certified_accuracy(0),
+        lambda *pair: rtl.corruption_accuracy(*pair, names=["contrast"], severities=[1]).clean,
+    ],
+)
+def test_weights_of_an_object_may_change_between_calls(accuracy) -> None:
+    """A program compiled for the old weights must not answer for the new ones."""
+    model, images, labels = Scorer(), np.full((2, 16, 16, 3), 0.2, np.float32), [0, 0]
+    assert accuracy(model.logits, images, labels) == 1
+    model.weights = -model.weights
+    assert accuracy(model.logits, images, labels) == 0
+    model.scale = -1.0
+    assert accuracy(model.logits, images, labels) == 1
+
+
+def test_a_function_is_compiled_once() -> None:
+    """While its weights stay as they are."""
+    model, images, calls = Scorer(), np.full((2, 16, 16, 3), 0.2, np.float32), []
+
+    def counted(images: jax.Array) -> jax.Array:
+        calls.append(len(images))
+        return model.logits(images)
+
+    numbers = []
+    for _ in range(3):
+        rtl.attack(counted, images, [0, 0], 0.01, rtl.PGD("l2", steps=1))
+        numbers.append(len(calls))
+    first, second, third = np.diff([0, *numbers])
+    assert first > second == third == 1  # to look at the weights
+
+
 @pytest.mark.parametrize(
     "use",
     [

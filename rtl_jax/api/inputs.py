@@ -1,6 +1,7 @@
 """Images and labels as users pass them, as the library takes them."""
 
 import contextlib
+import dataclasses
 import warnings
 from typing import Any
 
@@ -8,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rtl_jax.attacks.structure import lowered
 from rtl_jax.data.arrays import as_uint8, checked_images, encode_labels
 from rtl_jax.data.transforms import prepare_to_attack
 from rtl_jax.errors import UserError
 from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, LogitsFn, Network
-from rtl_jax.runtime.digest import image_digests
+from rtl_jax.runtime.digest import digest, image_digests
 from rtl_jax.runtime.switches import pinned
 
 Labelled = tuple[Any, Any]  # images and labels
@@ -59,7 +61,11 @@ def prepared(
     _require_pairs(pixels, classes)
     some = jnp.asarray(pixels[:1])
     some = some.astype(jnp.promote_types(some.dtype, jnp.float32))
-    logits = jax.eval_shape(model, some, *keys)
+    if any(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(model)):
+        logits = jax.eval_shape(model, some, *keys)
+    else:
+        program = lowered(model, some, *keys)
+        logits, model = program.out_info, _Function(model, digest((), {"": program.as_text()}))
     if logits.ndim != 2:
         raise UserError(f"model: expected logits [N, classes], received {list(logits.shape)}")
     last = logits.shape[1] - 1
@@ -69,6 +75,21 @@ def prepared(
             f"{classes.max()}"
         )
     return model, pixels, classes
+
+
+@dataclasses.dataclass(frozen=True)
+class _Function:
+    """A function whose weights are constants of the programs that are compiled for it.
+
+    JAX would run a program that it compiled earlier, with the weights of then. An instance is equal
+    to another one only if their weights are.
+    """
+
+    function: LogitsFn
+    program: str  # a digest of its program, constants included
+
+    def __call__(self, *inputs: jax.Array) -> jax.Array:
+        return self.function(*inputs)
 
 
 def _require_pairs(images: np.ndarray, labels: np.ndarray) -> None:

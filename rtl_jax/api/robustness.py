@@ -34,7 +34,9 @@ def attack(
     """Search the ball around each image for a misclassified image (paper, section 3).
 
     Args:
-      model: a network, or any function from images in [0, 1] to logits.
+      model: a network, or any function from images in [0, 1] to logits. Weights in a function's
+        closure or object make it compile again when they change; those of a pytree such as
+        `jax.tree_util.Partial(apply, params)` do not.
       images: as for `finetune` with a network, which resizes them to its own size; floats in [0, 1]
         with a function.
       labels: the true classes: names or numbers for a network, numbers for a function.
@@ -100,7 +102,7 @@ def autoattack(
     """Evaluate robust accuracy with AutoAttack (Croce and Hein, 2020).
 
     Args:
-      model: a network, or any function from images in [0, 1] to logits.
+      model: as for `attack`.
       images: as for `finetune`; a network resizes them to its own size.
       labels: the true classes: names or numbers for a network, numbers for a function.
       eps: the radius, for pixels in [0, 1].

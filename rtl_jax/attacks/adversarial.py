@@ -7,7 +7,8 @@ evaluation mode.
 
 If `logits_fn` is a pytree (`jax.tree_util.Partial(apply, params)`, an Equinox or NNX module), its
 arrays are arguments of the compiled program: other weights of the same shapes do not trigger
-recompilation, and `jax.vmap` maps over them. A plain function is a constant of the program.
+recompilation, and `jax.vmap` maps over them. A plain function is a constant of the program, with
+the weights that it has when it is first called: those that it gets later are not seen.
 """
 
 from collections.abc import Callable, Sequence
