@@ -11,7 +11,7 @@ import numpy as np
 from rtl_jax.attacks.base import LogitsFn
 from rtl_jax.attacks.structure import ModelStructure
 from rtl_jax.data.batching import padded_batches
-from rtl_jax.data.corruptions.corrupt import corrupt
+from rtl_jax.data.corruptions.corrupt import content_indices, corrupt
 from rtl_jax.data.corruptions.errors import mean_corruption_error
 from rtl_jax.data.corruptions.frost import require_photographs
 from rtl_jax.data.corruptions.severities import SEVERITIES, STANDARD, Corruption
@@ -94,7 +94,8 @@ def corruption_accuracy(
       labels: int [N].
       corruptions: their names, by default those of `STANDARD`.
       severities: any of 1 to 5.
-      seed: the seed of random corruptions.
+      seed: the seed of random corruptions; an image's random numbers depend only on it and on the
+        image's content.
       batch_size: images per program.
       progress: called with 'NAME:SEVERITY' after each is done.
 
@@ -107,12 +108,13 @@ def corruption_accuracy(
         for name in corruptions or STANDARD
     }
     require_photographs(chosen)  # before anything is measured
+    own = content_indices(images)
 
     def share(images: np.ndarray) -> float:
         return evaluate(logits_fn, images, labels, batch_size).means()["accuracy"] / 100
 
     def under(corruption: Corruption) -> float:
-        found = share(corrupt(images, corruption, seed))
+        found = share(corrupt(images, corruption, seed, indices=own))
         progress(str(corruption))
         return found
 

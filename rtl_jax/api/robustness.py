@@ -13,10 +13,13 @@ from rtl_jax.attacks import Adversarial, Attack, AutoAttack, Evaluation
 from rtl_jax.common_corruptions import CorruptionAccuracy
 from rtl_jax.data.arrays import as_uint8, checked_images
 from rtl_jax.data.batching import padded_batches
+from rtl_jax.data.corruptions.corrupt import content_indices
 from rtl_jax.data.corruptions.corrupt import corrupt as corrupt_images
 from rtl_jax.data.corruptions.severities import SEVERITIES, Corruption
+from rtl_jax.data.dataset import ImageSet
+from rtl_jax.data.variants import at_size
 from rtl_jax.errors import UserError, require
-from rtl_jax.models.network import LogitsFn, Network
+from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, LogitsFn, Network
 from rtl_jax.runtime.limits import require_pixel_units
 from rtl_jax.smoothing import Certified, Smoothing
 
@@ -193,7 +196,8 @@ def corrupt(images: Any, name: str, severity: int = 3, *, seed: int = 0) -> np.n
         zoom_blur, snow, frost, fog, brightness, contrast, elastic_transform, pixelate or
         jpeg_compression. Frost needs the photographs of the package imagecorruptions.
       severity: 1 to 5.
-      seed: of what is random.
+      seed: of what is random; an image's random numbers depend only on it and on the image's
+        content, so another seed is needed for another draw.
 
     Returns:
       Images of the same shape and dtype.
@@ -207,7 +211,8 @@ def corrupt(images: Any, name: str, severity: int = 3, *, seed: int = 0) -> np.n
         >>> rtl.corrupt(images, "fog", severity=3).shape
         (2, 32, 32, 3)
     """
-    return corrupt_images(checked_images(images), Corruption.of(name, severity), seed)
+    array, corruption = checked_images(images), Corruption.of(name, severity)
+    return corrupt_images(array, corruption, seed, indices=content_indices(array))
 
 
 def corruption_accuracy(
@@ -228,7 +233,7 @@ def corruption_accuracy(
       labels: as for `attack`.
       names: of the corruptions, as for `corrupt`; by default all but frost.
       severities: of 1 to 5.
-      seed: of what is random in corruptions.
+      seed: of what is random in corruptions, as for `corrupt`; the command line's is 0.
       batch_size: images in a program.
 
     Returns:
@@ -254,10 +259,14 @@ def corruption_accuracy(
     if isinstance(names, str):
         raise UserError(f"names: expected a list such as ['fog'], received {names!r}")
     with numbers_of(model):
-        logits_fn, pixels, classes = prepared(model, images, labels)
+        logits_fn, _, classes = prepared(model, images, labels)
+        levels = as_uint8(images)
+        if isinstance(model, Network):
+            size = model.image_size or DEFAULT_IMAGE_SIZE
+            levels = at_size(ImageSet(levels, classes), size).images
         return common_corruptions.corruption_accuracy(
             logits_fn,
-            as_uint8(pixels),
+            levels,
             classes,
             corruptions=names,
             severities=severities,

@@ -18,13 +18,12 @@ import numpy as np
 from scipy import fft
 
 from rtl_jax.data import cache
-from rtl_jax.data.corruptions.corrupt import corrupt
+from rtl_jax.data.corruptions.corrupt import content_indices, corrupt
 from rtl_jax.data.corruptions.severities import Corruption
 from rtl_jax.data.dataset import Dataset, Decoded, ImageSet, three_channels
 from rtl_jax.data.pictures import allocate
 from rtl_jax.data.transforms import resize_weights
 from rtl_jax.errors import UserError
-from rtl_jax.runtime.digest import image_digests
 from rtl_jax.runtime.progress import bar
 
 _BATCH = 64
@@ -68,7 +67,7 @@ def at_size(images: ImageSet, size: int) -> ImageSet:
 
 def corrupted(images: ImageSet, corruption: Corruption) -> ImageSet:
     """Corrupt images from `at_size`; the result for an image does not depend on the others."""
-    own = [int(name, 16) for name in image_digests(images.images)]
+    own = content_indices(images.images)
     with bar(str(corruption), len(images)) as progress:
         found = corrupt(images.images, corruption, indices=own, progress=progress.update)
     return ImageSet(found, images.labels)

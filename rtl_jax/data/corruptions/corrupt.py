@@ -14,6 +14,7 @@ from rtl_jax.data.corruptions import blur, digital, frost, noise, weather  # noq
 from rtl_jax.data.corruptions.registry import ENTRIES
 from rtl_jax.data.corruptions.severities import LEAST, Corruption
 from rtl_jax.errors import UserError
+from rtl_jax.runtime.digest import image_digests
 from rtl_jax.runtime.progress import Progress
 
 _BATCH = 64
@@ -63,6 +64,14 @@ def corrupt(
         corrupted[rows[:number]] = _levels(found[:number]) if whole else found[:number]
         progress(number)
     return corrupted
+
+
+def content_indices(images: np.ndarray) -> list[int]:
+    """Return the index of each image, uint8 or float in [0, 1], that follows from its 8-bit pixels.
+
+    With these, an image's random numbers depend neither on its position nor on other images.
+    """
+    return [int(name, 16) for name in image_digests(images)]
 
 
 def _on_host(

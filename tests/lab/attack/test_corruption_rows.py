@@ -96,12 +96,14 @@ def test_rows_are_the_fine_tunings_and_the_library_s(
     (place, _) = sorted(trained.glob("runs/*/network"))
     network, test = Network.load(place), prepare(FINETUNING).test_images
     found = rtl.corruption_accuracy(
-        network, test.images, test.labels, names=["contrast"], severities=[1, 4]
+        network, test.images, test.labels, names=["contrast", "fog"], severities=[1, 4]
     )
     by_name = rows.set_index(rows["variant"].fillna(""))["accuracy"] / 100
-    names = [f"corruption=contrast:{severity}" for severity in (1, 4)]
-    assert found.by_corruption["contrast"] == pytest.approx(by_name[names].to_numpy(), abs=0.026)
-    assert found.mean == pytest.approx(np.mean(found.by_corruption["contrast"]))
+    for name, shares in found.by_corruption.items():
+        names = [f"corruption={name}:{severity}" for severity in (1, 4)]
+        assert shares == pytest.approx(by_name[names].to_numpy())
+    assert found.clean == pytest.approx(by_name[""])
+    assert found.mean == pytest.approx(np.mean([*found.by_corruption.values()]))
     assert compose(rows).sections  # the report has a chapter of it
 
 
@@ -190,6 +192,12 @@ def test_python_has_it_too() -> None:
     np.testing.assert_array_equal(found, corrupt(images, Corruption("contrast", 5), 1))
     with pytest.raises(UserError, match="one of gaussian_noise"):
         rtl.corrupt(images, "mist")
+    # Random numbers are those of the command line, in any order and number of images, and seeded.
+    fogged = rtl.corrupt(images, "fog")
+    drawn = corrupted(ImageSet(images, np.zeros(2, np.int32)), Corruption("fog", 3)).images
+    np.testing.assert_array_equal(fogged, drawn)
+    np.testing.assert_array_equal(rtl.corrupt(images[1:], "fog"), fogged[1:])
+    assert (rtl.corrupt(images, "fog", seed=1) != fogged).any()
 
 
 def test_mistakes_are_named() -> None:
