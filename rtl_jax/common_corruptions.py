@@ -15,7 +15,7 @@ from rtl_jax.data.corruptions.corrupt import content_indices, corrupt
 from rtl_jax.data.corruptions.errors import mean_corruption_error
 from rtl_jax.data.corruptions.frost import require_photographs
 from rtl_jax.data.corruptions.severities import SEVERITIES, STANDARD, Corruption
-from rtl_jax.errors import UserError
+from rtl_jax.errors import UserError, require, require_whole
 from rtl_jax.train.metrics import Metrics, measure
 
 
@@ -93,16 +93,19 @@ def corruption_accuracy(
       images: uint8 [N, H, W, 3], of the size that the function takes.
       labels: int [N].
       corruptions: their names, by default those of `STANDARD`.
-      severities: any of 1 to 5.
+      severities: one or more of 1 to 5.
       seed: the seed of random corruptions; an image's random numbers depend only on it and on the
         image's content.
       batch_size: images per program.
       progress: called with 'NAME:SEVERITY' after each is done.
 
     Raises:
-      UserError: unknown corruptions, other images, frost without its photographs, or logits that
-        are not finite.
+      UserError: unknown corruptions, no severity, other images, frost without its photographs, or
+        logits that are not finite.
     """
+    several = np.ndim(severities) == 1 and len(severities) > 0
+    require(several, "severities", "a list of 1 to 5, such as [1, 3]", severities)
+    batch_size = require_whole(batch_size, "batch_size")
     chosen = {
         name: [Corruption.of(name, severity) for severity in severities]
         for name in corruptions or STANDARD

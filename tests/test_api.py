@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 import rtl_jax as rtl
+from rtl_jax.attacks import APGD, FAB, AutoAttack, Gaussian
 from rtl_jax.data.sources import load_dataset
 from rtl_jax.data.subset import draw_subset, draw_test_subset
 from rtl_jax.lab.attack.task import run_attack
@@ -517,7 +518,7 @@ def test_settings_of_another_kind_are_refused(source) -> None:
         rtl.autoattack(source, images, labels, 0.5, rtl.PGD("l2"))
     with pytest.raises(rtl.UserError, match="settings: expected.*Smoothing.* received float"):
         rtl.certify(source, images, labels, 0.25)
-    with pytest.raises(rtl.UserError, match="batch_size: expected a positive number, received 0"):
+    with pytest.raises(rtl.UserError, match="batch_size: expected a whole number, .* received 0"):
         rtl.attack(source, images, labels, 0.5, rtl.PGD("l2"), batch_size=0)
     with pytest.raises(rtl.UserError, match="eps: expected a number such as 8 / 255"):
         rtl.attack(source, images, labels, "8/255", rtl.PGD("linf"))
@@ -525,6 +526,55 @@ def test_settings_of_another_kind_are_refused(source) -> None:
         rtl.attack([source], images, labels, 0.5, rtl.PGD("l2"))
     with pytest.raises(rtl.UserError, match="labels: expected whole numbers with a function"):
         rtl.attack(lambda images: images, images, ["a"], 0.5, rtl.PGD("l2"))
+
+
+TINY, CE = np.full((2, 16, 16, 3), 0.5, np.float32), AutoAttack("l2", attacks=("apgd-ce",))
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda: corrupted(severities=3), r"severities: expected a list.* received 3"),
+        (lambda: corrupted(severities=[]), r"severities: expected a list.* received \[\]"),
+        (lambda: corrupted(severities=[3.0]), "a severity of 1 to 5, received 3.0"),
+        (lambda: corrupted(seed=-1), "seed: expected a whole number, 0 or more, received -1"),
+        (lambda: corrupted(batch_size=0), "batch_size: expected a whole number, 1 or more"),
+        (lambda: corrupted(names="fog"), r"names: expected a list such as \['fog'\]"),
+        (lambda: rtl.corrupt(TINY, "fog", 3.0), "a severity of 1 to 5, received 3.0"),
+        (lambda: rtl.corrupt(TINY, "fog", seed=-1), "seed: expected a whole number, 0 or more"),
+        (lambda: rtl.autoattack(darkness, TINY, [0, 0], [0.1, 0.2], CE), "eps: expected a radius"),
+        (lambda: rtl.attack(darkness, TINY, [0, 0], [], rtl.PGD("l2")), "eps: expected a number"),
+        (lambda: Gaussian(loss="entropy"), "Gaussian: loss: expected one of 'cross_entropy'"),
+        (lambda: FAB("l2", targets=-1), "FAB: targets: expected a whole number, 0 or more"),
+        (lambda: APGD("l2", "dlr", targets=-1), "APGD: targets: expected a whole number, 0 or"),
+        (lambda: AutoAttack("l2", steps=2.5), "AutoAttack: steps: expected a whole number, 1 or"),
+    ],
+)
+def test_other_mistakes_are_named(use, message: str) -> None:
+    with pytest.raises(rtl.UserError, match=message):
+        use()
+
+
+def darkness(images: jax.Array) -> jax.Array:
+    """Return logits of 300 classes, of which the first is for dark images and the last for none."""
+    mean = images.mean((1, 2, 3))[:, None]
+    return jax.numpy.concatenate([0.6 - mean, mean - 0.6, mean * 0 - np.arange(1, 299)], axis=1)
+
+
+def corrupted(**changes):
+    settings = {"names": ["fog"], "severities": [1], **changes}
+    return rtl.corruption_accuracy(darkness, TINY, [0, 0], **settings)
+
+
+def test_counts_and_labels_of_numpy() -> None:
+    """NumPy's whole numbers are settings, and 8 bits suffice for labels of many classes."""
+    three = np.int64(3)
+    assert rtl.PGD("l2", steps=three) == rtl.PGD("l2", steps=3)
+    assert type(rtl.AutoAttack("l2", steps=three, queries=three).steps) is int
+    assert rtl.corrupt(TINY, "fog", three).shape == TINY.shape
+    for labels in (np.zeros(2, np.uint8), np.zeros(2, np.int8), np.zeros(2, np.int64)):
+        found = rtl.attack(darkness, TINY, labels, np.float32(0.01), rtl.PGD("l2", steps=three))
+        assert found.robust_accuracy == 1
 
 
 def test_sources_are_named_in_a_list_or_a_mapping(source) -> None:

@@ -74,7 +74,8 @@ def prepared(
             f"labels: expected 0 to {last}, the function's classes, found {classes.min()} to "
             f"{classes.max()}"
         )
-    return model, pixels, classes
+    # In 8 bits, indices of more than 256 classes would overflow.
+    return model, pixels, classes.astype(np.int32)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from rtl_jax.data.corruptions.corrupt import corrupt as corrupt_images
 from rtl_jax.data.corruptions.severities import SEVERITIES, Corruption
 from rtl_jax.data.dataset import ImageSet
 from rtl_jax.data.variants import at_size
-from rtl_jax.errors import UserError, require
+from rtl_jax.errors import UserError, require_whole
 from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, LogitsFn, Network
 from rtl_jax.runtime.limits import require_pixel_units
 from rtl_jax.smoothing import Certified, Smoothing
@@ -65,7 +65,7 @@ def attack(
         ((4, 32, 32, 3), True)
     """
     _require_kind(settings, Attack, 'rtl.PGD("l2")')
-    require(batch_size > 0, "batch_size", "a positive number", batch_size)
+    batch_size = require_whole(batch_size, "batch_size")
     _check_units(settings.threat, eps)
     with numbers_of(model):
         key, parts = jax.random.key(seed), []
@@ -256,7 +256,7 @@ def corruption_accuracy(
         >>> found.by_corruption.keys(), found.mean_error(found)
         (dict_keys(['contrast']), 100.0)
     """
-    if isinstance(names, str):
+    if np.ndim(names) != 1:
         raise UserError(f"names: expected a list such as ['fog'], received {names!r}")
     with numbers_of(model):
         logits_fn, _, classes = prepared(model, images, labels)
@@ -287,6 +287,6 @@ def _require_kind(settings: Any, kind: type, example: str) -> None:
 def _check_units(threat: Any, eps: Any) -> None:
     """Raise UserError for a radius that is no number or in grey levels; the attack checks more."""
     if eps is not None:
-        if np.asarray(eps).dtype.kind not in "iuf":
+        if np.asarray(eps).dtype.kind not in "iuf" or not np.size(eps):
             raise UserError(f"eps: expected a number such as 8 / 255, received {eps!r}")
         require_pixel_units(threat, float(np.max(eps)), "eps")

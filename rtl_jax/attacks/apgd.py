@@ -83,9 +83,10 @@ class APGD(RestartedAttack):
     passes: int | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_choice(self.loss, AscentLoss, "APGD: loss")
+        super().__post_init__()
         self._require_counts("steps", "restarts", *(("passes",) if self.passes is not None else ()))
+        self._require_counts("targets", least=0)
         if self.targets and self.loss != "dlr":
             raise UserError("APGD: targets: expected loss='dlr', the only one with a targeted form")
 

@@ -28,7 +28,7 @@ from rtl_jax.attacks.registry import attack_names, make_attack, register
 from rtl_jax.attacks.restarts import RestartedAttack
 from rtl_jax.attacks.structure import lowered
 from rtl_jax.attacks.threats import L1, Threat, as_threat
-from rtl_jax.errors import UserError, require, require_choice
+from rtl_jax.errors import UserError, require, require_choice, require_whole
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.digest import digest
 from rtl_jax.runtime.paths import absolute
@@ -92,6 +92,9 @@ class AutoAttack:
         averaging = self.version != "rand" or set(self.attacks) <= set(VERSIONS["rand"])
         expected = "apgd-ce and apgd-dlr, which alone average draws"
         require(averaging, "AutoAttack: attacks of the version 'rand'", expected, self.attacks)
+        for name in ("steps", "queries"):
+            value = require_whole(getattr(self, name), f"AutoAttack: {name}")
+            object.__setattr__(self, name, value)
         try:
             self.members()
         except UserError as error:
@@ -262,10 +265,10 @@ def _batches(
             "autoattack: expected images [N, ...] and labels [N], at least one; "
             f"got {images.shape} and {labels.shape}"
         )
-    good = eps is not None and 0 <= eps < float("inf")
+    good = eps is not None and np.ndim(eps) == 0 and 0 <= eps < float("inf")
     require(good, "autoattack: eps", "a radius of 0 or more", eps)
     judge = APGD(settings.norm, passes=settings.passes)
-    return AttackBatches(logits_fn, images, labels, eps, key, judge=judge)
+    return AttackBatches(logits_fn, images, labels, float(eps), key, judge=judge)
 
 
 def _placed(
@@ -277,7 +280,8 @@ def _placed(
 ) -> AttackBatches:
     """Set the batch size and the directory in which batches are saved."""
     for name, value in (("batch_size", batch_size), ("num_parallel", num_parallel)):
-        require(value is None or value >= 1, f"autoattack: {name}", "1 or more", value)
+        if value is not None:
+            require_whole(value, f"autoattack: {name}")
     on_cpu, number = devices.platform() == "cpu", jax.device_count()
     default = CPU_BATCH if on_cpu else ACCELERATOR_BATCH
     size = min(batch_size or default, len(batches.labels))

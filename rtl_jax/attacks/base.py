@@ -16,7 +16,7 @@ from jax import lax
 from rtl_jax.attacks.losses import Loss
 from rtl_jax.attacks.parallel import map_attacks
 from rtl_jax.attacks.threats import THREATS, Threat, as_threat
-from rtl_jax.errors import UserError, require
+from rtl_jax.errors import UserError, require, require_choice, require_whole
 
 LogitsFn = Callable[[jax.Array], jax.Array]
 Keep = Literal["best", "loss", "last"]
@@ -100,6 +100,7 @@ class Attack(abc.ABC):
         names = [repr(name) for name, known in THREATS.items() if self.supports(known)]
         require(self.supports(threat), key, f"one of {', '.join(names)}", str(threat))
         object.__setattr__(self, "norm", threat)
+        require_choice(self.loss, Loss, f"{type(self).__name__}: loss")
 
     @property
     def threat(self) -> Threat:
@@ -142,12 +143,11 @@ class Attack(abc.ABC):
         """Raise UserError, naming the attack and the setting, unless `condition` holds."""
         require(condition, f"{type(self).__name__}: {name}", expected, getattr(self, name))
 
-    def _require_counts(self, *names: str) -> None:
-        """Raise UserError unless these settings are positive integers."""
+    def _require_counts(self, *names: str, least: int = 1) -> None:
+        """Make these settings ints. Raises UserError for other numbers, or below `least`."""
         for name in names:
-            value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            self._require(whole and value >= 1, name, "a whole number, 1 or more")
+            value = require_whole(getattr(self, name), f"{type(self).__name__}: {name}", least)
+            object.__setattr__(self, name, value)
 
 
 def best_of(

@@ -59,6 +59,7 @@ class FAB(RestartedAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require_counts("steps", "restarts")
+        self._require_counts("targets", least=0)
 
     @classmethod
     def supports(cls, threat: Threat) -> bool:

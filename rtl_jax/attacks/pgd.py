@@ -62,7 +62,6 @@ class PGD(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_choice(self.loss, Loss, "PGD: loss")
         require_choice(self.keep, Keep, "PGD: keep")
         self._require_counts("steps", "restarts")
         for name in ("relative_step", "step_size"):

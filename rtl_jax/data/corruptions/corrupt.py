@@ -13,7 +13,7 @@ from rtl_jax.data.batching import padded_batches
 from rtl_jax.data.corruptions import blur, digital, frost, noise, weather  # noqa: F401
 from rtl_jax.data.corruptions.registry import ENTRIES
 from rtl_jax.data.corruptions.severities import LEAST, Corruption
-from rtl_jax.errors import UserError
+from rtl_jax.errors import UserError, require_whole
 from rtl_jax.runtime.digest import image_digests
 from rtl_jax.runtime.progress import Progress
 
@@ -33,7 +33,8 @@ def corrupt(
     Args:
       images: uint8, or float in [0, 1], [N, H, W, 3], at least 16 pixels high and wide.
       corruption: its name and severity.
-      seed: the random seed; an image's random numbers depend only on the seed and its index.
+      seed: the random seed, 0 or more; an image's random numbers depend only on it and the image's
+        index.
       indices: N non-negative integers, by default the positions of the images.
       progress: called with the number of images done.
 
@@ -42,10 +43,10 @@ def corrupt(
       compression read and produce 8-bit levels, whatever the dtype.
 
     Raises:
-      UserError: if the images have another shape or dtype, or are smaller, or the photographs of
-        frost are not installed.
+      UserError: if the images have another shape or dtype, or are smaller, the seed is negative, or
+        the photographs of frost are not installed.
     """
-    images = np.asarray(images)
+    images, seed = np.asarray(images), require_whole(seed, "seed", 0)
     if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < LEAST:
         raise UserError(
             f"corruptions: expected images [N, height, width, 3] of {LEAST} pixels or more, "

@@ -5,6 +5,7 @@ ones of ImageNet-C for 224 px. The former are used for images whose shorter side
 `LARGE` pixels, the latter for all others.
 """
 
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from rtl_jax.errors import UserError
@@ -145,9 +146,10 @@ class Corruption(NamedTuple):
             raise UserError(
                 f"corruption: expected one of {', '.join(CORRUPTIONS)}, received {name!r}"
             )
-        if severity not in SEVERITIES:
+        whole = isinstance(severity, Integral) and not isinstance(severity, bool)
+        if not (whole and severity in SEVERITIES):
             raise UserError(f"corruption: expected a severity of 1 to 5, received {severity!r}")
-        return cls(name, severity)
+        return cls(name, int(severity))
 
     def __str__(self) -> str:
         return f"{self.name}:{self.severity}"
