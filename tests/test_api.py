@@ -270,7 +270,7 @@ def test_what_does_not_fit_is_said(source, images, labels, settings, message) ->
     ("settings", "message"),
     [
         # Taken modulo 2**32, these would be another seed's networks.
-        ({"seeds": 2**32}, r"seeds: expected a whole number from 0 to 2\*\*32 - 1"),
+        ({"seeds": 2**32}, r"seeds: expected a whole number below 2\*\*32"),
         ({"seeds": [0, -1]}, "seeds: expected a whole number"),
         ({"seeds": 1.9}, "seeds: expected a whole number"),
         ({"seeds": "3"}, "seeds: expected a whole number"),
@@ -287,6 +287,17 @@ def test_what_does_not_fit_is_said(source, images, labels, settings, message) ->
 def test_settings_without_sense_are_refused(source, settings, message) -> None:
     with pytest.raises(rtl.UserError, match=message):
         rtl.finetune(source, np.zeros((4, 8, 8, 3)), [0, 1] * 2, **settings)
+
+
+def test_attacks_have_seeds_of_their_own(source) -> None:
+    data = np.zeros((2, 8, 8, 3)), [0, 1]
+    for use in (
+        lambda: rtl.attack(source, *data, 0.5, rtl.PGD("l2"), seed=-1),
+        lambda: rtl.autoattack(source, *data, 0.5, rtl.AutoAttack("l2"), seed=2**32),
+        lambda: rtl.certify(source, *data, rtl.Smoothing(0.5), seed=1.5),
+    ):
+        with pytest.raises(rtl.UserError, match="seed: expected a whole number"):
+            use()
 
 
 def test_random_sources_have_seeds_of_their_own() -> None:

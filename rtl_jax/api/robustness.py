@@ -20,7 +20,7 @@ from rtl_jax.data.dataset import ImageSet
 from rtl_jax.data.variants import at_size
 from rtl_jax.errors import UserError, require_whole
 from rtl_jax.models.network import DEFAULT_IMAGE_SIZE, LogitsFn, Network
-from rtl_jax.runtime.limits import require_pixel_units
+from rtl_jax.runtime.limits import require_pixel_units, require_seed
 from rtl_jax.smoothing import Certified, Smoothing
 
 
@@ -68,7 +68,7 @@ def attack(
     batch_size = require_whole(batch_size, "batch_size")
     _check_units(settings.threat, eps)
     with numbers_of(model):
-        key, parts = jax.random.key(seed), []
+        key, parts = jax.random.key(require_seed(seed, "seed")), []
         keys = () if settings.passes is None else (key,)
         logits_fn, pixels, classes = prepared(model, images, labels, *keys)
         for rows, number, _ in padded_batches(len(classes), batch_size):
@@ -135,7 +135,7 @@ def autoattack(
     _require_kind(settings, AutoAttack, 'rtl.AutoAttack("linf")')
     _check_units(settings.threat, eps)
     with numbers_of(model):
-        key = jax.random.key(seed)
+        key = jax.random.key(require_seed(seed, "seed"))
         keys = () if settings.passes is None else (key,)
         inputs = prepared(model, images, labels, *keys)
         return attacks.autoattack(*inputs, eps, settings, key, batch_size=batch_size)
@@ -182,7 +182,7 @@ def certify(
     """
     _require_kind(settings, Smoothing, "rtl.Smoothing(sigma=0.25)")
     with numbers_of(model):
-        inputs, key = prepared(model, images, labels), jax.random.key(seed)
+        inputs, key = prepared(model, images, labels), jax.random.key(require_seed(seed, "seed"))
         return smoothing.certify(*inputs, settings, key, batch_size=batch_size)
 
 

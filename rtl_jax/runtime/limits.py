@@ -4,9 +4,7 @@ Legitimate values are far below these bounds. Larger ones are mistakes or attack
 gigabytes or hours, or end in a traceback.
 """
 
-from numbers import Integral
-
-from rtl_jax.errors import UserError, require, shown
+from rtl_jax.errors import require, require_whole
 
 IMAGE_SIZE = 4096  # side in pixels
 CLASSES = 1_000_000
@@ -44,15 +42,13 @@ RADIUS = 1e6  # of an attack, for pixels in [0, 1]
 
 
 def require_seed(value: object, key: str) -> int:
-    """Return a seed as an int. Raises UserError unless it is whole, and 0 or more, with 32 bits.
+    """Return a seed as an int. Raises UserError unless it is a whole number of 32 bits.
 
     JAX takes others modulo 2**32, so that they would repeat a smaller one's random numbers.
     """
-    expected = "a whole number from 0 to 2**32 - 1"
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise UserError(f"{key}: expected {expected}, received {shown(value)}")
-    require(0 <= int(value) < 2**32, key, expected, value)
-    return int(value)
+    seed = require_whole(value, key, 0)
+    require(seed < 2**32, key, "a whole number below 2**32", value)
+    return seed
 
 
 def require_pixel_units(norm: object, eps: float, key: str) -> None:
