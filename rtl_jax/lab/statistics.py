@@ -24,9 +24,9 @@ def units(rows: pd.DataFrame) -> pd.Series:
     return folds.fillna(rows["seed"].astype("string"))
 
 
-def independent(rows: pd.DataFrame) -> pd.Series:
-    """Return accuracies by `units`: a fold's is the mean over its seeds."""
-    return rows.groupby(units(rows), sort=False)["accuracy"].mean()
+def independent(rows: pd.DataFrame, column: str = "accuracy") -> pd.Series:
+    """Return a column's values by `units`: a fold's is the mean over its seeds."""
+    return rows.groupby(units(rows), sort=False)[column].mean()
 
 
 def paired_difference(one: pd.Series, other: pd.Series) -> tuple[float, float]:

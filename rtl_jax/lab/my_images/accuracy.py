@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import betaincinv
+from scipy.special import betaincinv, ndtri
 
 from rtl_jax.lab.report.learning_curve import LearningCurve
 from rtl_jax.lab.statistics import CONFIDENCE, wilson_interval
@@ -66,13 +66,18 @@ class Accuracy:
         Its interval combines the exact ones (Clopper and Pearson's) of the classes: the distances
         of their ends from the classes' accuracies, times 1 / C, are added in quadrature (MOVER; Zou
         and Donner, Statistics in Medicine 2008). A class with few images thus widens it even if all
-        are correct; with Wilson's intervals, one hit in five by chance would pass for more.
+        are correct; with Wilson's intervals, one hit in five by chance would pass for more. It adds
+        nothing above, however, so that end is at least that of the normal interval with Agresti and
+        Coull's shares, (hits + 1) / (images + 2).
         """
         means_C, counts_C = _by_class(hits, labels)
         lows_C, highs_C = _exact_intervals(means_C * counts_C, counts_C)
         percents_C = 100 * means_C
         below = math.hypot(*(percents_C - lows_C)) / len(counts_C)
         above = math.hypot(*(highs_C - percents_C)) / len(counts_C)
+        shares_C = (means_C * counts_C + 1) / (counts_C + 2)
+        error = 100 * float(np.sqrt((shares_C * (1 - shares_C) / counts_C).sum())) / len(counts_C)
+        above = max(above, float(ndtri((1 + CONFIDENCE) / 2)) * error)
         percent = float(percents_C.mean())
         return cls(percent, max(percent - below, 0), min(percent + above, 100), len(hits))
 

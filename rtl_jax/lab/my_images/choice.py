@@ -1,4 +1,4 @@
-"""The choice among candidates, and its accuracy without selection bias."""
+"""The choice among candidates, and its accuracy with little of the selection's bias."""
 
 from collections.abc import Iterator, Sequence
 
@@ -22,8 +22,11 @@ def choose(candidates: Sequence[HeldOut], margin: float) -> HeldOut:
 def honest_hits(candidates: Sequence[HeldOut], margin: float) -> np.ndarray:
     """Return hits [N], each fold's by the candidate that the other folds would have chosen.
 
-    The best of several by their results looks better than it is; here, the images that measure
-    accuracy have no influence on the choice.
+    The best of several by their results looks better than it is; here, the results on the images
+    that measure accuracy have no influence on the choice. Those on the other folds still do, by
+    networks that were trained on these images: with random labels of 60 images and 22 to 66
+    candidates, the accuracy was 2 to 6 points too high, instead of 14. Without that, every fold
+    would have to be left out of a cross-validation of its own.
     """
     found = np.empty(len(candidates[0].labels))
     for inside, chosen in honest_choices(candidates, margin):

@@ -65,9 +65,10 @@ def _answer(found: Findings) -> list[Element]:
         f"classes, {held_out.balanced}; guessing would give {100 / held_out.classes:.1f} %. Every "
         f"image was held out once, in one of {folds} folds, and the selection among the "
         f"{len(found.candidates)} candidates (of source, blocks, head, rate and epochs) was "
-        "repeated for each fold without that fold, so the selection does not bias it. The "
-        "intervals (Wilson's; for the balanced accuracy, exact ones of the classes combined) "
-        "reflect the number of images.",
+        "repeated for each fold without that fold's results, which removes most of the selection's "
+        "bias. With few images and many candidates it is still a little too high. The intervals "
+        "(Wilson's; for the balanced accuracy, exact ones of the classes combined) reflect the "
+        "number of images, and not that the folds' networks share training images.",
     ]
     if found.curve is not None:
         words.append(

@@ -46,7 +46,7 @@ def interval(centre: float, half: float, signed: bool = False, best: bool = Fals
     """Return a cell with a number and half its interval, which is omitted if it is nan."""
     if not math.isfinite(centre):
         return NOTHING
-    shown = f"{centre:{'+' if signed else ''}.2f}"
+    shown = f"{round(centre, 2) + 0.0:{'+' if signed else ''}.2f}"  # no minus before a zero
     return TableCell(f"{shown} ± {half:.2f}" if math.isfinite(half) else shown, float(centre), best)
 
 

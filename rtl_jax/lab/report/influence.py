@@ -8,6 +8,7 @@ from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table
 from rtl_jax.lab.report.names import paper_source, source_names
 from rtl_jax.lab.report.robustness import trainings
 from rtl_jax.lab.report.runs import told_apart
+from rtl_jax.lab.statistics import independent, units
 
 NOTE = (
     "Test images, in percent, whose most influential training image has their label, and of which "
@@ -25,6 +26,9 @@ def tables(rows: pd.DataFrame) -> list[Element]:
     rows = rows.assign(network=rows["network"] + trainings(rows, "dataset"))
     different = told_apart(rows, ["dataset", "network", "method"], ["influence"])
     rows = rows.assign(network=rows["network"] + different)
+    # Of a network that was explained twice, such as on more images, the later row counts.
+    place = ["dataset", "network", "method", "seed", "fold", "inspected"]
+    rows = rows.sort_values("time", kind="stable").drop_duplicates(place, keep="last").sort_index()
     return [*_matches(rows[np.isfinite(rows["top1_match"])]), *_found(rows)]
 
 
@@ -44,10 +48,10 @@ def _matches(rows: pd.DataFrame) -> list[Element]:
                 cells.text(dataset),
                 cells.text(network),
                 cells.text(method),
-                cells.count(group["seed"].nunique()),
-                cells.mean(group["top1_match"]),
+                cells.count(units(group).nunique()),
+                cells.mean(independent(group, "top1_match")),
                 cells.number(top1, 1),
-                cells.mean(group["top5_match"]),
+                cells.mean(independent(group, "top5_match")),
                 cells.number(top5, 1),
             ]
         )
@@ -75,5 +79,6 @@ def _found(rows: pd.DataFrame) -> list[Element]:
 
 
 def _curve(method: str, rows: pd.DataFrame) -> Series:
-    shares = rows.groupby("inspected")["recall"]
-    return Series(method, [cells.point(float(share), values) for share, values in shares])
+    shares = rows.groupby("inspected")
+    points = [cells.point(float(share), independent(own, "recall")) for share, own in shares]
+    return Series(method, points)

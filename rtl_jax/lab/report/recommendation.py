@@ -16,8 +16,9 @@ from rtl_jax.lab.report.runs import Condition, Finetunings, Setting, blocks_name
 NOTE = (
     "The best source, number of blocks and, if a sweep varies them, training settings among those "
     "measured, each compared with the next best while the others stay fixed, by differences paired "
-    "over seeds. Significant: the intervals of the differences from all others exclude zero, "
-    "jointly at 95 % (Bonferroni). "
+    "over seeds. Significant: the intervals of the differences from all others exclude zero, each "
+    "with a confidence of 1 - 0.05 / their number (Bonferroni), so that one of several equal "
+    "options is called best in at most one case of twenty. "
 )
 CURVE = (
     f"A power law, error = a n^-b, through at most the last {learning_curve.SIZES} sizes, extended "

@@ -151,6 +151,20 @@ def test_the_interval_of_balanced_accuracy_holds_what_is_true() -> None:
 
 
 @pytest.mark.parametrize(
+    ("classes", "images", "chance"), [(50, 2, 0.9), (20, 5, 0.8), (10, 10, 0.9)]
+)
+def test_the_interval_holds_what_is_true_of_many_classes_with_few_images(
+    classes: int, images: int, chance: float
+) -> None:
+    draw, labels = np.random.default_rng(3), np.repeat(np.arange(classes), images)
+    outside = 0
+    for _ in range(400):
+        found = Accuracy.balanced(draw.random(len(labels)) < chance, labels)
+        outside += not found.low <= 100 * chance <= found.high
+    assert outside / 400 < 0.05
+
+
+@pytest.mark.parametrize(
     ("right", "words"),
     [
         ((95, 0), "nor that of balanced accuracy above the 50.0 % of"),  # the largest class, always

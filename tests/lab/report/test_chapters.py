@@ -473,6 +473,27 @@ def test_influence_and_roughness_are_of_networks_and_searches_alike():
     }
 
 
+def test_influence_counts_a_fold_and_a_network_once():
+    """Not the seeds of a fold, and not a second run on more test images."""
+    tuned = {"dataset": "digits", "method": "influence", "frozen_batch_norm": "source"}
+    tuned |= {"blocks": 0, "num_images": 100, "top5_match": 50.0}
+    folds = [
+        other("influence", top1_match=match, seed=seed(number), fold=fold, **tuned)
+        for fold, number, match in ((0, 0, 88.0), (0, 1, 92.0), (1, 0, 94.0), (1, 1, 96.0))
+    ]
+    twice = [
+        other("influence", top1_match=match, source=L2, num_test_images=number, time=time, **tuned)
+        for number, match, time in ((900, 70.0, "2026-01-02"), (100, 50.0, "2026-01-01"))
+    ]
+    found = table(compose(frame(folds, twice)), "influence").set_index("source")
+    half = 12.71 * np.std([90, 95], ddof=1) / np.sqrt(2)
+    match, number = found.loc["natural, 0 blocks, 100 images", ["top-1 match", "seeds"]]
+    assert number == "2" and match.startswith("92.50 ± ")
+    assert float(match.split()[-1]) == pytest.approx(half, rel=1e-3)
+    again = found.loc["L2 eps=3, 0 blocks, 100 images"]
+    assert (again["top-1 match"], again["seeds"]) == ("70.00", "1")
+
+
 # ---- Whatever comes ------------------------------------------------------------------------------
 
 
