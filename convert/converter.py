@@ -28,7 +28,7 @@ from rtl_jax.runtime.program import typed
 from rtl_jax.runtime.progress import each
 
 # Part of the manifest and the cache's keys: increment it when the same file gives other values.
-VERSION = 1
+VERSION = 2
 
 
 def convert(

@@ -55,7 +55,8 @@ def measured(network: Network, rows: Path | None) -> list[Measured]:
     tables = []
     for file in files:
         try:
-            tables.append(pd.read_parquet(file, engine="pyarrow", columns=_COLUMNS))
+            table = pd.read_parquet(file, engine="pyarrow")
+            tables.append(table.reindex(columns=_COLUMNS))  # older files lack some
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{file} is damaged ({error}): remove it") from error
     table = pd.concat(tables, ignore_index=True)

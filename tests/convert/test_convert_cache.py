@@ -47,7 +47,7 @@ def test_a_file_is_converted_once(tmp_path, monkeypatch):
 def test_a_config_beside_the_file_is_part_of_its_identity(tmp_path):
     path, cache = save(state(BASIC), tmp_path / "a.pt"), tmp_path / "cache"
     bare = ensure_converted(str(path), cache)
-    assert bare.name == f"a-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}-v1"
+    assert bare.name == f"a-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}-v2"
     for mean in (0.5, 0.25):
         config = {"architecture": "resnet18", "mean": [mean] * 3, "std": [mean] * 3}
         (tmp_path / "config.json").write_text(json.dumps(config))
