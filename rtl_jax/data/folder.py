@@ -112,9 +112,10 @@ def halves(path: Path) -> tuple[Path, Path | None]:
             f"there is no folder {path}: folder: takes a folder with one subfolder per class"
         )
     inside = {entry.name.lower(): entry for entry in folders(path)}
-    train_names, test_names = (
-        [name for name in names if name in inside] for names in (TRAIN_NAMES, TEST_NAMES)
-    )
+    test_names = [name for name in TEST_NAMES if name in inside]
+    # Alone, training/ may be a class, such as of pictures of people.
+    usual = TRAIN_NAMES if test_names else TRAIN_NAMES[:1]
+    train_names = [name for name in usual if name in inside]
     if not train_names:
         if len(inside) > 1 and inside.keys() <= _SPLIT_NAMES:
             names = ", ".join(entry.name for entry in inside.values())

@@ -88,6 +88,12 @@ def test_folders_for_train_and_test(tmp_path, train_name, test_name):
     assert levels(dataset.test) == [102, 100, 101]
 
 
+def test_training_may_be_a_class(tmp_path):
+    root = tmp_path / "activities"
+    photos(root, {"cooking": 4, "running": 4, "training": 4})
+    assert load(root).class_names == ("cooking", "running", "training")
+
+
 def test_sizes_native_or_resized(tmp_path):
     for size, image_size, expected in (((6, 6), 8, 6), ((6, 6), 4, 4), ((6, 5), 8, 8)):
         root = tmp_path / f"{size[1]}-{image_size}"
