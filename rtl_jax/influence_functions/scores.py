@@ -8,6 +8,7 @@ figures rank by the largest scores in this sign.
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,8 @@ def score(
     train: Examples,
     record: Mapping[str, Any],
     progress: Progress = lambda done: None,
+    *,
+    replace: bool = False,
 ) -> Scores:
     """Write the influence scores of all pairs to a directory; resume if interrupted.
 
@@ -101,6 +104,8 @@ def score(
       record: what the scores depend on besides the examples and the kind of solver, such as the
         damping; part of the manifest.
       progress: called with the number of examples of the smaller set done since the last call.
+      replace: whether to replace scores of other examples or another record. Features computed on
+        another machine differ in their last bits, and count as others.
 
     Returns:
       The scores, memory-mapped.
@@ -119,6 +124,7 @@ def score(
         identity=digest((*test, *train), {**record, "kind of solver": type(solver).__name__}),
         record=lambda: {**record, **solver.record},
         progress=progress,
+        replace=replace,
     )
 
 
@@ -151,23 +157,27 @@ def write_scores(
     identity: str,
     record: Callable[[], Mapping[str, Any]],
     progress: Progress = lambda done: None,
+    replace: bool = False,
 ) -> Scores:
     """Write scores [T, n] and a manifest to `directory`, which is complete or absent.
 
     `block` computes the scores of some test images (axis 0) or training images (axis 1), `chunk` of
     them at a time. Until all are done, they are in a directory beside it, from which a second call
     with the same `identity` resumes. `record` returns the content of the manifest. Raises UserError
-    if writing fails or the directory holds scores of another identity.
+    if writing fails or, without `replace`, the directory holds scores of another identity.
     """
     directory = local(directory)
     if directory.exists():
         known = read_scores(directory)
-        if known.record.get("identity") != identity:
+        if known.record.get("identity") == identity:
+            return known
+        if not replace:
             raise UserError(
                 f"{directory} holds the scores of other examples or settings: remove it or choose "
                 "another directory"
             )
-        return known
+        del known  # it is mapped into memory
+        shutil.rmtree(directory)
     partial = directory.with_name(f".{directory.name}.partial")
     try:
         values, done, earlier = _open_partial(partial, identity, shape)
@@ -254,7 +264,7 @@ def _open_partial(
         record = json.loads(progress.read_text())
         if record["identity"] == identity:
             found = np.lib.format.open_memmap(scores, mode="r+")
-            return found, record["done"], record["record"]
+            return found, record["done"], record.get("record", {})
     partial.mkdir(parents=True, exist_ok=True)
     progress.unlink(missing_ok=True)
     return np.lib.format.open_memmap(scores, mode="w+", dtype=np.float64, shape=shape), 0, {}

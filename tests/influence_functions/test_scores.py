@@ -95,6 +95,16 @@ def test_scores_of_other_examples_or_settings_are_not_returned(tmp_path: Path):
             score(tmp_path / "scores", *wanted)
 
 
+def test_scores_that_may_be_replaced_are(tmp_path: Path):
+    """As by the tasks, whose directories are named by all that scores depend on."""
+    score(tmp_path / "scores", solver(), TEST, TRAIN, {"damping": 1.0})
+    (tmp_path / "scores" / "manifest.json").write_text(
+        (tmp_path / "scores" / "manifest.json").read_text().replace('"identity"', '"former"')
+    )
+    found = score(tmp_path / "scores", solver(), TEST, TRAIN, {"damping": 1e-3}, replace=True)
+    np.testing.assert_allclose(found.values, influence_kernel(solver())(TEST, TRAIN), rtol=1e-9)
+
+
 def test_a_resumed_call_records_the_accuracy_of_all_solutions(tmp_path: Path, monkeypatch):
     def by_gradients():
         found = ConjugateGradient.of(hessian_curvature(TRAIN), 1e-3)

@@ -105,7 +105,9 @@ def _rank(
     solver = solver_for(one.head, train, **chosen)
     record = {name: chosen[name] for name in (*METHOD, "damp_bias")}
     with bar(f"{one.name}: scores", min(train.num_examples, test.num_examples)) as progress:
-        scores = score(directory / "head", solver, test, train, record, progress.update)
+        scores = score(
+            directory / "head", solver, test, train, record, progress.update, replace=True
+        )
     found, perturbed = top_k(scores.values, count), None
     if settings.perturb:
         rows = _shown(test.labels)[: settings.perturb]
@@ -166,6 +168,7 @@ def _score_trainable(one: Finetuned, settings: config.Influence, directory: epat
             "eigenvalues": low_rank.values.tolist(),
             "residuals": low_rank.residuals.tolist(),
         },
+        replace=True,
     )
 
 
