@@ -132,6 +132,8 @@ def of_choice(settings: Experiment, chosen: HeldOut) -> Experiment:
     if candidate.epochs < chosen.spanned:
         spanned = transfer.schedule_epochs or chosen.spanned
         changes |= {"epochs": candidate.epochs, "schedule_epochs": spanned}
+        if transfer.average_from is not None and transfer.average_from > candidate.epochs:
+            changes["average_from"] = None  # until then nothing is averaged
     return dataclasses.replace(
         settings,
         source=dataclasses.replace(settings.source, checkpoint=candidate.source),

@@ -17,6 +17,8 @@ from rtl_jax.errors import UserError
 from rtl_jax.lab.my_images.accuracy import balanced_mean
 from rtl_jax.lab.sweep.cells import logits_path
 
+HEADS = ("ridge", "logistic", "sgd")  # the order of candidates that are equal otherwise
+
 
 class Candidate(NamedTuple):
     """A candidate of the comparison: a source, and how it is fine-tuned.
@@ -136,7 +138,8 @@ def gather(rows: pd.DataFrame, workdir: epath.Path) -> list[HeldOut]:
     """Gather the candidates from a comparison's last rows; all have the same images.
 
     Each evaluation during a training is a candidate with that many epochs. Candidates are sorted by
-    number of blocks, then by source, in the rows' order.
+    number of blocks, by source in the rows' order, head, rate and epochs: of equal ones, the first
+    is chosen, whatever the runs' names.
 
     Raises UserError if the logits of a run are missing or damaged.
     """
@@ -147,7 +150,13 @@ def gather(rows: pd.DataFrame, workdir: epath.Path) -> list[HeldOut]:
     groups = ordered.groupby(keys, sort=False, dropna=False)
     found = [one for _, part in groups for one in _gather(part, workdir)]
     first = {each.source: index for index, each in reversed(list(enumerate(found)))}
-    return sorted(found, key=lambda each: (each.blocks, first[each.source]))
+
+    def place(each: HeldOut) -> tuple:
+        one = each.candidate
+        rate = one.learning_rate or 0.0
+        return one.blocks, first[one.source], HEADS.index(one.head_fit), rate, one.epochs
+
+    return sorted(found, key=place)
 
 
 def _gather(rows: pd.DataFrame, workdir: epath.Path) -> Iterator[HeldOut]:

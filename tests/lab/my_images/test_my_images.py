@@ -140,6 +140,12 @@ def test_every_image_is_held_out_once(done) -> None:
     workdir, rows = done
     candidates = gather(last_epochs(rows), workdir)
     assert len(candidates) == 2 * (1 + 2)  # sources; a fitted head, and two epochs
+    # Runs are named by hashes: of equal candidates, the first must not be these names' choice.
+    last = last_epochs(rows)
+    again = gather(last.sort_values("run", ascending=False, kind="stable"), workdir)
+    kinds = [(one.candidate.head_fit, one.candidate.epochs) for one in candidates]
+    assert kinds == [(one.candidate.head_fit, one.candidate.epochs) for one in again]
+    assert kinds == [("logistic", 0), ("sgd", 1), ("sgd", 5)] * 2
     listed = pd.read_csv(workdir / "images.csv")
     names = sorted(set(listed["label"]))
     for each in candidates:
@@ -281,6 +287,10 @@ def test_fewer_epochs_are_the_same_training_stopped(root: Path, done, tmp_path: 
     )
     whole = next(each for each in early if each.candidate.epochs == 5)
     assert of_choice(settings[-1], whole).transfer.schedule_epochs is None
+    # Without the epochs from which weights would be averaged, there is nothing to average.
+    mean = dataclasses.replace(settings[-1], transfer=settings[-1].transfer.replace(average_from=3))
+    assert of_choice(mean, one).transfer.average_from is None
+    assert of_choice(mean, whole).transfer.average_from == 3
     # A schedule that is longer than the comparison's training stays as long.
     longer = dataclasses.replace(
         settings[-1], transfer=settings[-1].transfer.replace(schedule_epochs=60)
