@@ -108,5 +108,7 @@ def _fine_tuned(place: epath.Path, experiment: Experiment) -> NetworkUnderAttack
         **training_columns(tuned.transfer),
     }
     trained = blocks_name(tuned.transfer.blocks)
-    name = f"{tuned.source.checkpoint}, {trained}, seed {tuned.seed}"
+    # Networks of a sweep may differ in any of its axes.
+    run = place.parent.name
+    name = f"{tuned.source.checkpoint}, {trained}, seed {tuned.seed}, run {run}"
     return NetworkUnderAttack(name, network, settings, columns)

@@ -5,6 +5,9 @@ import pandas as pd
 from rtl_jax.lab.results import blocks_name, corruption_of
 from rtl_jax.lab.statistics import wilson_interval
 
+# Columns of settings that networks of a sweep may differ in, besides those that are always named.
+_VARIED = ("learning_rate", "weight_decay", "optimizer", "head_fit", "beta", "fold")
+
 
 def summarize(rows: pd.DataFrame) -> str:
     """Tabulate robust accuracy by radius, with 95 % intervals and any warnings.
@@ -13,13 +16,14 @@ def summarize(rows: pd.DataFrame) -> str:
     """
     if rows["run"].nunique() == 1:
         return _table(rows)
-    parts = []
+    parts, varying = [], [name for name in _VARIED if rows[name].nunique(dropna=False) > 1]
     for _, group in rows.groupby("run", sort=False):
         one = group.iloc[0]
         blocks = blocks_name(one.blocks)
         images = "all" if pd.isna(one.num_images) else f"{one.num_images}"
         perturbed = pd.notna(one.perturbation) and one.perturbation != "none"
         how = f", trained with {one.perturbation}, eps {one.train_eps:.4g}" if perturbed else ""
+        how += "".join(f", {name}={one[name]}" for name in varying if pd.notna(one[name]))
         head = f"{one.source} -> {one.dataset}, {blocks}, {images} images{how}, seed {one.seed}"
         parts.append(f"{head}\n{_table(group)}")
     return "\n".join(parts)
