@@ -1,7 +1,7 @@
 """Accuracy under the common corruptions of Hendrycks and Dietterich (ICLR 2019)."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import jax
@@ -103,11 +103,11 @@ def corruption_accuracy(
       UserError: unknown corruptions, no severity, other images, frost without its photographs, or
         logits that are not finite.
     """
-    several = np.ndim(severities) == 1 and len(severities) > 0
-    require(several, "severities", "a list of 1 to 5, such as [1, 3]", severities)
+    several = list(severities) if isinstance(severities, Iterable) else []
+    require(len(several) > 0, "severities", "a list of 1 to 5, such as [1, 3]", severities)
     batch_size = require_whole(batch_size, "batch_size")
     chosen = {
-        name: [Corruption.of(name, severity) for severity in severities]
+        name: [Corruption.of(name, severity) for severity in several]
         for name in corruptions or STANDARD
     }
     require_photographs(chosen)  # before anything is measured

@@ -289,6 +289,23 @@ def test_settings_without_sense_are_refused(source, settings, message) -> None:
         rtl.finetune(source, np.zeros((4, 8, 8, 3)), [0, 1] * 2, **settings)
 
 
+def test_functions_may_take_batches_of_one_size() -> None:
+    def exported(images):
+        assert images.shape == (4, 16, 16, 3)
+        mean = images.mean((1, 2, 3))[:, None]
+        return np.array([1.0, -1.0]) * (0.5 - mean)
+
+    images, labels = np.full((6, 16, 16, 3), 0.25, np.float32), np.zeros(6, int)
+    found = rtl.attack(exported, images, labels, 0.1, rtl.PGD("linf", steps=1), batch_size=4)
+    assert found.robust_accuracy == 1
+    certified = rtl.certify(exported, images, labels, rtl.Smoothing(samples=20), batch_size=4)
+    assert len(certified.radii) == 6
+    measured = rtl.corruption_accuracy(
+        exported, images, labels, names={"contrast"}, severities={5}, batch_size=4
+    )
+    assert measured.clean == 1
+
+
 def test_attacks_have_seeds_of_their_own(source) -> None:
     data = np.zeros((2, 8, 8, 3)), [0, 1]
     for use in (

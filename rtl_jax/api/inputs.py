@@ -34,11 +34,12 @@ def numbers_of(model: Network | LogitsFn) -> contextlib.AbstractContextManager[N
 
 
 def prepared(
-    model: Network | LogitsFn, images: Any, labels: Any, *keys: jax.Array
+    model: Network | LogitsFn, images: Any, labels: Any, *keys: jax.Array, batch_size: int = 1
 ) -> tuple[LogitsFn, np.ndarray, np.ndarray]:
     """Convert to the inputs of attacks: a function, float images and int labels.
 
-    `keys` are what a randomised function takes besides images. Raises UserError unless there are
+    `keys` are what a randomised function takes besides images, of which it gets `batch_size` at
+    once. Raises UserError unless there are
     images with a label each, which is a class of the model.
     """
     if isinstance(model, Network):
@@ -59,7 +60,7 @@ def prepared(
             f"received {classes.dtype}"
         )
     _require_pairs(pixels, classes)
-    some = jnp.asarray(pixels[:1])
+    some = jnp.asarray(pixels[:batch_size])
     some = some.astype(jnp.promote_types(some.dtype, jnp.float32))
     if any(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(model)):
         logits = jax.eval_shape(model, some, *keys)

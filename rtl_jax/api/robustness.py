@@ -1,7 +1,7 @@
 """Measure robustness: attacks, certificates and common corruptions."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -70,7 +70,8 @@ def attack(
     with numbers_of(model):
         key, parts = jax.random.key(require_seed(seed, "seed")), []
         keys = () if settings.passes is None else (key,)
-        logits_fn, pixels, classes = prepared(model, images, labels, *keys)
+        inputs = prepared(model, images, labels, *keys, batch_size=batch_size)
+        logits_fn, pixels, classes = inputs
         for rows, number, _ in padded_batches(len(classes), batch_size):
             found = attacks.attack(
                 logits_fn,
@@ -182,7 +183,9 @@ def certify(
     """
     _require_kind(settings, Smoothing, "rtl.Smoothing(sigma=0.25)")
     with numbers_of(model):
-        inputs, key = prepared(model, images, labels), jax.random.key(require_seed(seed, "seed"))
+        batch_size = require_whole(batch_size, "batch_size")
+        key = jax.random.key(require_seed(seed, "seed"))
+        inputs = prepared(model, images, labels, batch_size=batch_size)
         return smoothing.certify(*inputs, settings, key, batch_size=batch_size)
 
 
@@ -256,10 +259,11 @@ def corruption_accuracy(
         >>> found.by_corruption.keys(), found.mean_error(found)
         (dict_keys(['contrast']), 100.0)
     """
-    if np.ndim(names) != 1:
+    if isinstance(names, str) or not isinstance(names, Iterable):
         raise UserError(f"names: expected a list such as ['fog'], received {names!r}")
+    batch_size = require_whole(batch_size, "batch_size")
     with numbers_of(model):
-        logits_fn, _, classes = prepared(model, images, labels)
+        logits_fn, _, classes = prepared(model, images, labels, batch_size=batch_size)
         levels = as_uint8(images)
         if isinstance(model, Network):
             size = model.image_size or DEFAULT_IMAGE_SIZE
@@ -268,7 +272,7 @@ def corruption_accuracy(
             logits_fn,
             levels,
             classes,
-            corruptions=names,
+            corruptions=list(names),
             severities=severities,
             seed=seed,
             batch_size=batch_size,

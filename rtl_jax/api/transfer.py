@@ -191,9 +191,11 @@ def _require_effect(chosen: Recipe, changes: Mapping[str, Any], perturb: Any) ->
             value = getattr(chosen, name)
             require(value is None, name, "none with perturb=", value)
         for name in given:
-            own = getattr(perturb, name, None)
-            same = name == "eps" or str(own) == str(changes[name])
-            require(same, name, f"none beside perturb=, whose own is {own}", changes[name])
+            own, given_one = getattr(perturb, name, None), changes[name]
+            same = name == "eps" or own == given_one or str(own) == str(given_one)
+            same = same or (name == "perturbation" and given_one == "none")
+            words = "none beside perturb=" + ("" if own is None else f", whose own is {own}")
+            require(same, name, words, given_one)
     if given and perturb is None and not chosen.perturbs:
         raise UserError(
             f"finetune: {', '.join(given)}: expected perturb= or perturbation= beside "
@@ -275,8 +277,8 @@ def choose(
     named = sources if isinstance(sources, Mapping) else _loaded(sources)
     known = len(named) > 0 and all(isinstance(one, Network) for one in named.values())
     require(known, "choose: sources", "networks by name, one or more", sources)
-    require(len(_whole("blocks", blocks)) > 0, "choose: blocks", "one number or more", blocks)
-    _whole("num_images", num_images)
+    blocks, num_images = _whole("blocks", blocks), _whole("num_images", num_images)
+    require(len(blocks) > 0, "choose: blocks", "one number or more", blocks)
     names = class_names_of(labels)
     train = ImageSet(as_uint8(images), encode_labels(labels, names))
     different = without_copies(train)

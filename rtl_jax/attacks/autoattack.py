@@ -8,6 +8,7 @@ number of devices.
 
 import contextlib
 import dataclasses
+import re
 import typing
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -299,11 +300,15 @@ def _content(batches: AttackBatches, settings: AutoAttack) -> str:
     require(bool(weights), "autoattack: directory", expected, batches.logits_fn)
     content = batches.images, batches.labels, jax.random.key_data(batches.key), weights
     chosen = {one.name: getattr(settings, one.name) for one in dataclasses.fields(settings)}
-    # A network of this package is recognised by its weights, so that another version of the package
-    # or of JAX, whose program differs, resumes too.
+    # A network of this package is recognised by its weights and description, so that another
+    # version of JAX, whose program differs, resumes too.
     module = getattr(getattr(batches.logits_fn, "func", None), "__module__", "")
     if not module.startswith("rtl_jax."):
         chosen["program"] = _programs(batches)
+    else:
+        # Without the addresses of functions in this process.
+        described = str(jax.tree.structure(batches.logits_fn))
+        chosen["program"] = re.sub("0x[0-9a-f]+", "", described)
     return digest(content, {"eps": batches.eps, **chosen, "norm": str(settings.threat)})[:16]
 
 

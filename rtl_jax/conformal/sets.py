@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 
-from rtl_jax.errors import UserError, require, require_choice
+from rtl_jax.errors import UserError, require, require_choice, require_whole
 
 Kind = Literal["lac", "aps", "raps"]
 
@@ -57,7 +57,7 @@ class Score:
         object.__setattr__(self, "penalty", float(self.penalty))  # of NumPy's types, for JSON
         good = 0 <= self.penalty < math.inf
         require(good, "Score: penalty", "0 or more", self.penalty)
-        require(self.free >= 0, "Score: free", "0 or more", self.free)
+        object.__setattr__(self, "free", require_whole(self.free, "Score: free", 0))
 
     @property
     def draws(self) -> bool:

@@ -25,6 +25,7 @@ from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
 from tests.attacks.models import _mlp, linear, mlp, pictures
+from tests.lab.report.rows import frame, other
 from tests.processes import on_devices
 from tests.torch_networks import nchw
 
@@ -529,3 +530,37 @@ def test_images_from_elsewhere_are_looked_at() -> None:
     assert not near.success.any() and far.success.mean() > 0.5
     outside = reevaluate(MODEL, IMAGES, labels, 2.0, judge, other + 1, key=KEY)
     assert not outside.success.any()
+
+
+def test_networks_of_equal_weights_and_other_descriptions_share_no_batches(tmp_path: Path) -> None:
+    """Their deviation is no weight: what withstood one need not withstand the other."""
+    arch = ResNetArchitecture("tiny", "basic", (1,), (8,), num_classes=3)
+    variables = jax.tree.map(np.asarray, initialize(arch, KEY))
+    settings = AutoAttack("linf", attacks=("apgd-ce",), steps=2)
+    labels = np.asarray(Network(arch, *variables).logits_fn()(IMAGES[:2])).argmax(1)
+    for deviation in (arch.std[0], 1.001 * arch.std[0], arch.std[0]):
+        described = arch.replace(std=(deviation, *arch.std[1:]))
+        logits_fn = Network(described, *variables).logits_fn()
+        autoattack(logits_fn, IMAGES[:2], labels, 1e-3, settings, KEY, directory=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_headings_tell_networks_of_a_sweep_apart() -> None:
+    known = {"dataset": "digits", "method": "pgd", "norm": "l2", "eps": 0.5, "loss": 1.0}
+    known |= {"num_images": 40, "blocks": 0, "frozen_batch_norm": "source", "seed": 1}
+    rows = frame(
+        [
+            other("attack", accuracy=10.0, **known, **more)
+            for more in (
+                {"learning_rate": 0.01},
+                {"learning_rate": 0.1},
+                {"learning_rate": 0.1, "fold": 2},
+            )
+        ]
+    )
+    heads = [line for line in summarize(rows).splitlines() if "->" in line]
+    assert [head.split("40 images, ")[1] for head in heads] == [
+        "learning_rate=0.01, seed 1",
+        "learning_rate=0.1, seed 1",
+        "learning_rate=0.1, fold=2, seed 1",
+    ]

@@ -79,6 +79,15 @@ def test_the_door(digits: ImageSet) -> None:
     ranked = rtl.choose(["bundled:l2", "bundled:natural"], digits.images, names, blocks=(0,))
     assert {one.source for one in ranked} == {"bundled:l2", "bundled:natural"}
     assert 0.7 < ranked[0].accuracy <= 1
+    once = rtl.choose(
+        ["bundled:l2"],
+        digits.images,
+        names,
+        blocks=iter((0, 1)),
+        num_images=iter((30,)),
+        draws=1,
+    )
+    assert len(once) == 2 and len(once[0].curve) == 1  # an iterator can be read only once
 
 
 def test_copies_are_left_out_and_said(digits: ImageSet) -> None:
