@@ -65,7 +65,7 @@ def test_robustness(tmp_path, legacy, key, level):
     assert "optimizer" in text and "equal in every bit" in text
     assert network.provenance["source"] == "source.ckpt"
     assert len(network.provenance["sha256"]) == 64
-    assert network.provenance["converter"] == 1
+    assert network.provenance["converter"] == 2
 
 
 def test_a_duplicate_in_storages_of_its_own_is_compared_too(tmp_path):
