@@ -26,10 +26,15 @@ def tables(rows: pd.DataFrame) -> list[Element]:
     rows = rows.assign(network=rows["network"] + trainings(rows, "dataset"))
     different = told_apart(rows, ["dataset", "network", "method"], ["influence"])
     rows = rows.assign(network=rows["network"] + different)
-    # Of a network that was explained twice, such as on more images, the later row counts.
+    measured = (rows[np.isfinite(rows[column])] for column in ("top1_match", "recall"))
+    matches, found = map(_latest, measured)
+    return [*_matches(matches), *_found(found)]
+
+
+def _latest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Keep the later row of a network that was explained twice, such as on more images."""
     place = ["dataset", "network", "method", "seed", "fold", "inspected"]
-    rows = rows.sort_values("time", kind="stable").drop_duplicates(place, keep="last").sort_index()
-    return [*_matches(rows[np.isfinite(rows["top1_match"])]), *_found(rows)]
+    return rows.sort_values("time", kind="stable").drop_duplicates(place, keep="last").sort_index()
 
 
 def _matches(rows: pd.DataFrame) -> list[Element]:
@@ -63,7 +68,6 @@ def _matches(rows: pd.DataFrame) -> list[Element]:
 
 def _found(rows: pd.DataFrame) -> list[Element]:
     """Chart the share of flipped labels found against the share of training images inspected."""
-    rows = rows[np.isfinite(rows["recall"])]
     groups = rows.groupby(["dataset", "network"], sort=False)
     charts = [
         Chart(

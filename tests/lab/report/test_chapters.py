@@ -485,7 +485,9 @@ def test_influence_counts_a_fold_and_a_network_once():
         other("influence", top1_match=match, source=L2, num_test_images=number, time=time, **tuned)
         for number, match, time in ((900, 70.0, "2026-01-02"), (100, 50.0, "2026-01-01"))
     ]
-    found = table(compose(frame(folds, twice)), "influence").set_index("source")
+    # Nor does a later question about labels replace an answer about predictions.
+    labels = [other("influence", source=L2, time="2026-01-03", **tuned | {"top5_match": None})]
+    found = table(compose(frame(folds, twice, labels)), "influence").set_index("source")
     half = 12.71 * np.std([90, 95], ddof=1) / np.sqrt(2)
     match, number = found.loc["natural, 0 blocks, 100 images", ["top-1 match", "seeds"]]
     assert number == "2" and match.startswith("92.50 ± ")
