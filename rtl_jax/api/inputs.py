@@ -39,8 +39,7 @@ def prepared(
     """Convert to the inputs of attacks: a function, float images and int labels.
 
     `keys` are what a randomised function takes besides images, of which it gets `batch_size` at
-    once. Raises UserError unless there are
-    images with a label each, which is a class of the model.
+    once. Raises UserError unless there are images with a label each, which is a class of the model.
     """
     if isinstance(model, Network):
         classes = encode_labels(labels, model.class_names or class_numbers(model))

@@ -70,8 +70,7 @@ def attack(
     with numbers_of(model):
         key, parts = jax.random.key(require_seed(seed, "seed")), []
         keys = () if settings.passes is None else (key,)
-        inputs = prepared(model, images, labels, *keys, batch_size=batch_size)
-        logits_fn, pixels, classes = inputs
+        logits_fn, pixels, classes = prepared(model, images, labels, *keys, batch_size=batch_size)
         for rows, number, _ in padded_batches(len(classes), batch_size):
             found = attacks.attack(
                 logits_fn,

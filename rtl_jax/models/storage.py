@@ -39,6 +39,11 @@ def is_network(directory: epath.PathLike) -> bool:
     return (epath.Path(directory) / _MANIFEST).exists()
 
 
+def network_path(workdir: epath.PathLike, run: str) -> epath.Path:
+    """Return where a run leaves its network in a work directory."""
+    return epath.Path(workdir) / "runs" / run / "network"
+
+
 def networks_in(workdir: epath.PathLike) -> list[epath.Path]:
     """List, in order, the networks that finished runs left in a work directory."""
     found = epath.Path(workdir).glob("runs/*/network")

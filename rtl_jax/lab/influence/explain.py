@@ -16,12 +16,12 @@ from rtl_jax.lab import config
 from rtl_jax.lab.compatibility import name_seen
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.influence.finetuned import (
-    METHOD,
     Finetuned,
     damping,
     explained,
     method,
     name_run,
+    recorded,
     with_damping,
 )
 from rtl_jax.lab.influence.perturbed import (
@@ -103,7 +103,7 @@ def _rank(
     count = min(TOP, train.num_examples)
     chosen = method(settings, one.network)
     solver = solver_for(one.head, train, **chosen)
-    record = {name: chosen[name] for name in (*METHOD, "damp_bias")}
+    record = recorded(chosen)
     with bar(f"{one.name}: scores", min(train.num_examples, test.num_examples)) as progress:
         scores = score(
             directory / "head", solver, test, train, record, progress.update, replace=True

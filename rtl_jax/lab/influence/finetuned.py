@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -20,7 +20,7 @@ from rtl_jax.lab.finetune.job import Job, prepare
 from rtl_jax.lab.finetune.task import finetune_job
 from rtl_jax.models.network import Network
 from rtl_jax.models.sources import load_source
-from rtl_jax.models.storage import is_network
+from rtl_jax.models.storage import is_network, network_path
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.progress import bar
 from rtl_jax.train.features import prefix_features
@@ -100,6 +100,11 @@ def method(settings: config.Influence, network: Network) -> dict[str, Any]:
     return {**found, **more}
 
 
+def recorded(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the arguments from `method` that change scores."""
+    return {name: chosen[name] for name in (*METHOD, "damp_bias")}
+
+
 def damping(settings: config.Influence, network: Network) -> float:
     """Return `influence.damping` or, without it, what fits the network's head."""
     return damping_of(network) if settings.damping is None else settings.damping
@@ -149,23 +154,19 @@ def explained(experiment: Experiment, workdir: epath.Path) -> list[Finetuned]:
 def of_settings(settings: Experiment, workdir: epath.Path) -> Finetuned:
     """Return the fine-tuning in `workdir` with these settings, or a new one."""
     job = prepare(settings)
-    if not is_network(_network_of(job, workdir)):
+    if not is_network(network_path(workdir, job.run)):
         _require_no_older(settings, workdir)
     return of_job(job, workdir)
 
 
 def of_job(job: Job, workdir: epath.Path) -> Finetuned:
     """Return the fine-tuning in `workdir` of a job, or a new one."""
-    directory = _network_of(job, workdir)
+    directory = network_path(workdir, job.run)
     if is_network(directory):
         print(f"explaining run {job.run}: {job.describe()}")
     else:
         finetune_job(job, workdir)
     return Finetuned(job, Network.load(directory))
-
-
-def _network_of(job: Job, workdir: epath.Path) -> epath.Path:
-    return workdir / "runs" / job.run / "network"
 
 
 def _of_run(run: str) -> Finetuned:

@@ -10,7 +10,7 @@ from etils import epath
 from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.my_images.forecast import BatchPlan, batches
-from rtl_jax.lab.my_images.held_out import HeldOut
+from rtl_jax.lab.my_images.held_out import HEADS, HeldOut
 from rtl_jax.lab.my_images.survey import Survey
 from rtl_jax.lab.report import learning_curve
 from rtl_jax.lab.report.learning_curve import LearningCurve
@@ -32,8 +32,7 @@ class Usual(NamedTuple):
 # docs/training.md has the benefit and the cost of starting from a fitted head.
 ON_CPU = Usual((0, 1), 1, ("sgd",))
 ON_ACCELERATOR = Usual((0, 1, 2, 3), 3, ("sgd", "logistic"))
-# For a head alone, which is cheap: how it is fitted, and factors for the settings' learning rate.
-ALONE = ("ridge", "logistic", "sgd")
+# For a head alone, which is cheap: factors for the settings' learning rate.
 RATES = (1.0, 3.0, 10.0)
 
 
@@ -77,7 +76,7 @@ def grids(
 
 
 def _heads_alone(everything: Experiment) -> list[Experiment]:
-    heads, transfer = _heads(everything, ALONE), everything.transfer
+    heads, transfer = _heads(everything, HEADS), everything.transfer
     solved = tuple(one for one in heads if one != "sgd")
     if not everything.sweep.head_fits and not _may_be_solved(everything):
         solved = ()

@@ -16,7 +16,7 @@ from rtl_jax.lab.my_images.accuracy import Measurement
 from rtl_jax.lab.my_images.held_out import HeldOut
 from rtl_jax.lab.predict.calibration import Calibration
 from rtl_jax.models.network import Network
-from rtl_jax.models.storage import is_network
+from rtl_jax.models.storage import is_network, network_path
 from rtl_jax.runtime.paths import complete_or_absent
 
 
@@ -44,7 +44,7 @@ def _tested(job: Job, workdir: epath.Path) -> Measurement:
 
 def network_of(job: Job, workdir: epath.Path) -> Network:
     """Load the final network, before anything is added to it."""
-    return Network.load(workdir / "final" / "runs" / job.run / "network")
+    return Network.load(network_path(workdir / "final", job.run))
 
 
 def publish(

@@ -17,7 +17,8 @@ from rtl_jax.errors import UserError
 from rtl_jax.lab.my_images.accuracy import balanced_mean
 from rtl_jax.lab.sweep.cells import logits_path
 
-HEADS = ("ridge", "logistic", "sgd")  # the order of candidates that are equal otherwise
+# How heads alone are fitted, in the order of candidates that are equal otherwise.
+HEADS = ("ridge", "logistic", "sgd")
 
 
 class Candidate(NamedTuple):

@@ -16,6 +16,7 @@ from rtl_jax.lab.my_images.held_out import HeldOut
 from rtl_jax.lab.results import last_epochs
 from rtl_jax.lab.sweep.task import run_sweep
 from rtl_jax.models.network import Network
+from rtl_jax.models.storage import network_path
 
 
 def held_out_robustness(
@@ -42,7 +43,7 @@ def held_out_robustness(
 
 def _withstood(job: Job, run: str, workdir: epath.Path) -> dict[float, int]:
     """Return how many images of a fold its network still classifies correctly, by radius."""
-    place = workdir / "runs" / run / "network"
+    place = network_path(workdir, run)
     # Its run, too, is named by the work directory's path when the list was first written.
     home = Path(job.experiment.target.dataset.removeprefix("list:")).parent
     moved = home != Path(workdir.parent)

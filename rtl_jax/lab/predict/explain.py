@@ -12,7 +12,7 @@ from rtl_jax.influence_functions.method import solver_for
 from rtl_jax.influence_functions.scores import influence_kernel, top_k
 from rtl_jax.influence_functions.solve import Solver
 from rtl_jax.lab.config import Experiment
-from rtl_jax.lab.influence.finetuned import METHOD, explained, method
+from rtl_jax.lab.influence.finetuned import explained, method, recorded
 from rtl_jax.lab.influence.wrong_labels import image_files
 from rtl_jax.lab.predict.predictor import Predictor
 
@@ -56,8 +56,7 @@ class Explainer:
         number = min(experiment.predict.explain, len(labels))
         chosen = method(experiment.influence, one.network)
         solver = solver_for(one.head, train, **chosen)
-        known = {name: chosen[name] for name in (*METHOD, "damp_bias")}
-        return cls(predictor, train, solver, files, labels, number, known)
+        return cls(predictor, train, solver, files, labels, number, recorded(chosen))
 
     def rows(self, features: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
         """Return the columns of images, given features [N, d] and predicted classes, int [N]."""

@@ -58,7 +58,7 @@ def _measured(rows: pd.DataFrame, wanted: pd.Series) -> pd.Series:
     )
     if wanted["task"] == "attack":
         chosen &= np.isclose(rows["eps"], wanted["eps"], rtol=1e-3)
-        # Of the source itself, by the paper's attack: PGD with the table's number of steps.
+        # Only attacks on the source itself count, by PGD with as many steps as in the table.
         chosen &= rows["frozen_batch_norm"].isna() & rows["blocks"].isna()
         if wanted["eps"] == 0:
             found = rows[chosen & ~rows["method"].isin(["smoothing", "corruptions"])]

@@ -22,7 +22,7 @@ from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.sweep.grid import Cell
 from rtl_jax.lab.trackers import track
 from rtl_jax.models.network import Network
-from rtl_jax.models.storage import rename_classes
+from rtl_jax.models.storage import network_path, rename_classes
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.digest import digest
 from rtl_jax.runtime.paths import complete_or_absent
@@ -64,22 +64,18 @@ def run_cells(
             _run(jobs, sweep, workdir)
         if sweep.keep_networks:
             for run in runs:
-                rename_classes(_network_path(workdir, run), pairs.first.dataset.class_names)
+                rename_classes(network_path(workdir, run), pairs.first.dataset.class_names)
     return list(runs)
 
 
 def _kept(run: str, sweep: Sweep, workdir: epath.PathLike) -> bool:
     """Whether a run with rows has also left the network and logits that this sweep keeps."""
-    if sweep.keep_networks and not _network_path(workdir, run).exists():
+    if sweep.keep_networks and not network_path(workdir, run).exists():
         return False
     path = logits_path(workdir, run)
     if sweep.keep_every_logits:
         return path.exists() and has_every_evaluation(path)
     return path.exists() or not sweep.keep_logits
-
-
-def _network_path(workdir: epath.PathLike, run: str) -> epath.Path:
-    return epath.Path(workdir) / "runs" / run / "network"
 
 
 @dataclasses.dataclass
@@ -198,7 +194,7 @@ def _save_networks(
 ) -> None:
     """Write each seed's network to WORKDIR/runs/RUN/network."""
     for index, job in enumerate(jobs):
-        directory = _network_path(workdir, job.run)
+        directory = network_path(workdir, job.run)
         if not directory.exists():
             variables = training.variables(state, index)
             provenance = training.provenance(job, index)
