@@ -6,7 +6,7 @@
 Runs apgd-ce, apgd-t, fab-t and square in sequence on correctly classified images, as RobustBench
 does, with fixed settings. An image is robust if it withstands all of them. Warnings about the
 result are printed and stored in the row. The network's classes must match the dataset's; with fewer
-than four, apgd-t is omitted, with a warning. An image that withstands costs 1,700 gradients and
+than four, apgd-t is omitted, with a warning. An image that withstands costs 1,900 gradients and
 5,900 evaluations: on a CPU, use a small network and --config.target.num_test_images.
 """
 

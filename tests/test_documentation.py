@@ -5,9 +5,11 @@ import importlib
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rtl_jax.attacks import AutoAttack
 from rtl_jax.lab.results import SCHEMA
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +88,16 @@ def test_results_describes_every_column() -> None:
     rows = [f"| `{name}` | {kind} | {words} |" for name, (kind, words) in SCHEMA.items()]
     page = (DOCS / "results.md").read_text().splitlines()
     assert [line for line in page if line.startswith("| `")] == rows
+
+
+def test_the_cost_of_autoattack_is_that_of_its_attacks() -> None:
+    """With ten classes. Every step takes a gradient, and one of FAB an evaluation besides."""
+    members: dict[str, Any] = AutoAttack("linf").members()
+    queries = members.pop("square").queries
+    steps = {name: each.num_restarts(10) * each.steps for name, each in members.items()}
+    told = f"{sum(steps.values()):,} gradients and {steps['fab-t'] + queries:,} evaluations"
+    for place in ("docs/quickstart.md", "configs/autoattack_linf.py"):
+        assert told in " ".join((ROOT / place).read_text().split()), told
 
 
 @pytest.mark.parametrize(
