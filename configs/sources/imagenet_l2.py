@@ -2,7 +2,7 @@
 
     python run.py --config configs/sources/imagenet_l2.py --workdir runs/imagenet_l2
 
-For 8 accelerators. With 21 forward and backward passes per step, this takes 21 times as long as
+For 8 accelerators. With 20 gradients to the images per step, this takes some 14 times as long as
 configs/sources/imagenet_natural.py, which describes how to start it on several hosts. PGD(3), as in
 most later work: --config.pretraining.steps=3. The paper's other sources:
 
