@@ -57,10 +57,12 @@ def source_names(sources: Sequence[tuple[str, bool]]) -> dict[tuple[str, bool], 
 def reference(names: Mapping[str, str]) -> str | None:
     """Return the source that others are compared with, the natural one, of names by checkpoint.
 
-    It is the paper's, else the first whose checkpoint's name ends in 'natural', else the first.
+    It is the paper's, else the first whose checkpoint's name ends in 'natural', or in 'natural' and
+    a number as in 'natural_24', else the first.
     """
     natural = [name for path, name in names.items() if paper_source(path) == "natural"]
-    natural += [name for path, name in names.items() if _stem(path).endswith("natural")]
+    for ending in ("natural$", r"natural_\d+$"):
+        natural += [name for path, name in names.items() if re.search(ending, _stem(path))]
     return next(iter([*natural, *names.values()]), None)
 
 

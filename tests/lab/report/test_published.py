@@ -111,6 +111,8 @@ def test_sources_that_are_called_alike_are_told_apart():
 
 def test_the_reference_is_the_natural_source():
     assert reference({"bundled:l2": "l2", "bundled:natural": "n"}) == "n"
+    longer = {"bundled:l2_24": "l2", "bundled:natural_24": "n"}
+    assert reference(longer) == "n" and reference({**longer, "bundled:natural": "six"}) == "six"
     paper = "x/resnet50-19c8e357.pth"
     assert reference({"bundled:natural": "n", paper: "natural"}) == "natural"
     assert reference({"a": "first", "b": "second"}) == "first"
