@@ -42,8 +42,8 @@ _ELSEWHERE = {
 }
 
 
-# Settings that older rows lack, where they had today's defaults.
-_USUAL = Experiment().to_dict()
+# Settings that older rows lack, where they had today's defaults. As in rows, tuples are lists.
+_USUAL = parse_json(results.as_json(Experiment().to_dict()))
 _LATER = {
     key: _USUAL[group][name]
     for key in LATER

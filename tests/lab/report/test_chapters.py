@@ -435,6 +435,17 @@ def test_attacks_are_told_apart_by_their_own_settings():
     ]
 
 
+def test_settings_that_older_rows_lack_had_their_defaults():
+    """A tuple is one of them."""
+    config = json.loads(finetuning({1: 50.0})[0]["config"])
+    for name in ("optimizer_options", "budget_weights", "clip_norm"):
+        del config["transfer"][name]
+    older = finetuning({1: 50.0}, run="older", config=json.dumps(config))
+    found = finetunings(frame(older, finetuning({1: 52.0}, seed=seed(1))))
+    assert found.targets == ("SVHN",)
+    assert found.at(Condition("SVHN", "natural", 3, 100)).tolist() == [50, 52]
+
+
 def test_fine_tunings_on_wrong_labels_are_left_out_and_said():
     noisy = json.dumps({"influence": {"flip_labels": 0.5}})
     rows = frame(cell([50, 52]), finetuning({1: 10.0}, run="noisy", config=noisy))
