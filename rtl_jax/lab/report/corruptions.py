@@ -34,11 +34,15 @@ def tables(rows: pd.DataFrame) -> list[Element]:
     known = names.source_names([(source, False) for source in rows["source"].unique()])
     reference = names.reference({path: name for (path, _), name in known.items()})
     rows = _described(rows, {path: name for (path, _), name in known.items()})
+    # A network may have been measured in several runs, such as for further corruptions. Of what was
+    # measured twice, such as on more images, the later row counts.
+    place = ["network", *_PLACE]
+    rows = rows.sort_values("time", kind="stable")
+    rows = rows.drop_duplicates([*place, "corruption", "severity"], keep="last")
+    rows = rows.assign(run=rows.groupby(place, sort=False).ngroup())
     runs = {run: group for run, group in rows.groupby("run", sort=False)}
     errors = {run: _errors(group) for run, group in runs.items()}
-    # If a network was measured twice, such as on more images, the later run counts.
-    firsts = rows.drop_duplicates("run").sort_values("time", kind="stable")
-    firsts = firsts.drop_duplicates(["network", *_PLACE], keep="last").set_index("run")
+    firsts = rows.drop_duplicates("run").set_index("run")
     against = {
         tuple(first[_PLACE]): run
         for run, first in firsts.iterrows()
@@ -58,7 +62,8 @@ def tables(rows: pd.DataFrame) -> list[Element]:
             dtype=float,
         )
         head = [cells.text(target), cells.text(network)]
-        ending = [cells.count(len(measured)), cells.count(int(group["num_test_images"].max()))]
+        most = max(int(runs[run]["num_test_images"].max()) for run in group.index)
+        ending = [cells.count(len(measured)), cells.count(most)]
         kinds.append(
             [
                 *head,

@@ -137,17 +137,22 @@ def test_what_is_measured_is_not_measured_again(
 NATURAL = {"": 99, "fog:1": 60, "fog:2": 60, "snow:1": 80, "snow:2": 80}
 
 
-def corruption_tables(shares: dict[str, dict[str, int]]) -> list[Table]:
-    """Return a report's tables on corruptions, given accuracies by source and corruption."""
+def corruption_tables(*measured: dict[str, dict[str, int]]) -> list[Table]:
+    """Return a report's tables on corruptions, given accuracies by source and corruption.
+
+    Each of `measured` has a run of each source, later than those before it.
+    """
     known = {"method": "corruptions", "num_classes": 10, "num_test_images": 50, "num_devices": 1}
     rows = [
         results.row(
             Experiment(task="attack", source=Source(source), target=TARGET),
             **known,
-            run=source,
+            run=f"{source} {number}",
             accuracy=accuracy,
             variant=f"corruption={text}" if text else None,
+            time=f"2026-01-01T00:00:0{number}+00:00",
         )
+        for number, shares in enumerate(measured)
         for source, each in shares.items()
         for text, accuracy in each.items()
     ]
@@ -170,6 +175,20 @@ def test_a_report_has_the_mean_corruption_error() -> None:
     assert lines["bundled:l2"][columns.index("mCE, %")] == "87.50"
     assert lines["bundled:l2"][columns.index("mean, %")] == "75.00"
     assert [cell.text for cell in each.rows[0]][2:4] == ["snow", "80.00"]
+
+
+def test_a_later_run_adds_to_an_earlier_one() -> None:
+    """It counts where both measured the same, here fog at 1."""
+    l2 = {"": 98, "fog:1": 80, "fog:2": 60, "snow:1": 90, "snow:2": 70}
+    later = {"bundled:natural": {"": 99, "frost:1": 50}, "bundled:l2": {"": 96, "frost:1": 75}}
+    later["bundled:l2"]["fog:1"] = 90
+    table, each = corruption_tables({"bundled:natural": NATURAL, "bundled:l2": l2}, later)
+    lines = {line[1].text: [cell.text for cell in line] for line in table.rows}
+    found = [lines["bundled:l2"][table.columns.index(name)] for name in ("clean, %", "mean, %")]
+    assert found == ["96.00", "76.67"]  # of 75, 80 and 75
+    # Errors of 50 against 80, 40 against 40, and 25 against 50.
+    assert lines["bundled:l2"][table.columns.index("mCE, %")] == "70.83"
+    assert len(table.rows) == 2 and len(each.rows) == 6
 
 
 def test_errors_at_other_severities_are_no_reference() -> None:
