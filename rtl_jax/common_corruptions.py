@@ -123,4 +123,4 @@ def corruption_accuracy(
 
     clean = share(images)
     measured = {name: tuple(map(under, each)) for name, each in chosen.items()}
-    return CorruptionAccuracy(clean, measured, tuple(severities))
+    return CorruptionAccuracy(clean, measured, tuple(several))

@@ -322,6 +322,21 @@ def test_frost_is_the_published_packages() -> None:
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_severities_are_kept_however_they_are_given() -> None:
+    measured = [
+        corruption_accuracy(
+            lambda images: images.mean((1, 2)),
+            SMALL,
+            np.zeros(len(SMALL), int),
+            corruptions=["contrast"],
+            severities=each,
+        )
+        for each in ([1, 4], iter([1, 4]), np.array([1, 4]))
+    ]
+    assert [one.severities for one in measured] == 3 * [(1, 4)]
+    assert len({one.by_corruption["contrast"] for one in measured}) == 1
+
+
 def test_mistakes_are_named() -> None:
     for text in ("fog", "fog:", "fog:x", "", "fog:-1"):
         with pytest.raises(UserError, match="NAME:SEVERITY"):
