@@ -18,10 +18,11 @@ class Visualize:
     sources: tuple[str, ...] = ()
     num_shown: int = 6  # Images in the figure
     # Indices of features among the inputs of the head. Empty: for each source, those with the
-    # largest weights for a class of its head, or, without a head, those most active for each image.
+    # largest weights for the class `label` of its head, or, without one, those most active for each
+    # image.
     units: tuple[int, ...] = ()
     num_units: int = 2  # Number of features to draw if `units` is empty
-    # Class of the head whose features are drawn; none: the class of each image
+    # Class of the head whose features are drawn; none: the most active features of each image
     label: int | None = None
     # Radius of the L2 ball to search. The defaults of the search are those of Engstrom et al.
     # (2019) for images of 224 px: 200 steps of length 1.
