@@ -166,10 +166,13 @@ def _converted(values: pd.Series, column: str, path: Path, mapping: LogMapping) 
 def _require_single(table: pd.DataFrame, identity: Sequence[str], path: Path) -> None:
     repeated = table.duplicated(list(identity), keep="first")
     if repeated.any():
-        first = (table[identity] == table.loc[repeated.idxmax(), identity]).all(axis=1).idxmax()
+        second = repeated.idxmax()
+        # Groups, unlike ==, take two missing values for the same.
+        evaluations = table.groupby(list(identity), dropna=False, sort=False).ngroup()
+        first = (evaluations == evaluations[second]).idxmax()
         raise UserError(
-            f"{path}, lines {first + 2} and {repeated.idxmax() + 2}: the same run after the same "
-            "epoch: expected one evaluation; remove one, or map a column that tells the runs apart"
+            f"{path}, lines {first + 2} and {second + 2}: the same run after the same epoch: "
+            "expected one evaluation; remove one, or map a column that tells the runs apart"
         )
 
 

@@ -132,6 +132,8 @@ def test_another_result_is_another_run(tmp_path: Path):
         ("100,2", "100.5,2", "line 4: num_images: expected a whole number, received '100.5'"),
         ("100,2,1", "100,,1", "line 4: seed: expected a whole number, received ''"),
         ("1,5,0.50", "1,1,0.50", "lines 2 and 3: the same run after the same epoch"),
+        # Here the number of blocks is missing.
+        (",7,nan,\n", ",7,nan,\n4,plain,b,200,1,7,0.3,\n", "lines 5 and 6: the same run after"),
     ],
 )
 def test_wrong_logs_are_refused(tmp_path: Path, old: str, new: str, message: str):
