@@ -226,11 +226,13 @@ _TRAINING = {
 def _config(record: dict[Hashable, Any], identity: Sequence[str]) -> str:
     """Return the known settings of a run, under their names in `rtl_jax.lab.config`.
 
-    Those of the training are only in it if the log has them, in columns of the runs' `identity`.
+    The architecture and those of the training are only in it if the log has them, in columns of the
+    runs' `identity`.
     """
     known = {name: column for name, column in _TRAINING.items() if column in identity}
+    built = {"arch": record["architecture"]} if "architecture" in identity else {}
     groups = {
-        "source": {"checkpoint": record["source"]},
+        "source": {"checkpoint": record["source"], **built},
         "target": {name: record.get(name) for name in ("dataset", "num_images", "image_size")},
         "transfer": {
             **{name: record.get(name) for name in ("blocks", "frozen_batch_norm")},

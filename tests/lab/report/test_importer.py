@@ -77,7 +77,8 @@ def test_a_log_becomes_rows(tmp_path: Path):
     assert (rows["task"] == "finetune").all() and (rows["method"] == "transfer").all()
     assert (rows["architecture"] == "resnet18").all() and rows["loss"].isna().all()
     config = json.loads(rows["config"][0])
-    assert config["source"] == {"checkpoint": "imagenet_l2_3_0.pt"} and config["seed"] == 1
+    assert config["source"] == {"checkpoint": "imagenet_l2_3_0.pt", "arch": "resnet18"}
+    assert config["seed"] == 1
     assert config["transfer"]["blocks"] == 3
 
 
@@ -112,6 +113,20 @@ def test_runs_that_were_trained_differently_are_told_apart(tmp_path: Path):
         [[90, 90], [50, 50]],
         [[50, 50], [90, 90]],
     )
+
+
+def test_architectures_of_one_source_are_told_apart(tmp_path: Path):
+    log = LOG.replace("top1", "top1,arch").replace(",3\n", ",resnet18,3\n")
+    log = log.replace(",nan,", ",0.3,resnet18,") + "4,plain,b,200,1,7,0.7,resnet50,\n"
+    mapping = MAPPING.replace('architecture = "resnet18"\n', "")
+    mapping = mapping.replace("[constants]", 'architecture = "arch"\n[constants]')
+    found = finetunings(imported(tmp_path, log, mapping))
+    assert not any("superseded" in note for note in found.notes)
+    assert {cell.target: sorted(values) for cell, values in found.last.items()} == {
+        "a": [20, 50],
+        "b, source.arch=resnet18": [30],
+        "b, source.arch=resnet50": [70],
+    }
 
 
 def test_another_result_is_another_run(tmp_path: Path):
