@@ -5,7 +5,7 @@ import pandas as pd
 
 from rtl_jax.lab.report import cells
 from rtl_jax.lab.report.elements import Element, Table
-from rtl_jax.lab.report.names import source_names
+from rtl_jax.lab.report.names import source_names, target_name
 from rtl_jax.lab.report.runs import told_apart
 
 ROUGHNESS = (
@@ -54,18 +54,21 @@ def _seen(rows: pd.DataFrame) -> list[Element]:
     if rows.empty:
         return []
     names = source_names([(source, False) for source in rows["source"].unique()])
-    different = told_apart(rows, ["source", "dataset", "method"], ["visualize"])
-    rows = rows.assign(method=rows["method"] + different)
+    targets = rows[["dataset", "test_dataset", "variant"]].fillna("").to_numpy()
+    rows = rows.assign(target=[target_name(*map(str, each)) for each in targets])
+    place = ["source", "target", "method"]
+    rows = rows.assign(method=rows["method"] + told_apart(rows, place, ["visualize"]))
+    # Of a network that was looked at twice, such as on more images, the later row counts.
+    rows = rows.sort_values("time", kind="stable")
+    rows = rows.drop_duplicates([*place, "seed"], keep="last").sort_index()
     lines = [
         [
             cells.text(names[source, False]),
-            cells.text(dataset),
+            cells.text(target),
             cells.text(method),
             cells.mean(values),
         ]
-        for (source, dataset, method), values in rows.groupby(
-            ["source", "dataset", "method"], sort=False
-        )["roughness"]
+        for (source, target, method), values in rows.groupby(place, sort=False)["roughness"]
     ]
     columns = ["source", "images of", "what", "roughness"]
     return [Table("roughness", "What sources see", columns, lines, ROUGHNESS + cells.INTERVALS)]

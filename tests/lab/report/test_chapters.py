@@ -484,6 +484,24 @@ def test_influence_and_roughness_are_of_networks_and_searches_alike():
     }
 
 
+def test_roughness_is_of_a_source_and_its_images_once():
+    """Not a mean with other images, nor with a second run on more images."""
+    seen = {"method": "gradients", "dataset": "digits"}
+    runs = [
+        other("visualize", roughness=roughness, num_test_images=number, time=time, **seen, **more)
+        for roughness, number, time, more in (
+            (2.5, 900, "2026-01-02", {}),
+            (1.5, 100, "2026-01-01", {}),
+            (1.0, 100, "2026-01-03", {"variant": "low_resolution=8"}),
+        )
+    ]
+    found = table(compose(frame(runs)), "roughness")
+    assert found[["images of", "roughness"]].to_numpy().tolist() == [
+        ["digits", "2.50"],
+        ["digits, low_resolution=8", "1.00"],
+    ]
+
+
 def test_influence_counts_a_fold_and_a_network_once():
     """Not the seeds of a fold, and not a second run on more test images."""
     tuned = {"dataset": "digits", "method": "influence", "frozen_batch_norm": "source"}
