@@ -5,7 +5,7 @@ import pandas as pd
 
 from rtl_jax.lab.report import cells, published
 from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table
-from rtl_jax.lab.report.names import paper_source, source_names
+from rtl_jax.lab.report.names import paper_source, source_names, target_name
 from rtl_jax.lab.report.robustness import trainings
 from rtl_jax.lab.report.runs import told_apart
 from rtl_jax.lab.statistics import independent, units
@@ -22,7 +22,11 @@ def tables(rows: pd.DataFrame) -> list[Element]:
     if rows.empty:
         return []
     names = source_names([(source, False) for source in rows["source"].unique()])
-    rows = rows.assign(network=[names[source, False] for source in rows["source"]])
+    targets = rows[["dataset", "test_dataset", "variant"]].fillna("").to_numpy()
+    rows = rows.assign(
+        dataset=[target_name(*map(str, each)) for each in targets],
+        network=[names[source, False] for source in rows["source"]],
+    )
     rows = rows.assign(network=rows["network"] + trainings(rows, "dataset"))
     different = told_apart(rows, ["dataset", "network", "method"], ["influence"])
     rows = rows.assign(network=rows["network"] + different)
@@ -46,7 +50,7 @@ def _matches(rows: pd.DataFrame) -> list[Element]:
         ["dataset", "network", "method"], sort=False
     ):
         known = paper_source(group["source"].iloc[0])
-        comparable = dataset == "tfds:cifar10" and known in paper.index and method == "influence"
+        comparable = dataset == "CIFAR-10" and known in paper.index and method == "influence"
         top1, top5 = paper.loc[known] if comparable else (np.nan, np.nan)
         lines.append(
             [

@@ -502,6 +502,20 @@ def test_roughness_is_of_a_source_and_its_images_once():
     ]
 
 
+def test_influence_on_changed_images_is_told_apart():
+    tuned = {"method": "influence", "frozen_batch_norm": "batch", "blocks": 3, "num_images": 3200}
+    runs = [
+        other("influence", dataset="tfds:cifar10", top1_match=match, top5_match=50.0, **tuned, **of)
+        for match, of in ((40.0, {}), (20.0, {"variant": "corruption=fog:3"}))
+    ]
+    found = table(compose(frame(runs)), "influence").set_index("target")
+    assert found["top-1 match"].to_dict() == {
+        "CIFAR-10": "40.00",
+        "CIFAR-10, corruption=fog:3": "20.00",
+    }
+    assert (found["top-1 match, published"] != "").tolist() == [True, False]
+
+
 def test_influence_counts_a_fold_and_a_network_once():
     """Not the seeds of a fold, and not a second run on more test images."""
     tuned = {"dataset": "digits", "method": "influence", "frozen_batch_norm": "source"}
