@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rtl_jax.runtime.paths import short_names
+
 MEASURES = (
     "accuracy",
     "loss",
@@ -24,9 +26,11 @@ def measures(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str,
     columns', prefixed by what distinguishes rows of one epoch: 'pgd/eps_0.5/accuracy'.
     """
     sources, variants = ({row[name] for row in rows} for name in ("source", "variant"))
+    # Not whole paths: in a name, MLflow takes neither '//' nor '..'.
+    short = dict(zip(sources, short_names(list(sources)), strict=True))
     for row in rows:
         parts = [] if row["method"] in _PLAIN else [row["method"]]
-        parts += [row["source"]] if len(sources) > 1 else []
+        parts += [short[row["source"]]] if len(sources) > 1 else []
         parts += [row["variant"]] if len(variants) > 1 and row["variant"] else []
         parts += [f"{name}_{row[name]:g}" for name in ("eps", "inspected") if row[name] is not None]
         found = {

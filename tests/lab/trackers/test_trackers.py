@@ -60,8 +60,9 @@ def test_measures_have_names_that_tell_rows_apart():
         "corruptions/corruption=fog:1/accuracy",
         "corruptions/corruption=fog:2/accuracy",
     ]
-    several = [dict(rows()[0], method="gradient", source=name) for name in ("a", "b")]
-    assert list(measures(several))[1][1]["gradient/b/accuracy"] == 50.125
+    for sources in (("a", "b"), ("/runs/a", "../b"), ("./a/", "/runs/b/")):
+        several = [dict(rows()[0], method="gradient", source=name) for name in sources]
+        assert list(measures(several))[1][1]["gradient/b/accuracy"] == 50.125
 
 
 def test_a_run_tells_its_trackers_after_its_rows(tmp_path, monkeypatch):
