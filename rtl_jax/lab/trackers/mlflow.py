@@ -19,6 +19,6 @@ def log_run(
     with mlflow.start_run(run_name=run, nested=True, tags=tags):
         mlflow.log_params({name: str(value)[:500] for name, value in flat(settings).items()})
         for epoch, found in measures(rows):
-            # MLflow allows only these characters.
-            names = {re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII): name for name in found}
+            # MLflow allows only these characters, and colons from later versions on.
+            names = {re.sub(r"[^\w\-. /]", "_", name, flags=re.ASCII): name for name in found}
             mlflow.log_metrics({name: found[own] for name, own in names.items()}, step=epoch)

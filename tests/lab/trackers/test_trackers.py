@@ -160,6 +160,24 @@ def test_mlflow_has_the_run(tmp_path: Path, monkeypatch):
     assert [(each.step, each.value) for each in history] == [(1, 50.125), (300, 87.5)]
 
 
+def test_mlflow_gets_names_that_all_its_versions_take(tmp_path: Path, monkeypatch):
+    logged: dict = {}
+    module = SimpleNamespace(
+        start_run=lambda **_: contextlib.nullcontext(),
+        log_params=lambda _: None,
+        log_metrics=lambda found, step: logged.update(found),
+        __spec__=object(),
+    )
+    monkeypatch.setitem(sys.modules, "mlflow", module)
+    names = (None, "corruption=fog:1", "corruption=fog:2")
+    track(tmp_path, [dict(rows("mlflow")[0], method="corruptions", variant=name) for name in names])
+    assert [name for name in logged if name.endswith("accuracy")] == [
+        "corruptions/accuracy",
+        "corruptions/corruption_fog_1/accuracy",
+        "corruptions/corruption_fog_2/accuracy",
+    ]
+
+
 def test_wandb_gets_the_run(tmp_path: Path, monkeypatch):
     calls: list = []
 
