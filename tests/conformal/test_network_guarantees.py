@@ -92,6 +92,18 @@ def test_a_network_that_keeps_nothing_says_so(bare: Network) -> None:
         rtl.conformalize(bare, IMAGES, np.array(NAMES)[LABELS], score="thr")
 
 
+def test_predictions_without_sets_say_so(
+    bare: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare.save(tmp_path / "net")
+    Image.fromarray(IMAGES[0]).save(tmp_path / "new.png")
+    for settings, said in (({"coverage": 0.95}, True), ({"coverage": None}, False)):
+        asked = Predict(images=str(tmp_path / "new.png"), outliers=False, **settings)
+        source = Source(str(tmp_path / "net"))
+        run_predict(Experiment(task="predict", source=source, predict=asked), tmp_path)
+        assert ("no prediction sets and no p-values" in capsys.readouterr().out) == said
+
+
 @pytest.mark.parametrize(
     ("settings", "columns"),
     [

@@ -43,6 +43,11 @@ def run_predict(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame
     guaranteed = Guaranteed.of(predictor, settings)
     if guaranteed:
         print(guaranteed.describe())
+    elif settings.coverage is not None or settings.outliers:
+        print(
+            "no prediction sets and no p-values: the network keeps no scores of held-out images "
+            "(rtl_jax.conformalize)"
+        )
     explainer = None
     if settings.explain:
         explainer = Explainer.load(experiment, predictor, workdir)
