@@ -45,7 +45,7 @@ def read_mapping(path: Path) -> LogMapping:
     """Read a mapping file.
 
     Raises UserError if it cannot be read, has an unknown table or column, lacks a column that a row
-    needs, or has a value of the wrong type.
+    needs, or has a value of the wrong type or without an effect.
     """
     try:
         tables = tomllib.loads(read_bytes(path, limits.MAPPING_BYTES).decode())
@@ -57,6 +57,7 @@ def read_mapping(path: Path) -> LogMapping:
             raise UserError(f"{path}: expected the tables {', '.join(parts)}, received {part!r}")
         _require_columns(path, part, table)
     _require_types(path, tables)
+    _require_effect(path, tables)
     given = {**tables.get("columns", {}), **tables.get("constants", {})}
     if missing := [column for column in NEEDED if column not in given]:
         raise UserError(f"{path}: a row needs {', '.join(missing)}: add it to [columns]")
@@ -70,6 +71,20 @@ def _require_columns(path: Path, part: str, table: dict[str, Any]) -> None:
                 f"{path}: [{part}] has {column!r}, which no log can fill: expected one of "
                 f"{', '.join(MAPPED)}"
             )
+
+
+def _require_effect(path: Path, tables: dict[str, dict[str, Any]]) -> None:
+    """Raise UserError for an entry that would be ignored, or would silently replace the log's."""
+    columns = tables.get("columns", {})
+    for column in tables.get("constants", {}):
+        if column in columns:
+            raise UserError(f"{path}: {column} is in [columns] and in [constants]: remove one")
+    for part in ("values", "factors", "missing"):
+        for column in tables.get(part, {}):
+            text = part != "values" and SCHEMA[column][0] == "string"
+            if text or column not in columns:
+                why = "which is text" if text else "which is not in [columns]"
+                raise UserError(f"{path}: [{part}] has {column}, {why}: remove it")
 
 
 def _require_types(path: Path, tables: dict[str, dict[str, Any]]) -> None:

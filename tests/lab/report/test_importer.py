@@ -174,6 +174,9 @@ def test_what_is_no_log_is_refused(tmp_path: Path, log: str):
         ('seed = "s"', "", "a row needs seed"),
         ('seed = "s"', "seed = 1", r"\[columns\] seed: expected the name of a column"),
         ("accuracy = 100", 'accuracy = "100"', r"\[factors\] accuracy: expected a number"),
+        ("image_size = 64", "seed = 64", r"seed is in \[columns\] and in \[constants\]"),
+        ("accuracy = 100", "loss = 100", r"\[factors\] has loss, which is not in \[columns\]"),
+        ("accuracy = 100", "dataset = 100", r"\[factors\] has dataset, which is text"),
     ],
 )
 def test_wrong_mappings_are_refused(tmp_path: Path, old: str, new: str, message: str):
