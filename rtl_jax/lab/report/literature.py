@@ -70,7 +70,9 @@ def _measured(rows: pd.DataFrame, wanted: pd.Series) -> pd.Series:
         chosen &= (rows["blocks"] == wanted["blocks"]).fillna(False)
         found = rows[chosen & (rows["epoch"] == rows["epochs"]).fillna(False)]
         found = found[found["num_images"] == found["num_images"].max()]
-    return found.drop_duplicates("seed", keep="last").set_index("seed")["accuracy"]
+    # Of a network that was measured twice, such as on more images, the later row counts.
+    latest = found.sort_values("time", kind="stable").drop_duplicates("seed", keep="last")
+    return latest.set_index("seed")["accuracy"]
 
 
 def _steps(config: str) -> int | None:

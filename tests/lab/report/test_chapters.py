@@ -354,6 +354,17 @@ def test_the_low_resolution_of_table_2():
     assert found.startswith("81.00 ±") and natural == ""
 
 
+def test_the_later_of_two_measurements_is_beside_the_published_number():
+    """Here on more images, and read first."""
+    clean = {"method": "pgd", "dataset": "tfds:imagenet2012", "norm": "l2", "eps": 0.0}
+    rows = [
+        other("attack", accuracy=accuracy, num_test_images=number, time=time, **clean)
+        for accuracy, number, time in ((76.0, 50_000, "2026-01-02"), (70.0, 100, "2026-01-01"))
+    ]
+    found = table(compose(frame(rows)), "table5")["ImageNet test accuracy"]
+    assert found.tolist() == ["76.00", "", "", ""]
+
+
 def test_influence():
     rows = frame(
         [
