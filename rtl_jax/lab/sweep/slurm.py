@@ -79,9 +79,11 @@ def _result(job: Any) -> list[str]:
     error = job.exception()
     if error is not None:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        # The last exception in the error's traceback or, without one, Slurm's message.
+        # The last exception in the error's traceback or, without one, the state that Slurm reports,
+        # such as OUT_OF_MEMORY, which submitit names in its second line.
         raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
-        said = (raised or lines[:1])[-1][:200]
+        state = [line for line in lines[:2] if "(state: " in line]
+        said = (raised or state or lines[:1])[-1][:200]
         raise UserError(
             f"executor: job {job.job_id} has failed ({said}): its log is {job.paths.stderr}; run "
             "the same command again to resume"

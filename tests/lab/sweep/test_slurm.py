@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,19 @@ def test_it_needs_slurm(tmp_path, monkeypatch):
     one = on("slurm", num_images=(20,))
     with pytest.raises(UserError, match="executor: Slurm did not accept the jobs.*srun"):
         next(EXECUTORS["slurm"](groups(cells(one)), one, str(tmp_path)))
+
+
+def test_a_job_that_was_killed_says_its_state():
+    message = (
+        "Job 12_0 (task: 0) with path slurm/12_0/12_0_0_result.pkl\n"
+        "has not produced any output (state: OUT_OF_MEMORY)\n"
+        "Error stream produced:\n----\nslurmstepd: error: Detected 1 oom_kill event"
+    )
+    job = SimpleNamespace(
+        exception=lambda: RuntimeError(message), job_id="12_0", paths=SimpleNamespace(stderr="log")
+    )
+    with pytest.raises(UserError, match=r"job 12_0 has failed .*state: OUT_OF_MEMORY.*is log;"):
+        module._result(job)
 
 
 def failing(message: str, mendable: bool):
