@@ -58,15 +58,17 @@ def run_predict(experiment: Experiment, workdir: epath.PathLike) -> pd.DataFrame
         Path(workdir) / "predicting" / _identity(predictor, listing, top, explainer, guaranteed),
         schema(top, shown, guaranteed),
     )
+    resumed = pieces.done > 0
     with bar("predicting", number, done=min(pieces.done, number), leave=True) as progress:
         files = itertools.islice(paths(settings.images), pieces.done, None)
         batches = decoded(files, predictor.image_size, predictor.batch_size)
         predicted = partial(_predicted, predictor, guaranteed, explainer, top)
         pieces.write(_rows(predictor, predicted, batches, seen, progress.update))
     if seen["training images"]:
+        looked_at = "images predicted now" if resumed else "images"
         print(
-            f"{seen['training images']:,} of the images are training images of this network: its "
-            "accuracy on them is not informative"
+            f"{seen['training images']:,} of the {looked_at} are training images of this network: "
+            "its accuracy on them is not informative"
         )
     broken = pieces.join(output)
     if broken:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -131,13 +130,11 @@ def _features(
     raised = raise_features(network, originals, settings, name)
     rows = [Row(name, pictures, raised.titles(rank)) for rank, pictures in enumerate(raised.images)]
     changes = (raised.images - np.asarray(originals)).reshape(-1, *originals.shape[1:])
-    values = np.asarray(saliency.total_variation(jnp.asarray(changes)))
-    changed = np.isfinite(values)
+    values, changed = _roughness(changes)
     if not changed.all():
         print(f"{name}: {(~changed).sum()} of {len(values)} images are unchanged, since their "
               "feature is 0 everywhere")  # fmt: skip
-    roughness = float(values[changed].mean()) if changed.any() else float("nan")
-    return Seen(rows, raised._asdict(), roughness)
+    return Seen(rows, raised._asdict(), _mean(values[changed]))
 
 
 def _gradients(
@@ -146,13 +143,26 @@ def _gradients(
     """Compute input gradients of the first images, for the figure, and the roughness of all."""
     logits_fn = network.logits_fn()
     kept: list[np.ndarray] = []
-    values: list[jax.Array] = []
+    found: list[tuple[np.ndarray, np.ndarray]] = []
     for part in saliency.gradients(logits_fn, saliency.prepared(images, size), settings.loss):
         kept += list(part[: settings.num_shown - len(kept)])
-        values.append(saliency.total_variation(jnp.asarray(part)))
+        found.append(_roughness(part))
     shown = np.stack(kept)
-    roughness = float(np.concatenate(values).mean())
-    return Seen([Row(name, saliency.visible(shown))], {"gradients": shown}, roughness)
+    values, sloped = map(np.concatenate, zip(*found, strict=True))
+    if not sloped.all():
+        print(f"{name}: {(~sloped).sum()} of {len(values)} gradients are 0 in every pixel and have "
+              "no roughness: a loss of 0 has none; visualize.loss=logit does")  # fmt: skip
+    return Seen([Row(name, saliency.visible(shown))], {"gradients": shown}, _mean(values[sloped]))
+
+
+def _roughness(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the roughness of gradients or changes [N, H, W, C], and which are not 0, bool [N]."""
+    values = saliency.total_variation(jnp.asarray(found))
+    return np.asarray(values), np.asarray(found.any((1, 2, 3)))
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def _write(

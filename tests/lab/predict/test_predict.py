@@ -26,6 +26,7 @@ from rtl_jax.lab.predict.task import run_predict
 from rtl_jax.models.architecture import architecture
 from rtl_jax.models.model import initialize
 from rtl_jax.models.network import Network
+from rtl_jax.runtime.digest import image_digests
 
 pytestmark = pytest.mark.slow
 
@@ -138,9 +139,14 @@ def test_the_exit_code_says_that_some_were_broken(
 
 
 def test_an_interrupted_prediction_goes_on(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(output, "ROWS", 4)
+    every = [pictures.decode(path, 12) for path in (root / "new").rglob("*.png")]
+    monkeypatch.setattr(Network, "training_images", frozenset(image_digests(every)))
     settings = experiment(root, str(root / "new/**/[0-9].png"), top=3)
     features, seen = Predictor.features, []
 
@@ -156,6 +162,7 @@ def test_an_interrupted_prediction_goes_on(
     assert not (tmp_path / "predictions.csv").exists()
     run_predict(settings, tmp_path)
     assert seen == [4, 4, 2, 2]  # two pieces were there, and were not computed again
+    assert "2 of the images predicted now are training images" in capsys.readouterr().out
     check(root, read(tmp_path / "predictions.csv"))
     # A changed picture is another prediction.
     with pytest.raises(KeyboardInterrupt):

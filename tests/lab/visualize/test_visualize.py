@@ -119,6 +119,20 @@ def test_a_feature_that_is_off_everywhere_is_told(workdir: Path, tmp_path: Path,
     np.testing.assert_array_equal(found["images"][0, 0], found["originals"])
 
 
+def test_gradients_that_are_zero_are_told_and_left_out(workdir: Path, tmp_path: Path, capsys):
+    """Those of images that a network is sure of, whose loss is 0 in float32."""
+    network = tiny(0)
+    network.params["fc/bias"][:] = (1e4, 0, 0)
+    network.save(tmp_path / "sure")
+    settings = experiment(workdir, sources=(str(tmp_path / "sure"),), show="gradients")
+    rows = run_visualize(settings, tmp_path)
+    assert "4 of 12 gradients are 0 in every pixel" in capsys.readouterr().out
+    assert np.isfinite(rows["roughness"]).all()
+    logit = dataclasses.replace(settings.visualize, loss="logit")
+    run_visualize(dataclasses.replace(settings, visualize=logit), tmp_path)
+    assert "0 in every pixel" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("settings", "target", "message"),
     [
