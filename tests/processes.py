@@ -1,6 +1,7 @@
 """Programs that tests start."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,17 @@ def on_devices(number: int, **others: str) -> dict[str, str]:
     """Return the environment of a program that sees `number` devices and compiles like tests."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={number}"
     return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, **others}
+
+
+def on_hosts(number: int, devices: int = 1) -> list[dict[str, str]]:
+    """Return the environments of programs that share the work, each with its own devices."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    return [
+        on_devices(devices, RTL_JAX_HOSTS=f"{rank}/{number}", JAX_COORDINATOR_ADDRESS=address)
+        for rank in range(number)
+    ]
 
 
 def run_python(script: str) -> str:

@@ -72,16 +72,16 @@ def sum_over_devices(function: Callable[..., Any], shared: Any, parts: Any) -> A
     outside: differentiating through the sum over devices gives wrong results (a Hessian was off by
     more than its own size).
     """
-    results = mapped_over_devices(function)(shared, parts)
+    # Without a choice, pmap would sum over the devices of all hosts, which all have every part.
+    local = jax.local_devices()[: len(jax.tree.leaves(parts)[0])]
+    results = mapped_over_devices(function, local)(shared, parts)
     if not _sums_on_devices():
         return jax.tree.map(_sum_of_shards, results)
     return jax.tree.map(lambda leaf: leaf[0], results)
 
 
-def mapped_over_devices(
-    function: Callable[..., Any], on: Sequence[jax.Device] | None = None
-) -> Any:
-    """Return the program of `sum_over_devices`, by default for the local devices.
+def mapped_over_devices(function: Callable[..., Any], on: Sequence[jax.Device]) -> Any:
+    """Return the program of `sum_over_devices` for these devices.
 
     Its results have a leading axis of devices. Each device has the sum or, on TPUs, its own part.
     """

@@ -15,7 +15,7 @@ from rtl_jax.influence_functions.head import contrasts
 from rtl_jax.influence_functions.hessian import SLICE, autodiff_bytes, autodiff_hessian
 from tests.influence_functions import fisher
 from tests.influence_functions.problems import gradients, hessian, problem
-from tests.processes import on_devices
+from tests.processes import on_devices, on_hosts
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -122,3 +122,28 @@ def test_any_number_of_devices_gives_the_same():
         [number, "4", platform] for number in "124" for platform in ("cpu", "tpu")
     ]
     assert all(float(error) < 1e-12 for *_, error in lines)
+
+
+ON_A_HOST = """
+from rtl_jax.runtime import devices
+devices.join_hosts()
+from rtl_jax.influence_functions.hessian import autodiff_hessian
+from tests.influence_functions.problems import hessian, problem
+head, train, _ = problem()
+print(abs(autodiff_hessian(head, train, l2=1e-3) - hessian(train, 1e-3)).max())
+"""
+
+
+def test_each_of_several_hosts_sums_over_its_own_devices():
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", ON_A_HOST],
+            cwd=Path(__file__).parents[2],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for environment in on_hosts(2, devices=2)
+    ]
+    printed = [process.communicate(timeout=300)[0] for process in hosts]
+    assert all(float(output.splitlines()[-1]) < 1e-12 for output in printed)
