@@ -175,6 +175,18 @@ def wait_for_hosts(what: str) -> None:
         multihost_utils.sync_global_devices(what)
 
 
+def any_host(value: bool) -> jax.Array:
+    """Return whether `value` is true on any host, int32 [], the same on all of them.
+
+    All must call this after the same computations. It does not wait for the answer.
+    """
+    mine = np.full(jax.local_device_count(), value, np.int32)
+    return _largest(assemble(batch_mesh(), mine))
+
+
+_largest = jax.jit(jnp.max)
+
+
 def batch_mesh() -> Mesh:
     """Return a one-dimensional mesh of all devices of all hosts, for dividing batches."""
     return jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,))

@@ -103,6 +103,7 @@ class Loop:
         self.done = self.saved = 0
         self.saved_at = self.looked_at = time.monotonic()
         self._progress = progress
+        self._answer: Any = False
 
     def run(self) -> TrainState:
         """Train to the end.
@@ -152,7 +153,7 @@ class Loop:
                 continue
             last = self.done == total
             due = time.monotonic() - self.saved_at >= settings.checkpoint_seconds
-            asked = stop()
+            asked = self._agreed(stop())
             if last or due or asked:
                 self._save(self.checkpoints)
             if asked and not last:
@@ -160,6 +161,17 @@ class Loop:
                     f"stopped after step {self.done} of {total}, which is saved; the same "
                     "command resumes"
                 )
+
+    def _agreed(self, asked: bool) -> bool:
+        """Return whether to stop; hosts that divide batches stop after the same step.
+
+        Otherwise those that were asked later, or not at all, would wait for the others forever. The
+        answer is that of the step before, because waiting for this one's would idle the devices.
+        """
+        if jax.process_count() == 1 or not self.training.placement.divides_batches:
+            return asked
+        before, self._answer = self._answer, devices.any_host(asked)
+        return bool(before)
 
     def _end_epoch(self, progress: Any) -> None:
         """Check a finished epoch if it is to be evaluated or the last check was a second ago."""

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,7 +28,7 @@ from rtl_jax.models.network import Network
 from rtl_jax.runtime import progress
 from rtl_jax.train import loop
 from rtl_jax.train.checkpoints import TrainingCheckpoints
-from tests.processes import on_devices
+from tests.processes import on_devices, on_hosts
 
 pytestmark = pytest.mark.slow
 
@@ -150,14 +149,14 @@ def get_config():
 """
 
 
-def start(tmp_path: Path, epochs: int, *, devices: int = 1, **environment: str):
+def start(tmp_path: Path, epochs: int, environment: dict[str, str]):
     config = tmp_path / "config.py"
     config.write_text(CONFIG.format(tests=str(Path(__file__).parent), epochs=epochs))
     command = [sys.executable, "run.py", "--config", str(config), "--workdir", str(tmp_path / "w")]
     return subprocess.Popen(
         command,
         cwd=ROOT,
-        env=on_devices(devices, **environment),
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -166,7 +165,7 @@ def start(tmp_path: Path, epochs: int, *, devices: int = 1, **environment: str):
 
 def test_sigterm_saves_and_the_same_command_goes_on(tmp_path: Path):
     checkpoints = tmp_path / "w" / "runs"
-    with start(tmp_path, epochs=100_000) as process:
+    with start(tmp_path, 100_000, on_devices(1)) as process:
         while not list(checkpoints.glob("*/checkpoints")):
             assert process.poll() is None
             time.sleep(0.1)
@@ -176,7 +175,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path: Path):
     assert process.returncode == 143, output
     assert "which is saved; the same command resumes" in output
     assert list(checkpoints.glob("*/checkpoints/*/arrays"))
-    with start(tmp_path, epochs=100_000) as process:
+    with start(tmp_path, 100_000, on_devices(1)) as process:
         assert process.stdout is not None
         assert any("resumes after step" in line for line in process.stdout)
         process.kill()
@@ -184,22 +183,34 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path: Path):
 
 def test_several_devices_and_hosts_end_with_the_same_weights(undisturbed: Path, tmp_path: Path):
     """Two processes with two devices each, compared with one process and one device."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    hosts = [
-        start(
-            tmp_path, SETTINGS.epochs, devices=2, RTL_JAX_HOSTS=f"{rank}/2",
-            JAX_COORDINATOR_ADDRESS=f"localhost:{port}",
-        )
-        for rank in range(2)
-    ]  # fmt: skip
+    hosts = [start(tmp_path, SETTINGS.epochs, each) for each in on_hosts(2, devices=2)]
     for process in hosts:
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
     assert_same_weights(undisturbed, tmp_path / "w", rtol=1e-4)
     assert json.loads(results.read_rows(tmp_path / "w")["config"][0])["task"] == "pretrain"
     assert results.read_rows(tmp_path / "w")["num_devices"].eq(2).all()
+
+
+def test_all_hosts_stop_after_the_same_step_if_one_gets_sigterm(tmp_path: Path):
+    hosts = [start(tmp_path, 100_000, each) for each in on_hosts(2)]
+    while not list((tmp_path / "w" / "runs").glob("*/checkpoints")):
+        assert hosts[0].poll() is None
+        time.sleep(0.1)
+    time.sleep(2)  # somewhere in the steps, or still compiling the first
+    hosts[1].send_signal(signal.SIGTERM)
+    said = []
+    try:
+        for process in hosts:
+            output, _ = process.communicate(timeout=120)
+            assert process.returncode == 143, output
+            said.append(next(line for line in output.splitlines() if "which is saved" in line))
+    finally:
+        for process in hosts:
+            process.kill()
+    assert said[0] == said[1]
+    (saved,) = (tmp_path / "w" / "runs").glob("*/checkpoints/*/arrays")
+    assert f"stopped after step {saved.parent.name} of" in said[0]
 
 
 @pytest.fixture(scope="module")
