@@ -24,6 +24,7 @@ from rtl_jax.data import ImageSet, draw_test_subset
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.lab import cli, results
+from rtl_jax.lab.compatibility import draw_test_images
 from rtl_jax.lab.config import Experiment, freeze
 from rtl_jax.lab.inputs import load_target
 from rtl_jax.lab.visualize.plots import Row, draw_rows
@@ -188,8 +189,7 @@ def _experiment(network: Network) -> Experiment:
 def _validation(experiment: Experiment) -> ImageSet:
     target = experiment.target
     dataset = load_target(target)
-    rows = draw_test_subset(dataset.test.labels, target.num_test_images, dataset.num_classes)
-    return dataset.test.take(rows)
+    return dataset.test.take(draw_test_images(target, dataset))
 
 
 def _perturbation(experiment: Experiment) -> str:

@@ -8,13 +8,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from rtl_jax.data import ImageSet, draw_subset, draw_test_subset
+from rtl_jax.data import ImageSet, draw_test_subset
 from rtl_jax.data.stream import Stream, decoded_bytes, open_stream
 from rtl_jax.errors import UserError
 from rtl_jax.lab import config, evaluation
 from rtl_jax.lab.compatibility import name_differences, other_classes
 from rtl_jax.lab.config import Experiment
-from rtl_jax.lab.inputs import load_network, load_target
+from rtl_jax.lab.inputs import draw_rows, load_network, load_target
 from rtl_jax.lab.memory import Batch, require_memory
 from rtl_jax.lab.pretrain.inputs import steps_per_epoch
 from rtl_jax.models.network import Network
@@ -207,11 +207,8 @@ def _require_memory(program: Program, experiment: Experiment, seen: int, hit: in
 
 
 def _load(experiment: Experiment) -> tuple[ImageSet, ImageSet, str, tuple[str, ...]]:
-    target = experiment.target
-    dataset = load_target(target)
-    classes = dataset.num_classes
-    rows = draw_subset(dataset.train.labels, target.num_images, experiment.seed, classes)
-    tested = draw_test_subset(dataset.test.labels, target.num_test_images, classes)
+    dataset = load_target(experiment.target)
+    rows, tested = draw_rows(experiment.target, dataset, experiment.seed)
     return dataset.train.take(rows), dataset.test.take(tested), dataset.order, dataset.class_names
 
 
@@ -220,6 +217,11 @@ def _stream(experiment: Experiment) -> tuple[Stream, ImageSet, str, tuple[str, .
     if target.num_images is not None:
         raise UserError(
             "target.num_images: a streamed data set is used whole: leave it unset, or raise "
+            "pretraining.memory_mib so that the set is kept in memory"
+        )
+    if target.folds is not None:
+        raise UserError(
+            "target.folds: a streamed data set is not divided into folds: leave it unset, or raise "
             "pretraining.memory_mib so that the set is kept in memory"
         )
     if given := target.test_dataset or target.variant:

@@ -16,13 +16,15 @@ import pytest
 from PIL import Image
 
 from rtl_jax.attacks.adversarial import robustness_curve
-from rtl_jax.data import draw_test_subset, load_dataset
+from rtl_jax.data import ImageSet, draw_test_subset, load_dataset
 from rtl_jax.data.augmentation import PRESETS, Augmentation
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
 from rtl_jax.lab.config import Attack, Experiment, Pretraining, Source, Target
 from rtl_jax.lab.evaluation import method
+from rtl_jax.lab.inputs import in_fold
+from rtl_jax.lab.pretrain.job import prepare as prepare_training
 from rtl_jax.lab.pretrain.task import run_pretrain
 from rtl_jax.models.network import Network
 from rtl_jax.runtime import progress
@@ -292,11 +294,26 @@ def test_an_attack_that_validation_cannot_use_is_refused_before_any_training(tmp
     assert not (tmp_path / "runs").exists()
 
 
+def test_cross_validation_trains_on_the_images_outside_the_fold():
+    target = Target("digits", image_size=8, folds=5, fold=1)
+    job = prepare_training(dataclasses.replace(experiment(), target=target))
+    inside = in_fold(target, load_dataset("digits", data_dir=None, image_size=8).train)
+    assert isinstance(job.train, ImageSet) and len(job.train) == (~inside).sum()
+    assert len(job.validation) == inside.sum()
+    trained = {image.tobytes() for image in job.train.images}
+    assert not any(image.tobytes() in trained for image in job.validation.images)
+
+
 def test_a_stream_is_taken_whole(photos: Path, tmp_path: Path):
     wrong = dataclasses.replace(
         streamed(photos), target=Target(f"folder:{photos}", image_size=8, num_images=5)
     )
     with pytest.raises(UserError, match="target.num_images: a streamed data set"):
+        run_pretrain(wrong, tmp_path)
+    wrong = dataclasses.replace(
+        streamed(photos), target=Target(f"folder:{photos}", image_size=8, folds=2, fold=0)
+    )
+    with pytest.raises(UserError, match="target.folds: a streamed data set"):
         run_pretrain(wrong, tmp_path)
     for given in ({"low_resolution": 4}, {"test_dataset": "digits"}):
         wrong = dataclasses.replace(
