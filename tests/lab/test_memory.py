@@ -11,6 +11,7 @@ from PIL import Image
 from rtl_jax.errors import UserError
 from rtl_jax.lab import tasks
 from rtl_jax.lab.config import Experiment, freeze
+from rtl_jax.lab.finetune.job import prepare
 from rtl_jax.lab.memory import Batch, Use, image_bytes, require_memory
 from rtl_jax.models.architecture import ResNetArchitecture
 from rtl_jax.models.model import bind, definition, initialize
@@ -112,6 +113,23 @@ def test_every_task_names_the_setting(
     with pytest.raises(UserError, match=f"^{named}: .* 0.0 GiB are free: lower"):
         tasks.run(freeze(experiment), tmp_path / "work")
     assert not (tmp_path / "work" / "rows").exists()
+
+
+def test_a_batch_has_no_more_images_than_the_training_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Network(TINY, *initialize(TINY, jax.random.key(0)), {}).save(tmp_path / "network")
+    groups = {
+        "source": {"checkpoint": str(tmp_path / "network")},
+        "target": {"image_size": 16, "num_images": 20, "num_test_images": 10},
+        "transfer": {"blocks": None, "batch_size": 128},
+    }
+    one = image_bytes(TINY, 16, "train", -1, FLOAT)
+    monkeypatch.setattr("rtl_jax.runtime.resources.device_free", lambda: 20 * one)
+    prepare(freeze(groups))
+    monkeypatch.setattr("rtl_jax.runtime.resources.device_free", lambda: 20 * one - 1)
+    with pytest.raises(UserError, match="batch_size: 20 images of 16 px"):
+        prepare(freeze(groups))
 
 
 def test_settings_within_their_bounds_that_take_terabytes() -> None:

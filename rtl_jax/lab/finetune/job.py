@@ -123,7 +123,7 @@ def assemble(experiment: Experiment, inputs: Inputs) -> Job:
         test_indices=test_indices,
     )
     job = Job(experiment=experiment, inputs=inputs, **fields)
-    require_memory_for(job.program, max(len(train_indices), len(test_indices)))
+    require_memory_for(job.program, len(train_indices), len(test_indices))
     return job
 
 
@@ -139,15 +139,16 @@ def tell_differences(jobs: Sequence[Job]) -> None:
     )
 
 
-def require_memory_for(program: Program, images: int) -> None:
-    """Raise UserError if a program's batches, of at most `images` images, do not fit in memory."""
+def require_memory_for(program: Program, trained: int, tested: int) -> None:
+    """Raise UserError if a program's batches of this many images do not fit in memory."""
     network, settings, split = program.network, program.settings, program.network.split
+    size, seen = min(settings.batch_size, trained), max(trained, tested)
     batches: tuple[Batch, ...] = (
-        Batch("transfer.batch_size", settings.batch_size, "train", split),
-        Batch("transfer.eval_batch_size", min(settings.eval_batch_size, images), "look", split),
+        Batch("transfer.batch_size", size, "train", split),
+        Batch("transfer.eval_batch_size", min(settings.eval_batch_size, seen), "look", split),
     )
     if settings.perturbs:  # its gradient goes back to the pixels
-        batches += (Batch("transfer.batch_size", settings.batch_size, "attack", split),)
+        batches += (Batch("transfer.batch_size", size, "attack", split),)
     require_memory(network.architecture, network.image_size, *batches, dtype=network.dtype)
 
 

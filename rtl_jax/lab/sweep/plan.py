@@ -223,7 +223,7 @@ def _priced(one: Planned, architecture: Architecture, experiment: Experiment) ->
     ).replace(dtype=devices.compute_dtype(settings.transfer.precision))
     epochs = settings.transfer.epochs_for(number)
     program = Program(network, settings.transfer, settings.augmentation, epochs)
-    require_memory_for(program, max(number, tested))
+    require_memory_for(program, number, tested)
     one = dataclasses.replace(
         one, work=_extrapolate(operations(program), one, program, number, tested)
     )
