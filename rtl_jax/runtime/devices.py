@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -173,6 +174,15 @@ def wait_for_hosts(what: str) -> None:
     """Wait until every host has called this; a single host does not wait. `what` is the barrier."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
+
+
+def require_same(what: str, text: str, hint: str) -> None:
+    """Raise UserError on all hosts, naming `what`, unless all of them have the same `text`."""
+    if jax.process_count() == 1:
+        return
+    every = multihost_utils.process_allgather(np.asarray(zlib.crc32(text.encode()), np.uint32))
+    if len(set(every.tolist())) > 1:
+        raise UserError(f"{what} differs between the hosts, and is {text} on this one: {hint}")
 
 
 def any_host(value: bool) -> jax.Array:

@@ -9,7 +9,7 @@ import pytest
 from rtl_jax.runtime import devices
 from rtl_jax.runtime.resources import cores
 from rtl_jax.train.parallel import divided
-from tests.processes import known_flags
+from tests.processes import known_flags, on_hosts
 
 COUNT = """
 import jax
@@ -58,6 +58,31 @@ def test_what_the_user_asks_for_takes_precedence(environment: dict[str, str]) ->
 
 def test_nothing_changes_once_jax_has_started() -> None:
     assert counted("jax.devices()") == 1
+
+
+ON_A_HOST = """
+from rtl_jax.errors import UserError
+from rtl_jax.runtime import devices
+devices.join_hosts()
+import jax
+devices.require_same("the step", "5", "share it")
+try:
+    devices.require_same("the step", str(jax.process_index()), "share it")
+except UserError as error:
+    print(error)
+"""
+
+
+def test_hosts_that_differ_say_so() -> None:
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", ON_A_HOST], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for environment in on_hosts(2)
+    ]
+    for rank, process in enumerate(hosts):
+        (said,) = process.communicate(timeout=300)[0].splitlines()[-1:]
+        assert said == f"the step differs between the hosts, and is {rank} on this one: share it"
 
 
 def test_the_tests_take_only_flags_that_xla_knows() -> None:

@@ -49,6 +49,12 @@ def _train(job: SourceTraining, run: Run) -> None:
     training, state = job.begin(mesh)
     log = _Evaluations(job, mesh)
     with TrainingCheckpoints(run.directory / "checkpoints", "step") as checkpoints:
+        # Otherwise hosts would train different weights together.
+        devices.require_same(
+            "the last checkpoint",
+            f"step {checkpoints.latest() or 0} of run {run.name}",
+            "all need the same images, and a work directory that they share",
+        )
         state = Loop(training, state, log, checkpoints=checkpoints, name=job.run).run()
     if jax.process_index() != 0:
         return
