@@ -79,7 +79,8 @@ def horizontal_range(chart: Chart) -> tuple[float, float]:
 def vertical_ticks(chart: Chart) -> list[float]:
     """Return round numbers around all means and intervals; the first and last are the range.
 
-    Intervals that reach below 0 or above 100 % are cut off there unless a mean does, too.
+    Intervals of percentages that pass 0 or 100 % are cut off there unless a mean does, too. Those
+    of differences are shown whole, as it matters whether they reach below 0.
     """
     known = [point for series in chart.series for point in series.points if point.known]
     if not known:
@@ -87,9 +88,10 @@ def vertical_ticks(chart: Chart) -> list[float]:
     means = [point.mean for point in known]
     low = min(point.mean - reach(point.half) for point in known)
     high = max(point.mean + reach(point.half) for point in known)
-    if min(means) >= 0:
+    percentages = "%" in chart.y_label
+    if percentages and min(means) >= 0:
         low = max(low, 0.0)
-    if "%" in chart.y_label and max(means) <= 100:
+    if percentages and max(means) <= 100:
         high = min(high, 100.0)
     return round_ticks(low, high)
 

@@ -15,6 +15,7 @@ from PIL import Image
 from rtl_jax.errors import UserError
 from rtl_jax.lab.report import axes
 from rtl_jax.lab.report.charts import BOTTOM, LEFT, RIGHT, TOP, draw, legend, value_text
+from rtl_jax.lab.report.curves import DIFFERENCE
 from rtl_jax.lab.report.elements import (
     MISSING,
     Chart,
@@ -229,6 +230,16 @@ def test_accuracies_end_at_0_and_100() -> None:
     drawing = draw(percent, LOOKS)
     heights = [float(y) for y in re.findall(r"V([\d.]+)", drawing.lines[0].intervals)]
     assert all(TOP <= height <= BOTTOM for height in heights)
+
+
+def test_intervals_of_differences_reach_below_0() -> None:
+    points = [Point(1, 1.0, 3.0), Point(2, 5.0, 1.0)]
+    differences = Chart("c", "t", "x", DIFFERENCE, [Series("one", points)])
+    heights = axes.vertical_ticks(differences)
+    assert heights[0] <= -2 and 0 in heights
+    (bottom, *_) = re.findall(r"V([\d.]+)", draw(differences, LOOKS).lines[0].intervals)
+    zero = axes.Axis(heights[0], heights[-1], BOTTOM, TOP).place(0)
+    assert float(bottom) > zero
 
 
 def test_labels_do_not_overlap() -> None:
