@@ -8,6 +8,7 @@ images and its own test images. Others have no published value beside them.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from rtl_jax.lab.report import published
@@ -47,9 +48,10 @@ def source_names(sources: Sequence[tuple[str, bool]]) -> dict[tuple[str, bool], 
     unique = list(dict.fromkeys(checkpoint for checkpoint, _ in sources))
     short = dict(zip(unique, short_names(unique), strict=True)) if unique else {}
     wanted = {each: paper_source(*each) or short[each[0]] for each in sources}
-    count = {name: list(wanted.values()).count(name) for name in wanted.values()}
+    # A checkpoint that is trained in part and as a whole is one source.
+    named = Counter(name for _, name in {(each[0], name) for each, name in wanted.items()})
     return {
-        each: name if count[name] == 1 else f"{name} ({short[each[0]]})"
+        each: name if named[name] == 1 else f"{name} ({short[each[0]]})"
         for each, name in wanted.items()
     }
 

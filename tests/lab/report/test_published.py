@@ -109,6 +109,12 @@ def test_sources_that_are_called_alike_are_told_apart():
     ]
 
 
+def test_a_source_that_is_trained_in_part_and_as_a_whole_has_one_name():
+    for checkpoint, name in (("a/imagenet_l2_3_0.pt", "L2 eps=3"), ("a/mine", "mine")):
+        named = source_names([(checkpoint, False), (checkpoint, True), ("random", True)])
+        assert list(named.values()) == [name, name, "from scratch"]
+
+
 def test_the_reference_is_the_natural_source():
     assert reference({"bundled:l2": "l2", "bundled:natural": "n"}) == "n"
     longer = {"bundled:l2_24": "l2", "bundled:natural_24": "n"}
