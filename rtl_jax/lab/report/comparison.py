@@ -48,6 +48,9 @@ class Comparison:
         ahead, half, seeds = self.rivals[rival]
         if seeds < 2:
             return f"{self.best} against {rival}: inconclusive, with {seeds or 'no'} seed in common"
+        if ahead < 0:  # the best has other seeds besides, which raise its mean
+            by = f"by {-ahead:.1f} ± {half:.1f} points on the {seeds} seeds in common"
+            return f"{self.best} has a higher mean than {rival}, which leads {by} (inconclusive)"
         by = f"by {ahead:.1f} ± {half:.1f} points, {seeds} seeds"
         if self.rivals[rival].sure:
             return f"{self.best} beats {rival} {by} (significant)"

@@ -56,6 +56,13 @@ def test_only_seeds_in_common_count():
     assert "inconclusive, with no seed in common" in lonely.sentence("one")
 
 
+def test_a_mean_of_easier_seeds_is_no_lead():
+    found = compare({"one": seeds(50, 52, 80), "other": seeds(53, 54)})
+    assert found is not None and found.best == "one" and not found.sure
+    assert found.sentence("other").startswith("one has a higher mean than other, which leads by 2.5")
+    assert found.sentence("other").endswith("points on the 2 seeds in common (inconclusive)")
+
+
 def test_nothing_to_compare():
     assert compare({"a": seeds(1, 2)}) is None
     assert compare({"a": seeds(1, 2), "b": seeds()}) is None
