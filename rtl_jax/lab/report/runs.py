@@ -156,7 +156,7 @@ def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
         notes.append(f"Evaluations omitted for lack of an accuracy: {len(rows) - len(known):,}.")
     texts = {column: known[column].fillna("") for column in (*_TARGET, "config")}
     known = known.assign(blocks=known["blocks"].fillna(EVERY).astype(int), **texts)
-    wrong = known["config"].isin([one for one in known["config"].unique() if _with_flips(one)])
+    wrong = known["config"].isin([one for one in known["config"].unique() if with_flips(one)])
     if wrong.any():
         known = known[~wrong]
         notes.append(f"Evaluations omitted for labels that were made wrong: {int(wrong.sum()):,}.")
@@ -361,8 +361,8 @@ def _flat(config: str, groups: Sequence[str] = TRAINING) -> dict[str, Any]:
     }
 
 
-def _with_flips(config: str) -> bool:
-    """Whether a fine-tuning was on labels some of which were made wrong."""
+def with_flips(config: str) -> bool:
+    """Return whether a fine-tuning was on labels some of which were made wrong."""
     return bool(settings(config).get("influence", {}).get("flip_labels"))
 
 

@@ -354,6 +354,15 @@ def test_the_low_resolution_of_table_2():
     assert found.startswith("81.00 ±") and natural == ""
 
 
+def test_fine_tunings_on_wrong_labels_are_not_beside_published_numbers():
+    noisy = json.dumps({"influence": {"flip_labels": 0.5}})
+    place = {"dataset": "tfds:caltech101", "size": 3000, "source": L2}
+    place |= {"variant": "low_resolution=32"}
+    rows = frame(cell([80, 82], **place), finetuning({1: 10.0}, run="noisy", config=noisy, **place))
+    found, _ = table(compose(rows), "table2")["Low-Res"]
+    assert found.startswith("81.00 ±")
+
+
 def test_the_later_of_two_measurements_is_beside_the_published_number():
     """Here on more images, and read first."""
     clean = {"method": "pgd", "dataset": "tfds:imagenet2012", "norm": "l2", "eps": 0.0}
