@@ -6,7 +6,7 @@ import pandas as pd
 from rtl_jax.lab.report import cells, published
 from rtl_jax.lab.report.elements import Element, Table
 from rtl_jax.lab.report.names import paper_source
-from rtl_jax.lab.report.runs import settings, with_flips
+from rtl_jax.lab.report.runs import settings, whole, with_flips
 
 NOTE = (
     "Published: Utrera et al., ICLR 2021, in percent. Measured: attacks and fine-tunings whose "
@@ -17,6 +17,9 @@ NOTE = (
 
 def tables(rows: pd.DataFrame) -> list[Element]:
     """Return all of these tables, whether or not anything in them was measured."""
+    configs = rows["config"].fillna("")
+    others = [one for one in configs.unique() if with_flips(one) or not whole(one)]
+    rows = rows[rows["fold"].isna() & ~configs.isin(others)]
     known = {source: paper_source(source) for source in rows["source"].dropna().unique()}
     rows = rows.assign(
         paper_source=rows["source"].map(known).astype(object),
@@ -69,8 +72,6 @@ def _measured(rows: pd.DataFrame, wanted: pd.Series) -> pd.Series:
     else:
         chosen &= (rows["blocks"] == wanted["blocks"]).fillna(False)
         found = rows[chosen & (rows["epoch"] == rows["epochs"]).fillna(False)]
-        right = [not with_flips(one) for one in found["config"].fillna("")]
-        found = found[np.array(right, bool)]
         found = found[found["num_images"] == found["num_images"].max()]
     # Of a network that was measured twice, such as on more images, the later row counts.
     latest = found.sort_values("time", kind="stable").drop_duplicates("seed", keep="last")

@@ -4,7 +4,8 @@ A source is the paper's if the last part of its checkpoint's path, without `.pt`
 `.tar` or `.safetensors`, is the name under which that network was published
 (`published/sources.csv`); `random` with every block trained is the paper's training from scratch.
 A target is the paper's if it is one of the data sets in `published/targets.csv`, with unmodified
-images and its own test images. Others have no published value beside them.
+images, all classes and its own test images, not folds (`runs.whole`). Others have no published
+value beside them.
 """
 
 import re

@@ -26,7 +26,7 @@ from rtl_jax.runtime.documents import parse_json
 # Replaces a missing number of blocks, which means that every block trains; larger than any other.
 EVERY = 1_000_000
 
-_NOTHING = pd.Series(dtype=float)
+NOTHING = pd.Series(dtype=float)
 _TARGET = ["dataset", "test_dataset", "variant"]
 # The groups of settings that a fine-tuning reads.
 TRAINING = ("source", "target", "augmentation", "transfer")
@@ -129,7 +129,7 @@ class Finetunings:
 
     def at(self, cell: Condition, best: bool = False) -> pd.Series:
         """Return a cell's accuracy by seed after the last or best epoch; empty if unmeasured."""
-        return (self.best if best else self.last).get(cell, _NOTHING)
+        return (self.best if best else self.last).get(cell, NOTHING)
 
     @functools.cached_property
     def blocks(self) -> list[int]:
@@ -174,7 +174,12 @@ def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
     latest = _latest(labelled)
     if repeated := labelled["run"].nunique() - latest["run"].nunique():
         notes.append(f"Runs superseded by a later one with the same settings: {repeated:,}.")
-    paper_targets = _known({name: paper_target(*each[:3]) for each, name in targets.items()})
+    parts = [one for one in known["config"].unique() if not whole(one)]
+    partly = labelled["fold"].notna() | labelled["config"].isin(parts)
+    divided = set(labelled.loc[partly, "target"])
+    paper_targets = _known(
+        {name: paper_target(*each[:3]) for each, name in targets.items() if name not in divided}
+    )
     paper_sources = _known({name: paper_source(*each) for each, name in sources.items()})
     reference = names.reference(
         {path: name for (path, every), name in sources.items() if not every}
@@ -201,6 +206,15 @@ def settings(config: str) -> dict[str, Any]:
         return parse_json(config) if config else {}
     except ValueError as error:
         raise UserError(f"a row's config is not JSON ({error}): remove its file") from error
+
+
+def whole(config: str) -> bool:
+    """Return whether a row's target has all of its classes, and its own training and test images.
+
+    Those of cross-validation are all from its training images.
+    """
+    target = settings(config).get("target", {})
+    return not (target.get("folds") or target.get("classes"))
 
 
 def blocks_name(blocks: int) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from rtl_jax.lab.report import cells, published
 from rtl_jax.lab.report.elements import MISSING, Element, Table, TableCell
-from rtl_jax.lab.report.runs import EVERY, Condition, Finetunings
+from rtl_jax.lab.report.runs import EVERY, NOTHING, Condition, Finetunings
 
 BLOCKS = 3
 NOTE = (
@@ -40,6 +40,7 @@ def table(found: Finetunings) -> list[Element]:
         (place.target, place.num_images)
         for place in found.last
         if place.source in found.paper_sources
+        and place.target in found.paper_targets
         and place.blocks == _blocks(found.paper_sources[place.source])
     }
     if not measured & set(places):
@@ -77,9 +78,12 @@ def _blocks(paper: str) -> int:
 def _row(
     found: Finetunings, target: str, size: int, columns: list[_Column], values: pd.DataFrame
 ) -> list[TableCell]:
-    expected = values.loc[(found.paper_targets.get(target, target), size)]
+    paper = found.paper_targets.get(target)
+    expected = values.loc[(paper or target, size)]
+    # Another target may have the name of one of the paper's, such as its cross-validation.
     here = [
-        found.at(Condition(target, column.name, _blocks(column.paper), size)) for column in columns
+        found.at(Condition(target, column.name, _blocks(column.paper), size)) if paper else NOTHING
+        for column in columns
     ]
     transferred = [column.paper != published.SCRATCH for column in columns]
     means = [each.mean() for each, source in zip(here, transferred, strict=True) if source]
@@ -88,9 +92,9 @@ def _row(
 
     def entries() -> Iterator[TableCell]:
         for column, accuracy, source in zip(columns, here, transferred, strict=True):
-            paper = float(expected[column.paper])
+            known = float(expected[column.paper])
             yield cells.mean(accuracy, best=source and accuracy.mean() == best)
-            yield cells.number(paper, best=source and paper == top)
-            yield cells.number(difference(accuracy, paper), 1, signed=True)
+            yield cells.number(known, best=source and known == top)
+            yield cells.number(difference(accuracy, known), 1, signed=True)
 
     return [cells.text(target), cells.count(size), cells.seeds(here), *entries()]

@@ -153,6 +153,19 @@ def test_table_7_is_left_out_where_nothing_of_it_was_measured(other_cell: dict):
     assert "table7" not in elements(compose(frame(cell([50, 60], **other_cell))))
 
 
+@pytest.mark.parametrize("changed", [{"folds": 5, "fold": 1}, {"classes": [0, 1]}])
+def test_folds_and_fewer_classes_have_no_published_numbers(changed: dict):
+    settings = {"config": json.dumps({"target": changed}), "fold": changed.get("fold")}
+    found = elements(compose(frame(cell([50, 60], **settings))))
+    assert "table7" not in found and "accuracy_3_blocks" in found
+    rows = frame(cell([50, 60], **settings), cell([80, 90], dataset="tfds:kmnist"))
+    lines = table(compose(rows), "table7").set_index(["target", "images"])["natural"]
+    assert lines["SVHN", "100"] == "" and lines["KMNIST", "100"].startswith("85.00")
+    place = {"dataset": "tfds:caltech101", "size": 3000, "source": L2}
+    rows = frame(cell([80, 82], variant="low_resolution=32", **place, **settings))
+    assert table(compose(rows), "table2")["Low-Res"].tolist() == ["", ""]
+
+
 def test_accuracy_tables():
     rows = frame(
         cell([50, 60, 70], dataset="digits", source="bundled:natural", blocks=0),

@@ -59,7 +59,9 @@ def test_only_seeds_in_common_count():
 def test_a_mean_of_easier_seeds_is_no_lead():
     found = compare({"one": seeds(50, 52, 80), "other": seeds(53, 54)})
     assert found is not None and found.best == "one" and not found.sure
-    assert found.sentence("other").startswith("one has a higher mean than other, which leads by 2.5")
+    assert found.sentence("other").startswith(
+        "one has a higher mean than other, which leads by 2.5"
+    )
     assert found.sentence("other").endswith("points on the 2 seeds in common (inconclusive)")
 
 
