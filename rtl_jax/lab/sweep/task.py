@@ -33,7 +33,7 @@ def run_sweep(
     if says:
         print(planned.describe())
     if experiment.dry_run:
-        return member_of(_rows(workdir), experiment)
+        return in_order(member_of(_rows(workdir), experiment), experiment.sweep.sources)
     parts = groups(planned.present() if experiment.sweep.skip_missing else cells(experiment))
     if not parts:
         raise UserError(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -448,6 +449,14 @@ def test_sources_come_in_the_order_of_the_config():
     assert list(in_order(rows, ("a", "b"))["epoch"]) == [2, 4, 1, 3]
     assert list(in_order(rows, ("b", "a"))["epoch"]) == [1, 3, 2, 4]
     assert list(in_order(rows[:1], ())["epoch"]) == [1]
+
+
+def test_a_dry_run_compares_with_the_first_source_too(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    rows = pd.DataFrame({"source": ["b", "a"], "epoch": [1, 2]})
+    monkeypatch.setattr(task, "plan", lambda *_: SimpleNamespace(describe=str))
+    monkeypatch.setattr(task, "member_of", lambda *_: rows)
+    asked = dataclasses.replace(experiment(sources=("a", "b")), dry_run=True)
+    assert list(run_sweep(asked, tmp_path)["source"]) == ["a", "b"]
 
 
 # ---- Ray -----------------------------------------------------------------------------------------
