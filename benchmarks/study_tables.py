@@ -22,7 +22,12 @@ NOISE = "bundled:gaussian"
 _ROBUST = "bundled:linf4", "bundled:linf8", "bundled:pgd1", NOISE
 AGAINST = [*((PAIR[1], name) for name in _ROBUST), ("bundled:pgd1", NOISE)]
 # Those of which both were also trained for 24 epochs, and noise against no perturbation.
-AGAINST_BY_EPOCHS = ((PAIR[1], "bundled:linf4"), (PAIR[1], NOISE), (NOISE, NATURAL))
+AGAINST_BY_EPOCHS = (
+    (PAIR[1], "bundled:linf4"),
+    (PAIR[1], "bundled:linf8"),
+    (PAIR[1], NOISE),
+    (NOISE, NATURAL),
+)
 SHALLOW, NEARLY_ALL = (0, 1, 3), 7
 SIZES = (100, 400, 800, 1600)
 EPOCHS = (1, 5, 13, 21, 41, 60)

@@ -3,9 +3,9 @@
     python run.py --config configs/choose_source.py --workdir runs/choose \
       --config.target.dataset=folder:photos
 
-Fits closed-form heads on the frozen features of the ten bundled sources, with exact leave-one-out
-predictions; see docs/choosing.md for their accuracy. Sources that are far behind need not be
-fine-tuned. Other sources: --config.sweep.sources=bundled:natural,checkpoints/mine.pt (with
+Fits closed-form heads on the frozen features of the eleven bundled sources, with exact
+leave-one-out predictions; see docs/choosing.md for their accuracy. Sources that are far behind need
+not be fine-tuned. Other sources: --config.sweep.sources=bundled:natural,checkpoints/mine.pt (with
 --config.target.image_size=224).
 """
 
@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.target.dataset = "digits"
     config.target.image_size = 32
     config.target.num_images = 400
-    longer = ("natural_24", "gaussian_24", "l2_24", "linf4_24")
+    longer = ("natural_24", "gaussian_24", "l2_24", "linf4_24", "linf8_24")
     config.sweep.sources = SOURCES + tuple(f"bundled:{name}" for name in longer)
     config.sweep.blocks = (0, 1, 3)
     return config
