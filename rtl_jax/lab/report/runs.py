@@ -20,6 +20,7 @@ from rtl_jax.lab import results
 from rtl_jax.lab.config import LATER, NAMES, NUMBERS, WITHOUT_EFFECT, Experiment
 from rtl_jax.lab.report import names, published
 from rtl_jax.lab.report.names import paper_source, paper_target, target_name
+from rtl_jax.lab.statistics import sizes
 from rtl_jax.runtime import limits
 from rtl_jax.runtime.documents import parse_json
 
@@ -168,6 +169,7 @@ def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
             str(seed) if pd.isna(fold) else f"{seed}/{fold}"
             for seed, fold in zip(known["seed"], known["fold"], strict=True)
         ],
+        num_images=sizes(known),
         target=[targets[given] for given in _rows_of(known, [*_TARGET, "config"])],
         source=[sources[origin] for origin in _origins(known)],
     )

@@ -6,7 +6,7 @@ from etils import epath
 
 from rtl_jax.lab.plotting import save, subplots
 from rtl_jax.lab.results import blocks_name, last_epochs
-from rtl_jax.lab.statistics import independent, mean_interval
+from rtl_jax.lab.statistics import independent, mean_interval, sizes
 from rtl_jax.lab.sweep.table import named, varied
 from rtl_jax.runtime.paths import short_names
 
@@ -16,7 +16,7 @@ def draw_sweep(path: epath.Path, rows: pd.DataFrame) -> bool:
 
     Returns whether anything was drawn: a sweep with a single size has nothing to draw.
     """
-    last = last_epochs(rows)
+    last = last_epochs(rows.assign(num_images=sizes(rows)))
     if last.empty or last["num_images"].nunique() < 2:
         return False
     sources = list(dict.fromkeys(last["source"]))
@@ -25,10 +25,10 @@ def draw_sweep(path: epath.Path, rows: pd.DataFrame) -> bool:
     figure, grid = subplots(4 * len(panels), 3.2, 1, len(panels))
     for axes, ((dataset, blocks), cell) in zip(grid[0], panels, strict=True):
         for (source, *values), own in cell.groupby(["source", *varying], sort=False, dropna=False):
-            sizes = own.groupby("num_images")
-            means = np.array([mean_interval(independent(each)) for _, each in sizes])
+            by_size = own.groupby("num_images")
+            means = np.array([mean_interval(independent(each)) for _, each in by_size])
             label = ", ".join([known[source], *map(named, varying, values)])
-            axes.errorbar(list(sizes.groups), *means.T, marker="o", capsize=3, label=label)
+            axes.errorbar(list(by_size.groups), *means.T, marker="o", capsize=3, label=label)
         axes.set_xscale("log")
         axes.set_xticks(sorted(set(cell["num_images"])))
         axes.set_xticklabels([str(size) for size in sorted(set(cell["num_images"]))])

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from rtl_jax.lab.results import PIXEL_BASELINES, last_epochs
-from rtl_jax.lab.statistics import independent, mean_interval, paired_difference
+from rtl_jax.lab.statistics import independent, mean_interval, paired_difference, sizes
 from rtl_jax.runtime.paths import short_names
 
 _CELL = ["dataset", "blocks", "num_images"]
@@ -17,6 +17,7 @@ def summarize(rows: pd.DataFrame) -> str:
 
     Differences are paired: the same seed draws the same images for every source.
     """
+    rows = rows.assign(num_images=sizes(rows))
     last = last_epochs(rows)
     if last.empty:
         return "no run of this sweep has finished"

@@ -94,6 +94,19 @@ def test_folds_count_like_seeds_however_many_seeds_they_have():
     assert found.number == 4
 
 
+def test_whole_folds_of_unequal_size_are_one_cell():
+    folds = [
+        finetuning(
+            {1: accuracy}, fold=fold, num_images=images, run=f"fold {fold}",
+            config=results.as_json({"target": {"folds": 2, "fold": fold, "num_images": None}}),
+        )
+        for fold, images, accuracy in ((0, 101, 52.0), (1, 100, 53.5))
+    ]  # fmt: skip
+    found = finetunings(frame(*folds))
+    by_fold = {"fold 0": 52, "fold 1": 53.5}
+    assert found.at(Condition("SVHN", "natural", 3, 100)).to_dict() == by_fold
+
+
 def test_a_repeated_run_counts_once():
     old = finetuning({1: 10.0}, time="2026-01-01T00:00:00+00:00", run="old")
     new = finetuning({1: 30.0}, time="2026-02-01T00:00:00+00:00", run="new")

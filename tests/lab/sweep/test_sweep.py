@@ -22,7 +22,7 @@ from rtl_jax.lab import results
 from rtl_jax.lab.config import FIRST_SEED, Experiment, Source, Sweep, Target
 from rtl_jax.lab.finetune.job import prepare
 from rtl_jax.lab.inputs import load_network
-from rtl_jax.lab.statistics import mean_interval
+from rtl_jax.lab.statistics import mean_interval, sizes
 from rtl_jax.lab.sweep import cells as cells_module
 from rtl_jax.lab.sweep import plots, task
 from rtl_jax.lab.sweep.estimate import flops
@@ -419,12 +419,33 @@ def test_sources_are_compared_seed_by_seed():
     table = summarize(rows)
     low, high = stats.ttest_rel([11, 93], [10, 90]).confidence_interval(0.95)
     assert f"2.00 +- {(high - low) / 2:.2f}" in table and "b/x - a/x" in table
-    folds = rows.assign(seed=1, fold=pd.array([1, 2, 2, 1], "Int64"))
+    config = '{"target": {"folds": 3, "num_images": 20}}'
+    folds = rows.assign(seed=1, fold=pd.array([1, 2, 2, 1], "Int64"), config=config)
     assert summarize(folds).splitlines()[1].split()[4:] == table.splitlines()[1].split()[4:]
     twice = summarize(pd.concat([folds, folds.assign(seed=2)]))
     assert twice.splitlines()[1].split()[4:] == table.splitlines()[1].split()[4:]
     assert summarize(rows.iloc[:0]) == "no run of this sweep has finished"
     assert short_names(["runs/a/net", "runs/b/net"]) == ["a/net", "b/net"]
+
+
+def test_whole_folds_of_unequal_size_are_one_size(monkeypatch: pytest.MonkeyPatch):
+    """Of 11 images, one of three folds leaves 8 to train on and the others 7."""
+    settings = '{{"target": {{"folds": 3, "fold": {}, "num_images": null}}}}'
+    known = {"method": "transfer", "source": "a", "dataset": "digits", "blocks": 1, "seed": 1}
+    known |= {"epoch": 3, "epochs": 3, "train_loss": 0.5}
+    accuracies = {(0, 7): 10.0, (1, 7): 20.0, (2, 8): 60.0}
+    rows = pd.DataFrame(
+        {**known, "fold": fold, "num_images": size, "accuracy": accuracy}
+        | {"config": settings.format(fold)}
+        for (fold, size), accuracy in accuracies.items()
+    )
+    line, *rest = summarize(rows).splitlines()[1:]
+    low, high = stats.ttest_1samp([10, 20, 60], 0).confidence_interval(0.95)
+    assert line.split() == ["digits", "1", "7", "1", "30.00", "+-", f"{(high - low) / 2:.2f}"]
+    assert rest[0].startswith("test accuracy")
+    assert not plots.draw_sweep(Path("sweep.png"), rows)
+    asked = rows.assign(config=rows["config"].str.replace("null", "7"))
+    assert list(sizes(asked)) == [7, 7, 8]  # as recorded
 
 
 def test_the_figure_has_a_line_for_each_setting_that_varies(monkeypatch: pytest.MonkeyPatch):
