@@ -72,6 +72,11 @@ def _require_effect(experiment: Experiment, given: Collection[str]) -> None:
                     f"{key}: has no effect, since the config sets sweep.{axis}={listed}: set "
                     f"--config.sweep.{axis} instead"
                 )
+    if experiment.task == "my_images" and "transfer.blocks" in given:
+        raise UserError(
+            "transfer.blocks: has no effect with task 'my_images', which compares numbers of "
+            "blocks: set --config.sweep.blocks instead"
+        )
     if experiment.task == "predict" and "target.image_size" in given:
         raise UserError(
             "target.image_size: has no effect with task 'predict', which uses the network's own "

@@ -146,11 +146,12 @@ class Experiment:
         self._check_corruption()
         if self.task == "my_images":
             # A candidate is a source, a number of blocks, a head, a rate and a number of epochs.
-            for name in ("targets", "num_images", "epochs", "weight_decays", "eps", "betas"):
+            axes = ("targets", "num_images", "epochs", "folds", "weight_decays", "eps", "betas")
+            for name in axes:
                 values = getattr(self.sweep, name)
                 require(not values, f"sweep.{name}", "none with my_images", values)
             expected = "none with my_images, which uses the whole folder"
-            for name in ("num_images", "classes"):
+            for name in ("num_images", "classes", "fold"):
                 value = getattr(self.target, name)
                 require(value is None, f"target.{name}", expected, value)
         if self.task == "sweep":

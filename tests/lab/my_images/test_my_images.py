@@ -320,7 +320,7 @@ def test_a_ridge_head_that_is_chosen_goes_all_the_way(
     assert network.provenance["head_fit"]["method"] == "ridge"
 
 
-@pytest.mark.parametrize("axis", ["weight_decays", "num_images", "epochs", "targets"])
+@pytest.mark.parametrize("axis", ["weight_decays", "num_images", "epochs", "folds", "targets"])
 def test_axes_that_no_candidate_has_are_refused(root: Path, axis: str) -> None:
     values = {"targets": ("digits",), "epochs": (3,)}.get(axis, (1,))
     more = {"num_images": (5,)} if axis == "epochs" else {}
