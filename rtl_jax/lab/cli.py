@@ -64,8 +64,10 @@ _REPLACED = {
 
 def _require_effect(experiment: Experiment, given: Collection[str]) -> None:
     """Raise UserError for a setting on the command line that another one makes ineffective."""
-    if experiment.task in ("sweep", "my_images"):
+    if experiment.task in ("sweep", "my_images", "choose"):
         for axis, key in _REPLACED.items():
+            if experiment.task == "choose" and axis not in ("sources", "blocks"):
+                continue  # it reads no others, or reads both, as for sizes
             if key in given and (values := getattr(experiment.sweep, axis)):
                 listed = ",".join(map(str, values))
                 raise UserError(
