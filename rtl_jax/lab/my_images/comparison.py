@@ -49,6 +49,9 @@ def grids(
     images = sum(counts.values())
     largest_fold = -(-images // survey.folds)
     divided = batches(images - largest_fold, experiment.transfer.batch_size, len(counts))
+    transfer = experiment.transfer
+    # One number for all sizes: by size, the final network could train longer than what was chosen.
+    epochs = transfer.epochs or transfer.replace(head_fit="sgd").epochs_for(divided.num_images)
     usual = ON_CPU if devices.platform() == "cpu" else ON_ACCELERATOR
     chosen = experiment.sweep
     everything = dataclasses.replace(
@@ -57,7 +60,7 @@ def grids(
         target=dataclasses.replace(
             experiment.target, dataset=dataset, num_images=divided.num_images
         ),
-        transfer=dataclasses.replace(experiment.transfer, batch_size=divided.batch_size),
+        transfer=transfer.replace(batch_size=divided.batch_size, epochs=epochs),
         sweep=dataclasses.replace(
             chosen,
             seeds=chosen.seeds or usual.seeds,

@@ -354,6 +354,9 @@ def test_what_is_compared_where_nothing_is_said(root: Path) -> None:
     assert found == [
         (0, "ridge", 0.1), (0, "sgd", 0.2), (1, "sgd", 0.2), (1, "ridge", 0.2)
     ]  # fmt: skip
+    # Epochs by the number of images are the same for the learning curve and the final network.
+    by_size = dataclasses.replace(usual, transfer=usual.transfer.replace(epochs=None))
+    assert {one.transfer.epochs for one in grids(by_size, survey, "list:x")[0]} == {100}
     # A head alone that is solved for has no weights of classes.
     weighed = dataclasses.replace(usual, transfer=usual.transfer.replace(class_weights="balanced"))
     heads = {cell.experiment.transfer.head_fit for one in grids(weighed, survey, "list:x")[0]
