@@ -72,13 +72,20 @@ def curves(rows: pd.DataFrame) -> list[Element]:
 def trainings(rows: pd.DataFrame, target: str) -> pd.Series:
     """Describe how each row's network was fine-tuned: ', 1 block, 400 images'; empty if it was not.
 
-    Any other settings that differ among networks of one value of the column `target` are appended.
+    Any other settings that differ among networks of one value of the column `target` are appended,
+    and those of the images that differ among rows of a source that was not fine-tuned.
     """
     columns = ["frozen_batch_norm", "blocks", "num_images", *_PERTURBED]
     found = [_training(*each) for each in rows[columns].itertuples(index=False)]
     named = pd.Series(found, rows.index, dtype=object)
-    config = rows["config"].where(rows["frozen_batch_norm"].notna())
-    return named + told_apart(rows.assign(training=named, config=config), [target, "training"])
+    tuned = rows["frozen_batch_norm"].notna()
+    transferred = rows.assign(training=named, config=rows["config"].where(tuned))
+    sources = rows.assign(config=rows["config"].where(~tuned))
+    return (
+        named
+        + told_apart(transferred, [target, "training"])
+        + told_apart(sources, [target, "source"], ["target"])
+    )
 
 
 def _training(statistics: Any, blocks: Any, images: Any, *perturbed: Any) -> str:

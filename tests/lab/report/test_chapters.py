@@ -345,6 +345,32 @@ def test_attacked_networks_are_told_apart_by_every_setting_of_their_training():
     }
 
 
+@pytest.mark.parametrize("method", ["pgd", "corruptions"])
+def test_attacked_sources_are_told_apart_by_the_size_of_images(method: str):
+    place = {"dataset": "imagenet", "method": method, "norm": "l2", "eps": 0.5}
+    variants = [None, "corruption=fog:3"] if method == "corruptions" else [None]
+    rows = [
+        other(
+            "attack", accuracy=accuracy, time=time, run=f"{size} {number}",
+            config=json.dumps({"target": {"image_size": size, "num_test_images": number}}),
+            variant=variant, **place,
+        )
+        for variant in variants
+        for size, number, accuracy, time in (
+            (224, 100, 71.0, "2026-01-01"), (224, 200, 70.0, "2026-01-02"),
+            (256, 100, 60.0, "2026-01-03"),
+        )
+    ]  # fmt: skip
+    name, column = ("robustness", "robust accuracy, %")
+    if method == "corruptions":
+        name, column = ("corruptions", "mean, %")
+    found = table(compose(frame(rows)), name).set_index("network")[column]
+    assert found.to_dict() == {
+        "natural, target.image_size=224": "70.00",
+        "natural, target.image_size=256": "60.00",
+    }
+
+
 def test_attacks_of_other_kinds_have_their_own_charts():
     place = {"dataset": "digits", "eps": 0.1, "accuracy": 40.0, "norm": "linf"}
     settings = '{"attack": {"method": "pgd", "steps": 20, "loss": "margin"}}'
