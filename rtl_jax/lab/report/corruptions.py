@@ -9,6 +9,7 @@ from rtl_jax.data.corruptions.errors import mean_corruption_error
 from rtl_jax.lab.report import cells, names
 from rtl_jax.lab.report.elements import Element, Table
 from rtl_jax.lab.report.robustness import trainings
+from rtl_jax.lab.report.runs import latest
 from rtl_jax.lab.results import corruption_of
 from rtl_jax.lab.statistics import units
 
@@ -34,11 +35,9 @@ def tables(rows: pd.DataFrame) -> list[Element]:
     known = names.source_names([(source, False) for source in rows["source"].unique()])
     reference = names.reference({path: name for (path, _), name in known.items()})
     rows = _described(rows, {path: name for (path, _), name in known.items()})
-    # A network may have been measured in several runs, such as for further corruptions. Of what was
-    # measured twice, such as on more images, the later row counts.
+    # A network may have been measured in several runs, such as for further corruptions.
     place = ["network", *_PLACE]
-    rows = rows.sort_values("time", kind="stable")
-    rows = rows.drop_duplicates([*place, "corruption", "severity"], keep="last")
+    rows = latest(rows, [*place, "corruption", "severity"])
     rows = rows.assign(run=rows.groupby(place, sort=False).ngroup())
     runs = {run: group for run, group in rows.groupby("run", sort=False)}
     errors = {run: _errors(group) for run, group in runs.items()}
@@ -105,9 +104,8 @@ def _described(rows: pd.DataFrame, sources: dict[str, str]) -> pd.DataFrame:
     """Add each row's target, network, and corruption and severity ("" and 0 if there is none)."""
     found = [corruption_of(variant) for variant in rows["variant"]]
     alone = rows["variant"].fillna("").str.replace(r",?corruption=.*", "", regex=True)
-    places = rows[["dataset", "test_dataset"]].fillna("").assign(variant=alone)
     rows = rows.assign(
-        target=[names.target_name(*map(str, each)) for each in places.to_numpy()],
+        target=names.target_names(rows.assign(variant=alone)),
         source_name=[sources[source] for source in rows["source"]],
         corruption=[one.name if one else "" for one in found],
         severity=[one.severity if one else 0 for one in found],

@@ -5,9 +5,9 @@ import pandas as pd
 
 from rtl_jax.lab.report import cells, published
 from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table
-from rtl_jax.lab.report.names import paper_source, source_names, target_name
+from rtl_jax.lab.report.names import paper_source, source_names, target_names
 from rtl_jax.lab.report.robustness import trainings
-from rtl_jax.lab.report.runs import told_apart
+from rtl_jax.lab.report.runs import latest, told_apart
 from rtl_jax.lab.statistics import independent, units
 
 NOTE = (
@@ -22,23 +22,19 @@ def tables(rows: pd.DataFrame) -> list[Element]:
     if rows.empty:
         return []
     names = source_names([(source, False) for source in rows["source"].unique()])
-    targets = rows[["dataset", "test_dataset", "variant"]].fillna("").to_numpy()
     rows = rows.assign(
-        dataset=[target_name(*map(str, each)) for each in targets],
+        dataset=target_names(rows),
         network=[names[source, False] for source in rows["source"]],
     )
     rows = rows.assign(network=rows["network"] + trainings(rows, "dataset"))
     different = told_apart(rows, ["dataset", "network", "method"], ["influence"])
     rows = rows.assign(network=rows["network"] + different)
-    measured = (rows[np.isfinite(rows[column])] for column in ("top1_match", "recall"))
-    matches, found = map(_latest, measured)
-    return [*_matches(matches), *_found(found)]
-
-
-def _latest(rows: pd.DataFrame) -> pd.DataFrame:
-    """Keep the later row of a network that was explained twice, such as on more images."""
     place = ["dataset", "network", "method", "seed", "fold", "inspected"]
-    return rows.sort_values("time", kind="stable").drop_duplicates(place, keep="last").sort_index()
+    matches, found = (
+        latest(rows[np.isfinite(rows[column])], place).sort_index()
+        for column in ("top1_match", "recall")
+    )
+    return [*_matches(matches), *_found(found)]
 
 
 def _matches(rows: pd.DataFrame) -> list[Element]:

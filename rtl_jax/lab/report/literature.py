@@ -6,7 +6,7 @@ import pandas as pd
 from rtl_jax.lab.report import cells, published
 from rtl_jax.lab.report.elements import Element, Table
 from rtl_jax.lab.report.names import paper_source
-from rtl_jax.lab.report.runs import settings, whole, with_flips
+from rtl_jax.lab.report.runs import latest, settings, whole, with_flips
 
 NOTE = (
     "Published: Utrera et al., ICLR 2021, in percent. Measured: attacks and fine-tunings whose "
@@ -73,9 +73,7 @@ def _measured(rows: pd.DataFrame, wanted: pd.Series) -> pd.Series:
         chosen &= (rows["blocks"] == wanted["blocks"]).fillna(False)
         found = rows[chosen & (rows["epoch"] == rows["epochs"]).fillna(False)]
         found = found[found["num_images"] == found["num_images"].max()]
-    # Of a network that was measured twice, such as on more images, the later row counts.
-    latest = found.sort_values("time", kind="stable").drop_duplicates("seed", keep="last")
-    return latest.set_index("seed")["accuracy"]
+    return latest(found, ["seed"]).set_index("seed")["accuracy"]
 
 
 def _steps(config: str) -> int | None:

@@ -12,6 +12,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
 from rtl_jax.lab.report import published
 from rtl_jax.runtime.paths import short_names
 
@@ -38,6 +40,12 @@ def target_name(dataset: str, test_dataset: str = "", variant: str = "") -> str:
     tested = f"tested on {test_dataset}" if test_dataset else ""
     known = published.targets().get(dataset, dataset)
     return ", ".join(filter(None, [known, tested, variant]))
+
+
+def target_names(rows: pd.DataFrame) -> list[str]:
+    """Return the `target_name` of every row."""
+    parts = rows[["dataset", "test_dataset", "variant"]].fillna("").to_numpy()
+    return [target_name(*map(str, each)) for each in parts]
 
 
 def source_names(sources: Sequence[tuple[str, bool]]) -> dict[tuple[str, bool], str]:

@@ -5,8 +5,8 @@ import pandas as pd
 
 from rtl_jax.lab.report import cells
 from rtl_jax.lab.report.elements import Element, Table
-from rtl_jax.lab.report.names import source_names, target_name
-from rtl_jax.lab.report.runs import told_apart
+from rtl_jax.lab.report.names import source_names, target_names
+from rtl_jax.lab.report.runs import latest, told_apart
 
 ROUGHNESS = (
     "Mean total variation per unit of absolute value: of input gradients (gradients), or of the "
@@ -54,13 +54,10 @@ def _seen(rows: pd.DataFrame) -> list[Element]:
     if rows.empty:
         return []
     names = source_names([(source, False) for source in rows["source"].unique()])
-    targets = rows[["dataset", "test_dataset", "variant"]].fillna("").to_numpy()
-    rows = rows.assign(target=[target_name(*map(str, each)) for each in targets])
+    rows = rows.assign(target=target_names(rows))
     place = ["source", "target", "method"]
     rows = rows.assign(method=rows["method"] + told_apart(rows, place, ["visualize"]))
-    # Of a network that was looked at twice, such as on more images, the later row counts.
-    rows = rows.sort_values("time", kind="stable")
-    rows = rows.drop_duplicates([*place, "seed"], keep="last").sort_index()
+    rows = latest(rows, [*place, "seed"]).sort_index()
     lines = [
         [
             cells.text(names[source, False]),

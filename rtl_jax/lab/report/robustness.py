@@ -9,8 +9,8 @@ import pandas as pd
 from rtl_jax.lab.config import Attack
 from rtl_jax.lab.report import cells
 from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table
-from rtl_jax.lab.report.names import source_names, target_name
-from rtl_jax.lab.report.runs import settings, told_apart
+from rtl_jax.lab.report.names import source_names, target_names
+from rtl_jax.lab.report.runs import latest, settings, told_apart
 from rtl_jax.lab.results import blocks_name
 from rtl_jax.lab.statistics import independent
 from rtl_jax.runtime.frequencies import frequencies_name
@@ -44,18 +44,11 @@ def curves(rows: pd.DataFrame) -> list[Element]:
         _kind(method, norm, settings(config))
         for method, norm, config in rows[["method", "norm", "config"]].fillna("").to_numpy()
     ]
-    rows = rows.assign(
-        dataset=[
-            target_name(*(str(part) for part in each))
-            for each in rows[["dataset", "test_dataset", "variant"]].fillna("").to_numpy()
-        ],
-        attack=kinds,
-    )
+    rows = rows.assign(dataset=target_names(rows), attack=kinds)
     trained = trainings(rows, "dataset")
     rows = rows.assign(network=[names[source, False] for source in rows["source"]] + trained)
-    # Of a network that was attacked twice, such as on more images, the later row counts.
     place = ["dataset", "attack", "network", "eps", "seed", "fold"]
-    rows = rows.sort_values("time", kind="stable").drop_duplicates(place, keep="last").sort_index()
+    rows = latest(rows, place).sort_index()
     charts = [
         _chart(f"robustness_{number}", f"{dataset}, {attack}", group)
         for number, ((dataset, attack), group) in enumerate(

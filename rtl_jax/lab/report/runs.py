@@ -173,8 +173,8 @@ def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
         target=[targets[given] for given in _rows_of(known, [*_TARGET, "config"])],
         source=[sources[origin] for origin in _origins(known)],
     )
-    latest = _latest(labelled)
-    if repeated := labelled["run"].nunique() - latest["run"].nunique():
+    kept = _latest_runs(labelled)
+    if repeated := labelled["run"].nunique() - kept["run"].nunique():
         notes.append(f"Runs superseded by a later one with the same settings: {repeated:,}.")
     parts = [one for one in known["config"].unique() if not whole(one)]
     partly = labelled["fold"].notna() | labelled["config"].isin(parts)
@@ -188,7 +188,7 @@ def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
     )
     ordered = _in_order(sources.values(), paper_sources, list(published.table7()))
     columns = [*Condition._fields, "seed", "epoch", "epochs", "accuracy"]
-    evaluations = latest[columns].astype({"num_images": int, "epoch": int, "epochs": int})
+    evaluations = kept[columns].astype({"num_images": int, "epoch": int, "epochs": int})
     return Finetunings(
         _by_fold(evaluations).reset_index(drop=True),
         _in_order(targets.values(), paper_targets, list(published.targets().values())),
@@ -253,14 +253,21 @@ def _by_cell(rows: pd.DataFrame) -> dict[Condition, pd.Series]:
     return {Condition(*key): group.set_index("seed")["accuracy"] for key, group in groups}
 
 
-def _latest(rows: pd.DataFrame) -> pd.DataFrame:
+def latest(rows: pd.DataFrame, place: Sequence[str]) -> pd.DataFrame:
+    """Keep the latest of the rows that agree in the columns `place`, in the order of their times.
+
+    What was measured again, such as on more images, replaces what there was. Rows without a time
+    count as the oldest.
+    """
+    ordered = rows.sort_values("time", kind="stable", na_position="first")
+    return ordered.drop_duplicates(list(place), keep="last")
+
+
+def _latest_runs(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the latest run of every cell and seed."""
-    ends = rows.groupby("run", sort=False).agg(
-        {**dict.fromkeys([*Condition._fields, "seed"], "first"), "time": "max"}
-    )
-    ends = ends.sort_values("time", kind="stable", na_position="first")
-    kept = ends.drop_duplicates([*Condition._fields, "seed"], keep="last").index
-    rows = rows[rows["run"].isin(kept)]
+    place = [*Condition._fields, "seed"]
+    ends = rows.groupby("run", sort=False).agg({**dict.fromkeys(place, "first"), "time": "max"})
+    rows = rows[rows["run"].isin(latest(ends, place).index)]
     return rows.drop_duplicates(["run", "epoch"], keep="last")
 
 
