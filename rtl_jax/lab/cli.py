@@ -62,18 +62,20 @@ _REPLACED = {
 }
 
 
+# The axes that replace a setting in each task. `choose` reads no others, or both, as for sizes.
+_AXES = {"sweep": tuple(_REPLACED), "my_images": tuple(_REPLACED), "choose": ("sources", "blocks")}
+
+
 def _require_effect(experiment: Experiment, given: Collection[str]) -> None:
     """Raise UserError for a setting on the command line that another one makes ineffective."""
-    if experiment.task in ("sweep", "my_images", "choose"):
-        for axis, key in _REPLACED.items():
-            if experiment.task == "choose" and axis not in ("sources", "blocks"):
-                continue  # it reads no others, or reads both, as for sizes
-            if key in given and (values := getattr(experiment.sweep, axis)):
-                listed = ",".join(map(str, values))
-                raise UserError(
-                    f"{key}: has no effect, since the config sets sweep.{axis}={listed}: set "
-                    f"--config.sweep.{axis} instead"
-                )
+    for axis in _AXES.get(experiment.task, ()):
+        key, values = _REPLACED[axis], getattr(experiment.sweep, axis)
+        if key in given and values:
+            listed = ",".join(map(str, values))
+            raise UserError(
+                f"{key}: has no effect, since the config sets sweep.{axis}={listed}: set "
+                f"--config.sweep.{axis} instead"
+            )
     if experiment.task == "my_images" and "transfer.blocks" in given:
         raise UserError(
             "transfer.blocks: has no effect with task 'my_images', which compares numbers of "
