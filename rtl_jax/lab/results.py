@@ -8,12 +8,13 @@ those of a work directory into one pandas frame, without JAX. WORKDIR may be any
 import contextlib
 import dataclasses
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import os
 import platform
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -278,11 +279,28 @@ def finished(workdir: epath.PathLike, column: str = "run") -> set[str]:
 
     Raises UserError if a file is damaged.
     """
-    found: set[str] = set()
+    return set(recorded(workdir, [column])[column])
+
+
+def recorded(workdir: epath.PathLike, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the different values of columns, together, in all rows under a work directory.
+
+    Raises UserError if a file is damaged.
+    """
+    found = [pd.DataFrame(columns=list(columns), dtype="string")]
     for path in _files(workdir):
         with _naming(path), path.open("rb") as file:
-            found |= set(pd.read_parquet(file, engine="pyarrow", columns=[column])[column])
-    return found
+            found.append(pd.read_parquet(file, engine="pyarrow", columns=list(columns)))
+    return pd.concat(found, ignore_index=True).drop_duplicates(ignore_index=True)
+
+
+def group_name(runs: Sequence[str]) -> str:
+    """Name a file with the rows of several runs by all of them.
+
+    A finished run is in a second group if more of it is asked for later: the second file must not
+    replace the rows of the others in the first.
+    """
+    return f"{runs[0]}-{hashlib.sha256(' '.join(runs).encode()).hexdigest()[:8]}"
 
 
 def _files(workdir: epath.PathLike) -> list[epath.Path]:

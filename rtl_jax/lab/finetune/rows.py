@@ -1,13 +1,16 @@
 """The rows that a fine-tuning records."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from etils import epath
 
 from rtl_jax.data.variants import at_size
 from rtl_jax.lab import evaluation, results
 from rtl_jax.lab.finetune.baseline import pixel_baselines
 from rtl_jax.lab.finetune.job import Job
+from rtl_jax.lab.trackers import track
 from rtl_jax.models.model import Weights
 from rtl_jax.runtime import devices
 from rtl_jax.train.settings import TrainingSettings
@@ -89,6 +92,18 @@ def attacked_rows(
         | {"norm": attack.norm, "eps": measured["eps"], "num_test_images": len(images)}
         for measured in found
     ]
+
+
+def complete_baselines(jobs: Sequence[Job], workdir: epath.PathLike) -> None:
+    """Write the rows of `transfer.baseline` for those finished jobs that ran without it."""
+    known = results.recorded(workdir, ["run", "method"])
+    done = set(known.loc[known["method"].isin(results.PIXEL_BASELINES), "run"])
+    lacking = [job for job in jobs if job.run not in done]
+    if lacking:
+        rows = [row for job in lacking for row in baseline_rows(job)]
+        name = results.group_name([job.run for job in lacking])
+        results.write_rows(workdir, f"{name}-pixels", rows)
+        track(workdir, rows)
 
 
 def baseline_rows(job: Job) -> list[dict[str, Any]]:

@@ -9,7 +9,12 @@ from etils import epath
 
 from rtl_jax.lab.config import Experiment
 from rtl_jax.lab.finetune.job import Job, prepare, tell_differences
-from rtl_jax.lab.finetune.rows import attacked_rows, baseline_rows, evaluation_row
+from rtl_jax.lab.finetune.rows import (
+    attacked_rows,
+    baseline_rows,
+    complete_baselines,
+    evaluation_row,
+)
 from rtl_jax.lab.run import open_run
 from rtl_jax.models.storage import rename_classes
 from rtl_jax.runtime import devices
@@ -46,6 +51,8 @@ def finetune_job(job: Job, workdir: epath.PathLike) -> pd.DataFrame:
                 rows += baseline_rows(job)
             # The network and the rows are all that is needed of a finished run.
             run.finish(rows)
+        elif experiment.transfer.baseline:
+            complete_baselines([job], workdir)
     rename_classes(run.directory / "network", job.dataset.class_names)
     return run.rows()
 

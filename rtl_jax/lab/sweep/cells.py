@@ -17,14 +17,18 @@ from rtl_jax.data.source import shown
 from rtl_jax.lab import results
 from rtl_jax.lab.config import Experiment, Sweep
 from rtl_jax.lab.finetune.job import Inputs, Job, assemble, load_inputs, tell_differences
-from rtl_jax.lab.finetune.rows import attacked_rows, baseline_rows, evaluation_row
+from rtl_jax.lab.finetune.rows import (
+    attacked_rows,
+    baseline_rows,
+    complete_baselines,
+    evaluation_row,
+)
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.sweep.grid import Cell
 from rtl_jax.lab.trackers import track
 from rtl_jax.models.network import Network
 from rtl_jax.models.storage import network_path, rename_classes
 from rtl_jax.runtime import devices
-from rtl_jax.runtime.digest import digest
 from rtl_jax.runtime.paths import complete_or_absent
 from rtl_jax.runtime.progress import bar, say
 from rtl_jax.train.loop import Loop, NoLog
@@ -62,6 +66,9 @@ def run_cells(
             jobs = [assemble(member, pairs.of(member)) for member in wanted]
             tell_differences(jobs)
             _run(jobs, sweep, workdir)
+        if first.transfer.baseline and finished:
+            ran = [member for run, member in runs.items() if run in finished]
+            complete_baselines([assemble(member, pairs.of(member)) for member in ran], workdir)
         if sweep.keep_networks:
             for run in runs:
                 rename_classes(network_path(workdir, run), pairs.first.dataset.class_names)
@@ -110,17 +117,9 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
                 _save_networks(group, training, state, workdir)
             if sweep.keep_logits or sweep.keep_every_logits:
                 _save_logits(group, training.logits(state), log.logits, workdir)
-            results.write_rows(workdir, _file_name([job.run for job in group]), rows)
+            results.write_rows(workdir, results.group_name([job.run for job in group]), rows)
             track(workdir, rows)
             del training, state, log  # the next seeds need their memory
-
-
-def _file_name(runs: Sequence[str]) -> str:
-    """Name a group's rows by all its runs: they must not replace those of a group that shares one.
-
-    A finished run is in a second group if its network or logits are asked for later.
-    """
-    return f"{runs[0]}-{digest((), {'runs': list(runs)})[:8]}"
 
 
 def in_one_program(

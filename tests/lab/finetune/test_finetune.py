@@ -353,6 +353,18 @@ def test_classifiers_on_raw_pixels_have_rows_of_their_own(tmp_path: Path):
     assert "1-NN on pixels" in summarize(rows)
 
 
+def test_pixel_baselines_can_be_asked_for_later(tmp_path: Path):
+    together = run_finetune(experiment(baseline=True), tmp_path / "together")
+    run_finetune(experiment(), tmp_path / "later")
+    rows = run_finetune(experiment(baseline=True), tmp_path / "later")
+    said = ["run", "method", "epoch", "accuracy", "loss", "train_accuracy", "train_loss"]
+    pd.testing.assert_frame_equal(rows[said], together[said])
+    assert "1-NN on pixels" in summarize(rows)
+    before = sorted((tmp_path / "later/rows").iterdir())
+    run_finetune(experiment(baseline=True), tmp_path / "later")
+    assert sorted((tmp_path / "later/rows").iterdir()) == before
+
+
 def test_pixel_baselines_see_corrupted_test_images_at_one_size(tmp_path: Path):
     settings = experiment(baseline=True)
     target = dataclasses.replace(settings.target, image_size=16, corruption="contrast:3")

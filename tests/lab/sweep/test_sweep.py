@@ -364,6 +364,23 @@ def test_networks_that_are_asked_for_later_leave_the_other_runs_rows(tmp_path: P
     assert set(both["run"]) < set(results.read_rows(tmp_path)["run"])
 
 
+def test_pixel_baselines_that_are_asked_for_later_leave_the_other_rows(tmp_path: Path):
+    def grid(baseline: bool, seeds: int) -> Experiment:
+        once = experiment(seeds=seeds, num_images=(20,))
+        return dataclasses.replace(
+            once, transfer=dataclasses.replace(once.transfer, baseline=baseline)
+        )
+
+    first = run_sweep(grid(False, 2), tmp_path)
+    every = run_sweep(grid(True, 3), tmp_path)
+    kept = every[(every["method"] == "transfer") & every["run"].isin(first["run"])]
+    pd.testing.assert_frame_equal(measured(kept), measured(first), check_exact=True)
+    assert every.groupby("method")["run"].nunique().to_dict() == dict.fromkeys(
+        ("transfer", *results.PIXEL_BASELINES), 3
+    )
+    assert "1-NN on pixels" in summarize(every)
+
+
 def test_what_is_missing_is_the_users_to_mend(tmp_path: Path):
     with pytest.raises(UserError, match="source.checkpoint: there is no"):
         run_sweep(experiment(sources=("nothing.pt",)), tmp_path)
