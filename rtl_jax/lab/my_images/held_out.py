@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from rtl_jax.errors import UserError
 from rtl_jax.lab.my_images.accuracy import balanced_mean
-from rtl_jax.lab.sweep.cells import logits_path
+from rtl_jax.lab.sweep.kept import logits_path
 
 # How heads alone are fitted, in the order of candidates that are equal otherwise.
 HEADS = ("ridge", "logistic", "sgd")

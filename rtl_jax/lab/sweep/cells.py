@@ -25,11 +25,10 @@ from rtl_jax.lab.finetune.rows import (
 )
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.sweep.grid import Cell
+from rtl_jax.lab.sweep.kept import keeps, save_logits, save_networks
 from rtl_jax.lab.trackers import track
-from rtl_jax.models.network import Network
 from rtl_jax.models.storage import network_path, rename_classes
 from rtl_jax.runtime import devices
-from rtl_jax.runtime.paths import complete_or_absent
 from rtl_jax.runtime.progress import bar, say
 from rtl_jax.train.loop import Loop, NoLog
 from rtl_jax.train.parallel import in_groups, seeds_at_once
@@ -60,7 +59,7 @@ def run_cells(
         wanted = [
             member
             for run, member in runs.items()
-            if run not in finished or not _kept(run, sweep, workdir)
+            if run not in finished or not keeps(run, sweep, workdir)
         ]
         if wanted:
             jobs = [assemble(member, pairs.of(member)) for member in wanted]
@@ -73,16 +72,6 @@ def run_cells(
             for run in runs:
                 rename_classes(network_path(workdir, run), pairs.first.dataset.class_names)
     return list(runs)
-
-
-def _kept(run: str, sweep: Sweep, workdir: epath.PathLike) -> bool:
-    """Whether a run with rows has also left the network and logits that this sweep keeps."""
-    if sweep.keep_networks and not network_path(workdir, run).exists():
-        return False
-    path = logits_path(workdir, run)
-    if sweep.keep_every_logits:
-        return path.exists() and has_every_evaluation(path)
-    return path.exists() or not sweep.keep_logits
 
 
 @dataclasses.dataclass
@@ -114,9 +103,9 @@ def _run(jobs: Sequence[Job], sweep: Sweep, workdir: epath.PathLike) -> None:
             if experiment.transfer.baseline:
                 rows += [row for job in group for row in baseline_rows(job)]
             if sweep.keep_networks:
-                _save_networks(group, training, state, workdir)
+                save_networks(group, training, state, workdir)
             if sweep.keep_logits or sweep.keep_every_logits:
-                _save_logits(group, training.logits(state), log.logits, workdir)
+                save_logits(group, training.logits(state), log.logits, workdir)
             results.write_rows(workdir, results.group_name([job.run for job in group]), rows)
             track(workdir, rows)
             del training, state, log  # the next seeds need their memory
@@ -186,53 +175,3 @@ class _Evaluations(NoLog):
                 started = time.monotonic() - seconds
                 self.rows += attacked_rows(job, epoch, variables, train, started)
         return {}
-
-
-def _save_networks(
-    jobs: Sequence[Job], training: Training, state: TrainState, workdir: epath.PathLike
-) -> None:
-    """Write each seed's network to WORKDIR/runs/RUN/network."""
-    for index, job in enumerate(jobs):
-        directory = network_path(workdir, job.run)
-        if not directory.exists():
-            variables = training.variables(state, index)
-            provenance = training.provenance(job, index)
-            Network(job.network.architecture, *variables, provenance).save(directory)
-
-
-def _save_logits(
-    jobs: Sequence[Job],
-    logits: np.ndarray,
-    by_epoch: Mapping[int, np.ndarray] | None,
-    workdir: epath.PathLike,
-) -> None:
-    """Write each seed's logits, of [S, M, C], to WORKDIR/runs/RUN/logits.npz.
-
-    `by_epoch`, if given, adds those of every evaluation.
-    """
-    for seed, job in enumerate(jobs):
-        arrays = {"rows": job.test_indices, "labels": job.test_images.labels}
-        arrays["logits"] = logits[seed]
-        if by_epoch is not None:
-            arrays["epochs"] = np.array(list(by_epoch))
-            arrays["logits_by_epoch"] = np.stack([each[seed] for each in by_epoch.values()])
-        path = logits_path(workdir, job.run)
-        with complete_or_absent(path, replace=True) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-
-
-def has_every_evaluation(path: epath.Path) -> bool:
-    """Whether a run's logits include those of every evaluation; True if they are unreadable."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return "epochs" in arrays
-    except (OSError, ValueError, EOFError):
-        return True  # damaged: reported on reading them
-
-
-def logits_path(workdir: epath.PathLike, run: str) -> epath.Path:
-    """Return where `sweep.keep_logits` stores a run's rows [M], labels [M] and logits [M, C].
-
-    `sweep.keep_every_logits` adds epochs [E] and logits_by_epoch [E, M, C].
-    """
-    return epath.Path(workdir) / "runs" / run / "logits.npz"

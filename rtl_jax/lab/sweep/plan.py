@@ -15,11 +15,12 @@ from rtl_jax.data import originals, tfds
 from rtl_jax.data.source import local
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
-from rtl_jax.lab.config import Experiment, Source, Target, freeze
+from rtl_jax.lab.config import Experiment, Source, Sweep, Target, freeze
 from rtl_jax.lab.finetune.job import require_memory_for
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.sweep.estimate import Costs, operations
-from rtl_jax.lab.sweep.grid import Cell, cells
+from rtl_jax.lab.sweep.grid import Cell, cells, groups
+from rtl_jax.lab.sweep.kept import keeps
 from rtl_jax.lab.sweep.measure import measure
 from rtl_jax.models.registry import Architecture
 from rtl_jax.runtime import devices
@@ -134,16 +135,20 @@ def plan(experiment: Experiment, workdir: epath.PathLike) -> Plan:
     Raises UserError if batches would not fit in memory.
     """
     grid = cells(experiment)
-    done = _done(workdir)
+    done = _done(experiment.sweep, workdir)
     architectures = _Architectures()
     planned = []
-    for cell in grid:
-        finished = sum(cell.member(seed).fingerprint() in done for seed in cell.seeds)
-        one = Planned(cell, finished)
-        if one.missing:
-            architecture = architectures.of(cell.experiment.source)
-            one = one if architecture is None else _priced(one, architecture, experiment)
-        planned.append(one)
+    for group in groups(grid):
+        members = [
+            Planned(cell, sum(cell.member(seed).fingerprint() in done for seed in cell.seeds))
+            for cell in group
+        ]
+        images = _images_of_features([one for one in members if one.missing])
+        for one in members:
+            architecture = architectures.of(one.cell.experiment.source) if one.missing else None
+            if architecture is not None:
+                one = _priced(one, architecture, images, experiment)
+            planned.append(one)
     sources = {cell.experiment.source.checkpoint: cell.experiment.source for cell in grid}
     targets = {cell.experiment.target.dataset: cell.experiment.target for cell in grid}
     absent = [f"source {name}" for name, source in sources.items() if not _has_source(source)]
@@ -171,9 +176,14 @@ def member_of(rows: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
     return rows[rows["config"].map(settings).isin(wanted)].reset_index(drop=True)
 
 
-def _done(workdir: epath.PathLike) -> set[str | None]:
-    """Return the fingerprints of the settings alone, without content, of all runs with rows."""
-    return {_fingerprint(config) for config in results.finished(workdir, "config")}
+def _done(sweep: Sweep, workdir: epath.PathLike) -> set[str | None]:
+    """Return the fingerprints of the settings alone, without content, of all finished runs.
+
+    These have rows, and the networks and logits that the sweep keeps.
+    """
+    known = results.recorded(workdir, ["run", "config"])
+    kept = [config for run, config in known.itertuples(index=False) if keeps(run, sweep, workdir)]
+    return {_fingerprint(config) for config in dict.fromkeys(kept)}
 
 
 def _fingerprint(config: str) -> str | None:
@@ -206,16 +216,49 @@ def _architecture(source: Source) -> Architecture | None:
     return None
 
 
-def _priced(one: Planned, architecture: Architecture, experiment: Experiment) -> Planned:
-    """Add its work and, in a dry run, its other costs; unchanged if the sizes are unknown."""
-    settings, sizes = one.cell.experiment, KNOWN.get(one.cell.experiment.target.dataset)
-    number = one.cell.num_images or (sizes and sizes.train)
-    tested = settings.target.num_test_images or (sizes and sizes.test)
+def _images(cell: Cell) -> tuple[int, int] | None:
+    """Return the numbers of training and test images of each run; None if they are unknown."""
+    target = cell.experiment.target
+    sizes = KNOWN.get(target.dataset)
+    number = cell.num_images or (sizes and sizes.train)
+    tested = target.num_test_images or (sizes and sizes.test)
     if not number or not tested:
-        return one
+        return None
+    return number, min(tested, sizes.test) if sizes else tested
+
+
+def _images_of_features(members: Sequence[Planned]) -> float:
+    """Estimate, per cell, the images whose features the cells of a group compute, each once.
+
+    A seed's subset of one size nearly contains that of a smaller one, and other settings do not
+    change it. Subsets of other seeds overlap by chance, or not at all if it is unknown of how many
+    images they are drawn.
+    """
+    known = [images for one in members if (images := _images(one.cell))]
+    if not known:
+        return 0.0
+    number, tested = (max(of) for of in zip(*known, strict=True))
+    folds = {one.cell.experiment.target.fold for one in members}
+    draws = len(folds) * max(one.missing for one in members)
+    sizes = KNOWN.get(members[0].cell.experiment.target.dataset)
+    different = float(draws * number)
     if sizes is not None:
-        tested = min(tested, sizes.test)
-    classes = settings.target.classes
+        different = sizes.train * (1 - (1 - min(number / sizes.train, 1)) ** draws)
+    return (different + tested) / len(members)
+
+
+def _priced(
+    one: Planned, architecture: Architecture, images: float, experiment: Experiment
+) -> Planned:
+    """Add its work and, in a dry run, its other costs; unchanged if the sizes are unknown.
+
+    `images` is its share of the images whose features its group computes.
+    """
+    settings, known = one.cell.experiment, _images(one.cell)
+    if known is None:
+        return one
+    number, tested = known
+    sizes, classes = KNOWN.get(settings.target.dataset), settings.target.classes
     # If the number of classes is unknown, any will do: the head hardly counts.
     num_classes = len(classes) if classes else (sizes.classes if sizes else 10)
     network = SplitNetwork.of(
@@ -225,7 +268,7 @@ def _priced(one: Planned, architecture: Architecture, experiment: Experiment) ->
     program = Program(network, settings.transfer, settings.augmentation, epochs)
     require_memory_for(program, number, tested)
     one = dataclasses.replace(
-        one, work=_extrapolate(operations(program), one, program, number, tested)
+        one, work=_extrapolate(operations(program), one, program, number, tested, images)
     )
     if not experiment.dry_run:
         return one
@@ -241,15 +284,21 @@ def _priced(one: Planned, architecture: Architecture, experiment: Experiment) ->
         if not experiment.sweep.measure:
             return priced
         step = measure(program.replace(network=network.replace(many=parallel > 1)), parallel)
-    return dataclasses.replace(priced, seconds=_extrapolate(step, priced, program, number, tested))
+    seconds = _extrapolate(step, priced, program, number, tested, images)
+    return dataclasses.replace(priced, seconds=seconds)
 
 
-def _extrapolate(step: Costs, one: Planned, program: Program, number: int, tested: int) -> float:
-    """Extrapolate the cost of one image and seed to all missing runs of a cell."""
-    runs = one.missing * step.run(program, number, tested)
+def _extrapolate(
+    step: Costs, one: Planned, program: Program, number: int, tested: int, images: float
+) -> float:
+    """Extrapolate the cost of one image and seed to all missing runs of a cell.
+
+    `images` is its share of the images whose features its group computes, unless each seed has
+    features of its own.
+    """
     if program.network.own_statistics or one.cell.experiment.source.checkpoint == "random":
-        return runs + one.missing * (number + tested) * step.prefix
-    return runs + (one.missing * number + tested) * step.prefix
+        images = one.missing * (number + tested)
+    return one.missing * step.run(program, number, tested) + images * step.prefix
 
 
 def _has_source(source: Source) -> bool:

@@ -38,9 +38,9 @@ from rtl_jax.lab.predict.output import read
 from rtl_jax.lab.predict.predictor import Predictor
 from rtl_jax.lab.predict.task import _identity, run_predict
 from rtl_jax.lab.results import SCHEMA, last_epochs
-from rtl_jax.lab.sweep.cells import logits_path
 from rtl_jax.lab.sweep.estimate import Costs
 from rtl_jax.lab.sweep.grid import cells
+from rtl_jax.lab.sweep.kept import logits_path
 from rtl_jax.lab.sweep.task import run_sweep
 from rtl_jax.models.architecture import architecture
 from rtl_jax.models.model import initialize

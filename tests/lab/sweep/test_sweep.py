@@ -16,17 +16,20 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from rtl_jax.data import seed_for
 from rtl_jax.data.augmentation import PRESETS
+from rtl_jax.data.subset import draw_subset
 from rtl_jax.errors import UserError
 from rtl_jax.lab import results
 from rtl_jax.lab.config import FIRST_SEED, Experiment, Source, Sweep, Target
 from rtl_jax.lab.finetune.job import prepare
-from rtl_jax.lab.inputs import load_network
+from rtl_jax.lab.inputs import load_network, load_target
 from rtl_jax.lab.statistics import mean_interval, sizes
 from rtl_jax.lab.sweep import cells as cells_module
 from rtl_jax.lab.sweep import plots, task
 from rtl_jax.lab.sweep.estimate import flops
 from rtl_jax.lab.sweep.grid import cells, groups
+from rtl_jax.lab.sweep.kept import logits_path
 from rtl_jax.lab.sweep.plan import plan
 from rtl_jax.lab.sweep.table import summarize
 from rtl_jax.lab.sweep.task import in_order, run_sweep
@@ -183,6 +186,27 @@ def test_work_is_that_of_the_runs_that_are_missing(whole, tmp_path: Path):
     missing = plan(experiment(seeds=4), whole[0]).works()
     everything = plan(experiment(seeds=4), tmp_path).works()
     assert all(4 * missing[cell] == pytest.approx(everything[cell]) for cell in missing)
+
+
+def test_work_counts_the_features_that_cells_share_once(tmp_path: Path):
+    """Four rates and two sizes need the features of the larger size's images alone."""
+
+    def work(*rates: float, sizes: tuple[int, ...] = (100,)) -> float:
+        target = Target("digits", image_size=32, num_test_images=50)
+        grid = Sweep(num_images=sizes, seeds=5, learning_rates=rates)
+        settings = dataclasses.replace(experiment(), source=Source("bundled:natural"))
+        settings = dataclasses.replace(settings, target=target, sweep=grid)
+        return sum(plan(settings, tmp_path).works().values())
+
+    training = work(0.1, 0.2) - work(0.1)  # one rate, without the features
+    assert work(0.1, 0.2, 0.3, 0.4) == pytest.approx(work(0.1) + 3 * training)
+    network = load_network(Source("bundled:natural")).architecture
+    before, _ = flops(network.replace(num_classes=10), 32, network.num_blocks)
+    labels = load_target(Target("digits")).train.labels
+    drawn = {*np.concatenate([draw_subset(labels, 100, seed_for(seed), 10) for seed in range(5)])}
+    assert work(0.1) - training == pytest.approx(before * (len(drawn) + 50), rel=0.03)
+    smaller = work(0.1, 0.2, sizes=(60,)) - work(0.1, sizes=(60,))
+    assert work(0.1, sizes=(60, 100)) == pytest.approx(work(0.1) + smaller)
 
 
 def test_a_sweep_is_one_bar_of_its_work(tmp_path: Path, capsys, monkeypatch):
@@ -362,6 +386,25 @@ def test_networks_that_are_asked_for_later_leave_the_other_runs_rows(tmp_path: P
     grid = {"num_images": (20,), "learning_rates": (0.1,), "seeds_at_once": 2}
     run_sweep(experiment(seeds=2, keep_networks=True, **grid), tmp_path)
     assert set(both["run"]) < set(results.read_rows(tmp_path)["run"])
+
+
+def test_a_plan_counts_runs_without_what_is_to_be_kept_as_missing(tmp_path: Path):
+    grid = {"seeds": 2, "num_images": (20,)}
+    run_sweep(experiment(**grid), tmp_path)
+    assert "2 runs, 2 done, 0 to do" in plan(experiment(**grid), tmp_path).describe()
+    keeping = experiment(**grid, keep_networks=True)
+    assert "2 runs, 0 done, 2 to do" in plan(keeping, tmp_path).describe()
+    run_sweep(keeping, tmp_path)
+    assert "2 runs, 2 done, 0 to do" in plan(keeping, tmp_path).describe()
+
+
+def test_repeating_a_run_for_its_network_keeps_the_logits_of_every_epoch(tmp_path: Path):
+    grid = {"seeds": 1, "num_images": (20,)}
+    rows = run_sweep(experiment(**grid, keep_every_logits=True), tmp_path)
+    before = logits_path(tmp_path, rows["run"].iloc[0]).read_bytes()
+    run_sweep(experiment(**grid, keep_logits=True, keep_networks=True), tmp_path)
+    assert list(tmp_path.glob("runs/*/network"))
+    assert logits_path(tmp_path, rows["run"].iloc[0]).read_bytes() == before
 
 
 def test_pixel_baselines_that_are_asked_for_later_leave_the_other_rows(tmp_path: Path):
