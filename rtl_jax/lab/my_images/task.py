@@ -83,7 +83,8 @@ def _compare(
     grids, divided = comparison.grids(experiment, survey, dataset)
     every = [cell for settings in grids for cell in cells(settings)]
     print(_candidates(every))
-    print(forecast(every, divided.smaller).describe())
+    attacks = "; attacking held-out images comes on top" if experiment.my_images.robustness else ""
+    print(forecast(every, divided.smaller).describe() + attacks)
     if experiment.dry_run:
         return results.frame([])
     rows = comparison.compare(grids, workdir)
