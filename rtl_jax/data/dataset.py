@@ -112,13 +112,7 @@ class Dataset:
                 f"{self.name}: training images are {list(shapes[0])} and test images "
                 f"{list(shapes[1])} (height, width, channels); they must agree"
             )
-        if missing := np.flatnonzero(self.train_counts == 0).tolist():
-            shown = ", ".join(f"{label} ({self.class_names[label]})" for label in missing[:10])
-            more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-            raise UserError(
-                f"{self.name}: no training image has the label {shown}{more}; add images, "
-                "or name the classes to keep in the setting `classes`"
-            )
+        require_every_class(self.name, self.class_names, self.train.labels)
 
     @property
     def num_classes(self) -> int:
@@ -138,6 +132,18 @@ class Decoded:
     train: ImageSet
     test: ImageSet
     class_names: tuple[str, ...]
+
+
+def require_every_class(name: str, class_names: Sequence[str], labels: np.ndarray) -> None:
+    """Raise UserError if a class of the data set `name` has no training image."""
+    counts = np.bincount(labels, minlength=len(class_names))
+    if missing := np.flatnonzero(counts == 0).tolist():
+        shown = ", ".join(f"{label} ({class_names[label]})" for label in missing[:10])
+        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        raise UserError(
+            f"{name}: no training image has the label {shown}{more}; add images, "
+            "or name the classes to keep in the setting `classes`"
+        )
 
 
 def check_classes(classes: Sequence[int], known: int, name: str) -> None:

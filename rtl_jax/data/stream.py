@@ -8,8 +8,8 @@ import numpy as np
 
 from rtl_jax.data import leaks, pictures, union
 from rtl_jax.data.batches import Batches, Decode, Shuffle
-from rtl_jax.data.dataset import ImageSet, check_classes, three_channels
-from rtl_jax.data.records import Halves, Joined, Kept, Selected
+from rtl_jax.data.dataset import ImageSet, check_classes, require_every_class, three_channels
+from rtl_jax.data.records import Files, Halves, Joined, Kept, Selected
 from rtl_jax.data.source import SPLIT_SEED, open_sources
 from rtl_jax.data.subset import draw_test_subset
 from rtl_jax.errors import UserError
@@ -143,6 +143,8 @@ def open_stream(
     for half, name in ((halves.train, "training"), (halves.test, "test")):
         if not len(half):
             raise UserError(f"{spec}: there are no {name} images")
+    if isinstance(halves.train, Files | Kept):  # others would have to read every record
+        require_every_class(spec, halves.class_names, halves.train.labels())
     return Stream(spec, halves, image_size)
 
 

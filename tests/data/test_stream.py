@@ -317,6 +317,16 @@ def test_what_cannot_be_streamed(data_dir, tmp_path, monkeypatch):
         stream(spec)
 
 
+def test_a_class_without_training_images_is_named(tmp_path):
+    """Its output would never be trained, and its test images never be right."""
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    lines = ["file,label,split", "a.png,cat,train", "b.png,dog,train", "c.png,gnu,test"]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=r"no training image has the label 2 \(gnu\)"):
+        stream(f"list:{tmp_path / 'list.csv'}")
+
+
 def test_records_survive_the_way_to_another_process(data_dir, tmp_path):
     spec = f"folder:{photographs(tmp_path / 'photos')}+{prepared(data_dir)}"
     records = stream(spec, classes=(1, 2))._train
