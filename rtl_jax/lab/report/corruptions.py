@@ -32,9 +32,9 @@ def tables(rows: pd.DataFrame) -> list[Element]:
     rows = rows[(rows["method"] == "corruptions") & np.isfinite(rows["accuracy"])]
     if rows.empty:
         return []
-    known = names.source_names([(source, False) for source in rows["source"].unique()])
-    reference = names.reference({path: name for (path, _), name in known.items()})
-    rows = _described(rows, {path: name for (path, _), name in known.items()})
+    known = names.names_by_checkpoint(rows)
+    reference = names.reference(known)
+    rows = _described(rows, known)
     # A network may have been measured in several runs, such as for further corruptions.
     place = ["network", *_PLACE]
     rows = latest(rows, [*place, "corruption", "severity"])

@@ -5,7 +5,7 @@ import pandas as pd
 
 from rtl_jax.lab.report import cells, published
 from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table
-from rtl_jax.lab.report.names import paper_source, source_names, target_names
+from rtl_jax.lab.report.names import names_by_checkpoint, paper_source, target_names
 from rtl_jax.lab.report.robustness import trainings
 from rtl_jax.lab.report.runs import latest, told_apart
 from rtl_jax.lab.statistics import independent, units
@@ -21,10 +21,10 @@ def tables(rows: pd.DataFrame) -> list[Element]:
     rows = rows[rows["task"] == "influence"]
     if rows.empty:
         return []
-    names = source_names([(source, False) for source in rows["source"].unique()])
+    names = names_by_checkpoint(rows)
     rows = rows.assign(
         dataset=target_names(rows),
-        network=[names[source, False] for source in rows["source"]],
+        network=[names[source] for source in rows["source"]],
     )
     rows = rows.assign(network=rows["network"] + trainings(rows, "dataset"))
     different = told_apart(rows, ["dataset", "network", "method"], ["influence"])

@@ -65,6 +65,12 @@ def source_names(sources: Sequence[tuple[str, bool]]) -> dict[tuple[str, bool], 
     }
 
 
+def names_by_checkpoint(rows: pd.DataFrame) -> dict[str, str]:
+    """Name the sources of rows uniquely, as `source_names`, whatever was trained of them."""
+    found = source_names([(source, False) for source in rows["source"].unique()])
+    return {checkpoint: name for (checkpoint, _), name in found.items()}
+
+
 def reference(names: Mapping[str, str]) -> str | None:
     """Return the source that others are compared with, the natural one, of names by checkpoint.
 

@@ -5,7 +5,7 @@ import pandas as pd
 
 from rtl_jax.lab.report import cells
 from rtl_jax.lab.report.elements import Element, Table
-from rtl_jax.lab.report.names import source_names, target_names
+from rtl_jax.lab.report.names import names_by_checkpoint, target_names
 from rtl_jax.lab.report.runs import latest, told_apart
 
 ROUGHNESS = (
@@ -53,14 +53,14 @@ def _seen(rows: pd.DataFrame) -> list[Element]:
     rows = rows[np.isfinite(rows["roughness"])]
     if rows.empty:
         return []
-    names = source_names([(source, False) for source in rows["source"].unique()])
+    names = names_by_checkpoint(rows)
     rows = rows.assign(target=target_names(rows))
     place = ["source", "target", "method"]
     rows = rows.assign(method=rows["method"] + told_apart(rows, place, ["visualize"]))
     rows = latest(rows, [*place, "seed"]).sort_index()
     lines = [
         [
-            cells.text(names[source, False]),
+            cells.text(names[source]),
             cells.text(target),
             cells.text(method),
             cells.mean(values),

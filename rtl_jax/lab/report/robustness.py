@@ -9,7 +9,7 @@ import pandas as pd
 from rtl_jax.lab.config import Attack
 from rtl_jax.lab.report import cells
 from rtl_jax.lab.report.elements import Chart, Element, Figure, Series, Table
-from rtl_jax.lab.report.names import source_names, target_names
+from rtl_jax.lab.report.names import names_by_checkpoint, target_names
 from rtl_jax.lab.report.runs import latest, settings, told_apart
 from rtl_jax.lab.results import blocks_name
 from rtl_jax.lab.statistics import independent
@@ -39,14 +39,14 @@ def curves(rows: pd.DataFrame) -> list[Element]:
     rows = rows[np.isfinite(rows["accuracy"]) & rows["eps"].notna()]
     if rows.empty:
         return []
-    names = source_names([(source, False) for source in rows["source"].unique()])
+    names = names_by_checkpoint(rows)
     kinds = [
         _kind(method, norm, settings(config))
         for method, norm, config in rows[["method", "norm", "config"]].fillna("").to_numpy()
     ]
     rows = rows.assign(dataset=target_names(rows), attack=kinds)
     trained = trainings(rows, "dataset")
-    rows = rows.assign(network=[names[source, False] for source in rows["source"]] + trained)
+    rows = rows.assign(network=[names[source] for source in rows["source"]] + trained)
     place = ["dataset", "attack", "network", "eps", "seed", "fold"]
     rows = latest(rows, place).sort_index()
     charts = [
