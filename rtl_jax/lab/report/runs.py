@@ -196,7 +196,7 @@ def finetunings(rows: pd.DataFrame, method: str = "transfer") -> Finetunings:
         paper_targets,
         paper_sources,
         reference,
-        tuple([*notes, *_unequal(evaluations)]),
+        tuple([*notes, *_unequal(evaluations), *_unlike_sources(kept)]),
         {name: varied[given] for given, name in targets.items()},
         len(evaluations.drop_duplicates([*Condition._fields, "seed"])),
     )
@@ -387,6 +387,28 @@ def _flat(config: str, groups: Sequence[str] = TRAINING) -> dict[str, Any]:
 def with_flips(config: str) -> bool:
     """Return whether a fine-tuning was on labels some of which were made wrong."""
     return bool(settings(config).get("influence", {}).get("flip_labels"))
+
+
+def _unlike_sources(rows: pd.DataFrame) -> list[str]:
+    """Return a note if sources are compared that were fine-tuned with different settings.
+
+    Numbers of epochs have a note of their own, and training from scratch has settings of its own.
+    Settings that some rows lack, such as those of other systems, are not compared.
+    """
+    found: dict[str, set[str]] = {}
+    transferred = rows[(rows["blocks"] != EVERY) & (rows["config"] != "")]
+    for (target, *_), group in transferred.groupby(["target", "blocks", "num_images"], sort=False):
+        if group["source"].nunique() > 1:
+            each = [_flat(text) for text in group["config"].unique()]
+            found.setdefault(target, set()).update(
+                key
+                for key in _unlike(each) - {"transfer.epochs"}
+                if not key.startswith("source.") and all(key in one for one in each)
+            )
+    where = [f"{target} ({', '.join(sorted(keys))})" for target, keys in found.items() if keys]
+    if not where:
+        return []
+    return [f"Sources are compared that were fine-tuned with other settings: {'; '.join(where)}."]
 
 
 def _unequal(evaluations: pd.DataFrame) -> list[str]:

@@ -96,6 +96,18 @@ def test_different_numbers_of_epochs_side_by_side_are_said():
     assert "SVHN on 100 images" in " ".join(finetunings(rows).notes)
 
 
+def test_sources_that_were_fine_tuned_with_other_settings_are_said():
+    """Their difference may be that of the settings."""
+    rows = frame(
+        cell([50, 51], settings={"learning_rate": 0.1}),
+        cell([60, 61], source=L2, settings={"learning_rate": 0.3}),
+        cell([70, 71], dataset="digits", settings={"learning_rate": 0.1}),
+    )
+    (note,) = finetunings(rows).notes
+    assert note.endswith("with other settings: SVHN (transfer.learning_rate).")
+    assert not finetunings(rows[rows["source"] != L2]).notes
+
+
 def test_settings_that_are_no_json_are_refused():
     with pytest.raises(UserError, match="not JSON"):
         compose(frame(finetuning({1: 50.0}, config="{")))
