@@ -1,5 +1,6 @@
 """The tables of the study's grid and of its parts, for `study_page`."""
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -39,16 +40,19 @@ def modes(rows: pd.DataFrame, source: str) -> list[Table]:
     rows = rows[rows["source"] == source]
     flipped = rows["config"].str.contains('"flip":true', regex=False)
     named = rows["frozen_batch_norm"].where(~flipped, "source, augmented")
-    # The report compares with the first row in the order of the data.
-    return accuracy(
-        rows.assign(source=named).sort_values("source", key=lambda each: each != "source")
-    )
+    found, kept = finetunings(rows.assign(source=named)), "source"
+    others = [name for name in found.sources if name != kept]
+    return _accuracy(dataclasses.replace(found, reference=kept, sources=(kept, *others)))
 
 
 def accuracy(rows: pd.DataFrame) -> list[Table]:
     """Return the report's tables, one per number of blocks."""
-    found = tables(finetunings(rows), {})  # the study has no results on raw pixels
-    return [table for table in found if isinstance(table, Table)]
+    return _accuracy(finetunings(rows))
+
+
+def _accuracy(found: Finetunings) -> list[Table]:
+    made = tables(found, {})  # the study has no results on raw pixels
+    return [table for table in made if isinstance(table, Table)]
 
 
 def against_others(found: Finetunings) -> Table:

@@ -65,9 +65,17 @@ def source_names(sources: Sequence[tuple[str, bool]]) -> dict[tuple[str, bool], 
     }
 
 
+def in_time(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows in the order of their times, those without one first."""
+    return rows.sort_values("time", kind="stable", na_position="first")
+
+
 def names_by_checkpoint(rows: pd.DataFrame) -> dict[str, str]:
-    """Name the sources of rows uniquely, as `source_names`, whatever was trained of them."""
-    found = source_names([(source, False) for source in rows["source"].unique()])
+    """Name the sources of rows uniquely, as `source_names`, whatever was trained of them.
+
+    They are in the order of their first rows' times.
+    """
+    found = source_names([(source, False) for source in in_time(rows)["source"].unique()])
     return {checkpoint: name for (checkpoint, _), name in found.items()}
 
 
@@ -75,7 +83,7 @@ def reference(names: Mapping[str, str]) -> str | None:
     """Return the source that others are compared with, the natural one, of names by checkpoint.
 
     It is the paper's, else the first whose checkpoint's name ends in 'natural', or in 'natural' and
-    a number as in 'natural_24', else the first.
+    a number as in 'natural_24', else the first, which in a sweep is its config's first.
     """
     natural = [name for path, name in names.items() if paper_source(path) == "natural"]
     for ending in ("natural$", r"natural_\d+$"):

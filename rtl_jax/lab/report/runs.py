@@ -259,8 +259,7 @@ def latest(rows: pd.DataFrame, place: Sequence[str]) -> pd.DataFrame:
     What was measured again, such as on more images, replaces what there was. Rows without a time
     count as the oldest.
     """
-    ordered = rows.sort_values("time", kind="stable", na_position="first")
-    return ordered.drop_duplicates(list(place), keep="last")
+    return names.in_time(rows).drop_duplicates(list(place), keep="last")
 
 
 def _latest_runs(rows: pd.DataFrame) -> pd.DataFrame:
@@ -287,8 +286,11 @@ def _origins(rows: pd.DataFrame) -> list[tuple[str, bool]]:
 
 
 def _sources(rows: pd.DataFrame) -> dict[tuple[str, bool], str]:
-    """Name each source: the paper's name, or as much of its path as makes it unique."""
-    return names.source_names(list(dict.fromkeys(_origins(rows))))
+    """Name each source: the paper's name, or as much of its path as makes it unique.
+
+    They are in the order of their first rows' times.
+    """
+    return names.source_names(list(dict.fromkeys(_origins(names.in_time(rows)))))
 
 
 def _rows_of(rows: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:

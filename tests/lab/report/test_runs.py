@@ -108,6 +108,16 @@ def test_sources_that_were_fine_tuned_with_other_settings_are_said():
     assert not finetunings(rows[rows["source"] != L2]).notes
 
 
+def test_without_a_natural_source_the_first_in_time_is_the_reference():
+    """Rows are read in the order of their runs' names, which are digests."""
+    rows = frame(
+        cell([50, 51], source="linf", run="a", time="2026-01-01T00:00:02+00:00"),
+        cell([60, 61], source="l2", run="b", time="2026-01-01T00:00:01+00:00"),
+    )
+    found = finetunings(rows)
+    assert found.reference == "l2" and found.sources == ("l2", "linf")
+
+
 def test_settings_that_are_no_json_are_refused():
     with pytest.raises(UserError, match="not JSON"):
         compose(frame(finetuning({1: 50.0}, config="{")))
