@@ -27,14 +27,12 @@ from benchmarks.study_tables import (
     advantage,
     adversarial,
     against_others,
-    against_others_by_epochs,
     ahead,
     autoattack,
     blocks_gained,
     by_blocks,
     by_epochs,
     by_rates,
-    by_shallow_blocks,
     epochs_saved,
     influence_ahead,
     modes,
@@ -144,36 +142,49 @@ def made(every: Rows) -> dict[str, list[Table]]:
     plain, variants = rows[rows["variant"].isna()], rows[rows["variant"].notna()]
     found = finetunings(plain)
     longer, longer_heads = map(named_like_the_grid, (every.longer, every.longer_heads))
-    found_longer = finetunings(longer)
-    by_size = dict(zip(map(blocks_name, found.blocks), accuracy(plain), strict=True))
+    found_longer, named = finetunings(longer), finetunings(every.longer)
+    natural = _longer(NATURAL)
+    shallow = plain["blocks"].isin(SHALLOW)
     return {
-        **{name: [table] for name, table in by_size.items()},
+        **_by_blocks(named, every.longer),
+        **_by_blocks(finetunings(plain[~shallow]), plain[~shallow]),
         "adversarial": [adversarial(every.adversarial)],
         "autoattack": [autoattack(every.autoattack)],
         "advantage": [advantage({6: found, 24: found_longer})],
-        "ahead": [ahead(found, [(name, NATURAL) for name in found.sources if name != NATURAL])],
-        "against others": [against_others(found)],
-        "against others, by epochs": [against_others_by_epochs({6: found, 24: found_longer})],
-        "each against others": [ahead(found, AGAINST)],
-        "converged heads": [study_heads.accuracy(every.heads)],
-        "converged heads, longer": [study_heads.accuracy(longer_heads)],
+        "ahead": [ahead(named, [(name, natural) for name in named.sources if name != natural])],
+        "against others": [against_others(found_longer)],
+        "against others, 6 epochs": [against_others(found)],
+        "each against others": [
+            ahead(named, [(_longer(one), _longer(two)) for one, two in AGAINST])
+        ],
+        "converged heads": [study_heads.accuracy(longer_heads)],
         "converged heads, L2 - natural": [
             study_heads.advantage({6: every.heads, 24: longer_heads})
         ],
         "blocks gained": [blocks_gained(found)],
         "by blocks": [by_blocks(found)],
-        "by blocks, longer": [by_shallow_blocks(found_longer)],
         "by epochs": [by_epochs(finetunings(every.epochs))],
         "epochs saved": [epochs_saved(finetunings(every.epochs))],
         "by rates": [by_rates(every.rates)],
         **by_sources(every),
         "variants": accuracy(variants),
         **{f"modes of {source}": modes(every.modes, source) for source in reversed(PAIR)},
-        "robustness": [robustness(rows)],
-        "robustness, longer": [robustness(longer)],
+        "robustness": [robustness(every.longer)],
+        "robustness, 6 epochs": [robustness(rows)],
         "influence": [table for table in influence.tables(rows) if isinstance(table, Table)],
         "influence, L2 - natural": [influence_ahead(rows)],
     }
+
+
+def _by_blocks(found: Finetunings, rows: pd.DataFrame) -> dict[str, list[Table]]:
+    """Make a table of accuracies for each number of blocks, by its name."""
+    made = zip(map(blocks_name, found.blocks), accuracy(rows), strict=True)
+    return {name: [table] for name, table in made}
+
+
+def _longer(source: str) -> str:
+    """Return the name of the source that was trained longer."""
+    return source + study_sources.LONGER
 
 
 def named_like_the_grid(rows: pd.DataFrame) -> pd.DataFrame:
@@ -204,9 +215,9 @@ def _rows_of(part: study_sources.Part, every: Rows) -> pd.DataFrame:
 
 def draw(rows: Rows, directory: Path) -> None:
     """Draw the figures: differences, epochs, robustness, and those of parts on other sources."""
-    plain = finetunings(rows.study[rows.study["variant"].isna()])
-    figures = [differences(plain), epochs_figure(finetunings(rows.epochs)),
-               robustness_figure(rows.study)]  # fmt: skip
+    longer = named_like_the_grid(rows.longer)
+    figures = [differences(finetunings(longer)), epochs_figure(finetunings(rows.epochs)),
+               robustness_figure(longer)]  # fmt: skip
     for part in study_sources.PARTS.values():
         figures.append(study_sources.figure(part, _joined(part, rows)))
     looks = styles(Report("", "", [Section("", figures)]))

@@ -22,13 +22,6 @@ PAIR = (NATURAL, "bundled:l2")
 NOISE = "bundled:gaussian"
 _ROBUST = "bundled:linf4", "bundled:linf8", "bundled:pgd1", NOISE
 AGAINST = [*((PAIR[1], name) for name in _ROBUST), ("bundled:pgd1", NOISE)]
-# Those of which both were also trained for 24 epochs, and noise against no perturbation.
-AGAINST_BY_EPOCHS = (
-    (PAIR[1], "bundled:linf4"),
-    (PAIR[1], "bundled:linf8"),
-    (PAIR[1], NOISE),
-    (NOISE, NATURAL),
-)
 SHALLOW, NEARLY_ALL = (0, 1, 3), 7
 SIZES = (100, 400, 800, 1600)
 EPOCHS = (1, 5, 13, 21, 41, 60)
@@ -57,26 +50,13 @@ def _accuracy(found: Finetunings) -> list[Table]:
 
 def against_others(found: Finetunings) -> Table:
     """Tabulate mean differences over cells, and how many of them are significant, by target."""
+    pairs = [*AGAINST, (NOISE, NATURAL)]
     lines = [
-        [cells.text(target), *(_mean_and_counts(found, target, pair) for pair in AGAINST)]
+        [cells.text(target), *(_mean_and_counts(found, target, pair) for pair in pairs)]
         for target in found.targets
     ]
-    heads = ["target", *map(_less, AGAINST)]
+    heads = ["target", *map(_less, pairs)]
     return Table("against_others", "Perturbation types", heads, lines)
-
-
-def against_others_by_epochs(by_epochs: Mapping[int, Finetunings]) -> Table:
-    """Tabulate the same for pairs of sources that were trained longer, by their epochs."""
-    columns = list(itertools.product(AGAINST_BY_EPOCHS, by_epochs))
-    lines = [
-        [
-            cells.text(target),
-            *(_mean_and_counts(by_epochs[epochs], target, pair) for pair, epochs in columns),
-        ]
-        for target in next(iter(by_epochs.values())).targets
-    ]
-    heads = ["target", *(f"{_less(pair)}, {epochs} epochs" for pair, epochs in columns)]
-    return Table("against_others_by_epochs", "Perturbation types", heads, lines)
 
 
 def _mean_and_counts(found: Finetunings, target: str, pair: tuple[str, str]) -> TableCell:
@@ -159,18 +139,6 @@ def blocks_gained(found: Finetunings) -> Table:
                       *(cells.mean(each, signed=True) for each in less)])  # fmt: skip
     heads = ["target", "images", *(f"from {fewer} to {more}" for more, fewer in pairs)]
     return Table("blocks_gained", "More blocks", heads, lines)
-
-
-def by_shallow_blocks(found: Finetunings) -> Table:
-    """Tabulate accuracy by number of blocks for the natural and L2 sources."""
-    lines = [
-        [cells.text(target), cells.count(size), cells.text(source),
-         *(cells.mean(found.at(Condition(target, source, blocks, size))) for blocks in SHALLOW)]
-        for target, size, source in itertools.product(found.targets, SIZES, PAIR)
-        if len(found.at(Condition(target, source, 0, size)))
-    ]  # fmt: skip
-    heads = ["target", "images", "source", *map(blocks_name, SHALLOW)]
-    return Table("by_shallow_blocks", "Accuracy by blocks", heads, lines)
 
 
 def by_blocks(found: Finetunings) -> Table:

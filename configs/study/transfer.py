@@ -9,8 +9,7 @@ and 1,600 images; ten seeds; 2,000 test images. The learning rate is the paper's
 epochs decreases with the number of images. `make study` runs this and the study's other parts,
 which start from this file, and makes the report. Datasets are read from RTL_JAX_DATA_DIR. A setting
 selects a part of the grid, such as --config.sweep.targets=tfds:mnist, or other sources, such as the
-five that were trained four times as long, bundled:natural_24 and those of l2, linf4, linf8 and
-gaussian.
+same six trained four times as long, bundled:natural_24 and so on.
 
 The frozen blocks keep the source's statistics, and there is no augmentation, so that their features
 are computed once. For expected numbers, see docs/study.md.
