@@ -216,7 +216,7 @@ def test_wrong_values(config: str, override: str) -> None:
         ("my_images", "target.fold=0", "none with my_images, which uses the whole folder"),
         ("my_images", "transfer.blocks=2", "set --config.sweep.blocks instead"),
         ("choose_source", "transfer.blocks=2", "sweep.blocks=0,1,3: set --config.sweep.blocks"),
-        ("choose_source", "source.checkpoint=bundled:linf4", "sweep.sources=bundled:natural,"),
+        ("choose_source", "source.checkpoint=bundled:linf4", "sweep.sources=bundled:natural_24,"),
         ("predict", "target.image_size=64", "which uses the network's own image size"),
     ],
 )
