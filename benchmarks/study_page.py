@@ -165,7 +165,7 @@ def made(every: Rows) -> dict[str, list[Table]]:
         "by blocks": [by_blocks(found)],
         "by epochs": [by_epochs(finetunings(every.epochs))],
         "epochs saved": [epochs_saved(finetunings(every.epochs))],
-        "by rates": [by_rates(every.rates)],
+        "by rates": [by_rates(named_like_the_grid(every.rates))],
         **by_sources(every),
         "variants": accuracy(variants),
         **{f"modes of {source}": modes(every.modes, source) for source in reversed(PAIR)},
