@@ -146,8 +146,8 @@ def made(every: Rows) -> dict[str, list[Table]]:
     natural = _longer(NATURAL)
     shallow = plain["blocks"].isin(SHALLOW)
     return {
-        **_by_blocks(named, every.longer),
-        **_by_blocks(finetunings(plain[~shallow]), plain[~shallow]),
+        **_by_blocks(named),
+        **_by_blocks(finetunings(plain[~shallow])),
         "adversarial": [adversarial(every.adversarial)],
         "autoattack": [autoattack(every.autoattack)],
         "advantage": [advantage({6: found, 24: found_longer})],
@@ -167,7 +167,7 @@ def made(every: Rows) -> dict[str, list[Table]]:
         "epochs saved": [epochs_saved(finetunings(every.epochs))],
         "by rates": [by_rates(named_like_the_grid(every.rates))],
         **by_sources(every),
-        "variants": accuracy(variants),
+        "variants": accuracy(finetunings(variants)),
         **{f"modes of {source}": modes(every.modes, source) for source in reversed(PAIR)},
         "robustness": [robustness(every.longer)],
         "robustness, 6 epochs": [robustness(rows)],
@@ -176,9 +176,9 @@ def made(every: Rows) -> dict[str, list[Table]]:
     }
 
 
-def _by_blocks(found: Finetunings, rows: pd.DataFrame) -> dict[str, list[Table]]:
+def _by_blocks(found: Finetunings) -> dict[str, list[Table]]:
     """Make a table of accuracies for each number of blocks, by its name."""
-    made = zip(map(blocks_name, found.blocks), accuracy(rows), strict=True)
+    made = zip(map(blocks_name, found.blocks), accuracy(found), strict=True)
     return {name: [table] for name, table in made}
 
 

@@ -35,15 +35,11 @@ def modes(rows: pd.DataFrame, source: str) -> list[Table]:
     named = rows["frozen_batch_norm"].where(~flipped, "source, augmented")
     found, kept = finetunings(rows.assign(source=named)), "source"
     others = [name for name in found.sources if name != kept]
-    return _accuracy(dataclasses.replace(found, reference=kept, sources=(kept, *others)))
+    return accuracy(dataclasses.replace(found, reference=kept, sources=(kept, *others)))
 
 
-def accuracy(rows: pd.DataFrame) -> list[Table]:
+def accuracy(found: Finetunings) -> list[Table]:
     """Return the report's tables, one per number of blocks."""
-    return _accuracy(finetunings(rows))
-
-
-def _accuracy(found: Finetunings) -> list[Table]:
     made = tables(found, {})  # the study has no results on raw pixels
     return [table for table in made if isinstance(table, Table)]
 
