@@ -1,7 +1,7 @@
 """The rows that a fine-tuning records."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -94,16 +94,19 @@ def attacked_rows(
     ]
 
 
-def complete_baselines(jobs: Sequence[Job], workdir: epath.PathLike) -> None:
-    """Write the rows of `transfer.baseline` for those finished jobs that ran without it."""
+def without_baselines(runs: Iterable[str], workdir: epath.PathLike) -> list[str]:
+    """Return those runs that have no rows of `transfer.baseline`, in order."""
     known = results.recorded(workdir, ["run", "method"])
     done = set(known.loc[known["method"].isin(results.PIXEL_BASELINES), "run"])
-    lacking = [job for job in jobs if job.run not in done]
-    if lacking:
-        rows = [row for job in lacking for row in baseline_rows(job)]
-        name = results.group_name([job.run for job in lacking])
-        results.write_rows(workdir, f"{name}-pixels", rows)
-        track(workdir, rows)
+    return [run for run in runs if run not in done]
+
+
+def complete_baselines(jobs: Sequence[Job], workdir: epath.PathLike) -> None:
+    """Write the rows of `transfer.baseline` for finished jobs that ran without it, one or more."""
+    rows = [row for job in jobs for row in baseline_rows(job)]
+    name = results.group_name([job.run for job in jobs])
+    results.write_rows(workdir, f"{name}-pixels", rows)
+    track(workdir, rows)
 
 
 def baseline_rows(job: Job) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from rtl_jax.lab.finetune.rows import (
     baseline_rows,
     complete_baselines,
     evaluation_row,
+    without_baselines,
 )
 from rtl_jax.lab.run import open_run
 from rtl_jax.models.storage import rename_classes
@@ -51,7 +52,7 @@ def finetune_job(job: Job, workdir: epath.PathLike) -> pd.DataFrame:
                 rows += baseline_rows(job)
             # The network and the rows are all that is needed of a finished run.
             run.finish(rows)
-        elif experiment.transfer.baseline:
+        elif experiment.transfer.baseline and without_baselines([job.run], workdir):
             complete_baselines([job], workdir)
     rename_classes(run.directory / "network", job.dataset.class_names)
     return run.rows()

@@ -22,6 +22,7 @@ from rtl_jax.lab.finetune.rows import (
     baseline_rows,
     complete_baselines,
     evaluation_row,
+    without_baselines,
 )
 from rtl_jax.lab.inputs import load_network
 from rtl_jax.lab.sweep.grid import Cell
@@ -65,9 +66,11 @@ def run_cells(
             jobs = [assemble(member, pairs.of(member)) for member in wanted]
             tell_differences(jobs)
             _run(jobs, sweep, workdir)
-        if first.transfer.baseline and finished:
-            ran = [member for run, member in runs.items() if run in finished]
-            complete_baselines([assemble(member, pairs.of(member)) for member in ran], workdir)
+        ran = [run for run in runs if run in finished]
+        if first.transfer.baseline and (lacking := without_baselines(ran, workdir)):
+            complete_baselines(
+                [assemble(runs[run], pairs.of(runs[run])) for run in lacking], workdir
+            )
         if sweep.keep_networks:
             for run in runs:
                 rename_classes(network_path(workdir, run), pairs.first.dataset.class_names)
