@@ -21,13 +21,8 @@ RATES ?= 0.03 0.1 0.3 1
 HEADS ?= heads heads_digits
 MODES ?= source adapt batch
 PERTURBATIONS ?= none pgd
-AUTOATTACKED ?= none pgd
-SOURCE_EPOCHS ?= 1 2 12
-LONGER_SOURCES ?= bundled:natural_24,bundled:l2_24,bundled:gaussian_24,bundled:linf4_24,bundled:linf8_24,bundled:pgd1_24
-LONGER_PARTS ?= transfer digits
-LONGER_HEADS ?= heads heads_digits
-LONGER_NETWORKS ?= networks
-LONGER_ATTACKED ?= bundled:natural_24,bundled:l2_24
+ATTACKS ?= pgd autoattack
+SOURCE_EPOCHS ?= 1 2 6 12
 SOURCE_EPS ?= 0.05 0.1 0.25
 TARGETS ?= tfds:mnist tfds:fashion_mnist tfds:kmnist_partial tfds:cifar10_jpeg
 SEEDS ?= 20000000 20100000 20200000
@@ -65,14 +60,10 @@ study: $(VENV)/.installed
 	  $(BIN)/python run.py --config configs/study/adversarial.py \
 	    --workdir $(RUNS)/study_adversarial --config.transfer.perturbation=$$perturbation \
 	    $(SMALL_SWEEP) $(SMALL_ADVERSARIAL); done
-	set -e; for perturbation in $(AUTOATTACKED); do \
-	  $(BIN)/python run.py --config configs/study/adversarial.py \
-	    --workdir $(RUNS)/study_adversarial_longer --config.sweep.seeds=1 \
-	    --config.sweep.sources=$(LONGER_ATTACKED) --config.transfer.perturbation=$$perturbation; \
-	  for attack in pgd autoattack; do \
-	    $(BIN)/python run.py --config configs/study/adversarial_autoattack.py \
-	      --workdir $(RUNS)/study_autoattack --config.attack.method=$$attack \
-	      --config.attack.runs=$(RUNS)/study_adversarial_longer; done; done
+	set -e; for attack in $(ATTACKS); do \
+	  $(BIN)/python run.py --config configs/study/adversarial_autoattack.py \
+	    --workdir $(RUNS)/study_autoattack --config.attack.method=$$attack \
+	    --config.attack.runs=$(RUNS)/study_adversarial; done
 	set -e; for epochs in $(SOURCE_EPOCHS); do \
 	  for source in natural l2; do \
 	    $(BIN)/python run.py --config configs/sources/tiny_$$source.py \
@@ -81,20 +72,10 @@ study: $(VENV)/.installed
 	  $(BIN)/python run.py --config configs/study/source_epochs.py \
 	    --workdir $(RUNS)/study_source_epochs \
 	    --config.sweep.sources=$(RUNS)/sources/natural_$$epochs,$(RUNS)/sources/l2_$$epochs; done
-	set -e; for part in $(LONGER_PARTS); do \
-	  $(BIN)/python run.py --config configs/study/$$part.py --workdir $(RUNS)/study_longer \
-	    --config.sweep.sources=$(LONGER_SOURCES); done
-	set -e; for part in $(LONGER_HEADS); do \
-	  $(BIN)/python run.py --config configs/study/$$part.py --workdir $(RUNS)/study_longer_heads \
-	    --config.sweep.sources=$(LONGER_SOURCES); done
-	set -e; for part in $(LONGER_NETWORKS); do \
-	  $(BIN)/python run.py --config configs/study/$$part.py --workdir $(RUNS)/study_longer_networks \
-	    --config.sweep.sources=$(LONGER_ATTACKED); \
-	  $(BIN)/python run.py --config configs/study/robustness.py --workdir $(RUNS)/study_longer \
-	    --config.attack.runs=$(RUNS)/study_longer_networks; done
 	set -e; for eps in $(SOURCE_EPS); do \
 	  $(BIN)/python run.py --config configs/sources/tiny_l2.py \
-	    --workdir $(RUNS)/sources/l2_eps$$eps --config.pretraining.eps=$$eps; \
+	    --workdir $(RUNS)/sources/l2_eps$$eps --config.pretraining.eps=$$eps \
+	    --config.pretraining.epochs=6; \
 	  $(BIN)/python run.py --config configs/study/source_eps.py \
 	    --workdir $(RUNS)/study_source_eps \
 	    --config.sweep.sources=$(RUNS)/sources/l2_eps$$eps; done
@@ -112,8 +93,7 @@ study: $(VENV)/.installed
 study-smoke:
 	$(MAKE) study RUNS=$(SMOKE) TARGETS=digits PARTS=transfer HEADS=heads MODES=adapt RATES=0.3 \
 	  SEEDS=0 \
-	  SOURCE_EPOCHS= LONGER_PARTS= LONGER_HEADS= LONGER_NETWORKS= SOURCE_EPS= PERTURBATIONS=pgd \
-	  AUTOATTACKED= \
+	  SOURCE_EPOCHS= SOURCE_EPS= PERTURBATIONS=pgd ATTACKS= \
 	  SMALL_ADVERSARIAL=--config.transfer.num_attacked=20 \
 	  SMALL_SWEEP="--config.sweep.targets=digits --config.target.num_test_images=100 \
 	    --config.sweep.sources=bundled:natural,bundled:l2 --config.sweep.blocks=1 \

@@ -2,7 +2,7 @@
 
     RTL_JAX_DATA_DIR=DATA python -m benchmarks.choose [--sizes 100,400] [--draws 3] [--output CSV]
 
-For every target and number of images in docs/study/longer, each score ranks the six bundled sources
+For every target and number of images in docs/study, each score ranks the six bundled sources
 with 0, 1 and 3 blocks on the subsets on which the study trained. A score's regret is the mean
 accuracy (percent, over the study's seeds) of the best source and number of blocks minus that of the
 score's first choice; `source regret` is the same among sources at three blocks. Kendall's tau is
@@ -26,7 +26,7 @@ from rtl_jax.lab.results import last_epochs, read_rows
 from rtl_jax.models.sources import load_source
 from rtl_jax.transferability import Candidate, choose
 
-STUDY = Path(__file__).parents[1] / "docs" / "study" / "longer"
+STUDY = Path(__file__).parents[1] / "docs" / "study"
 BLOCKS = (0, 1, 3)
 # Scores that depend on the number of blocks.
 BY_SPLIT = ("ridge", "split_ridge", "accuracy")
@@ -106,8 +106,8 @@ def measures(
         }
         yield score, {**measured, "tau": tau}
     for name, accuracy in (
-        ("always natural", deep["bundled:natural_24", most]),
-        ("always l2", deep["bundled:l2_24", most]),
+        ("always natural", deep["bundled:natural", most]),
+        ("always l2", deep["bundled:l2", most]),
         ("a random source", float(np.mean(list(deep.values())))),
     ):
         behind = max(deep.values()) - accuracy

@@ -35,7 +35,7 @@ def main(description: str, measure: Callable[[Frozen, int], dict[str, Any]]) -> 
     """Call `measure` with every target's features and the number of seeds, and print JSON."""
     parser = argparse.ArgumentParser(description=description.split("\n")[0])
     parser.add_argument("--targets", default="digits")
-    parser.add_argument("--source", default="bundled:l2_24")
+    parser.add_argument("--source", default="bundled:l2")
     parser.add_argument("--seeds", type=int, default=20)
     arguments = parser.parse_args()
     began = time.process_time()

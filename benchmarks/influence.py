@@ -243,7 +243,7 @@ def pixels(pairs: int = 20, images: int = 100) -> dict[str, Any]:
     train, test = (half.take(np.arange(images)) for half in (digits.train, digits.test))
     data = train.images, train.labels
     found: dict[str, Any] = {}
-    for name in ("natural_24", "l2_24"):
+    for name in ("natural", "l2"):
         source = rtl.load(f"bundled:{name}")
         network = rtl.finetune(source, *data, blocks=0, head_fit="logistic")
         scores = rtl.influence(network, data, (test.images, test.labels))

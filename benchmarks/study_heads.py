@@ -1,7 +1,6 @@
 """The study's part on heads alone, which SGD trains or which are solved: configs/study/heads.py."""
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import pandas as pd
 
@@ -33,20 +32,14 @@ def accuracy(rows: pd.DataFrame) -> Table:
     return Table("heads", "Heads alone", ["target", "images", *heads, *PIXELS], lines)
 
 
-def advantage(by_epochs: Mapping[int, pd.DataFrame]) -> Table:
-    """Tabulate L2 - natural, paired by seed, by kind of head and by epochs of the sources."""
-    columns = list(itertools.product(FITS, by_epochs))
+def advantage(rows: pd.DataFrame) -> Table:
+    """Tabulate L2 - natural, paired by seed, by kind of head."""
     lines: list[list[TableCell]] = []
-    for every in zip(*map(_places, by_epochs.values()), strict=True):
-        groups = dict(zip(by_epochs, (group for _, group in every), strict=True))
-        pairs = [
-            [_of(groups[epochs], source, fit) for source in SOURCES.values()]
-            for fit, epochs in columns
-        ]
+    for place, group in _places(rows):
+        pairs = [[_of(group, source, fit) for source in SOURCES.values()] for fit in FITS]
         less = [(robust - natural).dropna() for natural, robust in pairs]
-        lines.append([*every[0][0], *(cells.mean(each, signed=True) for each in less)])
-    heads = [f"{fit}, {epochs} epochs" for fit, epochs in columns]
-    return Table("heads_advantage", "L2 - natural by head", ["target", "images", *heads], lines)
+        lines.append([*place, *(cells.mean(each, signed=True) for each in less)])
+    return Table("heads_advantage", "L2 - natural by head", ["target", "images", *FITS], lines)
 
 
 def _places(rows: pd.DataFrame) -> Iterator[tuple[list[TableCell], pd.DataFrame]]:

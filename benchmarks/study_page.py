@@ -36,6 +36,7 @@ from benchmarks.study_tables import (
     epochs_saved,
     influence_ahead,
     modes,
+    modes_advantage,
     robustness,
 )
 from rtl_jax.lab.report import cells, curves, influence
@@ -67,8 +68,6 @@ class Rows(NamedTuple):
     autoattack: pd.DataFrame  # the first seed's networks of these, under stronger attacks
     source_epochs: pd.DataFrame  # from sources trained for other epochs, and those sources
     source_eps: pd.DataFrame  # from sources trained with other eps, and those sources
-    longer: pd.DataFrame  # the grid's sources that were trained longer, and two under attack
-    longer_heads: pd.DataFrame  # heads alone on these
 
     @classmethod
     def read(cls, directory: Path = ROWS) -> Self:
@@ -140,37 +139,28 @@ def made(every: Rows) -> dict[str, list[Table]]:
     """Make all tables of the page, by name."""
     rows = every.study
     plain, variants = rows[rows["variant"].isna()], rows[rows["variant"].notna()]
-    found = finetunings(plain)
-    longer, longer_heads = map(named_like_the_grid, (every.longer, every.longer_heads))
-    found_longer, named = finetunings(longer), finetunings(every.longer)
-    natural = _longer(NATURAL)
-    shallow = plain["blocks"].isin(SHALLOW)
+    found, shallow = finetunings(plain), plain["blocks"].isin(SHALLOW)
     return {
-        **_by_blocks(named),
+        **_by_blocks(finetunings(plain[shallow])),
         **_by_blocks(finetunings(plain[~shallow])),
         "adversarial": [adversarial(every.adversarial)],
         "autoattack": [autoattack(every.autoattack)],
-        "advantage": [advantage({6: found, 24: found_longer})],
-        "ahead": [ahead(named, [(name, natural) for name in named.sources if name != natural])],
-        "against others": [against_others(found_longer)],
-        "against others, 6 epochs": [against_others(found)],
-        "each against others": [
-            ahead(named, [(_longer(one), _longer(two)) for one, two in AGAINST])
-        ],
-        "converged heads": [study_heads.accuracy(longer_heads)],
-        "converged heads, L2 - natural": [
-            study_heads.advantage({6: every.heads, 24: longer_heads})
-        ],
+        "advantage": [advantage(found)],
+        "ahead": [ahead(found, [(name, NATURAL) for name in found.sources if name != NATURAL])],
+        "against others": [against_others(found)],
+        "each against others": [ahead(found, AGAINST)],
+        "converged heads": [study_heads.accuracy(every.heads)],
+        "converged heads, L2 - natural": [study_heads.advantage(every.heads)],
         "blocks gained": [blocks_gained(found)],
         "by blocks": [by_blocks(found)],
         "by epochs": [by_epochs(finetunings(every.epochs))],
         "epochs saved": [epochs_saved(finetunings(every.epochs))],
-        "by rates": [by_rates(named_like_the_grid(every.rates))],
+        "by rates": [by_rates(every.rates)],
         **by_sources(every),
         "variants": accuracy(finetunings(variants)),
         **{f"modes of {source}": modes(every.modes, source) for source in reversed(PAIR)},
-        "robustness": [robustness(every.longer)],
-        "robustness, 6 epochs": [robustness(rows)],
+        "modes, L2 - natural": [modes_advantage(every.modes)],
+        "robustness": [robustness(rows)],
         "influence": [table for table in influence.tables(rows) if isinstance(table, Table)],
         "influence, L2 - natural": [influence_ahead(rows)],
     }
@@ -182,42 +172,32 @@ def _by_blocks(found: Finetunings) -> dict[str, list[Table]]:
     return {name: [table] for name, table in made}
 
 
-def _longer(source: str) -> str:
-    """Return the name of the source that was trained longer."""
-    return source + study_sources.LONGER
-
-
-def named_like_the_grid(rows: pd.DataFrame) -> pd.DataFrame:
-    """Give sources that were trained longer the names of those of the grid."""
-    return rows.assign(source=rows["source"].str.removesuffix(study_sources.LONGER))
-
-
 def by_sources(every: Rows) -> dict[str, list[Table]]:
     """Make the tables of the parts on other sources, by name."""
     found = {}
     for name, part in study_sources.PARTS.items():
+        rows, others = _rows_and_others(part, every)
         found[f"by {name}"] = [study_sources.by_number(part, _joined(part, every))]
-        found[f"own {name}"] = [study_sources.own_accuracy(part, _rows_of(part, every))]
+        found[f"own {name}"] = [study_sources.own_accuracy(part, rows, others)]
     return found
 
 
 def _joined(part: study_sources.Part, every: Rows) -> pd.DataFrame:
-    return study_sources.joined(part, every.study, _rows_of(part, every))
+    return study_sources.joined(part, *_rows_and_others(part, every))
 
 
-def _rows_of(part: study_sources.Part, every: Rows) -> pd.DataFrame:
-    """Return a part's rows, with those of the sources trained longer in its cells."""
-    rows: pd.DataFrame = getattr(every, part.name)
-    if part is not study_sources.EPOCHS:
-        return rows
-    return pd.concat([rows, study_sources.in_cells_of(rows, every.longer)])
+def _rows_and_others(part: study_sources.Part, every: Rows) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a part's rows, and those of the sources that it shares with another part."""
+    if part is study_sources.EPOCHS:
+        return every.source_epochs, every.study
+    return every.source_eps, study_sources.of_epochs(every.source_epochs, study_sources.BRIEF)
 
 
 def draw(rows: Rows, directory: Path) -> None:
     """Draw the figures: differences, epochs, robustness, and those of parts on other sources."""
-    longer = named_like_the_grid(rows.longer)
-    figures = [differences(finetunings(longer)), epochs_figure(finetunings(rows.epochs)),
-               robustness_figure(longer)]  # fmt: skip
+    plain = rows.study[rows.study["variant"].isna()]
+    figures = [differences(finetunings(plain)), epochs_figure(finetunings(rows.epochs)),
+               robustness_figure(rows.study)]  # fmt: skip
     for part in study_sources.PARTS.values():
         figures.append(study_sources.figure(part, _joined(part, rows)))
     looks = styles(Report("", "", [Section("", figures)]))

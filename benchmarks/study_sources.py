@@ -1,6 +1,6 @@
 """The study's parts on other sources: configs/study/source_epochs.py and source_eps.py.
 
-They compare L2 with natural, in cells whose bundled sources are in the study itself.
+They compare L2 with natural, by the number in which sources differ.
 """
 
 import dataclasses
@@ -8,9 +8,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -24,23 +22,22 @@ from rtl_jax.models.bundled import card
 NAMES = {"natural": "natural", "l2": "L2"}  # of the bundled sources, and in tables
 RADIUS = 0.5  # L2, of the attack on the sources themselves
 CELL = ["dataset", "blocks", "num_images"]
-LONGER = "_24"  # the end of the names of the bundled sources trained longer
+BRIEF = 6  # epochs of the sources that those with another eps are compared with
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
     """A part whose sources differ in one number, told by the end of their directories' names.
 
-    `name` is that of its column in joined rows, `setting` of pretraining. That of the sources of
-    the study's grid is `grid`; those that are bundled besides, such as bundled:l2_24, tell theirs
-    like directories. `kinds` are the sources that it is varied for: where natural is not among
-    them, the bundled natural source is what each is compared with.
+    `name` is that of its column in joined rows, `setting` of pretraining. That of sources that it
+    shares with another part is `shared`. `kinds` are the sources that it is varied for: where
+    natural is not among them, the shared natural source is what each is compared with.
     """
 
     name: str
     ends: re.Pattern[str]
     setting: str
-    grid: float
+    shared: float
     axis: str
     logarithmic: bool
     kinds: tuple[str, ...] = tuple(NAMES)
@@ -51,35 +48,36 @@ class Part:
         return list(map(read_rows, found))
 
 
-EPOCHS = Part("source_epochs", re.compile(r"(?P<name>[a-z0-9]+)_(?P<number>\d+)$"), "epochs", 6,
+EPOCHS = Part("source_epochs", re.compile(r"(?P<name>[a-z0-9]+)_(?P<number>\d+)$"), "epochs", 24,
               "epochs of the sources", True)  # fmt: skip
 EPS = Part("source_eps", re.compile(r"(?P<name>[a-z0-9]+)_eps(?P<number>[\d.]+)$"), "eps", 0.5,
            "eps of the L2 source", False, ("l2",))  # fmt: skip
 PARTS = {part.name: part for part in (EPOCHS, EPS)}
+_SHARED = re.compile(rf"[/:](?P<name>{'|'.join(NAMES)})(_\d+)?$")  # bundled, or of some epochs
 
 
-def joined(part: Part, study: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Join the last evaluations from a part's sources and from the grid's in the same cells.
+def of_epochs(rows: pd.DataFrame, epochs: int) -> pd.DataFrame:
+    """Select the rows of sources of some epochs, and from them, of the part on epochs."""
+    finetuned = rows["source"].str.extract(EPOCHS.ends)["number"].astype(float) == epochs
+    return rows[finetuned | ((rows["task"] == "pretrain") & (rows["epochs"] == epochs))]
+
+
+def joined(part: Part, rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """Join the last evaluations from a part's sources and from the shared ones in the same cells.
 
     Adds the column `kind`, natural or l2, and the part's own.
     """
     rows = last_epochs(rows[rows["task"] == "sweep"])
     ends = rows["source"].str.extract(part.ends)
     rows = rows.assign(kind=ends["name"], **{part.name: ends["number"].astype(float)})
-    bundled = last_epochs(study[(study["task"] == "sweep") & study["variant"].isna()])
-    bundled = bundled.assign(kind=bundled["source"].str.removeprefix("bundled:"))
-    bundled = in_cells_of(rows, bundled[bundled["kind"].isin(NAMES)])
+    others = last_epochs(others[(others["task"] == "sweep") & others["variant"].isna()])
+    others = others.assign(kind=others["source"].str.extract(_SHARED)["name"])
+    others = others[others["kind"].isin(NAMES)].merge(rows[CELL].drop_duplicates(), on=CELL)
     repeated = [
-        bundled[~bundled["kind"].isin(part.kinds)].assign(**{part.name: number})
+        others[~others["kind"].isin(part.kinds)].assign(**{part.name: number})
         for number in rows[part.name].unique()
     ]
-    return pd.concat([rows, *repeated, bundled.assign(**{part.name: part.grid})])
-
-
-def in_cells_of(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
-    """Return the fine-tunings among other rows in the cells (target, blocks and size) of rows."""
-    cells_of = rows[rows["task"] == "sweep"][CELL].drop_duplicates()
-    return others[others["task"] == "sweep"].merge(cells_of, on=CELL)
+    return pd.concat([rows, *repeated, others.assign(**{part.name: part.shared})])
 
 
 def differences(part: Part, rows: pd.DataFrame) -> pd.DataFrame:
@@ -106,27 +104,28 @@ def by_number(part: Part, rows: pd.DataFrame) -> Table:
     return Table(f"by_{part.name}", f"L2 - natural by {part.axis}", heads, lines)
 
 
-def own_accuracy(part: Part, rows: pd.DataFrame) -> Table:
+def own_accuracy(part: Part, rows: pd.DataFrame, others: pd.DataFrame) -> Table:
     """Tabulate the sources' accuracy on their own images, by the part's number.
 
     That of bundled ones on validation images is on their cards. On training images it is that of
     the last epoch while it trained, cropped, mirrored and perturbed as they were.
     """
-    cards = _cards(part, rows)
+    rows = pd.concat([rows, others])
     rows = rows[(rows["task"] == "pretrain") & (rows["epoch"] == rows["epochs"])]
     rows = rows[(rows["method"] == "pretrain") | (rows["eps"] == RADIUS)]
-    numbers = rows["config"].map(lambda settings: json.loads(settings)["pretraining"][part.setting])
     kinds = rows["perturbation"].map({"none": "natural", "pgd": "l2"})
+    numbers = rows["config"].map(lambda settings: json.loads(settings)["pretraining"][part.setting])
+    rows = rows.assign(kind=kinds, number=numbers)[kinds.isin(part.kinds)]
     lines = {}
-    for number, group in rows.groupby(numbers):
-        found = group.assign(kind=kinds).set_index(["method", "kind"])["accuracy"]
+    for number, group in rows.groupby("number"):
+        found = group.set_index(["method", "kind"])["accuracy"]
         places = itertools.product(("pretrain", "pgd"), part.kinds)
         lines[number] = [cells.number(found[place]) for place in places]
-    for number, known in cards.items():
+    if others["source"].str.startswith("bundled:").any():
+        known = list(map(card, part.kinds))
         values = [one[key] for key in ("clean_accuracy", "robust_accuracy") for one in known]
-        lines[number] = list(map(cells.number, values))
-    fitted = rows[rows["method"] == "pretrain"].assign(kind=kinds, number=numbers)
-    fitted = fitted.set_index(["number", "kind"])["train_accuracy"]
+        lines[part.shared] = list(map(cells.number, values))
+    fitted = rows[rows["method"] == "pretrain"].set_index(["number", "kind"])["train_accuracy"]
     for number, line in lines.items():
         line += [cells.number(fitted.get((number, kind), math.nan)) for kind in part.kinds]
     names = [NAMES[kind] for kind in part.kinds]
@@ -134,18 +133,6 @@ def own_accuracy(part: Part, rows: pd.DataFrame) -> Table:
     heads = [f"{name}, {test}" for test in tests for name in names]
     order = [[TableCell(f"{number:g}", number), *lines[number]] for number in sorted(lines)]
     return Table(f"own_{part.name}", "The sources themselves", [part.setting, *heads], order)
-
-
-def _cards(part: Part, rows: pd.DataFrame) -> dict[float, list[Mapping[str, Any]]]:
-    """Return the cards of the bundled sources of a part's cells, and of the grid's, by number."""
-    endings = {part.grid: ""}
-    for source in rows[rows["task"] == "sweep"]["source"].unique():
-        if source.startswith("bundled:") and (found := part.ends.search(source)):
-            endings[float(found["number"])] = source[found.end("name") :]
-    return {
-        number: [card(f"{kind}{ending}") for kind in part.kinds]
-        for number, ending in endings.items()
-    }
 
 
 def figure(part: Part, rows: pd.DataFrame) -> Figure:

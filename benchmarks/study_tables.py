@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ _ROBUST = "bundled:linf4", "bundled:linf8", "bundled:pgd1", NOISE
 AGAINST = [*((PAIR[1], name) for name in _ROBUST), ("bundled:pgd1", NOISE)]
 SHALLOW, NEARLY_ALL = (0, 1, 3), 7
 SIZES = (100, 400, 800, 1600)
+MODES = ("source", "adapt", "batch", "source, augmented")
 EPOCHS = (1, 5, 13, 21, 41, 60)
 NEAR = 1  # point below the natural source's own last epoch that counts as nearly converged
 
@@ -31,11 +32,31 @@ NEAR = 1  # point below the natural source's own last epoch that counts as nearl
 def modes(rows: pd.DataFrame, source: str) -> list[Table]:
     """Make a table for each number of blocks that compares modes instead of sources."""
     rows = rows[rows["source"] == source]
-    flipped = rows["config"].str.contains('"flip":true', regex=False)
-    named = rows["frozen_batch_norm"].where(~flipped, "source, augmented")
-    found, kept = finetunings(rows.assign(source=named)), "source"
+    found, kept = finetunings(rows.assign(source=_mode(rows))), "source"
     others = [name for name in found.sources if name != kept]
     return accuracy(dataclasses.replace(found, reference=kept, sources=(kept, *others)))
+
+
+def modes_advantage(rows: pd.DataFrame) -> Table:
+    """Tabulate L2 - natural by mode, for each target and number of blocks."""
+    names, lines = _mode(rows), []
+    found = {name: finetunings(rows[names == name]) for name in MODES}
+    for target, blocks in itertools.product(found[MODES[0]].targets, SHALLOW):
+        pairs = [
+            [each.at(Condition(target, name, blocks, 100)) for name in PAIR]
+            for each in found.values()
+        ]
+        if not pairs[0][0].empty:
+            less = [(robust - natural).dropna() for natural, robust in pairs]
+            means = [cells.mean(each, signed=True) for each in less]
+            lines.append([cells.text(target), cells.text(blocks_name(blocks)), *means])
+    return Table("modes_advantage", "L2 - natural by mode", ["target", "trained", *MODES], lines)
+
+
+def _mode(rows: pd.DataFrame) -> pd.Series:
+    """Name what the frozen blocks' statistics are, and augmentation."""
+    flipped = rows["config"].str.contains('"flip":true', regex=False)
+    return rows["frozen_batch_norm"].where(~flipped, MODES[-1])
 
 
 def accuracy(found: Finetunings) -> list[Table]:
@@ -107,21 +128,19 @@ def _ends(values: np.ndarray) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def advantage(by_epochs: Mapping[int, Finetunings]) -> Table:
-    """Tabulate L2 - natural for each target and size, by blocks and by epochs of the sources."""
-    columns = list(itertools.product(SHALLOW, by_epochs))
+def advantage(found: Finetunings) -> Table:
+    """Tabulate L2 - natural for each target and size, by number of blocks."""
     lines = []
-    for target, size in itertools.product(next(iter(by_epochs.values())).targets, SIZES):
+    for target, size in itertools.product(found.targets, SIZES):
         each = [
-            [by_epochs[epochs].at(Condition(target, name, blocks, size)) for name in PAIR]
-            for blocks, epochs in columns
+            [found.at(Condition(target, name, blocks, size)) for name in PAIR] for blocks in SHALLOW
         ]
         if not any(values.empty for pair in each for values in pair):
             less = [(robust - natural).dropna() for natural, robust in each]
             means = [cells.mean(values, signed=True) for values in less]
             lines.append([cells.text(target), cells.count(size), *means])
-    heads = [f"{blocks_name(blocks)}, {epochs} epochs" for blocks, epochs in columns]
-    return Table("advantage", "L2 - natural", ["target", "images", *heads], lines)
+    heads = ["target", "images", *map(blocks_name, SHALLOW)]
+    return Table("advantage", "L2 - natural", heads, lines)
 
 
 def blocks_gained(found: Finetunings) -> Table:

@@ -2,7 +2,7 @@
 
     python run.py --config configs/adversarial_digits.py --workdir runs/adversarial_digits
 
-`bundled:l2_24` is fine-tuned on 100 handwritten digits with one trained block and two seeds, on
+`bundled:l2` is fine-tuned on 100 handwritten digits with one trained block and two seeds, on
 images perturbed by PGD(5) by up to 0.5 in L2 (the paper's equation 1, on the target instead of the
 source). After the last epoch, PGD(20) attacks 100 test images at this radius and at half of it.
 For comparison: `--config.transfer.perturbation=none`. TRADES instead: `--config.transfer.beta=6`.
@@ -18,7 +18,7 @@ from rtl_jax.configs.sweep_digits import get_config as sweep_digits
 def get_config() -> ConfigDict:
     """Return the sweep's settings with a perturbation of the training images."""
     config = sweep_digits()
-    config.sweep.sources = ("bundled:l2_24",)
+    config.sweep.sources = ("bundled:l2",)
     config.sweep.blocks = (1,)
     config.sweep.num_images = (100,)
     config.sweep.seeds = 2

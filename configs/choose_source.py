@@ -3,10 +3,10 @@
     python run.py --config configs/choose_source.py --workdir runs/choose \
       --config.target.dataset=folder:photos
 
-Fits closed-form heads on the frozen features of the six bundled sources of 24 epochs, with exact
-leave-one-out predictions; see docs/choosing.md for their accuracy. Sources that are far behind need
-not be fine-tuned. Other sources: --config.sweep.sources=bundled:natural_24,checkpoints/mine.pt
-(with --config.target.image_size=224).
+Fits closed-form heads on the frozen features of the six bundled sources, with exact leave-one-out
+predictions; see docs/choosing.md for their accuracy. Sources that are far behind need not be
+fine-tuned. Other sources: --config.sweep.sources=bundled:natural,checkpoints/mine.pt (with
+--config.target.image_size=224).
 """
 
 from ml_collections import ConfigDict
@@ -22,6 +22,6 @@ def get_config() -> ConfigDict:
     config.target.dataset = "digits"
     config.target.image_size = 32
     config.target.num_images = 400
-    config.sweep.sources = tuple(f"{source}_24" for source in SOURCES)
+    config.sweep.sources = SOURCES
     config.sweep.blocks = (0, 1, 3)
     return config

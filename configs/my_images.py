@@ -9,7 +9,7 @@ trained, are compared by five-fold cross-validation, the best is fine-tuned on a
 results are in runs/photos/report/index.html. The estimated time is printed at the start; with
 --config.dry_run, nothing else happens. 300 photographs take a few minutes on two cores.
 
-To compare other sources as well: --config.sweep.sources=bundled:l2_24,checkpoints/l2_3. On a GPU,
+To compare other sources as well: --config.sweep.sources=bundled:l2,checkpoints/l2_3. On a GPU,
 the defaults also include three blocks and three seeds. docs/my_images.md is a complete tutorial.
 """
 
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.transfer.epochs = 30
     config.transfer.eval_every = 10  # intermediate results are candidates, too
     config.transfer.batch_size = 32  # at most; the nearest value that divides the folds is used
-    config.sweep.sources = ("bundled:natural_24", "bundled:l2_24")
+    config.sweep.sources = ("bundled:natural", "bundled:l2")
     config.attack.norm = "l2"
     config.attack.eps = (0.0, 0.25, 0.5, 1.0)
     return config

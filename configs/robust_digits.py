@@ -3,7 +3,7 @@
     python run.py --config configs/robust_digits.py --workdir runs/robust_digits
     python run.py --config configs/robust_digits_attack.py --workdir runs/robust_digits
 
-`bundled:natural_24` and `bundled:l2_24`, frozen, each with a ridge head and five seeds: less than a
+`bundled:natural` and `bundled:l2`, frozen, each with a ridge head and five seeds: less than a
 minute on two cores. Both reach 90 % without an attack (1-nearest-neighbour on raw pixels: 88 %).
 The second command attacks the ten networks. For expected numbers, see docs/quickstart.md.
 """

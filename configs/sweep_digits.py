@@ -2,7 +2,7 @@
 
     python run.py --config configs/sweep_digits.py --workdir runs/quickstart/sweep
 
-Two bundled sources that differ only in their training, `bundled:natural_24` and `bundled:l2_24`,
+Two bundled sources that differ only in their training, `bundled:natural` and `bundled:l2`,
 are fine-tuned on 50 and 100 handwritten digits, with a new head alone and with two trained blocks,
 with five seeds each: 40 fine-tunings in about a minute on two cores. Prints both accuracies and
 their difference, paired by seed, with 95 % intervals, and plots them in sweep.png. After an
@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.transfer.learning_rate = 0.03
     config.transfer.epochs = 25
     config.transfer.batch_size = 25  # divides every size, so that one program suffices
-    config.sweep.sources = ("bundled:natural_24", "bundled:l2_24")
+    config.sweep.sources = ("bundled:natural", "bundled:l2")
     config.sweep.blocks = (0, 2)
     config.sweep.num_images = (50, 100)
     config.sweep.seeds = 5

@@ -24,8 +24,8 @@ import rtl_jax as rtl
 
 EPS = 0.5
 SHOWN = 6
-SOURCES = {"bundled:natural_24": "natural source", "bundled:l2_24": "robust source (L2)"}
-COLORS = {"bundled:natural_24": "#c2410c", "bundled:l2_24": "#1d4ed8"}
+SOURCES = {"bundled:natural": "natural source", "bundled:l2": "robust source (L2)"}
+COLORS = {"bundled:natural": "#c2410c", "bundled:l2": "#1d4ed8"}
 
 
 def main() -> None:

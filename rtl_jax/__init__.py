@@ -2,7 +2,7 @@
 
     import rtl_jax as rtl
 
-    source = rtl.load("bundled:l2_24")
+    source = rtl.load("bundled:l2")
     network = rtl.finetune(source, images, labels, blocks=1)
     network.predict_proba(new_images)
     rtl.attack(network, images, labels, 0.5, rtl.PGD("l2"))

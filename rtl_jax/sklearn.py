@@ -31,14 +31,14 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         >>> import numpy as np, rtl_jax as rtl
         >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
         >>> labels = np.array(["cat", "dog"] * 4)
-        >>> model = rtl.sklearn.TransferClassifier("bundled:l2_24", blocks=0, epochs=2)
+        >>> model = rtl.sklearn.TransferClassifier("bundled:l2", blocks=0, epochs=2)
         >>> model.fit(images, labels).predict(images).shape
         (8,)
     """
 
     def __init__(
         self,
-        source: str | Network = "bundled:l2_24",
+        source: str | Network = "bundled:l2",
         *,
         blocks: int | None = 1,
         epochs: int = 30,

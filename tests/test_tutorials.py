@@ -53,5 +53,5 @@ def test_sweep(cells: Any) -> None:
 def test_attack_and_explain(cells: Any) -> None:
     names = cells("attack_and_explain")
     robust = {name: found.robust_accuracy for name, found in names["found"].items()}
-    assert robust["bundled:l2_24"] > robust["bundled:natural_24"] + 0.3
+    assert robust["bundled:l2"] > robust["bundled:natural"] + 0.3
     assert names["scores"].shape == (32, 100)

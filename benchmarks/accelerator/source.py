@@ -12,7 +12,7 @@ from rtl_jax.errors import UserError
 from rtl_jax.lab.config import Attack, Experiment, Pretraining, Source, Target
 from rtl_jax.runtime.interruption import Stopped
 
-# The settings of configs/sources/tiny_l2.py with ten times the epochs.
+# The settings of configs/sources/tiny_l2.py with more epochs.
 EXPERIMENT = Experiment(
     task="pretrain",
     source=Source("random", "resnet26", stem="small_stride2", stage_widths=(32, 64, 128, 192)),

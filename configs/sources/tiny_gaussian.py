@@ -2,9 +2,8 @@
 
     python run.py --config configs/sources/tiny_gaussian.py --workdir runs/tiny_gaussian
 
-This run produced `bundled:gaussian`, and with --config.pretraining.epochs=24
-`bundled:gaussian_24`. Every pixel gets noise from N(0, 1), projected onto the L2 ball of 0.5: a
-random point of its sphere, clamped to [0, 1].
+This run produced `bundled:gaussian`. Every pixel gets noise from N(0, 1), projected onto the L2
+ball of 0.5: a random point of its sphere, clamped to [0, 1].
 """
 
 from ml_collections import ConfigDict

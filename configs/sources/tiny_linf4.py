@@ -2,9 +2,8 @@
 
     python run.py --config configs/sources/tiny_linf4.py --workdir runs/tiny_linf4
 
-This run produced `bundled:linf4`, and with --config.pretraining.epochs=24 `bundled:linf4_24`. The
-eps is the paper's, since an Linf radius does not depend on the image size. The step is 1.25 eps, as
-in "fast" adversarial training.
+This run produced `bundled:linf4`. The eps is the paper's, since an Linf radius does not depend on
+the image size. The step is 1.25 eps, as in "fast" adversarial training.
 """
 
 from ml_collections import ConfigDict

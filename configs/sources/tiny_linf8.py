@@ -2,9 +2,8 @@
 
     python run.py --config configs/sources/tiny_linf8.py --workdir runs/tiny_linf8
 
-This run produced `bundled:linf8`, and with --config.pretraining.epochs=24 `bundled:linf8_24`. The
-eps is the paper's, since an Linf radius does not depend on the image size. The step is 1.25 eps, as
-in "fast" adversarial training.
+This run produced `bundled:linf8`. The eps is the paper's, since an Linf radius does not depend on
+the image size. The step is 1.25 eps, as in "fast" adversarial training.
 """
 
 from ml_collections import ConfigDict

@@ -2,14 +2,13 @@
 
     python run.py --config configs/sources/tiny_natural.py --workdir runs/tiny_natural
 
-This run produced `bundled:natural`, and with --config.pretraining.epochs=24 `bundled:natural_24`;
-their cards state cost and accuracy. The six sources differ
+This run produced `bundled:natural`, whose card states its cost and accuracy. The six sources differ
 only in the perturbation of their training images (paper, sections 3 and 7): tiny_l2, tiny_linf4,
 tiny_linf8, tiny_pgd1 and tiny_gaussian start from this file.
 
-A narrow ResNet-26 of bottleneck blocks on small images, so that training takes about half an hour
-on two cores: 16 px after the stem, and 128, 256, 512 and 768 channels. The first 100 classes are
-half of the dataset. On an accelerator, all 200 classes and more epochs take minutes:
+A narrow ResNet-26 of bottleneck blocks on small images, so that training takes about two hours on
+two cores: 16 px after the stem, and 128, 256, 512 and 768 channels. The first 100 classes are half
+of the dataset. On an accelerator, all 200 classes and more epochs take minutes:
 
     --config.target.classes=none --config.pretraining.epochs=60
 """
@@ -20,7 +19,7 @@ from rtl_jax.lab.config import defaults, preset
 
 
 def get_config() -> ConfigDict:
-    """Return six epochs with a one-cycle schedule on 50,000 images, cropped and mirrored."""
+    """Return 24 epochs with a one-cycle schedule on 50,000 images, cropped and mirrored."""
     config = defaults()
     config.task = "pretrain"
     config.source.checkpoint = "random"
@@ -34,7 +33,7 @@ def get_config() -> ConfigDict:
     config.augmentation.crop_padding = 4
     config.augmentation.flip = True
     config.pretraining.perturbation = "none"
-    config.pretraining.epochs = 6
+    config.pretraining.epochs = 24
     config.pretraining.batch_size = 128
     config.pretraining.schedule = "one_cycle"
     config.pretraining.learning_rate = 0.2

@@ -2,9 +2,9 @@
 
     python run.py --config configs/sources/tiny_pgd1.py --workdir runs/tiny_pgd1
 
-This run produced `bundled:pgd1`, and with --config.pretraining.epochs=24 `bundled:pgd1_24`. The
-ball is that of `bundled:l2`. Like the paper's step of 6 at eps 3, the step leaves the ball and is
-projected back, so that every image is changed by all of eps, except for clamping to [0, 1].
+This run produced `bundled:pgd1`. The ball is that of `bundled:l2`. Like the paper's step of 6 at
+eps 3, the step leaves the ball and is projected back, so that every image is changed by all of eps,
+except for clamping to [0, 1].
 """
 
 from ml_collections import ConfigDict

@@ -10,11 +10,8 @@ with one and three blocks, on images perturbed by up to 0.5 in L2 (the first com
 images (the second). As for bundled:l2, one step of PGD from a random start finds the perturbation:
 five steps (--config.transfer.steps=5 --config.transfer.relative_step=2.5
 --config.transfer.random_start=false) take three times as long. Five seeds; 200 test images under
-PGD(20) after the last epoch. AutoAttack is for networks from sources of 24 epochs, one seed,
-trained with both of these commands and two more settings:
+PGD(20) after the last epoch, and the first seed's networks under AutoAttack:
 
-    python run.py --config configs/study/adversarial.py --workdir runs/study_adversarial_longer \\
-      --config.sweep.sources=bundled:natural_24,bundled:l2_24 --config.sweep.seeds=1
     python run.py --config configs/study/adversarial_autoattack.py --workdir runs/autoattack
 """
 

@@ -1,7 +1,5 @@
 """AutoAttack, or PGD(20), on networks of configs/study/adversarial.py: L2 0.5, 50 test images.
 
-That file names the command that trains them, from sources of 24 epochs.
-
     python run.py --config configs/study/adversarial_autoattack.py --workdir runs/autoattack
     python run.py --config configs/study/adversarial_autoattack.py --workdir runs/autoattack \\
       --config.attack.method=pgd
@@ -21,7 +19,7 @@ def get_config() -> ConfigDict:
     """Return settings for the networks of the first seed."""
     config = autoattack_l2()
     config.target.num_test_images = 50
-    config.attack.runs = "runs/study_adversarial_longer"
+    config.attack.runs = "runs/study_adversarial"
     config.attack.seeds = (FIRST_SEED,)
     config.attack.eps = (0.5,)
     config.attack.num_shown = 0

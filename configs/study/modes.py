@@ -3,7 +3,7 @@
     python run.py --config configs/study/modes.py --workdir runs/study_modes \
         --config.transfer.frozen_batch_norm=adapt
 
-The natural and the L2 source with one and three blocks and five seeds, with each value of
+The natural and the L2 source, 100 images, one and three blocks, five seeds, with each value of
 `transfer.frozen_batch_norm` (source, adapt, batch), without augmentation. `make study` runs all
 three in their own work directory, and configs/study/augmentation.py. `seconds` in the rows is the
 duration of a run.
@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config.transfer.eval_every = 60
     config.sweep.sources = ("bundled:natural", "bundled:l2")
     config.sweep.blocks = (1, 3)
-    config.sweep.num_images = (100, 400)
-    config.sweep.epochs = (60, 30)
+    config.sweep.num_images = (100,)
+    config.sweep.epochs = (60,)
     config.sweep.seeds = 5
     return config

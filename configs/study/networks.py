@@ -12,9 +12,9 @@ from rtl_jax.configs.study.transfer import get_config as transfer
 
 
 def get_config() -> ConfigDict:
-    """Return settings with the natural source and two robust ones."""
+    """Return settings with the natural and the L2 source."""
     config = transfer()
-    config.sweep.sources = ("bundled:natural", "bundled:l2", "bundled:linf4")
+    config.sweep.sources = ("bundled:natural", "bundled:l2")
     config.sweep.num_images = (400,)
     config.sweep.epochs = (30,)
     config.sweep.seeds = 3

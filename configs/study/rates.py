@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     """Return settings with evaluations after the first and the last epoch."""
     config = transfer()
     config.transfer.eval_every = 60
-    config.sweep.sources = ("bundled:natural_24", "bundled:l2_24")
+    config.sweep.sources = ("bundled:natural", "bundled:l2")
     config.sweep.blocks = (0, 1)
     config.sweep.num_images = (100,)
     config.sweep.epochs = (60,)

@@ -1,6 +1,6 @@
 """Does the comparison of sources depend on how long they were trained?
 
-For E in 1, 2 and 12, and for SOURCE natural and l2:
+For E in 1, 2, 6 and 12, and for SOURCE natural and l2:
 
     python run.py --config configs/sources/tiny_SOURCE.py --workdir runs/sources/SOURCE_E \
       --config.pretraining.epochs=E
@@ -9,15 +9,14 @@ and then
 
     python run.py --config configs/study/source_epochs.py --workdir runs/study_source_epochs
 
-The sources with 24 epochs are bundled, as are those with six, whose cells are in
-configs/study/transfer.py.
+The sources with 24 epochs are bundled; their cells are in configs/study/transfer.py.
 """
 
 from ml_collections import ConfigDict
 
 from rtl_jax.configs.study.transfer import get_config as transfer
 
-EPOCHS = (1, 2, 12)
+EPOCHS = (1, 2, 6, 12)
 
 
 def get_config() -> ConfigDict:

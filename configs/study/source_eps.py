@@ -3,14 +3,14 @@
 For EPS in 0.05, 0.1 and 0.25:
 
     python run.py --config configs/sources/tiny_l2.py --workdir runs/sources/l2_epsEPS \
-      --config.pretraining.eps=EPS
+      --config.pretraining.eps=EPS --config.pretraining.epochs=6
 
 and then
 
     python run.py --config configs/study/source_eps.py --workdir runs/study_source_eps
 
-The bundled L2 source was trained with 0.5; its cells and those of the natural one are in
-configs/study/transfer.py.
+The L2 and the natural source of six epochs in configs/study/source_epochs.py, which also has their
+cells, are those with 0.5 and 0.
 """
 
 from ml_collections import ConfigDict

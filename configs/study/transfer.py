@@ -8,8 +8,7 @@ images; four targets at 32 px; a new head alone, or with one or three of the eig
 and 1,600 images; ten seeds; 2,000 test images. The learning rate is the paper's; the number of
 epochs decreases with the number of images. `make study` runs this and the study's other parts,
 which start from this file, and makes the report. Datasets are read from RTL_JAX_DATA_DIR. A setting
-selects a part of the grid, such as --config.sweep.targets=tfds:mnist, or other sources, such as the
-same six trained four times as long, bundled:natural_24 and so on.
+selects a part of the grid, such as --config.sweep.targets=tfds:mnist.
 
 The frozen blocks keep the source's statistics, and there is no augmentation, so that their features
 are computed once. For expected numbers, see docs/study.md.

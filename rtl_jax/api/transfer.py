@@ -132,7 +132,7 @@ def finetune(
     """
     if not isinstance(source, Network):
         raise UserError(
-            f"source: expected a network, such as rtl.load('bundled:l2_24'), received "
+            f"source: expected a network, such as rtl.load('bundled:l2'), received "
             f"{type(source).__name__}"
         )
     _require_kinds(recipe, augment, perturb)
@@ -314,7 +314,7 @@ def _loaded(sources: Iterable[str | os.PathLike]) -> dict[str, Network]:
     if not given or not all(isinstance(one, str | os.PathLike) for one in given):
         kinds = type(sources).__name__ if not given else f"a {type(given[0]).__name__}"
         raise UserError(
-            "choose: sources: expected a list of names, such as ['bundled:l2_24'], or a mapping "
+            "choose: sources: expected a list of names, such as ['bundled:l2'], or a mapping "
             f"from names to networks, such as {{'mine': network}}; received {kinds}"
         )
     return {os.fspath(one): load(one) for one in given}

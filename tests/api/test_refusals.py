@@ -145,7 +145,7 @@ def test_influence_takes_pairs_of_images_and_labels(source) -> None:
 
 
 def test_a_source_is_a_network() -> None:
-    with pytest.raises(rtl.UserError, match=r"such as rtl\.load\('bundled:l2_24'\), received str"):
+    with pytest.raises(rtl.UserError, match=r"such as rtl\.load\('bundled:l2'\), received str"):
         rtl.finetune("bundled:l2", np.zeros((4, 8, 8, 3)), [0, 1] * 2)
 
 
@@ -186,5 +186,5 @@ def test_sources_are_named_in_a_list_or_a_mapping(source) -> None:
         rtl.choose([source], images, labels)
     with pytest.raises(rtl.UserError, match="blocks: expected a list of whole numbers"):
         rtl.choose(["bundled:l2"], images, labels, blocks=0)
-    with pytest.raises(rtl.UserError, match="Did you mean bundled:l2_24"):
-        rtl.load("l2_24")
+    with pytest.raises(rtl.UserError, match="Did you mean bundled:l2"):
+        rtl.load("l2")

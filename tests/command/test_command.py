@@ -108,7 +108,7 @@ def test_sources(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_all_that_is_known_of_a_source(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "clean_accuracy: 21.42" in printed(capsys, "sources", "bundled:l2")
+    assert "clean_accuracy: 33.8" in printed(capsys, "sources", "bundled:l2")
     known = printed(capsys, "sources", "salman/resnet50_l2_eps3")
     assert "source: hf:madrylab/robust-imagenet-models/resnet50_l2_eps3.ckpt" in known
     assert "no published source a/b" in printed(capsys, "sources", "a/b", code=2)

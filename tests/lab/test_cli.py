@@ -210,13 +210,13 @@ def test_wrong_values(config: str, override: str) -> None:
     [
         ("sweep_digits", "transfer.blocks=1", "sweep.blocks=0,2: set --config.sweep.blocks"),
         ("sweep_digits", "target.num_images=7", "sweep.num_images=50,100"),
-        ("my_images", "source.checkpoint=bundled:linf4", "sweep.sources=bundled:natural_24,"),
+        ("my_images", "source.checkpoint=bundled:linf4", "sweep.sources=bundled:natural,"),
         ("my_images", "target.num_images=20", "none with my_images, which uses the whole folder"),
         ("my_images", "target.classes=0,1", "none with my_images, which uses the whole folder"),
         ("my_images", "target.fold=0", "none with my_images, which uses the whole folder"),
         ("my_images", "transfer.blocks=2", "set --config.sweep.blocks instead"),
         ("choose_source", "transfer.blocks=2", "sweep.blocks=0,1,3: set --config.sweep.blocks"),
-        ("choose_source", "source.checkpoint=bundled:linf4", "sweep.sources=bundled:natural_24,"),
+        ("choose_source", "source.checkpoint=bundled:linf4", "sweep.sources=bundled:natural,"),
         ("predict", "target.image_size=64", "which uses the network's own image size"),
     ],
 )

@@ -83,7 +83,7 @@ def reference(names: Mapping[str, str]) -> str | None:
     """Return the source that others are compared with, the natural one, of names by checkpoint.
 
     It is the paper's, else the first whose checkpoint's name ends in 'natural', or in 'natural' and
-    a number as in 'natural_24', else the first, which in a sweep is its config's first.
+    a number as in 'natural_12', else the first, which in a sweep is its config's first.
     """
     natural = [name for path, name in names.items() if paper_source(path) == "natural"]
     for ending in ("natural$", r"natural_\d+$"):

@@ -117,8 +117,9 @@ def test_a_source_that_is_trained_in_part_and_as_a_whole_has_one_name():
 
 def test_the_reference_is_the_natural_source():
     assert reference({"bundled:l2": "l2", "bundled:natural": "n"}) == "n"
-    longer = {"bundled:l2_24": "l2", "bundled:natural_24": "n"}
-    assert reference(longer) == "n" and reference({**longer, "bundled:natural": "six"}) == "six"
+    numbered = {"runs/l2_12": "l2", "runs/natural_12": "n"}
+    assert reference(numbered) == "n"
+    assert reference({**numbered, "bundled:natural": "bundled"}) == "bundled"
     paper = "x/resnet50-19c8e357.pth"
     assert reference({"bundled:natural": "n", paper: "natural"}) == "natural"
     assert reference({"a": "first", "b": "second"}) == "first"
