@@ -124,7 +124,7 @@ def test_a_log_without_a_known_whole(
     assert capsys.readouterr().err == "a file: 5,000,000 B\n"
 
 
-def test_each(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
     assert [item for item in each((1, 2, 3), "reading", "tensors")] == [1, 2, 3]
     assert not capsys.readouterr().err
 
