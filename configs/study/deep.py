@@ -2,8 +2,8 @@
 
     python run.py --config configs/study/deep.py --workdir runs/study
 
-The counterpart of the paper's nine of sixteen blocks (Figure 4), on 100 images with three seeds,
-since a run takes as long as training the whole network.
+The counterpart of the paper's nine of sixteen blocks (Figure 4), with three seeds, since a run
+takes as long as training the whole network.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config = transfer()
     config.sweep.sources = ("bundled:natural", "bundled:l2")
     config.sweep.blocks = (7,)
-    config.sweep.num_images = (100,)
-    config.sweep.epochs = (60,)
+    config.sweep.num_images = (100, 400)
+    config.sweep.epochs = (60, 30)
     config.sweep.seeds = 3
     return config
