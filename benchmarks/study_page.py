@@ -139,10 +139,9 @@ def made(every: Rows) -> dict[str, list[Table]]:
     """Make all tables of the page, by name."""
     rows = every.study
     plain, variants = rows[rows["variant"].isna()], rows[rows["variant"].notna()]
-    found, shallow = finetunings(plain), plain["blocks"].isin(SHALLOW)
+    found, often = finetunings(plain), finetunings(every.epochs)
     return {
-        **_by_blocks(finetunings(plain[shallow])),
-        **_by_blocks(finetunings(plain[~shallow])),
+        **_by_blocks(found),
         "adversarial": [adversarial(every.adversarial)],
         "autoattack": [autoattack(every.autoattack)],
         "advantage": [advantage(found)],
@@ -153,8 +152,8 @@ def made(every: Rows) -> dict[str, list[Table]]:
         "converged heads, L2 - natural": [study_heads.advantage(every.heads)],
         "blocks gained": [blocks_gained(found)],
         "by blocks": [by_blocks(found)],
-        "by epochs": [by_epochs(finetunings(every.epochs))],
-        "epochs saved": [epochs_saved(finetunings(every.epochs))],
+        "by epochs": [by_epochs(often)],
+        "epochs saved": [epochs_saved(often)],
         "by rates": [by_rates(every.rates)],
         **by_sources(every),
         "variants": accuracy(finetunings(variants)),

@@ -32,7 +32,7 @@ NEAR = 1  # point below the natural source's own last epoch that counts as nearl
 def modes(rows: pd.DataFrame, source: str) -> list[Table]:
     """Make a table for each number of blocks that compares modes instead of sources."""
     rows = rows[rows["source"] == source]
-    found, kept = finetunings(rows.assign(source=_mode(rows))), "source"
+    found, kept = finetunings(rows.assign(source=_mode(rows))), MODES[0]
     others = [name for name in found.sources if name != kept]
     return accuracy(dataclasses.replace(found, reference=kept, sources=(kept, *others)))
 
