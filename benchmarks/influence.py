@@ -1,6 +1,7 @@
 """The cost of influence functions at the paper's size and beyond, and their accuracy.
 
     python -m benchmarks.influence dense        # 10 classes: every score by the exact damped path
+    python -m benchmarks.influence few          # 10 classes, few images: Woodbury's identity
     python -m benchmarks.influence autodiff     # the Hessian by slices, against jax.hessian
     python -m benchmarks.influence torch        # the paper's way in torch, extrapolated from parts
     python -m benchmarks.influence iterative    # 100 classes: conjugate gradients
@@ -28,6 +29,8 @@ from rtl_jax.influence_functions import (
     ConjugateGradient,
     Examples,
     Head,
+    Solver,
+    Woodbury,
     hessian_curvature,
     influence_kernel,
     score,
@@ -57,7 +60,7 @@ def timed(seconds: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
     """Return the result of `work`, and record its wall-clock time in `seconds`."""
     began = time.monotonic()
     result = work()
-    seconds[name] = round(time.monotonic() - began, 1)
+    seconds[name] = round(time.monotonic() - began, 2)
     return result
 
 
@@ -72,6 +75,25 @@ def dense() -> dict[str, Any]:
         scores = timed(seconds, "scores", lambda: score(directory, solver, test, train, {}))
         size = list(scores.values.shape)
     return {"scores": size, "parameters": train.num_parameters, "seconds": seconds}
+
+
+def few(tests: int = 600) -> dict[str, Any]:
+    """Compare the two exact solvers for fewer training images than inputs."""
+    ways = {"woodbury": Woodbury.of, "cholesky": Cholesky.of}
+    found: dict[str, Any] = {}
+    for images in (100, 400, 1600):
+        _, train, test = problem(10, tests, images=images)
+        curvature, scores = hessian_curvature(train), []
+        for name, way in ways.items():
+            seconds: dict[str, float] = {}
+            solver: Solver = timed(seconds, "factor", partial(way, curvature, DAMPING))
+            # As in `score`, the smaller set is the one that is solved for.
+            pair = (test, train) if images <= tests else (train, test)
+            scores.append(timed(seconds, "scores", partial(influence_kernel(solver), *pair)))
+            found[f"{images} images, {name}"] = seconds
+        difference = abs(scores[0] - scores[1]).max() / abs(scores[1]).max()
+        found[f"{images} images, largest difference"] = float(difference)
+    return {"parameters": train.num_parameters, "test images": tests, **found}
 
 
 def autodiff(features: int = 512, images: int = 100, repetitions: int = 3) -> dict[str, Any]:
@@ -278,6 +300,7 @@ def pixels(pairs: int = 20, images: int = 100) -> dict[str, Any]:
 
 PARTS = {
     "dense": dense,
+    "few": few,
     "autodiff": autodiff,
     "torch": torch_parts,
     "iterative": iterative,

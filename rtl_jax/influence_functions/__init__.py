@@ -22,6 +22,7 @@ from rtl_jax.influence_functions.scores import (
     top_k,
 )
 from rtl_jax.influence_functions.solve import Cholesky, PseudoInverse, Solver
+from rtl_jax.influence_functions.woodbury import Woodbury
 
 __all__ = [
     "Cholesky",
@@ -33,6 +34,7 @@ __all__ = [
     "PseudoInverse",
     "Semivalues",
     "Solver",
+    "Woodbury",
     "empirical_fisher_curvature",
     "gradient_kernel",
     "hessian_curvature",

@@ -33,6 +33,26 @@ class Curvature(NamedTuple):
         """C, the number of classes."""
         return self.factor.shape[1]
 
+    @property
+    def rank(self) -> int:
+        """R, the number of columns of a root: one for each class but one, or one in all."""
+        return self.num_classes - 1 if self.sign < 0 else 1
+
+    def roots(self) -> np.ndarray:
+        """Compute a root S_i of every A_i, S_i S_i^T = A_i: [N, C, R].
+
+        With q = sqrt(p), diag(p) - p p^T = diag(q) (I - q q^T) diag(q), so S = diag(q) Q with an
+        orthonormal basis Q of the complement of q: all columns but the first of the reflection that
+        maps q to a unit vector. Nothing cancels, since q is not negative.
+        """
+        if self.sign > 0:
+            return self.factor[:, :, None]
+        unit = np.sqrt(self.diagonal)
+        normal = unit + np.eye(self.num_classes)[0]
+        scaled = normal[:, 1:] / (1 + unit[:, :1])
+        reflected = np.eye(self.num_classes)[:, 1:] - normal[:, :, None] * scaled[:, None, :]
+        return unit[:, :, None] * reflected
+
     def mean(self) -> np.ndarray:
         """Compute the mean A_i, [C, C]."""
         outer = self.factor.T @ self.factor

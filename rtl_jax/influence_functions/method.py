@@ -8,18 +8,27 @@ import numpy as np
 
 from rtl_jax.errors import require, require_choice
 from rtl_jax.influence_functions.conjugate import ConjugateGradient
-from rtl_jax.influence_functions.curvature import CURVATURES
+from rtl_jax.influence_functions.curvature import CURVATURES, Curvature
 from rtl_jax.influence_functions.head import Examples, Head
 from rtl_jax.influence_functions.hessian import autodiff_hessian
 from rtl_jax.influence_functions.solve import Cholesky, Cutoff, PseudoInverse, Solver
+from rtl_jax.influence_functions.woodbury import Woodbury
 
 Form = Literal["closed_form", "autodiff"]
 
+
+def _exact(
+    curvature: Curvature, damping: float | np.ndarray, memory_gib: int | None
+) -> Cholesky | Woodbury:
+    """Return whichever of the two exact solvers factorises the smaller matrix."""
+    if Woodbury.applies(curvature, damping):
+        return Woodbury.of(curvature, damping, memory_gib=memory_gib)
+    return Cholesky.of(curvature, damping, memory_gib=memory_gib)
+
+
 # Called with a curvature and the settings of `solver_for` that apply to the solver.
 SOLVERS: Mapping[str, Callable[..., Solver]] = {
-    "cholesky": lambda curvature, damping, memory_gib, **_: Cholesky.of(
-        curvature, damping, memory_gib=memory_gib
-    ),
+    "cholesky": lambda curvature, damping, memory_gib, **_: _exact(curvature, damping, memory_gib),
     "pseudo_inverse": lambda curvature, cutoff, cutoff_kind, memory_gib, **_: PseudoInverse.of(
         curvature, cutoff, cutoff_kind, memory_gib=memory_gib
     ),
@@ -51,7 +60,8 @@ def solver_for(
     Args:
       head: the last layer, at whose weights the loss is expanded.
       train: its training examples.
-      solver: 'cholesky'; 'pseudo_inverse', which uses `cutoff` instead of damping; or
+      solver: 'cholesky', of the Hessian or, with fewer images than inputs and some damping, of
+        Woodbury's smaller matrix; 'pseudo_inverse', which uses `cutoff` instead of damping; or
         'conjugate_gradient', which iterates to `tolerance`.
       curvature: 'hessian', which is also the expected Fisher, or 'empirical_fisher'.
       hessian: 'closed_form', or 'autodiff' in batches of `batch_size`, as in the paper.

@@ -2,7 +2,7 @@
 
 A solver's `solve` takes examples and returns their solutions [N, K, D] in a basis [C, K] of class
 space, `basis`; scores are inner products with other gradients in this basis (see `scores`). All
-solvers agree where they apply; `conjugate` has the one that does not form H.
+solvers agree where they apply; `conjugate` and `woodbury` have those that do not form H.
 """
 
 import dataclasses
@@ -79,10 +79,7 @@ class Cholesky:
     def of_matrix(cls, matrix: np.ndarray, basis: np.ndarray) -> "Cholesky":
         """Factorise a positive definite matrix [KD, KD] in Fortran order, which is overwritten."""
         if not factorize_in_place(matrix):
-            raise UserError(
-                f"the Hessian, {len(matrix):,} x {len(matrix):,}, is singular: expected a positive "
-                "influence.damping (0.001, say), or influence.solver=pseudo_inverse"
-            )
+            raise singular(len(matrix))
         return cls(matrix, basis)
 
     @property
@@ -97,6 +94,14 @@ class Cholesky:
         if info:
             raise ValueError(f"dpotrs refuses its argument {-info}")
         return solved.T.reshape(shape)
+
+
+def singular(size: int) -> UserError:
+    """Return the error for a Hessian of this many rows that has no inverse."""
+    return UserError(
+        f"the Hessian, {size:,} x {size:,}, is singular: expected a positive influence.damping "
+        "(0.001, say), or influence.solver=pseudo_inverse"
+    )
 
 
 def factorize_in_place(matrix: np.ndarray, block: int = BLOCK) -> bool:

@@ -24,9 +24,10 @@ def dense(train: typing.Any, curvature: str) -> np.ndarray:
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("curvature", CURVATURES)
+@pytest.mark.parametrize("number", [43, 5], ids=["many images", "few images"])
 @pytest.mark.parametrize("name", SOLVERS)
-def test_solvers(name: str, curvature: str, bias: bool) -> None:
-    head, train, test = problem(bias)
+def test_solvers(name: str, number: int, curvature: str, bias: bool) -> None:
+    head, train, test = problem(bias, train=number)
     settings = {"damping": DAMPING, "cutoff": CUTOFF, "cutoff_kind": "relative", "tolerance": 1e-11}
     solver = solver_for(head, train, solver=name, curvature=curvature, **settings)
     matrix = dense(train, curvature)

@@ -14,9 +14,11 @@ from rtl_jax.influence_functions.curvature import (
     hessian_curvature,
 )
 from rtl_jax.influence_functions.head import contrasts
+from rtl_jax.influence_functions.method import solver_for
 from rtl_jax.influence_functions.precondition import Classwise, Kronecker, preconditioner_for
 from rtl_jax.influence_functions.scores import influence_kernel, self_influence
 from rtl_jax.influence_functions.solve import Cholesky, PseudoInverse, factorize_in_place
+from rtl_jax.influence_functions.woodbury import Woodbury
 from tests.influence_functions.problems import gradients, hessian, problem
 
 DAMPING = 1e-3
@@ -31,6 +33,7 @@ def by(kind: type[Classwise | Kronecker], curvature: Curvature) -> ConjugateGrad
 SOLVERS = {
     "cholesky": lambda c: Cholesky.of(c, DAMPING),
     "cholesky, all classes": lambda c: Cholesky.of(c, DAMPING, basis=np.eye(4)),
+    "woodbury": lambda c: Woodbury.of(c, DAMPING),
     "pseudo-inverse": lambda c: PseudoInverse.of(c, l2=DAMPING),
     "pseudo-inverse, contrasts": lambda c: PseudoInverse.of(c, l2=DAMPING, basis=contrasts(4)),
     "conjugate gradients, class by class": lambda c: by(Classwise, c),
@@ -101,6 +104,48 @@ def test_a_singular_hessian_is_named():
         ConjugateGradient.of(curvature, 0.0)
 
 
+@pytest.mark.parametrize("curvature", [hessian_curvature, empirical_fisher_curvature])
+@pytest.mark.parametrize("train", [9, 43])
+def test_woodburys_identity_leaves_out_the_damping_of_the_bias(curvature, train: int):
+    _, train, test = problem(features=12, train=train)
+    damping = np.append(np.full(12, DAMPING), 0.0)
+    small, whole = (kind.of(curvature(train), damping) for kind in (Woodbury, Cholesky))
+    wanted = influence_kernel(whole)(test, train)
+    assert relative(influence_kernel(small)(test, train), wanted) < 1e-8
+    small.chunk = 5
+    assert relative(self_influence(small, test), self_influence(whole, test)) < 1e-8
+    damped = Woodbury.of(curvature(train), DAMPING)  # which is something else
+    assert relative(influence_kernel(damped)(test, train), wanted) > 1e-3
+
+
+def test_roots_are_roots_also_of_certain_predictions():
+    probabilities = np.array([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.0, 1e-300, 1.0]])
+    curvature = Curvature(np.zeros((3, 2)), probabilities, probabilities, -1)
+    roots = curvature.roots()
+    assert roots.shape == (3, 3, curvature.rank) and curvature.rank == 2
+    wanted = [np.diag(p) - np.outer(p, p) for p in probabilities]
+    np.testing.assert_allclose(roots @ roots.transpose(0, 2, 1), wanted, atol=1e-15)
+
+
+def test_the_smaller_matrix_is_factorised():
+    few, many = (problem(features=12, train=number)[:2] for number in (12, 13))
+    kinds = {
+        kind: [type(solver_for(head, train, **settings)) for head, train in (few, many)]
+        for kind, settings in {
+            "hessian": {},
+            "empirical Fisher": {"curvature": "empirical_fisher"},  # one column for each example
+            "autodiff": {"hessian": "autodiff"},
+        }.items()
+    }
+    assert kinds["hessian"] == [Woodbury, Cholesky]  # 13 inputs
+    assert kinds["empirical Fisher"] == [Woodbury] * 2
+    assert kinds["autodiff"] == [Cholesky] * 2
+    with pytest.raises(UserError, match="39 x 39, is singular"):
+        solver_for(*few, damping=0.0)
+    with pytest.raises(UserError, match="39 x 39, is singular"):
+        Woodbury.of(hessian_curvature(few[1]), 1e-300)
+
+
 def test_a_cutoff_that_leaves_nothing():
     _, train, _ = problem()
     with pytest.raises(UserError, match=r"no singular value is larger than 100, the largest is"):
@@ -110,7 +155,7 @@ def test_a_cutoff_that_leaves_nothing():
 def test_too_little_memory_names_the_way_without_a_hessian():
     _, train, _ = problem(features=2000, classes=20, train=3, test=1)
     curvature = hessian_curvature(train)
-    for solver in (Cholesky.of, PseudoInverse.of):
+    for solver in (Cholesky.of, PseudoInverse.of):  # Woodbury's needs 0.3 GiB
         with pytest.raises(UserError, match=r"40,020 parameters.*solver=conjugate_gradient"):
             solver(curvature, 1e-3, memory_gib=1)
 
