@@ -26,9 +26,10 @@ from rtl_jax.runtime import devices
 from rtl_jax.train.feeds import InMemory
 from rtl_jax.train.finetuning import FineTuning, start
 from rtl_jax.train.loop import Loop, NoLog
+from rtl_jax.train.parallel import in_groups, seeds_at_once
 from rtl_jax.train.recipe import Recipe
 from rtl_jax.train.side_by_side import Position, train_part
-from rtl_jax.train.trainer import begin
+from rtl_jax.train.trainer import FeatureCaches, begin, caches_for
 
 IMAGES, PIXELS, CLASSES = 200, 32, 10
 ADVERSARIAL = Recipe(
@@ -68,16 +69,23 @@ def tunings(source: Network, recipes: Sequence[Recipe], seeds: int) -> list[Fine
     ]
 
 
-def train(group: Sequence[FineTuning]) -> None:
+def train(every: Sequence[FineTuning]) -> None:
+    """Train as a sweep does: in one program or, if `seeds_at_once` says so, in several."""
+    caches = caches_for(every) if len(every) > 1 else None
+    for group in in_groups(every, seeds_at_once(every, caches)):
+        train_together(group, caches)
+
+
+def train_together(group: Sequence[FineTuning], caches: FeatureCaches | None = None) -> None:
     """Train a group in one program."""
-    training, state = begin(group)
+    training, state = begin(group, caches)
     jax.block_until_ready(Loop(training, state, NoLog()).run())
 
 
 def one_after_another(group: Sequence[FineTuning]) -> None:
     """Train each of a group separately, in the same compiled program."""
     for tuning in group:
-        train([tuning])
+        train_together([tuning])
 
 
 def torch_adversarial(source: Network, recipe: Recipe, seeds: int) -> None:
@@ -140,7 +148,7 @@ def compare(pairs: dict[str, Callable[[], object]], rounds: int) -> None:
 def adversarial(rounds: int) -> None:
     """Time 8 seeds with one block, PGD(5) on 200 images of 32 px, and the bundled architecture.
 
-    As in a sweep, seeds in parallel are divided over the processor's cores.
+    As in a sweep, each of the processor's cores has a seed of its own.
     """
     devices.divide_cpu(8)
     source = load_source("bundled:l2")
@@ -149,7 +157,7 @@ def adversarial(rounds: int) -> None:
         {
             "torch, seed after seed": lambda: torch_adversarial(source, ADVERSARIAL, 8),
             "ours, seed after seed": lambda: one_after_another(group),
-            "ours, side by side": lambda: train(group),
+            "ours, a seed on each core": lambda: train(group),
         },
         rounds,
     )
@@ -161,7 +169,13 @@ def rates(rounds: int) -> None:
     recipe = dataclasses.replace(ADVERSARIAL, blocks=0, perturbation="none", epochs=60)
     each = [recipe.replace(learning_rate=0.01 * 2**power) for power in range(8)]
     many, same = tunings(source, each, 5), tunings(source, [recipe], 40)
-    compare({"8 rates x 5 seeds": lambda: train(many), "40 seeds": lambda: train(same)}, rounds)
+    compare(
+        {
+            "8 rates x 5 seeds": lambda: train_together(many),
+            "40 seeds": lambda: train_together(same),
+        },
+        rounds,
+    )
 
 
 def head(rounds: int) -> None:
