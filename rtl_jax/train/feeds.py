@@ -218,8 +218,10 @@ def _draw(keys: Keys, rows: jax.Array, epochs: jax.Array, sizes: tuple[int, int,
 
     def one(epoch: jax.Array, keys: Keys, rows: jax.Array) -> Rows:
         order = jax.random.permutation(jax.random.fold_in(keys.order, epoch), total)
-        chosen = jax.random.randint(jax.random.fold_in(keys.augment, epoch), (total,), 0, views)
-        places = rows[order] + chosen * whole
+        places = rows[order]
+        if views > 1:
+            key = jax.random.fold_in(keys.augment, epoch)
+            places += jax.random.randint(key, (total,), 0, views) * whole
         return Rows(places.astype(jnp.int32), order.astype(jnp.int32))
 
     # A loop, since a vmap over epochs is no faster and takes longer to compile.

@@ -1,12 +1,14 @@
 """Dispatch by spec, the embedded digits, and default directories."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from rtl_jax.data import load_dataset
+from rtl_jax.data.kinds import digits
 from rtl_jax.data.sources import cache_path, data_path
 from rtl_jax.errors import UserError
 
@@ -26,6 +28,13 @@ def test_digits_are_scikit_learns(tmp_path):
     assert (len(dataset.train), len(dataset.test)) == (1197, 600)
     assert dataset.class_names == tuple("0123456789") and dataset.order == "original"
     assert not (tmp_path / "unused").exists()
+
+
+@pytest.mark.parametrize("found", [None, SimpleNamespace(submodule_search_locations=["nowhere"])])
+def test_digits_that_scikit_learn_has_put_elsewhere_are_read_by_it(monkeypatch, found):
+    values = digits._table()
+    monkeypatch.setattr(digits, "find_spec", lambda name: found)
+    assert (digits._table() == values).all() and values.shape == (1797, 65)
 
 
 def test_digits_as_a_source_and_a_target():
