@@ -292,7 +292,7 @@ def autoattack(rows: pd.DataFrame) -> Table:
     lines, columns = [], list(itertools.product(("none", "pgd"), ("pgd", "autoattack")))
     for (dataset, blocks, source), group in rows.groupby(["dataset", "blocks", "source"]):
         found = group.set_index(["perturbation", "method"])["accuracy"]
-        each = [cells.number(accuracy, 0) for accuracy in found.reindex(columns)]
+        each = [cells.number(accuracy, 1) for accuracy in found.reindex(columns)]
         trained = cells.text(blocks_name(blocks))
         lines.append([cells.text(target_name(dataset)), trained, cells.text(source), *each])
     heads = [
