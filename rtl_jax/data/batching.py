@@ -30,6 +30,15 @@ def padded_batches(total: int, size: int, *, multiple: int = 1) -> Iterator[Padd
         yield padded_rows(total, size, first)
 
 
+def batches_of_few_sizes(total: int, size: int) -> Iterator[PaddedBatch]:
+    """Yield batches as `padded_batches`; fewer rows than `size` are padded to a power of two.
+
+    Sets of similar sizes then share a program, which takes longer to compile than to run on a few
+    images.
+    """
+    return padded_batches(total, size, multiple=min(size, 1 << max(total - 1, 0).bit_length()))
+
+
 def padded_rows(total: int, size: int, first: int = 0) -> PaddedBatch:
     """Return the batch of `size` rows from `first` on, out of `total`."""
     rows = np.arange(first, first + size)

@@ -17,7 +17,7 @@ from scipy.special import softmax
 from rtl_jax.conformal import Guarantees, energy
 from rtl_jax.conformal.draws import uniforms_of
 from rtl_jax.data.arrays import as_uint8, checked_images
-from rtl_jax.data.batching import padded_batches
+from rtl_jax.data.batching import batches_of_few_sizes
 from rtl_jax.data.transforms import prepare
 from rtl_jax.errors import UserError
 from rtl_jax.models import registry, storage
@@ -360,7 +360,7 @@ class Network:
             images = images[..., None]
         parts = []
         with pinned(), devices.matmul_precision("float32"):
-            for batch in padded_batches(len(images), batch_size):
+            for batch in batches_of_few_sizes(len(images), batch_size):
                 found = _prepared_features(features_fn, images[batch.rows], size)
                 parts.append(jax.tree.map(lambda leaf, n=batch.number: np.asarray(leaf)[:n], found))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rtl_jax.data.augmentation import Augmentation
-from rtl_jax.data.batching import padded_rows
+from rtl_jax.data.batching import batches_of_few_sizes
 from rtl_jax.data.transforms import augment_batch, example_keys, prepare
 from rtl_jax.models.model import batch_stats_of, bind, definition, variable_shapes
 from rtl_jax.models.registry import Module, Variables
@@ -71,15 +71,8 @@ def prefix_features(
     A batch is [batch, height, width, channels] in the network's dtype, or [batch, num_features]
     after the last block. With an augmentation, images are augmented by their `view`-th draw, which
     depends only on the row, not on a run's seed or the rest of the batch.
-
-    Fewer images than `batch_size` are padded to a power of two: sets of similar sizes then share a
-    program, which takes longer to compile than to run on a few images.
     """
-    if not len(rows):
-        return
-    size = min(batch_size, 1 << (len(rows) - 1).bit_length())
-    for start in range(0, len(rows), size):
-        part = padded_rows(len(rows), size, start)
+    for part in batches_of_few_sizes(len(rows), batch_size):
         padded = rows[part.rows]
         batch = batch_features(
             network,
